@@ -1,0 +1,71 @@
+"""What an algorithm is: a small pure object. It sees samples as numpy and one packed row as torch; it never sees an actor.
+
+The trainer is blind to the algorithm: it runs `loss` on every row and sums weight * loss over tokens, rows and ranks. What
+distinguishes GRPO's mean over sequences from DAPO's mean over tokens is in `weights` alone, which is computed once per optimiser
+step over all ranks and micro-batches; so the update cannot depend on packing, micro-batching or sharding.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from r1ray.types import Floats, Group, Sample
+
+Need = Literal["old_logprobs", "ref_logprobs", "values", "process_rewards"]
+State = Mapping[str, Any]
+"""Controllers that outlive a step (KL coefficient, pools, ...): JSON-able, saved with the checkpoint, replaced and never mutated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossInput:
+    """One packed row on the trainer's device; entries where mask_L is 0 are undefined and must not be read into a result."""
+
+    logprobs_L: Tensor
+    """Of the policy being updated, at the sample's temperature; carries gradient."""
+    entropy_L: Tensor
+    """Of the policy's distribution; no gradient."""
+    old_logprobs_L: Tensor
+    """The trainer's before the first update of the step (equal to detached logprobs_L in a strictly on-policy step)."""
+    rollout_logprobs_L: Tensor
+    ref_logprobs_L: Tensor | None
+    advantages_L: Tensor
+    mask_L: Tensor
+    segment_L: Tensor
+    pair_L: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossOutput:
+    terms: Mapping[str, Tensor]
+    """{term: loss_L}; every term must have weights under the same name."""
+    metrics: Mapping[str, Tensor]
+    """{name: value_L}, averaged over all masked tokens of the update; a name ending in `/max` is reduced by maximum instead."""
+
+
+class Algorithm(Protocol):
+    needs: frozenset[Need]
+
+    def initial_state(self) -> State: ...
+
+    def keep(self, group: Group) -> bool:
+        """Whether a group is trained on (dynamic sampling); metrics over all generated groups are taken before this."""
+        ...
+
+    def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
+        """Pure; sees the whole step. Unusable samples get a zero mask."""
+        ...
+
+    def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
+        """One list per optimiser update of this pass; may be empty (no update, no new weight version)."""
+        ...
+
+    def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
+        """For each sample of one optimiser update {term: weight_T}."""
+        ...
+
+    def loss(self, row: LossInput) -> LossOutput: ...
+
+    def update_state(self, state: State, metrics: Mapping[str, float]) -> State: ...

@@ -1,0 +1,262 @@
+"""The schema of everything in conf/. Defaults live in the YAML only; a test compares the two key sets.
+
+Hydra composes, Pydantic judges: every model here is frozen and refuses unknown keys. Rules that look at more than one key live
+in `r1ray.check`, which reports every mistake at once. This module imports neither ray nor torch.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+AbovePositive = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+
+
+class AlgoConfig(Strict):
+    """What one pass does with its groups. Options on which the literature disagrees are free (recipes differ, not code)."""
+
+    name: str
+    group_size: Positive
+    """G, replies per problem."""
+    problems_per_step: Positive
+    """P, problems per loop pass: P * G samples."""
+    minibatches: Positive
+    """Optimiser updates per loop pass (R1: 16)."""
+    std_ddof: Literal[0, 1]
+    """verl, TRL: 1 (sample deviation); numpy default: 0."""
+    adv_eps: NotNegative
+    """Added to the deviation: verl 1e-6, TRL 1e-4, OpenRLHF 1e-9."""
+    scale_by_std: bool
+    """False: advantages are reward - mean (Dr. GRPO)."""
+    clip_low: NotNegative
+    clip_high: NotNegative
+    """Free floats: R1 clips at 10, DAPO at 0.2 / 0.28."""
+    dual_clip: float | None
+    """c > 1: lower bound c * A for A < 0; null: off."""
+    aggregation: Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
+    kl_coef: NotNegative
+    """beta; 0 creates no reference group."""
+    kl_estimator: Literal["k1", "k2", "k3"]
+    reference_refresh_updates: Count
+    """Replace the reference by the policy every N optimiser updates (R1: 400 steps of 16... ); 0: never."""
+
+
+class ModelFacts(Strict):
+    """What config checks need of a model that is named by hub id and not on this disk; compared with the real one at load."""
+
+    context_length: Positive
+    num_attention_heads: Positive
+    num_key_value_heads: Positive
+    vocab_size: Positive
+    tied: bool
+
+
+class ModelConfig(Strict):
+    path: str
+    """`builtin`, a local folder or a hub name."""
+    template: str
+    """`r1_zero`, `chat` (the tokenizer's own) or `none`; or `module:function`."""
+    facts: ModelFacts | None
+
+
+class SourceConfig(Strict):
+    """One dataset: a name in r1ray.data.SOURCES, where it is, which columns hold what."""
+
+    source: str
+    path: str | None = None
+    """Hub name, or a local .jsonl / .json / .parquet file or a folder of them; null for generators."""
+    subset: str | None = None
+    split: str = "train"
+    columns: dict[str, str] = {}
+    """{our name: column in the file}, over the source's defaults."""
+    weight: AbovePositive = 1.0
+    """Share in a mixture, relative to the others."""
+    limit: Positive | None = None
+    accuracy: str = "accuracy"
+    """The reward part that says whether a reply is correct."""
+    args: dict[str, Any] = {}
+    """Passed to the source (generators)."""
+
+
+class DataConfig(Strict):
+    train: dict[str, SourceConfig]
+    max_prompt_length: Positive
+    overlong_prompt: Literal["drop", "cut", "error"]
+    shuffle: bool
+
+
+class RewardPart(Strict):
+    name: str | None = None
+    """A name in r1ray.reward.REWARDS or `package.module:function`; null: the part's own key."""
+    weight: float = 1.0
+    """0: computed and logged, not trained on."""
+    args: dict[str, Any] = {}
+
+
+class RewardConfig(Strict):
+    parts: dict[str, RewardPart]
+    num_workers: Positive
+    timeout_s: AbovePositive
+    """For one group; a worker that takes longer is named and replaced."""
+    truncated: Literal["zero", "score", "mask"]
+    """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
+
+
+class RolloutConfig(Strict):
+    engine: str
+    """`vllm` or `fake`."""
+    num_workers: Positive
+    tensor_parallel_size: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    """For the whole engine is this times tensor_parallel_size."""
+    dtype: Literal["float32", "bfloat16"]
+    max_response_length: Positive
+    temperature: AbovePositive
+    top_p: float
+    top_k: int
+    max_attempts: Positive
+    """A group whose replies or scores failed is generated again this often, then dropped and counted."""
+    timeout_s: AbovePositive
+    """For one group; a worker that takes longer is named."""
+    start_timeout_s: AbovePositive
+    engine_args: dict[str, Any]
+    """Passed to vLLM; keys that collide with ours are refused."""
+
+
+class TrainerConfig(Strict):
+    num_workers: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    zero_stage: Literal[0, 1, 2, 3]
+    precision: Literal["fp32", "bf16_autocast", "bf16"]
+    micro_batch_tokens: Positive
+    """Tokens of one packed row at most (a longer sequence gets a row of its own)."""
+    lr: NotNegative
+    lr_schedule: Literal["constant", "linear", "cosine"]
+    lr_min_ratio: Fraction
+    """The schedule ends at lr * this."""
+    warmup_updates: Count
+    betas: tuple[float, float]
+    adam_eps: AbovePositive
+    weight_decay: NotNegative
+    grad_clip: NotNegative
+    """Global norm; 0: off."""
+    activation_checkpointing: bool
+    cpu_offload: bool
+    max_nan_updates: Positive
+    """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
+    logprob_gap_limit: float | None
+    """A step whose rollout and trainer log-probs differ by more is not trained on; null: by precision (1e-3 / 0.1)."""
+    timeout_s: AbovePositive
+    start_timeout_s: AbovePositive
+    deepspeed: dict[str, Any]
+    """Merged into the DeepSpeed config; keys that collide with ours are refused."""
+
+
+class ReferenceConfig(Strict):
+    num_workers: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    zero_stage: Literal[0, 3]
+    """3 when the model does not fit one device."""
+
+
+class SyncConfig(Strict):
+    backend: Literal["auto", "gloo", "nccl"]
+    """auto: nccl on cuda (unless trainer and engine share a GPU), gloo on cpu."""
+    bucket_mb: AbovePositive
+    timeout_s: AbovePositive
+
+
+class EvalConfig(Strict):
+    sets: dict[str, SourceConfig]
+    every_steps: Count
+    """0: only before the first step (if `before`) and after the last."""
+    before: bool
+    samples: Positive
+    """Replies per problem: avg@k."""
+    pass_at: list[Positive]
+    temperature: NotNegative
+    top_p: Fraction
+    seed: int
+
+
+class SftConfig(Strict):
+    """Read by stages of kind `sft` only."""
+
+    batch_size: Positive
+    """Sequences per optimiser update."""
+    epochs: AbovePositive
+    max_length: Positive
+    init: Literal["pretrained", "random"]
+    """random: weights drawn anew from the model's config and the seed (how the built-in base is made)."""
+
+
+class CheckpointConfig(Strict):
+    every_steps: Count
+    keep: Positive
+    best_metric: str | None
+    """A metric key whose best checkpoint is kept as `best`; higher is better."""
+
+
+class ClusterConfig(Strict):
+    address: str | None
+    """null: RAY_ADDRESS if set (a submitted job), else a local Ray."""
+    num_cpus: float | None
+    """Of a local Ray; null: what the machine has."""
+    placement_timeout_s: AbovePositive
+    labels: dict[str, dict[str, str]]
+    """{role: {node label: value}}; roles: rollout, reward, reference, trainer."""
+    threads_per_worker: Positive | None
+    """OMP threads of each engine and trainer; null: cores of the node / workers of the role there."""
+
+
+class LogConfig(Strict):
+    wandb: Literal["auto", "online", "offline", "disabled"]
+    """auto: online with WANDB_API_KEY, else offline."""
+    wandb_project: str
+    tensorboard: bool
+    rollouts_every_steps: Count
+    report_every_steps: Count
+
+
+class StageConfig(Strict):
+    kind: Literal["rl", "sft", "eval"]
+    after: str | None = None
+    """The stage whose checkpoint this one starts from; null: model.path."""
+    config: dict[str, Any] = {}
+    """A fragment of this same tree, laid over it for this stage."""
+
+
+class Config(Strict):
+    name: str
+    run_dir: str
+    seed: int
+    steps: Positive
+    """Loop passes of an rl stage."""
+    check: bool
+    """Only check the configuration; needs no network, Ray or GPU."""
+    resume: Literal["auto", "never"]
+    device: Literal["cpu", "cuda"]
+    algo: AlgoConfig
+    model: ModelConfig
+    data: DataConfig
+    reward: RewardConfig
+    rollout: RolloutConfig
+    trainer: TrainerConfig
+    reference: ReferenceConfig
+    sync: SyncConfig
+    eval: EvalConfig
+    sft: SftConfig
+    checkpoint: CheckpointConfig
+    cluster: ClusterConfig
+    log: LogConfig
+    stages: dict[str, StageConfig]

@@ -1,0 +1,77 @@
+"""What a rollout engine is: requests are added and finish independently; weights are replaced in place.
+
+The rollout actor (`r1ray.actors.rollout`) owns one engine and is its only caller, from one thread: nothing here needs a lock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from r1ray.types import Completion, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSpec:
+    """How to sample. Training uses top_p 1 and top_k -1: the trainer knows no sampling mask."""
+
+    temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    top_k: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One reply to produce. `id` is unique among the running; `seed` alone decides the sample."""
+
+    id: str
+    prompt_ids_T: Ints
+    seed: int
+    sampling: SamplingSpec
+
+
+class RolloutEngine(Protocol):
+    """Implementations: `r1ray.engine.vllm.VllmEngine`, `r1ray.engine.fake.FakeEngine`."""
+
+    def add(self, request: Request) -> None:
+        """Queue a request; it may start with the next `step`."""
+        ...
+
+    def step(self) -> list[tuple[str, Completion]]:
+        """Advance all running requests by about one token; return (request id, completion) of those that finished."""
+        ...
+
+    @property
+    def num_unfinished(self) -> int: ...
+
+    def abort(self, request_ids: Sequence[str]) -> None:
+        """Forget these requests; unknown ids are ignored."""
+        ...
+
+    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Log-probabilities (temperature 1) of given sequences, entry 0 is 0.0. Used by the sync's canaries. No request may run."""
+        ...
+
+    # Weight replacement. The four phases and their dict arguments are vLLM 0.32's own (VLLMWeightSyncClient).
+    def init_weight_transfer(self, init_info: dict[str, object]) -> None: ...
+
+    def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+        """Receive whole into host memory, then load, re-pack and clear the prefix cache. Requests that are still running go on
+        with the new weights; their completions carry one version span per weight version. If the transfer fails the old
+        weights stay served and another `init_weight_transfer` + `update_weights` may follow."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The weights' version; -1 before the first update (the weights that the model folder held)."""
+        ...
+
+    def shutdown(self) -> None: ...
+
+
+def logprob_gap(ours_T: np.ndarray, theirs_T: np.ndarray) -> float:
+    """Largest absolute difference; nan counts as infinite."""
+    gap = np.abs(np.asarray(ours_T, np.float64) - np.asarray(theirs_T, np.float64))
+    return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
