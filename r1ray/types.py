@@ -242,7 +242,9 @@ class Row:
         _check_lengths(self, len(self.token_ids_L), *ints, *floats)
         for term, weight_L in self.weights_L.items():
             if len(weight_L) != len(self.token_ids_L):
-                raise ValueError(f"Row.weights_L[{term}] has {len(weight_L)} entries for {len(self.token_ids_L)} tokens")
+                raise ValueError(
+                    f"Row.weights_L[{term}] has {len(weight_L)} entries for {len(self.token_ids_L)} tokens"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,9 +47,7 @@ def per_completion(score: Callable[[Problem, str], PartScore]) -> Reward:
     """Lift a function of (problem, reply text) to a group."""
 
     @wraps(score)
-    def group_score(
-        problem: Problem, completions_G: Sequence[Completion], context: RewardContext
-    ) -> list[PartScore]:
+    def group_score(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[PartScore]:
         return [score(problem, reply_text(problem, completion)) for completion in completions_G]
 
     return group_score
