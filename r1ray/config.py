@@ -103,6 +103,7 @@ class RewardPart(Strict):
 class RewardConfig(Strict):
     parts: dict[str, RewardPart]
     num_workers: Positive
+    cpus_per_worker: NotNegative
     timeout_s: AbovePositive
     """For one group; a worker that takes longer is named and replaced."""
     truncated: Literal["zero", "score", "mask"]

@@ -1,0 +1,189 @@
+"""Problems in, groups of scored completions out, in dispatch order.
+
+Every problem that is dispatched becomes a ticket with a number. Replies and scores finish in any order; what is handed on is the
+first P tickets, by number, whose group the algorithm keeps. So whether a problem is trained on never depends on how fast its
+replies came (long replies would be lost first). Nothing is dispatched ahead of the step that trains on it: strictly on-policy.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from r1ray.engine.base import SamplingSpec
+from r1ray.reward.base import RewardContext
+from r1ray.seeds import seed_of
+from r1ray.types import Completion, Group, Problem, Score
+
+MAX_REFILLS = 10
+"""Groups generated for one step are at most this many times the groups trained on, then the step ends with an error."""
+
+Ref = Any
+"""A result to come: an ObjectRef in a run, anything the workers understand in a test."""
+
+
+class Workers(Protocol):
+    """The rollout and reward workers as the collector sees them (`r1ray.actors.workers.RayWorkers`)."""
+
+    def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Ref:
+        """One reply per seed; the result is a tuple of Completion."""
+        ...
+
+    def score(self, problem: Problem, completions: Ref, context: RewardContext) -> Ref:
+        """Scores of completions that may still be a Ref; the result is a tuple of Score."""
+        ...
+
+    def wait(self, refs: Sequence[Ref]) -> Ref:
+        """The first of these to be ready; raises with the name of the worker that is late."""
+        ...
+
+    def result(self, ref: Ref) -> Any:
+        """The result of a Ref that is ready; raises with the name of the worker that failed."""
+        ...
+
+
+class Problems(Protocol):
+    """An endless stream (`r1ray.data.stream.ProblemStream`)."""
+
+    def next(self) -> tuple[Problem, int]:
+        """A problem and the epoch of its source."""
+        ...
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One dispatched problem. `attempt` grows when its group has to be generated again."""
+
+    number: int
+    problem: Problem
+    epoch: int
+    attempt: int = 0
+    completions: Ref = None
+    scores: Ref = None
+    group: Group | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What one step got. `kept` is trained on; metrics are taken over `generated`, before any filter."""
+
+    kept: list[Group]
+    generated: list[Group]
+    dropped: list[str]
+    """Ids of problems given up after max_attempts."""
+    regenerated: int
+    rollout_s: float
+    """From the first dispatch to the last reply."""
+    reward_s: float
+    """From the last reply to the last score: what scoring added."""
+
+
+@dataclass(slots=True)
+class Collector:
+    problems: Problems
+    workers: Workers
+    group_size: int
+    sampling: SamplingSpec
+    max_attempts: int
+    keep: Callable[[Group], bool]
+    run_seed: int
+
+    def take(self, num_groups: int, *, step: int) -> Collected:
+        """Dispatch until `num_groups` groups are kept; wait for replies and scores (each wait ends by the workers' timeouts)."""
+        work = _Step(collector=self, step=step)
+        for _ in range(num_groups):
+            work.dispatch(*self.problems.next())
+        while work.pending:
+            work.advance()
+            for _ in range(num_groups - work.num_possible):
+                if len(work.tickets) >= MAX_REFILLS * num_groups:
+                    raise RuntimeError(
+                        f"step {step}: of {len(work.tickets)} generated groups only {len(work.kept)} could be trained on, "
+                        f"{num_groups} are needed. Last solve rates: {work.last_solve_rates()}. Easier or harder problems, a "
+                        "larger algo.group_size or a smaller algo.problems_per_step would help."
+                    )
+                work.dispatch(*self.problems.next())
+        return work.collected(num_groups)
+
+
+@dataclass(slots=True)
+class _Step:
+    """The books of one step."""
+
+    collector: Collector
+    step: int
+    tickets: list[Ticket] = field(default_factory=list)
+    pending: dict[Ref, Ticket] = field(default_factory=dict)
+    generating: set[Ref] = field(default_factory=set)
+    kept: list[Ticket] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    regenerated: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    last_reply: float = 0.0
+
+    @property
+    def num_possible(self) -> int:
+        return len(self.kept) + len({ticket.number for ticket in self.pending.values()})
+
+    def dispatch(self, problem: Problem, epoch: int) -> None:
+        ticket = Ticket(number=len(self.tickets), problem=problem, epoch=epoch)
+        self.tickets.append(ticket)
+        self._start(ticket)
+
+    def advance(self) -> None:
+        """Handle one result."""
+        ref = self.collector.workers.wait(list(self.pending))
+        ticket = self.pending.pop(ref)
+        result = self.collector.workers.result(ref)
+        if ref in self.generating:
+            self.generating.discard(ref)
+            self.last_reply = time.perf_counter()
+            ticket.completions = result
+        else:
+            ticket.scores = result
+        if ticket.completions is not None and ticket.scores is not None:
+            self._finish(ticket)
+
+    def _start(self, ticket: Ticket) -> None:
+        c = self.collector
+        seed = (c.run_seed, ticket.problem.id, ticket.epoch, ticket.attempt)
+        ticket.completions = ticket.scores = None
+        replies = c.workers.generate(
+            ticket.problem, seeds=[seed_of(*seed, k) for k in range(c.group_size)], sampling=c.sampling
+        )
+        context = RewardContext(step=self.step, seed=seed_of(*seed, -1), max_response_length=c.sampling.max_tokens)
+        scores = c.workers.score(ticket.problem, replies, context)
+        self.pending |= {replies: ticket, scores: ticket}
+        self.generating.add(replies)
+
+    def _finish(self, ticket: Ticket) -> None:
+        completions: tuple[Completion, ...] = ticket.completions
+        scores: tuple[Score, ...] = ticket.scores
+        if sum(score.usable for score in scores) < min(2, self.collector.group_size):
+            ticket.attempt += 1
+            if ticket.attempt < self.collector.max_attempts:
+                self.regenerated += 1
+                self._start(ticket)
+            else:
+                self.dropped.append(ticket.problem.id)
+            return
+        ticket.group = Group(
+            problem=ticket.problem, completions=completions, scores=scores, epoch=ticket.epoch, attempt=ticket.attempt
+        )
+        if self.collector.keep(ticket.group):
+            self.kept.append(ticket)
+
+    def last_solve_rates(self) -> list[float | None]:
+        return [ticket.group.solve_rate for ticket in self.tickets if ticket.group is not None][-8:]
+
+    def collected(self, num_groups: int) -> Collected:
+        kept = sorted(self.kept, key=lambda ticket: ticket.number)[:num_groups]
+        now = time.perf_counter()
+        return Collected(
+            kept=[ticket.group for ticket in kept if ticket.group is not None],
+            generated=[ticket.group for ticket in self.tickets if ticket.group is not None],
+            dropped=self.dropped,
+            regenerated=self.regenerated,
+            rollout_s=self.last_reply - self.started,
+            reward_s=now - self.last_reply,
+        )

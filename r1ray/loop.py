@@ -1,0 +1,131 @@
+"""The reinforcement learning loop: the algorithm box of DeepSeek-R1-Zero (arXiv 2501.12948, 2.2) on four groups of actors.
+
+    groups  = collector.take()          P problems, G scored replies each
+    samples = annotate(to_samples())    old and reference log-probs, where the algorithm needs them
+    samples = algo.advantages()         pure, sees the whole step
+    policy.update() per minibatch       DeepSpeed
+    sync.push()                         new weights, attested, before the next reply is sampled
+
+Everything that could make this page longer lives elsewhere: asynchrony and refill in `collect`, what distinguishes algorithms in
+`algo`, placement and processes in `actors`, files and curves in `run`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from r1ray.algo.base import Algorithm, Need, State
+from r1ray.collect import Collector
+from r1ray.config import Config
+from r1ray.data.pack import pack
+from r1ray.data.samples import to_samples
+from r1ray.run.clock import Clock
+from r1ray.run.metrics import reduce_updates, step_metrics
+from r1ray.types import Batch, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a stage stands: saved with every checkpoint, and all that `train` needs to go on."""
+
+    step: int = 0
+    """Loop passes done."""
+    updates: int = 0
+    """Optimiser updates done."""
+    version: int = 0
+    """Weights the engines serve; grows with every push of changed weights."""
+    reference_updates: int = 0
+    """`updates` when the reference was last replaced."""
+    algo: State | None = None
+
+
+class Policy(Protocol):
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One optimiser update over all ranks; metrics reduced over them."""
+        ...
+
+
+class Sync(Protocol):
+    def push(self, version: int) -> dict[str, float]:
+        """Trainer weights to every engine; returns when all serve `version` and have been attested."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything `train` works with; tests build it from fakes, `r1ray.build` from actors."""
+
+    algo: Algorithm
+    collector: Collector
+    annotate: Callable[[Sequence[Sample], frozenset[Need]], list[Sample]]
+    policy: Policy
+    sync: Sync
+    refresh_reference: Callable[[], None]
+    evaluate: Callable[[int], dict[str, float]]
+    save: Callable[[Progress, Mapping[str, float]], None]
+    log: Any
+    """`r1ray.run.log.RunLog`: `step(step, metrics)`, `rollouts(step, groups)`, `event(kind, **fields)`."""
+
+
+def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
+    """Run the loop from `progress` to cfg.steps; returns where it ended. Step numbers in metrics start at 1."""
+    algo, state = parts.algo, progress.algo if progress.algo is not None else parts.algo.initial_state()
+    parts.sync.push(progress.version)
+    if progress.step == 0 and cfg.eval.before:
+        parts.log.step(0, parts.evaluate(0))
+    while progress.step < cfg.steps:
+        step, clock = progress.step + 1, Clock()
+        with clock("collect"):
+            collected = parts.collector.take(cfg.algo.problems_per_step, step=step)
+        with clock("annotate"):
+            samples = to_samples(collected.kept, truncated=cfg.reward.truncated)
+            samples = parts.annotate(samples, algo.needs)
+            samples = algo.advantages(samples, state)
+        with clock("train"):
+            updates = []
+            for part in algo.minibatches(samples, state, np.random.default_rng((cfg.seed, step))):
+                updates.append(parts.policy.update(pack_update(part, algo, state, cfg)))
+        moved = len(updates) - int(sum(update["updates_skipped"] for update in updates))
+        progress = replace(
+            progress, step=step, updates=progress.updates + moved, version=progress.version + (moved > 0)
+        )
+        with clock("sync"):
+            sync = parts.sync.push(progress.version) if moved else {}
+        progress = refresh_if_due(cfg, parts, progress)
+        metrics = step_metrics(collected, clock.seconds) | reduce_updates(updates) | sync | {"update": progress.updates}
+        state = algo.update_state(state, metrics)
+        progress = replace(progress, algo=state)
+        if due(step, cfg.eval.every_steps, last=cfg.steps):
+            metrics |= parts.evaluate(step)
+        parts.log.rollouts(step, collected.generated)
+        parts.log.step(step, metrics)
+        if due(step, cfg.checkpoint.every_steps, last=cfg.steps):
+            parts.save(progress, metrics)
+    return progress
+
+
+def pack_update(part: Sequence[Sample], algo: Algorithm, state: State, cfg: Config) -> Batch:
+    """The packed rows of one optimiser update; the weights see all of its samples at once."""
+    return pack(
+        part,
+        weights=algo.weights(part, state),
+        num_ranks=cfg.trainer.num_workers,
+        max_tokens=cfg.trainer.micro_batch_tokens,
+    )
+
+
+def refresh_if_due(cfg: Config, parts: Parts, progress: Progress) -> Progress:
+    """Replace the reference by the policy every N updates, as R1 does (arXiv 2501.12948v2: every 400 steps)."""
+    every = cfg.algo.reference_refresh_updates
+    if "ref_logprobs" not in parts.algo.needs or not every or progress.updates - progress.reference_updates < every:
+        return progress
+    parts.refresh_reference()
+    parts.log.event("reference_replaced", updates=progress.updates)
+    return replace(progress, reference_updates=progress.updates)
+
+
+def due(step: int, every: int, *, last: int) -> bool:
+    """Every N steps and after the last; 0 means after the last only."""
+    return step == last or (every > 0 and step % every == 0)

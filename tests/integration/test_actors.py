@@ -1,0 +1,161 @@
+"""Placement and actor groups on a simulated three-node cluster: labels, scaling by override, failures with a name."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from ray.cluster_utils import Cluster
+
+from r1ray.actors import placement
+from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate, spawn
+from r1ray.config import Config
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+pytestmark = pytest.mark.integration
+CONF = str(Path(__file__).parents[2] / "conf")
+
+
+class Worker:
+    def __init__(self, *, index: int) -> None:
+        self.index = index
+
+    def node(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+    def visible_gpus(self) -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def sleep(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return self.index
+
+    def fail(self) -> None:
+        raise ValueError("the third number is missing")
+
+    def die(self) -> None:
+        os._exit(1)
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+def config(*overrides: str) -> Config:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return Config.model_validate(OmegaConf.to_container(compose("config", list(overrides)), resolve=True))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """Node ids by role label; the rollout and trainer nodes claim GPUs that are not there."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3"
+    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": {"r1ray.io/role": "reward"}})
+    for role in ("rollout", "trainer"):
+        simulated.add_node(num_cpus=4, num_gpus=4, labels={"r1ray.io/role": role})
+    ray.init(address=simulated.address, logging_level="ERROR", log_to_driver=False)
+    yield {node["Labels"].get("r1ray.io/role", ""): node["NodeID"] for node in ray.nodes()}
+    ray.shutdown()
+    simulated.shutdown()
+    del os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+LABELS = [f"+cluster.labels.{role}={{r1ray.io/role: {role}}}" for role in ("rollout", "reward", "trainer")]
+GPUS = ["device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1"]
+
+
+def start(slots: dict[str, list[placement.Slot]], role: str, tmp_path: Path):
+    return spawn(
+        Worker,
+        role=role,
+        slots=slots[role],
+        kwargs_of=lambda index: {"index": index},
+        env_of=lambda index: {},
+        log_dir=tmp_path,
+    )
+
+
+def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, str], tmp_path: Path) -> None:
+    cfg = config(
+        *LABELS,
+        *GPUS,
+        "rollout.num_workers=2",
+        "rollout.tensor_parallel_size=2",
+        "trainer.num_workers=3",
+        "reward.num_workers=3",
+    )
+    slots = placement.place(placement.needs_of(cfg, roles=("rollout", "trainer", "reward")), timeout_s=20)
+    groups = {role: start(slots, role, tmp_path) for role in slots}
+    for role, group in groups.items():
+        nodes = group.gather([handle.node.remote() for handle in group.handles], what="node", timeout_s=60)
+        assert set(nodes) == {cluster[role]}
+    assert {role: len(group) for role, group in groups.items()} == {"rollout": 2, "trainer": 3, "reward": 3}
+    alive = [actor for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
+    assert len(alive) == 8
+    # One placement group per engine, so that one can be lost and placed again alone.
+    assert (
+        len({slot.group.id for slot in slots["rollout"]}) == 2
+        and len({slot.group.id for slot in slots["trainer"]}) == 1
+    )
+    seen = groups["rollout"].gather(
+        [h.visible_gpus.remote() for h in groups["rollout"].handles], what="gpus", timeout_s=30
+    )
+    assert sorted(len(gpus.split(",")) for gpus in seen) == [2, 2]
+    unseen = groups["reward"].gather(
+        [h.visible_gpus.remote() for h in groups["reward"].handles], what="gpus", timeout_s=30
+    )
+    assert unseen == ["", "", ""]
+    for group in groups.values():
+        group.shutdown()
+    placement.release(slots)
+
+
+def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(cluster: dict[str, str]) -> None:
+    cfg = config(*LABELS, *GPUS, "trainer.num_workers=9")
+    started = time.monotonic()
+    with pytest.raises(placement.PlacementError) as error:
+        placement.place(placement.needs_of(cfg, roles=("rollout", "trainer")), timeout_s=3)
+    assert time.monotonic() - started < 10
+    message = str(error.value)
+    assert "trainer: 9 x" in message and "1 GPU" in message
+    assert "11 GPUs wanted, 8 there" in message and "This fits: trainer.num_workers=6" in message
+    # Nothing stays reserved: what fits is placed at once.
+    slots = placement.place(placement.needs_of(config(*GPUS), roles=("rollout",)), timeout_s=10)
+    placement.release(slots)
+
+
+def test_a_label_that_no_node_has_is_named(cluster: dict[str, str]) -> None:
+    cfg = config("+cluster.labels.reward={zone: moon}")
+    with pytest.raises(placement.PlacementError, match=r"No node has the labels \{'zone': 'moon'\}"):
+        placement.place(placement.needs_of(cfg, roles=("reward",)), timeout_s=2)
+
+
+def test_late_failing_and_dying_workers_are_named_and_their_output_is_kept(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    slots = placement.place(placement.needs_of(config("reward.num_workers=2"), roles=("reward",)), timeout_s=20)
+    group = start(slots, "reward", tmp_path)
+    first, second = group.handles
+    with pytest.raises(WorkerLate, match="reward-1 did not finish 'sleep' within 2 s"):
+        group.gather([first.sleep.remote(0), second.sleep.remote(8)], what="sleep", timeout_s=2)
+    with pytest.raises(WorkerFailed, match="reward-0 failed in 'fail': ValueError: the third number is missing"):
+        group.gather([first.fail.remote(), second.sleep.remote(5)], what="fail", timeout_s=20)
+    group.gather([first.say.remote("hello log")], what="say", timeout_s=20)
+    assert "hello log" in (tmp_path / "reward-0.log").read_text()
+    with pytest.raises(WorkerDied, match="reward-0 died during 'die'"):
+        group.gather([first.die.remote(), second.sleep.remote(5)], what="die", timeout_s=30)
+    group.shutdown()
+    placement.release(slots)
+
+
+def test_threads_share_the_cores_of_a_node_within_a_role(cluster: dict[str, str]) -> None:
+    cfg = config(*LABELS, "trainer.num_workers=2", "rollout.num_workers=1")
+    slots = placement.place(placement.needs_of(cfg, roles=("trainer", "rollout")), timeout_s=20)
+    assert placement.threads_per_worker(slots["trainer"], override=None) == [2, 2]
+    assert placement.threads_per_worker(slots["rollout"], override=None) == [4]
+    assert placement.threads_per_worker(slots["trainer"], override=1) == [1, 1]
+    placement.release(slots)
