@@ -33,8 +33,8 @@ class Workers(Protocol):
         """Scores of completions that may still be a Ref; the result is a tuple of Score."""
         ...
 
-    def wait(self, refs: Sequence[Ref]) -> Ref:
-        """The first of these to be ready; raises with the name of the worker that is late."""
+    def wait(self, refs: Sequence[Ref]) -> Sequence[Ref]:
+        """Those of these that are ready, at least one; raises with the name of the worker that is late."""
         ...
 
     def result(self, ref: Ref) -> Any:
@@ -131,18 +131,18 @@ class _Step:
         self._start(ticket)
 
     def advance(self) -> None:
-        """Handle one result."""
-        ref = self.collector.workers.wait(list(self.pending))
-        ticket = self.pending.pop(ref)
-        result = self.collector.workers.result(ref)
-        if ref in self.generating:
-            self.generating.discard(ref)
-            self.last_reply = time.perf_counter()
-            ticket.completions = result
-        else:
-            ticket.scores = result
-        if ticket.completions is not None and ticket.scores is not None:
-            self._finish(ticket)
+        """Handle what is ready."""
+        for ref in self.collector.workers.wait(list(self.pending)):
+            ticket = self.pending.pop(ref)
+            result = self.collector.workers.result(ref)
+            if ref in self.generating:
+                self.generating.discard(ref)
+                self.last_reply = time.perf_counter()
+                ticket.completions = result
+            else:
+                ticket.scores = result
+            if ticket.completions is not None and ticket.scores is not None:
+                self._finish(ticket)
 
     def _start(self, ticket: Ticket) -> None:
         c = self.collector

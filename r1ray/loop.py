@@ -21,24 +21,10 @@ from r1ray.collect import Collector
 from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
+from r1ray.run.checkpoint import State as Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import reduce_updates, step_metrics
 from r1ray.types import Batch, Sample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a stage stands: saved with every checkpoint, and all that `train` needs to go on."""
-
-    step: int = 0
-    """Loop passes done."""
-    updates: int = 0
-    """Optimiser updates done."""
-    version: int = 0
-    """Weights the engines serve; grows with every push of changed weights."""
-    reference_updates: int = 0
-    """`updates` when the reference was last replaced."""
-    algo: State | None = None
 
 
 class Policy(Protocol):
@@ -62,7 +48,7 @@ class Parts:
     annotate: Callable[[Sequence[Sample], frozenset[Need]], list[Sample]]
     policy: Policy
     sync: Sync
-    refresh_reference: Callable[[], None]
+    replace_reference: Callable[[int], None]
     evaluate: Callable[[int], dict[str, float]]
     save: Callable[[Progress, Mapping[str, float]], None]
     log: Any
@@ -71,12 +57,12 @@ class Parts:
 
 def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     """Run the loop from `progress` to cfg.steps; returns where it ended. Step numbers in metrics start at 1."""
-    algo, state = parts.algo, progress.algo if progress.algo is not None else parts.algo.initial_state()
+    algo, state = parts.algo, progress.algo or parts.algo.initial_state()
     parts.sync.push(progress.version)
     if progress.step == 0 and cfg.eval.before:
         parts.log.step(0, parts.evaluate(0))
     while progress.step < cfg.steps:
-        step, clock = progress.step + 1, Clock()
+        step, served, clock = progress.step + 1, progress.version, Clock()
         with clock("collect"):
             collected = parts.collector.take(cfg.algo.problems_per_step, step=step)
         with clock("annotate"):
@@ -93,8 +79,9 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         )
         with clock("sync"):
             sync = parts.sync.push(progress.version) if moved else {}
-        progress = refresh_if_due(cfg, parts, progress)
-        metrics = step_metrics(collected, clock.seconds) | reduce_updates(updates) | sync | {"update": progress.updates}
+        progress = with_fresh_reference(cfg, parts, progress)
+        metrics = step_metrics(collected, clock.seconds, version=served) | reduce_updates(updates) | sync
+        metrics["update"] = progress.updates
         state = algo.update_state(state, metrics)
         progress = replace(progress, algo=state)
         if due(step, cfg.eval.every_steps, last=cfg.steps):
@@ -116,12 +103,12 @@ def pack_update(part: Sequence[Sample], algo: Algorithm, state: State, cfg: Conf
     )
 
 
-def refresh_if_due(cfg: Config, parts: Parts, progress: Progress) -> Progress:
+def with_fresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     """Replace the reference by the policy every N updates, as R1 does (arXiv 2501.12948v2: every 400 steps)."""
     every = cfg.algo.reference_refresh_updates
     if "ref_logprobs" not in parts.algo.needs or not every or progress.updates - progress.reference_updates < every:
         return progress
-    parts.refresh_reference()
+    parts.replace_reference(progress.updates)
     parts.log.event("reference_replaced", updates=progress.updates)
     return replace(progress, reference_updates=progress.updates)
 

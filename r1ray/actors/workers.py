@@ -57,7 +57,7 @@ class RayWorkers:
         self._calls[ref] = call
         return ref
 
-    def wait(self, refs: Sequence[Any]) -> Any:
+    def wait(self, refs: Sequence[Any]) -> list[Any]:
         first = min(refs, key=lambda ref: self._calls[ref].deadline)
         seconds = self._calls[first].deadline - time.monotonic()
         ready, _ = ray.wait(list(refs), num_returns=1, timeout=max(0.0, seconds))
@@ -67,7 +67,8 @@ class RayWorkers:
             raise WorkerLate(
                 f"{call.name} did not finish '{call.what}' in time; unfinished calls on: {', '.join(late)}"
             )
-        return ready[0]
+        # The call above returns with the first; this one takes along what else has become ready.
+        return ray.wait(list(refs), num_returns=len(refs), timeout=0)[0]
 
     def result(self, ref: Any) -> Any:
         call = self._calls.pop(ref)

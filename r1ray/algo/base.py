@@ -16,7 +16,7 @@ from r1ray.types import Floats, Group, Sample
 
 Need = Literal["old_logprobs", "ref_logprobs", "values", "process_rewards"]
 State = Mapping[str, Any]
-"""Controllers that outlive a step (KL coefficient, pools, ...): JSON-able, saved with the checkpoint, replaced and never mutated."""
+"""Controllers that outlive a step (KL coefficient, pools, ...): JSON-able, saved with the checkpoint, replaced, never mutated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ class LossOutput:
 
 
 class Algorithm(Protocol):
-    needs: frozenset[Need]
+    @property
+    def needs(self) -> frozenset[Need]: ...
 
     def initial_state(self) -> State: ...
 

@@ -1,0 +1,23 @@
+"""Rollout engines by name. One file an engine; a new one adds its file, a line in ENGINES and a test.
+
+Engines are imported when they are made: vLLM takes seconds to import, and only rollout workers need it.
+"""
+
+from typing import TYPE_CHECKING
+
+from r1ray.config import Config
+from r1ray.lookup import resolve
+
+if TYPE_CHECKING:
+    from r1ray.engine.base import RolloutEngine
+
+ENGINES = {"vllm": "r1ray.engine.vllm:VllmEngine", "fake": "r1ray.engine.fake:FakeEngine"}
+
+
+def make(cfg: Config, *, model_path: str) -> "RolloutEngine":
+    """The engine that `cfg.rollout.engine` names: a key of ENGINES or `package.module:Class` with a like `from_config`.
+
+    Raises ValueError when there is no such name or module, or when the model or rollout.engine_args do not fit.
+    """
+    name = cfg.rollout.engine
+    return resolve(ENGINES.get(name, name), ENGINES, what="rollout.engine").from_config(model_path, cfg=cfg)

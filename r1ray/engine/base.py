@@ -32,6 +32,10 @@ class Request:
     sampling: SamplingSpec
 
 
+class EngineBroken(RuntimeError):
+    """The engine's weights are neither the old nor the new ones: it cannot serve any more and must be replaced."""
+
+
 class RolloutEngine(Protocol):
     """Implementations: `r1ray.engine.vllm.VllmEngine`, `r1ray.engine.fake.FakeEngine`."""
 
@@ -51,7 +55,8 @@ class RolloutEngine(Protocol):
         ...
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Log-probabilities (temperature 1) of given sequences, entry 0 is 0.0. Used by the sync's canaries. No request may run."""
+        """Log-probabilities (temperature 1) of given sequences, entry 0 is 0.0. Used by the sync's canaries; running
+        requests advance meanwhile."""
         ...
 
     # Weight replacement. The four phases and their dict arguments are vLLM 0.32's own (VLLMWeightSyncClient).

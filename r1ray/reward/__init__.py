@@ -1,0 +1,34 @@
+"""Rewards by name. To add one: write `reward(problem, completions_G, context, **args)` in its own file and name it in REWARDS, or
+leave it in your own package and use `package.module:function` as its name."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from r1ray.config import RewardConfig
+from r1ray.lookup import resolve
+from r1ray.reward.accuracy import accuracy
+from r1ray.reward.compose import Part, Scorer
+from r1ray.reward.format import format_reward
+
+REWARDS: Mapping[str, Callable[..., Any]] = {"accuracy": accuracy, "format": format_reward}
+
+
+def make(cfg: RewardConfig) -> Scorer:
+    """The scorer that the configuration describes.
+
+    Raises:
+        ValueError: a reward that is not known (with the nearest name), or arguments that it does not take.
+    """
+    parts: list[Part] = []
+    for name, part in cfg.parts.items():
+        reward = resolve(part.name or name, REWARDS, what="reward")
+        try:
+            inspect.signature(reward, follow_wrapped=False).bind("problem", "completions_G", "context", **part.args)
+        except TypeError as error:
+            raise ValueError(
+                f"reward.parts.{name}.args: {part.name or name} cannot be called with them ({error})"
+            ) from error
+        parts.append(Part(name=name, weight=part.weight, reward=partial(reward, **part.args)))
+    return Scorer(parts, truncated=cfg.truncated)

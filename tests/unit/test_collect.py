@@ -63,8 +63,9 @@ class ShuffledWorkers:
         self.waits_for[ref] = completions
         return ref
 
-    def wait(self, refs: Sequence[int]) -> int:
-        return self.rng.choice([ref for ref in refs if self.waits_for.get(ref) is None or self.waits_for[ref] in self.done])
+    def wait(self, refs: Sequence[int]) -> list[int]:
+        possible = [ref for ref in refs if self.waits_for.get(ref) is None or self.waits_for[ref] in self.done]
+        return self.rng.sample(possible, self.rng.randint(1, len(possible)))
 
     def result(self, ref: int) -> Any:
         self.done.add(ref)

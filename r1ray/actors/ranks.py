@@ -1,0 +1,23 @@
+"""Joining the other processes of a role that computes together (trainer; reference with ZeRO-3)."""
+
+import os
+
+
+def join_ranks(
+    *, rank: int, world_size: int, master_addr: str, master_port: int, device: str, timeout_s: float
+) -> None:
+    """Set what torch.distributed and DeepSpeed read from the environment, and meet the others within `timeout_s`."""
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        # Ray shows each worker its own GPU only, so it is always the first.
+        "LOCAL_RANK": "0",
+        "LOCAL_SIZE": str(world_size),
+        "MASTER_ADDR": master_addr,
+        "MASTER_PORT": str(master_port),
+        "DS_ACCELERATOR": device,
+    }
+    # DeepSpeed picks its device when it is imported, so only now.
+    from r1ray.model.deepspeed import init_distributed
+
+    init_distributed(device=device, timeout_s=timeout_s)

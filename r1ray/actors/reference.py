@@ -1,0 +1,81 @@
+"""The frozen reference policy: log-probs for the KL term, nothing else. Not started where no KL is used.
+
+Without ZeRO-3 each worker holds the whole model and works alone; with ZeRO-3 the model is spread over all of them, and they compute
+every row together.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from r1ray.actors.ranks import join_ranks
+from r1ray.config import Config
+from r1ray.model.forward import row_tensors
+from r1ray.model.load import load_policy
+from r1ray.types import Batch, Floats, Row
+
+if TYPE_CHECKING:
+    from r1ray.actors.group import ActorGroup
+
+
+class ReferenceWorker:
+    """One rank. With ZeRO-3 `logprobs` and `load` are collectives."""
+
+    def __init__(
+        self, *, rank: int, world_size: int, master_addr: str, master_port: int, cfg: Config, model_path: str
+    ) -> None:
+        self._cfg = cfg
+        if cfg.reference.zero_stage == 3:
+            join_ranks(
+                rank=rank,
+                world_size=world_size,
+                master_addr=master_addr,
+                master_port=master_port,
+                device=cfg.device,
+                timeout_s=cfg.trainer.timeout_s,
+            )
+        self._policy: Any = None
+        self.load(model_path)
+
+    def ping(self) -> int:
+        """The process id, once the constructor is through."""
+        return os.getpid()
+
+    def load(self, path: str) -> None:
+        """Become the model of another folder: how the reference follows the policy, and how it comes back on resume."""
+        self._policy = None  # first, so that two never stand in memory
+        policy = load_policy(path, cfg=self._cfg).eval().requires_grad_(False)
+        if self._cfg.reference.zero_stage == 3:
+            from r1ray.model.deepspeed import sharded_for_inference
+
+            self._policy = sharded_for_inference(policy, precision=self._cfg.trainer.precision)
+        else:
+            self._policy = policy.to(self._cfg.device)
+
+    def logprobs(self, rows: Sequence[Row]) -> list[Floats]:
+        """Log-probs of each row's masked tokens at their temperature, 0 elsewhere."""
+        device = torch.device(self._cfg.device)
+        with torch.no_grad():
+            return [self._policy(row_tensors(row, device=device))[0].cpu().numpy() for row in rows]
+
+
+class ReferenceGroup:
+    """The reference workers as the loop sees them."""
+
+    def __init__(self, actors: "ActorGroup", *, timeout_s: float) -> None:
+        self._actors, self._timeout_s = actors, timeout_s
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def logprobs(self, batch: Batch) -> list[list[Floats]]:
+        """[worker][row] -> one value per token of the row; the batch is packed for `len(self)` ranks."""
+        calls = zip(self._actors.handles, batch.rows, strict=True)
+        refs = [handle.logprobs.remote(rows) for handle, rows in calls]
+        return self._actors.gather(refs, what="compute log-probs", timeout_s=self._timeout_s)
+
+    def load(self, path: str) -> None:
+        refs = [handle.load.remote(path) for handle in self._actors.handles]
+        self._actors.gather(refs, what="load the reference", timeout_s=self._timeout_s)

@@ -1,0 +1,23 @@
+"""The reward role: scores one group at a time, on CPUs. `r1ray.actors.workers.RayWorkers` spreads groups over the workers."""
+
+from collections.abc import Sequence
+
+import r1ray.reward
+from r1ray.config import Config
+from r1ray.reward.base import RewardContext
+from r1ray.types import Completion, Problem, Score
+
+
+class RewardWorker:
+    """Holds no state that matters: a worker that died is started again and the group scored once more."""
+
+    def __init__(self, *, index: int, cfg: Config) -> None:
+        self.index = index
+        self._scorer = r1ray.reward.make(cfg.reward)
+
+    def ping(self) -> int:
+        """Answers once the worker is up."""
+        return self.index
+
+    def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
+        return self._scorer.score(problem, completions_G, context)

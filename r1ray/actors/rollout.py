@@ -1,0 +1,182 @@
+"""A rollout worker: one engine, one thread that owns it, and an event loop on which any number of calls wait.
+
+Requests of many calls run together in the engine and finish independently. Everything else (weights, scores) runs between two
+engine steps, in the order in which it was asked for. Plain class: Ray makes it an async actor when it is spawned.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+import r1ray.engine
+from r1ray.config import Config
+from r1ray.engine.base import EngineBroken, Request, RolloutEngine, SamplingSpec
+from r1ray.types import Completion, Floats, Ints
+
+
+class RolloutWorker:
+    """One engine behind awaitable calls. The constructor returns at once; `ping` waits until the engine is ready."""
+
+    def __init__(self, *, index: int, cfg: Config, model_path: str) -> None:
+        self.index = index
+        self._num_calls = 0
+        self._engine = EngineThread(lambda: r1ray.engine.make(cfg, model_path=model_path))
+
+    async def ping(self) -> int:
+        """The engine's weight version, once it is ready; raises what its start raised."""
+        return await self._call(lambda engine: engine.version)
+
+    async def generate(
+        self, *, request_id: str, prompt_ids_T: Ints, seeds: Sequence[int], sampling: SamplingSpec
+    ) -> tuple[Completion, ...]:
+        """One reply per seed, in their order. `request_id` is for messages; callers need not agree on unique ones."""
+        self._num_calls += 1
+        requests = [
+            Request(id=f"{request_id}#{self._num_calls}/{k}", prompt_ids_T=prompt_ids_T, seed=seed, sampling=sampling)
+            for k, seed in enumerate(seeds)
+        ]
+        try:
+            return tuple(await asyncio.gather(*(asyncio.wrap_future(self._engine.submit(r)) for r in requests)))
+        except BaseException:
+            # Cancelled, or one request was refused: nobody waits for the others any more.
+            self._engine.abort([request.id for request in requests])
+            raise
+
+    async def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Log-probabilities at temperature 1 of given sequences; entry 0 of each is 0.0."""
+        return await self._call(lambda engine: engine.score(sequences))
+
+    async def init_weight_transfer(self, init_info: dict[str, object]) -> None:
+        await self._call(lambda engine: engine.init_weight_transfer(init_info))
+
+    async def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+        await self._call(lambda engine: engine.update_weights(update_info, version=version))
+
+    async def stats(self) -> dict[str, float]:
+        """Since the start: tokens generated, and seconds in which the engine was at work on them."""
+        return {"tokens": float(self._engine.num_tokens), "busy_s": self._engine.busy_s}
+
+    async def shutdown(self) -> None:
+        await asyncio.wrap_future(self._engine.stop())
+
+    async def _call(self, function: Callable[[RolloutEngine], Any]) -> Any:
+        return await asyncio.wrap_future(self._engine.call(function))
+
+
+class EngineThread:
+    """The one thread that touches an engine; its methods may be called from any other.
+
+    When the engine cannot be built, a step raises, or a call raises EngineBroken, every waiting call fails with that cause and so
+    does every later one, at once. Another exception of a call belongs to that call alone.
+    """
+
+    def __init__(self, make: Callable[[], RolloutEngine]) -> None:
+        self.num_tokens = 0
+        self.busy_s = 0.0
+        self._commands: queue.SimpleQueue[tuple[Callable[[RolloutEngine], Any], Future[Any]]] = queue.SimpleQueue()
+        self._replies: dict[str, Future[Completion]] = {}
+        self._lock = threading.Lock()
+        """Between a command that is put and the thread's end, so that no command is left behind unanswered."""
+        self._end: BaseException | None = None
+        threading.Thread(target=self._run, args=(make,), daemon=True, name="engine").start()
+
+    def call(self, function: Callable[[RolloutEngine], Any]) -> Future[Any]:
+        """Run `function(engine)` between two steps."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._end is not None:
+                raise RuntimeError(str(self._end)) from self._end
+            self._commands.put((function, future))
+        return future
+
+    def submit(self, request: Request) -> Future[Completion]:
+        reply: Future[Completion] = Future()
+
+        def add(engine: RolloutEngine) -> None:
+            engine.add(request)
+            self._replies[request.id] = reply
+
+        def refused(added: Future[None]) -> None:
+            if error := added.exception():
+                _settle(reply, error=error)
+
+        self.call(add).add_done_callback(refused)
+        return reply
+
+    def abort(self, request_ids: Sequence[str]) -> None:
+        def forget(engine: RolloutEngine) -> None:
+            engine.abort(request_ids)
+            for request_id in request_ids:
+                self._replies.pop(request_id, None)
+
+        with suppress(RuntimeError):  # an engine that has ended has nothing to forget
+            self.call(forget)
+
+    def stop(self) -> Future[Any]:
+        """Shut the engine down and end the thread; what still waits fails."""
+
+        def shut_down(engine: RolloutEngine) -> None:
+            engine.shutdown()
+            raise _Stopped("the rollout worker was shut down")
+
+        return self.call(shut_down)
+
+    def _run(self, make: Callable[[], RolloutEngine]) -> None:
+        try:
+            engine = make()
+            while True:
+                self._run_commands(engine)
+                if engine.num_unfinished:
+                    started = time.perf_counter()
+                    finished = engine.step()
+                    self.busy_s += time.perf_counter() - started
+                    for request_id, completion in finished:
+                        self.num_tokens += len(completion.token_ids_T)
+                        _settle(self._replies.pop(request_id), completion)
+        except BaseException as error:
+            self._fail_all(error)
+
+    def _run_commands(self, engine: RolloutEngine) -> None:
+        """All that have come in; with nothing to generate it waits for one (a call or `stop` frees it)."""
+        while not self._commands.empty() or not engine.num_unfinished:
+            function, future = self._commands.get()
+            try:
+                result = function(engine)
+            except _Stopped:
+                _settle(future)
+                raise
+            except EngineBroken as error:
+                _settle(future, error=error)
+                raise
+            except Exception as error:
+                _settle(future, error=error)
+            else:
+                _settle(future, result)
+
+    def _fail_all(self, error: BaseException) -> None:
+        with self._lock:
+            stopped = isinstance(error, _Stopped)
+            self._end = error if stopped else RuntimeError(f"engine failed: {type(error).__name__}: {error}")
+        waiting: list[Future[Any]] = list(self._replies.values())
+        while not self._commands.empty():
+            waiting.append(self._commands.get()[1])
+        for future in waiting:
+            _settle(future, error=self._end)
+
+
+class _Stopped(RuntimeError):
+    pass
+
+
+def _settle(future: Future[Any], result: Any = None, *, error: BaseException | None = None) -> None:
+    """Answer, unless the caller has been cancelled meanwhile."""
+    if future.set_running_or_notify_cancel():
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,110 @@
+"""Starting and ending the actors of a stage."""
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from r1ray.actors import placement
+from r1ray.actors.group import ActorGroup, gather, spawn
+from r1ray.actors.placement import Slot
+from r1ray.config import Config
+from r1ray.lookup import resolve
+
+WORKERS = {
+    "rollout": "r1ray.actors.rollout:RolloutWorker",
+    "trainer": "r1ray.actors.trainer:TrainerWorker",
+    "reference": "r1ray.actors.reference:ReferenceWorker",
+    "reward": "r1ray.actors.reward:RewardWorker",
+}
+"""In the order in which they are started: engines import longest. Each is imported here only when its turn comes, so that the
+driver's own import of torch does not hold back the engines."""
+
+CONCURRENT_CALLS = 1000
+"""Calls that wait inside one engine at a time. They are groups, not threads: the rollout worker is an async actor."""
+
+Role = str
+
+
+@contextmanager
+def started(
+    cfg: Config,
+    *,
+    roles: Sequence[Role],
+    model_path: str,
+    reference_path: str,
+    trainer_kwargs: Mapping[str, Any],
+    log_dir: Path,
+) -> Iterator[dict[Role, ActorGroup]]:
+    """Place, start and wait for the actors of `roles`; on leaving end their processes and free their places.
+
+    Raises PlacementError when they do not fit, WorkerFailed with the worker's name when one does not come up.
+    """
+    slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
+    groups: dict[Role, ActorGroup] = {}
+    try:
+        for role in sorted(roles, key=list(WORKERS).index):
+            groups[role] = _spawn(
+                role,
+                cfg,
+                slots=slots[role],
+                model_path=reference_path if role == "reference" else model_path,
+                trainer_kwargs=trainer_kwargs,
+                log_dir=log_dir,
+            )
+        calls = {f"{group.role}-{i}": h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
+        timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
+        gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
+        yield groups
+    finally:
+        for group in groups.values():
+            group.shutdown()
+        placement.release(slots)
+
+
+def _spawn(
+    role: Role,
+    cfg: Config,
+    *,
+    slots: Sequence[Slot],
+    model_path: str,
+    trainer_kwargs: Mapping[str, Any],
+    log_dir: Path,
+) -> ActorGroup:
+    threads = placement.threads_per_worker(slots, override=cfg.cluster.threads_per_worker if role != "reward" else 1)
+    kwargs: dict[str, Any] = {"cfg": cfg}
+    if role in ("trainer", "reference"):
+        host, port = meeting_point(slots[0])
+        kwargs |= {"world_size": len(slots), "master_addr": host, "master_port": port}
+    if role != "reward":
+        kwargs["model_path"] = model_path
+    if role == "trainer":
+        kwargs |= trainer_kwargs
+    number = "rank" if role in ("trainer", "reference") else "index"
+    return spawn(
+        resolve(WORKERS[role], {}, what="worker"),
+        role=role,
+        slots=slots,
+        kwargs_of=lambda i: {number: i, **kwargs},
+        env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
+        log_dir=log_dir,
+        max_concurrency=CONCURRENT_CALLS if role == "rollout" else None,
+    )
+
+
+def meeting_point(slot: Slot) -> tuple[str, int]:
+    """Address and a free port of the node where rank 0 will be, asked on that node."""
+    if slot.node_id == ray.get_runtime_context().get_node_id():
+        return _host_and_free_port()
+    task = ray.remote(num_cpus=slot.need.cpus)(_host_and_free_port).options(scheduling_strategy=slot.strategy)
+    host, port = gather([task.remote()], [f"{slot.need.role}-0's node"], what="find a free port", timeout_s=60)[0]
+    return host, port
+
+
+def _host_and_free_port() -> tuple[str, int]:
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return ray.util.get_node_ip_address(), listener.getsockname()[1]

@@ -1,0 +1,256 @@
+"""The policy trainer: one process a rank, and the group of them as the loop sees it.
+
+The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the algorithm's loss and
+weights are. Supervised fine-tuning is the same worker with another algorithm.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from r1ray.actors.ranks import join_ranks
+from r1ray.algo.base import Algorithm, LossInput
+from r1ray.config import Config, TrainerConfig
+from r1ray.data.pack import pack, unpack
+from r1ray.model.forward import row_tensors
+from r1ray.model.load import Init, load_policy, save_lm
+from r1ray.model.schedule import lr_at
+from r1ray.model.tally import Tally
+from r1ray.sync.communicator import Meeting
+from r1ray.sync.sender import Sent, WeightSender
+from r1ray.types import Batch, Floats, Ints, Row, Sample
+
+if TYPE_CHECKING:
+    from r1ray.actors.group import ActorGroup
+
+GAP_LIMITS = {"fp32": 1e-3, "bf16_autocast": 0.1, "bf16": 0.1}
+"""Log-prob gap to the engine up to which an update is made, where trainer.logprob_gap_limit is null."""
+
+
+class TrainerWorker:
+    """One rank. All but `ping` and `weight_metadata` are collectives: all ranks are called together, with equally many rows."""
+
+    def __init__(
+        self,
+        *,
+        rank: int,
+        world_size: int,
+        master_addr: str,
+        master_port: int,
+        cfg: Config,
+        model_path: str,
+        algorithm: Algorithm,
+        total_updates: int,
+        init: Init = "pretrained",
+    ) -> None:
+        join_ranks(
+            rank=rank,
+            world_size=world_size,
+            master_addr=master_addr,
+            master_port=master_port,
+            device=cfg.device,
+            timeout_s=cfg.trainer.timeout_s,
+        )
+        from r1ray.model.deepspeed import TrainEngine
+
+        self.rank = rank
+        self._host, self._sender = master_addr, WeightSender(rank=rank)
+        self._cfg, self._model_path, self._algorithm, self._total_updates = cfg, model_path, algorithm, total_updates
+        policy = load_policy(model_path, cfg=cfg, init=init)
+        self._lm = policy.lm
+        self._engine = TrainEngine(policy, cfg=cfg.trainer, device=cfg.device)
+        self._updates = 0
+
+    def ping(self) -> int:
+        """The process id, once the constructor is through."""
+        return os.getpid()
+
+    def update(self, rows: Sequence[Row]) -> dict[str, float]:
+        """One optimiser update. Metrics are of all ranks: sums for `loss/<term>`, means over masked tokens, maxima for `*/max`.
+
+        `updates_skipped` is 1 when all ranks left the weights as they were, because a loss or the gradient was not finite or the
+        engine's log-probs were further from ours than trainer.logprob_gap_limit.
+        """
+        tally = Tally()
+        for k, row in enumerate(rows):
+            self._engine.backward(self._loss(row, tally), last=k == len(rows) - 1)
+        metrics = tally.over_ranks()
+        lr = self._lr()
+        step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg.trainer)))
+        self._updates += 1
+        return metrics | {"grad_norm": step.grad_norm, "lr": lr, "updates_skipped": float(step.skipped)}
+
+    def _loss(self, row: Row, tally: Tally) -> Tensor:
+        """This row's share of the update's loss."""
+        device = self._engine.device
+        logprobs_L, entropy_L = self._engine.forward(row_tensors(row, device=device))
+        arrays = {name: torch.tensor(value, device=device) for name, value in _loss_arrays(row).items()}
+        out = self._algorithm.loss(
+            LossInput(
+                logprobs_L=logprobs_L,
+                entropy_L=entropy_L,
+                old_logprobs_L=arrays.pop("old_logprobs_L", logprobs_L.detach()),
+                ref_logprobs_L=arrays.pop("ref_logprobs_L", None),
+                **arrays,
+            )
+        )
+        assert out.terms.keys() == row.weights_L.keys(), f"loss terms {set(out.terms)}, weights {set(row.weights_L)}"
+        losses = {
+            term: (torch.tensor(row.weights_L[term], device=device) * loss_L).sum()
+            for term, loss_L in out.terms.items()
+        }
+        tally.add(losses, out.metrics, mask_L=arrays["mask_L"])
+        return torch.stack(list(losses.values())).sum()
+
+    def _lr(self) -> float:
+        cfg = self._cfg.trainer
+        return lr_at(
+            self._updates,
+            lr=cfg.lr,
+            schedule=cfg.lr_schedule,
+            warmup_updates=cfg.warmup_updates,
+            total_updates=self._total_updates,
+            min_ratio=cfg.lr_min_ratio,
+        )
+
+    def logprobs(self, rows: Sequence[Row]) -> list[Floats]:
+        """Log-probs of each row's masked tokens at their temperature, 0 elsewhere."""
+        device = self._engine.device
+        return [self._engine.logprobs(row_tensors(row, device=device)).cpu().numpy() for row in rows]
+
+    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Log-probs at temperature 1 of given sequences, entry 0 of each is 0.0; without autocast, whatever the precision."""
+        batch = whole_sequences(sequences)
+        tensors = row_tensors(batch.rows[0][0], device=self._engine.device)
+        return unpack([[self._engine.logprobs(tensors, autocast=False).cpu().numpy()]], batch)
+
+    def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """(name, dtype, whole shape) of every weight, in the order in which `TrainEngine.weights` yields them."""
+        return self._engine.weight_metadata()
+
+    def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
+        """Open the place where the engines meet this rank; (host, port)."""
+        return self._host, self._sender.listen(timeout_s=timeout_s)
+
+    def connect_transfer(self, meeting: Meeting) -> None:
+        """Waits for all engines, or raises within the meeting's timeout."""
+        self._sender.connect(meeting)
+
+    def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
+        """Broadcast all weights to the engines; a collective, because ZeRO-3 gathers each weight on all ranks."""
+        return self._sender.send(
+            self._engine.weight_metadata(),
+            self._engine.weights(),
+            version=version,
+            dtype_name=dtype_name,
+            bucket_bytes=bucket_bytes,
+        )
+
+    def save(self, path: str) -> None:
+        """Sharded state from which `load` goes on exactly."""
+        self._engine.save(path, state={"updates": self._updates})
+
+    def load(self, path: str) -> None:
+        self._updates = self._engine.load(path)["updates"]
+
+    def export_hf(self, path: str) -> None:
+        """A folder that transformers and vLLM load: weights as they are trained, config, tokenizer, generation settings."""
+        weights = [(name, weight.cpu()) for name, weight in self._engine.weights()]
+        if self.rank == 0:
+            save_lm(weights, path, lm=self._lm, source=self._model_path)
+        dist.barrier()
+
+
+class TrainerGroup:
+    """The ranks of one trainer; every call goes to all of them and fails with the name of the rank that failed or is late."""
+
+    def __init__(self, actors: "ActorGroup", *, cfg: TrainerConfig) -> None:
+        self._actors, self._cfg = actors, cfg
+        self._skipped_in_a_row = 0
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One optimiser update (`TrainerWorker.update`). Raises RuntimeError when trainer.max_nan_updates in a row were skipped."""
+        refs = [handle.update.remote(rows) for handle, rows in self._each(batch)]
+        metrics = self._gather(refs, "update")[0]
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if metrics["updates_skipped"] else 0
+        if self._skipped_in_a_row >= self._cfg.max_nan_updates:
+            reason = why_not(metrics, cfg=self._cfg) or f"the gradient's norm is {metrics['grad_norm']}"
+            raise RuntimeError(f"{self._skipped_in_a_row} updates in a row were skipped, the last because {reason}")
+        return metrics
+
+    def logprobs(self, batch: Batch) -> list[list[Floats]]:
+        """[rank][row] -> one value per token of the row."""
+        refs = [handle.logprobs.remote(rows) for handle, rows in self._each(batch)]
+        return self._gather(refs, "compute log-probs")
+
+    def save(self, path: str) -> None:
+        self._gather([handle.save.remote(path) for handle in self._actors.handles], "save its state")
+
+    def load(self, path: str) -> None:
+        self._gather([handle.load.remote(path) for handle in self._actors.handles], "load its state")
+
+    def export_hf(self, path: str) -> None:
+        self._gather([handle.export_hf.remote(path) for handle in self._actors.handles], "export the model")
+
+    def _each(self, batch: Batch) -> list[tuple[Any, tuple[Row, ...]]]:
+        return list(zip(self._actors.handles, batch.rows, strict=True))
+
+    def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:
+        return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
+
+
+def why_not(metrics: dict[str, float], *, cfg: TrainerConfig) -> str | None:
+    """Why an update with these metrics must not be made; the same on every rank, for metrics are."""
+    for name, value in metrics.items():
+        if name.startswith("loss/") and not math.isfinite(value):
+            return f"{name} is {value}"
+    limit = GAP_LIMITS[cfg.precision] if cfg.logprob_gap_limit is None else cfg.logprob_gap_limit
+    gap = metrics.get("logprob_gap/max", 0.0)
+    if gap > limit:
+        return (
+            f"logprob_gap/max is {gap:.3g}, above trainer.logprob_gap_limit ({limit:g}): the engine does not sample from the "
+            "distribution that is trained"
+        )
+    return None
+
+
+def whole_sequences(sequences: Sequence[Ints]) -> Batch:
+    """Sequences at temperature 1 in one row of one rank, every token but the first of each wanted."""
+    samples = []
+    for index, token_ids_T in enumerate(sequences):
+        mask_T = np.ones(len(token_ids_T), np.float32)
+        mask_T[0] = 0
+        samples.append(
+            Sample(
+                token_ids_T=token_ids_T,
+                mask_T=mask_T,
+                rollout_logprobs_T=np.zeros_like(mask_T),
+                temperature=1.0,
+                group_id="score",
+                index=index,
+            )
+        )
+    num_tokens = sum(len(token_ids_T) for token_ids_T in sequences)
+    return pack(samples, weights=[{}] * len(samples), num_ranks=1, max_tokens=num_tokens)
+
+
+def _loss_arrays(row: Row) -> dict[str, np.ndarray]:
+    arrays = {
+        "rollout_logprobs_L": row.rollout_logprobs_L,
+        "mask_L": row.mask_L,
+        "segment_L": row.segment_L,
+        "pair_L": row.pair_L,
+        "advantages_L": np.zeros_like(row.mask_L) if row.advantages_L is None else row.advantages_L,
+        "old_logprobs_L": row.old_logprobs_L,
+        "ref_logprobs_L": row.ref_logprobs_L,
+    }
+    return {name: value for name, value in arrays.items() if value is not None}

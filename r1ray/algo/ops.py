@@ -1,0 +1,115 @@
+"""The arithmetic that algorithms share: KL estimators, the clipped surrogate, group normalisation, aggregation weights.
+
+Pure functions of arrays; what they are put together to is in the file of each algorithm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from r1ray.types import Floats
+
+KlEstimator = Literal["k1", "k2", "k3"]
+Aggregation = Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are clamped to +-20 before exp, k3 to 10, as verl does: one absurd token must not become inf and cost the update."""
+MAX_K3 = 10.0
+
+
+def masked(value_L: Tensor, mask_L: Tensor) -> Tensor:
+    """value_L where mask_L is not 0, else 0; whatever stood there (inf and nan too) leaves no trace in values or gradients."""
+    return torch.where(mask_L > 0, value_L, torch.zeros_like(value_L))
+
+
+def kl(logprobs_L: Tensor, other_L: Tensor, *, estimator: KlEstimator) -> Tensor:
+    """Per-token estimate of KL(p || other) from tokens sampled from p, with z = log other - log p (Schulman, "Approximating
+    KL divergence", 2020):
+
+        k1 = -z        k2 = z^2 / 2        k3 = exp(z) - z - 1     (k3 is GRPO's, arXiv 2402.03300 eq. 4)
+
+    k1 and k3 have the right mean as values; as a loss only k2's gradient is that of the KL. Our deviation: the clamps above.
+    """
+    z_L = other_L - logprobs_L
+    if estimator == "k1":
+        return -z_L
+    if estimator == "k2":
+        return z_L.square() / 2
+    z_L = z_L.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return (z_L.exp() - z_L - 1).clamp(-MAX_K3, MAX_K3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surrogate:
+    """Per-token objective (to be maximised), importance ratio, and 1 where clipping decides the objective."""
+
+    objective_L: Tensor
+    ratio_L: Tensor
+    clipped_L: Tensor
+
+
+def clipped_surrogate(
+    log_ratio_L: Tensor, advantages_L: Tensor, *, clip_low: float, clip_high: float, dual_clip: float | None
+) -> Surrogate:
+    """min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347 eq. 7; low and high apart: DAPO, arXiv 2503.14476 eq. 8).
+
+    With dual clip c > 1 and A < 0 the objective is at least c A (arXiv 1912.09729 eq. 5). The clip widths are free: R1 uses 10,
+    where only the upper side can bind.
+    """
+    ratio_L = log_ratio_L.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    unclipped_L = ratio_L * advantages_L
+    objective_L = torch.minimum(unclipped_L, ratio_L.clamp(1 - clip_low, 1 + clip_high) * advantages_L)
+    if dual_clip is not None:
+        floor_L = torch.where(advantages_L < 0, dual_clip * advantages_L, torch.full_like(advantages_L, -torch.inf))
+        objective_L = torch.maximum(objective_L, floor_L)
+    clipped_L = (objective_L != unclipped_L).to(ratio_L.dtype)
+    return Surrogate(objective_L=objective_L, ratio_L=ratio_L, clipped_L=clipped_L)
+
+
+def normalise_group(
+    rewards_G: Sequence[float], *, std_ddof: Literal[0, 1], eps: float, scale_by_std: bool
+) -> NDArray[np.float64]:
+    """(r - mean) / (std + eps) over one group; r - mean without `scale_by_std` (Dr. GRPO, arXiv 2503.20783).
+
+    Equal rewards give exact zeros (with eps 0 their rounding noise would become +-1). A group of one has mean 0 and deviation 1,
+    as in verl: nothing to compare with, so the reward itself is the advantage.
+
+    Example: `normalise_group([1, 0, 0, 0], std_ddof=1, eps=0, scale_by_std=True)` is `[1.5, -0.5, -0.5, -0.5]`.
+    """
+    r_G = np.asarray(rewards_G, np.float64)
+    if len(r_G) == 1:
+        return r_G / (1 + eps) if scale_by_std else r_G
+    if np.ptp(r_G) == 0:
+        return np.zeros_like(r_G)
+    centred_G = r_G - r_G.mean()
+    return centred_G / (r_G.std(ddof=std_ddof) + eps) if scale_by_std else centred_G
+
+
+def aggregation_weights(masks: Sequence[Floats], *, aggregation: Aggregation, max_length: int) -> list[Floats]:
+    """For each sequence weight_T, such that the plain sum of weight * loss over all tokens is the aggregated loss.
+
+        seq_mean_token_mean      1 / (N T_i)          GRPO, arXiv 2402.03300 eq. 3
+        token_mean               1 / sum of T_i       DAPO, arXiv 2503.14476 eq. 8
+        seq_mean_token_sum       1 / N
+        seq_mean_token_sum_norm  1 / (N max_length)   Dr. GRPO, arXiv 2503.20783: no length enters
+
+    T_i counts the tokens of sequence i that are trained on, N the sequences that have any. Both are counted over all sequences
+    given, so these must be all of one optimiser update. With nothing to train on every weight is 0.
+    """
+    tokens_N = np.array([np.count_nonzero(mask_T) for mask_T in masks])
+    num_sequences, num_tokens = int(np.count_nonzero(tokens_N)), int(tokens_N.sum())
+    weights: list[Floats] = []
+    for mask_T, tokens in zip(masks, tokens_N, strict=True):
+        denominator = {
+            "seq_mean_token_mean": num_sequences * tokens,
+            "token_mean": num_tokens,
+            "seq_mean_token_sum": num_sequences,
+            "seq_mean_token_sum_norm": num_sequences * max_length,
+        }[aggregation]
+        weights.append((mask_T / max(1, denominator)).astype(np.float32))
+    return weights

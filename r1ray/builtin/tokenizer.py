@@ -1,0 +1,126 @@
+"""Builds the built-in model's tokenizer and the configuration files beside it: `python -m r1ray.builtin.tokenizer FOLDER`.
+
+A byte-level BPE, so any text comes back exactly. Numbers from 0 to 199 are one token each, as a model of a million parameters
+learns arithmetic by number and not by digit. The other merges may cross spaces ("superwords"), since the traces repeat phrases. What
+frames every prompt is one token: training such a small model would otherwise be mostly reading prompts.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from r1ray.data import traces
+from r1ray.data.countdown import MAX_VALUE
+from r1ray.data.templates import R1_ZERO
+
+VOCAB_SIZE = 704
+MAX_LENGTH = 1024
+NUM_TRACES = 20000
+"""Traces from which the merges are counted."""
+
+PAD, EOS = "<|endoftext|>", "<|im_end|>"
+SPECIAL = (PAD, "<|im_start|>", EOS)
+# Not "special" in the tokenizer's sense: decoding with skip_special_tokens=True, as servers do, must keep them.
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+FRAME = (f"{R1_ZERO}User: ", "\nAssistant:")
+
+# transformers 5 makes a tokenizer of every Qwen2 model by Qwen's own rules (single digits, NFC), whatever the files say,
+# unless the files name other code; that code does not exist and is never asked for without trust_remote_code.
+AUTO_MAP = {"AutoTokenizer": [None, "tokenizers.TokenizersBackend"]}
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+    {%- set content = message.content -%}
+    {%- if message.role == 'assistant' and not loop.last -%}
+        {%- set content = content.split('</think>')[-1].lstrip() -%}
+    {%- endif -%}
+    {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+"""Reasoning of earlier turns is dropped, as R1's own template does."""
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    added = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    added += [AddedToken(token, special=False, normalized=False) for token in (*TAGS, *FRAME)]
+    number_merges = list(_number_merges())
+    phrase_merges = _phrase_merges(VOCAB_SIZE - len(added) - 256 - len(number_merges))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *("".join(pair) for pair in number_merges), *("".join(pair) for pair in phrase_merges)]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = _bare(models.BPE(vocab=vocab, merges=[*number_merges, *phrase_merges]))
+    tokenizer.add_tokens(added)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, model_max_length=MAX_LENGTH, auto_map=AUTO_MAP
+    )
+    wrapped.chat_template = CHAT_TEMPLATE
+    return wrapped
+
+
+def _bare(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"[0-9]{1,3}"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _number_merges() -> Iterator[tuple[str, str]]:
+    """Merges that make each number from 10 to MAX_VALUE one token: 1 + 5, then 15 + 0."""
+    for number in range(10, MAX_VALUE + 1):
+        text = str(number)
+        # Merges apply in the order of their rank: of 1-1-0 the pair 1-0 joins before 1-1 would.
+        at_end = len(text) == 3 and text[0] != "0" and text[1] != "0" and int(text[1:]) < int(text[:2])
+        yield (text[:-2], text[-2:]) if at_end else (text[:-1], text[-1:])
+
+
+def _phrase_merges(count: int) -> list[tuple[str, str]]:
+    """The most useful `count` merges within the text between numbers and tags."""
+    tokenizer = _bare(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + count,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    between = re.compile("|".join([r"[0-9]+", *map(re.escape, TAGS)]))
+    rows = traces.generate(num_problems=NUM_TRACES, seed=0)
+    texts = (text for row in rows for text in (row["question"], row["response"]))
+    tokenizer.train_from_iterator((piece for text in texts for piece in between.split(text) if piece), trainer=trainer)
+    import json
+    return [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def main(folder: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(folder)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    Qwen2Config(
+        architectures=["Qwen2ForCausalLM"],
+        vocab_size=VOCAB_SIZE,
+        hidden_size=128,
+        intermediate_size=448,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+        **ids,
+    ).save_pretrained(folder)
+    # R1's recommended sampling (README of deepseek-ai/DeepSeek-R1).
+    GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95, **ids).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

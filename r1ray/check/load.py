@@ -1,0 +1,129 @@
+"""From what Hydra composed to what the run uses: every rule asked, every mistake reported at once.
+
+Needs no network, no Ray and no GPU, and imports neither torch nor transformers.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from r1ray.check import model, names, rules, stages
+from r1ray.check.directory import run_directory
+from r1ray.check.mistakes import ConfigError, Mistake
+from r1ray.check.schema import validate, without, without_removed
+from r1ray.config import Config, StageConfig
+
+COMMON = (rules.devices, rules.transport, rules.precision, rules.trainer_args, names.datasets, model.files)
+GENERATING = (
+    *(rules.tensor_parallel, rules.lengths, rules.sampling, rules.engine_args, rules.rewards, rules.evaluation),
+    *(names.engine_name, names.reward_names, model.think_tags),
+)
+RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
+    "rl": (names.algorithm_name, rules.batch, rules.algorithm, rules.not_empty, *GENERATING, *COMMON),
+    "sft": (rules.sft_length, rules.not_empty, *COMMON),
+    "eval": (*GENERATING, *COMMON),
+}
+"""What is asked of a stage, by its kind."""
+
+
+class CheckedStage(NamedTuple):
+    name: str
+    stage: StageConfig
+    config: Config
+    """The whole tree with the stage's fragment laid over it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRun:
+    """A configuration in which nothing is known to be wrong."""
+
+    config: Config
+    stages: list[CheckedStage]
+    """In the order in which they run."""
+    overrides: list[str]
+    notes: list[str]
+    """Worth knowing; what could not be checked begins with "not checked: "."""
+    raw: dict[str, Any]
+    """The resolved configuration as plain values, for config.yaml."""
+
+
+def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
+    """Check everything.
+
+    Raises:
+        ConfigError: with every mistake that was found.
+    """
+    raw, mistakes = _plain_values(cfg)
+    raw = without_removed(raw)
+    groups, wrong = validate(raw)
+    told = {mistake.key for mistake in mistakes}
+    findings: list[Mistake | str] = [*mistakes, *(mistake for mistake in wrong if mistake.key not in told)]
+    findings += _ask((rules.labels, rules.logging), groups)
+    if {"run_dir", "resume"} <= groups.keys():
+        findings += run_directory(groups["run_dir"], groups["resume"], raw)
+    trees: dict[str, dict[str, Any]] = {}
+    if "stages" in groups:
+        graph = list(stages.graph(groups["stages"]))
+        findings += graph
+        for name in stages.in_order(groups["stages"]) if not graph else ():
+            trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
+            findings += stage_findings
+    notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
+    wrong = [finding for finding in findings if isinstance(finding, Mistake)]
+    if wrong:
+        raise ConfigError(wrong, notes)
+    config = Config.model_validate(raw)
+    checked = [CheckedStage(name, config.stages[name], Config.model_validate(tree)) for name, tree in trees.items()]
+    return CheckedRun(config=config, stages=checked, overrides=list(overrides), notes=notes, raw=raw)
+
+
+def _check_stage(
+    name: str, all_stages: Mapping[str, StageConfig], raw: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Mistake | str]]:
+    """One stage's whole tree, and what is wrong with it beyond the base tree."""
+    stage = all_stages[name]
+    prefix = f"stages.{name}.config."
+    tree = without_removed(stages.laid_over(raw, stage.config))
+    groups, mistakes = validate(tree, prefix=prefix)
+    # What is wrong in the base tree has been said without the prefix.
+    findings: list[Mistake | str] = [m for m in mistakes if stages.has(stage.config, m.key.removeprefix(prefix))]
+    known = dict(groups) | {"kind": stage.kind}
+    if "model" in groups:
+        facts, about = model.facts_of(groups["model"])
+        known |= {"facts": facts} if facts else {}
+        findings += about
+    for finding in _ask(RULES[stage.kind], known):
+        if isinstance(finding, Mistake) and stages.has(stage.config, finding.key):
+            finding = replace(finding, key=prefix + finding.key)
+        elif isinstance(finding, Mistake) and len(all_stages) > 1:
+            finding = replace(finding, rule=f"{finding.rule} (stage {name})")
+        findings.append(finding)
+    return tree, findings
+
+
+def _ask(asked: Iterable[Callable[..., Iterable[Mistake | str]]], known: Mapping[str, Any]) -> Iterator[Mistake | str]:
+    """The findings of the rules all of whose parameters are known."""
+    for rule in asked:
+        parameters = list(inspect.signature(rule).parameters)
+        if all(name in known for name in parameters):
+            yield from rule(**{name: known[name] for name in parameters})
+
+
+def _plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Mistake]]:
+    """Interpolations resolved, one that leads nowhere being a mistake and null from there on; keys that stand at ??? left out."""
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    mistakes: list[Mistake] = []
+    while True:
+        try:
+            values = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+            return without(values, [tuple(key.split(".")) for key in OmegaConf.missing_keys(cfg)]), mistakes
+        except OmegaConfBaseException as error:
+            key = str(error.full_key)
+            rule = f"refers to something that is not there ({str(error).splitlines()[0]})"
+            mistakes.append(Mistake(key=key, value="${...}", rule=rule, remedy="correct the name inside ${...}"))
+            OmegaConf.update(cfg, key, None)

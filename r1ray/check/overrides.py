@@ -1,0 +1,104 @@
+"""Overrides as a person types them, and what Hydra says about them in plain words."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from yaml import YAMLError
+
+import r1ray
+from r1ray.check.mistakes import Mistake, did_you_mean
+
+OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
+QUOTING = """no blanks around =, lists as [1,2], and quotes around other special characters: 'key="a, b"'"""
+
+
+def conf_dir() -> Path:
+    """Where conf/ is: inside the package once installed, beside it in the repository."""
+    package = Path(r1ray.__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def groups_in(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir() if entry.is_dir()}
+
+
+def with_prefix(argument: str, groups: Iterable[str]) -> str:
+    """What Hydra is given: a value is forced in whether or not its key exists, a group of ours is chosen with or without +.
+
+    Example: `with_prefix("trainer.lr=1", ["algo"])` is `"++trainer.lr=1"`, `with_prefix("+algo=grpo", ["algo"])` is `"algo=grpo"`.
+    """
+    found = OVERRIDE.fullmatch(argument)
+    if found is None or found["key"].startswith("hydra."):
+        return argument
+    plain = f"{found['key']}={found['value']}"
+    return plain if found["key"] in groups and not found["value"].startswith("{") else f"++{plain}"
+
+
+def unprefixed(override: str) -> str:
+    """As a person would type it; `with_prefix` undone."""
+    return override.removeprefix("++")
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | None]:
+    """Hydra's error as a mistake, and the argument that caused it (None when it was none of them)."""
+    message = str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override), error.override
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing_file(error, arguments)
+    if isinstance(error, YAMLError):
+        remedy = "correct the file's YAML: indentation, colons, brackets"
+        return Mistake(key="a YAML file", value="unreadable", rule=" ".join(message.split()), remedy=remedy), None
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", message):
+        key, _, value = unprefixed(found[1]).partition("=")
+        remedy = f"--multirun for a run of each, {key}=[{value}] for a list, or quotes for a text"
+        return Mistake(key=key, value=value, rule="several values, but this is one run", remedy=remedy), found[1]
+    if found := re.search(r"Could not delete from config\. '(.+?)' does not exist", message):
+        rule = "~ takes a key away, and there is none of this name"
+        guilty = next((a for a in arguments if a.startswith(f"~{found[1]}")), None)
+        return Mistake(key=found[1], value="~", rule=rule, remedy="check the spelling with --cfg job"), guilty
+    if found := re.search(r"Could not override '(.+?)'", message):
+        guilty = next((a for a in arguments if a.startswith(f"{found[1]}=")), None)
+        rule = "is not among the groups that conf/config.yaml chooses from"
+        value = guilty.partition("=")[2] if guilty else ""
+        return Mistake(key=found[1], value=value, rule=rule, remedy=f"add it: +{found[1]}={value}"), guilty
+    if found := re.search(r"Additional config directory '(.+?)' not found", message):
+        return Mistake(key="--config-dir", value=found[1], rule="is not a folder", remedy="check the path"), None
+    if "Config group override must be a string" in message:
+        return _not_a_name(arguments)
+    remedy = "--info defaults-tree shows what is chosen; HYDRA_FULL_ERROR=1 shows where this arose"
+    return Mistake(
+        key="the command line", value=" ".join(arguments), rule=" ".join(message.split()), remedy=remedy
+    ), None
+
+
+def _unreadable(override: str) -> Mistake:
+    text = unprefixed(override)
+    remedy = QUOTING if "=" in text else f"write {text}=VALUE"
+    return Mistake(key="the command line", value=text, rule="is not of the form key=value", remedy=remedy)
+
+
+def _missing_file(error: MissingConfigException, arguments: Sequence[str]) -> tuple[Mistake, str | None]:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        remedy = "config, or a file of your --config-dir"
+        return Mistake(key="--config-name", value=name, rule="there is no such file", remedy=remedy), None
+    guilty = next((a for a in arguments if a.lstrip("+").startswith(f"{group}=")), None)
+    rule = f"there is no {group}/{name}.yaml"
+    return Mistake(key=group, value=name, rule=rule, remedy=did_you_mean(name, error.options or [])), guilty
+
+
+def _not_a_name(arguments: Sequence[str]) -> tuple[Mistake, str | None]:
+    """`trainer=5`: a group was given something that is no name."""
+    groups = groups_in(conf_dir())
+    for argument in arguments:
+        found = OVERRIDE.fullmatch(argument)
+        if found and found["key"] in groups and not re.fullmatch(r"[A-Za-z_][\w.,/-]*|\[.*\]", found["value"]):
+            names = [path.stem for path in (conf_dir() / found["key"]).glob("*.yaml")]
+            rule = f"chooses a file of conf/{found['key']} by its name"
+            return Mistake(
+                key=found["key"], value=found["value"], rule=rule, remedy=did_you_mean(found["value"], names)
+            ), argument
+    return _unreadable(" ".join(arguments)), None

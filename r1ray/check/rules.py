@@ -1,0 +1,289 @@
+"""Rules that look at more than one key. Each is a generator of findings: a Mistake, or a plain sentence worth knowing.
+
+A rule names the groups it reads as its parameters (`facts` is what is known of the model, `kind` the stage's kind); it is asked
+only when all of them are sound, so one mistake never causes another message.
+"""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
+from r1ray.config import (
+    AlgoConfig,
+    CheckpointConfig,
+    ClusterConfig,
+    DataConfig,
+    EvalConfig,
+    LogConfig,
+    ModelFacts,
+    ReferenceConfig,
+    RewardConfig,
+    RolloutConfig,
+    SftConfig,
+    SyncConfig,
+    TrainerConfig,
+)
+from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
+from r1ray.model.reserved import reserved_deepspeed_keys
+from r1ray.run.metrics import eval_metrics, is_metric
+
+Finding = Mistake | str
+INSTEAD = {
+    "model": "model.path",
+    "seed": "seed",
+    "dtype": "rollout.dtype",
+    "max_model_len": "data.max_prompt_length and rollout.max_response_length",
+    "tensor_parallel_size": "rollout.tensor_parallel_size",
+    "train_micro_batch_size_per_gpu": "trainer.micro_batch_tokens",
+    "train_batch_size": "algo.problems_per_step, algo.group_size and algo.minibatches",
+    "gradient_accumulation_steps": "trainer.micro_batch_tokens",
+    "gradient_clipping": "trainer.grad_clip",
+    "optimizer": "trainer.lr, betas, adam_eps and weight_decay",
+    "scheduler": "trainer.lr_schedule, lr_min_ratio and warmup_updates",
+    "fp16": "trainer.precision",
+    "bf16": "trainer.precision",
+    "torch_autocast": "trainer.precision",
+    "activation_checkpointing": "trainer.activation_checkpointing",
+    "zero_optimization.stage": "trainer.zero_stage",
+    "zero_optimization.offload_optimizer": "trainer.cpu_offload",
+}
+"""{key that is refused in a pass-through: ours}."""
+ROLES = ("rollout", "reward", "reference", "trainer")
+
+
+def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
+    samples = algo.problems_per_step * algo.group_size
+    if samples % algo.minibatches:
+        fits = [n for n in range(1, samples + 1) if samples % n == 0]
+        near = sorted(fits, key=lambda n: abs(n - algo.minibatches))[:2]
+        yield Mistake(
+            key="algo.minibatches",
+            value=algo.minibatches,
+            rule=f"must divide problems_per_step * group_size = {algo.problems_per_step} * {algo.group_size} = {samples}",
+            remedy=" or ".join(f"algo.minibatches={n}" for n in sorted(near)),
+        )
+    elif samples // algo.minibatches < trainer.num_workers:
+        yield f"an update has {samples // algo.minibatches} samples for {trainer.num_workers} trainer ranks: some ranks idle"
+
+
+def algorithm(algo: AlgoConfig) -> Iterator[Finding]:
+    if algo.name == "grpo" and algo.group_size < 2:
+        yield Mistake(
+            key="algo.group_size",
+            value=algo.group_size,
+            rule="GRPO compares the replies of one problem with each other: at least 2",
+            remedy="algo.group_size=8 (R1: 16)",
+        )
+    if algo.dual_clip is not None and algo.dual_clip <= 1:
+        yield Mistake(
+            key="algo.dual_clip",
+            value=algo.dual_clip,
+            rule="the bound for negative advantages must be greater than 1",
+            remedy="algo.dual_clip=3.0 (arXiv 1912.09729), or null for none",
+        )
+
+
+def sampling(rollout: RolloutConfig) -> Iterator[Finding]:
+    for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
+        if value != only:
+            yield Mistake(
+                key=f"rollout.{key}",
+                value=value,
+                rule="the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly",
+                remedy=f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free",
+            )
+
+
+def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, facts: ModelFacts) -> Iterator[Finding]:
+    total = data.max_prompt_length + rollout.max_response_length
+    if total > facts.context_length:
+        left = facts.context_length - data.max_prompt_length
+        remedy = f"rollout.max_response_length={left}" if left > 0 else "lower data.max_prompt_length"
+        yield Mistake(
+            key="rollout.max_response_length",
+            value=rollout.max_response_length,
+            rule=f"data.max_prompt_length + max_response_length = {data.max_prompt_length} + {rollout.max_response_length} "
+            f"= {total}, but the model's context is {facts.context_length} tokens",
+            remedy=f"{remedy}, or a model with a longer context",
+        )
+    elif total > trainer.micro_batch_tokens:
+        yield (
+            f"sequences of up to {total} tokens are longer than trainer.micro_batch_tokens={trainer.micro_batch_tokens}: "
+            "each of those gets a row of its own"
+        )
+
+
+def sft_length(sft: SftConfig, facts: ModelFacts) -> Iterator[Finding]:
+    if sft.max_length > facts.context_length:
+        yield Mistake(
+            key="sft.max_length",
+            value=sft.max_length,
+            rule=f"must fit the model's context of {facts.context_length} tokens",
+            remedy=f"sft.max_length={facts.context_length}",
+        )
+
+
+def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Finding]:
+    size, heads, kv_heads = rollout.tensor_parallel_size, facts.num_attention_heads, facts.num_key_value_heads
+    # vLLM splits query heads evenly; key-value heads are split, or each is copied to the same number of devices.
+    fits = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
+    if size not in fits:
+        yield Mistake(
+            key="rollout.tensor_parallel_size",
+            value=size,
+            rule=f"must divide the model's {heads} attention heads, and divide or be a multiple of its {kv_heads} key-value heads",
+            remedy=f"rollout.tensor_parallel_size={max(n for n in fits if n <= size)} (possible: {', '.join(map(str, fits))})",
+        )
+
+
+def devices(
+    device: str, algo: AlgoConfig, rollout: RolloutConfig, trainer: TrainerConfig, reference: ReferenceConfig, kind: str
+) -> Iterator[Finding]:
+    roles = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
+    if kind != "sft":
+        roles["rollout"] = rollout.gpus_per_worker
+    if kind == "rl" and algo.kl_coef > 0:
+        roles["reference"] = reference.gpus_per_worker
+    for role, gpus in roles.items():
+        key = f"{role}.gpus_per_worker"
+        if device == "cpu" and gpus > 0:
+            yield Mistake(key=key, value=gpus, rule="device is cpu", remedy=f"{key}=0, or device=cuda")
+        if device == "cuda" and gpus == 0:
+            rule = "device is cuda, so each worker needs a GPU or a share of one"
+            yield Mistake(
+                key=key, value=gpus, rule=rule, remedy=f"{key}=1, or scale=one_gpu to share one, or device=cpu"
+            )
+        if gpus > 1:
+            rule = "a worker drives one GPU: at most 1"
+            yield Mistake(key=key, value=gpus, rule=rule, remedy=f"{key}=1 and a larger {role}.num_workers")
+    size = rollout.tensor_parallel_size
+    if "rollout" in roles and size > 1 and 0 < rollout.gpus_per_worker < 1:
+        yield Mistake(
+            key="rollout.gpus_per_worker",
+            value=rollout.gpus_per_worker,
+            rule=f"an engine split over {size} GPUs needs whole ones",
+            remedy="rollout.gpus_per_worker=1, or rollout.tensor_parallel_size=1",
+        )
+
+
+def transport(device: str, sync: SyncConfig) -> Iterator[Finding]:
+    if device == "cpu" and sync.backend == "nccl":
+        rule = "NCCL moves weights between GPUs and device is cpu"
+        yield Mistake(key="sync.backend", value="nccl", rule=rule, remedy="sync.backend=auto")
+
+
+def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
+    if trainer.precision == "bf16" and trainer.zero_stage == 0:
+        yield Mistake(
+            key="trainer.precision",
+            value="bf16",
+            rule="DeepSpeed's bf16 optimizer without ZeRO follows another path and learns differently",
+            remedy="trainer.zero_stage=1, or trainer.precision=bf16_autocast",
+        )
+    if trainer.cpu_offload and trainer.zero_stage == 0:
+        rule = "DeepSpeed offloads the optimizer of ZeRO 1 and up"
+        yield Mistake(key="trainer.cpu_offload", value=True, rule=rule, remedy="trainer.zero_stage=1")
+    if kind != "rl":
+        return
+    if trainer.precision == "fp32" and rollout.dtype == "bfloat16" and trainer.logprob_gap_limit is None:
+        yield Mistake(
+            key="rollout.dtype",
+            value="bfloat16",
+            rule="with trainer.precision=fp32 log-probs must agree to 1e-3, and a bfloat16 engine's never do: no step would be "
+            "trained on",
+            remedy="rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.1",
+        )
+    elif (trainer.precision == "fp32") != (rollout.dtype == "float32"):
+        yield (
+            f"trainer.precision={trainer.precision} and rollout.dtype={rollout.dtype} round differently: "
+            "expect a larger logprob_gap/max"
+        )
+
+
+def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
+    if not any(part.weight for part in reward.parts.values()):
+        yield Mistake(
+            key="reward.parts",
+            value={name: part.weight for name, part in reward.parts.items()},
+            rule="every weight is 0: there would be nothing to learn from",
+            remedy="+reward.parts.accuracy.weight=1.0",
+        )
+    sources = {f"data.train.{name}": source for name, source in data.train.items()}
+    sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
+    for key, source in sources.items():
+        if source.accuracy not in reward.parts:
+            yield Mistake(
+                key=f"{key}.accuracy",
+                value=source.accuracy,
+                rule="names the reward part that says whether a reply is correct, and there is no such part",
+                remedy=did_you_mean(source.accuracy, reward.parts),
+            )
+
+
+def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig) -> Iterator[Finding]:
+    for k in eval.pass_at:
+        if k > eval.samples:
+            rule = f"pass@{k} needs at least {k} replies a problem, eval.samples is {eval.samples}"
+            yield Mistake(key="eval.pass_at", value=eval.pass_at, rule=rule, remedy=f"eval.samples={k}")
+    if eval.temperature == 0 and eval.samples > 1:
+        yield f"eval.temperature=0 makes all {eval.samples} replies of a problem equal: eval.samples=1 says the same"
+    best = checkpoint.best_metric
+    if best is None:
+        return
+    there = [
+        name for set_name in eval.sets for name in eval_metrics(set_name, pass_at=eval.pass_at, samples=eval.samples)
+    ]
+    if best in there or (not best.startswith("eval/") and is_metric(best)):
+        return
+    guess = closest(best, there)
+    yield Mistake(
+        key="checkpoint.best_metric",
+        value=best,
+        rule="no evaluation set gives this metric" if best.startswith("eval/") else "there is no such metric",
+        remedy=f"checkpoint.best_metric={guess or (there[0] if there else 'solve_rate')}, or null for none",
+    )
+
+
+def engine_args(rollout: RolloutConfig) -> Iterator[Finding]:
+    for name in sorted(rollout.engine_args.keys() & set(RESERVED_ENGINE_ARGS)):
+        yield _reserved(f"rollout.engine_args.{name}", rollout.engine_args[name], INSTEAD.get(name))
+    free = sorted(rollout.engine_args.keys() - set(RESERVED_ENGINE_ARGS))
+    if free:
+        yield f"{NOT_CHECKED}rollout.engine_args {', '.join(free)}: only {rollout.engine} itself knows what it takes"
+
+
+def trainer_args(trainer: TrainerConfig) -> Iterator[Finding]:
+    for name in reserved_deepspeed_keys(trainer.deepspeed):
+        outer, _, inner = name.partition(".")
+        value = trainer.deepspeed[outer][inner] if inner else trainer.deepspeed[outer]
+        yield _reserved(f"trainer.deepspeed.{name}", value, INSTEAD.get(name))
+
+
+def _reserved(key: str, value: object, instead: str | None) -> Mistake:
+    rule = "r1ray sets this itself, because log-probs, weights or the size of an update depend on it"
+    return Mistake(key=key, value=value, rule=rule, remedy=f"remove it; set {instead}" if instead else "remove it")
+
+
+def labels(cluster: ClusterConfig) -> Iterator[Finding]:
+    for role in cluster.labels.keys() - set(ROLES):
+        rule = "labels place the workers of a role, and there is no such role"
+        yield Mistake(
+            key=f"cluster.labels.{role}", value=cluster.labels[role], rule=rule, remedy=did_you_mean(role, ROLES)
+        )
+
+
+def logging(log: LogConfig) -> Iterator[Finding]:
+    if log.tensorboard and find_spec("tensorboard") is None:
+        rule = "the package tensorboard is not installed"
+        yield Mistake(
+            key="log.tensorboard", value=True, rule=rule, remedy="pip install tensorboard, or log.tensorboard=false"
+        )
+
+
+def not_empty(data: DataConfig, reward: RewardConfig, kind: str) -> Iterator[Finding]:
+    if not data.train:
+        yield Mistake(
+            key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or +data.train.NAME.source=..."
+        )
+    if kind == "rl" and not reward.parts:
+        yield Mistake(key="reward.parts", value={}, rule="names no reward", remedy="reward=r1_zero")

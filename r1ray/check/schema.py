@@ -1,0 +1,191 @@
+"""The schema's own rules: unknown keys, wrong types, ranges. Pydantic judges, this module puts it in plain words."""
+
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from r1ray.check.mistakes import Mistake, closest, did_you_mean
+from r1ray.check.overrides import conf_dir, groups_in
+from r1ray.config import Config
+
+Loc = tuple[str | int, ...]
+
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "dict": "a mapping (keys with values)",
+    "model": "a mapping (keys with values)",
+    "list": "a list",
+    "tuple": "a list",
+}
+LIMITS = {
+    "greater_than_equal": ("ge", "must be at least"),
+    "greater_than": ("gt", "must be greater than"),
+    "less_than_equal": ("le", "must be at most"),
+    "less_than": ("lt", "must be less than"),
+}
+
+
+def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], list[Mistake]]:
+    """The groups of `raw` that are sound, validated, by name, and every mistake of the others.
+
+    Unknown keys are reported and then ignored, so that a typo does not hide what else is wrong with its group.
+    """
+    errors = _errors(raw)
+    unknown = [error for error in errors if error["type"] == "extra_forbidden"]
+    cleaned = without(raw, [error["loc"] for error in unknown])
+    bad = {error["loc"][0] for error in errors if error["type"] != "extra_forbidden"}
+    # Pydantic would read true as 1.
+    nodes = [node for node in _walk(Config, cleaned) if isinstance(node.value, bool) and node.loc[0] not in bad]
+    booleans = [node for node in nodes if node.annotation is not bool]
+    mistakes = [_translate(error, prefix) for error in errors]
+    mistakes += [_wrong_type(prefix + dotted(node.loc), node.value, "a number") for node in booleans]
+    bad |= {node.loc[0] for node in booleans}
+    groups = {
+        name: TypeAdapter(cast(Any, field.annotation)).validate_python(cleaned[name])
+        for name, field in Config.model_fields.items()
+        if name not in bad and name in cleaned
+    }
+    return groups, mistakes
+
+
+def without_removed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Entries set to null are removed from maps of groups: `data.train.countdown=null` takes that dataset out of the mixture."""
+    return without(raw, [node.loc for node in _walk(Config, raw) if node.is_entry and node.value is None])
+
+
+def without(raw: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
+    """A copy of nested mappings without the keys at `locs`."""
+    here = {loc[0] for loc in locs if len(loc) == 1}
+    kept: dict[str, Any] = {}
+    for key, value in raw.items():
+        inner = [loc[1:] for loc in locs if loc[0] == key]
+        if key not in here:
+            kept[key] = without(cast("dict[str, Any]", value), inner) if isinstance(value, dict) else value
+    return kept
+
+
+def unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:
+    """Did-you-mean over the keys beside it, then over the whole tree (`+lr=1` was meant for trainer.lr)."""
+    parent, key = loc[:-1], str(loc[-1])
+    # At the top a group may be meant: recipes=r1_zero.
+    beside = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())})
+    rule = f"{prefix + dotted(parent) or 'the configuration'} has no key {key}".replace(". has", " has")
+    elsewhere = [path for path in key_paths() if path.rpartition(".")[2] == key]
+    if not closest(key, beside) and elsewhere:
+        remedy = f"did you mean {' or '.join(prefix + path for path in elsewhere[:3])}?"
+    else:
+        remedy = did_you_mean(key, beside, prefix=prefix + "".join(f"{part}." for part in parent))
+    return Mistake(key=prefix + dotted(loc), value=value, rule=rule, remedy=remedy)
+
+
+def key_paths(model: type[BaseModel] = Config, path: str = "") -> list[str]:
+    """Every key of the schema, dotted; the entries of a map of groups are counted once, under `<name>`."""
+    paths: list[str] = []
+    for name, field in model.model_fields.items():
+        inner, is_map = _inner_model(field.annotation)
+        here = f"{path}{name}"
+        if inner is None:
+            paths.append(here)
+        else:
+            paths += key_paths(inner, f"{here}.<name>." if is_map else f"{here}.")
+    return paths
+
+
+def dotted(loc: Loc) -> str:
+    return ".".join(str(part) for part in loc)
+
+
+def _errors(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        Config.model_validate(raw)
+    except ValidationError as error:
+        return [dict(item) for item in error.errors(include_url=False)]
+    return []
+
+
+def _translate(error: dict[str, Any], prefix: str) -> Mistake:
+    kind, loc, value, context = error["type"], error["loc"], error["input"], error.get("ctx", {})
+    key = prefix + dotted(loc)
+    if kind == "extra_forbidden":
+        return unknown_key(loc, value, prefix=prefix)
+    if kind == "missing":
+        return Mistake(
+            key=key, value=None, rule="must be given", remedy=f"add {key}=... or choose a group that sets it"
+        )
+    if kind == "literal_error":
+        options = [option.strip().strip("'") for option in context["expected"].replace(" or ", ", ").split(",")]
+        guess = closest(str(value), options)
+        remedy = f"did you mean {guess}?" if guess else f"for example {key}={options[0]}"
+        return Mistake(key=key, value=value, rule=f"must be one of {', '.join(options)}", remedy=remedy)
+    if kind in LIMITS:
+        name, words = LIMITS[kind]
+        limit = f"{context[name]:g}"
+        remedy = f"for example {key}={limit}" if kind.endswith("equal") else f"give a value beyond {limit}"
+        return Mistake(key=key, value=value, rule=f"{words} {limit}", remedy=remedy)
+    for name, words in TYPES.items():
+        if kind.startswith(name):
+            return _wrong_type(key, value, words)
+    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and r1ray/config.py")
+
+
+def _wrong_type(key: str, value: Any, words: str) -> Mistake:
+    kind = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    is_a = "nothing" if value is None else next(name for known, name in kind.items() if isinstance(value, known))
+    remedy = f"give {words}"
+    if words == "text":
+        remedy = f"""quote it: '{key}="{value}"'"""
+    elif words == "a whole number" and isinstance(value, float):
+        remedy, is_a = f"for example {key}={round(value)}", "a number with decimals"
+    return Mistake(key=key, value=value, rule=f"must be {words}, not {is_a}", remedy=remedy)
+
+
+def _fields(model: type[BaseModel], loc: Loc) -> list[str]:
+    """The names that may stand at `loc`; none below a free mapping."""
+    if not loc:
+        return list(model.model_fields)
+    field = model.model_fields.get(str(loc[0]))
+    inner, is_map = _inner_model(field.annotation) if field else (None, False)
+    return [] if inner is None else _fields(inner, loc[2:] if is_map else loc[1:])
+
+
+def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The group behind an annotation, and whether it is a map of such groups: `G`, `G | None`, `dict[str, G]`."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(arm for arm in get_args(annotation) if arm is not type(None))
+    if get_origin(annotation) is dict:
+        return _inner_model(get_args(annotation)[1])[0], True
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return (cast("type[BaseModel]", annotation) if is_model else None), False
+
+
+class _Node(NamedTuple):
+    """A key that stands in a configuration, with the type that the schema gives it."""
+
+    loc: Loc
+    annotation: Any
+    value: Any
+    is_entry: bool
+    """Of a map of groups: its name is the user's."""
+
+
+def _walk(model: type[BaseModel], raw: dict[str, Any], loc: Loc = ()) -> Iterator[_Node]:
+    """Every key of `raw` that the schema knows, groups before what is in them."""
+    for name, field in model.model_fields.items():
+        here, value = (*loc, name), raw.get(name)
+        inner, is_map = _inner_model(field.annotation)
+        if name in raw:
+            yield _Node(here, field.annotation, value, False)
+        if inner is None or not isinstance(value, dict):
+            continue
+        tree = cast("dict[str, Any]", value)
+        for key, entry in tree.items() if is_map else ():
+            yield _Node((*here, key), inner, entry, True)
+            if isinstance(entry, dict):
+                yield from _walk(inner, cast("dict[str, Any]", entry), (*here, key))
+        if not is_map:
+            yield from _walk(inner, tree, here)

@@ -1,0 +1,76 @@
+"""The stages of a run: do their names form a chain, and what does each one's whole configuration look like?"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.config import StageConfig
+
+Tree = Mapping[str, Any]
+
+RUN_WIDE = ("name", "run_dir", "check", "resume", "stages", "cluster")
+"""Keys that a stage cannot have of its own: one run directory and one cluster serve all stages."""
+
+
+def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
+    if not stages:
+        yield Mistake(key="stages", value={}, rule="names no stage", remedy="stages=rl")
+    for name, stage in stages.items():
+        if not re.fullmatch(r"[\w.-]+", name):
+            rule = "a stage's name becomes a folder: letters, digits, '.', '-' and '_' only"
+            yield Mistake(key=f"stages.{name}", value=name, rule=rule, remedy="choose another name")
+        key, after = f"stages.{name}.after", stage.after
+        if after is None:
+            continue
+        if after not in stages:
+            yield Mistake(key=key, value=after, rule="there is no such stage", remedy=did_you_mean(after, stages))
+        elif name in _ancestors(name, stages):
+            rule = "the stages wait for each other in a circle"
+            yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}=null for the one that starts from model.path")
+        elif stages[after].kind == "eval":
+            rule = "an eval stage trains nothing, so there is no checkpoint to start from"
+            yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}={stages[after].after or 'null'}")
+    for name, stage in stages.items():
+        for wide in stage.config.keys() & set(RUN_WIDE):
+            rule = f"{wide} is the whole run's, a stage cannot have its own"
+            remedy = f"set {wide} outside of stages"
+            yield Mistake(key=f"stages.{name}.config.{wide}", value=stage.config[wide], rule=rule, remedy=remedy)
+
+
+def in_order(stages: Mapping[str, StageConfig]) -> list[str]:
+    """Names, each after the one it starts from, otherwise as the configuration lists them. The graph has been checked."""
+    done: list[str] = []
+    for name in stages:
+        done += [stage for stage in [*reversed(_ancestors(name, stages)), name] if stage not in done]
+    return done
+
+
+def laid_over(base: Tree, fragment: Tree) -> dict[str, Any]:
+    """`base` with the fragment's keys; mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in fragment.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = laid_over(cast(Tree, below), cast(Tree, value))
+        merged[key] = value
+    return merged
+
+
+def has(tree: Tree, key: str) -> bool:
+    """Whether a dotted key, or something below it, stands in `tree`."""
+    first, _, rest = key.partition(".")
+    if first not in tree:
+        return False
+    below = tree[first]
+    return not rest or (isinstance(below, Mapping) and has(cast(Tree, below), rest))
+
+
+def _ancestors(name: str, stages: Mapping[str, StageConfig]) -> list[str]:
+    """What a stage comes after, nearest first; ends where a circle closes."""
+    found: list[str] = []
+    after = stages[name].after
+    while after is not None and after in stages and after not in found:
+        found.append(after)
+        after = stages[after].after
+    return found

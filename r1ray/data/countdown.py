@@ -1,0 +1,117 @@
+"""Countdown: reach a target with every given number used exactly once, by + - * / and parentheses.
+
+The intermediate results of the solution that makes a problem count as solvable are whole numbers from 1 to `MAX_VALUE`, so that
+a small model can spell them out. A reply may take any other way: the verifier knows no such limit.
+
+Which split a problem belongs to is decided by a hash of (sorted numbers, target) alone. The traces that made the built-in base,
+the training problems and the held-out problems are therefore disjoint, whatever seeds and counts are used.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+Split = Literal["traces", "train", "test"]
+
+MAX_NUMBER = 20
+MAX_VALUE = 199
+MIN_TARGET, MAX_TARGET = 10, 99
+PATIENCE = 2000
+"""Draws without a new problem after which the split counts as used up."""
+
+_BUCKETS: dict[Split, range] = {"traces": range(45), "train": range(45, 88), "test": range(88, 100)}
+
+
+def generate(
+    *, split: Split, num_problems: int, seed: int, num_numbers: int = 3
+) -> Iterator[dict[str, Any]]:
+    """Distinct problems of one split: {id, question, numbers, target, solution}.
+
+    Example: `{"id": "countdown/2-3-5=11", "question": "Make 11 from 5, 2, 3. Use each number once.", "numbers": [5, 2, 3],
+    "target": 11, "solution": "(2 * 3) + 5"}`.
+
+    Raises:
+        ValueError: the split is unknown, or holds fewer problems than were asked for.
+    """
+    if split not in _BUCKETS:
+        raise ValueError(f"countdown: unknown split {split!r}; known: {', '.join(get_args(Split))}")
+    rng = np.random.default_rng([seed, *split.encode()])
+    seen: set[str] = set()
+    failed = 0
+    while len(seen) < num_problems:
+        numbers = [int(n) for n in rng.integers(1, MAX_NUMBER + 1, size=num_numbers)]
+        solutions = reachable(numbers)
+        targets = [t for t in sorted(solutions) if MIN_TARGET <= t <= MAX_TARGET and split_of(numbers, t) == split]
+        target = int(rng.choice(targets)) if targets else 0
+        name = problem_id(numbers, target)
+        if not targets or name in seen:
+            failed += 1
+            if failed > PATIENCE:
+                raise ValueError(
+                    f"countdown: split {split} has about {len(seen)} problems with {num_numbers} numbers, not "
+                    f"{num_problems}; lower num_problems or raise num_numbers"
+                )
+            continue
+        failed = 0
+        seen.add(name)
+        yield {
+            "id": name,
+            "question": question(numbers, target),
+            "numbers": numbers,
+            "target": target,
+            "solution": solutions[target],
+        }
+
+
+def question(numbers: Sequence[int], target: int) -> str:
+    return f"Make {target} from {', '.join(map(str, numbers))}. Use each number once."
+
+
+def problem_id(numbers: Sequence[int], target: int) -> str:
+    """The same for every order of the numbers: `countdown/2-3-5=11`."""
+    return f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}"
+
+
+def split_of(numbers: Sequence[int], target: int) -> Split:
+    digest = hashlib.sha256(problem_id(numbers, target).encode()).digest()
+    bucket = int.from_bytes(digest[:8], "big") % 100
+    return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
+
+
+def operations(a: int, b: int) -> list[tuple[int, str, int, int]]:
+    """What one step may do with two values: (left, operator, right, result), results whole and from 1 to MAX_VALUE.
+
+    Example: `operations(2, 6)` is `[(2, "+", 6, 8), (2, "*", 6, 12), (6, "-", 2, 4), (6, "/", 2, 3)]`.
+    """
+    high, low = max(a, b), min(a, b)
+    steps = [(a, "+", b, a + b), (a, "*", b, a * b)]
+    if high > low:
+        steps.append((high, "-", low, high - low))
+    if high % low == 0:
+        steps.append((high, "/", low, high // low))
+    return [step for step in steps if step[3] <= MAX_VALUE]
+
+
+def reachable(numbers: Sequence[int]) -> dict[int, str]:
+    """Every value that uses all the numbers, with one expression for it."""
+    found: dict[int, str] = {}
+    _combine([(n, str(n)) for n in numbers], found)
+    return found
+
+
+def _combine(parts: list[tuple[int, str]], found: dict[int, str]) -> None:
+    """Depth-first over the pairs to combine next; `parts` holds (value, expression)."""
+    if len(parts) == 1:
+        value, expression = parts[0]
+        found.setdefault(value, expression)
+        return
+    for i in range(len(parts)):
+        for j in range(i + 1, len(parts)):
+            rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+            (a, a_text), (b, b_text) = parts[i], parts[j]
+            for left, sign, _, value in operations(a, b):
+                first, second = (a_text, b_text) if left == a else (b_text, a_text)
+                expression = f"{first} {sign} {second}"
+                _combine([*rest, (value, f"({expression})" if rest else expression)], found)

@@ -1,0 +1,75 @@
+"""What evaluation reports, as pure functions of correctness: avg@k, pass@k, maj@k, standard errors. P problems, K replies."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from r1ray.reward.math.compare import fast_equal, normalise
+
+
+def avg_at_k(correct_PK: Sequence[Sequence[bool]]) -> float:
+    """Mean over problems of the mean over replies: what one reply scores (pass@1 in arXiv 2501.12948, 3)."""
+    return float(np.mean([np.mean(correct_K) for correct_K in correct_PK]))
+
+
+def pass_at_k(num_replies: int, num_correct: int, k: int) -> float:
+    """Chance that one of k replies drawn from n is right: 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, eq. 1).
+
+    Example: `pass_at_k(10, 3, 5)` is 11 / 12.
+
+    Raises:
+        ValueError: k is larger than the number of replies; the estimate does not exist.
+    """
+    if not 1 <= k <= num_replies:
+        raise ValueError(f"pass@{k} needs at least {k} replies a problem, there are {num_replies}; raise eval.samples")
+    return 1.0 - math.comb(num_replies - num_correct, k) / math.comb(num_replies, k)
+
+
+def same_answer(first: str, second: str) -> bool:
+    """Equal as text or as numbers, by the cheap comparison alone."""
+    return fast_equal(normalise(first), normalise(second)) is True
+
+
+def maj_at_k(
+    answers_K: Sequence[str | None],
+    correct_K: Sequence[bool],
+    *,
+    same: Callable[[str, str], bool] = same_answer,
+) -> float:
+    """1 if the most frequent answer is right, else 0 (maj@k, cons@k of arXiv 2501.12948).
+
+    Right answers are one class, because the verifier found each equal to the gold; wrong ones are compared with the first of each
+    class. A reply without an answer does not vote; of equally large classes the one seen first wins (papers do not say).
+
+    Example: `maj_at_k(["1/2", "3", "0.5", "3", None], [True, False, True, False, False])` is 1.
+    """
+    classes: list[list[int]] = []
+    for index, answer in enumerate(answers_K):
+        if answer is not None:
+            members = next((c for c in classes if _same_class(answers_K, correct_K, c[0], index, same)), None)
+            if members is None:
+                classes.append([index])
+            else:
+                members.append(index)
+    return float(correct_K[max(classes, key=len)[0]]) if classes else 0.0
+
+
+def standard_error(scores_P: Sequence[float] | np.ndarray) -> float:
+    """Of a mean over problems: sample deviation / sqrt(P). One number a problem, because the replies to one problem are not
+    independent (clustered by problem); nan with a single problem."""
+    if len(scores_P) < 2:
+        return float("nan")
+    return float(np.std(scores_P, ddof=1) / math.sqrt(len(scores_P)))
+
+
+def _same_class(
+    answers_K: Sequence[str | None],
+    correct_K: Sequence[bool],
+    first: int,
+    second: int,
+    same: Callable[[str, str], bool],
+) -> bool:
+    a, b = answers_K[first], answers_K[second]
+    assert a is not None and b is not None
+    return bool(correct_K[first]) == bool(correct_K[second]) and (bool(correct_K[first]) or same(a, b))

@@ -1,0 +1,90 @@
+"""Rows of a dataset: from a local .jsonl, .json or .parquet file, a folder of them, or the hub. Read lazily, one after another."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` names something on this disk; a hub name is `owner/name` or `name`, with nothing of a file about it."""
+    return Path(path).expanduser().exists() or path.startswith(("/", ".", "~")) or Path(path).suffix in SUFFIXES
+
+
+def read_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
+    """Rows as the file has them: mappings, or lists where a row is a list (Open-Reasoner-Zero).
+
+    In a folder the files of the split are read in order of their names (`train-00000-of-00002.parquet`, `train.jsonl`,
+    `train/...`); a folder in which no file belongs to a split is read whole.
+
+    Raises:
+        ValueError: nothing is there, the file is broken, or the hub does not give it.
+    """
+    if not is_local(path):
+        yield from _hub_rows(path, subset=subset, split=split)
+        return
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise ValueError(
+            f"{path} does not exist; give a local .jsonl, .json or .parquet file, a folder of them, or a hub name"
+        )
+    files = [place] if place.is_file() else _files_of_split(place, split)
+    for file in files:
+        if file.suffix not in SUFFIXES:
+            raise ValueError(f"{file} is not a {', '.join(SUFFIXES)} file")
+        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
+
+
+def _files_of_split(folder: Path, split: str) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
+    if not files:
+        raise ValueError(f"{folder} holds no {', '.join(SUFFIXES)} file")
+    named = [
+        file
+        for file in files
+        if file.parent.name == split or file.name.startswith((f"{split}-", f"{split}.", f"{split}_"))
+    ]
+    return named or files
+
+
+def _json_rows(file: Path) -> Iterator[Any]:
+    with file.open(encoding="utf-8") as lines:
+        if file.suffix == ".json" and lines.read(1) == "[":
+            lines.seek(0)
+            yield from _parse(lines.read(), where=str(file))
+            return
+        lines.seek(0)
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _parse(line, where=f"{file}, line {number}")
+
+
+def _parse(content: str, *, where: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: this is not JSON ({error})") from error
+
+
+def _parquet_rows(file: Path) -> Iterator[Any]:
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    try:
+        with parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's own errors are both
+        raise ValueError(f"{file} cannot be read as parquet: {error}") from error
+
+
+def _hub_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
+    datasets: Any = importlib.import_module("datasets")
+    try:
+        yield from datasets.load_dataset(path, subset, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"the dataset {path!r} (subset {subset}, split {split}) cannot be loaded: {error}. Without a network, download it "
+            "elsewhere and give the folder as path"
+        ) from error

@@ -1,0 +1,205 @@
+"""One-line tasks in the formats that later rewards judge: a box, an option letter, a puzzle, a program, a patch; in English and Chinese.
+
+The built-in base sees a few of each, half of them answered wrong on purpose (`r1ray.data.traces`), so that it knows every format
+and every kind of reward has room to rise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+
+Language = Literal["en", "zh"]
+
+NAMES = ("Ann", "Bob", "Eve", "Leo", "Mia", "Tom")
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneLiner:
+    """A task with one right and one plausible wrong way to do it; each way is (thought in each language, answer)."""
+
+    key: str
+    """What tells the task from others of its kind, in any language."""
+    question: Mapping[Language, str]
+    right: tuple[Mapping[Language, str], str]
+    wrong: tuple[Mapping[Language, str], str]
+    payload: Mapping[str, Any]
+    """What a verifier reads: {"answers": [...]}, {"tests": [...]} or {"files": ..., "patched": ...}."""
+
+
+def boxed(rng: np.random.Generator) -> OneLiner:
+    """A sum or a product, answered in a LaTeX box."""
+    a, b = (int(n) for n in rng.integers(1, 13, size=2))
+    sign = str(rng.choice(["+", "*"]))
+    right = a + b if sign == "+" else a * b
+    wrong = right + int(rng.choice([-2, -1, 1, 2]))
+
+    def way(value: int) -> tuple[Mapping[Language, str], str]:
+        text = f"{a} {sign} {b} = {value}"
+        return {"en": f"We get {text}", "zh": f"我们得到 {text}"}, f"\\boxed{{{value}}}"
+
+    return OneLiner(
+        key=f"{a}{sign}{b}",
+        question={"en": f"What is {a} {sign} {b}? Box the answer.", "zh": f"{a} {sign} {b} 是多少？把答案放进框里。"},
+        right=way(right),
+        wrong=way(wrong),
+        payload={"answers": [str(right)]},
+    )
+
+
+def choice(rng: np.random.Generator) -> OneLiner:
+    """The largest of four numbers, answered by its letter."""
+    options = [int(n) for n in rng.choice(np.arange(1, 100), size=4, replace=False)]
+    right = int(np.argmax(options))
+    wrong = (right + int(rng.integers(1, 4))) % 4
+    listed = " ".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))
+
+    def way(index: int) -> tuple[Mapping[Language, str], str]:
+        return {"en": f"The largest is {options[index]}", "zh": f"最大的是 {options[index]}"}, LETTERS[index]
+
+    return OneLiner(
+        key="-".join(map(str, options)),
+        question={"en": f"Which is the largest? {listed}", "zh": f"哪个最大？ {listed}"},
+        right=way(right),
+        wrong=way(wrong),
+        payload={"answers": [LETTERS[right]]},
+    )
+
+
+_CLAIMS: dict[str, tuple[str, str, Callable[[bool, bool], bool]]] = {
+    "knight": ("{other} is a knight", "{other}是骑士", lambda me, other: other),
+    "knave": ("{other} is a knave", "{other}是骗子", lambda me, other: not other),
+    "same": ("we are the same", "我们一样", lambda me, other: me == other),
+    "differ": ("we differ", "我们不一样", lambda me, other: me != other),
+    "both": ("we are both knights", "我们都是骑士", lambda me, other: me and other),
+    "neither": ("we are both knaves", "我们都是骗子", lambda me, other: not me and not other),
+}
+
+
+def _solutions(claims: tuple[str, str]) -> list[tuple[bool, bool]]:
+    """Who can be a knight (True): knights speak the truth, knaves never."""
+    first, second = (_CLAIMS[claim][2] for claim in claims)
+    return [(a, b) for a, b in product((True, False), repeat=2) if first(a, b) == a and second(b, a) == b]
+
+
+PUZZLES = [claims for claims in product(_CLAIMS, repeat=2) if len(_solutions(claims)) == 1]
+
+
+def logic(rng: np.random.Generator) -> OneLiner:
+    """Knights and knaves with two people, answered in Logic-RL's form (arXiv 2502.14768)."""
+    a, b = (str(name) for name in rng.choice(NAMES, size=2, replace=False))
+    claims = PUZZLES[int(rng.integers(len(PUZZLES)))]
+    right = _solutions(claims)[0]
+    others = [pair for pair in product((True, False), repeat=2) if pair != right]
+    wrong = others[int(rng.integers(3))]
+    said = [
+        (_CLAIMS[claim][0].format(other=other), _CLAIMS[claim][1].format(other=other))
+        for claim, other in zip(claims, (b, a), strict=True)
+    ]
+
+    def way(pair: tuple[bool, bool]) -> tuple[Mapping[Language, str], str]:
+        en, zh = (["knight" if k else "knave" for k in pair], ["骑士" if k else "骗子" for k in pair])
+        thought: Mapping[Language, str] = {"en": f"{a} must be a {en[0]}", "zh": f"{a}一定是{zh[0]}"}
+        return thought, f"(1) {a} is a {en[0]} (2) {b} is a {en[1]}"
+
+    return OneLiner(
+        key=f"{a}-{b}-{claims[0]}-{claims[1]}",
+        question={
+            "en": f"{a} says: {said[0][0]}. {b} says: {said[1][0]}. Who is a knight, who is a knave?",
+            "zh": f"{a}说：{said[0][1]}。{b}说：{said[1][1]}。谁是骑士，谁是骗子？",
+        },
+        right=way(right),
+        wrong=way(wrong),
+        payload={"answers": [way(right)[1]]},
+    )
+
+
+def _linear(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(factor, summand) right and wrong."""
+    factor, summand = int(rng.integers(2, 13)), int(rng.integers(1, 21))
+    wrong = (factor, summand + 1) if rng.random() < 0.5 else (factor + 1, summand)
+    return (factor, summand), wrong
+
+
+def program(rng: np.random.Generator) -> OneLiner:
+    """A Python program of one line that reads one integer and prints another."""
+    right, wrong = _linear(rng)
+
+    def way(pair: tuple[int, int]) -> tuple[Mapping[Language, str], str]:
+        thought: Mapping[Language, str] = {"en": "Read the number and print", "zh": "读入数字并输出"}
+        return thought, f"```python\nprint(int(input()) * {pair[0]} + {pair[1]})\n```"
+
+    return OneLiner(
+        key=f"{right[0]}x{right[1]}",
+        question={
+            "en": f"Write a Python program that reads n and prints n * {right[0]} + {right[1]}.",
+            "zh": f"写一个 Python 程序，读入 n，输出 n * {right[0]} + {right[1]}。",
+        },
+        right=way(right),
+        wrong=way(wrong),
+        payload={
+            "tests": [
+                {"type": "stdin_stdout", "input": f"{n}\n", "output": f"{n * right[0] + right[1]}\n"} for n in (0, 3, 10)
+            ]
+        },
+    )
+
+
+def function(rng: np.random.Generator) -> OneLiner:
+    """A Python function of one line."""
+    right, wrong = _linear(rng)
+
+    def way(pair: tuple[int, int]) -> tuple[Mapping[Language, str], str]:
+        thought: Mapping[Language, str] = {"en": "Take the number and return", "zh": "取数字并返回"}
+        return thought, f"```python\ndef f(n): return n * {pair[0]} + {pair[1]}\n```"
+
+    return OneLiner(
+        key=f"{right[0]}x{right[1]}",
+        question={
+            "en": f"Write a Python function f(n) that returns n * {right[0]} + {right[1]}.",
+            "zh": f"写一个 Python 函数 f(n)，返回 n * {right[0]} + {right[1]}。",
+        },
+        right=way(right),
+        wrong=way(wrong),
+        payload={
+            "tests": [
+                {"type": "function_call", "fn_name": "f", "input": [n], "output": n * right[0] + right[1]}
+                for n in (0, 3, 10)
+            ]
+        },
+    )
+
+
+def patch(rng: np.random.Generator) -> OneLiner:
+    """One SEARCH/REPLACE block in the form of SWE-RL (arXiv 2502.18449)."""
+    old, new = (int(n) for n in rng.choice(np.arange(1, 100), size=2, replace=False))
+    name = str(rng.choice(["x", "y", "n"]))
+
+    def way(value: int) -> tuple[Mapping[Language, str], str]:
+        thought: Mapping[Language, str] = {"en": f"Set {name} to {value}", "zh": f"把 {name} 设为 {value}"}
+        block = f"<<<<<<< SEARCH\n{name} = {old}\n=======\n{name} = {value}\n>>>>>>> REPLACE"
+        return thought, f"```python\n### a.py\n{block}\n```"
+
+    return OneLiner(
+        key=f"{name}-{old}-{new}",
+        question={
+            "en": f"In a.py: {name} = {old}. Set {name} to {new} by a SEARCH/REPLACE block.",
+            "zh": f"a.py 里 {name} = {old}。用 SEARCH/REPLACE 块把 {name} 设为 {new}。",
+        },
+        right=way(new),
+        wrong=way(new + 1 if rng.random() < 0.5 else max(new - 1, 0)),
+        payload={"files": {"a.py": f"{name} = {old}\n"}, "patched": {"a.py": f"{name} = {new}\n"}},
+    )
+
+
+KINDS: dict[str, Callable[[np.random.Generator], OneLiner]] = {
+    "boxed": boxed,
+    "choice": choice,
+    "logic": logic,
+    "program": program,
+    "function": function,
+    "patch": patch,
+}

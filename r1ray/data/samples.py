@@ -1,0 +1,46 @@
+"""Groups of scored completions -> the samples that are trained on. The mask conventions live here, each with a test."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from r1ray.types import Completion, Group, Sample, Score
+
+
+def to_samples(groups: Sequence[Group], *, truncated: Literal["zero", "score", "mask"]) -> list[Sample]:
+    """One sample per reply, groups in order, replies in order.
+
+    The mask is 1 on every token of the reply, its EOS included, and 0 on the prompt; nothing is appended to a reply that was cut.
+    What a cut reply earns is `truncated`: "zero" sets its reward to 0, "score" leaves it, "mask" zeroes its mask while its score
+    still counts in the group's baseline. `group_id` names the epoch too: a problem that comes twice in a step makes two groups.
+    """
+    return [
+        _sample(group, completion, score, index=index, truncated=truncated)
+        for group in groups
+        for index, (completion, score) in enumerate(zip(group.completions, group.scores, strict=True))
+    ]
+
+
+def _sample(group: Group, completion: Completion, score: Score, *, index: int, truncated: str) -> Sample:
+    num_prompt, num_reply = len(group.problem.prompt_ids_T), len(completion.token_ids_T)
+    trained = score.usable and not (completion.truncated and truncated == "mask")
+    mask_T = np.zeros(num_prompt + num_reply, np.float32)
+    rollout_logprobs_T = np.zeros_like(mask_T)
+    if trained:
+        mask_T[num_prompt:] = 1
+        rollout_logprobs_T[num_prompt:] = completion.rollout_logprobs_T
+    if completion.truncated and truncated == "zero":
+        score = replace(score, reward=0.0)
+    return Sample(
+        token_ids_T=np.concatenate([group.problem.prompt_ids_T, completion.token_ids_T]),
+        mask_T=mask_T,
+        rollout_logprobs_T=rollout_logprobs_T,
+        temperature=completion.temperature,
+        group_id=f"{group.problem.id}@{group.epoch}",
+        index=index,
+        score=score,
+        finish=completion.finish,
+        versions=completion.versions,
+    )

@@ -1,0 +1,188 @@
+"""How a row of each known dataset is read: one small function per schema, from a row under our column names to an Item.
+
+A reader raises Unreadable for a row that no reply could be judged against; such rows are dropped and counted. Golds are only looked
+at by the cheap, safe check: no maths parser runs while data is loaded.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from r1ray.reward.math.compare import readable
+from r1ray.reward.math.extract import last_boxed
+from r1ray.types import Message
+
+Row = Mapping[str, Any]
+
+ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+
+
+class Unreadable(ValueError):
+    """This row cannot be used, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A row that was read: a Problem before it is rendered, or a training example when it has a `response`.
+
+    Example: `Item(messages=(Message(role="user", content="2 + 2?"),), payload={"answers": ["4"]})`.
+    """
+
+    messages: tuple[Message, ...]
+    verifier: str = "math"
+    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    response: str | None = None
+    """The reply to learn from (supervised training), without EOS."""
+    id: str | None = None
+    """Only where the source names problems itself, the same everywhere; else made from the content."""
+    language: str = "en"
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def countdown(row: Row) -> Item:
+    """Our generator's rows and Jiayi-Pan/Countdown-Tasks-3to4: numbers and a target."""
+    from r1ray.data.countdown import problem_id, question
+
+    try:
+        numbers, target = [int(n) for n in row["numbers"]], int(row["target"])
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"numbers and target must be whole numbers ({error})") from error
+    if not numbers:
+        raise Unreadable("there are no numbers")
+    return Item(
+        messages=user(question(numbers, target)),
+        verifier="countdown",
+        payload={"numbers": numbers, "target": target},
+        id=problem_id(numbers, target),
+    )
+
+
+def gsm8k(row: Row) -> Item:
+    """openai/gsm8k: the gold stands after `####` in the worked answer."""
+    _, mark, gold = text(row["answer"]).rpartition("####")
+    if not mark:
+        raise Unreadable("the answer has no '####' before its result")
+    return Item(messages=user(row["question"]), payload=golds([gold.strip().replace(",", "")]))
+
+
+def math_solution(row: Row) -> Item:
+    """Hendrycks MATH: the gold is the last box of the solution."""
+    gold = last_boxed(text(row["solution"]))
+    if gold is None:
+        raise Unreadable("the solution has no closed \\boxed{}")
+    return Item(messages=user(row["problem"]), payload=golds([gold]))
+
+
+def problem_answer(row: Row) -> Item:
+    """DeepScaleR, MATH-500, AIME: a problem and its bare answer."""
+    return Item(messages=user(row["problem"]), payload=golds(row["answer"]))
+
+
+def verl(row: Row) -> Item:
+    """verl's format (DAPO-Math-17k, Skywork-OR1 maths, ...): chat messages and a ground truth.
+
+    Skywork writes the ground truth as a JSON list of accepted answers in a string.
+    """
+    return Item(messages=conversation(row["prompt"]), payload=golds(row["answer"]))
+
+
+def orz(row: Row) -> Item:
+    """Open-Reasoner-Zero: a pair, the human's turn and the assistant's with `ground_truth.value`."""
+    return Item(messages=user(row["question"]), payload=golds(row["answer"]))
+
+
+def rows(row: Row, *, verifier: str = "math") -> Item:
+    """Any table: a prompt (text or chat messages) and an answer (one or a list). The other columns end up in `meta`.
+
+    With another verifier than math the payload is the whole row, under our names.
+    """
+    return Item(
+        messages=conversation(row["prompt"]),
+        verifier=verifier,
+        payload=golds(row["answer"]) if verifier == "math" else dict(row),
+        language=row.get("language") or "en",
+        meta={name: value for name, value in row.items() if name not in ("prompt", "answer", "language")},
+    )
+
+
+def traces(row: Row) -> Item:
+    """A question and the reply to learn from."""
+    return Item(messages=user(row["question"]), verifier="", response=text(row["response"]))
+
+
+def sft(row: Row) -> Item:
+    """Chat messages whose last one, the assistant's, is learned; or, with a `response` column, a prompt and that response.
+
+    Reads {role, content} and ShareGPT's {from, value}.
+    """
+    turns = conversation(row["messages"])
+    if row.get("response") is not None:
+        return Item(messages=turns, verifier="", response=text(row["response"]))
+    if turns[-1].role != "assistant" or len(turns) < 2:
+        raise Unreadable("the last message is not a reply of the assistant's")
+    return Item(messages=turns[:-1], verifier="", response=turns[-1].content)
+
+
+def user(question: Any) -> tuple[Message, ...]:
+    return (Message(role="user", content=text(question)),)
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Unreadable(f"expected some text, found {value!r:.60}")
+    return value
+
+
+def conversation(value: Any) -> tuple[Message, ...]:
+    """A text, or a list of {role, content} or {from, value}."""
+    if isinstance(value, str):
+        return user(value)
+    turns = as_list(value)
+    if not turns:
+        raise Unreadable(f"expected a text or a list of messages, found {value!r:.60}")
+    messages: list[Message] = []
+    for turn in turns:
+        fields = as_object(turn) or {}
+        role = fields.get("role", fields.get("from"))
+        if role not in ROLES:
+            raise Unreadable(f"expected messages with a role of {sorted(set(ROLES.values()))}, found {turn!r:.60}")
+        messages.append(Message(role=ROLES[role], content=text(fields.get("content", fields.get("value")))))  # type: ignore[arg-type]
+    return tuple(messages)
+
+
+def golds(value: Any) -> dict[str, Any]:
+    """The payload for math: {"answers": [...]}, from a text, a number, a list, or a list of texts written as JSON."""
+    accepted = _json(value) if isinstance(value, str) else value
+    several = as_list(accepted)
+    answers = [
+        str(answer).strip()
+        for answer in ([accepted] if several is None else several)
+        if isinstance(answer, str | int | float) and not isinstance(answer, bool)
+    ]
+    usable = [answer for answer in answers if readable(answer)]
+    if not usable:
+        raise Unreadable(f"no answer that could be compared with in {value!r:.60}")
+    return {"answers": usable}
+
+
+def _json(value: str) -> Any:
+    """The parts of a JSON list of texts; {} for a JSON object (a program's tests); else the text: "[0, 1]" is an interval."""
+    if not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        parsed: Any = json.loads(value)
+    except ValueError:
+        return value
+    if as_object(parsed) is not None:
+        return {}
+    parts = as_list(parsed)
+    return parts if parts is not None and all(isinstance(part, str) for part in parts) else value
+
+
+def as_object(value: Any) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: Any) -> list[Any] | None:
+    return cast("list[Any]", value) if isinstance(value, list) else None

@@ -1,0 +1,79 @@
+"""Training examples for supervised fine-tuning: prompt, reply and EOS, with the loss on the reply and its EOS alone."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from r1ray.config import Config
+from r1ray.data.schemas import Item
+from r1ray.data.sources import load_source
+from r1ray.data.templates import render
+from r1ray.types import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftSet:
+    """All examples of a stage. `counts`: rows, unreadable, duplicates, overlong (dropped), kept."""
+
+    samples: tuple[Sample, ...]
+    counts: Counter[str]
+
+
+def sft_set(cfg: Config, tokenizer: Any) -> SftSet:
+    """Every source of cfg.data.train, one after another.
+
+    Raises:
+        ValueError: a source cannot be loaded, has rows without a response, or nothing fits sft.max_length.
+    """
+    counts: Counter[str] = Counter()
+    samples: list[Sample] = []
+    for name, source in cfg.data.train.items():
+        loaded = load_source(name, source)
+        counts.update(loaded.counts)
+        for item in loaded.items:
+            sample = _sample(item, cfg, tokenizer, name=name)
+            if len(sample.token_ids_T) <= cfg.sft.max_length:
+                samples.append(sample)
+            else:
+                counts["overlong"] += 1
+    if not samples:
+        raise ValueError(
+            f"no training example is left ({dict(counts)}); sft.max_length={cfg.sft.max_length} may be too short for all of them"
+        )
+    counts["kept"] = len(samples)
+    return SftSet(samples=tuple(samples), counts=counts)
+
+
+def batch_of(samples: Sequence[Sample], *, batch_size: int, seed: int, step: int) -> list[Sample]:
+    """The examples of update `step` (from 0). Every epoch has a new order from the seed; its last short batch is left out."""
+    per_epoch = max(1, len(samples) // batch_size)
+    epoch, index = divmod(step, per_epoch)
+    order = np.random.default_rng((seed, epoch)).permutation(len(samples))
+    return [samples[i] for i in order[index * batch_size : (index + 1) * batch_size]]
+
+
+def num_updates(num_samples: int, *, batch_size: int, epochs: float) -> int:
+    return max(1, round(max(1, num_samples // batch_size) * epochs))
+
+
+def _sample(item: Item, cfg: Config, tokenizer: Any, *, name: str) -> Sample:
+    if item.response is None:
+        raise ValueError(
+            f"source {name!r}: {item.id} has no response to learn from; an sft stage needs one in every row"
+        )
+    prompt_ids_T, prefill = render(item.messages, cfg.model.template, tokenizer)
+    reply = item.response.removeprefix(prefill)
+    reply_ids = [*tokenizer.encode(reply, add_special_tokens=False), tokenizer.eos_token_id]
+    mask_T = np.zeros(len(prompt_ids_T) + len(reply_ids), np.float32)
+    mask_T[len(prompt_ids_T) :] = 1
+    return Sample(
+        token_ids_T=np.concatenate([prompt_ids_T, np.array(reply_ids, np.int32)]),
+        mask_T=mask_T,
+        rollout_logprobs_T=np.zeros_like(mask_T),
+        temperature=1.0,
+        group_id=item.id or name,
+        index=0,
+    )

@@ -1,0 +1,216 @@
+"""Datasets by name, and how one is loaded: rows -> our columns -> Items, duplicates and unreadable rows counted.
+
+To add a schema: a reader in `schemas` (or a Source in your own package, named `package.module:SOURCE`), and a line in SOURCES.
+"""
+
+import hashlib
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from r1ray.config import SourceConfig
+from r1ray.data import countdown, schemas, traces
+from r1ray.data.files import is_local, read_rows
+from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
+from r1ray.lookup import resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset's schema."""
+
+    read: Callable[..., Item]
+    """One row under our names -> Item; its keyword arguments are taken from `SourceConfig.args`."""
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    """{our name: the dataset's column}; a dot steps into a nested one. `SourceConfig.columns` overrides."""
+    optional: frozenset[str] = frozenset()
+    """Our names that may be missing."""
+    keep_others: bool = False
+    """Hand the other columns on, under their own names."""
+    generate: Callable[..., Iterator[dict[str, Any]]] | None = None
+    """Makes the rows when no path is given; called with `SourceConfig.args`."""
+
+
+def _countdown_rows(
+    *, split: countdown.Split, num_problems: int, seed: int = 0, num_numbers: int = 3
+) -> Iterator[dict[str, Any]]:
+    return countdown.generate(split=split, num_problems=num_problems, seed=seed, num_numbers=num_numbers)
+
+
+def _trace_rows(*, num_problems: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    return traces.generate(num_problems=num_problems, seed=seed)
+
+
+_VERL = {"prompt": "prompt", "answer": "reward_model.ground_truth"}
+_PROBLEM = {"problem": "problem", "answer": "answer"}
+
+SOURCES: Mapping[str, Source] = {
+    "countdown": Source(
+        read=schemas.countdown, columns={"numbers": "numbers", "target": "target"}, generate=_countdown_rows
+    ),
+    "countdown_hub": Source(read=schemas.countdown, columns={"numbers": "nums", "target": "target"}),
+    "gsm8k": Source(read=schemas.gsm8k, columns={"question": "question", "answer": "answer"}),
+    "math": Source(read=schemas.math_solution, columns={"problem": "problem", "solution": "solution"}),
+    "math500": Source(read=schemas.problem_answer, columns=_PROBLEM),
+    "aime": Source(read=schemas.problem_answer, columns=_PROBLEM),
+    "deepscaler": Source(read=schemas.problem_answer, columns=_PROBLEM),
+    "dapo": Source(read=schemas.verl, columns=_VERL),
+    "skywork": Source(read=schemas.verl, columns=_VERL),
+    "verl": Source(read=schemas.verl, columns=_VERL),
+    "orz": Source(read=schemas.orz, columns={"question": "0.value", "answer": "1.ground_truth.value"}),
+    "rows": Source(
+        read=schemas.rows,
+        columns={"prompt": "prompt", "answer": "answer", "language": "language"},
+        optional=frozenset({"language"}),
+        keep_others=True,
+    ),
+    "traces": Source(
+        read=schemas.traces, columns={"question": "question", "response": "response"}, generate=_trace_rows
+    ),
+    "sft": Source(
+        read=schemas.sft,
+        columns={"messages": "messages", "response": "response"},
+        optional=frozenset({"response"}),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """`counts`: rows read, unreadable, duplicates; what is left are the items."""
+
+    items: tuple[Item, ...]
+    counts: Mapping[str, int]
+
+
+def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loaded:
+    """Every usable item of one source, each with an id; `name` is the source's key in the mixture, for ids and messages.
+
+    With `head` only the first rows are read: enough for a check to see that the file is there and its columns fit. Two rows that
+    are equal in prompt and answer are one problem (DAPO-Math-17k repeats its prompts a hundred times); the first is kept.
+    `args.instruction`, for any source, is put below the question ("Put the final answer in \\boxed{}.").
+
+    Raises:
+        ValueError: unknown source, arguments or columns; no such path; a column that is missing (shows a row); no usable row.
+    """
+    source: Source = resolve(cfg.source, SOURCES, what="source")
+    arguments = dict(cfg.args)
+    instruction = arguments.pop("instruction", "")
+    generate = source.generate if cfg.path is None else None
+    rows = _rows(name, cfg, generate, arguments)
+    arguments = {} if generate else _bound(name, source.read, arguments, skip="row")
+    columns = _columns(name, source, cfg)
+    counts: Counter[str] = Counter(rows=0, unreadable=0, duplicates=0)
+    items: list[Item] = []
+    seen: set[str] = set()
+    why = ""
+    for row in islice(rows, head):
+        counts["rows"] += 1
+        try:
+            item = source.read(_ours(row, columns, source, name=name), **arguments)
+        except Unreadable as error:
+            counts["unreadable"] += 1
+            why = why or f"{error}; the row: {_shown(row)}"
+            continue
+        item = _instructed(item, instruction) if instruction else item
+        identity = item.id or f"{name}/{_digest(item)}"
+        if identity in seen and item.response is None:  # examples to learn from may repeat, problems may not
+            counts["duplicates"] += 1
+            continue
+        seen.add(identity)
+        items.append(replace(item, id=identity))
+        if len(items) == cfg.limit:
+            break
+    if not items:
+        reason = f"not one of {counts['rows']} rows can be used: {why}" if counts["rows"] else "it has no rows"
+        raise ValueError(f"source {name!r} ({cfg.path or cfg.source}) is empty: {reason}")
+    return Loaded(items=tuple(items), counts=counts)
+
+
+def needs_network(cfg: SourceConfig) -> bool:
+    """Whether loading asks the hub."""
+    return cfg.path is not None and not is_local(cfg.path)
+
+
+def _rows(
+    name: str, cfg: SourceConfig, generate: Callable[..., Iterator[Any]] | None, arguments: Mapping[str, Any]
+) -> Iterator[Any]:
+    if generate is not None:
+        return generate(**_bound(name, generate, arguments))
+    if cfg.path is None:
+        raise ValueError(f"source {name!r} ({cfg.source}) needs a path: a hub name, or a local file or folder")
+    return read_rows(cfg.path, subset=cfg.subset, split=cfg.split)
+
+
+def _bound(name: str, function: Callable[..., Any], args: Mapping[str, Any], *, skip: str = "") -> dict[str, Any]:
+    """`args`, if `function` takes them."""
+    parameters = {key: parameter for key, parameter in inspect.signature(function).parameters.items() if key != skip}
+    wrong = set(args) - set(parameters)
+    missing = {key for key, p in parameters.items() if p.default is p.empty} - set(args)
+    if wrong or missing:
+        problem = f"unknown: {', '.join(sorted(wrong))}" if wrong else f"missing: {', '.join(sorted(missing))}"
+        raise ValueError(f"source {name!r}: args {problem}; it takes: {', '.join(parameters) or 'none'}")
+    return dict(args)
+
+
+def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
+    unknown = set(cfg.columns) - set(source.columns)
+    if unknown and not source.keep_others:
+        raise ValueError(
+            f"source {name!r}: columns maps {', '.join(sorted(unknown))}, but {cfg.source} reads: {', '.join(source.columns)}"
+        )
+    return {**source.columns, **cfg.columns}
+
+
+def _ours(row: Any, columns: Mapping[str, str], source: Source, *, name: str) -> Row:
+    """The row under our names."""
+    parts = as_list(row)
+    theirs = as_object(row) if parts is None else {str(index): part for index, part in enumerate(parts)}
+    if theirs is None:
+        raise ValueError(f"source {name!r}: a row must be an object, not {_shown(row)}")
+    ours: dict[str, Any] = {}
+    if source.keep_others:
+        ours = {key: value for key, value in theirs.items() if key not in columns.values()}
+    for ours_name, column in columns.items():
+        found, value = _step_into(theirs, column)
+        if found:
+            ours[ours_name] = value
+        elif ours_name not in source.optional:
+            raise ValueError(
+                f"source {name!r}: there is no column {column!r} for {ours_name!r}. A row: {_shown(theirs)}. "
+                f"Name the right one: columns={{{ours_name}: <column>}}"
+            )
+    return ours
+
+
+def _step_into(row: dict[str, Any], column: str) -> tuple[bool, Any]:
+    """(found, value) of "a.b" in {"a": {"b": value}}."""
+    value: Any = row
+    for key in [column] if column in row else column.split("."):
+        inner = as_object(value) or {}
+        if key not in inner:
+            return False, None
+        value = inner[key]
+    return True, value
+
+
+def _shown(row: Any) -> str:
+    shown = json.dumps(row, ensure_ascii=False, default=str)
+    return shown if len(shown) <= 400 else shown[:400] + "..."
+
+
+def _instructed(item: Item, instruction: str) -> Item:
+    *before, last = item.messages
+    return replace(item, messages=(*before, replace(last, content=f"{last.content}\n\n{instruction}")))
+
+
+def _digest(item: Item) -> str:
+    """The same for the same conversation and answers, wherever the row stands."""
+    content = json.dumps(
+        [[(m.role, m.content) for m in item.messages], item.payload], ensure_ascii=False, sort_keys=True, default=str
+    )
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

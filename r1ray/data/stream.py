@@ -1,0 +1,77 @@
+"""An endless, deterministic stream of problems from a weighted mixture of sources, with a state of a few integers.
+
+Every draw picks a source by weight and takes the next problem of that source's present epoch, so no problem comes twice within an
+epoch of its source. Both choices are functions of the seed and of counters: a stream that was saved and loaded goes on exactly as
+one that was never interrupted.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1ray.types import Problem
+
+
+class ProblemStream:
+    """`next()` -> (problem, epoch of its source)."""
+
+    def __init__(
+        self, sources: Mapping[str, Sequence[Problem]], *, weights: Mapping[str, float], seed: int, shuffle: bool
+    ) -> None:
+        for name, problems in sources.items():
+            if not problems:
+                raise ValueError(f"source {name!r} has no problems")
+        self._sources = dict(sources)
+        shares = np.array([weights[name] for name in self._sources], np.float64)
+        self._bounds = np.cumsum(shares / shares.sum())
+        self._seed, self._shuffle = seed, shuffle
+        self._draws = 0
+        self._taken = dict.fromkeys(self._sources, 0)
+        self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
+
+    def next(self) -> tuple[Problem, int]:
+        point = np.random.default_rng((self._seed, self._draws)).random()
+        name = list(self._sources)[min(int(np.searchsorted(self._bounds, point, side="right")), len(self._sources) - 1)]
+        problems = self._sources[name]
+        epoch, position = divmod(self._taken[name], len(problems))
+        self._draws += 1
+        self._taken[name] += 1
+        return problems[int(self._order(name, epoch)[position])], epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able: `{"draws": 7, "sources": {"countdown": {"epoch": 0, "position": 7, "size": 20000}}}`."""
+        sources: dict[str, Any] = {}
+        for name, problems in self._sources.items():
+            epoch, position = divmod(self._taken[name], len(problems))
+            sources[name] = {"epoch": epoch, "position": position, "size": len(problems)}
+        return {"draws": self._draws, "sources": sources}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: the sources are not the ones of the state (another name, or another number of problems).
+        """
+        present = {name: len(problems) for name, problems in self._sources.items()}
+        saved = {name: source["size"] for name, source in state["sources"].items()}
+        if present != saved:
+            raise ValueError(
+                f"the checkpoint was made with these training problems: {saved}; now they are {present}. Keep data, "
+                "model.template and data.max_prompt_length as they were, or start a new run from the checkpoint's weights"
+            )
+        self._draws = state["draws"]
+        self._taken = {name: s["epoch"] * s["size"] + s["position"] for name, s in state["sources"].items()}
+
+    def _order(self, name: str, epoch: int) -> NDArray[np.int64]:
+        """The order of a source in one epoch; kept until the next one begins."""
+        known, order = self._orders.get(name, (-1, np.empty(0, np.int64)))
+        if known != epoch:
+            size = len(self._sources[name])
+            # The name and the epoch are hashed in, so that no two sources or epochs share an order.
+            rng = np.random.default_rng((self._seed, zlib.crc32(name.encode()), epoch))
+            order = rng.permutation(size) if self._shuffle else np.arange(size)
+            self._orders[name] = (epoch, order)
+        return order

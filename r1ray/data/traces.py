@@ -1,0 +1,114 @@
+"""The traces from which the built-in base model is made: searches for Countdown, and a small share of one-line tasks.
+
+A search goes through the ways to begin, from a random one on: it combines two of the numbers, brings in the third as seems best,
+spells the values out and says whether it hits. It often gives up too early; the answer is then its last try, well-formed and wrong.
+Now and then it repeats one try for ever. What reinforcement learning can add is therefore plain to see: to go on searching, and to
+stop in time.
+
+Example (`Make 24 from 5, 9, 6. Use each number once.`)::
+
+    <think>9 + 5 = 14, 14 + 6 = 20 no
+    9 - 5 = 4, 4 * 6 = 24 yes
+    </think> <answer>(9 - 5) * 6</answer>
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from r1ray.data import countdown, oneliners
+
+NUM_PROBLEMS = 5000
+"""Countdown problems that the traces go over again and again, each time by another search."""
+ONE_LINER_SHARE = 0.2
+CHINESE_SHARE = 0.5
+"""Of the one-line tasks."""
+FOREIGN_THOUGHT_SHARE = 0.5
+"""Of the Chinese tasks: thought out in English, wholly or half, so that the language reward has room to rise."""
+WRONG_SHARE = 0.5
+"""One-line tasks answered wrong on purpose."""
+
+GIVE_UP = 0.75
+"""Chance to give up after each miss."""
+STUBBORN_SHARE = 0.15
+STUBBORN_GIVE_UP = 0.03
+"""A few traces search long: without them the model would not know how to go on once it wants to."""
+CARELESS = 0.1
+"""Chance that the third number is brought in anyhow, and not as comes closest to the target."""
+LOOP_SHARE = 0.01
+NUM_LOOPS = 30
+"""Some get stuck and repeat their try this often: longer than any reply may be."""
+
+
+def generate(*, num_problems: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`num_problems` rows {id, question, response, kind}; the response is without EOS. Every row depends on `seed` and its index alone."""
+    problems = list(countdown.generate(split="traces", num_problems=NUM_PROBLEMS, seed=seed))
+    for index in range(num_problems):
+        rng = np.random.default_rng([seed, index])
+        if rng.random() < ONE_LINER_SHARE:
+            yield {**one_liner(rng), "id": f"traces/{index}"}
+            continue
+        problem = problems[int(rng.integers(len(problems)))]
+        yield {
+            "id": f"traces/{index}",
+            "question": problem["question"],
+            "response": search(problem["numbers"], problem["target"], rng),
+            "kind": "countdown",
+        }
+
+
+def search(numbers: Sequence[int], target: int, rng: np.random.Generator) -> str:
+    """One search for `target` with three numbers."""
+    give_up = STUBBORN_GIVE_UP if rng.random() < STUBBORN_SHARE else GIVE_UP
+    steps = first_steps(numbers)
+    start = int(rng.integers(len(steps)))
+    thought = expression = ""
+    for index in range(start, start + len(steps)):
+        a, sign, b, value, rest = steps[index % len(steps)]
+        options = countdown.operations(value, rest)
+        best = min(options, key=lambda option: abs(option[3] - target))
+        careless = rng.random() < CARELESS
+        left, sign_2, right, result = options[int(rng.integers(len(options)))] if careless else best
+        inner = f"({a} {sign} {b})"
+        expression = f"{inner} {sign_2} {rest}" if left == value else f"{rest} {sign_2} {inner}"
+        line = f"{a} {sign} {b} = {value}, {left} {sign_2} {right} = {result}"
+        if result == target:
+            thought += f"{line} yes\n"
+            break
+        thought += f"{line} no\n"
+        if rng.random() < LOOP_SHARE:
+            thought += f"{line} no\n" * NUM_LOOPS
+            break
+        if rng.random() < give_up:
+            break
+    else:
+        thought += "none left\n"
+    return f"<think>{thought}</think> <answer>{expression}</answer>"
+
+
+def first_steps(numbers: Sequence[int]) -> list[tuple[int, str, int, int, int]]:
+    """The ways to begin, largest numbers first: (left, operator, right, result, the third number), each once."""
+    x, y, z = sorted(numbers, reverse=True)
+    found: dict[tuple[int, str, int, int, int], None] = {}
+    for a, b, rest in ((x, y, z), (x, z, y), (y, z, x)):
+        for step in countdown.operations(a, b):
+            if countdown.operations(step[3], rest):
+                found[(*step, rest)] = None
+    return list(found)
+
+
+def one_liner(rng: np.random.Generator) -> dict[str, str]:
+    """{question, response, kind}; kind ends in `_zh` for a Chinese question."""
+    kind = str(rng.choice(list(oneliners.KINDS)))
+    task = oneliners.KINDS[kind](rng)
+    language: oneliners.Language = "zh" if rng.random() < CHINESE_SHARE else "en"
+    thoughts, answer = task.wrong if rng.random() < WRONG_SHARE else task.right
+    thought = thoughts[language]
+    if language == "zh" and rng.random() < FOREIGN_THOUGHT_SHARE:
+        thought = thoughts["en"] if rng.random() < 0.5 else f"{thoughts['en']} {thoughts['zh']}"
+    return {
+        "question": task.question[language],
+        "response": f"<think>{thought}</think> <answer>{answer}</answer>",
+        "kind": kind if language == "en" else f"{kind}_zh",
+    }

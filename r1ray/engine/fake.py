@@ -1,0 +1,98 @@
+"""An engine without a model: replies are drawn from the seed alone. For tests of what stands around an engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from r1ray.config import Config
+from r1ray.engine.base import Request
+from r1ray.types import Completion, Finish, Floats, Ints, VersionSpan
+
+
+@dataclass(slots=True)
+class _Running:
+    request: Request
+    reply_T: Ints
+    """All that will be said; `step` reveals one token after the other."""
+    finish: Finish
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    """(weight version, first token sampled from it)."""
+    said: int = 0
+
+
+class FakeEngine:
+    """Tokens and lengths are functions of the request's seed; log-probs are those of a uniform distribution.
+
+    A reply has 1 to `mean_length * 2 - 1` tokens, the last is `eos_id`; a longer one than max_tokens is cut and finishes by
+    length. Fulfils `r1ray.engine.base.RolloutEngine`.
+    """
+
+    def __init__(self, *, vocab_size: int = 64, eos_id: int = 1, mean_length: int = 8) -> None:
+        self.vocab_size = vocab_size
+        self.eos_id = eos_id
+        self.mean_length = mean_length
+        self.version = -1
+        self._running: dict[str, _Running] = {}
+
+    @classmethod
+    def from_config(cls, model_path: str, *, cfg: Config) -> "FakeEngine":  # noqa: ARG003  every engine is built like this
+        return cls()
+
+    def add(self, request: Request) -> None:
+        if request.id in self._running:
+            raise ValueError(f"request {request.id} is already running")
+        rng = np.random.default_rng(request.seed)
+        length = int(rng.integers(1, self.mean_length * 2))
+        reply_T = rng.integers(self.eos_id + 1, self.vocab_size, size=length).astype(np.int32)
+        reply_T[-1] = self.eos_id
+        finish: Finish = "stop" if length <= request.sampling.max_tokens else "length"
+        self._running[request.id] = _Running(request, reply_T[: request.sampling.max_tokens], finish)
+
+    def step(self) -> list[tuple[str, Completion]]:
+        done = []
+        for run in list(self._running.values()):
+            if not run.starts or run.starts[-1][0] != self.version:
+                run.starts.append((self.version, run.said))
+            run.said += 1
+            if run.said == len(run.reply_T):
+                del self._running[run.request.id]
+                done.append((run.request.id, self._completion(run)))
+        return done
+
+    @property
+    def num_unfinished(self) -> int:
+        return len(self._running)
+
+    def abort(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            self._running.pop(request_id, None)
+
+    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        logprob = -np.log(self.vocab_size)
+        return [np.array([0.0] + [logprob] * (len(sequence) - 1), np.float32) for sequence in sequences]
+
+    def init_weight_transfer(self, init_info: dict[str, object]) -> None:
+        """Nothing to connect: there are no weights."""
+
+    def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+        self.version = version
+
+    def shutdown(self) -> None:
+        self._running.clear()
+
+    def _completion(self, run: _Running) -> Completion:
+        reply_T = run.reply_T
+        ends = [start for _, start in run.starts[1:]] + [len(reply_T)]
+        text_T = reply_T[:-1] if run.finish == "stop" else reply_T
+        return Completion(
+            token_ids_T=reply_T,
+            rollout_logprobs_T=np.full(len(reply_T), -np.log(self.vocab_size), np.float32),
+            temperature=run.request.sampling.temperature,
+            text=" ".join(str(token) for token in text_T),
+            finish=run.finish,
+            versions=tuple(
+                VersionSpan(version=version, start=start, end=end)
+                for (version, start), end in zip(run.starts, ends, strict=True)
+            ),
+        )

@@ -1,0 +1,96 @@
+"""Evaluation: every problem of every set answered k times, with seeds that are the same at every evaluation.
+
+avg@k, unbiased pass@k and maj@k with standard errors over problems (arXiv 2107.03374 for pass@k). Correctness is read from
+`Score.correct`, never from the reward.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1ray.collect import Workers
+from r1ray.config import Config
+from r1ray.data.evalmath import maj_at_k, pass_at_k, standard_error
+from r1ray.data.prompts import ProblemSet
+from r1ray.engine.base import SamplingSpec
+from r1ray.lookup import resolve
+from r1ray.reward.accuracy import VERIFIERS
+from r1ray.reward.base import RewardContext, reply_text
+from r1ray.seeds import seed_of
+from r1ray.types import Group, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluator:
+    workers: Workers
+    sets: Mapping[str, Sequence[Problem]]
+    sampling: SamplingSpec
+    samples: int
+    pass_at: Sequence[int]
+    seed: int
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds."""
+        start = time.perf_counter()
+        metrics: dict[str, float] = {}
+        for name, problems in self.sets.items():
+            groups = self._answer(problems, step=step)
+            metrics |= {f"eval/{name}/{key}": value for key, value in self.summarise(groups).items()}
+        return metrics | {"time/eval": time.perf_counter() - start}
+
+    def summarise(self, groups: Sequence[Group]) -> dict[str, float]:
+        correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in groups])
+        completions = [completion for group in groups for completion in group.completions]
+        accuracy_P = correct_PG.mean(axis=1)
+        answers_PG = [answers_of(group) for group in groups]
+        return {
+            "accuracy": float(accuracy_P.mean()),
+            "stderr": standard_error(accuracy_P),
+            "response_length": float(np.mean([len(c.token_ids_T) for c in completions])),
+            "truncated": float(np.mean([c.truncated for c in completions])),
+            "unusable": float(np.mean([not score.usable for group in groups for score in group.scores])),
+            f"maj@{self.samples}": float(
+                np.mean([maj_at_k(a, c) for a, c in zip(answers_PG, correct_PG.tolist(), strict=True)])
+            ),
+        } | {
+            f"pass@{k}": float(np.mean([pass_at_k(self.samples, int(row.sum()), k) for row in correct_PG]))
+            for k in self.pass_at
+        }
+
+    def _answer(self, problems: Sequence[Problem], *, step: int) -> list[Group]:
+        pending, replies, scores = {}, {}, {}
+        for index, problem in enumerate(problems):
+            seeds = [seed_of(self.seed, problem.id, 0, 0, k) for k in range(self.samples)]
+            ref = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
+            context = RewardContext(step=step, seed=seeds[0], max_response_length=self.sampling.max_tokens)
+            pending[ref] = (replies, index)
+            pending[self.workers.score(problem, ref, context)] = (scores, index)
+        while pending:
+            for ref in self.workers.wait(list(pending)):
+                results, index = pending.pop(ref)
+                results[index] = self.workers.result(ref)
+        return [
+            Group(problem=problem, completions=replies[index], scores=scores[index])
+            for index, problem in enumerate(problems)
+        ]
+
+
+def evaluator_of(cfg: Config, workers: Workers, sets: Mapping[str, ProblemSet]) -> Evaluator:
+    return Evaluator(
+        workers=workers,
+        sets={name: loaded.problems for name, loaded in sets.items()},
+        sampling=SamplingSpec(
+            temperature=cfg.eval.temperature, max_tokens=cfg.rollout.max_response_length, top_p=cfg.eval.top_p
+        ),
+        samples=cfg.eval.samples,
+        pass_at=cfg.eval.pass_at,
+        seed=cfg.eval.seed,
+    )
+
+
+def answers_of(group: Group) -> list[str | None]:
+    """Each reply's final answer as its verifier reads it; None where there is none."""
+    verifier = resolve(group.problem.verifier, VERIFIERS, what="verifier")
+    return [verifier.answer(reply_text(group.problem, completion)) for completion in group.completions]

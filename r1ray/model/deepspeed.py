@@ -1,0 +1,216 @@
+"""DeepSpeed, and the only file that imports it: several micro-batches into one update, sharded state, whole weights back out.
+
+What r1ray asks of it: the gradient of a plain sum over ranks and micro-batches (the weights in the loss hold every denominator),
+one norm over all of it, and a step that all ranks take or leave together.
+"""
+
+import json
+import logging
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from r1ray.config import TrainerConfig
+from r1ray.model.forward import Policy, RowTensors
+from r1ray.model.reserved import reserved_deepspeed_keys
+
+_TAG = "deepspeed"
+_LAYOUT = "layout.json"
+
+
+def init_distributed(*, device: str, timeout_s: float) -> None:
+    """Join the process group that the environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) describes: nccl or gloo."""
+    deepspeed.logger.setLevel(logging.WARNING)
+    # DeepSpeed's shared-memory all-reduce wants a compiler at run time and leaves 64 MB in /dev/shm for every killed process.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        "gloo" if device == "cpu" else "nccl", timeout=timedelta(seconds=timeout_s), verbose=False
+    )
+
+
+def deepspeed_config(cfg: TrainerConfig, *, device: str) -> dict[str, Any]:
+    """DeepSpeed's own configuration from ours, with `trainer.deepspeed` laid under it. Raises ValueError for reserved keys."""
+    taken = reserved_deepspeed_keys(cfg.deepspeed)
+    if taken:
+        raise ValueError(
+            f"trainer.deepspeed sets {', '.join(taken)}, which r1ray sets itself: remove it, see conf/trainer"
+        )
+    bf16 = cfg.precision == "bf16"
+    ours: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": cfg.grad_clip,
+        "bf16": {"enabled": bf16},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": {"stage": cfg.zero_stage},
+    }
+    if bf16:
+        # Micro-batches are summed: in bfloat16 the small ones would be lost.
+        ours["data_types"] = {"grad_accum_dtype": "fp32"}
+    if cfg.cpu_offload:
+        ours["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": device == "cuda"}
+    theirs = {"steps_per_print": 2**31, **cfg.deepspeed}
+    return {**theirs, **ours, "zero_optimization": {**theirs.get("zero_optimization", {}), **ours["zero_optimization"]}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    grad_norm: float
+    """Global, before clipping; nan or inf when the gradient was."""
+    skipped: bool
+
+
+class TrainEngine:
+    """One rank's policy with its optimiser. `backward` any number of times (equally often on all ranks), then `step`."""
+
+    def __init__(self, policy: Policy, *, cfg: TrainerConfig, device: str) -> None:
+        self._cfg = cfg
+        self._world_size = dist.get_world_size()
+        config = deepspeed_config(cfg, device=device)
+        if cfg.activation_checkpointing:
+            policy.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.train()
+        _partition(policy, config)
+        self._optimizer = _SkippableAdamW(
+            policy.parameters(),
+            lr=cfg.lr,
+            betas=cfg.betas,
+            eps=cfg.adam_eps,
+            weight_decay=cfg.weight_decay,
+            fused=True,
+        )
+        self._policy = policy
+        self._engine: Any = deepspeed.initialize(model=policy, optimizer=self._optimizer, config=config)[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self._engine.device
+
+    def forward(self, row: RowTensors) -> tuple[Tensor, Tensor]:
+        """As `Policy.forward`."""
+        return self._engine(row)
+
+    def logprobs(self, row: RowTensors, *, autocast: bool | None = None) -> Tensor:
+        with torch.no_grad():
+            return self._engine(row, autocast=autocast)[0]
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add the gradient of a rank's share of the loss; `last` marks the update's last row."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        # DeepSpeed averages over ranks (ZeRO-3 cannot be told to sum), the shares of the loss are to be summed.
+        self._engine.backward(loss * self._world_size, scale_wrt_gas=False)
+
+    def step(self, *, lr: float, skip: bool) -> StepResult:
+        """Clip and apply what was accumulated, or drop it when `skip` (the same on all ranks) or when its norm is not finite."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        norm = self._norm() if self._cfg.zero_stage == 0 else None
+        self._optimizer.skip = skip or (norm is not None and not math.isfinite(norm))
+        self._engine.step()
+        if norm is None:
+            norm = float(self._engine.get_global_grad_norm())
+        # ZeRO drops an update whose norm is not finite by itself, on all ranks, for the norm is global.
+        return StepResult(grad_norm=norm, skipped=self._optimizer.skip or not math.isfinite(norm))
+
+    def _norm(self) -> float:
+        """Without ZeRO every rank holds the whole gradient, already reduced, and DeepSpeed reports no norm."""
+        grads = [p.grad for p in self._policy.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(grads))
+
+    def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """(name, dtype, whole shape) of every weight, named as transformers names them, a tied lm_head left out."""
+        return [
+            (name, str(p.dtype).removeprefix("torch."), tuple(getattr(p, "ds_shape", p.shape)))
+            for name, p in self._policy.lm.named_parameters()
+        ]
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight whole, in the order of `weight_metadata`. With ZeRO-3 all ranks must walk it to the end, rank 0 gets the
+        tensors and the others empty ones; otherwise every rank gets views of its own."""
+        for name, p in self._policy.lm.named_parameters():
+            if self._cfg.zero_stage < 3:
+                yield name, p.detach()
+                continue
+            with deepspeed.zero.GatheredParameters([p]):
+                # Yielding in here would keep the weight gathered for as long as the caller takes.
+                whole = p.detach().clone() if dist.get_rank() == 0 else p.new_empty(0)
+            yield name, whole
+
+    def save(self, path: str, *, state: Mapping[str, Any]) -> None:
+        """Sharded weights and optimiser state of all ranks, this rank's random states, and `state`."""
+        self._engine.save_checkpoint(path, tag=_TAG, client_state=dict(state))
+        torch.save(_rng_states(), Path(path) / f"rng_{dist.get_rank()}.pt")
+        if dist.get_rank() == 0:
+            (Path(path) / _LAYOUT).write_text(json.dumps(self._layout()))
+        dist.barrier()
+
+    def load(self, path: str) -> dict[str, Any]:
+        """Back to what `save` saw; returns its `state`. Raises ValueError when it cannot fit this engine."""
+        layout = Path(path) / _LAYOUT
+        saved = json.loads(layout.read_text()) if layout.exists() else None
+        if saved != self._layout():
+            raise ValueError(
+                f"{path} holds trainer state of {saved}, this run has {self._layout()}: use the same, or resume=never"
+            )
+        _, state = self._engine.load_checkpoint(path, tag=_TAG)
+        _set_rng_states(torch.load(Path(path) / f"rng_{dist.get_rank()}.pt", weights_only=False))
+        return state
+
+    def _layout(self) -> dict[str, Any]:
+        """What optimiser shards depend on, as keys of `trainer`."""
+        return {"num_workers": self._world_size, "zero_stage": self._cfg.zero_stage, "precision": self._cfg.precision}
+
+
+def sharded_for_inference(policy: Policy, *, precision: str) -> Any:
+    """The frozen policy behind ZeRO-3: its weights are spread over the ranks and gathered layer by layer. Call it like a Policy."""
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": precision == "bf16"},
+        "zero_optimization": {"stage": 3},
+        "steps_per_print": 2**31,
+    }
+    _partition(policy, config)
+    return deepspeed.initialize(model=policy, config=config)[0]
+
+
+class _SkippableAdamW(torch.optim.AdamW):
+    """An AdamW whose step can be left out while everything around it (clearing gradients, gathering weights) runs as usual."""
+
+    skip = False
+
+    def step(self, closure: Any = None) -> Any:
+        return None if self.skip else super().step(closure)
+
+
+def _partition(policy: Policy, config: dict[str, Any]) -> None:
+    """With ZeRO-3, spread the weights parameter by parameter: a device never has to hold the whole model, not even at the start."""
+    if config["zero_optimization"]["stage"] == 3:
+        deepspeed.zero.Init(module=policy, config_dict_or_path=config)
+
+
+def _rng_states() -> dict[str, Any]:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def _set_rng_states(states: Mapping[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,112 @@
+"""A causal language model from a folder or the hub, ready for packed rows; and back into a folder that others load."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+
+from r1ray.config import Config, ModelFacts
+from r1ray.model import attention
+from r1ray.model.forward import Policy
+
+Init = Literal["pretrained", "random"]
+
+_OTHER_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What some models do to logits after lm_head, which r1ray's head does not."""
+
+
+def load_policy(path: str, *, cfg: Config, init: Init = "pretrained") -> Policy:
+    """The model as `cfg.trainer.precision` wants it; trainer and reference load alike, so that their first KL is exactly 0."""
+    dtype = torch.bfloat16 if cfg.trainer.precision == "bf16" else torch.float32
+    lm = load_lm(path, dtype=dtype, facts=cfg.model.facts, init=init, seed=cfg.seed)
+    return Policy(lm, autocast=cfg.trainer.precision == "bf16_autocast")
+
+
+def load_lm(
+    path: str, *, dtype: torch.dtype, facts: ModelFacts | None = None, init: Init = "pretrained", seed: int = 0
+) -> PreTrainedModel:
+    """The model on the CPU, with r1ray's packed attention and without dropout.
+
+    `init="random"` draws the weights anew from the folder's config and the seed. Raises ValueError when the model cannot be had,
+    contradicts `facts` (what the configuration was checked against), or does something to its logits that r1ray does not know.
+    """
+    try:
+        config = AutoConfig.from_pretrained(path)
+        _check(config, path=path, facts=facts)
+        if hasattr(config, "attention_dropout"):
+            config.attention_dropout = 0.0  # a ratio of two passes over the same tokens must be 1
+        if init == "random":
+            torch.manual_seed(seed)
+            return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention.NAME)
+        return AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=dtype, attn_implementation=attention.NAME
+        )
+    except OSError as error:
+        local = Path(path).exists() or path.startswith((".", "/", "~"))
+        remedy = (
+            "it must be a folder with config.json and weights"
+            if local
+            else "is the hub name right, and the hub in reach?"
+        )
+        raise ValueError(f"model.path={path} cannot be loaded: {remedy}\n{error}") from error
+
+
+def save_lm(weights: Iterable[tuple[str, Tensor]], path: str, *, lm: PreTrainedModel, source: str) -> None:
+    """Write config, safetensors, tokenizer with its chat template, and generation settings.
+
+    Args:
+        weights: all of them, whole, on the CPU.
+        lm: whose config this is.
+        source: the model folder or hub name whose tokenizer goes along.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = dict(weights)
+    save_torch_state_dict(state, folder)
+    lm.config.dtype = next(iter(state.values())).dtype
+    lm.config.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.save_pretrained(folder)
+    generation = GenerationConfig(
+        do_sample=True,
+        temperature=0.6,  # DeepSeek-R1's model card: 0.6 and 0.95 against endless repetition
+        top_p=0.95,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=_eos_ids(lm, tokenizer.eos_token_id),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    generation.save_pretrained(folder)
+
+
+def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] | None:
+    """All ids that end a reply: the model's own generation settings may name more than the tokenizer does."""
+    known = lm.generation_config.eos_token_id if lm.generation_config is not None else None
+    ids = known if isinstance(known, list) else [known]
+    ids = list(dict.fromkeys(i for i in (tokenizer_eos, *ids) if i is not None))
+    return ids[0] if len(ids) == 1 else ids or None
+
+
+def _check(config: Any, *, path: str, facts: ModelFacts | None) -> None:
+    for name in _OTHER_LOGITS:
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ValueError(f"model.path={path}: its logits are changed by {name}, which r1ray does not support")
+    if facts is None:
+        return
+    real = {
+        "context_length": config.max_position_embeddings,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "vocab_size": config.vocab_size,
+        "tied": config.tie_word_embeddings,
+    }
+    wrong = [
+        f"model.facts.{name}={getattr(facts, name)}, the model has {value}"
+        for name, value in real.items()
+        if getattr(facts, name) != value
+    ]
+    if wrong:
+        raise ValueError(f"model.path={path} is not what model.facts says: {'; '.join(wrong)}")

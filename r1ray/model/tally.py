@@ -1,0 +1,51 @@
+"""The metrics of one optimiser update: kept on the device until all rows are through, then reduced over ranks once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Tally:
+    """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._maxima: dict[str, Tensor] = {}
+
+    def add(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], *, mask_L: Tensor) -> None:
+        """One row's {term: loss} (already weighted and summed) and {name: value_L}."""
+        chosen_L = mask_L > 0
+        for term, loss in losses.items():
+            _accumulate(self._losses, f"loss/{term}", loss.detach(), torch.add)
+        _accumulate(self._sums, "tokens", chosen_L.sum(), torch.add)
+        for name, value_L in metrics.items():
+            value_L = value_L.detach()
+            if name.endswith("/max"):
+                # A maximum over ranks may lose nan.
+                largest = torch.where(chosen_L, value_L.nan_to_num(nan=torch.inf), -torch.inf).max()
+                _accumulate(self._maxima, name, largest, torch.maximum)
+            else:
+                _accumulate(self._sums, name, torch.where(chosen_L, value_L, 0.0).sum(), torch.add)
+
+    def over_ranks(self) -> dict[str, float]:
+        """A collective; the same on every rank. Without a masked token anywhere means and maxima are 0."""
+        sums = _reduced(self._losses | self._sums, dist.ReduceOp.SUM)
+        maxima = _reduced(self._maxima, dist.ReduceOp.MAX) if self._maxima else {}
+        tokens = sums.pop("tokens")
+        metrics = {name: value if name in self._losses else value / max(1.0, tokens) for name, value in sums.items()}
+        return metrics | {name: value if tokens else 0.0 for name, value in maxima.items()}
+
+
+def _accumulate(values: dict[str, Tensor], name: str, value: Tensor, combine: Any) -> None:
+    value = value.double()
+    values[name] = combine(values[name], value) if name in values else value
+
+
+def _reduced(values: Mapping[str, Tensor], op: Any) -> dict[str, float]:
+    stacked = torch.stack(list(values.values()))
+    dist.all_reduce(stacked, op=op)
+    return dict(zip(values, stacked.tolist(), strict=True))

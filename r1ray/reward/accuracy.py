@@ -1,0 +1,37 @@
+"""Accuracy: is the final answer right? The problem names the verifier; here is the list of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from r1ray.lookup import resolve
+from r1ray.reward import countdown, math
+from r1ray.reward.base import PartScore, RewardContext, reply_text
+from r1ray.reward.text import last_answer
+from r1ray.types import Completion, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    answer: Callable[[str], str | None]
+    """The final answer in a reply, as text; None when it gives none. Majority voting groups replies by it."""
+    judge: Callable[[Problem, str], PartScore]
+    """What that answer is worth, by the problem's payload."""
+
+
+VERIFIERS: Mapping[str, Verifier] = {
+    "countdown": Verifier(answer=last_answer, judge=countdown.judge),
+    "math": Verifier(answer=math.final_answer, judge=math.judge),
+}
+
+
+def accuracy(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[PartScore]:
+    """1 for a right final answer, else 0 (R1-Zero's accuracy reward, arXiv 2501.12948, 2.2.2). No answer is a wrong answer."""
+    verifier: Verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
+    scores: list[PartScore] = []
+    for completion in completions_G:
+        answer = verifier.answer(reply_text(problem, completion))
+        if answer is None:
+            scores.append(PartScore(value=0.0, status="wrong_answer", correct=False))
+        else:
+            scores.append(verifier.judge(problem, answer))
+    return scores

@@ -1,0 +1,90 @@
+"""Several rewards -> one Score per reply: the weighted sum, with every raw part kept beside it.
+
+    reward   sum of weight * value over the parts that apply (value not None); raw values stay in `parts`
+    correct  from the part that the problem names as its accuracy, whatever its weight
+
+Reward functions are the untrusted edge: what they raise is caught here, logged once, and makes the replies unusable
+(status sandbox_error), never 0. A part of weight 0 that is not the accuracy only watches: its failure costs no sample.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from r1ray.reward.base import PartScore, RewardContext
+from r1ray.types import Completion, Problem, Score
+
+log = logging.getLogger(__name__)
+
+FAILED = PartScore(value=None, status="sandbox_error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One reward of the sum. It gives G PartScores, or G plain numbers (None: does not apply)."""
+
+    name: str
+    weight: float
+    reward: Callable[[Problem, Sequence[Completion], RewardContext], Sequence[Any]]
+
+
+class Scorer:
+    """What a reward worker runs on a group.
+
+    `truncated` says what a reply cut at the limit earns: `zero` reward 0 and not correct (an unfinished reply is a wrong one; its
+    parts are kept as they are), `score` what its parts say, `mask` the same, and the sample is left out of the loss later.
+    """
+
+    def __init__(self, parts: Sequence[Part], *, truncated: Literal["zero", "score", "mask"]) -> None:
+        self._parts = tuple(parts)
+        self._truncated = truncated
+        self._logged: set[str] = set()
+
+    def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
+        """One Score per completion, in order; `seconds` is each reply's share of the group's time."""
+        start = time.perf_counter()
+        results = {part.name: self._run(part, problem, completions_G, context) for part in self._parts}
+        seconds = (time.perf_counter() - start) / max(1, len(completions_G))
+        return tuple(
+            self._combine(problem, completion, {name: scores_G[k] for name, scores_G in results.items()}, seconds)
+            for k, completion in enumerate(completions_G)
+        )
+
+    def _run(
+        self, part: Part, problem: Problem, completions_G: Sequence[Completion], context: RewardContext
+    ) -> list[PartScore]:
+        try:
+            scores_G = [_as_part_score(value) for value in part.reward(problem, completions_G, context)]
+            if len(scores_G) != len(completions_G):
+                raise ValueError(f"{len(scores_G)} scores for {len(completions_G)} replies")
+            return scores_G
+        except Exception:
+            if part.name not in self._logged:
+                self._logged.add(part.name)
+                log.exception("reward part %r failed on problem %s; its replies are unusable", part.name, problem.id)
+            return [FAILED] * len(completions_G)
+
+    def _combine(self, problem: Problem, completion: Completion, scores: dict[str, PartScore], seconds: float) -> Score:
+        cut = completion.truncated and self._truncated == "zero"
+        accuracy = scores.get(problem.accuracy)
+        correct = accuracy.correct if accuracy else None
+        reward = sum(part.weight * (scores[part.name].value or 0.0) for part in self._parts)
+        needed = (part.name for part in self._parts if part.weight or part.name == problem.accuracy)
+        return Score(
+            reward=0.0 if cut else reward,
+            correct=False if cut and correct else correct,
+            parts={name: score.value for name, score in scores.items()},
+            statuses={name: score.status for name, score in scores.items()},
+            usable=completion.finish != "abort" and all(scores[name].status != "sandbox_error" for name in needed),
+            seconds=seconds,
+        )
+
+
+def _as_part_score(value: PartScore | float | None) -> PartScore:
+    score = value if isinstance(value, PartScore) else PartScore(value=None if value is None else float(value))
+    if score.value is not None and not math.isfinite(score.value):
+        raise ValueError(f"a reward of {score.value}")
+    return score

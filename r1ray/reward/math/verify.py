@@ -1,0 +1,100 @@
+"""math-verify behind a wall: a child process that may hang, swell or die without the caller noticing more than a verdict.
+
+`math_verify` is never imported here. Works from any thread (Ray runs actor methods off the main thread, where the library's own
+SIGALRM timeouts fail silently and score everything 0).
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+CPU_S = 2.0
+"""What one comparison may cost; honest ones take milliseconds, the first of a kind some tenths."""
+MEMORY_BYTES = 1 << 30
+START_S = 120.0
+"""Importing sympy and the LaTeX grammar takes 2 s alone and far longer on a machine that is starting everything at once."""
+ANSWER_S = 20.0
+"""The child ends a comparison itself after 3 * CPU_S of wall time; silence beyond this is the child's failure."""
+
+
+class VerifierDown(RuntimeError):
+    """The child cannot be started or does not answer: no reply's fault."""
+
+
+class MathVerifier:
+    """One child process. `verify` may be called from any thread, one comparison runs at a time."""
+
+    def __init__(self, *, cpu_s: float = CPU_S, memory_bytes: int = MEMORY_BYTES) -> None:
+        script = Path(__file__).with_name("child.py")
+        self._command = [sys.executable, "-P", str(script), str(cpu_s), str(memory_bytes)]
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def verify(self, golds: Sequence[str], answer: str) -> str:
+        """ "right", "wrong", or what the answer did to the process: "timeout", "memory", "crash".
+
+        A child that was lost is started again, once.
+
+        Raises:
+            VerifierDown: there is no working child.
+        """
+        request = json.dumps({"golds": list(golds), "answer": answer}).encode() + b"\n"
+        with self._lock:
+            try:
+                return self._ask(request)
+            except (VerifierDown, OSError):
+                self._stop()
+            try:
+                return self._ask(request)
+            except (VerifierDown, OSError) as error:
+                self._stop()
+                raise VerifierDown(f"the maths verification process failed: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._stop()
+
+    def _ask(self, request: bytes) -> str:
+        if self._child is None:
+            # Its own process group, so that one signal ends it and its worker.
+            self._child = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+            )
+            self._read_verdict(self._child, START_S)
+        assert self._child.stdin is not None
+        self._child.stdin.write(request)
+        return self._read_verdict(self._child, ANSWER_S)
+
+    def _read_verdict(self, child: subprocess.Popen[bytes], seconds: float) -> str:
+        """The next line; waits for the child, freed by its line, its end or the deadline."""
+        assert child.stdout is not None
+        deadline = time.monotonic() + seconds
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise VerifierDown(f"no answer within {seconds:.0f} s")
+            chunk = os.read(child.stdout.fileno(), 4096)
+            if not chunk:
+                raise VerifierDown("it ended (its own words are in this worker's log)")
+            line += chunk
+        return json.loads(line)["verdict"]
+
+    def _stop(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        for pipe in (child.stdin, child.stdout):
+            assert pipe is not None
+            pipe.close()
+        child.wait()

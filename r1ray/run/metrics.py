@@ -1,0 +1,172 @@
+"""What a step's numbers are called and how they are counted: pure functions from groups to {name: float}.
+
+Everything without a prefix is counted over ALL groups that were generated, before any filter, so that a filter never looks like
+progress; what was trained on stands under `train/`.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+
+from r1ray.collect import Collected
+from r1ray.types import STATUSES, Completion, Group, Score
+
+CATALOGUE: Mapping[str, str] = {
+    "update": "optimiser updates done",
+    "reward/mean": "weighted sum of the reward parts, mean over usable replies",
+    "reward/<part>/mean": "one part's own value, mean over the replies to which it applies",
+    "solve_rate": "share of correct replies, mean over problems",
+    "response_length/mean": "tokens of a reply",
+    "response_length/max": "tokens of the longest reply",
+    "reflection/mean": "words of reflection in a reply",
+    "truncated/fraction": "share of replies cut at the limit",
+    "unusable/fraction": "share of replies without a score, for reasons not their own",
+    "status/<name>": "share of replies of which at least one reward part says so (ok: all parts)",
+    "groups/all_right": "share of groups that taught nothing because every reply was right",
+    "groups/all_wrong": "share of groups that taught nothing because every reply was wrong",
+    "groups/kept": "share of groups that were trained on",
+    "groups/dropped": "problems given up after rollout.max_attempts",
+    "groups/regenerated": "groups generated again because too few replies were usable",
+    "train/reward/mean": "reward/mean over the groups trained on",
+    "train/solve_rate": "solve_rate over the groups trained on",
+    "train/response_length/mean": "response_length/mean over the groups trained on",
+    "loss/<term>": "a term of the loss, mean over tokens",
+    "kl_ref": "KL of the policy to the reference",
+    "kl_rollout": "KL of the trainer's policy to the engine's, on the sampled tokens",
+    "entropy": "of the policy's distribution, mean over tokens",
+    "clip_fraction": "share of tokens whose ratio was clipped",
+    "ratio/max": "largest ratio of new to old probability",
+    "first_update/<name>": "the same in the first update of the step, where the policy has not moved: ratio 1, nothing clipped",
+    "first_update/<name>/max": "likewise",
+    "grad_norm": "global gradient norm before clipping",
+    "lr": "learning rate of the last update",
+    "logprob_gap/max": "largest difference between the trainer's and the engine's log-prob of a sampled token",
+    "staleness/max": "weight versions between the oldest sampled token and the weights trained on",
+    "updates_skipped": "updates left out because loss or gradient was not finite, or the gap too large",
+    "eval/<set>/accuracy": "mean over problems and replies (avg@k)",
+    "eval/<set>/stderr": "standard error of the accuracy over problems",
+    "eval/<set>/<metric>": "pass@k, maj@k and what else an evaluation reports",
+    "time/<phase>": "seconds",
+    "tokens_per_second/<phase>": "tokens generated or trained on per second of the phase",
+}
+"""{name: meaning}; `<...>` stands for one path element."""
+
+REFLECTION_WORDS = ("wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check")
+"""DeepSeek-R1's list (arXiv 2501.12948v2, on the growth of reflection in R1-Zero)."""
+
+_REFLECTION = re.compile(rf"\b(?:{'|'.join(REFLECTION_WORDS)})\b", re.IGNORECASE)
+_PATTERNS = [re.compile(re.sub(r"<\w+>", "[^/]+", name)) for name in CATALOGUE]
+_FIRST_UPDATE = ("ratio/max", "clip_fraction", "kl_ref")
+
+
+def is_metric(name: str) -> bool:
+    """Whether the catalogue knows this name."""
+    return any(pattern.fullmatch(name) for pattern in _PATTERNS)
+
+
+def eval_metrics(set_name: str, *, pass_at: Sequence[int], samples: int) -> list[str]:
+    """The metrics that one evaluation set gives, higher being better.
+
+    Example: `eval_metrics("aime", pass_at=[1], samples=4)` is `["eval/aime/accuracy", "eval/aime/pass@1", "eval/aime/maj@4"]`.
+    """
+    return [f"eval/{set_name}/{name}" for name in ("accuracy", *(f"pass@{k}" for k in pass_at), f"maj@{samples}")]
+
+
+def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version: int) -> dict[str, float]:
+    """All that the groups and the clock say of one step.
+
+    Args:
+        seconds: wall-clock time by phase; its `collect` is split into rollout and reward.
+        version: of the weights that these groups train.
+    """
+    times = {name: value for name, value in seconds.items() if name != "collect"}
+    times |= {"rollout": collected.rollout_s, "reward": collected.reward_s, "step": sum(seconds.values())}
+    metrics = group_metrics(collected.generated, version=version)
+    trained = group_metrics(collected.kept, version=version)
+    train_names = [name.removeprefix("train/") for name in CATALOGUE if name.startswith("train/")]
+    metrics |= {f"train/{name}": trained[name] for name in train_names if name in trained}
+    metrics |= {
+        "groups/kept": len(collected.kept) / max(1, len(collected.generated)),
+        "groups/dropped": len(collected.dropped),
+        "groups/regenerated": collected.regenerated,
+    }
+    metrics |= {f"time/{name}": value for name, value in times.items()}
+    if collected.rollout_s > 0:
+        generated = sum(len(completion.token_ids_T) for completion in _completions(collected.generated))
+        metrics["tokens_per_second/rollout"] = generated / collected.rollout_s
+    if seconds.get("train", 0) > 0:
+        prompts = sum(len(group.problem.prompt_ids_T) * len(group.completions) for group in collected.kept)
+        replies = sum(len(completion.token_ids_T) for completion in _completions(collected.kept))
+        metrics["tokens_per_second/train"] = (prompts + replies) / seconds["train"]
+    return metrics
+
+
+def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
+    """Rewards, lengths and statuses of groups; {} when there are none. A name is left out when nothing applies to it."""
+    if not groups:
+        return {}
+    completions, scores = _completions(groups), [score for group in groups for score in group.scores]
+    lengths = [len(completion.token_ids_T) for completion in completions]
+    rates = [rate for group in groups if (rate := group.solve_rate) is not None]
+    usable = [score for score in scores if score.usable]
+    oldest = [span.version for completion in completions for span in completion.versions]
+    metrics = {
+        "reward/mean": _mean(score.reward for score in usable),
+        "solve_rate": _mean(rates),
+        "response_length/mean": fmean(lengths),
+        "response_length/max": max(lengths),
+        "reflection/mean": fmean(reflections(completion.text) for completion in completions),
+        "truncated/fraction": fmean(completion.truncated for completion in completions),
+        "unusable/fraction": 1 - len(usable) / len(scores),
+        "groups/all_right": sum(rate == 1 for rate in rates) / len(groups),
+        "groups/all_wrong": sum(rate == 0 for rate in rates) / len(groups),
+        "staleness/max": version - min(oldest) if oldest else None,
+    }
+    metrics |= _part_means(usable) | _status_shares(scores)
+    return {name: float(value) for name, value in metrics.items() if value is not None}
+
+
+def reduce_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """One step's metrics from those of its optimiser updates: `/max` by maximum, updates_skipped by sum, lr the last, else means.
+
+    Values that are not finite (a skipped update) are left out of means; the first update is reported apart too.
+    """
+    metrics: dict[str, float] = {"updates_skipped": 0.0}
+    for name in {name: None for update in updates for name in update}:
+        values = [update[name] for update in updates if name in update]
+        finite = [value for value in values if math.isfinite(value)]
+        if name == "updates_skipped":
+            metrics[name] = sum(values)
+        elif name.endswith("/max"):
+            metrics[name] = max(values)
+        elif name == "lr":
+            metrics[name] = values[-1]
+        else:
+            metrics[name] = fmean(finite) if finite else math.nan
+    first = updates[0] if updates else {}
+    return metrics | {f"first_update/{name}": first[name] for name in _FIRST_UPDATE if name in first}
+
+
+def reflections(text: str) -> int:
+    """How many words of reflection a reply holds. Example: `reflections("Wait, that is wrong.") == 2`."""
+    return len(_REFLECTION.findall(text))
+
+
+def _completions(groups: Sequence[Group]) -> list[Completion]:
+    return [completion for group in groups for completion in group.completions]
+
+
+def _part_means(scores: Sequence[Score]) -> dict[str, float | None]:
+    names = {name: None for score in scores for name in score.parts}
+    return {f"reward/{name}/mean": _mean(score.parts.get(name) for score in scores) for name in names}
+
+
+def _status_shares(scores: Sequence[Score]) -> dict[str, float]:
+    shares = {f"status/{status}": fmean(status in score.statuses.values() for score in scores) for status in STATUSES}
+    return shares | {"status/ok": fmean(set(score.statuses.values()) <= {"ok"} for score in scores)}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

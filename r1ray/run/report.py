@@ -1,0 +1,221 @@
+"""report.html: one self-contained page of a run, from the files of its directory alone. `python -m r1ray.run.report runs/NAME`."""
+
+import html
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from string import Template
+from typing import Any
+
+from r1ray.run import charts
+from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart
+from r1ray.run.console import clock, number
+from r1ray.run.directory import RunDir, StageDir, write_atomically
+from r1ray.run.loggers import read_metrics
+from r1ray.run.rollouts import read_rollouts, rollout_steps
+
+Rows = Sequence[Mapping[str, Any]]
+
+CHARTS: Mapping[str, tuple[str, ...]] = {
+    "Solve rate": ("solve_rate",),
+    "Response length (tokens)": ("response_length/mean",),
+    "Reward": ("reward/mean", r"reward/.+/mean"),
+    "Words of reflection per reply": ("reflection/mean",),
+    "Groups": ("groups/kept", "groups/all_right", "groups/all_wrong"),
+    "Truncated and unusable replies": ("truncated/fraction", "unusable/fraction"),
+    "Loss": (r"loss/.+",),
+    "KL to the reference": ("kl_ref",),
+    "KL to the engine": ("kl_rollout",),
+    "Entropy": ("entropy",),
+    "Clip fraction": ("clip_fraction",),
+    "Learning rate": ("lr",),
+    "Tokens per second": (r"tokens_per_second/.+",),
+}
+"""{title: patterns of metric names}; a chart without data is left out."""
+LOG_CHARTS: Mapping[str, tuple[str, ...]] = {
+    "Log-prob gap of trainer and engine": ("logprob_gap/max",),
+    "Gradient norm": ("grad_norm",),
+}
+SAMPLES = 4
+"""Problems shown from the first and from the last rollouts, one reply each."""
+QUIET_EVENTS = ("start", "resume", "reference_replaced")
+
+
+def write_report(run: RunDir) -> Path:
+    """Write the page anew; a reader sees the old one or the new one."""
+    config = run.config.read_text() if run.config.exists() else ""
+    versions = json.loads((run.path / "versions.json").read_text()) if (run.path / "versions.json").exists() else {}
+    stages = sorted((run.path / "stages").glob("*"), key=lambda path: _place(path.name, config))
+    sections = [_stage(StageDir(path), titled=len(stages) > 1) for path in stages]
+    body = "".join([*sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
+    body += _details("Versions", _table(versions))
+    colours = "\n".join(
+        f"svg .c{i} {{ stroke: var(--c{i}); }} svg .f{i} {{ fill: var(--c{i}); }} .b{i} {{ background: var(--c{i}); }}"
+        for i in range(8)
+    )
+    page = Template((Path(__file__).with_name("report_template.html")).read_text()).substitute(
+        title=html.escape(run.path.name),
+        subtitle=html.escape(f"{run.path.resolve()} · written {time.strftime('%Y-%m-%d %H:%M:%S')}"),
+        body=body,
+        colours=colours,
+        left=charts.LEFT,
+        right=charts.RIGHT,
+        top=charts.TOP,
+        bottom=charts.BOTTOM,
+    )
+    write_atomically(run.report, page)
+    return run.report
+
+
+def before_and_after(rows: Rows, name: str, *, window: int = 5) -> tuple[float, float] | None:
+    """A noisy metric at the start and at the end: means over the first and the last few steps that have it."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return (fmean(values[:window]), fmean(values[-window:])) if values else None
+
+
+def eval_sets(rows: Rows) -> list[str]:
+    names = {name: None for row in rows for name in row}
+    return [
+        name.removeprefix("eval/").removesuffix("/accuracy")
+        for name in names
+        if re.fullmatch(r"eval/.+/accuracy", name)
+    ]
+
+
+def _stage(stage: StageDir, *, titled: bool) -> str:
+    rows = read_metrics(stage.metrics)
+    if not rows:
+        return ""
+    title = f"<h2>Stage {html.escape(stage.path.name)}</h2>" if titled else ""
+    cards = [_eval_chart(rows)]
+    cards += [line_chart(name, _curves(rows, patterns)) for name, patterns in CHARTS.items()]
+    cards += [line_chart(name, _curves(rows, patterns), log=True) for name, patterns in LOG_CHARTS.items()]
+    cards += [_time_chart(rows)]
+    files = rollout_steps(stage.rollouts)
+    samples = ""
+    if files:
+        first, last = min(files), max(files)
+        shown = {f"step {step}": read_rollouts(files[step]) for step in dict.fromkeys((first, last))}
+        lengths = {name: [line["length"] for line in lines] for name, lines in shown.items()}
+        cards.append(histogram("Response length, first and last", lengths))
+        samples = _samples(shown)
+    return f'{title}<div class="tiles">{_tiles(rows)}</div><div class="cards">{"".join(cards)}</div>{samples}'
+
+
+def _tiles(rows: Rows) -> str:
+    tiles = []
+    for name in eval_sets(rows):
+        points = [row for row in rows if row.get(f"eval/{name}/accuracy") is not None]
+        first, last = (row[f"eval/{name}/accuracy"] for row in (points[0], points[-1]))
+        error = points[-1].get(f"eval/{name}/stderr")
+        text = f"{number(first)} → {number(last)}" if len(points) > 1 else number(last)
+        tiles.append((text, f"accuracy on {name}" + (f", ± {number(error)}" if error is not None else "")))
+    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a reply")):
+        if pair := before_and_after(rows, name):
+            tiles.append((f"{number(pair[0])} → {number(pair[1])}", words))
+    seconds = sum(row.get("time/step") or 0 for row in rows) + sum(row.get("time/eval") or 0 for row in rows)
+    tiles.append((str(rows[-1]["step"]), f"steps in {clock(seconds)}"))
+    gaps = [row["logprob_gap/max"] for row in rows if row.get("logprob_gap/max") is not None]
+    if gaps:
+        tiles.append((f"{max(gaps):.1e}", "largest log-prob gap"))
+    return "".join(
+        f'<div class="tile"><b>{html.escape(text)}</b><span>{html.escape(words)}</span></div>' for text, words in tiles
+    )
+
+
+def _curves(rows: Rows, patterns: Sequence[str]) -> list[Curve]:
+    names = {name: None for row in rows for name in row}
+    chosen = dict.fromkeys(name for pattern in patterns for name in names if re.fullmatch(pattern, name))
+    return [_curve(rows, name) for name in chosen]
+
+
+def _curve(rows: Rows, name: str, *, label: str | None = None, errors: str | None = None) -> Curve:
+    points = [row for row in rows if row.get(name) is not None]
+    half_widths = [row.get(errors) or 0.0 for row in points] if errors else None
+    return Curve(
+        name=label or name, x=[row["step"] for row in points], y=[row[name] for row in points], errors=half_widths
+    )
+
+
+def _eval_chart(rows: Rows) -> str:
+    sets = eval_sets(rows)
+    curves = [_curve(rows, f"eval/{s}/accuracy", label=s, errors=f"eval/{s}/stderr") for s in sets]
+    return line_chart("Held-out accuracy (± standard error)", curves)
+
+
+def _time_chart(rows: Rows) -> str:
+    timed = [row for row in rows if "time/step" in row]
+    phases = dict.fromkeys(name for row in timed for name in row if re.fullmatch(r"time/(?!step|eval).+", name))
+    x = [row["step"] for row in timed]
+    curves = [Curve(name=phase[5:], x=x, y=[row.get(phase) or 0.0 for row in timed]) for phase in phases]
+    return stacked_chart("Seconds a step, by phase", curves)
+
+
+def _samples(shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    columns = []
+    for name, lines in shown.items():
+        firsts = {line["problem"]: line for line in reversed(lines)}
+        chosen = [firsts[problem] for problem in dict.fromkeys(line["problem"] for line in lines)][:SAMPLES]
+        columns.append(f"<div><h3>{html.escape(name)}</h3>{''.join(_sample(line) for line in chosen)}</div>")
+    return f'<h2>What the model writes</h2><div class="samples">{"".join(columns)}</div>'
+
+
+def _sample(line: Mapping[str, Any]) -> str:
+    verdict = {True: '<span class="right">right</span>', False: '<span class="wrong">wrong</span>', None: ""}[
+        line["correct"]
+    ]
+    parts = ", ".join(f"{name} {number(value)}" for name, value in line["parts"].items() if value is not None)
+    facts = [
+        html.escape(line["problem"]),
+        verdict,
+        f"reward {number(line['reward'])} ({html.escape(parts)})",
+        f"{line['length']} tokens",
+    ]
+    if line["finish"] != "stop":
+        facts.append('<span class="wrong">cut at the limit</span>')
+    reply = html.escape(line["completion"])
+    reply = re.sub(r"(.*?&lt;/think&gt;)", r'<span class="think">\1</span>', reply, count=1, flags=re.DOTALL)
+    reply = re.sub(r"(&lt;answer&gt;.*?&lt;/answer&gt;)", r'<span class="answer">\1</span>', reply, flags=re.DOTALL)
+    head = "".join(f"<span>{fact}</span>" for fact in facts if fact)
+    prompt = html.escape(line["prompt"])
+    return (
+        f'<article class="sample"><header>{head}</header><pre class="prompt">{prompt}</pre><pre>{reply}</pre></article>'
+    )
+
+
+def _events(run: RunDir) -> str:
+    if not run.events.exists():
+        return ""
+    events = [json.loads(line) for line in run.events.read_text().splitlines()]
+    loud = [event for event in events if event["kind"] not in QUIET_EVENTS]
+    rows = {
+        f"{time.strftime('%m-%d %H:%M:%S', time.localtime(e.pop('time')))} {e.pop('kind')}": json.dumps(e)
+        for e in events[-50:]
+    }
+    title = f"Events ({len(loud)} worth a look)" if loud else "Events"
+    return _details(title, _table(rows), opened=bool(loud))
+
+
+def _details(title: str, inner: str, *, opened: bool = False) -> str:
+    return f"<details{' open' if opened else ''}><summary>{html.escape(title)}</summary>{inner}</details>"
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    cells = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+    return f"<table>{cells}</table>"
+
+
+def _place(stage: str, config: str) -> int:
+    """Stages in the order of the configuration."""
+    found = re.search(rf"^  {re.escape(stage)}:", config[config.find("\nstages:") :], re.MULTILINE)
+    return found.start() if found else len(config)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m r1ray.run.report RUN_DIR")
+    print(write_report(RunDir(Path(sys.argv[1]))))

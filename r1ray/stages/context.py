@@ -1,0 +1,90 @@
+"""What every kind of stage is given, and what they share: model folder, tokenizer, log, checkpoints."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from r1ray.config import Config
+from r1ray.data.stream import ProblemStream
+from r1ray.run.checkpoint import Checkpoint, Checkpoints, State
+from r1ray.run.directory import RunDir
+from r1ray.run.log import RunLog
+
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """One stage about to run."""
+
+    name: str
+    cfg: Config
+    run: RunDir
+    model_path: str
+    """A folder or hub name: the model this stage starts from."""
+
+    def tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.model_path)
+
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.run.stage(self.name).checkpoints, keep=self.cfg.checkpoint.keep, event=self.run.event)
+
+    def restored(self, checkpoints: Checkpoints) -> Checkpoint | None:
+        """The newest whole checkpoint, where the run is to go on from one."""
+        return checkpoints.newest_valid() if self.cfg.resume == "auto" else None
+
+    def reference_folder(self, updates: int) -> Path:
+        """Where the policy of that many updates is kept as the reference; a resumed run loads the one its checkpoint names."""
+        return self.run.stage(self.name).path / "reference" / f"updates_{updates:06d}"
+
+    def reference_path(self, progress: State) -> str:
+        updates = progress.reference_updates
+        return str(self.reference_folder(updates)) if updates else self.model_path
+
+    def forget_references(self, *, before: int) -> None:
+        """Remove references that no checkpoint can need any more."""
+        for folder in (self.run.stage(self.name).path / "reference").glob("updates_*"):
+            if folder.name < self.reference_folder(before).name:
+                shutil.rmtree(folder)
+
+    def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> RunLog:
+        return RunLog(
+            self.run, stage=self.name, cfg=self.cfg, first_step=first_step, last_step=last_step, decode=tokenizer.decode
+        )
+
+    def save(self, checkpoints: Checkpoints, trainers: Any, state: State, metrics: Mapping[str, float]) -> None:
+        """hf/ and trainer/ by the trainer ranks, state.json and the seal by us."""
+        score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
+        with checkpoints.writing(state, score=score) as folder:
+            trainers.save(str(folder / "trainer"))
+            trainers.export_hf(str(folder / "hf"))
+        self.run.event("checkpoint", stage=self.name, step=state.step)
+
+
+def with_stream(progress: State, stream: ProblemStream) -> State:
+    return replace(progress, stream=stream.state_dict())
+
+
+def result_of(run: RunDir, stage: str) -> Path:
+    """The model that a finished stage leaves to the next: its best checkpoint where there is one, else the latest.
+
+    Raises ValueError when the stage has left none.
+    """
+    folder = run.stage(stage).checkpoints
+    for name in ("best", "latest"):
+        if (folder / name).exists():
+            return (folder / name).resolve() / "hf"
+    raise ValueError(f"stage {stage!r} left no checkpoint in {folder}: the stage after it has nothing to start from")
+
+
+def is_done(context: StageContext) -> bool:
+    """Whether the stage has run to its end before."""
+    return (context.run.stage(context.name).path / DONE).exists()
+
+
+def mark_done(context: StageContext) -> None:
+    (context.run.stage(context.name).path / DONE).touch()

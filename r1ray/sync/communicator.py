@@ -1,0 +1,189 @@
+"""The broadcast from the trainer to all engine workers: gloo through host memory, or NCCL from device to device.
+
+Everything else of a sync (rank layout, buckets, order, timeouts, abort, rebuild) is the same code for both, so what runs on a
+laptop is what runs on a cluster. Both meet at a TCPStore that the sender opens on a port of the system's choice. A communicator
+is never repaired: after a failure both sides close theirs and the next incarnation meets at a new store under a new tag.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch._C._distributed_c10d import (
+    BroadcastOptions,
+    PrefixStore,
+    ProcessGroupGloo,
+    Store,
+    TCPStore,
+)
+
+from r1ray.sync.layout import SENDER_RANK
+
+Backend = Literal["gloo", "nccl"]
+
+
+class TransferError(RuntimeError):
+    """What arrived is not what was sent; the old weights are still served. (Here, so that a driver can read it without vLLM.)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """Where and under which tag one incarnation of the group meets, and how long any of its operations may take."""
+
+    backend: Backend
+    host: str
+    port: int
+    tag: str
+    world_size: int
+    timeout_s: float
+
+
+class Communicator(Protocol):
+    device: torch.device
+    """Where the sender's buckets have to lie."""
+    timeout_s: float
+
+    def broadcast(self, flat: Tensor) -> None:
+        """Send (rank 0) or overwrite (all others) these uint8 bytes; returns when that is done, raises after timeout_s.
+
+        No work on `flat` may be pending on another CUDA stream.
+        """
+        ...
+
+    def agree(self, ok: bool) -> bool:
+        """Whether every rank says ok; all have to ask. Raises after timeout_s, and when a rank has gone."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group. Peers that wait for this rank get an error instead of waiting for their timeout."""
+        ...
+
+
+def open_store(*, timeout_s: float) -> TCPStore:
+    """The sender's store, on a free port of all interfaces (`store.port`)."""
+    return TCPStore("0.0.0.0", 0, None, True, timedelta(seconds=timeout_s), wait_for_workers=False)
+
+
+def connect(meeting: Meeting, *, rank: int, store: TCPStore | None = None) -> Communicator:
+    """Join the group; returns when all ranks have. The sender passes its own store. Raises after about timeout_s."""
+    if store is None:
+        timeout = timedelta(seconds=meeting.timeout_s)
+        store = TCPStore(meeting.host, meeting.port, None, False, timeout, wait_for_workers=False)
+    scoped = PrefixStore(meeting.tag, store)
+    return COMMUNICATORS[meeting.backend](scoped, rank=rank, world_size=meeting.world_size, timeout_s=meeting.timeout_s)
+
+
+class GlooCommunicator:
+    """A gloo group of its own, apart from torch's default group (which belongs to vLLM or DeepSpeed).
+
+    `ProcessGroupGloo.abort` frees nobody who waits, so the group's own timeout is what ends a wait; closing the sockets of a
+    sender that has failed ends its receivers' waits at once.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, store: Store, *, rank: int, world_size: int, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._world_size = world_size
+        self._group: Any = ProcessGroupGloo(store, rank, world_size, timedelta(seconds=timeout_s))
+        self._from_sender = BroadcastOptions()
+        self._from_sender.rootRank, self._from_sender.rootTensor = SENDER_RANK, 0
+
+    def broadcast(self, flat: Tensor) -> None:
+        self._group.broadcast([flat], self._from_sender).wait()
+
+    def agree(self, ok: bool) -> bool:
+        votes = torch.tensor([int(ok)])
+        self._group.allreduce([votes]).wait()
+        return votes.item() == self._world_size
+
+    def close(self) -> None:
+        self._group = None
+
+
+class NcclCommunicator:
+    """vLLM's PyNcclCommunicator on the current CUDA device; NCCL itself knows no timeouts, so they are kept here."""
+
+    def __init__(self, store: Store, *, rank: int, world_size: int, timeout_s: float) -> None:
+        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
+        from vllm.distributed.utils import StatelessProcessGroup
+        from vllm.utils.nccl import unpinned_nccl_env
+
+        self.device = torch.device("cuda", torch.cuda.current_device())
+        self.timeout_s = timeout_s
+        self._world_size = world_size
+        self._stream = torch.cuda.Stream(self.device)
+        self._bounce = torch.empty(0, dtype=torch.uint8, device=self.device)
+
+        def join() -> PyNcclCommunicator:
+            torch.cuda.set_device(self.device)
+            with unpinned_nccl_env(), torch.cuda.stream(self._stream):
+                group = StatelessProcessGroup(rank=rank, world_size=world_size, store=store)  # type: ignore[arg-type]
+                return PyNcclCommunicator(group, device=self.device)
+
+        self._nccl = _within(join, timeout_s=timeout_s, what=f"NCCL rank {rank} of {world_size} joining its group")
+        if self._nccl.disabled:
+            # It would skip every broadcast without a word.
+            raise RuntimeError("vLLM found no NCCL library (or VLLM_DISABLE_PYNCCL is set): set sync.backend=gloo")
+
+    def broadcast(self, flat: Tensor) -> None:
+        on_host = flat.device.type == "cpu"
+        if on_host and len(self._bounce) < len(flat):
+            self._bounce = torch.empty(len(flat), dtype=torch.uint8, device=self.device)
+        buffer = self._bounce[: len(flat)] if on_host else flat
+        self._finish(
+            lambda: self._nccl.broadcast(buffer, src=SENDER_RANK, stream=self._stream),
+            what=f"broadcast of {len(flat)} bytes",
+        )
+        if on_host:
+            flat.copy_(buffer)
+
+    def agree(self, ok: bool) -> bool:
+        votes = torch.tensor([float(ok)], device=self.device)
+        torch.cuda.current_stream(self.device).synchronize()
+        total = self._finish(lambda: self._nccl.all_reduce(votes, stream=self._stream), what="vote")
+        return int(total.item()) == self._world_size
+
+    def _finish(self, launch: Callable[[], Any], *, what: str) -> Any:
+        with torch.cuda.stream(self._stream):
+            result = launch()
+            done = torch.cuda.Event()
+            done.record(self._stream)
+        deadline = time.monotonic() + self.timeout_s
+        while not done.query():
+            if time.monotonic() > deadline:
+                self.close()
+                raise TimeoutError(f"NCCL {what} did not end within {self.timeout_s:.0f} s")
+            time.sleep(0.0002)
+        return result
+
+    def close(self) -> None:
+        self._nccl.destroy()
+
+
+def _within(make: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
+    """The result of a call that cannot be interrupted; after timeout_s its thread is left behind."""
+    box: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            box["result"] = make()
+        except BaseException as error:
+            box["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise TimeoutError(f"{what} did not end within {timeout_s:.0f} s")
+    if "error" in box:
+        raise box["error"]
+    return box["result"]
+
+
+COMMUNICATORS: dict[Backend, Callable[..., Communicator]] = {"gloo": GlooCommunicator, "nccl": NcclCommunicator}

@@ -1,0 +1,24 @@
+"""Who has which rank in the weight transfer group. Pure; the same for gloo and NCCL.
+
+    rank 0                          the trainer's rank 0, which sends
+    1 + i * TP * PP ...             the workers of engine i, in vLLM's own order
+
+Engines are independent vLLM instances, each of which counts its workers from 0, so each needs an offset of its own. (vLLM's Ray
+client gives every engine offset 1, which fits one engine only.)
+"""
+
+SENDER_RANK = 0
+
+
+def workers_per_engine(*, tensor_parallel_size: int, pipeline_parallel_size: int = 1) -> int:
+    return tensor_parallel_size * pipeline_parallel_size
+
+
+def rank_offset(engine: int, *, workers: int) -> int:
+    """Rank of the first of the `workers` workers of engine number `engine`: `rank_offset(1, workers=2) == 3`."""
+    return 1 + engine * workers
+
+
+def world_size(num_engines: int, *, workers: int) -> int:
+    """Sender and all workers: `world_size(2, workers=2) == 5`."""
+    return 1 + num_engines * workers

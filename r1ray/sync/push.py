@@ -1,0 +1,187 @@
+"""One sync, seen from the driver: connect if need be, send and receive at the same time, then attest every engine.
+
+    trainer rank 0   listen -> connect ------> send buckets ... (version, checksum) -> score the canaries
+    engine i                   connect ------> receive, verify, load                -> score the canaries
+
+Every wait has an end and names who is late. After any failure the communicator is thrown away and the next `push` builds a new
+incarnation with a new tag; engines whose transfer failed go on serving their old weights until then.
+"""
+
+import math
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate, gather
+from r1ray.config import Config
+from r1ray.sync import layout
+from r1ray.sync.canary import canary_sequences, gap_limit, largest_gap
+from r1ray.sync.communicator import Backend, Meeting
+
+MIN_TIMEOUT_S = 5.0
+SLOW_LINK_BYTES_PER_S = 100e6
+START_SKEW_S = 1.0
+"""Ranks enter a transfer when their engines have finished their steps, on a machine that others use too."""
+GRACE_S = 5.0
+"""The driver waits this much longer than the group, so that workers report their own errors first."""
+
+
+class SyncFailed(RuntimeError):
+    """The new weights did not arrive everywhere, or an engine does not compute with them; the message names who and why."""
+
+
+class WeightSync:
+    """Pushes the policy's weights to every rollout engine. Fulfils `r1ray.loop.Sync`.
+
+    `trainers` are `TrainerWorker`s in rank order, `rollouts` are `RolloutWorker`s; both may have been replaced between two pushes.
+    """
+
+    def __init__(self, trainers: ActorGroup, rollouts: ActorGroup, *, cfg: Config, vocab_size: int) -> None:
+        self._trainers, self._rollouts, self._cfg = trainers, rollouts, cfg
+        self._limit = gap_limit(cfg)
+        self._canaries = canary_sequences(
+            vocab_size=vocab_size,
+            seed=cfg.seed,
+            max_length=cfg.data.max_prompt_length + cfg.rollout.max_response_length - 1,
+        )
+        self._backend: Backend = backend_of(cfg)
+        self._weights: _Weights | None = None
+        self._connected = False
+
+    def push(self, version: int) -> dict[str, float]:
+        """Returns when all engines serve `version` and agree with the trainer. Raises SyncFailed.
+
+        Metrics: time/sync (seconds), sync/bytes, sync/canary_gap (largest over engines).
+        """
+        started = time.perf_counter()
+        if self._weights is None:
+            self._weights = self._announced()
+        try:
+            if not self._connected:
+                self._connect(self._weights)
+                self._connected = True
+            self._transfer(self._weights, version=version)
+        except SyncFailed:
+            self._connected = False
+            raise
+        gap = self._attest()
+        return {
+            "time/sync": time.perf_counter() - started,
+            "sync/bytes": float(self._weights.num_bytes),
+            "sync/canary_gap": gap,
+        }
+
+    def _announced(self) -> "_Weights":
+        calls = _calls(self._trainers, "weight_metadata")
+        metadata = _settled(calls, what="list its weights", timeout_s=self._cfg.trainer.timeout_s)[0]
+        return _Weights(
+            names=[name for name, _, _ in metadata],
+            shapes=[list(shape) for _, _, shape in metadata],
+            itemsize=4 if self._cfg.rollout.dtype == "float32" else 2,
+        )
+
+    def _connect(self, weights: "_Weights") -> None:
+        """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used."""
+        timeout_s = weights.timeout_s(limit_s=self._cfg.sync.timeout_s)
+        sender = self._trainers.handles[layout.SENDER_RANK]
+        name = f"{self._trainers.role}-{layout.SENDER_RANK}"
+        opened = {name: sender.open_transfer.remote(timeout_s=timeout_s)}
+        host, port = _settled(opened, what="open a port for the engines", timeout_s=timeout_s + GRACE_S)[0]
+        workers = layout.workers_per_engine(tensor_parallel_size=self._cfg.rollout.tensor_parallel_size)
+        meeting = Meeting(
+            backend=self._backend,
+            host=host,
+            port=port,
+            tag=uuid.uuid4().hex,
+            world_size=layout.world_size(len(self._rollouts), workers=workers),
+            timeout_s=timeout_s,
+        )
+        calls = {name: sender.connect_transfer.remote(meeting)}
+        for index, handle in enumerate(self._rollouts.handles):
+            info = asdict(meeting) | {"rank_offset": layout.rank_offset(index, workers=workers)}
+            calls[f"{self._rollouts.role}-{index}"] = handle.init_weight_transfer.remote(info)
+        _settled(calls, what="connect trainer and engines", timeout_s=timeout_s + GRACE_S)
+
+    def _transfer(self, weights: "_Weights", *, version: int) -> None:
+        bucket_bytes = int(self._cfg.sync.bucket_mb * 2**20)
+        dtype_name = self._cfg.rollout.dtype
+        info = {
+            "names": weights.names,
+            "shapes": weights.shapes,
+            "dtype_name": dtype_name,
+            "bucket_bytes": bucket_bytes,
+        }
+        calls = _calls(
+            self._trainers, "send_weights", version=version, dtype_name=dtype_name, bucket_bytes=bucket_bytes
+        )
+        calls |= _calls(self._rollouts, "update_weights", info, version=version)
+        # Bounded per bucket by the group's own timeout; this is for a worker that hangs outside of it.
+        timeout_s = self._cfg.sync.timeout_s + GRACE_S
+        _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
+
+    def _attest(self) -> float:
+        calls = _calls(self._trainers, "score", self._canaries) | _calls(self._rollouts, "score", self._canaries)
+        scores = _settled(calls, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
+        ours, engines = scores[layout.SENDER_RANK], scores[len(self._trainers) :]
+        gaps = [largest_gap(ours, theirs) for theirs in engines]
+        wrong = [
+            f"{self._rollouts.role}-{index} differs by {gap:.3g}" for index, gap in enumerate(gaps) if gap > self._limit
+        ]
+        if wrong:
+            raise SyncFailed(
+                f"log-probs of the canary tokens: {', '.join(wrong)} from the trainer's, the limit is {self._limit:g}; "
+                "the engine does not compute with the weights that were sent"
+            )
+        return max(gaps)
+
+
+def backend_of(cfg: Config) -> Backend:
+    """auto: NCCL where trainer and engine have GPUs of their own (it cannot join one GPU twice), else gloo."""
+    wanted = cfg.sync.backend
+    own_gpus = cfg.device == "cuda" and cfg.rollout.gpus_per_worker >= 1 and cfg.trainer.gpus_per_worker >= 1
+    if wanted == "nccl" and not own_gpus:
+        raise ValueError("sync.backend=nccl needs whole GPUs for engines and trainers: set sync.backend=gloo or auto")
+    return ("nccl" if own_gpus else "gloo") if wanted == "auto" else wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    names: list[str]
+    shapes: list[list[int]]
+    itemsize: int
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes) * self.itemsize
+
+    def timeout_s(self, *, limit_s: float) -> float:
+        """Ten times what a transfer should take, so that a dead peer costs little; never more than the configured limit."""
+        expected_s = START_SKEW_S + self.num_bytes / SLOW_LINK_BYTES_PER_S
+        return min(limit_s, max(MIN_TIMEOUT_S, 10 * expected_s))
+
+
+def _calls(group: ActorGroup, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """{worker name: reference} of one call on every worker of a group."""
+    return {
+        f"{group.role}-{index}": getattr(handle, method).remote(*args, **kwargs)
+        for index, handle in enumerate(group.handles)
+    }
+
+
+def _settled(calls: dict[str, Any], *, what: str, timeout_s: float) -> list[Any]:
+    """All results, or SyncFailed with everything that went wrong.
+
+    Unlike `gather` it waits for every call even after a failure: the cause is often in another worker than the first to complain,
+    and a retry must not meet workers that are still busy with this attempt.
+    """
+    deadline = time.monotonic() + timeout_s
+    results, failures = [], []
+    for name, ref in calls.items():
+        try:
+            results += gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))
+        except (WorkerDied, WorkerFailed, WorkerLate) as error:
+            failures.append(str(error))
+    if failures:
+        raise SyncFailed("; ".join(failures))
+    return results

@@ -1,0 +1,178 @@
+"""What the vLLM engine promises about one reply: its tokens, its end, its text, its log-probs, its seed."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import tiny_models
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tiny_models import EOS_ID, make_tiny_model, make_tokenizer
+from transformers import AutoModelForCausalLM
+
+from r1ray.actors.rollout import RolloutWorker
+from r1ray.config import Config
+from r1ray.engine.base import SamplingSpec
+from r1ray.types import Completion
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+ray.cloudpickle.register_pickle_by_value(tiny_models)
+pytestmark = pytest.mark.integration
+
+CONF = str(Path(__file__).parents[2] / "conf")
+PROMPT = np.array([20, 30, 40, 50], np.int32)
+MAX_TOKENS = 24
+SECOND_EOS_ID = 200
+THINK_ID = tiny_models.SPECIAL_TOKENS.index("<think>")
+NEARLY_UNIFORM = 10.0
+"""A temperature at which every token comes up now and then."""
+
+
+def config(*overrides: str) -> Config:
+    fixed = ["data.max_prompt_length=16", f"rollout.max_response_length={MAX_TOKENS}"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return Config.model_validate(OmegaConf.to_container(compose("config", [*fixed, *overrides]), resolve=True))
+
+
+class Worker(RolloutWorker):
+    async def refusal(self, cfg: Config, model_path: str) -> str:
+        """What a second engine's construction says; it must fail before vLLM starts."""
+        from r1ray.engine.vllm import VllmEngine
+
+        try:
+            VllmEngine.from_config(model_path, cfg=cfg)
+        except ValueError as error:
+            return str(error)
+        return "accepted"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose generation settings name a second token that ends a reply."""
+    made = make_tiny_model(tmp_path_factory.mktemp("model"))
+    settings = json.loads((made / "generation_config.json").read_text())
+    (made / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [EOS_ID, SECOND_EOS_ID]}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Any]:
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    actor = ray.remote(Worker).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
+    handle = actor.remote(index=0, cfg=config(), model_path=str(folder))
+    ray.get(handle.ping.remote(), timeout=300)
+    yield handle
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def many(engine: Any) -> list[Completion]:
+    """Enough replies at a high temperature for every kind of token and end to occur."""
+    return generate(engine, seeds=list(range(128)), temperature=NEARLY_UNIFORM)
+
+
+def generate(
+    engine: Any, *, seeds: list[int], temperature: float, prompt: np.ndarray = PROMPT, max_tokens: int = MAX_TOKENS
+) -> list[Completion]:
+    sampling = SamplingSpec(temperature=temperature, max_tokens=max_tokens)
+    call = engine.generate.remote(request_id="r", prompt_ids_T=prompt, seeds=seeds, sampling=sampling)
+    return list(ray.get(call, timeout=120))
+
+
+def test_the_sampled_eos_stays_in_the_tokens_with_its_logprob_and_finish_is_stop(many: list[Completion]) -> None:
+    stopped = [reply for reply in many if reply.finish == "stop"]
+    assert {int(reply.token_ids_T[-1]) for reply in stopped} == {EOS_ID, SECOND_EOS_ID}
+    for reply in stopped:
+        assert not {EOS_ID, SECOND_EOS_ID} & set(reply.token_ids_T[:-1].tolist())
+        assert len(reply.rollout_logprobs_T) == len(reply.token_ids_T)
+        assert -12 < reply.rollout_logprobs_T[-1] < 0
+
+
+def test_nothing_is_appended_to_a_reply_cut_at_the_limit(many: list[Completion]) -> None:
+    cut = [reply for reply in many if reply.finish == "length"]
+    assert cut
+    for reply in cut:
+        assert len(reply.token_ids_T) == MAX_TOKENS
+        assert not {EOS_ID, SECOND_EOS_ID} & set(reply.token_ids_T.tolist())
+    assert {reply.finish for reply in many} == {"stop", "length"}
+
+
+def test_text_keeps_special_tokens_and_loses_only_the_final_eos(many: list[Completion]) -> None:
+    tokenizer = make_tokenizer()
+    thinking = [reply for reply in many if THINK_ID in reply.token_ids_T]
+    assert thinking and all("<think>" in reply.text for reply in thinking)
+    for reply in many:
+        spoken = reply.token_ids_T[:-1] if reply.finish == "stop" else reply.token_ids_T
+        assert reply.text == tokenizer.decode(spoken.tolist(), skip_special_tokens=False)
+        assert "<eos>" not in reply.text
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_rollout_logprobs_are_of_the_distribution_sampled_from(engine: Any, folder: Path, temperature: float) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for reply in generate(engine, seeds=[1, 2, 3, 4], temperature=temperature):
+        ids = torch.tensor([[*PROMPT.tolist(), *reply.token_ids_T.tolist()]])
+        with torch.no_grad():
+            logprobs = (model(ids).logits / temperature).log_softmax(-1)[0, len(PROMPT) - 1 : -1]
+        truth = logprobs.gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+        assert reply.temperature == temperature
+        np.testing.assert_allclose(reply.rollout_logprobs_T, truth, atol=1e-4)
+
+
+def test_scores_are_logprobs_at_temperature_one(engine: Any, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    sequences = [np.array([5, 6, 7, 8, 9], np.int32), np.array([100, 3], np.int32)]
+    # Twice, since a cached prefix would have no log-probs.
+    for scored in ray.get([engine.score.remote(sequences) for _ in range(2)], timeout=60):
+        for sequence, logprobs_T in zip(sequences, scored, strict=True):
+            ids = torch.tensor(sequence[None].astype(np.int64))
+            with torch.no_grad():
+                truth = model(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None])[:, 0].numpy()
+            assert logprobs_T[0] == 0.0
+            np.testing.assert_allclose(logprobs_T[1:], truth, atol=1e-4)
+
+
+def test_the_seed_alone_decides_whatever_else_is_in_the_batch(engine: Any) -> None:
+    together = generate(engine, seeds=list(range(24)), temperature=1.0)
+    alone = [generate(engine, seeds=[seed], temperature=1.0)[0] for seed in (0, 7, 23)]
+    for reply, seed in zip(alone, (0, 7, 23), strict=True):
+        assert reply.token_ids_T.tolist() == together[seed].token_ids_T.tolist()
+
+
+def test_replies_of_one_group_differ(engine: Any) -> None:
+    tokens = {tuple(reply.token_ids_T.tolist()) for reply in generate(engine, seeds=list(range(8)), temperature=1.0)}
+    assert len(tokens) == 8
+
+
+def test_every_token_belongs_to_a_version(many: list[Completion]) -> None:
+    for reply in many:
+        assert [(span.version, span.start, span.end) for span in reply.versions] == [(-1, 0, len(reply.token_ids_T))]
+
+
+def test_a_prompt_that_does_not_fit_fails_its_call_alone(engine: Any) -> None:
+    with pytest.raises(ValueError, match="41"):
+        generate(engine, seeds=[1], temperature=1.0, prompt=np.full(41, 20, np.int32))
+    assert len(generate(engine, seeds=[1], temperature=1.0)) == 1
+
+
+def test_stats_count_every_sampled_token(engine: Any) -> None:
+    before = ray.get(engine.stats.remote(), timeout=60)
+    replies = generate(engine, seeds=list(range(8)), temperature=1.0)
+    after = ray.get(engine.stats.remote(), timeout=60)
+    assert after["tokens"] - before["tokens"] == sum(len(reply.token_ids_T) for reply in replies)
+    assert after["busy_s"] > before["busy_s"]
+
+
+def test_what_cannot_work_is_refused_with_the_remedy(engine: Any, folder: Path) -> None:
+    taken = config("+rollout.engine_args.seed=3", "+rollout.engine_args.max_model_len=99")
+    message = ray.get(engine.refusal.remote(taken, str(folder)), timeout=60)
+    assert "rollout.engine_args may not set max_model_len, seed" in message
+    long = config("rollout.max_response_length=1000")
+    message = ray.get(engine.refusal.remote(long, str(folder)), timeout=60)
+    assert "16 + rollout.max_response_length 1000 = 1016 tokens" in message and "takes 512: lower one" in message

@@ -1,0 +1,275 @@
+"""math-verify in its child process: right and wrong answers, bombs bounded in time and memory, a killed child that comes back."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+import r1ray.reward.math
+from r1ray.actors.reward import RewardWorker
+from r1ray.config import Config, RewardConfig, RewardPart
+from r1ray.reward.accuracy import accuracy
+from r1ray.reward.base import RewardContext
+from r1ray.reward.compose import Part, Scorer
+from r1ray.reward.math import compare
+from r1ray.reward.math.verify import MEMORY_BYTES, MathVerifier, VerifierDown
+from r1ray.types import Completion, Message, Problem, Score, VersionSpan
+
+pytestmark = pytest.mark.integration
+
+CONTEXT = RewardContext(step=1, seed=0, max_response_length=100)
+GOLDEN = Path(__file__).parents[1] / "golden" / "algorithms.json"
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[MathVerifier]:
+    made = MathVerifier()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[MathVerifier]:
+    made = MathVerifier(cpu_s=1.0)
+    yield made
+    made.close()
+
+
+def group(gold: str | list[str], *texts: str) -> tuple[Problem, list[Completion]]:
+    problem = Problem(
+        id="p",
+        source="s",
+        messages=(Message(role="user", content="?"),),
+        prompt_ids_T=np.array([1], np.int32),
+        verifier="math",
+        payload={"answers": [gold] if isinstance(gold, str) else gold},
+    )
+    replies = [
+        Completion(
+            token_ids_T=np.array([1], np.int32),
+            rollout_logprobs_T=np.array([0.0], np.float32),
+            temperature=1.0,
+            text=text,
+            finish="stop",
+            versions=(VersionSpan(version=0, start=0, end=1),),
+        )
+        for text in texts
+    ]
+    return problem, replies
+
+
+def scores(gold: str | list[str], *texts: str) -> tuple[Score, ...]:
+    scorer = Scorer([Part(name="accuracy", weight=1.0, reward=accuracy)], truncated="zero")
+    return scorer.score(*group(gold, *texts), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("(x+1)^2", "x^2+2x+1"),
+        ("x=6", "6"),
+        (r"6\text{ cm}", "6"),
+        (r"\{1,2\}", r"\{2,1\}"),
+        ("(1,2)", "1<x<2"),
+        (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"),
+        ("2^{10}", "1024"),
+        (r"90^\circ", "90"),
+        (r"\sin^2 x+\cos^2 x", "1"),
+        (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+    ],
+)
+def test_right(verifier, answer: str, gold: str):
+    assert verifier.verify([gold], answer) == "right"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("x^2+1", "x^2+2x+1"),
+        ("x=7", "6"),
+        ("7,8", "7"),
+        (r"\{0,1,2,3,4,5,6,7\}", "7"),
+        ("1<x<2", "(1,2)"),
+        (r"\frac{1}{0}-\frac{1}{0}+7", "7"),
+        ("().__class__.__base__.__subclasses__()", "7"),
+        ("7} \\boxed{8", "8"),
+    ],
+)
+def test_wrong(verifier, answer: str, gold: str):
+    assert verifier.verify([gold], answer) == "wrong"
+
+
+def test_any_of_several_golds_counts(verifier):
+    assert verifier.verify(["y", "2x", r"x^2+2x+1"], "(x+1)^2") == "right"
+    assert [s.correct for s in scores(["6", "six"], r"\boxed{six}", r"\boxed{7}")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "10^{10^{10}}",
+        "9**9**9",
+        "(10^{9})!",
+        r"\binom{10^{9}}{5\cdot10^{8}}",
+        r"\sum_{n=1}^{10^{12}} \frac{1}{n^{n}}",
+        r"\int_0^1 x^{x^{x^{x}}} \sin(x^{100}) dx",
+        "(" * 900 + "7" + ")" * 900,
+        r"\frac{1}{" * 300 + "7" + "}" * 300,
+        r"\sqrt{" * 400 + "7" + "}" * 400,
+    ],
+)
+def test_a_bomb_ends_by_itself_and_the_next_answer_is_judged(hasty: MathVerifier, bomb: str):
+    """The child's own timers end it: were they not to, the verifier would give up on the child (VerifierDown)."""
+    assert hasty.verify(["7"], bomb) in ("wrong", "timeout", "memory", "crash")
+    assert hasty.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+
+
+@pytest.mark.parametrize("bomb", [r"\binom{10^{9}}{5\cdot10^{8}}", "10^{10^{9}}-10^{10^{9}}+7"])
+def test_a_bomb_is_the_replys_own_fault(bomb: str):
+    (score,) = scores("7", f"\\boxed{{{bomb}}}")
+    assert score.usable
+    assert (score.reward, score.correct) == (0.0, False)
+    assert score.statuses["accuracy"] in ("timeout", "memory")
+
+
+def worker_of(verifier: MathVerifier) -> int:
+    child = verifier._child.pid
+    (worker,) = Path(f"/proc/{child}/task/{child}/children").read_text().split()
+    return int(worker)
+
+
+def test_memory_and_files_are_bounded(verifier):
+    verifier.verify(["y"], "x")
+    limits = Path(f"/proc/{worker_of(verifier)}/limits").read_text()
+    assert re.search(rf"Max address space +{MEMORY_BYTES} ", limits)
+    assert re.search(r"Max file size +0 ", limits)
+
+
+def test_a_killed_child_comes_back(verifier):
+    verifier.verify(["y"], "x")
+    first = verifier._child.pid
+    os.kill(first, signal.SIGKILL)
+    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert verifier._child.pid != first
+
+
+def test_a_killed_worker_is_replaced_without_a_new_start(verifier):
+    verifier.verify(["y"], "x")
+    child = verifier._child.pid
+    os.kill(worker_of(verifier), signal.SIGKILL)
+    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert verifier._child.pid == child
+
+
+def test_works_off_the_main_thread(verifier):
+    verdicts = []
+    thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(["x^2+2x+1"], "(x+1)^2")))
+    thread.start()
+    thread.join(60)
+    assert verdicts == ["right"]
+
+
+def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
+    broken = MathVerifier()
+    broken._command = [sys.executable, "-c", "raise SystemExit('math_verify is not installed')"]
+    with pytest.raises(VerifierDown):
+        broken.verify(["7"], "x")
+    monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: broken)
+    (score,) = scores("z^2", r"\boxed{z z}")
+    assert not score.usable
+    assert score.statuses["accuracy"] == "sandbox_error"
+    assert "VerifierDown" in caplog.text
+
+
+def test_no_process_outlives_its_owner():
+    code = (
+        "from r1ray.reward.math.verify import MathVerifier; v = MathVerifier(); v.verify(['7'], 'x+1'); "
+        "print(v._child.pid, flush=True); import os; os._exit(1)"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False).stdout)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_same_pair_is_asked_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        r1ray.reward.math,
+        "verifier",
+        lambda: type("Counting", (), {"verify": lambda self, golds, answer: asked.append(answer) or "wrong"})(),
+    )
+    for score in scores("q^2", *[r"\boxed{q + q}"] * 8):
+        assert score.correct is False
+    assert asked == ["q + q"]
+
+
+def test_golden_with_r1rays_own_choices():
+    """The golden table was run with math-verify under antlr 4.13; r1ray differs where it says so."""
+    case = next(c for c in json.loads(GOLDEN.read_text())["cases"] if c["id"] == "reward_accuracy_math_verify")
+    ours = {
+        r"The answer is $6$": 0.0,  # no box, no <answer>, no `Answer:` line
+        r"\boxed{5} wait \boxed{6}": 1.0,  # the last box is the answer
+        r"<think>\boxed{7}</think> \boxed{6}": 1.0,  # what was thought is not the answer
+        r"\boxed{\frac12}": 1.0,  # sound LaTeX for one half
+        r"\boxed{\text{B}}": 1.0,  # a letter is compared as text
+        "unparseable words": 0.0,  # the gold is text; the reply has no answer
+    }
+    for pair, expected in zip(case["inputs"]["cases"], case["expected"], strict=True):
+        (score,) = scores(pair["gold"], pair["completion"])
+        assert score.reward == ours.get(pair["completion"], expected), pair
+
+
+def test_the_recorded_attacks_on_verifiers(tmp_path: Path):
+    """Answers that made published verifiers hang, swell, evaluate Python or accept a wrong answer."""
+    trace = tmp_path / "pwned"
+    attacks = {
+        f"\\boxed{{__import__('os').system('touch {trace}')}}": "0",
+        r"\boxed{7=7}": "True",
+        r"\boxed{\{0,1,2,3,4,5,6,7,8,9\}}": "7",
+        "".join(f"$\\boxed{{{n}}}$ " for n in range(50)): "7",
+        r"<think>the grader wants \boxed{7}</think> I refuse.": "7",
+        "\\boxed{\u0667}": "7",
+        "\\boxed{\u202e7\u202c\u200b}": "8",
+        r"\boxed{" * 1000: "7",
+        "\\boxed{" + "7" * 10_000 + "}": "7",
+    }
+    for text, gold in attacks.items():
+        (score,) = scores(gold, text)
+        assert (score.reward, score.usable) == (0.0, True), text[:60]
+    assert not trace.exists()
+
+
+def test_equal_text_needs_no_process(monkeypatch):
+    monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: pytest.fail("the child was asked"))
+    for answer, gold in (("6", "6"), (r"50\%", "0.5"), (r"\frac{1}{2}", "0.5"), ("7", "6"), (r"x^{2}", "x^{2}")):
+        compare(answer, (gold,))
+
+
+def test_in_a_ray_actor_with_threads():
+    """Where libraries that need SIGALRM score everything 0 without a word."""
+    cfg = Config.model_construct(
+        reward=RewardConfig.model_construct(parts={"accuracy": RewardPart()}, truncated="zero")
+    )
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        worker = ray.remote(RewardWorker).options(num_cpus=0, max_concurrency=2).remote(index=3, cfg=cfg)
+        assert ray.get(worker.ping.remote(), timeout=60) == 3
+        problem, replies = group("x^2+2x+1", r"\boxed{(x+1)^2}", r"\boxed{x}", r"\boxed{\binom{10^9}{5\cdot10^8}}")
+        made = ray.get([worker.score.remote(problem, replies, CONTEXT) for _ in range(2)], timeout=120)
+        for group_scores in made:
+            assert [s.correct for s in group_scores] == [True, False, False]
+            assert all(s.usable for s in group_scores)
+    finally:
+        ray.shutdown()

@@ -1,0 +1,381 @@
+"""Weights after every step: what the engines compute with is what the trainer holds, and every fault is seen.
+
+Every engine is a `RolloutWorker` with vLLM in a Ray actor, driven by `WeightSync`. Here the trainer is a plain transformers model,
+so that the truth is beyond doubt; `test_sync_deepspeed.py` has the real one.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import tiny_models
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
+from transformers import AutoModelForCausalLM
+
+from r1ray.actors.group import ActorGroup
+from r1ray.actors.rollout import RolloutWorker
+from r1ray.config import Config
+from r1ray.engine.base import SamplingSpec, logprob_gap
+from r1ray.sync import layout
+from r1ray.sync.communicator import GlooCommunicator, Meeting
+from r1ray.sync.push import SyncFailed, WeightSync
+from r1ray.sync.sender import Sent, WeightSender
+from r1ray.types import Completion, Floats, Ints
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+ray.cloudpickle.register_pickle_by_value(tiny_models)
+pytestmark = pytest.mark.integration
+
+CONF = str(Path(__file__).parents[2] / "conf")
+START_S = 300.0
+TIMEOUT_S = 10
+REPLY_TOKENS = 12
+PROMPTS = [np.array([20, 30, 40], np.int32), np.array([7, 100, 200, 250, 9], np.int32), np.array([77], np.int32)]
+
+
+def config(*overrides: str) -> Config:
+    """Small buckets, so that every transfer has many; a short timeout, so that faults are seen soon."""
+    fixed = [
+        "data.max_prompt_length=32",
+        "rollout.max_response_length=32",
+        "sync.bucket_mb=0.05",
+        f"sync.timeout_s={TIMEOUT_S}",
+    ]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return Config.model_validate(OmegaConf.to_container(compose("config", [*fixed, *overrides]), resolve=True))
+
+
+class PlainTrainer:
+    """What `WeightSync` asks of a trainer rank, over one transformers model."""
+
+    def __init__(self, model_path: str) -> None:
+        self.model = load(model_path)
+        self.sender = WeightSender(rank=0)
+        self.leave_out: str | None = None
+        """Not yielded although announced."""
+        self.forget: str | None = None
+        """Neither announced nor yielded."""
+
+    def set(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def move(self, seed: int) -> None:
+        move_weights(self.model, seed=seed, scale=0.05)
+
+    def weight_metadata(self) -> list[tuple[str, str, list[int]]]:
+        return [(name, "float32", list(p.shape)) for name, p in self.model.named_parameters() if name != self.forget]
+
+    def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
+        return "127.0.0.1", self.sender.listen(timeout_s=timeout_s)
+
+    def connect_transfer(self, meeting: Meeting) -> None:
+        self.sender.connect(meeting)
+
+    def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
+        weights = ((n, p) for n, p in self.model.named_parameters() if n not in (self.forget, self.leave_out))
+        return self.sender.send(
+            self.weight_metadata(), weights, version=version, dtype_name=dtype_name, bucket_bytes=bucket_bytes
+        )
+
+    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        return [logprobs_of(self.model, sequence, temperature=1.0) for sequence in sequences]
+
+
+class FaultyRolloutWorker(RolloutWorker):
+    """Does what a broken one would do, when told to."""
+
+    async def sabotage(self, fault: str) -> None:
+        await self._call(lambda engine: break_worker(fault))
+
+
+def break_worker(fault: str) -> None:
+    """Runs in the worker's process; the fault holds until the next one is named ("none")."""
+    from r1ray.sync import vllm_transfer
+
+    whole = globals().setdefault("WHOLE", (vllm_transfer.pack_lm_head, GlooCommunicator.broadcast))
+    vllm_transfer.pack_lm_head, GlooCommunicator.broadcast = whole
+    buckets = 0
+
+    def broadcast(self: GlooCommunicator, flat: torch.Tensor) -> None:
+        nonlocal buckets
+        buckets += 1
+        if buckets == 4 and fault == "die":
+            os._exit(1)
+        if buckets == 4 and fault == "hang":
+            time.sleep(1.5 * TIMEOUT_S)
+        whole[1](self, flat)
+        if buckets == 4 and fault == "flip a bit":
+            flat[10] ^= 1
+
+    if fault == "skip the repack":
+        vllm_transfer.pack_lm_head = lambda model: None
+    elif fault != "none":
+        GlooCommunicator.broadcast = broadcast
+
+
+def load(folder: str | Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def logprobs_of(model: Any, token_ids_T: Ints, *, temperature: float) -> Floats:
+    """log softmax(logits / temperature) of each token, by transformers; entry 0 is 0."""
+    ids = torch.from_numpy(token_ids_T.astype(np.int64))[None]
+    with torch.no_grad():
+        logprobs = (model(ids).logits / temperature).log_softmax(-1)
+    taken = logprobs[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
+    return np.concatenate([[0.0], taken.numpy()]).astype(np.float32)
+
+
+def greedy(model: Any, prompt_ids_T: Ints) -> list[int]:
+    ids = prompt_ids_T.tolist()
+    for _ in range(REPLY_TOKENS):
+        with torch.no_grad():
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        if ids[-1] == tiny_models.EOS_ID:
+            break
+    return ids[len(prompt_ids_T) :]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def start_engines(folders: Sequence[Path], cfg: Config) -> ActorGroup:
+    """One engine per folder, all starting at once; threads as the placement gives them."""
+    actor = ray.remote(FaultyRolloutWorker).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
+    handles = [actor.remote(index=i, cfg=cfg, model_path=str(folder)) for i, folder in enumerate(folders)]
+    group = ActorGroup("rollout", handles)
+    group.gather([handle.ping.remote() for handle in handles], what="start", timeout_s=START_S)
+    return group
+
+
+def start_trainer(folder: Path) -> ActorGroup:
+    actor = ray.remote(PlainTrainer).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
+    return ActorGroup("trainer", [actor.remote(str(folder))])
+
+
+def trainer_call(trainer: ActorGroup, method: str, *args: Any, **kwargs: Any) -> Any:
+    return ray.get(getattr(trainer.handles[0], method).remote(*args, **kwargs), timeout=60)
+
+
+def replies(handle: Any, *, temperature: float) -> list[Completion]:
+    sampling = SamplingSpec(temperature=temperature, max_tokens=REPLY_TOKENS)
+    calls = [
+        handle.generate.remote(request_id=f"{i}", prompt_ids_T=prompt, seeds=[i], sampling=sampling)
+        for i, prompt in enumerate(PROMPTS)
+    ]
+    return [reply for (reply,) in ray.get(calls, timeout=60)]
+
+
+def greedy_tokens(handle: Any) -> list[list[int]]:
+    return [reply.token_ids_T.tolist() for reply in replies(handle, temperature=0.0)]
+
+
+def sampling_gap(handle: Any, model: Any, *, temperature: float) -> float:
+    """Between the log-probs an engine reports for what it samples and transformers' for the same tokens."""
+    gaps = []
+    for prompt, reply in zip(PROMPTS, replies(handle, temperature=temperature), strict=True):
+        whole = np.concatenate([prompt, reply.token_ids_T])
+        truth = logprobs_of(model, whole, temperature=temperature)[len(prompt) :]
+        gaps.append(logprob_gap(truth, reply.rollout_logprobs_T))
+    return max(gaps)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
+def test_engines_compute_with_the_trainers_weights_after_a_push(tmp_path: Path, family: str, tied: bool) -> None:
+    old_folder = make_tiny_model(tmp_path / "old", family=family, tied=tied)
+    model = load(old_folder)
+    move_weights(model, seed=1, scale=0.05)
+    new_folder = make_tiny_model(tmp_path / "new", family=family, tied=tied)  # for its tokenizer
+    model.save_pretrained(new_folder)
+    cfg = config("rollout.num_workers=2")
+    rollouts, trainer = start_engines([old_folder, new_folder], cfg), start_trainer(old_folder)
+    follower, fresh = rollouts.handles
+    try:
+        trainer_call(trainer, "move", seed=1)
+        truth = [greedy(model, prompt) for prompt in PROMPTS]
+        assert greedy_tokens(fresh) == truth
+        assert greedy_tokens(follower) != truth
+        assert sampling_gap(follower, model, temperature=1.0) > 0.1
+
+        alone = WeightSync(trainer, ActorGroup("rollout", [follower]), cfg=cfg, vocab_size=VOCAB_SIZE)
+        metrics = alone.push(0)
+
+        assert greedy_tokens(follower) == greedy_tokens(fresh) == truth
+        assert sampling_gap(follower, model, temperature=1.0) < 1e-4
+        assert sampling_gap(follower, model, temperature=0.6) < 1e-4
+        assert metrics["sync/canary_gap"] < 1e-4
+        assert metrics["sync/bytes"] == sum(p.numel() * 4 for p in model.parameters())
+
+        trainer_call(trainer, "move", seed=2)
+        move_weights(model, seed=2, scale=0.05)
+        assert greedy_tokens(fresh) != [greedy(model, prompt) for prompt in PROMPTS]
+        both = WeightSync(trainer, rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
+        both.push(1)
+        for engine in rollouts.handles:
+            assert greedy_tokens(engine) == [greedy(model, prompt) for prompt in PROMPTS]
+            assert sampling_gap(engine, model, temperature=1.0) < 1e-4
+            assert sampling_gap(engine, model, temperature=0.6) < 1e-4
+            assert {span.version for reply in replies(engine, temperature=1.0) for span in reply.versions} == {1}
+    finally:
+        rollouts.shutdown()
+        trainer.shutdown()
+
+
+class Pair:
+    """Two engines and a trainer that have synced once. Each test leaves them in sync, unless it says otherwise."""
+
+    def __init__(self, folder: Path, cfg: Config) -> None:
+        self.folder, self.cfg = folder, cfg
+        self.rollouts = start_engines([folder, folder], cfg)
+        self.trainer = start_trainer(folder)
+        self.version = 0
+        self.seeds: list[int] = []
+        self.sync = WeightSync(self.trainer, self.rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
+        self.sync.push(0)
+
+    def move(self) -> None:
+        self.seeds.append(10 + len(self.seeds))
+        trainer_call(self.trainer, "move", seed=self.seeds[-1])
+
+    def push(self) -> dict[str, float]:
+        self.version += 1
+        return self.sync.push(self.version)
+
+    def sabotage(self, engine: int, fault: str) -> None:
+        ray.get(self.rollouts.handles[engine].sabotage.remote(fault), timeout=60)
+
+    def versions(self) -> list[int]:
+        return ray.get([handle.ping.remote() for handle in self.rollouts.handles], timeout=60)
+
+    def shutdown(self) -> None:
+        self.rollouts.shutdown()
+        self.trainer.shutdown()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    made = Pair(make_tiny_model(tmp_path_factory.mktemp("model")), config("rollout.num_workers=2"))
+    yield made
+    made.shutdown()
+
+
+def test_a_tensor_that_the_trainer_drops_is_seen_and_the_old_weights_stay(pair: Pair) -> None:
+    before = [greedy_tokens(handle) for handle in pair.rollouts.handles]
+    pair.move()
+    trainer_call(pair.trainer, "set", leave_out="model.layers.1.mlp.up_proj.weight")
+    with pytest.raises(SyncFailed, match=r"up_proj\.weight \[192, 128\] was announced, but the trainer yielded"):
+        pair.push()
+    assert [greedy_tokens(handle) for handle in pair.rollouts.handles] == before
+
+    trainer_call(pair.trainer, "set", leave_out=None)
+    assert pair.push()["sync/canary_gap"] < 1e-4
+    assert [greedy_tokens(handle) for handle in pair.rollouts.handles] != before
+
+
+def test_an_lm_head_that_is_not_packed_again_is_seen(pair: Pair) -> None:
+    pair.move()
+    pair.sabotage(1, "skip the repack")
+    with pytest.raises(SyncFailed, match=r"rollout-1 differs by [\d.]+ from the trainer's, the limit is 0\.001"):
+        pair.push()
+    pair.sabotage(1, "none")
+    assert pair.push()["sync/canary_gap"] < 1e-4
+
+
+def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.move()
+    fresh = WeightSync(
+        pair.trainer, pair.rollouts, cfg=config("rollout.num_workers=2", "sync.timeout_s=5"), vocab_size=VOCAB_SIZE
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "rank_offset", lambda engine, *, workers: 1)
+        with pytest.raises(SyncFailed, match="connect trainer and engines"):
+            fresh.push(1)
+    assert fresh.push(1)["sync/canary_gap"] < 1e-4
+    pair.sync, pair.version = fresh, 1
+
+
+def test_a_bit_that_flips_on_the_way_is_seen_before_anything_is_loaded(pair: Pair) -> None:
+    before, versions = [greedy_tokens(handle) for handle in pair.rollouts.handles], pair.versions()
+    pair.move()
+    pair.sabotage(0, "flip a bit")
+    with pytest.raises(SyncFailed, match=r"rollout-0 failed .* TransferError: weights of version .* but version"):
+        pair.push()
+    assert greedy_tokens(pair.rollouts.handles[0]) == before[0]
+    assert pair.versions()[0] == versions[0]
+    pair.sabotage(0, "none")
+    assert pair.push()["sync/canary_gap"] < 1e-4
+
+
+def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) -> None:
+    pair.move()
+    sampling, handle, old = SamplingSpec(temperature=0.6, max_tokens=32), pair.rollouts.handles[0], pair.version
+    calls = [
+        handle.generate.remote(request_id=f"{i}", prompt_ids_T=PROMPTS[0], seeds=[i], sampling=sampling)
+        for i in range(64)
+    ]
+    pair.push()
+    done = [reply for (reply,) in ray.get(calls, timeout=60)]
+    crossing = [reply for reply in done if [span.version for span in reply.versions] == [old, pair.version]]
+    assert crossing
+    model = load(pair.folder)
+    for seed in pair.seeds:
+        move_weights(model, seed=seed, scale=0.05)
+    for reply in crossing:
+        # After the push every token is drawn from the new weights' own distribution, with nothing of the old in its context.
+        whole = np.concatenate([PROMPTS[0], reply.token_ids_T])
+        truth = logprobs_of(model, whole, temperature=0.6)[len(PROMPTS[0]) :]
+        start = reply.versions[1].start
+        assert reply.versions[1].end == len(reply.token_ids_T)
+        assert logprob_gap(truth[start:], reply.rollout_logprobs_T[start:]) < 1e-4
+
+
+def test_a_hung_engine_is_named_and_a_push_works_when_it_is_back(pair: Pair) -> None:
+    pair.move()
+    pair.sabotage(1, "hang")
+    with pytest.raises(SyncFailed, match="rollout-1 did not finish 'transfer weights of version"):
+        pair.push()
+    ray.get(pair.rollouts.handles[1].ping.remote(), timeout=60)
+    pair.sabotage(1, "none")
+    assert pair.push()["sync/canary_gap"] < 1e-4
+
+
+def test_when_an_engine_dies_the_other_keeps_its_weights_and_the_next_push_works_without_it(pair: Pair) -> None:
+    survivor = pair.rollouts.handles[0]
+    before = greedy_tokens(survivor)
+    pair.move()
+    pair.sabotage(1, "die")
+    # Nobody is late: the sender and the survivor end their waits with errors of their own.
+    with pytest.raises(SyncFailed, match=r"(?s)trainer-0 failed .*rollout-0 failed .*rollout-1 died") as caught:
+        pair.push()
+    assert "did not finish" not in str(caught.value)
+    assert greedy_tokens(survivor) == before
+
+    pair.rollouts = ActorGroup("rollout", [survivor])
+    pair.sync = WeightSync(pair.trainer, pair.rollouts, cfg=pair.cfg, vocab_size=VOCAB_SIZE)
+    assert pair.push()["sync/canary_gap"] < 1e-4
+    assert greedy_tokens(survivor) != before
+
+
+def test_an_engine_that_cannot_load_its_whole_model_is_broken_for_good(pair: Pair) -> None:
+    """The trainer neither announces nor sends a tensor, so the transfer itself is whole. The last test of this pair."""
+    trainer_call(pair.trainer, "set", forget="model.norm.weight")
+    sync = WeightSync(pair.trainer, pair.rollouts, cfg=pair.cfg, vocab_size=VOCAB_SIZE)
+    with pytest.raises(SyncFailed, match=r"EngineBroken: .* no weights for model\.norm\.weight"):
+        sync.push(99)
+    with pytest.raises(RuntimeError, match=r"model\.norm\.weight"):
+        greedy_tokens(pair.rollouts.handles[0])

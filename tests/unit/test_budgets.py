@@ -1,0 +1,64 @@
+"""What keeps the project readable: sizes, docstrings, and nothing in the repository that belongs to one machine."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT / "r1ray").rglob("*.py"))
+# Private folders, file indexes and mirrors: whatever makes a checkout work on one machine only.
+MACHINE = re.compile(
+    rb"/work/(main|shared)|/root/\.|/opt/(wheels|pypi)|/Users/|/home/(?!r1ray)\w+/|file:///|\.internal\b|artifactory"
+)
+
+
+def tracked() -> list[Path]:
+    """Files that git has or would take; of those, the ones that are still there."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    return sorted(ROOT / name for name in names if name and (ROOT / name).is_file())
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_is_small_and_says_what_it_is(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= 400, f"{lines} lines: which concept is hiding in it?"
+    long = {name: length for name, length in functions(path) if length > 80}
+    assert not long, f"functions over 80 lines: {long}"
+    tree = ast.parse(path.read_text())
+    assert not tree.body or ast.get_docstring(tree), "a module starts with what it is for"
+
+
+def test_the_loop_fits_one_screen() -> None:
+    assert dict(functions(ROOT / "r1ray" / "loop.py"))["train"] <= 60
+
+
+def test_the_entry_stays_thin() -> None:
+    assert len((ROOT / "r1ray" / "main.py").read_text().splitlines()) < 100
+
+
+def test_binary_files_stay_below_5_mb_in_all() -> None:
+    sizes = {name_of(path): path.stat().st_size for path in tracked() if b"\0" in path.read_bytes()[:8192]}
+    assert sum(sizes.values()) < 5_000_000, sizes
+
+
+def test_no_file_names_a_machine() -> None:
+    found = {name_of(path): match[0] for path in tracked() if (match := MACHINE.search(path.read_bytes()))}
+    found.pop(name_of(Path(__file__)), None)
+    assert not found

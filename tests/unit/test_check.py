@@ -1,0 +1,389 @@
+"""The configuration check: what a person gets to read for each mistake, before anything starts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
+from r1ray.cli import check_command_line, compose, run_cli
+
+CHAT = "{% for m in messages %}{{ m.content }}{% endfor %}"
+QWEN = ("model=qwen2_5_7b", "trainer.precision=bf16", "trainer.zero_stage=1", "rollout.dtype=bfloat16")
+
+
+def save_model(folder: Path, *, chat_template: str) -> None:
+    """A model folder as far as the check looks into it."""
+    folder.mkdir()
+    config = {"max_position_embeddings": 1024, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": chat_template}))
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with models, data and an old run; relative paths in overrides lead here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    save_model(tmp_path / "thinks", chat_template=CHAT + "<think>")
+    save_model(tmp_path / "silent", chat_template=CHAT)
+    (tmp_path / "no_config").mkdir()
+    (tmp_path / "good.jsonl").write_text('{"question": "2 + 2?", "answer": "so #### 4"}\n')
+    (tmp_path / "columns.jsonl").write_text('{"query": "2 + 2?", "answer": "so #### 4"}\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "a_file").write_text("")
+    (tmp_path / "own.py").write_text(
+        "def right(problem, completions, context, strength=1):\n    return [strength for _ in completions]\n"
+    )
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.yaml").write_text(
+        "{seed: 0, model: {path: elsewhere}, algo: {name: grpo}, stages: {rl: {kind: rl}}}"
+    )
+    (tmp_path / "conf" / "algo").mkdir(parents=True)
+    (tmp_path / "conf" / "algo" / "bad.yaml").write_text("name: grpo\n  group_size: [1\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def base() -> DictConfig:
+    return compose(["model.path=thinks"])
+
+
+def check(*overrides: str) -> list[CheckedRun]:
+    """A sound configuration but for `overrides`, from the command line."""
+    return check_command_line(["model.path=thinks", *overrides])
+
+
+def check_values(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
+    """The same for plain values, without Hydra's second of composing."""
+    cfg = base.copy()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+    return load(cfg)
+
+
+def gsm8k(path: str) -> tuple[str, ...]:
+    return "data.train.mine.source=gsm8k", f"data.train.mine.path={path}"
+
+
+# overrides, key of the mistake, words of its rule, words of its remedy
+COMMAND_LINE = {
+    "typo in a key": (["trainer.lrr=1"], "trainer.lrr", "trainer has no key lrr", "did you mean trainer.lr?"),
+    "typo in a key, with +": (["+trainer.lrr=1"], "trainer.lrr", "no key lrr", "did you mean trainer.lr?"),
+    "typo in a map's entry": (
+        ["data.train.countdown.limits=3"], "data.train.countdown.limits", "no key limits", "data.train.countdown.limit?",
+    ),
+    "key of another group": (["lr=1"], "lr", "the configuration has no key lr", "did you mean trainer.lr?"),
+    "typo in a group's name": (["recipes=r1_zero"], "recipes", "no key recipes", "did you mean recipe?"),
+    "typo in a group's option": (["algo=grop"], "algo", "there is no algo/grop.yaml", "did you mean grpo?"),
+    "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
+    "no value": (["trainer.lr"], "the command line", "not of the form key=value", "write trainer.lr=VALUE"),
+    "unclosed list": (["eval.pass_at=[1,2"], "the command line", "not of the form key=value", "quotes"),
+    "several values": (["steps=1,2"], "steps", "several values, but this is one run", "--multirun"),
+    "removing what is not there": (["~nope"], "nope", "none of this name", "--cfg job"),
+    "dangling interpolation": (["name=${nope}"], "name", "Interpolation key 'nope' not found", "${...}"),
+    "no such config folder": (["--config-dir=nowhere"], "--config-dir", "is not a folder", "path"),
+    "broken YAML": (["--config-dir=conf", "algo=bad"], "a YAML file", "bad.yaml", "indentation"),
+}  # fmt: skip
+VALUES = {
+    "text for a number": (["steps=many"], "steps", "must be a whole number, not text", "give a whole number"),
+    "decimals for a whole number": (["steps=2.5"], "steps", "must be a whole number", "for example steps=2"),
+    "true for a number": (["trainer.num_workers=true"], "trainer.num_workers", "must be a number, not true", "number"),
+    "number for a text": (["name=123"], "name", "must be text, not a number", """'name="123"'"""),
+    "mapping for a number": (["trainer.lr.x=1"], "trainer.lr", "must be a number, not a mapping", "number"),
+    "unknown choice": (["trainer.precision=fp16"], "trainer.precision", "must be one of fp32, bf16_autocast, bf16", "bf16"),
+    "out of range": (["steps=0"], "steps", "must be at least 1", "for example steps=1"),
+    "list too short": (["trainer.betas=[0.9]"], "trainer.betas.1", "must be given", "trainer.betas.1"),
+    "no reference workers": (["reference.num_workers=0"], "reference.num_workers", "must be at least 1", "num_workers=1"),
+    "minibatches do not divide": (
+        ["algo.minibatches=3"], "algo.minibatches", "must divide problems_per_step * group_size = 64 * 8 = 512", "minibatches=4",
+    ),
+    "group of one": (["algo.group_size=1"], "algo.group_size", "at least 2", "algo.group_size=8"),
+    "dual clip below one": (["algo.dual_clip=0.5"], "algo.dual_clip", "greater than 1", "null for none"),
+    "unknown algorithm": (["algo.name=grop"], "algo.name", "neither an algorithm", "did you mean grpo?"),
+    "algorithm in no module": (["algo.name=no.where:Algo"], "algo.name", "there is no module no.where", "PYTHONPATH"),
+    "longer than the context": (
+        ["rollout.max_response_length=2000"], "rollout.max_response_length", "64 + 2000 = 2064, but the model's context is 1024",
+        "rollout.max_response_length=960",
+    ),
+    "heads do not divide": (
+        ["rollout.tensor_parallel_size=3"], "rollout.tensor_parallel_size", "4 attention heads", "tensor_parallel_size=2",
+    ),
+    "cut distribution": (["rollout.top_p=0.9"], "rollout.top_p", "whole distribution", "rollout.top_p=1"),
+    "top-k": (["rollout.top_k=20"], "rollout.top_k", "whole distribution", "rollout.top_k=-1"),
+    "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "not an engine", "did you mean vllm?"),
+    "engine argument of ours": (["rollout.engine_args.dtype=half"], "rollout.engine_args.dtype", "sets this", "rollout.dtype"),
+    "DeepSpeed key of ours": (
+        ["trainer.deepspeed.zero_optimization.stage=2"], "trainer.deepspeed.zero_optimization.stage", "sets this itself",
+        "trainer.zero_stage",
+    ),
+    "unknown reward": (["reward.parts.fromat.weight=1"], "reward.parts.fromat", "neither a reward", "did you mean format?"),
+    "reward in no module": (
+        ["reward.parts.mine.name=no.where:reward"], "reward.parts.mine.name", "No module named 'no'", "PYTHONPATH",
+    ),
+    "reward whose module fails": (
+        ["reward.parts.mine.name=broken:reward"], "reward.parts.mine.name", "nothing_of_this_name", "package",
+    ),
+    "reward's arguments": (
+        ["reward.parts.mine.name=own:right", "reward.parts.mine.args.strenght=2"], "reward.parts.mine.name", "strenght", "args",
+    ),
+    "all weights zero": (
+        ["reward.parts.accuracy.weight=0", "reward.parts.format.weight=0"], "reward.parts", "every weight is 0", "weight=1.0",
+    ),
+    "no accuracy part": (
+        ["reward.parts.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
+    ),
+    "template without think tags": (["model.template=none"], "model.template", "never mentions them", "model.template=r1_zero"),
+    "chat template without think tags": (
+        ["model.path=silent", "model.template=chat"], "model.template", "never mentions them", "reward.parts.format.weight=0",
+    ),
+    "unknown template": (["model.template=r1zero"], "model.template", "neither a template's name", "did you mean r1_zero?"),
+    "no such model folder": (["model.path=./nowhere"], "model.path", "nowhere is not a folder", "model=builtin"),
+    "not a model folder": (["model.path=./no_config"], "model.path", "has no config.json", "transformers"),
+    "typo in builtin": (["model.path=builtn"], "model.path", "nor a hub name", "did you mean builtin?"),
+    "wrong facts": (
+        [
+            "model.facts={context_length: 9, num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 300, tied: true}",
+        ],
+        "model.facts.context_length", "config.json says 1024", "model.facts=null",
+    ),
+    "unknown dataset": (
+        ["data.train.countdown.source=cuntdown"], "data.train.countdown.source", "neither a dataset", "did you mean countdown?",
+    ),
+    "no such data file": (gsm8k("./missing.jsonl"), "data.train.mine.path", "missing.jsonl does not exist", "data.train.mine.path"),
+    "missing column": (gsm8k("columns.jsonl"), "data.train.mine.path", '{"query": "2 + 2?"', "columns"),
+    "empty dataset": (gsm8k("empty.jsonl"), "data.train.mine.path", "it has no rows", "data.train.mine"),
+    "neither file nor hub name": (gsm8k("a b"), "data.train.mine.path", "nor a hub name", "org/name"),
+    "generator's arguments": (
+        ["data.train.countdown.args.num_problms=3"], "data.train.countdown", "num_problms", "args",
+    ),
+    "no dataset": (["data.train.countdown=null"], "data.train", "names no dataset", "data=countdown"),
+    "replies to imitate in an rl stage": (
+        ["data.train.t.source=traces", "data.train.t.args.num_problems=9"], "data.train.t.source", "not problems to solve", "sft",
+    ),
+    "nothing to imitate in an sft stage": (["stages.rl.kind=sft"], "data.train.countdown.source", "nothing to imitate", "traces"),
+    "pass@k beyond the samples": (["eval.pass_at=[1,8]"], "eval.pass_at", "pass@8 needs at least 8 replies", "eval.samples=8"),
+    "best of no evaluation": (
+        ["checkpoint.best_metric=eval/aime/accuracy"], "checkpoint.best_metric", "no evaluation set gives this",
+        "eval/countdown/accuracy",
+    ),
+    "best of no metric": (["checkpoint.best_metric=solved"], "checkpoint.best_metric", "no such metric", "eval/countdown"),
+    "cuda without GPUs": (["device=cuda"], "trainer.gpus_per_worker", "each worker needs a GPU", "scale=one_gpu"),
+    "GPUs without cuda": (["rollout.gpus_per_worker=1"], "rollout.gpus_per_worker", "device is cpu", "device=cuda"),
+    "several GPUs a worker": (
+        ["device=cuda", "trainer.gpus_per_worker=4"], "trainer.gpus_per_worker", "a worker drives one GPU", "num_workers",
+    ),
+    "NCCL without GPUs": (["sync.backend=nccl"], "sync.backend", "device is cpu", "sync.backend=auto"),
+    "bf16 without ZeRO": (["trainer.precision=bf16"], "trainer.precision", "learns differently", "trainer.zero_stage=1"),
+    "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
+    "engine rounds, trainer does not": (["rollout.dtype=bfloat16"], "rollout.dtype", "no step would be", "rollout.dtype=float32"),
+    "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "no such role", "did you mean rollout?"),
+    "run directory taken": (["run_dir=old"], "run_dir", "holds a run already", "resume=auto"),
+    "another run's directory": (
+        ["run_dir=old", "resume=auto"], "model.path", "was started with elsewhere", "model.path=elsewhere",
+    ),
+    "run directory below a file": (["run_dir=a_file/x"], "run_dir", "is not a folder one can write to", "run_dir=FOLDER"),
+    "stage after none": (["stages.rl.after=sfx"], "stages.rl.after", "there is no such stage", "there are: rl"),
+    "stages in a circle": (
+        ["stages.rl.after=b", "stages.b={kind: rl, after: rl}"], "stages.rl.after", "in a circle", "stages.rl.after=null",
+    ),
+    "stage after an evaluation": (
+        ["stages.e={kind: eval}", "stages.rl.after=e"], "stages.rl.after", "trains nothing", "stages.rl.after=null",
+    ),
+    "stage of no kind": (["stages.rl.kind=rll"], "stages.rl.kind", "must be one of rl, sft, eval", "did you mean rl?"),
+    "typo in a stage": (
+        ["stages.rl.config.trainer.lrr=1"], "stages.rl.config.trainer.lrr", "no key lrr", "stages.rl.config.trainer.lr?",
+    ),
+    "run directory of a stage": (["stages.rl.config.run_dir=x"], "stages.rl.config.run_dir", "whole run's", "outside of stages"),
+    "stage's own batch": (
+        ["stages.rl.config.algo.minibatches=3"], "stages.rl.config.algo.minibatches", "must divide", "minibatches=4",
+    ),
+}  # fmt: skip
+
+# What is wrong in two places is said twice.
+SEVERAL = {"stages in a circle": 2, "cuda without GPUs": 3, "several GPUs a worker": 3, "no accuracy part": 2}
+
+
+def test_the_grid_is_a_grid() -> None:
+    assert len(COMMAND_LINE) + len(VALUES) >= 30
+
+
+@pytest.mark.parametrize("case", COMMAND_LINE, ids=COMMAND_LINE)
+def test_mistake_on_the_command_line_is_answered(case: str) -> None:
+    overrides, key, rule, remedy = COMMAND_LINE[case]
+    with pytest.raises(ConfigError) as caught:
+        check(*overrides)
+    assert_answer(caught.value, case, key=key, rule=rule, remedy=remedy)
+
+
+@pytest.mark.parametrize("case", VALUES, ids=VALUES)
+def test_mistake_in_a_value_is_answered(case: str, base: DictConfig) -> None:
+    overrides, key, rule, remedy = VALUES[case]
+    with pytest.raises(ConfigError) as caught:
+        check_values(base, overrides)
+    assert_answer(caught.value, case, key=key, rule=rule, remedy=remedy)
+
+
+def assert_answer(error: ConfigError, case: str, *, key: str, rule: str, remedy: str) -> None:
+    found = {mistake.key: mistake for mistake in error.mistakes}
+    assert key in found, error
+    assert rule in found[key].rule
+    assert remedy in found[key].remedy
+    assert str(found[key]) in str(error)
+    assert len(found) == SEVERAL.get(case, 1), "one mistake causes one message"
+
+
+def test_tensorboard_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r1ray.check.rules.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        check("log.tensorboard=true")
+
+
+def test_all_mistakes_come_at_once() -> None:
+    wrong = [
+        "algo=grop",
+        "model=qwen",
+        "trainer.lrr=1",
+        "steps=x",
+        "rollout.top_p=0.5",
+        "eval.pass_at=[9]",
+        "reward.parts.mine.name=no:fn",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        check(*wrong)
+    keys = {mistake.key for mistake in caught.value.mistakes}
+    assert keys == {"algo", "model", "trainer.lrr", "steps", "rollout.top_p", "eval.pass_at", "reward.parts.mine.name"}
+
+
+def test_sound_configuration_gives_what_the_run_needs() -> None:
+    (run,) = check("trainer.lr=2e-4", "+steps=7", "rollout.engine_args.swap_space=1")
+    assert (run.config.trainer.lr, run.config.steps) == (2e-4, 7)
+    assert [(checked.name, checked.stage.kind) for checked in run.stages] == [("rl", "rl")]
+    assert run.stages[0].config == run.config
+    assert run.overrides == ["model.path=thinks", "trainer.lr=2e-4", "steps=7", "rollout.engine_args.swap_space=1"]
+    assert run.raw["trainer"]["lr"] == 2e-4
+    assert run.notes == [f"{NOT_CHECKED}rollout.engine_args swap_space: only vllm itself knows what it takes"]
+
+
+def test_stage_is_the_base_with_its_fragment_over_it() -> None:
+    (run,) = check(
+        "stages={rl: {kind: rl, after: warm}, warm: {kind: sft, config: {trainer: {lr: 0.5}, data: {train: {countdown: null}}}}}",
+        "stages.warm.config.data.train.t={source: traces, args: {num_problems: 9}}",
+    )
+    assert [checked.name for checked in run.stages] == ["warm", "rl"]
+    warm, rl = (checked.config for checked in run.stages)
+    assert (warm.trainer.lr, rl.trainer.lr) == (0.5, 1e-4)
+    assert list(warm.data.train) == ["t"]
+    assert list(rl.data.train) == ["countdown"]
+
+
+def test_own_code_by_import_path_is_accepted() -> None:
+    (run,) = check("reward.parts.mine={name: 'own:right', args: {strength: 2}}")
+    assert run.config.reward.parts["mine"].name == "own:right"
+
+
+def test_local_data_is_opened() -> None:
+    (run,) = check(*gsm8k("good.jsonl"))
+    assert run.config.data.train["mine"].path == "good.jsonl"
+
+
+def test_hub_names_are_judged_by_form_and_listed() -> None:
+    (run,) = check(*QWEN, "model.path=Qwen/Qwen2.5-7B", *gsm8k("openai/gsm8k"))
+    unchecked = [note for note in run.notes if note.startswith(NOT_CHECKED)]
+    assert any("openai/gsm8k" in note for note in unchecked)
+    assert any("Qwen/Qwen2.5-7B" in note for note in unchecked)
+
+
+def test_hub_model_without_facts_says_which_keys_would_help() -> None:
+    (run,) = check("model.path=org/model")
+    note = next(note for note in run.notes if "org/model" in note)
+    assert all(
+        fact in note for fact in ("context_length", "num_attention_heads", "num_key_value_heads", "vocab_size", "tied")
+    )
+
+
+def test_facts_of_a_hub_model_are_used() -> None:
+    with pytest.raises(ConfigError, match="28 attention heads"):
+        check(*QWEN, "model.path=Qwen/Qwen2.5-7B", "rollout.tensor_parallel_size=3")
+
+
+def test_resume_of_the_same_run_is_accepted(workplace: Path) -> None:
+    (run,) = check()
+    (workplace / "again").mkdir()
+    (workplace / "again" / "config.yaml").write_text(json.dumps(run.raw))
+    (more,) = check("run_dir=again", "resume=auto", "steps=300")
+    assert more.config.steps == 300
+
+
+def test_every_job_of_a_multirun_is_checked_and_has_its_own_directory() -> None:
+    first, second = check("--multirun", "seed=1,2", "name=sweep")
+    assert (first.config.seed, second.config.seed) == (1, 2)
+    assert (first.config.run_dir, second.config.run_dir) == ("runs/sweep_0", "runs/sweep_1")
+    with pytest.raises(ConfigError) as caught:
+        check("--multirun", "steps=5,0")
+    assert [mistake.value for mistake in caught.value.mistakes] == [0]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and output of `run_cli` with a main that says it was started."""
+    monkeypatch.setattr(sys, "argv", ["r1ray", "model.path=thinks", *arguments])
+    code = run_cli(lambda run: print(f"started {run.config.name} {run.config.seed}"))
+    return code, capsys.readouterr().out
+
+
+def test_a_sound_run_starts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, capsys, "seed=3") == (0, "started r1_zero 3\n")
+    code, out = run(monkeypatch, capsys, "--multirun", "seed=1,2")
+    assert (code, out) == (0, "started r1_zero 1\nstarted r1_zero 2\n")
+
+
+def test_hydras_own_flags_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workplace: Path
+) -> None:
+    assert "lr: 0.5" in run(monkeypatch, capsys, "trainer.lr=0.5", "--cfg", "job")[1]
+    assert "algo: grpo" in run(monkeypatch, capsys, "--info", "defaults-tree")[1]
+    (workplace / "conf" / "algo" / "mine.yaml").write_text("defaults: [grpo]\nclip_high: 9.0\n")
+    assert "clip_high: 9.0" in run(monkeypatch, capsys, "--config-dir", "conf", "algo=mine", "--cfg", "job")[1]
+
+
+def test_check_only_describes_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workplace: Path
+) -> None:
+    before = sorted(workplace.iterdir())
+    code, out = run(monkeypatch, capsys, "check=true")
+    assert code == 0
+    assert "The configuration is fine." in out
+    assert "64 problems x 8 replies = 512 samples a step" in out
+    assert "rollout  2 x 0.1 CPU" in out
+    assert "started" not in out
+    assert sorted(workplace.iterdir()) == before, "a check writes nothing"
+
+
+def test_a_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigError, match=r"did you mean trainer.lr\?"):
+        run(monkeypatch, capsys, "trainer.lrr=1")
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_real_command_line_answers_with_2_and_no_traceback_and_loads_nothing_heavy() -> None:
+    main = (
+        "import sys; from r1ray.cli import run_cli; code = run_cli(lambda run: print('started', run.config.name)); "
+        "heavy = {'torch', 'transformers', 'ray', 'vllm', 'deepspeed', 'datasets', 'wandb'} & sys.modules.keys(); "
+        "print('heavy', sorted(heavy)); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", main, "model.path=thinks", "trainer.lrr=1", "algo=grop", "rollout.top_p=0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert all(words in done.stderr for words in ("did you mean trainer.lr?", "did you mean grpo?", "rollout.top_p=1"))
+    assert "Traceback" not in done.stderr and "started" not in done.stdout
+    assert "heavy []" in done.stdout

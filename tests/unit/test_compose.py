@@ -1,0 +1,205 @@
+"""The scorer: weighted sum, correctness from the named part, truncation, failures that cost no reply its reward."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r1ray import reward
+from r1ray.config import RewardConfig, RewardPart
+from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.compose import Part, Scorer
+from r1ray.types import Completion, Message, Problem, VersionSpan
+
+CONTEXT = RewardContext(step=1, seed=5, max_response_length=100)
+GOLDEN = {
+    c["id"]: c for c in json.loads((Path(__file__).parents[1] / "golden" / "algorithms.json").read_text())["cases"]
+}
+RIGHT, WRONG = "<think>a</think> <answer>5 + 3 * 2</answer>", "<answer>5</answer>"
+
+
+def problem(**changes) -> Problem:
+    fields = {
+        "id": "p",
+        "source": "countdown",
+        "messages": (Message(role="user", content="?"),),
+        "prompt_ids_T": np.array([1], np.int32),
+        "verifier": "countdown",
+        "payload": {"numbers": [5, 2, 3], "target": 11},
+    }
+    return Problem(**(fields | changes))
+
+
+def completion(text: str = "", finish: str = "stop") -> Completion:
+    return Completion(
+        token_ids_T=np.array([1], np.int32),
+        rollout_logprobs_T=np.array([0.0], np.float32),
+        temperature=1.0,
+        text=text,
+        finish=finish,
+        versions=(VersionSpan(version=0, start=0, end=1),),
+    )
+
+
+def config(parts: dict, truncated: str = "zero") -> RewardConfig:
+    made = {name: RewardPart(**part) for name, part in parts.items()}
+    return RewardConfig.model_construct(parts=made, truncated=truncated)
+
+
+def fixed(*values):
+    return lambda problem, completions_G, context: [
+        value if isinstance(value, PartScore) else PartScore(value=value) for value in values
+    ]
+
+
+def scorer(truncated: str = "zero", **parts) -> Scorer:
+    return Scorer([Part(name=n, weight=w, reward=f) for n, (w, f) in parts.items()], truncated=truncated)
+
+
+def test_r1_zero_scores_a_group():
+    scores = reward.make(config({"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}})).score(
+        problem(), [completion(RIGHT), completion(WRONG)], CONTEXT
+    )
+    assert [s.reward for s in scores] == [1.1, 0.0]
+    assert [s.correct for s in scores] == [True, False]
+    assert scores[0].parts == {"accuracy": 1.0, "format": 1.0}
+    assert scores[0].statuses == {"accuracy": "ok", "format": "ok"}
+    assert scores[1].statuses == {"accuracy": "wrong_answer", "format": "wrong_answer"}
+    assert all(s.usable for s in scores)
+
+
+def test_golden_sums():
+    case = GOLDEN["reward_none_is_skipped"]
+    columns = list(zip(*case["inputs"]["rewards"], strict=True))
+    weights = case["inputs"]["weights"]
+    made = scorer(a=(weights[0], fixed(*columns[0])), b=(weights[1], fixed(*columns[1])))
+    scores = made.score(problem(), [completion()] * 2, CONTEXT)
+    assert [s.reward for s in scores] == pytest.approx(case["expected"])
+    assert scores[0].parts == {"a": 1.0, "b": None}
+    assert all(s.usable for s in scores)
+
+    case = GOLDEN["reward_r1_stage_sum"]
+    one = {name: (1.0, fixed(value)) for name, value in case["inputs"].items()}
+    for chosen, name in ((("accuracy", "language"), "r1_stage1"), (("accuracy", "format"), "r1_zero")):
+        (score,) = scorer(**{part: one[part] for part in chosen}).score(problem(), [completion()], CONTEXT)
+        assert score.reward == pytest.approx(case["expected"][name])
+
+
+def test_a_part_of_weight_0_is_not_trained_on_but_still_says_what_is_correct():
+    made = reward.make(config({"accuracy": {"weight": 0.0}, "format": {"weight": 1.0}}))
+    (score,) = made.score(problem(), [completion("<answer>5 + 3 * 2</answer>")], CONTEXT)
+    assert (score.reward, score.correct, score.parts["accuracy"]) == (0.0, True, 1.0)
+
+
+def test_correct_is_read_from_the_part_that_the_problem_names():
+    made = scorer(
+        accuracy=(1.0, fixed(PartScore(value=1.0, correct=True))),
+        judge=(1.0, fixed(PartScore(value=0.0, correct=False))),
+    )
+    assert made.score(problem(accuracy="judge"), [completion()], CONTEXT)[0].correct is False
+    assert made.score(problem(accuracy="accuracy"), [completion()], CONTEXT)[0].correct is True
+    assert made.score(problem(accuracy="nothing"), [completion()], CONTEXT)[0].correct is None
+
+
+@pytest.mark.parametrize(
+    ("truncated", "expected"), [("zero", (0.0, False)), ("score", (1.1, True)), ("mask", (1.1, True))]
+)
+def test_what_a_truncated_reply_earns(truncated: str, expected: tuple):
+    made = reward.make(config({"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}}, truncated))
+    cut, whole = made.score(problem(), [completion(RIGHT, "length"), completion(RIGHT)], CONTEXT)
+    assert (cut.reward, cut.correct) == expected
+    assert cut.parts == whole.parts
+    assert cut.usable
+    assert (whole.reward, whole.correct) == (1.1, True)
+
+
+def test_a_truncated_reply_is_not_made_wrong_where_correctness_does_not_apply():
+    (score,) = scorer(style=(1.0, fixed(0.7))).score(problem(), [completion("x", "length")], CONTEXT)
+    assert (score.reward, score.correct) == (0.0, None)
+
+
+def test_an_aborted_reply_is_unusable():
+    (score,) = scorer(style=(1.0, fixed(0.7))).score(problem(), [completion("x", "abort")], CONTEXT)
+    assert not score.usable
+
+
+def boom(problem, completions_G, context):
+    raise RuntimeError("the judge's server is down")
+
+
+def test_an_exception_makes_the_group_unusable_and_is_logged_once_with_its_cause(caplog):
+    made = scorer(accuracy=(1.0, fixed(1.0, 0.0)), judge=(1.0, boom))
+    with caplog.at_level(logging.ERROR):
+        scores = made.score(problem(), [completion()] * 2, CONTEXT)
+        made.score(problem(), [completion()] * 2, CONTEXT)
+    assert [s.usable for s in scores] == [False, False]
+    assert scores[0].parts == {"accuracy": 1.0, "judge": None}
+    assert scores[0].statuses["judge"] == "sandbox_error"
+    assert len(caplog.records) == 1
+    assert "the judge's server is down" in caplog.text
+
+
+def test_a_failure_of_one_reply_leaves_the_others_usable():
+    made = scorer(judge=(1.0, fixed(1.0, PartScore(value=None, status="sandbox_error"))))
+    assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [True, False]
+
+
+def test_a_watching_part_that_fails_costs_no_sample_but_the_accuracy_does():
+    made = scorer(accuracy=(0.0, boom), style=(1.0, fixed(1.0)), watcher=(0.0, boom))
+    assert made.score(problem(accuracy="style"), [completion()], CONTEXT)[0].usable
+    assert not made.score(problem(accuracy="accuracy"), [completion()], CONTEXT)[0].usable
+
+
+def test_the_replys_own_timeouts_are_scored_not_masked():
+    made = scorer(accuracy=(1.0, fixed(PartScore(value=0.0, status="timeout", correct=False))))
+    (score,) = made.score(problem(), [completion()], CONTEXT)
+    assert (score.usable, score.reward, score.statuses["accuracy"]) == (True, 0.0, "timeout")
+
+
+@pytest.mark.parametrize("values", [(math.nan, 0.0), (math.inf, 0.0), (1.0,), (1.0, 0.0, 0.0), ("a", 0.0)])
+def test_nonsense_from_a_reward_is_a_failure_not_a_reward(values: tuple):
+    made = scorer(a=(1.0, lambda problem, completions_G, context: values))
+    assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [False, False]
+
+
+def coin(problem, completions_G, context, *, p: float = 0.5):
+    """A control: no relation to the reply. Plain numbers are enough."""
+    return [float(np.random.default_rng(context.seed + k).random() < p) for k in range(len(completions_G))]
+
+
+def test_a_reward_from_outside_is_an_import_path_with_arguments():
+    made = reward.make(config({"coin": {"name": f"{__name__}:coin", "args": {"p": 1.0}}}))
+    (score,) = made.score(problem(), [completion()], CONTEXT)
+    assert (score.reward, score.correct) == (1.0, None)
+
+
+def test_the_same_seed_draws_the_same_rewards():
+    made = reward.make(config({"coin": {"name": f"{__name__}:coin"}}))
+    first, again = ([s.reward for s in made.score(problem(), [completion()] * 16, CONTEXT)] for _ in range(2))
+    assert first == again
+    assert 0 < sum(first) < 16
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"acuracy": {}}, "did you mean 'accuracy'"),
+        ({"mine": {"name": "format_"}}, "did you mean 'format'"),
+        ({"mine": {"name": "no.such.package:reward"}}, "cannot be imported"),
+        ({"mine": {"name": f"{__name__}:nothing"}}, "cannot be imported"),
+        ({"coin": {"name": f"{__name__}:coin", "args": {"q": 1}}}, "reward.parts.coin.args"),
+        ({"accuracy": {"args": {"strict": True}}}, "reward.parts.accuracy.args"),
+    ],
+)
+def test_a_reward_that_cannot_be_built_says_what_to_do(parts: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        reward.make(config(parts))
+
+
+def test_an_unknown_verifier_is_a_failure_that_names_it(caplog):
+    (score,) = reward.make(config({"accuracy": {}})).score(problem(verifier="maths"), [completion(RIGHT)], CONTEXT)
+    assert not score.usable
+    assert "did you mean 'math'" in caplog.text

@@ -1,0 +1,75 @@
+"""conf/ and the schema say the same: defaults in YAML only, every key known, every group, recipe and scale sound."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import BaseModel
+
+from r1ray.algo import ALGORITHMS
+from r1ray.check import load
+from r1ray.check.overrides import conf_dir
+from r1ray.check.schema import key_paths
+from r1ray.check.stages import has
+from r1ray.cli import check_command_line, compose
+from r1ray.config import Config
+
+MAX_KEYS = 150
+OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml"))
+# What an option that is not sound by itself is used with: a paper's lengths need a model of that size, imitation needs replies,
+# many GPUs need a model with that many heads.
+QWEN = ["model=qwen2_5_7b"]
+COMPANIONS = {
+    "recipe/r1_zero": QWEN,
+    "scale/cluster": QWEN,
+    "stages/sft": ["data.train.countdown=null", "data.train.traces={source: traces, args: {num_problems: 9}}"],
+}
+
+
+def test_fewer_than_150_keys() -> None:
+    assert len(key_paths()) < MAX_KEYS
+
+
+def test_yaml_sets_every_key_of_the_schema() -> None:
+    """The other direction, a key in YAML that the schema does not know, is refused like any typo."""
+    composed = OmegaConf.to_container(compose([]))
+    for path in key_paths():
+        outer = path.split(".<name>")[0]
+        if not outer.startswith("model.facts."):  # null for a model on this disk
+            assert has(composed, outer), f"no YAML sets {outer}"
+
+
+def test_the_schema_holds_no_defaults_but_for_entries_of_maps() -> None:
+    entries = {"SourceConfig", "RewardPart", "StageConfig"}
+    for model in models(Config):
+        with_default = [name for name, field in model.model_fields.items() if not field.is_required()]
+        assert not with_default or model.__name__ in entries, f"{model.__name__}: {with_default}"
+
+
+def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from models(inner)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_is_sound(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    group, _, name = option.partition("/")
+    (run,) = check_command_line([f"{group}={name}", *COMPANIONS.get(option, [])])
+    assert run.stages
+
+
+def test_the_algorithms_of_conf_are_the_known_ones() -> None:
+    named = {OmegaConf.load(path).name for path in (conf_dir() / "algo").glob("*.yaml")}
+    assert named == set(ALGORITHMS)
+
+
+def test_an_empty_command_line_is_a_sound_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = load(compose([]))
+    assert [stage.name for stage in run.stages] == ["rl"]
+    assert run.notes == []

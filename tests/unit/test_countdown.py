@@ -1,0 +1,132 @@
+"""The problem generator and the traces of the built-in base."""
+
+import re
+from fractions import Fraction
+from itertools import combinations_with_replacement
+
+import pytest
+
+from r1ray.data import countdown, oneliners, traces
+from r1ray.reward.countdown import evaluate
+
+LINE = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+), (\d+) ([-+*/]) (\d+) = (\d+) (yes|no)")
+NUM_TRACES = 3000
+
+
+def apply(left: str, sign: str, right: str) -> Fraction:
+    return evaluate(f"{left} {sign} {right}")[0]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    return list(traces.generate(num_problems=NUM_TRACES, seed=3))
+
+
+@pytest.mark.parametrize("num_numbers", [3, 4])
+def test_every_problem_is_solved_by_its_solution(num_numbers):
+    for row in countdown.generate(split="train", num_problems=50, seed=0, num_numbers=num_numbers):
+        value, used = evaluate(row["solution"])
+        assert value == row["target"]
+        assert sorted(used) == sorted(row["numbers"]) and len(used) == num_numbers
+        assert row["id"] == countdown.problem_id(row["numbers"], row["target"])
+
+
+def test_the_question_names_target_and_numbers():
+    assert countdown.question([5, 2, 3], 11) == "Make 11 from 5, 2, 3. Use each number once."
+
+
+def test_a_problem_is_the_same_in_any_order_of_its_numbers():
+    assert countdown.problem_id([5, 2, 3], 11) == countdown.problem_id([2, 3, 5], 11) == "countdown/2-3-5=11"
+    assert countdown.split_of([5, 2, 3], 11) == countdown.split_of([3, 5, 2], 11)
+
+
+def test_splits_are_decided_by_a_hash_that_never_changes():
+    found = [countdown.split_of([2, 3, 5], target) for target in range(10, 20)]
+    assert found == ["test"] * 4 + ["train", "traces", "test", "train", "train", "train"]
+
+
+def test_splits_have_the_sizes_that_training_and_evaluation_need():
+    sizes = dict.fromkeys(("traces", "train", "test"), 0)
+    for numbers in combinations_with_replacement(range(1, countdown.MAX_NUMBER + 1), 3):
+        for target in countdown.reachable(numbers):
+            if countdown.MIN_TARGET <= target <= countdown.MAX_TARGET:
+                sizes[countdown.split_of(numbers, target)] += 1
+    assert sizes["traces"] > traces.NUM_PROBLEMS and sizes["train"] > 5000 and sizes["test"] > 1024
+
+
+def test_splits_share_no_problem_whatever_the_seeds():
+    ids = [
+        {row["id"] for row in countdown.generate(split=split, num_problems=1000, seed=seed)}
+        for split, seed in (("traces", 0), ("train", 1), ("test", 2))
+    ]
+    assert all(len(found) == 1000 for found in ids)
+    assert len(set.union(*ids)) == 3000
+
+
+def test_the_same_seed_gives_the_same_problems():
+    first, again, other = (
+        [row["id"] for row in countdown.generate(split="test", num_problems=20, seed=seed)] for seed in (7, 7, 8)
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("split", "num_problems", "message"), [("dev", 1, "known: traces, train, test"), ("test", 10**6, "not 1000000")]
+)
+def test_what_cannot_be_generated_is_refused(split, num_problems, message):
+    with pytest.raises(ValueError, match=message):
+        list(countdown.generate(split=split, num_problems=num_problems, seed=0))
+
+
+def test_traces_come_from_their_own_split(rows):
+    found = {row["question"] for row in rows if row["kind"] == "countdown"}
+    assert len(found) > 1000
+    for question in found:
+        target, *numbers = map(int, re.findall(r"\d+", question))
+        assert countdown.split_of(numbers, target) == "traces"
+
+
+def test_searches_are_true_and_end_in_their_last_try(rows):
+    endings = dict.fromkeys(("yes", "no", "none left", "loop"), 0)
+    for row in rows:
+        if row["kind"] != "countdown":
+            continue
+        target, *numbers = map(int, re.findall(r"\d+", row["question"]))
+        thought, answer = re.fullmatch(
+            r"<think>(.*)\n</think> <answer>(.*)</answer>", row["response"], re.DOTALL
+        ).groups()
+        lines = thought.split("\n")
+        tries = [LINE.fullmatch(line).groups() for line in lines if line != "none left"]
+        for a, sign, b, value, left, sign_2, right, result, verdict in tries:
+            assert apply(a, sign, b) == int(value) and apply(left, sign_2, right) == int(result)
+            assert (verdict == "yes") == (int(result) == target)
+        assert [verdict for *_, verdict in tries[:-1]].count("yes") == 0
+        result, used = evaluate(answer)
+        assert result == int(tries[-1][7]) and sorted(used) == sorted(numbers)
+        looped = len(lines) > traces.NUM_LOOPS
+        assert looped or len({line[:3] for line in tries}) == len(tries), "a first step was tried twice"
+        endings["loop" if looped else lines[-1] if lines[-1] == "none left" else tries[-1][-1]] += 1
+    assert all(endings.values()), endings
+    assert 0.25 < endings["yes"] / sum(endings.values()) < 0.4
+
+
+def test_every_one_line_task_occurs_in_both_languages(rows):
+    kinds = {row["kind"] for row in rows}
+    assert kinds == {"countdown"} | {kind + end for kind in oneliners.KINDS for end in ("", "_zh")}
+
+
+@pytest.mark.parametrize("kind", oneliners.KINDS)
+def test_right_and_wrong_ways_of_a_one_line_task_differ(kind):
+    import numpy as np
+
+    for seed in range(100):
+        task = oneliners.KINDS[kind](np.random.default_rng(seed))
+        (right_thought, right), (wrong_thought, wrong) = task.right, task.wrong
+        assert right != wrong
+        assert right_thought.keys() == wrong_thought.keys() == task.question.keys() == {"en", "zh"}
+
+
+def test_every_puzzle_has_one_solution():
+    for claims in oneliners.PUZZLES:
+        assert len(oneliners._solutions(claims)) == 1
+    assert len(oneliners.PUZZLES) > 10

@@ -1,0 +1,61 @@
+import numpy as np
+
+from r1ray.engine.base import Request, SamplingSpec
+from r1ray.engine.fake import FakeEngine
+from r1ray.types import Completion
+
+PROMPT = np.array([5, 6], np.int32)
+
+
+def run(engine: FakeEngine, seeds: list[int], *, max_tokens: int = 100) -> dict[str, Completion]:
+    sampling = SamplingSpec(temperature=0.7, max_tokens=max_tokens)
+    for seed in seeds:
+        engine.add(Request(id=str(seed), prompt_ids_T=PROMPT, seed=seed, sampling=sampling))
+    done: dict[str, Completion] = {}
+    while engine.num_unfinished:
+        done |= dict(engine.step())
+    return done
+
+
+def test_the_seed_alone_decides() -> None:
+    together, alone = run(FakeEngine(), [1, 2, 3]), run(FakeEngine(), [2])
+    assert together["2"].token_ids_T.tolist() == alone["2"].token_ids_T.tolist()
+    assert together["1"].token_ids_T.tolist() != together["2"].token_ids_T.tolist()
+
+
+def test_requests_finish_when_their_own_tokens_are_through() -> None:
+    engine = FakeEngine()
+    lengths = {id: len(reply.token_ids_T) for id, reply in run(FakeEngine(), [1, 2, 3]).items()}
+    for seed in (1, 2, 3):
+        engine.add(
+            Request(id=str(seed), prompt_ids_T=PROMPT, seed=seed, sampling=SamplingSpec(temperature=1, max_tokens=100))
+        )
+    for step in range(1, max(lengths.values()) + 1):
+        assert {id for id, _ in engine.step()} == {id for id, length in lengths.items() if length == step}
+
+
+def test_the_end_token_is_kept_and_nothing_is_added_to_a_cut_reply() -> None:
+    engine = FakeEngine(eos_id=1)
+    whole, cut = run(engine, [4])["4"], run(engine, [4], max_tokens=2)["4"]
+    assert (whole.finish, whole.token_ids_T[-1]) == ("stop", 1)
+    assert len(whole.text.split()) == len(whole.token_ids_T) - 1
+    assert (cut.finish, cut.token_ids_T.tolist()) == ("length", whole.token_ids_T[:2].tolist())
+    assert len(cut.text.split()) == 2
+
+
+def test_new_weights_start_a_new_version_span() -> None:
+    engine = FakeEngine(mean_length=50)
+    engine.add(Request(id="a", prompt_ids_T=PROMPT, seed=0, sampling=SamplingSpec(temperature=1.0, max_tokens=5)))
+    assert engine.version == -1
+    engine.step()
+    engine.step()
+    engine.update_weights({}, version=7)
+    ((_, reply),) = [*engine.step(), *engine.step(), *engine.step()]
+    assert [(span.version, span.start, span.end) for span in reply.versions] == [(-1, 0, 2), (7, 2, 5)]
+
+
+def test_aborted_requests_are_forgotten() -> None:
+    engine = FakeEngine()
+    engine.add(Request(id="a", prompt_ids_T=PROMPT, seed=0, sampling=SamplingSpec(temperature=1.0, max_tokens=5)))
+    engine.abort(["a", "unknown"])
+    assert engine.num_unfinished == 0

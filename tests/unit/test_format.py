@@ -1,0 +1,89 @@
+"""R1-Zero's format reward: every tag once, in order, some reasoning, nothing after the answer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r1ray.reward.base import RewardContext
+from r1ray.reward.format import format_reward
+from r1ray.types import Completion, Message, Problem, VersionSpan
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "algorithms.json"
+
+
+def value_of(text: str, *, prefill: str = "") -> float | None:
+    problem = Problem(
+        id="p",
+        source="s",
+        messages=(Message(role="user", content="?"),),
+        prompt_ids_T=np.array([1], np.int32),
+        verifier="countdown",
+        payload={},
+        prefill=prefill,
+    )
+    completion = Completion(
+        token_ids_T=np.array([1], np.int32),
+        rollout_logprobs_T=np.array([0.0], np.float32),
+        temperature=1.0,
+        text=text,
+        finish="stop",
+        versions=(VersionSpan(version=0, start=0, end=1),),
+    )
+    (score,) = format_reward(problem, [completion], RewardContext(step=1, seed=0, max_response_length=9))
+    assert score.correct is None
+    assert score.status == ("ok" if score.value else "wrong_answer")
+    return score.value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>a</think><answer>b</answer>",
+        " <think>\na\n</think>\n\n<answer>\nb\n</answer>\n ",
+        "<think>a < b </ think></think> <answer>b <b></answer>",
+    ],
+)
+def test_good_formats(text: str):
+    assert value_of(text) == 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "<think></think> <answer>b</answer>",
+        "<think> \n </think> <answer>b</answer>",
+        "<think>a</think>",
+        "<answer>b</answer>",
+        "<think>a <answer>b</answer></think>",
+        "<answer>b</answer> <think>a</think>",
+        "x <think>a</think> <answer>b</answer>",
+        "<think>a</think> so <answer>b</answer>",
+        "<think>a</think> <answer>b</answer> done",
+        "<think>a</think> <answer>b</answer>\ntrailing",
+        "<think>a</think> <answer>b</answer><|endoftext|>",
+        "<think><think>a</think> <answer>b</answer>",
+        "<think>a</think></think> <answer>b</answer>",
+        "<think>a</think> <answer>b</answer> <answer>c</answer>",
+        "<think>a</think> <answer>b",
+        "<THINK>a</THINK> <ANSWER>b</ANSWER>",
+        "<think>a" * 50_000,
+    ],
+)
+def test_bad_formats(text: str):
+    assert value_of(text) == 0.0
+
+
+def test_a_prefilled_tag_counts_as_the_replys_own():
+    assert value_of("a</think> <answer>b</answer>", prefill="<think>\n") == 1.0
+    assert value_of("<think>a</think> <answer>b</answer>", prefill="<think>\n") == 0.0
+
+
+def test_stricter_than_the_public_pattern():
+    """Open-R1's expression wants newlines inside the tags, and lets a doubled tag and trailing text pass; not so ours."""
+    case = next(c for c in json.loads(GOLDEN.read_text())["cases"] if c["id"] == "reward_format_openr1")
+    ours = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert [value_of(text) for text in case["inputs"]["texts"]] == ours

@@ -1,0 +1,191 @@
+"""Metrics over all generated groups, before any filter."""
+
+import math
+
+import numpy as np
+import pytest
+
+from r1ray.collect import Collected
+from r1ray.run.metrics import (
+    CATALOGUE,
+    eval_metrics,
+    group_metrics,
+    is_metric,
+    reduce_updates,
+    reflections,
+    step_metrics,
+)
+from r1ray.types import Completion, Group, Message, Problem, Score, VersionSpan
+
+
+def completion(*, length: int = 4, text: str = "", finish: str = "stop", version: int = 0) -> Completion:
+    return Completion(
+        token_ids_T=np.arange(length, dtype=np.int32),
+        rollout_logprobs_T=np.zeros(length, np.float32),
+        temperature=1.0,
+        text=text,
+        finish=finish,
+        versions=(VersionSpan(version=version, start=0, end=length),),
+    )
+
+
+def score(
+    *,
+    correct: bool | None = True,
+    reward: float = 1.0,
+    usable: bool = True,
+    status: str = "ok",
+    form: float | None = 1.0,
+) -> Score:
+    parts = {"accuracy": None if correct is None else float(correct), "format": form}
+    statuses = {"accuracy": status, "format": "ok"}
+    return Score(reward=reward, correct=correct, parts=parts, statuses=statuses, usable=usable, seconds=0.0)
+
+
+def group(*scores: Score, completions: tuple[Completion, ...] | None = None, name: str = "p") -> Group:
+    problem = Problem(
+        id=name,
+        source="s",
+        messages=(Message(role="user", content="?"),),
+        prompt_ids_T=np.array([1, 2, 3], np.int32),
+        verifier="math",
+        payload={},
+    )
+    return Group(problem=problem, completions=completions or tuple(completion() for _ in scores), scores=scores)
+
+
+def collected(generated: list[Group], kept: list[Group]) -> Collected:
+    return Collected(kept=kept, generated=generated, dropped=["x"], regenerated=2, rollout_s=2.0, reward_s=0.5)
+
+
+RIGHT, WRONG = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
+
+
+def test_metrics_are_taken_before_the_filter() -> None:
+    mixed, hopeless = group(RIGHT, WRONG), group(WRONG, WRONG)
+    metrics = step_metrics(collected([mixed, hopeless], kept=[mixed]), {"collect": 2.5, "train": 4.0}, version=0)
+    assert metrics["solve_rate"] == 0.25
+    assert metrics["reward/mean"] == 0.25
+    assert metrics["train/solve_rate"] == 0.5
+    assert metrics["groups/kept"] == 0.5
+    assert (metrics["groups/all_wrong"], metrics["groups/all_right"]) == (0.5, 0.0)
+    assert (metrics["groups/dropped"], metrics["groups/regenerated"]) == (1, 2)
+
+
+def test_times_and_speeds() -> None:
+    groups = [group(RIGHT, WRONG), group(RIGHT, WRONG)]
+    metrics = step_metrics(collected(groups, kept=groups[:1]), {"collect": 2.5, "train": 4.0, "sync": 1.0}, version=0)
+    assert metrics["time/rollout"] == 2.0
+    assert metrics["time/reward"] == 0.5
+    assert metrics["time/step"] == 7.5
+    assert metrics["tokens_per_second/rollout"] == 4 * 4 / 2.0
+    assert metrics["tokens_per_second/train"] == 2 * (3 + 4) / 4.0
+    assert "time/collect" not in metrics
+
+
+def test_an_unusable_reply_is_counted_and_its_reward_is_not() -> None:
+    broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error", form=None)
+    metrics = group_metrics([group(RIGHT, WRONG, broken)], version=0)
+    assert metrics["reward/mean"] == 0.5
+    assert metrics["solve_rate"] == 0.5
+    assert metrics["reward/format/mean"] == 1.0
+    assert metrics["unusable/fraction"] == pytest.approx(1 / 3)
+    assert metrics["status/sandbox_error"] == pytest.approx(1 / 3)
+
+
+def test_each_problem_counts_once_in_the_solve_rate() -> None:
+    broken = score(usable=False)
+    groups = [group(RIGHT, broken, broken, broken), group(WRONG, WRONG, WRONG, WRONG)]
+    assert group_metrics(groups, version=0)["solve_rate"] == 0.5
+
+
+def test_a_part_that_applies_nowhere_has_no_mean() -> None:
+    open_ended = score(correct=None, form=1.0)
+    metrics = group_metrics([group(open_ended, open_ended)], version=0)
+    assert "reward/accuracy/mean" not in metrics
+    assert "solve_rate" not in metrics
+    assert metrics["groups/all_wrong"] == 0
+
+
+def test_statuses_are_shares_of_replies() -> None:
+    slow = score(correct=False, status="timeout")
+    metrics = group_metrics([group(RIGHT, WRONG, slow, RIGHT)], version=0)
+    assert metrics["status/ok"] == 0.5
+    assert metrics["status/wrong_answer"] == 0.25
+    assert metrics["status/timeout"] == 0.25
+    assert metrics["status/memory"] == 0.0
+
+
+def test_lengths_truncation_reflection_and_staleness() -> None:
+    replies = (
+        completion(length=10, text="Wait, that is WRONG. Let me check.", version=3),
+        completion(length=20, finish="length", version=5),
+    )
+    metrics = group_metrics([group(RIGHT, WRONG, completions=replies)], version=5)
+    assert metrics["response_length/mean"] == 15
+    assert metrics["response_length/max"] == 20
+    assert metrics["truncated/fraction"] == 0.5
+    assert metrics["reflection/mean"] == 1.5
+    assert metrics["staleness/max"] == 2
+
+
+def test_reflection_counts_whole_words() -> None:
+    assert reflections("wait WAIT awaits checked but rebuttal") == 3
+
+
+def test_no_groups_no_metrics() -> None:
+    assert group_metrics([], version=0) == {}
+    assert step_metrics(collected([], kept=[]), {"collect": 1.0}, version=0)["groups/kept"] == 0
+
+
+def test_updates_are_reduced_by_the_kind_of_metric() -> None:
+    updates = [
+        {"loss/policy": 1.0, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "updates_skipped": 0, "kl_ref": 0.0},
+        {
+            "loss/policy": math.nan,
+            "ratio/max": 3.0,
+            "clip_fraction": 0.5,
+            "lr": 0.2,
+            "updates_skipped": 1,
+            "kl_ref": 0.2,
+        },
+    ]
+    metrics = reduce_updates(updates)
+    assert metrics["loss/policy"] == 1.0, "a skipped update's nan does not hide the others"
+    assert metrics["ratio/max"] == 3.0
+    assert metrics["clip_fraction"] == 0.25
+    assert metrics["lr"] == 0.2
+    assert metrics["updates_skipped"] == 1
+    assert metrics["first_update/ratio/max"] == 1.0
+    assert metrics["first_update/clip_fraction"] == 0.0
+    assert metrics["first_update/kl_ref"] == 0.0
+
+
+def test_a_loss_that_is_never_finite_stays_visible() -> None:
+    assert math.isnan(reduce_updates([{"loss/policy": math.nan}])["loss/policy"])
+
+
+def test_no_update_is_no_skipped_update() -> None:
+    assert reduce_updates([]) == {"updates_skipped": 0.0}
+
+
+def test_every_metric_has_a_place_in_the_catalogue() -> None:
+    groups = [group(RIGHT, WRONG)]
+    metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0, "train": 1.0}, version=0)
+    update = {"loss/policy": 0.1, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "kl_ref": 0.0, "grad_norm": 1.0}
+    names = [*metrics, *reduce_updates([update]), *eval_metrics("aime", pass_at=[1, 4], samples=4)]
+    assert [name for name in names if not is_metric(name)] == []
+    assert len(names) > 30
+    assert not is_metric("reward/accuracy")
+    assert not is_metric("solved")
+
+
+def test_the_catalogue_names_what_other_tools_read() -> None:
+    promised = "reward/mean reward/<part>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
+    promised += (
+        " groups/all_right groups/all_wrong groups/kept loss/<term> kl_ref kl_rollout entropy clip_fraction ratio/max"
+    )
+    promised += (
+        " grad_norm lr logprob_gap/max staleness/max updates_skipped eval/<set>/accuracy eval/<set>/stderr update"
+    )
+    assert set(promised.split()) <= set(CATALOGUE)

@@ -1,0 +1,52 @@
+"""The README's commands, keys and snippets are real."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from r1ray.cli import check_command_line, compose
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
+COMMANDS = [line.partition("  #")[0].strip() for line in SHELL.splitlines() if "r1ray.main" in line]
+TABLE = re.search(r"## Coming from.*?\n\n(\|.*?)\n\n", README, re.DOTALL)
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reader's folder with the files that the README tells to write."""
+    (own_yaml,) = re.findall(r"```yaml\n# (\S+)\n(.*?)```", README, re.DOTALL)
+    (own_reward,) = re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL)
+    for name, text in (own_yaml, own_reward):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_passes_the_check(command: str, own_folder: Path) -> None:
+    arguments = shlex.split(command.partition("r1ray.main")[2])
+    runs = check_command_line(arguments)
+    assert len(runs) == (0 if "--cfg" in arguments else 3 if "--multirun" in arguments else 1)
+
+
+def test_every_key_of_the_table_exists() -> None:
+    assert TABLE
+    rows = [row.strip("|").split("|") for row in TABLE[1].splitlines()[2:]]
+    assert len(rows) > 30 and all(len(row) == 3 for row in rows)
+    cfg = compose()
+    for row in rows:
+        for key in re.findall(r"`([^`]+)`", row[2].partition("(")[0]):
+            path = key.partition("=")[0]
+            assert OmegaConf.select(cfg, path, default=KeyError) is not KeyError, key
+
+
+def test_named_files_exist() -> None:
+    names = re.findall(r"`?((?:launch|k8s|r1ray|tests|conf|\.ci)/[\w./-]+)", README)
+    assert names and not [name for name in names if not (ROOT / name.rstrip("/.")).exists()]

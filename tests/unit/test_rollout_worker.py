@@ -1,0 +1,179 @@
+"""The rollout worker around a fake engine: what waits, what fails, what is forgotten."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+import r1ray.engine
+from r1ray.actors.rollout import RolloutWorker
+from r1ray.engine.base import EngineBroken, Request, SamplingSpec
+from r1ray.engine.fake import FakeEngine
+from r1ray.types import Completion
+
+PROMPT = np.array([5, 6], np.int32)
+SAMPLING = SamplingSpec(temperature=1.0, max_tokens=20)
+
+
+class Engine(FakeEngine):
+    """Steps only while `go` is set; refuses empty budgets as vLLM refuses too long prompts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+        self.fault: Exception | None = None
+
+    def add(self, request: Request) -> None:
+        if request.sampling.max_tokens == 0:
+            raise ValueError("max_tokens must be at least 1")
+        super().add(request)
+
+    def step(self) -> list[tuple[str, Completion]]:
+        self.go.wait(10)
+        if self.fault is not None:
+            raise self.fault
+        return super().step()
+
+    def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+        if update_info:
+            raise EngineBroken("half loaded") if update_info["broken"] else ConnectionError("reset by peer")
+        super().update_weights(update_info, version=version)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    made = Engine()
+    monkeypatch.setattr(r1ray.engine, "make", lambda cfg, *, model_path: made)
+    return made
+
+
+def run(scenario: Callable[[RolloutWorker], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        worker = RolloutWorker(index=0, cfg=None, model_path="")  # type: ignore[arg-type]
+        await scenario(worker)
+
+    asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+def generate(worker: RolloutWorker, seeds: list[int], sampling: SamplingSpec = SAMPLING) -> Any:
+    return worker.generate(request_id="r", prompt_ids_T=PROMPT, seeds=seeds, sampling=sampling)
+
+
+def test_replies_come_in_the_order_of_the_seeds_and_calls_run_together(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        first, second = await asyncio.gather(generate(worker, [1, 2, 3]), generate(worker, [3, 1]))
+        tokens = [reply.token_ids_T.tolist() for reply in first]
+        assert [reply.token_ids_T.tolist() for reply in second] == [tokens[2], tokens[0]]
+        stats = await worker.stats()
+        assert stats["tokens"] == sum(map(len, tokens)) + len(tokens[0]) + len(tokens[2])
+        assert stats["busy_s"] > 0
+
+    run(scenario)
+
+
+def test_a_step_that_fails_fails_all_that_wait_and_all_that_come(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        engine.go.clear()
+        calls = [asyncio.create_task(generate(worker, [seed])) for seed in (1, 2)]
+        await asyncio.sleep(0.05)
+        engine.fault = ValueError("bad kernel")
+        engine.go.set()
+        for call in calls:
+            with pytest.raises(RuntimeError, match="engine failed: ValueError: bad kernel"):
+                await call
+        for late in (
+            generate(worker, [1]),
+            worker.ping(),
+            worker.score([PROMPT]),
+            worker.update_weights({}, version=1),
+        ):
+            with pytest.raises(RuntimeError, match="bad kernel"):
+                await late
+
+    run(scenario)
+
+
+def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(cfg: Any, *, model_path: str) -> Engine:
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(r1ray.engine, "make", fail)
+
+    async def scenario(worker: RolloutWorker) -> None:
+        with pytest.raises(RuntimeError, match="ValueError: no such model"):
+            await worker.ping()
+
+    run(scenario)
+
+
+def test_a_refused_request_fails_its_call_alone(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            await generate(worker, [1, 2], SamplingSpec(temperature=1.0, max_tokens=0))
+        assert len(await generate(worker, [1, 2])) == 2
+
+    run(scenario)
+
+
+def test_a_cancelled_call_is_aborted_in_the_engine(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        engine.go.clear()
+        call = asyncio.create_task(generate(worker, [1, 2]))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        engine.go.set()
+        await worker.ping()
+        assert engine.num_unfinished == 0
+
+    run(scenario)
+
+
+def test_weights_change_between_steps_of_running_requests(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        await worker.update_weights({}, version=3)
+        engine.go.clear()
+        call = asyncio.create_task(generate(worker, [3]))
+        await asyncio.sleep(0.05)
+        update = asyncio.create_task(worker.update_weights({}, version=4))
+        await asyncio.sleep(0.05)
+        engine.go.set()
+        await update
+        (reply,) = await call
+        assert [span.version for span in reply.versions] == [3, 4]
+        assert reply.versions[-1].end == len(reply.token_ids_T)
+
+    run(scenario)
+
+
+def test_a_failed_transfer_leaves_the_engine_serving_but_a_broken_engine_stops(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        with pytest.raises(ConnectionError):
+            await worker.update_weights({"broken": False}, version=1)
+        assert await worker.ping() == -1
+        with pytest.raises(EngineBroken):
+            await worker.update_weights({"broken": True}, version=1)
+        with pytest.raises(RuntimeError, match="half loaded"):
+            await generate(worker, [1])
+
+    run(scenario)
+
+
+def test_shutdown_fails_what_waits(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        engine.go.clear()
+        call = asyncio.create_task(generate(worker, [1]))
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(worker.shutdown())
+        await asyncio.sleep(0.05)
+        engine.go.set()
+        await stopping
+        with pytest.raises(RuntimeError, match="shut down"):
+            await call
+
+    run(scenario)

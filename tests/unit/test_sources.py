@@ -1,0 +1,238 @@
+"""Datasets: the real schemas on a few rows each, wherever they lie, and what goes wrong with files."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from r1ray.config import SourceConfig
+from r1ray.data.files import is_local
+from r1ray.data.sources import SOURCES, Loaded, load_source, needs_network
+
+DATA = Path(__file__).parents[1] / "fixtures" / "datasets"
+
+
+def load(source: str, path: Path | str | None = None, *, head: int | None = None, **fields) -> Loaded:
+    path = DATA / f"{source}.jsonl" if path is None else path
+    return load_source("mix", SourceConfig(source=source, path=str(path), **fields), head=head)
+
+
+def read(source: str, path: Path | str | None = None, **fields) -> list[tuple]:
+    return [(item.messages[-1].content, item.payload) for item in load(source, path, **fields).items]
+
+
+def counts(loaded: Loaded) -> tuple[int, int, int]:
+    return loaded.counts["rows"], loaded.counts["unreadable"], loaded.counts["duplicates"]
+
+
+def test_gsm8k_reads_the_result_after_the_hashes():
+    loaded = load("gsm8k")
+    assert [item.payload["answers"] for item in loaded.items] == [["36"], ["1250"]]
+    assert loaded.items[0].messages[0].content.startswith("A box holds 12 pens.")
+    assert counts(loaded) == (3, 1, 0)
+
+
+def test_math_reads_the_last_box_of_the_solution():
+    loaded = load("math")
+    assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{1}{2}"], ["8"]]
+    assert counts(loaded) == (3, 1, 0)
+
+
+def test_math500_and_deepscaler_read_the_answer_column():
+    assert [payload["answers"] for _, payload in read("math500")] == [["5"], [r"\{-2,2\}"]]
+    loaded = load("deepscaler")
+    assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{1}{4}"]]
+    assert counts(loaded) == (2, 1, 0)
+
+
+def test_dapo_keeps_the_prompt_as_given_and_each_problem_once():
+    loaded = load("dapo")
+    assert [item.payload["answers"] for item in loaded.items] == [["34"], ["-7"]]
+    assert loaded.items[0].messages[0].content.startswith("Solve the following math problem step by step.")
+    assert counts(loaded) == (3, 0, 1)
+
+
+def test_skywork_reads_the_json_list_and_leaves_programs_out():
+    loaded = load("skywork")
+    assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{1}{2}", "0.5"]]
+    assert counts(loaded) == (2, 1, 0)
+
+
+def test_verl_reads_numbers_and_intervals_and_keeps_the_system_prompt():
+    first, second = load("verl").items
+    assert [message.role for message in first.messages] == ["system", "user"]
+    assert first.payload["answers"] == ["25"]
+    assert second.payload["answers"] == ["[0, 1]"]
+
+
+def test_orz_reads_pairs():
+    assert read("orz", DATA / "orz.json") == [
+        ("What is $1+2+3$?", {"answers": ["6"]}),
+        ("What is the square root of 49?", {"answers": ["7"]}),
+    ]
+
+
+def test_countdown_from_the_hub_is_one_problem_whatever_the_order_of_its_numbers():
+    loaded = load("countdown_hub")
+    assert [item.id for item in loaded.items] == ["countdown/19-35-44=98", "countdown/63-95-96=64"]
+    assert loaded.items[0].verifier == "countdown"
+    assert loaded.items[0].payload == {"numbers": [44, 19, 35], "target": 98}
+    assert counts(loaded) == (4, 1, 1)
+
+
+def test_rows_reads_any_table():
+    first, second = load("rows").items
+    assert first.payload == {"answers": ["4", "four"]}
+    assert first.meta == {"topic": "sums"}
+    assert (second.language, second.payload["answers"]) == ("zh", ["5"])
+
+
+def test_rows_hands_everything_to_another_verifier():
+    (item, _) = load("rows", args={"verifier": "package.module:VERIFIER"}).items
+    assert item.verifier == "package.module:VERIFIER"
+    assert item.payload["topic"] == "sums"
+
+
+def test_sft_reads_both_kinds_of_messages():
+    loaded = load("sft")
+    assert [(item.messages[-1].content, item.response) for item in loaded.items] == [
+        ("2 + 2?", "<think>easy</think> <answer>4</answer>"),
+        ("3 + 3?", "<think>easy</think> <answer>6</answer>"),
+    ]
+    assert counts(loaded) == (3, 1, 0)
+
+
+def test_sft_reads_prompt_and_response_columns(tmp_path: Path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "2 + 2?", "completion": "4"}\n' * 2)
+    loaded = load("sft", file, columns={"messages": "prompt", "response": "completion"})
+    assert [item.response for item in loaded.items] == ["4", "4"]
+
+
+def test_traces_read_question_and_response():
+    (item,) = load("traces").items
+    assert item.response is not None
+    assert item.response.endswith("<answer>(2 * 3) + 5</answer>")
+
+
+def test_countdown_generates_its_rows():
+    args = {"split": "test", "num_problems": 20}
+    loaded = load_source("mix", SourceConfig(source="countdown", args=args))
+    assert len({item.id for item in loaded.items}) == 20
+    assert all(item.id == item.id and item.id.startswith("countdown/") for item in loaded.items)
+    assert load_source("other", SourceConfig(source="countdown", args=args)).items == loaded.items
+    assert load_source("mix", SourceConfig(source="countdown", args=args | {"seed": 1})).items != loaded.items
+
+
+def test_every_schema_has_a_fixture():
+    covered = {path.stem for path in DATA.iterdir()} | {"countdown", "aime"}
+    assert covered == set(SOURCES)
+
+
+def test_parquet_json_and_a_folder_give_the_same_as_jsonl(tmp_path: Path):
+    rows = [json.loads(line) for line in (DATA / "dapo.jsonl").read_text().splitlines()]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "one.parquet")
+    (tmp_path / "one.json").write_text(json.dumps(rows))
+    folder = tmp_path / "folder"
+    (folder / "data").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows[:1]), folder / "data" / "train-00000-of-00002.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[1:]), folder / "data" / "train-00001-of-00002.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:1]), folder / "data" / "test-00000-of-00001.parquet")
+    expected = load("dapo").items
+    for path in (tmp_path / "one.parquet", tmp_path / "one.json", folder):
+        assert load("dapo", path).items == expected
+    assert len(load("dapo", folder, split="test").items) == 1
+
+
+def test_columns_can_be_named_differently(tmp_path: Path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"q": "1 + 1?", "gold": {"final.value": "2"}}) + "\n")
+    with pytest.raises(ValueError, match="no column 'question'") as error:
+        load("gsm8k", file)
+    assert '"q": "1 + 1?"' in str(error.value)
+    assert "columns={question: <column>}" in str(error.value)
+    file.write_text(json.dumps({"q": "1 + 1?", "gold.value": "#### 2"}) + "\n")
+    assert read("gsm8k", file, columns={"question": "q", "answer": "gold.value"}) == [("1 + 1?", {"answers": ["2"]})]
+    file.write_text(json.dumps({"q": "1 + 1?", "gold": {"value": "#### 2"}}) + "\n")
+    assert read("gsm8k", file, columns={"question": "q", "answer": "gold.value"}) == [("1 + 1?", {"answers": ["2"]})]
+
+
+def test_ids_follow_the_content_not_the_place(tmp_path: Path):
+    lines = (DATA / "math500.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "turned.jsonl").write_text("".join(reversed(lines)))
+    here, there = load("math500").items, load("math500", tmp_path / "turned.jsonl").items
+    assert [item.id for item in here] == [item.id for item in reversed(there)]
+    assert len({item.id for item in here}) == 2
+    assert all(item.id.startswith("mix/") for item in here)
+
+
+def test_limit_and_head():
+    assert len(load("dapo", limit=1).items) == 1
+    loaded = load("dapo", head=2)
+    assert (loaded.counts["rows"], len(loaded.items)) == (2, 1)
+
+
+def test_an_instruction_is_put_below_the_question():
+    item = load("math500", args={"instruction": "Box it."}).items[0]
+    assert item.messages[-1].content.endswith("to $(3,4)$.\n\nBox it.")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"source": "gsm9k", "path": "x.jsonl"}, "did you mean 'gsm8k'"),
+        ({"source": "gsm8k", "path": "/no/such/file.jsonl"}, "does not exist"),
+        ({"source": "gsm8k"}, "needs a path"),
+        ({"source": "countdown", "args": {"split": "train"}}, "missing: num_problems"),
+        ({"source": "countdown", "args": {"split": "train", "num_problems": 1, "numbers": 3}}, "unknown: numbers"),
+        ({"source": "countdown", "args": {"split": "tset", "num_problems": 1}}, "unknown split 'tset'"),
+        ({"source": "gsm8k", "path": str(DATA / "gsm8k.jsonl"), "args": {"level": 3}}, "unknown: level"),
+        ({"source": "gsm8k", "path": str(DATA / "gsm8k.jsonl"), "columns": {"qestion": "q"}}, "maps qestion"),
+        ({"source": "math", "path": str(DATA / "gsm8k.jsonl")}, "no column 'problem'"),
+        (
+            {"source": "skywork", "path": str(DATA / "dapo.jsonl"), "columns": {"answer": "extra_info"}},
+            "not one of 3 rows",
+        ),
+        ({"source": "gsm8k", "path": __file__}, "is not a .jsonl, .json, .parquet file"),
+    ],
+)
+def test_mistakes_say_what_to_do(config: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        load_source("mix", SourceConfig(**config))
+
+
+def test_broken_and_empty_files(tmp_path: Path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("")
+    with pytest.raises(ValueError, match="has no rows"):
+        load("gsm8k", file)
+    file.write_text('{"question": "a", "answer": "#### 1"}\n{"question": \n')
+    with pytest.raises(ValueError, match="line 2: this is not JSON"):
+        load("gsm8k", file)
+    file.write_text('"just text"\n')
+    with pytest.raises(ValueError, match="a row must be an object"):
+        load("gsm8k", file)
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(ValueError, match="cannot be read as parquet"):
+        load("gsm8k", tmp_path / "bad.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no"):
+        load("gsm8k", tmp_path / "empty")
+
+
+def test_all_golds_unreadable_is_an_error_that_shows_a_row(tmp_path: Path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "a", "answer": "no hashes"}\n' * 3)
+    with pytest.raises(ValueError, match=r"not one of 3 rows can be used.*no hashes"):
+        load("gsm8k", file)
+
+
+def test_what_needs_a_network(tmp_path: Path):
+    assert needs_network(SourceConfig(source="gsm8k", path="openai/gsm8k"))
+    assert not needs_network(SourceConfig(source="gsm8k", path=str(tmp_path)))
+    assert not needs_network(SourceConfig(source="countdown"))
+    assert is_local("data/train.parquet")
+    assert is_local("./data")
+    assert not is_local("BytedTsinghua-SIA/DAPO-Math-17k")

@@ -1,0 +1,100 @@
+"""Templates: one BOS whatever prints it, the prefill of a thinking template, plain text for base models."""
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from r1ray.data.templates import R1_ZERO, render
+from r1ray.types import Message
+
+BOS_ID = 256
+QUESTION = (Message(role="user", content="2 + 2?"),)
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+
+
+def byte_tokenizer(*, adds_bos: bool, chat_template: str | None = None) -> PreTrainedTokenizerFast:
+    vocab = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS_ID)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", chat_template=chat_template)
+
+
+@pytest.mark.parametrize("template", ["r1_zero", "chat", "none"])
+@pytest.mark.parametrize("chat_template", [CHAT, "{{ bos_token }}" + CHAT, "{{ bos_token }}{{ bos_token }}" + CHAT])
+@pytest.mark.parametrize("question", ["2 + 2?", "<s>2 + 2?", "2 <s><s> + 2?"])
+def test_exactly_one_bos_whatever_prints_it(template: str, chat_template: str, question: str):
+    tokenizer = byte_tokenizer(adds_bos=True, chat_template=chat_template)
+    ids, _ = render((Message(role="user", content=question),), template, tokenizer)
+    assert ids[0] == BOS_ID
+    assert (ids == BOS_ID).sum() == 1
+
+
+@pytest.mark.parametrize("template", ["r1_zero", "chat", "none"])
+def test_a_tokenizer_that_prepends_no_bos_gets_none(template: str):
+    ids, _ = render(QUESTION, template, byte_tokenizer(adds_bos=False, chat_template=CHAT))
+    assert (ids == BOS_ID).sum() == 0
+
+
+def test_ids_spell_the_template_and_nothing_else():
+    tokenizer = byte_tokenizer(adds_bos=True)
+    ids, prefill = render(QUESTION, "r1_zero", tokenizer)
+    assert tokenizer.decode(ids[1:]) == f"{R1_ZERO}User: 2 + 2?\nAssistant:"
+    assert prefill == ""
+    assert str(ids.dtype) == "int32"
+
+
+def test_chat_is_the_tokenizers_own_template_up_to_the_assistants_turn():
+    tokenizer = byte_tokenizer(adds_bos=False, chat_template=CHAT)
+    turns = (Message(role="system", content="Be brief."), *QUESTION)
+    assert tokenizer.decode(render(turns, "chat", tokenizer)[0]) == "[system]Be brief.\n[user]2 + 2?\n[assistant]"
+
+
+def test_r1_zero_shows_each_tag_once_and_keeps_every_turn():
+    turns = (
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="Hi"),
+        Message(role="assistant", content="Hello"),
+        Message(role="user", content="2 + 2?"),
+    )
+    tokenizer = byte_tokenizer(adds_bos=False)
+    text = tokenizer.decode(render(turns, "r1_zero", tokenizer)[0])
+    assert all(text.count(tag) == 1 for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+    assert text.endswith("Be brief.\nUser: Hi\nAssistant: Hello\nUser: 2 + 2?\nAssistant:")
+
+
+def test_none_is_the_bare_text():
+    tokenizer = byte_tokenizer(adds_bos=False)
+    assert tokenizer.decode(render(QUESTION, "none", tokenizer)[0]) == "2 + 2?"
+
+
+@pytest.mark.parametrize(
+    ("opening", "prefill"),
+    [("<think>\n", "<think>\n"), ("<think>", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", "")],
+)
+def test_a_template_that_opens_the_thinking_makes_it_part_of_the_reply(opening: str, prefill: str):
+    tokenizer = byte_tokenizer(adds_bos=True, chat_template=f"{{{{ bos_token }}}}{CHAT}{{{{ {opening!r} }}}}")
+    assert render(QUESTION, "chat", tokenizer)[1] == prefill
+
+
+def test_chat_without_a_chat_template_names_the_remedy():
+    with pytest.raises(ValueError, match=r"model.template=r1_zero"):
+        render(QUESTION, "chat", byte_tokenizer(adds_bos=False))
+
+
+def test_a_template_of_ones_own_is_an_import_path():
+    tokenizer = byte_tokenizer(adds_bos=False)
+    ids, _ = render(QUESTION, f"{__name__}:shout", tokenizer)
+    assert tokenizer.decode(ids) == "2 + 2?!"
+
+
+def test_an_unknown_template_suggests_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'r1_zero'"):
+        render(QUESTION, "r1zero", byte_tokenizer(adds_bos=False))
+
+
+def shout(messages, tokenizer):
+    return messages[0].content + "!"
