@@ -1,19 +1,32 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
-Exit codes: 0 finished, 1 a failure while running, 2 a mistake in the configuration or a cluster too small (nothing was trained).
+Exit codes: 0 finished; 1 a failure while running, with its cause and where to read more; 2 a mistake in the configuration, before
+anything was started.
 """
 
+import os
 import sys
+import traceback
 
 from r1ray.check import CheckedRun
 from r1ray.cli import run_cli
 
 
 def main(checked: CheckedRun) -> None:
-    """One checked run. Imported here: the command line answers before torch and Ray are loaded."""
+    """One checked run. The imports wait: the command line answers before torch and Ray are loaded."""
+    from r1ray.run.directory import open_run
     from r1ray.stages.pipeline import run_stages
 
-    run_stages(checked)
+    run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
+    try:
+        run_stages(checked, run)
+    except Exception as error:
+        log = run.log("driver", 0)
+        log.write_text(traceback.format_exc())
+        run.event("failed", error=f"{type(error).__name__}: {error}")
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.exit(f"r1ray: {error}\nThe traceback is in {log}, what the workers printed in {log.parent}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Problem:
     accuracy: str = "accuracy"
     """The reward part from which `Score.correct` is read."""
     language: str = "en"
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         _check_dtype(self, ints=("prompt_ids_T",))
@@ -267,9 +267,11 @@ class Batch:
 def _check_dtype(record: Any, ints: tuple[str, ...] = (), floats: tuple[str, ...] = ()) -> None:
     for names, dtype in ((ints, np.int32), (floats, np.float32)):
         for name in names:
-            array = getattr(record, name)
-            if array is not None and (not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1):
-                kind = f"{array.dtype}[{array.ndim}d]" if isinstance(array, np.ndarray) else type(array).__name__
+            array: NDArray[Any] | None = getattr(record, name)
+            if array is None:
+                continue
+            kind = f"{array.dtype}[{array.ndim}d]" if hasattr(array, "dtype") else type(array).__name__
+            if kind != f"{np.dtype(dtype)}[1d]":
                 raise ValueError(f"{type(record).__name__}.{name} must be a 1-d {np.dtype(dtype)} array, not {kind}")
 
 

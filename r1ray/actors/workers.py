@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from r1ray.actors.group import ActorGroup, WorkerLate, result_of
+from r1ray.config import Config
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.base import RewardContext
 from r1ray.types import Problem
@@ -31,11 +32,9 @@ class RayWorkers:
     Completions travel from the engine to the reward worker by reference: the driver never copies them in between.
     """
 
-    def __init__(
-        self, rollouts: ActorGroup, rewards: ActorGroup, *, rollout_timeout_s: float, reward_timeout_s: float
-    ) -> None:
+    def __init__(self, rollouts: ActorGroup, rewards: ActorGroup, *, cfg: Config) -> None:
         self._rollouts, self._rewards = rollouts, rewards
-        self._rollout_timeout_s, self._reward_timeout_s = rollout_timeout_s, reward_timeout_s
+        self._rollout_timeout_s, self._reward_timeout_s = cfg.rollout.timeout_s, cfg.reward.timeout_s
         self._calls: dict[Any, _Call] = {}
         self._load = {group.role: [0] * len(group) for group in (rollouts, rewards)}
         self._count = 0

@@ -98,6 +98,7 @@ def _phrase_merges(count: int) -> list[tuple[str, str]]:
     texts = (text for row in rows for text in (row["question"], row["response"]))
     tokenizer.train_from_iterator((piece for text in texts for piece in between.split(text) if piece), trainer=trainer)
     import json
+
     return [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 

@@ -15,7 +15,7 @@ FIXED = ("model.path", "algo.name", "seed", "stages")
 
 
 def run_directory(run_dir: str, resume: str, raw: dict[str, Any]) -> Iterator[Mistake]:
-    run = RunDir(Path(run_dir))
+    run = RunDir(Path(run_dir).expanduser())
     there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         rule = f"{there} is not a folder one can write to"

@@ -26,16 +26,16 @@ def _stage(checked: CheckedStage) -> list[str]:
     if kind == "rl":
         samples = cfg.algo.problems_per_step * cfg.algo.group_size
         lines.append(
-            f"  batch    {cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies = {samples} samples a step, "
-            f"{cfg.algo.minibatches} x {samples // cfg.algo.minibatches} for each update; {cfg.steps} steps = "
+            f"  batch      {cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies = {samples} samples a step, "
+            f"in {cfg.algo.minibatches} updates of {samples // cfg.algo.minibatches}; {cfg.steps} steps = "
             f"{cfg.steps * samples:,} samples, {cfg.steps * cfg.algo.minibatches:,} updates"
         )
     if kind == "sft":
-        lines.append(f"  batch    {cfg.sft.batch_size} sequences an update, {cfg.sft.epochs:g} epochs")
+        lines.append(f"  batch      {cfg.sft.batch_size} sequences an update, {cfg.sft.epochs:g} epochs")
     else:
         total = cfg.data.max_prompt_length + cfg.rollout.max_response_length
         lines.append(
-            f"  tokens   {cfg.data.max_prompt_length} prompt + {cfg.rollout.max_response_length} reply = {total}"
+            f"  tokens     {cfg.data.max_prompt_length} prompt + {cfg.rollout.max_response_length} reply = {total}"
         )
     return [*lines, *_actors(cfg, kind)]
 
@@ -56,10 +56,10 @@ def _actors(cfg: Config, kind: str) -> list[str]:
         trainer = cfg.trainer
         words = f"ZeRO-{trainer.zero_stage}, {trainer.precision}"
         groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
-    lines = [f"  {role:9}{num} x {_amount(cpus, gpus)} ({words})" for role, (num, cpus, gpus, words) in groups.items()]
+    lines = [f"  {role:11}{num} x {_amount(cpus, gpus)} ({words})" for role, (num, cpus, gpus, words) in groups.items()]
     cpus = sum(num * cpus for num, cpus, _, _ in groups.values())
     gpus = sum(num * gpus for num, _, gpus, _ in groups.values())
-    return [*lines, f"  in all   {_amount(cpus, gpus)}"]
+    return [*lines, f"  in all     {_amount(cpus, gpus)}"]
 
 
 def _amount(cpus: float, gpus: float) -> str:

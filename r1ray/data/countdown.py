@@ -24,9 +24,7 @@ PATIENCE = 2000
 _BUCKETS: dict[Split, range] = {"traces": range(45), "train": range(45, 88), "test": range(88, 100)}
 
 
-def generate(
-    *, split: Split, num_problems: int, seed: int, num_numbers: int = 3
-) -> Iterator[dict[str, Any]]:
+def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3) -> Iterator[dict[str, Any]]:
     """Distinct problems of one split: {id, question, numbers, target, solution}.
 
     Example: `{"id": "countdown/2-3-5=11", "question": "Make 11 from 5, 2, 3. Use each number once.", "numbers": [5, 2, 3],

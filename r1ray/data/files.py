@@ -85,6 +85,6 @@ def _hub_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
         yield from datasets.load_dataset(path, subset, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
-            f"the dataset {path!r} (subset {subset}, split {split}) cannot be loaded: {error}. Without a network, download it "
-            "elsewhere and give the folder as path"
+            f"the dataset {path!r} (subset {subset}, split {split}) cannot be loaded: {error} Check the name, the subset and "
+            "the split; without a network, download it elsewhere and give the folder as path"
         ) from error

@@ -142,7 +142,8 @@ def program(rng: np.random.Generator) -> OneLiner:
         wrong=way(wrong),
         payload={
             "tests": [
-                {"type": "stdin_stdout", "input": f"{n}\n", "output": f"{n * right[0] + right[1]}\n"} for n in (0, 3, 10)
+                {"type": "stdin_stdout", "input": f"{n}\n", "output": f"{n * right[0] + right[1]}\n"}
+                for n in (0, 3, 10)
             ]
         },
     )

@@ -57,7 +57,7 @@ def problem_set(
         ValueError: the source cannot be loaded, a prompt is too long and overlong_prompt is `error`, or no problem is left.
     """
     loaded = load_source(name, source)
-    counts = Counter(loaded.counts)
+    counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0})
     problems: list[Problem] = []
     for item in loaded.items:
         assert item.id is not None

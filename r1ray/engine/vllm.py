@@ -107,21 +107,21 @@ class VllmEngine:
 
     def add(self, request: Request) -> None:
         sampling = request.sampling
-        params = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            max_tokens=sampling.max_tokens,
-            seed=request.seed,
-            logprobs=0,  # the sampled token's alone
-            stop_token_ids=self._stop_ids,
-            detokenize=False,  # once, when the reply is complete
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         try:
+            params = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=sampling.max_tokens,
+                seed=request.seed,
+                logprobs=0,  # the sampled token's alone
+                stop_token_ids=self._stop_ids,
+                detokenize=False,  # once, when the reply is complete
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
             self._engine.add_request(request.id, {"prompt_token_ids": request.prompt_ids_T.tolist()}, params)
-        except ValueError as error:
-            # vLLM's own kind of ValueError could only be read where vLLM is imported.
+        except Exception as error:
+            # vLLM's own kinds of error could only be read where vLLM is imported.
             raise ValueError(f"request {request.id}: {error}") from error
         self._temperatures[request.id] = sampling.temperature
 

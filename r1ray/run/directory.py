@@ -86,7 +86,8 @@ def open_run(path: str | Path, *, raw: Mapping[str, Any], overrides: Sequence[st
     An event says which; when a run goes on under another configuration, the keys that changed stand in the event and
     config.yaml holds the new one.
     """
-    run = RunDir(Path(path))
+    # Absolute: workers write below it from other working directories.
+    run = RunDir(Path(path).expanduser().resolve())
     (run.path / "logs").mkdir(parents=True, exist_ok=True)
     before = yaml.safe_load(run.config.read_text()) if run.config.exists() else None
     write_atomically(run.config, yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True))

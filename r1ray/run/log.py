@@ -43,7 +43,9 @@ class RunLog:
         }
         if cfg.log.wandb != "disabled":
             config = cfg.model_dump(mode="json")
-            makers["wandb"] = lambda: WandbLogger(cfg.log, folder=run.path, name=cfg.name, stage=stage, config=config)
+            makers["wandb"] = lambda: WandbLogger(
+                cfg.log, folder=self.folder.path, name=f"{cfg.name}/{stage}", config=config
+            )
         if cfg.log.tensorboard:
             makers["TensorBoard"] = lambda: TensorboardLogger(self.folder.path / "tensorboard", first_step=first_step)
         guards = {name: Guard(name) for name in makers}

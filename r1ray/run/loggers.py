@@ -57,18 +57,18 @@ class JsonlLogger:
 class WandbLogger:
     """One wandb run per stage, the same one after a resume; offline without a key."""
 
-    def __init__(self, cfg: LogConfig, *, folder: Path, name: str, stage: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, cfg: LogConfig, *, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         import wandb
 
         mode = cfg.wandb
         if mode == "auto":
             mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-        id_file = folder / f"wandb-{stage}.id"
+        id_file = folder / "wandb.id"
         if not id_file.exists():
             id_file.write_text(secrets.token_hex(4))
         self.run = wandb.init(
             project=cfg.wandb_project,
-            name=f"{name}/{stage}",
+            name=name,
             id=id_file.read_text(),
             resume="allow",
             mode=mode,

@@ -42,7 +42,11 @@ LOG_CHARTS: Mapping[str, tuple[str, ...]] = {
 }
 SAMPLES = 4
 """Problems shown from the first and from the last rollouts, one reply each."""
-QUIET_EVENTS = ("start", "resume", "reference_replaced")
+QUIET_EVENTS = (
+    *("start", "resume", "data", "checkpoint", "reference_replaced"),
+    *("stage_started", "stage_finished", "stage_passed_over"),
+)
+"""What happens in every run; anything else is worth a look."""
 
 
 def write_report(run: RunDir) -> Path:

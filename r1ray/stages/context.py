@@ -14,8 +14,6 @@ from r1ray.run.checkpoint import Checkpoint, Checkpoints, State
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
 
-DONE = "done"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
@@ -79,12 +77,3 @@ def result_of(run: RunDir, stage: str) -> Path:
         if (folder / name).exists():
             return (folder / name).resolve() / "hf"
     raise ValueError(f"stage {stage!r} left no checkpoint in {folder}: the stage after it has nothing to start from")
-
-
-def is_done(context: StageContext) -> bool:
-    """Whether the stage has run to its end before."""
-    return (context.run.stage(context.name).path / DONE).exists()
-
-
-def mark_done(context: StageContext) -> None:
-    (context.run.stage(context.name).path / DONE).touch()

@@ -21,11 +21,6 @@ def run(context: StageContext) -> None:
         trainer_kwargs={},
         log_dir=context.run.path / "logs",
     ) as groups:
-        workers = RayWorkers(
-            groups["rollout"],
-            groups["reward"],
-            rollout_timeout_s=cfg.rollout.timeout_s,
-            reward_timeout_s=cfg.reward.timeout_s,
-        )
+        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg)
         log.step(0, evaluator_of(cfg, workers, sets)(0))
         log.close()

@@ -3,27 +3,21 @@
 from r1ray import builtin
 from r1ray.actors.cluster import connected
 from r1ray.check import CheckedRun
-from r1ray.run.directory import RunDir, open_run
+from r1ray.run.directory import RunDir
 from r1ray.run.summary import closing_summary
 from r1ray.stages import module_of
-from r1ray.stages.context import StageContext, is_done, mark_done, result_of
+from r1ray.stages.context import StageContext, result_of
 
 
-def run_stages(checked: CheckedRun) -> RunDir:
-    """Run what has not finished yet; a stage that a resumed run finds finished is passed over."""
+def run_stages(checked: CheckedRun, run: RunDir) -> None:
+    """Run them all; one that a resumed run finds at its last step starts nothing."""
     cfg = checked.config
-    run = open_run(cfg.run_dir, raw=checked.raw, overrides=checked.overrides)
     with connected(cfg.cluster):
         for name, stage, stage_cfg in checked.stages:
             path = stage_cfg.model.path if stage.after is None else str(result_of(run, stage.after))
             model_path = str(builtin.path()) if path == "builtin" else path
             context = StageContext(name=name, cfg=stage_cfg, run=run, model_path=model_path)
-            if cfg.resume == "auto" and is_done(context):
-                run.event("stage_passed_over", stage=name)
-                continue
             run.event("stage_started", stage=name, model=model_path)
             module_of(stage.kind).run(context)
-            mark_done(context)
             run.event("stage_finished", stage=name)
     print(closing_summary(run))
-    return run

@@ -26,6 +26,8 @@ def run(context: StageContext) -> None:
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
     first = checkpoint.state.step if checkpoint else 0
+    if first >= last:
+        return
     log = context.log(tokenizer, first_step=first + 1, last_step=last)
     with started(
         cfg,

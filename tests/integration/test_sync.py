@@ -4,9 +4,7 @@ Every engine is a `RolloutWorker` with vLLM in a Ray actor, driven by `WeightSyn
 so that the truth is beyond doubt; `test_sync_deepspeed.py` has the real one.
 """
 
-import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,44 +12,30 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-import tiny_models
-import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from sync_parts import (
+    PROMPTS,
+    config,
+    greedy,
+    greedy_tokens,
+    load,
+    logprobs_of,
+    replies,
+    sampling_gap,
+    start_engines,
+)
 from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
-from transformers import AutoModelForCausalLM
 
 from r1ray.actors.group import ActorGroup
-from r1ray.actors.rollout import RolloutWorker
 from r1ray.config import Config
 from r1ray.engine.base import SamplingSpec, logprob_gap
 from r1ray.sync import layout
-from r1ray.sync.communicator import GlooCommunicator, Meeting
+from r1ray.sync.communicator import Meeting
 from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.sync.sender import Sent, WeightSender
-from r1ray.types import Completion, Floats, Ints
+from r1ray.types import Floats, Ints
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-ray.cloudpickle.register_pickle_by_value(tiny_models)
 pytestmark = pytest.mark.integration
-
-CONF = str(Path(__file__).parents[2] / "conf")
-START_S = 300.0
-TIMEOUT_S = 10
-REPLY_TOKENS = 12
-PROMPTS = [np.array([20, 30, 40], np.int32), np.array([7, 100, 200, 250, 9], np.int32), np.array([77], np.int32)]
-
-
-def config(*overrides: str) -> Config:
-    """Small buckets, so that every transfer has many; a short timeout, so that faults are seen soon."""
-    fixed = [
-        "data.max_prompt_length=32",
-        "rollout.max_response_length=32",
-        "sync.bucket_mb=0.05",
-        f"sync.timeout_s={TIMEOUT_S}",
-    ]
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return Config.model_validate(OmegaConf.to_container(compose("config", [*fixed, *overrides]), resolve=True))
 
 
 class PlainTrainer:
@@ -91,75 +75,11 @@ class PlainTrainer:
         return [logprobs_of(self.model, sequence, temperature=1.0) for sequence in sequences]
 
 
-class FaultyRolloutWorker(RolloutWorker):
-    """Does what a broken one would do, when told to."""
-
-    async def sabotage(self, fault: str) -> None:
-        await self._call(lambda engine: break_worker(fault))
-
-
-def break_worker(fault: str) -> None:
-    """Runs in the worker's process; the fault holds until the next one is named ("none")."""
-    from r1ray.sync import vllm_transfer
-
-    whole = globals().setdefault("WHOLE", (vllm_transfer.pack_lm_head, GlooCommunicator.broadcast))
-    vllm_transfer.pack_lm_head, GlooCommunicator.broadcast = whole
-    buckets = 0
-
-    def broadcast(self: GlooCommunicator, flat: torch.Tensor) -> None:
-        nonlocal buckets
-        buckets += 1
-        if buckets == 4 and fault == "die":
-            os._exit(1)
-        if buckets == 4 and fault == "hang":
-            time.sleep(1.5 * TIMEOUT_S)
-        whole[1](self, flat)
-        if buckets == 4 and fault == "flip a bit":
-            flat[10] ^= 1
-
-    if fault == "skip the repack":
-        vllm_transfer.pack_lm_head = lambda model: None
-    elif fault != "none":
-        GlooCommunicator.broadcast = broadcast
-
-
-def load(folder: str | Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def logprobs_of(model: Any, token_ids_T: Ints, *, temperature: float) -> Floats:
-    """log softmax(logits / temperature) of each token, by transformers; entry 0 is 0."""
-    ids = torch.from_numpy(token_ids_T.astype(np.int64))[None]
-    with torch.no_grad():
-        logprobs = (model(ids).logits / temperature).log_softmax(-1)
-    taken = logprobs[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
-    return np.concatenate([[0.0], taken.numpy()]).astype(np.float32)
-
-
-def greedy(model: Any, prompt_ids_T: Ints) -> list[int]:
-    ids = prompt_ids_T.tolist()
-    for _ in range(REPLY_TOKENS):
-        with torch.no_grad():
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-        if ids[-1] == tiny_models.EOS_ID:
-            break
-    return ids[len(prompt_ids_T) :]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-
-
-def start_engines(folders: Sequence[Path], cfg: Config) -> ActorGroup:
-    """One engine per folder, all starting at once; threads as the placement gives them."""
-    actor = ray.remote(FaultyRolloutWorker).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
-    handles = [actor.remote(index=i, cfg=cfg, model_path=str(folder)) for i, folder in enumerate(folders)]
-    group = ActorGroup("rollout", handles)
-    group.gather([handle.ping.remote() for handle in handles], what="start", timeout_s=START_S)
-    return group
 
 
 def start_trainer(folder: Path) -> ActorGroup:
@@ -169,29 +89,6 @@ def start_trainer(folder: Path) -> ActorGroup:
 
 def trainer_call(trainer: ActorGroup, method: str, *args: Any, **kwargs: Any) -> Any:
     return ray.get(getattr(trainer.handles[0], method).remote(*args, **kwargs), timeout=60)
-
-
-def replies(handle: Any, *, temperature: float) -> list[Completion]:
-    sampling = SamplingSpec(temperature=temperature, max_tokens=REPLY_TOKENS)
-    calls = [
-        handle.generate.remote(request_id=f"{i}", prompt_ids_T=prompt, seeds=[i], sampling=sampling)
-        for i, prompt in enumerate(PROMPTS)
-    ]
-    return [reply for (reply,) in ray.get(calls, timeout=60)]
-
-
-def greedy_tokens(handle: Any) -> list[list[int]]:
-    return [reply.token_ids_T.tolist() for reply in replies(handle, temperature=0.0)]
-
-
-def sampling_gap(handle: Any, model: Any, *, temperature: float) -> float:
-    """Between the log-probs an engine reports for what it samples and transformers' for the same tokens."""
-    gaps = []
-    for prompt, reply in zip(PROMPTS, replies(handle, temperature=temperature), strict=True):
-        whole = np.concatenate([prompt, reply.token_ids_T])
-        truth = logprobs_of(model, whole, temperature=temperature)[len(prompt) :]
-        gaps.append(logprob_gap(truth, reply.rollout_logprobs_T))
-    return max(gaps)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

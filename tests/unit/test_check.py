@@ -363,7 +363,7 @@ def test_check_only_describes_the_run(
     assert code == 0
     assert "The configuration is fine." in out
     assert "64 problems x 8 replies = 512 samples a step" in out
-    assert "rollout  2 x 0.1 CPU" in out
+    assert "rollout    2 x 0.1 CPU" in out
     assert "started" not in out
     assert sorted(workplace.iterdir()) == before, "a check writes nothing"
 

@@ -98,6 +98,8 @@ def test_a_crash_at_any_point_leaves_the_newest_complete_one(
         assert found.state.step in allowed, f"after a crash at call {point}"
         assert (found.hf / "model.safetensors").read_text() == f"weights {found.state.step}"
         assert not list(tmp_path.glob(".*-step*")), "nothing half-written stays"
+        under_their_names = [path for path in tmp_path.glob("step_*") if not (again and path.name == "step_000010")]
+        assert all(checkpoint.find_damage(path) is None for path in under_their_names), "a name means whole"
         save(reopen(), 20)
         assert newest(reopen()) == 20
         if not crashed:
@@ -202,10 +204,11 @@ def test_keep_n_never_removes_the_best_or_the_latest(reopen: Callable[..., Check
 
 
 def test_an_equal_or_undefined_score_is_not_better(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
-    save(reopen(), 1, score=0.5)
+    save(reopen(), 1, score=float("nan"))
+    assert not (tmp_path / "best").exists()
     save(reopen(), 2, score=0.5)
-    save(reopen(), 3, score=float("nan"))
-    assert os.readlink(tmp_path / "best") == "step_000001"
+    save(reopen(), 3, score=0.5)
+    assert os.readlink(tmp_path / "best") == "step_000002"
 
 
 def test_going_on_from_an_older_step_removes_the_future_that_was_given_up(

@@ -34,9 +34,7 @@ def make_lm(family="qwen2", *, implementation=attention.NAME, dtype=torch.float3
 
 
 def make_samples(lengths=LENGTHS, *, temperature=1.0):
-    return [
-        sample(n, prompt=max(1, n // 3), index=i, temperature=temperature, seed=3) for i, n in enumerate(lengths)
-    ]
+    return [sample(n, prompt=max(1, n // 3), index=i, temperature=temperature, seed=3) for i, n in enumerate(lengths)]
 
 
 def expected(lm, one):

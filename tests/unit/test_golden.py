@@ -79,7 +79,8 @@ def microbatches(x):
 
 def masked_rows(x):
     return {
-        name: aggregated(x["losses"], mask=x["mask"], aggregation=name) for name in ("seq_mean_token_mean", "token_mean")
+        name: aggregated(x["losses"], mask=x["mask"], aggregation=name)
+        for name in ("seq_mean_token_mean", "token_mean")
     }
 
 

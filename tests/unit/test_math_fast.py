@@ -208,7 +208,21 @@ def test_unreadable_golds(gold: str):
     assert not readable(gold)
 
 
-LONG = ["{", "^{1", "1!", "1", r"\text{", "1,", r"\frac", " ", r"\boxed ", r"\boxed{", "Answer: ", "<answer>", "<think></think>"]
+LONG = [
+    "{",
+    "^{1",
+    "1!",
+    "1",
+    r"\text{",
+    "1,",
+    r"\frac",
+    " ",
+    r"\boxed ",
+    r"\boxed{",
+    "Answer: ",
+    "<answer>",
+    "<think></think>",
+]
 
 
 @pytest.mark.timeout(60)

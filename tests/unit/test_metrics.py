@@ -130,7 +130,7 @@ def test_lengths_truncation_reflection_and_staleness() -> None:
 
 
 def test_reflection_counts_whole_words() -> None:
-    assert reflections("wait WAIT awaits checked but rebuttal") == 3
+    assert reflections("wait WAIT await checked but rebut uncheck") == 3
 
 
 def test_no_groups_no_metrics() -> None:

@@ -1,0 +1,100 @@
+"""The real trainer as the source: two DeepSpeed ranks, ZeRO 0 and 3, to vLLM engines, over the same push as in a run."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import ray
+from sync_parts import PROMPTS, config, greedy, greedy_tokens, load, sampling_gap, start_engines
+from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
+
+import r1ray.algo
+from r1ray.actors.group import ActorGroup
+from r1ray.actors.trainer import TrainerWorker
+from r1ray.sync.push import SyncFailed, WeightSync
+
+pytestmark = pytest.mark.integration
+START_S = 300.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@contextmanager
+def trainers_of(folder: Path, *, zero_stage: int) -> Iterator[ActorGroup]:
+    """Two ranks that hold the weights of `folder`."""
+    cfg = config("trainer.num_workers=2", f"trainer.zero_stage={zero_stage}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    actor = ray.remote(TrainerWorker).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
+    handles = [
+        actor.remote(
+            rank=rank,
+            world_size=2,
+            master_addr="127.0.0.1",
+            master_port=port,
+            cfg=cfg,
+            model_path=str(folder),
+            algorithm=r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
+            total_updates=1,
+        )
+        for rank in range(2)
+    ]
+    group = ActorGroup("trainer", handles)
+    group.gather([handle.ping.remote() for handle in handles], what="start", timeout_s=START_S)
+    try:
+        yield group
+    finally:
+        group.shutdown()
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_engines_serve_what_two_deepspeed_ranks_hold(tmp_path: Path, tied: bool) -> None:
+    folder = make_tiny_model(tmp_path / "model", tied=tied)
+    cfg = config("rollout.num_workers=2", "trainer.num_workers=2")
+    rollouts = start_engines([folder, folder], cfg)
+    model = load(folder)
+    try:
+        for version, zero_stage in enumerate((0, 3)):
+            move_weights(model, seed=zero_stage, scale=0.05)
+            truth = [greedy(model, prompt) for prompt in PROMPTS]
+            moved = make_tiny_model(tmp_path / f"zero{zero_stage}", tied=tied)
+            model.save_pretrained(moved)
+            for engine in rollouts.handles:
+                assert greedy_tokens(engine) != truth
+                assert sampling_gap(engine, model, temperature=1.0) > 0.1
+            with trainers_of(moved, zero_stage=zero_stage) as trainers:
+                sync = WeightSync(trainers, rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
+                assert sync.push(version)["sync/canary_gap"] < 1e-4
+                for engine in rollouts.handles:
+                    assert greedy_tokens(engine) == truth
+                    assert sampling_gap(engine, model, temperature=1.0) < 1e-4
+                    assert sampling_gap(engine, model, temperature=0.6) < 1e-4
+                if tied and zero_stage == 3:
+                    an_engine_that_dies_does_not_leave_the_other_ranks_gathering(sync, trainers, rollouts)
+    finally:
+        rollouts.shutdown()
+
+
+def an_engine_that_dies_does_not_leave_the_other_ranks_gathering(
+    sync: WeightSync, trainers: ActorGroup, rollouts: ActorGroup
+) -> None:
+    """ZeRO-3 ranks gather every weight together: after a failed transfer rank 0 must have walked to the end like the others."""
+    ray.get(rollouts.handles[1].sabotage.remote("die"), timeout=60)
+    with pytest.raises(SyncFailed, match=r"(?s)trainer-0 failed .*rollout-1 died") as caught:
+        sync.push(2)
+    assert "trainer-1" not in str(caught.value) and "did not finish" not in str(caught.value)
+    alone = WeightSync(
+        trainers,
+        ActorGroup("rollout", rollouts.handles[:1]),
+        cfg=config("trainer.num_workers=2"),
+        vocab_size=VOCAB_SIZE,
+    )
+    assert alone.push(2)["sync/canary_gap"] < 1e-4

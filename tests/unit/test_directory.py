@@ -1,0 +1,70 @@
+"""The run directory: its names, and what opening it again leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r1ray.run.directory import RunDir, changes, open_run, versions
+
+
+def events(run: RunDir) -> list[dict]:
+    return [json.loads(line) for line in run.events.read_text().splitlines()]
+
+
+def test_layout_is_the_one_that_other_tools_read() -> None:
+    run = RunDir(Path("runs/a"))
+    stage = run.stage("rl")
+    names = [
+        run.config,
+        run.report,
+        run.events,
+        run.log("rollout", 3),
+        stage.metrics,
+        stage.rollouts,
+        stage.checkpoints,
+    ]
+    assert [str(name.relative_to("runs/a")) for name in names] == [
+        "config.yaml",
+        "report.html",
+        "events.jsonl",
+        "logs/rollout-3.log",
+        "stages/rl/metrics.jsonl",
+        "stages/rl/rollouts",
+        "stages/rl/checkpoints",
+    ]
+
+
+def test_new_run_and_the_same_run_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = open_run("a", raw={"steps": 5, "trainer": {"lr": 0.1}}, overrides=["steps=5"])
+    assert run.path == tmp_path / "a", "workers have other working directories"
+    assert yaml.safe_load(run.config.read_text()) == {"steps": 5, "trainer": {"lr": 0.1}}
+    assert (run.path / "overrides.txt").read_text() == "steps=5\n"
+    assert "torch" in json.loads((run.path / "versions.json").read_text())
+    again = open_run("a", raw={"steps": 9, "trainer": {"lr": 0.1}}, overrides=["steps=9", "resume=auto"])
+    assert yaml.safe_load(again.config.read_text())["steps"] == 9
+    start, resume = events(again)
+    assert (start["kind"], resume["kind"]) == ("start", "resume")
+    assert resume["changed"] == {"steps": [5, 9]}
+
+
+def test_changes_are_dotted() -> None:
+    assert changes({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 1, "c": [2]}, "e": 3}) == {
+        "a.c": [[1], [2]],
+        "d": [2, None],
+        "e": [None, 3],
+    }
+
+
+def test_versions_are_read_without_importing(capsys: pytest.CaptureFixture[str]) -> None:
+    found = versions()
+    assert {"python", "platform", "r1ray", "ray", "numpy", "command"} <= found.keys()
+
+
+def test_an_event_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunDir(tmp_path / "gone").event("alarm", step=3)
+    assert "alarm" in capsys.readouterr().err

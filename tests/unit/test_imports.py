@@ -1,0 +1,74 @@
+"""Who may import what: pure code stays pure, and importing r1ray costs nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT / "r1ray").rglob("*.py"))
+
+# package: the places (prefixes of paths below r1ray/) that may import it; everyone else may not.
+ONLY = {
+    "vllm": ("engine/vllm", "sync/"),
+    "deepspeed": ("model/deepspeed.py",),
+    "ray": ("actors/", "build.py", "main.py"),
+    "wandb": ("run/loggers.py",),
+}
+PURE = ("types.py", "config.py", "check", "algo", "data", "reward")
+NEVER_IN_PURE = {"ray", "vllm", "deepspeed", "wandb"}
+TORCHLESS = ("types.py", "config.py", "check", "data", "reward", "cli.py", "lookup.py")
+"""`algo` may import torch, the others may not."""
+
+
+def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
+    """Top-level packages that a module imports; with `at_import` only those that importing it loads."""
+    tree = ast.parse(path.read_text())
+    skipped: set[ast.AST] = set()
+    if at_import:
+        for node in ast.walk(tree):
+            lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if lazy or typing_only:
+                skipped |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT / "r1ray").as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_imports_only_what_it_may(path: Path) -> None:
+    name, found = name_of(path), set(imports(path))
+    for package, places in ONLY.items():
+        assert package not in found or name.startswith(places), f"{name} imports {package}, which belongs to {places}"
+    if name.startswith(PURE):
+        assert not found & NEVER_IN_PURE
+    if name.startswith(TORCHLESS):
+        assert not found & {"torch"}
+        assert not set(imports(path, at_import=True)) & {"transformers", "datasets"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Heavy packages in a fresh interpreter after `statement`."""
+    heavy = "{'torch', 'transformers', 'ray', 'vllm', 'deepspeed', 'datasets', 'wandb', 'tensorboard'}"
+    code = f"import sys; {statement}; print(*({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement", ["import r1ray", "import r1ray.config, r1ray.types", "import r1ray.cli, r1ray.run.report"]
+)
+def test_importing_loads_nothing_heavy(statement: str) -> None:
+    assert loaded_by(statement) == set()

@@ -1,0 +1,174 @@
+"""Loggers: every step once, also after a resume, and no logger ever stops a run."""
+
+import errno
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from test_metrics import RIGHT, WRONG, completion, group
+
+from r1ray.cli import compose
+from r1ray.config import Config
+from r1ray.run.directory import RunDir
+from r1ray.run.log import RunLog
+from r1ray.run.loggers import Guard, JsonlLogger, WandbLogger, read_metrics
+from r1ray.run.rollouts import read_rollouts, write_rollouts
+
+
+@pytest.fixture(scope="module")
+def cfg() -> Config:
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(compose(["log.wandb=disabled", "log.rollouts_every_steps=10"]), resolve=True)
+    return Config.model_validate(values)
+
+
+def log_of(run: RunDir, cfg: Config, *, first_step: int = 0, last_step: int = 25) -> RunLog:
+    return RunLog(
+        run, stage="rl", cfg=cfg, first_step=first_step, last_step=last_step, decode=lambda ids: f"prompt of {len(ids)}"
+    )
+
+
+def steps_of(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_each_step_stands_once_also_after_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = JsonlLogger(path, first_step=0)
+    for step in range(6):
+        first.step(step, {"loss": float(step)})
+    with path.open("a") as file:
+        file.write('{"step": 6, "lo')  # killed while writing
+    resumed = JsonlLogger(path, first_step=4)
+    assert steps_of(path) == [0, 1, 2, 3]
+    for step in (4, 5, 6):
+        resumed.step(step, {"loss": -1.0})
+    assert steps_of(path) == [0, 1, 2, 3, 4, 5, 6]
+    assert [row["loss"] for row in read_metrics(path)] == [0, 1, 2, 3, -1, -1, -1]
+
+
+def test_values_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    log = JsonlLogger(tmp_path / "metrics.jsonl", first_step=0)
+    log.step(1, {"a": math.nan, "b": math.inf, "c": 1.0})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "a": None, "b": None, "c": 1.0}
+
+
+def test_steps_that_a_full_disk_refused_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = JsonlLogger(path, first_step=0)
+    log.step(1, {"a": 1.0})
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *args, **kwargs):
+        file = opened(self, mode, *args, **kwargs)
+        if mode == "a":
+            file.write('{"step"')  # part of the line still fits
+            file.flush()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space"):
+            log.step(2, {"a": 2.0})
+    log.step(3, {"a": 3.0})
+    assert steps_of(path) == [1, 2, 3]
+
+
+def test_a_failing_logger_is_said_once_and_never_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(step: int) -> None:
+        raise RuntimeError(f"no network at step {step}")
+
+    guard = Guard("wandb")
+    assert [guard(fail, step) for step in (1, 2, 3)] == [None, None, None]
+    assert guard(abs, -2) == 2
+    said = capsys.readouterr().err
+    assert said.count("wandb failed, the run goes on") == 1
+    assert "no network at step 1" in said
+
+
+def test_a_run_goes_on_without_wandb(
+    tmp_path: Path, cfg: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it could not be imported
+    online = cfg.model_copy(update={"log": cfg.log.model_copy(update={"wandb": "online"})})
+    log = log_of(RunDir(tmp_path), online)
+    log.step(1, {"solve_rate": 0.5})
+    log.close()
+    assert steps_of(tmp_path / "stages/rl/metrics.jsonl") == [1]
+    assert "wandb failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("key", "mode"), [(None, "offline"), ("secret", "online")])
+def test_wandb_is_offline_without_a_key_and_the_same_run_after_a_resume(
+    key: str | None, mode: str, tmp_path: Path, cfg: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict] = []
+    fake = SimpleNamespace(init=lambda **kwargs: started.append(kwargs), Settings=lambda **kwargs: kwargs)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    auto = cfg.log.model_copy(update={"wandb": "auto"})
+    for _ in range(2):
+        WandbLogger(auto, folder=tmp_path, name="r1_zero/rl", config={})
+    assert [start["mode"] for start in started] == [mode, mode]
+    assert started[0]["id"] == started[1]["id"]
+    assert started[0]["resume"] == "allow"
+
+
+def test_a_stage_writes_metrics_rollouts_events_and_report(tmp_path: Path, cfg: Config) -> None:
+    run = RunDir(tmp_path)
+    log = log_of(run, cfg)
+    groups = [group(RIGHT, WRONG, name="p1"), group(WRONG, WRONG, name="p2")]
+    for step in range(1, 26):
+        log.rollouts(step, groups)
+        log.step(step, {"solve_rate": step / 25, "time/step": 1.0})
+    log.event("alarm", what="gap")
+    log.close()
+    assert steps_of(run.stage("rl").metrics) == list(range(1, 26))
+    files = sorted(path.name for path in run.stage("rl").rollouts.iterdir())
+    assert files == ["step_000001.jsonl", "step_000010.jsonl", "step_000020.jsonl", "step_000025.jsonl"]
+    assert json.loads(run.events.read_text())["kind"] == "alarm"
+    assert "<svg" in run.report.read_text()
+
+
+def test_a_resume_removes_rollouts_of_the_future(tmp_path: Path, cfg: Config) -> None:
+    run = RunDir(tmp_path)
+    log = log_of(run, cfg)
+    for step in range(1, 21):
+        log.rollouts(step, [group(RIGHT, WRONG)])
+    log_of(run, cfg, first_step=16).close()
+    assert sorted(path.name for path in run.stage("rl").rollouts.iterdir()) == [
+        "step_000001.jsonl",
+        "step_000010.jsonl",
+    ]
+
+
+def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> None:
+    replies = (
+        completion(length=3, text="<think> é </think>", version=7),
+        completion(length=5, finish="length", version=8),
+    )
+    path = write_rollouts(tmp_path, [group(RIGHT, WRONG, completions=replies)], step=4, decode=lambda ids: "the prompt")
+    first, second = read_rollouts(path)
+    assert path.name == "step_000004.jsonl"
+    assert first == {
+        "problem": "p",
+        "index": 0,
+        "prompt": "the prompt",
+        "completion": "<think> é </think>",
+        "length": 3,
+        "finish": "stop",
+        "reward": 1.0,
+        "correct": True,
+        "usable": True,
+        "parts": {"accuracy": 1.0, "format": 1.0},
+        "statuses": {"accuracy": "ok", "format": "ok"},
+        "version": 7,
+    }
+    assert (second["finish"], second["statuses"]["accuracy"], second["version"]) == ("length", "wrong_answer", 8)

@@ -1,0 +1,179 @@
+"""report.html: one self-contained page, made from the files of a run alone; and the closing summary."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from test_metrics import RIGHT, WRONG, completion, group
+
+from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart, ticks
+from r1ray.run.directory import RunDir, open_run
+from r1ray.run.loggers import JsonlLogger
+from r1ray.run.report import before_and_after, write_report
+from r1ray.run.rollouts import write_rollouts
+from r1ray.run.summary import closing_summary
+
+VOID = {"meta", "line", "circle", "rect", "polyline", "polygon", "br"}
+
+
+class Balanced(HTMLParser):
+    """Every tag that opens closes, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """Sixty steps of a run that learns, with an alarm and a hostile reply."""
+    run = open_run(
+        tmp_path / "demo", raw={"name": "demo", "stages": {"warm": {"kind": "sft"}, "rl": {"kind": "rl"}}}, overrides=[]
+    )
+    warm = JsonlLogger(run.stage("warm").metrics, first_step=1)
+    warm.step(1, {"loss/sft": 2.0, "time/step": 1.0})
+    rl = JsonlLogger(run.stage("rl").metrics, first_step=0)
+    rl.step(0, {"eval/held/accuracy": 0.25, "eval/held/stderr": 0.02})
+    for step in range(1, 61):
+        metrics = {
+            "solve_rate": step / 100,
+            "response_length/mean": 50 + step,
+            "logprob_gap/max": 1e-6 * step,
+            "grad_norm": float("nan"),
+        }
+        times = {"time/rollout": 1.0, "time/train": 2.0, "time/step": 3.0}
+        rl.step(step, metrics | times | ({"eval/held/accuracy": 0.5, "eval/held/stderr": 0.03} if step == 60 else {}))
+    hostile = completion(text="<think> </pre><script>alert(1)</script> </think> <answer> 3 * 5 </answer>", length=7)
+    for step, length in ((1, 20), (60, 60)):
+        replies = (hostile, completion(length=length, finish="length"))
+        write_rollouts(
+            run.stage("rl").rollouts,
+            [group(RIGHT, WRONG, completions=replies)],
+            step=step,
+            decode=lambda ids: "What is <b>?",
+        )
+    run.event("redispatch", worker="rollout/1")
+    return run
+
+
+def test_page_is_whole_and_needs_nothing_else(run: RunDir) -> None:
+    page = write_report(run).read_text()
+    Balanced().feed(page)
+    assert not re.findall(r"""(?:src|href)=|@import|url\(|https?://(?!www\.w3\.org/2000/svg)""", page)
+    assert page.count("<svg") >= 6
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_page_shows_before_and_after(run: RunDir) -> None:
+    page = write_report(run).read_text()
+    assert "0.250 → 0.500" in page and "accuracy on held, ± 0.030" in page
+    assert "0.030 → 0.580" in page, "solve rate: means of the first and last five steps"
+    assert "53.0 → 108.0" in page
+    assert "<h3>step 1</h3>" in page and "<h3>step 60</h3>" in page
+    assert "Events (1 worth a look)" in page
+    assert page.index("Stage warm") < page.index("Stage rl"), "in the order of the configuration"
+
+
+def test_what_the_model_wrote_is_shown_and_never_run(run: RunDir) -> None:
+    page = write_report(run).read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "What is &lt;b&gt;?" in page
+    assert '<span class="answer">&lt;answer&gt; 3 * 5 &lt;/answer&gt;</span>' in page
+
+
+def test_page_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "young", raw={"name": "young"}, overrides=[])
+    Balanced().feed(write_report(run).read_text())
+    JsonlLogger(run.stage("rl").metrics, first_step=1).step(1, {"solve_rate": 0.0, "lr": 0.0})
+    page = write_report(run).read_text()
+    Balanced().feed(page)
+    assert "Solve rate" in page
+
+
+def test_page_is_replaced_whole(run: RunDir) -> None:
+    write_report(run)
+    run.report.write_text("old")
+    write_report(run)
+    assert [path.name for path in run.path.iterdir() if "report" in path.name] == ["report.html"]
+
+
+def points_of(svg: str) -> list[list[tuple[float, float]]]:
+    found = re.findall(r'<polyline class="[^"]*" points="([^"]*)"', svg)
+    return [[tuple(map(float, point.split(","))) for point in line.split()] for line in found]  # type: ignore[misc]
+
+
+def test_a_rising_curve_rises_on_the_page() -> None:
+    svg = line_chart("rate", [Curve(name="rate", x=[0, 1, 2], y=[0.1, 0.2, 0.4], errors=[0.01, 0.01, 0.01])])
+    (line,) = points_of(svg)
+    assert [x for x, _ in line] == sorted(x for x, _ in line)
+    assert [y for _, y in line] == sorted((y for _, y in line), reverse=True), "SVG counts downwards"
+    assert svg.count("<circle") == 3
+    data = json.loads(re.search(r'data-curves="([^"]*)"', svg)[1].replace("&quot;", '"'))  # type: ignore[index]
+    assert data == [["rate", [[0, 0.1], [1, 0.2], [2, 0.4]]]]
+
+
+@pytest.mark.parametrize("values", [[0.0] * 5, [1e-9] * 5, [-3.0] * 5, [1.0], [5, float("nan"), 7]], ids=str)
+def test_odd_curves_can_be_drawn(values: list[float]) -> None:
+    svg = line_chart("odd", [Curve(name="odd", x=list(range(len(values))), y=values)])
+    assert "nan" not in svg and "inf" not in svg
+    assert "<polyline" in svg
+
+
+def test_nothing_to_draw_is_no_card() -> None:
+    assert line_chart("none", [Curve(name="a", x=[], y=[])]) == ""
+    assert line_chart("log of nothing positive", [Curve(name="a", x=[1, 2], y=[0.0, -1.0])], log=True) == ""
+    assert histogram("none", {"step 1": []}) == ""
+    assert stacked_chart("none", []) == ""
+
+
+def test_a_long_curve_is_thinned() -> None:
+    svg = line_chart("long", [Curve(name="a", x=list(range(10_000)), y=[float(i % 7) for i in range(10_000)])])
+    assert all(len(line) <= 300 for line in points_of(svg))
+    assert len(svg) < 60_000
+
+
+def test_a_histogram_shows_shares() -> None:
+    svg = histogram("lengths", {"first": [10] * 9 + [20], "last": [30] * 1000})
+    assert svg.count("<rect") == 3
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.23, 0.61), (0, 1e-7), (-5, 5), (90, 30_000)])
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 6
+    assert all(low - 1e-9 <= tick <= high * (1 + 1e-9) for tick in found)
+
+
+def test_noise_does_not_decide_before_and_after() -> None:
+    rows = [{"step": i, "a": value} for i, value in enumerate([1, 3, 1, 3, 2, 9, 9, 9, 9, 9])] + [{"step": 10}]
+    assert before_and_after(rows, "a") == (2, 9)
+    assert before_and_after(rows, "b") is None
+
+
+def test_summary_says_what_was_gained_and_how_to_go_on(run: RunDir) -> None:
+    model = run.stage("rl").checkpoints / "best" / "hf"
+    model.mkdir(parents=True)
+    (model / "tokenizer.json").write_text('{"added_tokens": [{"content": "<think>"}, {"content": "</think>"}]}')
+    text = closing_summary(run)
+    assert "accuracy on held: 0.250 -> 0.500 (± 0.030)" in text
+    assert f"vllm serve {model} --reasoning-parser deepseek_r1" in text
+    assert str(run.report) in text
+    assert "resume=auto" in text
+
+
+def test_summary_leaves_out_a_parser_that_the_tokenizer_cannot_serve(run: RunDir) -> None:
+    model = run.stage("rl").checkpoints / "latest" / "hf"
+    model.mkdir(parents=True)
+    (model / "tokenizer.json").write_text("{}")
+    assert f"vllm serve {model}\n" in closing_summary(run)
