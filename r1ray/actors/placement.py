@@ -83,7 +83,7 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
             group = placement_group(
                 [need.bundle] * bundles,
                 strategy="SPREAD" if need.role == "reward" else "PACK",
-                bundle_label_selector=[dict(need.labels)] * bundles if need.labels else None,
+                bundle_label_selector=[dict(need.labels) for _ in range(bundles)],
             )
             groups.append((need, group))
     _, late = ray.wait([group.ready() for _, group in groups], num_returns=len(groups), timeout=timeout_s)

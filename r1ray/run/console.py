@@ -38,7 +38,7 @@ class StepConsole:
             self.first.setdefault(name, value)
         self.latest |= metrics
         for line in _evaluations(step, metrics):
-            self.console.print(line, highlight=False)
+            self.console.print(line, highlight=False, soft_wrap=True)
         if self.live is not None:
             self.progress.update(self.task, completed=step)
             self.live.update(Group(self._table(), self.progress))

@@ -20,7 +20,7 @@ STEP = {
 def printed(*, terminal: bool, steps: int = 3) -> str:
     out = io.StringIO()
     console = StepConsole(
-        stage="rl", first_step=0, last_step=10, console=Console(file=out, force_terminal=terminal, width=120)
+        stage="rl", first_step=0, last_step=10, console=Console(file=out, force_terminal=terminal, width=60)
     )
     console.step(
         0,

@@ -1,0 +1,186 @@
+"""One-line faults that must not go unnoticed: each is applied to a copy of the package, and a test has to turn red.
+
+python tests/mutants.py                 # all; exit code 1 when a mutant survives
+python tests/mutants.py "BOS twice"     # those whose name contains the words
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    file: str
+    line: str
+    """Must occur exactly once in the file."""
+    fault: str
+    tests: str
+    """What to run: files and -k expressions, as pytest takes them."""
+
+
+MUTANTS = (
+    Mutant(
+        "labels shifted by one",
+        "r1ray/model/forward.py",
+        "hidden_LE.index_select(0, row.target_M - 1)",
+        "hidden_LE.index_select(0, row.target_M)",
+        "tests/unit/test_forward.py",
+    ),
+    Mutant(
+        "prompt tokens in the mask",
+        "r1ray/data/samples.py",
+        "mask_T[num_prompt:] = 1",
+        "mask_T[1:] = 1",
+        "tests/unit/test_samples.py",
+    ),
+    Mutant(
+        "EOS missing from the mask",
+        "r1ray/data/samples.py",
+        "mask_T[num_prompt:] = 1",
+        "mask_T[num_prompt:-1] = 1",
+        "tests/unit/test_samples.py",
+    ),
+    Mutant(
+        "EOS added to a truncated reply",
+        "r1ray/engine/vllm.py",
+        "token_ids = list(reply.token_ids)",
+        "token_ids = list(reply.token_ids)[:-1] + self._stop_ids[:1]",
+        "tests/integration/test_engine.py",
+    ),
+    Mutant(
+        "temperature not applied",
+        "r1ray/model/forward.py",
+        ".float().div_(temperature_C.unsqueeze(-1))",
+        ".float()",
+        "tests/unit/test_forward.py",
+    ),
+    Mutant(
+        "two groups swapped",
+        "r1ray/collect.py",
+        "key=lambda ticket: ticket.number",
+        "key=lambda ticket: -ticket.number",
+        "tests/unit/test_collect.py",
+    ),
+    Mutant(
+        "advantage of sample i on i + 1",
+        "r1ray/algo/grpo.py",
+        "zip(samples, advantages_N, strict=True)",
+        "zip(samples, np.roll(advantages_N, 1), strict=True)",
+        "tests/unit/test_grpo.py",
+    ),
+    Mutant(
+        "reference log-probs of the wrong row after packing",
+        "r1ray/data/pack.py",
+        "out[row.sample_L[start]] = np.asarray",
+        "out[row.sample_L[start] - 1] = np.asarray",
+        "tests/unit/test_pack.py",
+    ),
+    Mutant(
+        "attention across packed neighbours",
+        "r1ray/model/forward.py",
+        "lengths = np.bincount(row.segment_L).tolist()",
+        "lengths = [len(row.segment_L)]",
+        "tests/unit/test_forward.py",
+    ),
+    Mutant(
+        "positions not reset",
+        "r1ray/data/pack.py",
+        "np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])",
+        "np.arange(lengths.sum(), dtype=np.int32)",
+        "tests/unit/test_pack.py",
+    ),
+    Mutant(
+        "mean of micro-batch means",
+        "r1ray/actors/trainer.py",
+        "term: (torch.tensor(row.weights_L[term], device=device) * loss_L).sum()",
+        "term: (torch.tensor(row.mask_L / max(1, row.mask_L.sum()), device=device) * loss_L).sum()",
+        "tests/integration/test_trainer.py",
+    ),
+    Mutant(
+        "one rank's loss doubled",
+        "r1ray/model/deepspeed.py",
+        "loss * self._world_size, scale_wrt_gas=False",
+        "loss * (self._world_size + dist.get_rank()), scale_wrt_gas=False",
+        "tests/integration/test_trainer.py",
+    ),
+    Mutant(
+        "stale version served",
+        "r1ray/engine/vllm.py",
+        'self._engine.collective_rpc("finish_weight_update")',
+        "pass",
+        "tests/integration/test_sync.py",
+    ),
+    Mutant(
+        "BOS twice",
+        "r1ray/data/templates.py",
+        "ids = [tokenizer.bos_token_id, *ids[start:]]",
+        "ids = [tokenizer.bos_token_id, *ids]",
+        "tests/unit/test_templates.py",
+    ),
+    Mutant(
+        "one seed for all G",
+        "r1ray/collect.py",
+        "seeds=[seed_of(*seed, k) for k in range(c.group_size)]",
+        "seeds=[seed_of(*seed, 0) for k in range(c.group_size)]",
+        "tests/unit/test_collect.py",
+    ),
+    Mutant(
+        "metrics after the filter",
+        "r1ray/run/metrics.py",
+        "metrics = group_metrics(collected.generated, version=version)",
+        "metrics = group_metrics(collected.kept, version=version)",
+        "tests/unit/test_metrics.py",
+    ),
+    Mutant(
+        "evaluation set in training",
+        "r1ray/data/prompts.py",
+        "if held_out.intersection(keys_of(item)):",
+        "if held_out.intersection(()):",
+        "tests/unit/test_prompts.py",
+    ),
+)
+
+
+def is_caught(mutant: Mutant, copy: Path) -> bool:
+    """Whether the tests turn red with the fault in; the copy is whole again afterwards."""
+    path = copy / mutant.file
+    source = path.read_text()
+    if source.count(mutant.line) != 1:
+        raise SystemExit(f"{mutant.name}: {mutant.file} holds {source.count(mutant.line)} times: {mutant.line}")
+    path.write_text(source.replace(mutant.line, mutant.fault))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
+    env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
+    finally:
+        path.write_text(source)
+    # 1 is "tests failed"; anything else (nothing collected, a usage error) proves nothing.
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}")
+    return done.returncode == 1
+
+
+def main(words: str) -> int:
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "r1ray"
+        ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", "*.egg-info")
+        shutil.copytree(REPO, copy, ignore=ignored)
+        for mutant in MUTANTS:
+            if words in mutant.name:
+                caught = is_caught(mutant, copy)
+                survivors += not caught
+                print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name:52} {mutant.tests}", flush=True)
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(" ".join(sys.argv[1:])))

@@ -1,0 +1,164 @@
+"""The loop on fake parts: what happens in which order, what counts as a step and as an update; no Ray, no engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import r1ray.algo
+from r1ray.check import load
+from r1ray.cli import compose
+from r1ray.collect import Collected
+from r1ray.config import Config
+from r1ray.loop import Parts, due, train
+from r1ray.run.checkpoint import State
+from r1ray.types import Batch, Completion, Group, Message, Problem, Sample, Score, VersionSpan
+
+
+def config(*overrides: str) -> Config:
+    small = ["algo.problems_per_step=2", "algo.group_size=2", "trainer.num_workers=1", "steps=3", "eval.every_steps=2"]
+    return load(compose([*small, "checkpoint.every_steps=2", *overrides])).config
+
+
+def group(number: int) -> Group:
+    problem = Problem(
+        id=f"p{number}",
+        source="test",
+        messages=(Message(role="user", content="?"),),
+        prompt_ids_T=np.array([1, 2], np.int32),
+        verifier="none",
+        payload={},
+    )
+    completion = Completion(
+        token_ids_T=np.array([3, 0], np.int32),
+        rollout_logprobs_T=np.zeros(2, np.float32),
+        temperature=1.0,
+        text="a",
+        finish="stop",
+        versions=(VersionSpan(version=0, start=0, end=2),),
+    )
+    scores = tuple(
+        Score(reward=r, correct=r > 0, parts={"a": r}, statuses={"a": "ok"}, usable=True, seconds=0.0)
+        for r in (0.0, 1.0)
+    )
+    return Group(problem=problem, completions=(completion, completion), scores=scores)
+
+
+@dataclass
+class World:
+    """Every part, writing down what it was asked."""
+
+    did: list[str] = field(default_factory=list)
+    skip: Callable[[int], bool] = lambda update: False
+    updates: int = 0
+    logged: dict[int, dict[str, float]] = field(default_factory=dict)
+    saved: list[State] = field(default_factory=list)
+
+    def take(self, num_groups: int, *, step: int) -> Collected:
+        self.did.append(f"take {step}")
+        groups = [group(i) for i in range(num_groups)]
+        return Collected(kept=groups, generated=groups, dropped=[], regenerated=0, rollout_s=1.0, reward_s=0.0)
+
+    def annotate(self, samples: Sequence[Sample], needs: frozenset[Any]) -> list[Sample]:
+        names = {"old_logprobs": "old_logprobs_T", "ref_logprobs": "ref_logprobs_T"}
+        return [replace(s, **{names[need]: np.zeros_like(s.mask_T) for need in needs}) for s in samples]
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        self.updates += 1
+        self.did.append("update")
+        return {"loss/policy": 0.0, "updates_skipped": float(self.skip(self.updates))}
+
+    def push(self, version: int) -> dict[str, float]:
+        self.did.append(f"push {version}")
+        return {"sync/bytes": 1.0}
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        self.did.append(f"evaluate {step}")
+        return {"eval/test/accuracy": 0.5}
+
+    def replace_reference(self, updates: int) -> None:
+        self.did.append(f"reference {updates}")
+
+    def save(self, progress: State, metrics: Any) -> None:
+        self.did.append(f"save {progress.step}")
+        self.saved.append(progress)
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        assert step not in self.logged, "a step was logged twice"
+        self.logged[step] = dict(metrics)
+
+    def rollouts(self, step: int, groups: Sequence[Group]) -> None: ...
+
+    def event(self, kind: str, **fields: Any) -> None: ...
+
+
+def run(cfg: Config, world: World, progress: State | None = None) -> State:
+    algo = r1ray.algo.make(cfg.algo, max_response_length=8)
+    parts = Parts(
+        algo=algo,
+        collector=world,  # type: ignore[arg-type]
+        annotate=world.annotate,
+        policy=world,
+        sync=world,
+        replace_reference=world.replace_reference,
+        evaluate=world.evaluate,
+        save=world.save,
+        log=world,
+    )
+    return train(cfg, parts, progress or State(step=0, updates=0, version=0))
+
+
+def test_weights_are_pushed_before_the_first_reply_and_after_every_step() -> None:
+    world = World()
+    end = run(config(), world)
+    assert world.did == [
+        *("push 0", "evaluate 0"),
+        *("take 1", "update", "push 1"),
+        *("take 2", "update", "push 2", "evaluate 2", "save 2"),
+        *("take 3", "update", "push 3", "evaluate 3", "save 3"),
+    ]
+    assert (end.step, end.updates, end.version) == (3, 3, 3)
+    assert list(world.logged) == [0, 1, 2, 3]
+
+
+def test_steps_count_passes_and_updates_count_optimiser_updates() -> None:
+    world = World()
+    end = run(config("algo.minibatches=4"), world)
+    assert (end.step, end.updates, end.version) == (3, 12, 3)
+    assert [world.logged[step]["update"] for step in (1, 2, 3)] == [4, 8, 12]
+
+
+def test_the_reference_is_replaced_every_n_updates_not_steps() -> None:
+    world = World()
+    run(config("algo.minibatches=2", "algo.reference_refresh_updates=4", "algo.kl_coef=0.1"), world)
+    assert [did for did in world.did if did.startswith("reference")] == ["reference 4"]
+    assert world.saved[-1].reference_updates == 4
+
+
+def test_without_kl_there_is_no_reference_to_replace() -> None:
+    world = World()
+    run(config("algo.kl_coef=0", "algo.reference_refresh_updates=1"), world)
+    assert not [did for did in world.did if did.startswith("reference")]
+
+
+def test_a_skipped_update_makes_no_new_weights() -> None:
+    world = World(skip=lambda update: update == 2)
+    end = run(config(), world)
+    assert [did for did in world.did if did.startswith("push")] == ["push 0", "push 1", "push 2"]
+    assert (end.step, end.updates, end.version) == (3, 2, 2)
+    assert world.logged[2]["updates_skipped"] == 1
+
+
+def test_a_resumed_run_repeats_nothing() -> None:
+    whole, part = World(), World()
+    run(config(), whole)
+    run(config(), part, whole.saved[0])
+    assert part.did[0] == "push 2" and part.did[1:] == whole.did[whole.did.index("take 3") :]
+    assert list(part.logged) == [3]
+
+
+@pytest.mark.parametrize(("step", "every", "expected"), [(4, 2, True), (3, 2, False), (5, 0, True), (3, 0, False)])
+def test_due_every_n_steps_and_after_the_last(step: int, every: int, expected: bool) -> None:
+    assert due(step, every, last=5) is expected
