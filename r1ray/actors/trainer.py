@@ -22,7 +22,7 @@ from r1ray.model.forward import row_tensors
 from r1ray.model.load import Init, load_policy, save_lm
 from r1ray.model.schedule import lr_at
 from r1ray.model.tally import Tally
-from r1ray.sync.communicator import Meeting
+from r1ray.sync.layout import Meeting
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
@@ -161,7 +161,8 @@ class TrainerWorker:
 
     def export_hf(self, path: str) -> None:
         """A folder that transformers and vLLM load: weights as they are trained, config, tokenizer, generation settings."""
-        weights = [(name, weight.cpu()) for name, weight in self._engine.weights()]
+        # Every rank walks, rank 0 keeps. Copies, because ZeRO's weights are views into one buffer, which safetensors refuses.
+        weights = {name: weight.to("cpu", copy=True) for name, weight in self._engine.weights() if self.rank == 0}
         if self.rank == 0:
             save_lm(weights, path, lm=self._lm, source=self._model_path)
         dist.barrier()

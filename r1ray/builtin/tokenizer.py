@@ -1,13 +1,13 @@
 """Builds the built-in model's tokenizer and the configuration files beside it: `python -m r1ray.builtin.tokenizer FOLDER`.
 
-A byte-level BPE, so any text comes back exactly. Numbers from 0 to 199 are one token each, as a model of a million parameters
-learns arithmetic by number and not by digit. The other merges may cross spaces ("superwords"), since the traces repeat phrases. What
-frames every prompt is one token: training such a small model would otherwise be mostly reading prompts.
+A byte-level BPE, so any text comes back exactly. Numbers from 0 to 99 are one token each, as a model of a million parameters
+learns arithmetic by number and not by digit. The other merges may cross spaces ("superwords"), since the traces repeat phrases.
+What frames every prompt is one token: training such a small model would otherwise be mostly reading prompts.
 """
 
+import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,7 +17,7 @@ from r1ray.data import traces
 from r1ray.data.countdown import MAX_VALUE
 from r1ray.data.templates import R1_ZERO
 
-VOCAB_SIZE = 704
+VOCAB_SIZE = 640
 MAX_LENGTH = 1024
 NUM_TRACES = 20000
 """Traces from which the merges are counted."""
@@ -50,7 +50,7 @@ CHAT_TEMPLATE = """\
 def build_tokenizer() -> PreTrainedTokenizerFast:
     added = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
     added += [AddedToken(token, special=False, normalized=False) for token in (*TAGS, *FRAME)]
-    number_merges = list(_number_merges())
+    number_merges = [(str(number)[0], str(number)[1]) for number in range(10, MAX_VALUE + 1)]
     phrase_merges = _phrase_merges(VOCAB_SIZE - len(added) - 256 - len(number_merges))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *("".join(pair) for pair in number_merges), *("".join(pair) for pair in phrase_merges)]
@@ -68,21 +68,12 @@ def _bare(model: models.BPE) -> Tokenizer:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"[0-9]{1,3}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(r"[0-9]{1,2}"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def _number_merges() -> Iterator[tuple[str, str]]:
-    """Merges that make each number from 10 to MAX_VALUE one token: 1 + 5, then 15 + 0."""
-    for number in range(10, MAX_VALUE + 1):
-        text = str(number)
-        # Merges apply in the order of their rank: of 1-1-0 the pair 1-0 joins before 1-1 would.
-        at_end = len(text) == 3 and text[0] != "0" and text[1] != "0" and int(text[1:]) < int(text[:2])
-        yield (text[:-2], text[-2:]) if at_end else (text[:-1], text[-1:])
 
 
 def _phrase_merges(count: int) -> list[tuple[str, str]]:
@@ -97,9 +88,8 @@ def _phrase_merges(count: int) -> list[tuple[str, str]]:
     rows = traces.generate(num_problems=NUM_TRACES, seed=0)
     texts = (text for row in rows for text in (row["question"], row["response"]))
     tokenizer.train_from_iterator((piece for text in texts for piece in between.split(text) if piece), trainer=trainer)
-    import json
-
-    return [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [(left, right) for left, right in merges]
 
 
 def main(folder: Path) -> None:

@@ -67,9 +67,8 @@ def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
         findings += run_directory(groups["run_dir"], groups["resume"], raw)
     trees: dict[str, dict[str, Any]] = {}
     if "stages" in groups:
-        graph = list(stages.graph(groups["stages"]))
-        findings += graph
-        for name in stages.in_order(groups["stages"]) if not graph else ():
+        findings += stages.graph(groups["stages"])
+        for name in stages.in_order(groups["stages"]):
             trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
             findings += stage_findings
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))

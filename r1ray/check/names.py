@@ -75,7 +75,7 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
         items = load_source(key.rpartition(".")[2], source, head=HEAD).items
     except ValueError as error:
         where, value = (f"{key}.path", source.path) if source.path else (key, source.source)
-        remedy = f"correct {key}.path, .columns or .args (+{key}.columns.OURS=THEIRS)"
+        remedy = f"correct {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
         yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
         return
     if to_learn and items[0].response is None:

@@ -70,7 +70,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | 
         return _not_a_name(arguments)
     remedy = "--info defaults-tree shows what is chosen; HYDRA_FULL_ERROR=1 shows where this arose"
     return Mistake(
-        key="the command line", value=" ".join(arguments), rule=" ".join(message.split()), remedy=remedy
+        key="the command line",
+        value=" ".join(map(unprefixed, arguments)),
+        rule=" ".join(message.split()),
+        remedy=remedy,
     ), None
 
 

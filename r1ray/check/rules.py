@@ -206,7 +206,7 @@ def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterato
             key="reward.parts",
             value={name: part.weight for name, part in reward.parts.items()},
             rule="every weight is 0: there would be nothing to learn from",
-            remedy="+reward.parts.accuracy.weight=1.0",
+            remedy="reward.parts.accuracy.weight=1.0",
         )
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
@@ -283,7 +283,7 @@ def logging(log: LogConfig) -> Iterator[Finding]:
 def not_empty(data: DataConfig, reward: RewardConfig, kind: str) -> Iterator[Finding]:
     if not data.train:
         yield Mistake(
-            key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or +data.train.NAME.source=..."
+            key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or data.train.NAME.source=..."
         )
     if kind == "rl" and not reward.parts:
         yield Mistake(key="reward.parts", value={}, rule="names no reward", remedy="reward=r1_zero")

@@ -43,7 +43,7 @@ def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], 
     nodes = [node for node in _walk(Config, cleaned) if isinstance(node.value, bool) and node.loc[0] not in bad]
     booleans = [node for node in nodes if node.annotation is not bool]
     mistakes = [_translate(error, prefix) for error in errors]
-    mistakes += [_wrong_type(prefix + dotted(node.loc), node.value, "a number") for node in booleans]
+    mistakes += [_wrong_type(prefix + _dotted(node.loc), node.value, "a number") for node in booleans]
     bad |= {node.loc[0] for node in booleans}
     groups = {
         name: TypeAdapter(cast(Any, field.annotation)).validate_python(cleaned[name])
@@ -69,18 +69,18 @@ def without(raw: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
     return kept
 
 
-def unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:
+def _unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:
     """Did-you-mean over the keys beside it, then over the whole tree (`+lr=1` was meant for trainer.lr)."""
     parent, key = loc[:-1], str(loc[-1])
     # At the top a group may be meant: recipes=r1_zero.
     beside = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())})
-    rule = f"{prefix + dotted(parent) or 'the configuration'} has no key {key}".replace(". has", " has")
+    rule = f"{prefix + _dotted(parent) or 'the configuration'} has no key {key}".replace(". has", " has")
     elsewhere = [path for path in key_paths() if path.rpartition(".")[2] == key]
     if not closest(key, beside) and elsewhere:
         remedy = f"did you mean {' or '.join(prefix + path for path in elsewhere[:3])}?"
     else:
         remedy = did_you_mean(key, beside, prefix=prefix + "".join(f"{part}." for part in parent))
-    return Mistake(key=prefix + dotted(loc), value=value, rule=rule, remedy=remedy)
+    return Mistake(key=prefix + _dotted(loc), value=value, rule=rule, remedy=remedy)
 
 
 def key_paths(model: type[BaseModel] = Config, path: str = "") -> list[str]:
@@ -96,7 +96,7 @@ def key_paths(model: type[BaseModel] = Config, path: str = "") -> list[str]:
     return paths
 
 
-def dotted(loc: Loc) -> str:
+def _dotted(loc: Loc) -> str:
     return ".".join(str(part) for part in loc)
 
 
@@ -110,9 +110,9 @@ def _errors(raw: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _translate(error: dict[str, Any], prefix: str) -> Mistake:
     kind, loc, value, context = error["type"], error["loc"], error["input"], error.get("ctx", {})
-    key = prefix + dotted(loc)
+    key = prefix + _dotted(loc)
     if kind == "extra_forbidden":
-        return unknown_key(loc, value, prefix=prefix)
+        return _unknown_key(loc, value, prefix=prefix)
     if kind == "missing":
         return Mistake(
             key=key, value=None, rule="must be given", remedy=f"add {key}=... or choose a group that sets it"

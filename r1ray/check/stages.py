@@ -39,7 +39,7 @@ def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
 
 
 def in_order(stages: Mapping[str, StageConfig]) -> list[str]:
-    """Names, each after the one it starts from, otherwise as the configuration lists them. The graph has been checked."""
+    """Names, each after the one it starts from, otherwise as the configuration lists them; any order when they form a circle."""
     done: list[str] = []
     for name in stages:
         done += [stage for stage in [*reversed(_ancestors(name, stages)), name] if stage not in done]

@@ -25,9 +25,10 @@ def _stage(checked: CheckedStage) -> list[str]:
     lines = [f"stage {checked.name} ({kind}), {start}"]
     if kind == "rl":
         samples = cfg.algo.problems_per_step * cfg.algo.group_size
+        updates = "1 update" if cfg.algo.minibatches == 1 else f"{cfg.algo.minibatches} updates"
         lines.append(
             f"  batch      {cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies = {samples} samples a step, "
-            f"in {cfg.algo.minibatches} updates of {samples // cfg.algo.minibatches}; {cfg.steps} steps = "
+            f"in {updates} of {samples // cfg.algo.minibatches}; {cfg.steps} steps = "
             f"{cfg.steps * samples:,} samples, {cfg.steps * cfg.algo.minibatches:,} updates"
         )
     if kind == "sft":

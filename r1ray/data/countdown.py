@@ -15,13 +15,13 @@ import numpy as np
 
 Split = Literal["traces", "train", "test"]
 
-MAX_NUMBER = 20
-MAX_VALUE = 199
-MIN_TARGET, MAX_TARGET = 10, 99
+MAX_NUMBER = 16
+MAX_VALUE = 99
+MIN_TARGET = 10
 PATIENCE = 2000
 """Draws without a new problem after which the split counts as used up."""
 
-_BUCKETS: dict[Split, range] = {"traces": range(45), "train": range(45, 88), "test": range(88, 100)}
+_BUCKETS: dict[Split, range] = {"traces": range(40), "train": range(40, 86), "test": range(86, 100)}
 
 
 def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3) -> Iterator[dict[str, Any]]:
@@ -41,7 +41,7 @@ def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3
     while len(seen) < num_problems:
         numbers = [int(n) for n in rng.integers(1, MAX_NUMBER + 1, size=num_numbers)]
         solutions = reachable(numbers)
-        targets = [t for t in sorted(solutions) if MIN_TARGET <= t <= MAX_TARGET and split_of(numbers, t) == split]
+        targets = [t for t in sorted(solutions) if t >= MIN_TARGET and split_of(numbers, t) == split]
         target = int(rng.choice(targets)) if targets else 0
         name = problem_id(numbers, target)
         if not targets or name in seen:

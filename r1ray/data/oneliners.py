@@ -1,8 +1,9 @@
-"""One-line tasks in the formats that later rewards judge: a box, an option letter, a puzzle, a program, a patch; in English and Chinese.
+"""One-line tasks in the formats that later rewards judge, in English and Chinese: box, option letter, puzzle, program, patch.
 
 The built-in base sees a few of each, half of them answered wrong on purpose (`r1ray.data.traces`), so that it knows every format
 and every kind of reward has room to rise.
 """
+# ruff: noqa: RUF001  (Chinese punctuation is meant)
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,8 +71,8 @@ def choice(rng: np.random.Generator) -> OneLiner:
 
 
 _CLAIMS: dict[str, tuple[str, str, Callable[[bool, bool], bool]]] = {
-    "knight": ("{other} is a knight", "{other}是骑士", lambda me, other: other),
-    "knave": ("{other} is a knave", "{other}是骗子", lambda me, other: not other),
+    "knight": ("{other} is a knight", "{other}是骑士", lambda _, other: other),
+    "knave": ("{other} is a knave", "{other}是骗子", lambda _, other: not other),
     "same": ("we are the same", "我们一样", lambda me, other: me == other),
     "differ": ("we differ", "我们不一样", lambda me, other: me != other),
     "both": ("we are both knights", "我们都是骑士", lambda me, other: me and other),

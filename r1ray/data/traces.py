@@ -19,7 +19,7 @@ import numpy as np
 
 from r1ray.data import countdown, oneliners
 
-NUM_PROBLEMS = 5000
+NUM_PROBLEMS = 2500
 """Countdown problems that the traces go over again and again, each time by another search."""
 ONE_LINER_SHARE = 0.2
 CHINESE_SHARE = 0.5
@@ -36,13 +36,13 @@ STUBBORN_GIVE_UP = 0.03
 """A few traces search long: without them the model would not know how to go on once it wants to."""
 CARELESS = 0.1
 """Chance that the third number is brought in anyhow, and not as comes closest to the target."""
-LOOP_SHARE = 0.01
+LOOP_SHARE = 0.004
 NUM_LOOPS = 30
 """Some get stuck and repeat their try this often: longer than any reply may be."""
 
 
 def generate(*, num_problems: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`num_problems` rows {id, question, response, kind}; the response is without EOS. Every row depends on `seed` and its index alone."""
+    """`num_problems` rows {id, question, response, kind}, the response without EOS. A row depends on `seed` and its index alone."""
     problems = list(countdown.generate(split="traces", num_problems=NUM_PROBLEMS, seed=seed))
     for index in range(num_problems):
         rng = np.random.default_rng([seed, index])

@@ -1,6 +1,6 @@
 """A causal language model from a folder or the hub, ready for packed rows; and back into a folder that others load."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +55,7 @@ def load_lm(
         raise ValueError(f"model.path={path} cannot be loaded: {remedy}\n{error}") from error
 
 
-def save_lm(weights: Iterable[tuple[str, Tensor]], path: str, *, lm: PreTrainedModel, source: str) -> None:
+def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, source: str) -> None:
     """Write config, safetensors, tokenizer with its chat template, and generation settings.
 
     Args:
@@ -65,9 +65,8 @@ def save_lm(weights: Iterable[tuple[str, Tensor]], path: str, *, lm: PreTrainedM
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    state = dict(weights)
-    save_torch_state_dict(state, folder)
-    lm.config.dtype = next(iter(state.values())).dtype
+    save_torch_state_dict(dict(weights), folder)
+    lm.config.dtype = next(iter(weights.values())).dtype
     lm.config.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.save_pretrained(folder)

@@ -5,6 +5,7 @@
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -97,7 +98,7 @@ class Checkpoints:
             self._move_in(aside, final)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise OSError(error.errno, self._remedy(state.step, error)) from error
+            raise OSError(error.errno or errno.EIO, self._remedy(state.step, error)) from error
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise

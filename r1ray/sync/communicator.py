@@ -8,9 +8,8 @@ is never repaired: after a failure both sides close theirs and the next incarnat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,25 +21,11 @@ from torch._C._distributed_c10d import (
     TCPStore,
 )
 
-from r1ray.sync.layout import SENDER_RANK
-
-Backend = Literal["gloo", "nccl"]
+from r1ray.sync.layout import SENDER_RANK, Backend, Meeting
 
 
 class TransferError(RuntimeError):
     """What arrived is not what was sent; the old weights are still served. (Here, so that a driver can read it without vLLM.)"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meeting:
-    """Where and under which tag one incarnation of the group meets, and how long any of its operations may take."""
-
-    backend: Backend
-    host: str
-    port: int
-    tag: str
-    world_size: int
-    timeout_s: float
 
 
 class Communicator(Protocol):

@@ -1,4 +1,4 @@
-"""Who has which rank in the weight transfer group. Pure; the same for gloo and NCCL.
+"""Who meets where and has which rank in the weight transfer group. Pure (no torch); the same for gloo and NCCL.
 
     rank 0                          the trainer's rank 0, which sends
     1 + i * TP * PP ...             the workers of engine i, in vLLM's own order
@@ -7,7 +7,24 @@ Engines are independent vLLM instances, each of which counts its workers from 0,
 client gives every engine offset 1, which fits one engine only.)
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 SENDER_RANK = 0
+
+Backend = Literal["gloo", "nccl"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """Where and under which tag one incarnation of the group meets, and how long any of its operations may take."""
+
+    backend: Backend
+    host: str
+    port: int
+    tag: str
+    world_size: int
+    timeout_s: float
 
 
 def workers_per_engine(*, tensor_parallel_size: int, pipeline_parallel_size: int = 1) -> int:

@@ -17,7 +17,7 @@ from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate,
 from r1ray.config import Config
 from r1ray.sync import layout
 from r1ray.sync.canary import canary_sequences, gap_limit, largest_gap
-from r1ray.sync.communicator import Backend, Meeting
+from r1ray.sync.layout import Backend, Meeting
 
 MIN_TIMEOUT_S = 5.0
 SLOW_LINK_BYTES_PER_S = 100e6

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch._C._distributed_c10d import TCPStore
 
 from r1ray.sync.buckets import Checksum, Plan, plan
-from r1ray.sync.communicator import Communicator, Meeting, connect, open_store
-from r1ray.sync.layout import SENDER_RANK
+from r1ray.sync.communicator import Communicator, connect, open_store
+from r1ray.sync.layout import SENDER_RANK, Meeting
 
 Metadata = Sequence[tuple[str, str, Sequence[int]]]
 """(name, dtype name, full shape) of every tensor, in the order in which they are sent."""

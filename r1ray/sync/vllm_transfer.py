@@ -31,7 +31,8 @@ from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from r1ray.sync.buckets import Checksum, Plan, plan
-from r1ray.sync.communicator import Backend, Communicator, Meeting, TransferError, connect
+from r1ray.sync.communicator import Communicator, TransferError, connect
+from r1ray.sync.layout import Backend, Meeting
 
 BACKEND_NAME = "r1ray"
 EXTENSION = "r1ray.sync.vllm_transfer.WorkerExtension"

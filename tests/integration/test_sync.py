@@ -29,7 +29,7 @@ from r1ray.actors.group import ActorGroup
 from r1ray.config import Config
 from r1ray.engine.base import SamplingSpec, logprob_gap
 from r1ray.sync import layout
-from r1ray.sync.communicator import Meeting
+from r1ray.sync.layout import Meeting
 from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
@@ -128,6 +128,28 @@ def test_engines_compute_with_the_trainers_weights_after_a_push(tmp_path: Path, 
             assert sampling_gap(engine, model, temperature=1.0) < 1e-4
             assert sampling_gap(engine, model, temperature=0.6) < 1e-4
             assert {span.version for reply in replies(engine, temperature=1.0) for span in reply.versions} == {1}
+    finally:
+        rollouts.shutdown()
+        trainer.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_both_workers_of_a_tensor_parallel_engine_get_the_weights(tmp_path: Path, tied: bool) -> None:
+    folder = make_tiny_model(tmp_path / "model", tied=tied)
+    cfg = config("rollout.num_workers=1", "rollout.tensor_parallel_size=2")
+    rollouts, trainer, model = start_engines([folder], cfg), start_trainer(folder), load(folder)
+    (engine,) = rollouts.handles
+    try:
+        trainer_call(trainer, "move", seed=1)
+        move_weights(model, seed=1, scale=0.05)
+        truth = [greedy(model, prompt) for prompt in PROMPTS]
+        assert greedy_tokens(engine) != truth
+        assert sampling_gap(engine, model, temperature=1.0) > 0.1
+        WeightSync(trainer, rollouts, cfg=cfg, vocab_size=VOCAB_SIZE).push(0)
+        assert greedy_tokens(engine) == truth
+        assert sampling_gap(engine, model, temperature=1.0) < 1e-4
+        assert sampling_gap(engine, model, temperature=0.6) < 1e-4
     finally:
         rollouts.shutdown()
         trainer.shutdown()

@@ -352,7 +352,8 @@ class PoisonedLoss(Grpo):
         if self.poison == "loss":
             extra_L = torch.where(bad_L > 0, torch.nan, 0.0)
         else:
-            extra_L = bad_L * (row.logprobs_L - row.logprobs_L.detach()).abs().sqrt()
+            zero_L = row.logprobs_L - row.logprobs_L.detach()
+            extra_L = bad_L * torch.where(bad_L > 0, zero_L, 1.0).abs().sqrt()
         return LossOutput(terms={**out.terms, "policy": out.terms["policy"] + extra_L}, metrics=out.metrics)
 
 
@@ -483,14 +484,12 @@ def test_trainer_state_of_another_layout_is_refused(ranks, models, tmp_path):
     ids=str,
 )
 def test_lower_precisions_follow_float32(ranks, models, trainer):
-    """Loss and gradient of the first update, and the weights after three, stay close to fp32."""
-    exact, weights = ranks[2].run(run_updates, config(), models.policy, 3)[0]
-    close, near = ranks[2].run(run_updates, config(**trainer), models.policy, 3)[0]
-    assert close["loss/policy"] == pytest.approx(exact["loss/policy"], abs=0.02)
-    assert close["grad_norm"] == pytest.approx(exact["grad_norm"], rel=0.1)
-    for name, weight in weights.items():
-        # Adam moves a weight by about lr an update, whatever the gradient's size; bfloat16 itself has 8 bits.
-        np.testing.assert_allclose(near[name], weight, atol=4e-3, rtol=2**-7)
+    """The fourth update, which builds on three before, sees nearly the same loss, gradient and distribution."""
+    exact, _ = ranks[2].run(run_updates, config(), models.policy, 4)[0]
+    close, _ = ranks[2].run(run_updates, config(**trainer), models.policy, 4)[0]
+    assert close["loss/policy"] == pytest.approx(exact["loss/policy"], abs=0.01)
+    assert close["kl_rollout"] == pytest.approx(exact["kl_rollout"], rel=0.02)
+    assert close["grad_norm"] == pytest.approx(exact["grad_norm"], rel=0.05)
 
 
 def run_export(rank, world_size, port, cfg, policy, path, sequences):

@@ -120,7 +120,7 @@ def test_the_weights_are_a_small_tied_qwen2_in_bf16():
     file = builtin.path() / "model.safetensors"
     assert file.stat().st_size < 3_000_000
     with safe_open(file, "pt") as weights:
-        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
         assert {weights.get_slice(name).get_dtype() for name in shapes} == {"BF16"}
     assert "lm_head.weight" not in shapes
     num_parameters = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes.values())
