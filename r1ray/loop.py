@@ -21,7 +21,7 @@ from r1ray.collect import Collector
 from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
-from r1ray.run.checkpoint import State as Progress
+from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import reduce_updates, step_metrics
 from r1ray.types import Batch, Sample

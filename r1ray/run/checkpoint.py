@@ -27,10 +27,10 @@ HASHING_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class Progress:
     """What a stage needs besides weights and optimizer to go on exactly where it stood. JSON-able throughout.
 
-    Example: `State(step=10, updates=160, version=160, stream={"epoch": 0, "index": 320}, best=0.41)`.
+    Example: `Progress(step=10, updates=160, version=160, stream={"epoch": 0, "index": 320}, best=0.41)`.
     """
 
     step: int
@@ -48,7 +48,7 @@ class State:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     path: Path
-    state: State
+    progress: Progress
 
     @property
     def hf(self) -> Path:
@@ -75,7 +75,7 @@ class Checkpoints:
         self._recover()
 
     @contextmanager
-    def writing(self, state: State, *, score: float | None = None) -> Iterator[Path]:
+    def writing(self, progress: Progress, *, score: float | None = None) -> Iterator[Path]:
         """The folder in which the body writes hf/ and trainer/; on leaving it becomes the newest checkpoint, whole.
 
         Args:
@@ -84,7 +84,7 @@ class Checkpoints:
         Raises:
             OSError: it could not be written (a full disk); what was written is removed, older checkpoints are untouched.
         """
-        final = self.folder / name_of(state.step)
+        final = self.folder / name_of(progress.step)
         aside = self.folder / f"{ASIDE}{final.name}"
         shutil.rmtree(aside, ignore_errors=True)
         try:
@@ -93,12 +93,12 @@ class Checkpoints:
             best = self.best_score
             if score is not None and math.isfinite(score) and (best is None or score > best):
                 best = score
-            (aside / STATE).write_text(json.dumps(asdict(state) | {"best": best}, indent=1))
+            (aside / STATE).write_text(json.dumps(asdict(progress) | {"best": best}, indent=1))
             seal(aside)
             self._move_in(aside, final)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise OSError(error.errno or errno.EIO, self._remedy(state.step, error)) from error
+            raise OSError(error.errno or errno.EIO, self._remedy(progress.step, error)) from error
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -117,7 +117,7 @@ class Checkpoints:
     def best_score(self) -> float | None:
         """Of the checkpoint that `best` points at."""
         with suppress(OSError, ValueError):
-            return load(self.folder / "best").state.best
+            return load(self.folder / "best").progress.best
         return None
 
     def _paths(self) -> list[Path]:
@@ -128,7 +128,7 @@ class Checkpoints:
             final.rename(self.folder / f"{REMOVING}{final.name}")
         aside.rename(final)
         self._point("latest", final)
-        best = load(final).state.best
+        best = load(final).progress.best
         if best is not None and best != self.best_score:  # a best value that `best` does not have yet is this one's own
             self._point("best", final)
         _sync_folder(self.folder)
@@ -181,7 +181,7 @@ def name_of(step: int) -> str:
 def load(path: Path) -> Checkpoint:
     """The checkpoint at `path` (a `latest` or `best` link is followed); the caller has verified it."""
     path = path.resolve()
-    return Checkpoint(path=path, state=State(**json.loads((path / STATE).read_text())))
+    return Checkpoint(path=path, progress=Progress(**json.loads((path / STATE).read_text())))
 
 
 def seal(folder: Path) -> None:

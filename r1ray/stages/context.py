@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from r1ray.config import Config
 from r1ray.data.stream import ProblemStream
-from r1ray.run.checkpoint import Checkpoint, Checkpoints, State
+from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
 
@@ -39,7 +39,7 @@ class StageContext:
         """Where the policy of that many updates is kept as the reference; a resumed run loads the one its checkpoint names."""
         return self.run.stage(self.name).path / "reference" / f"updates_{updates:06d}"
 
-    def reference_path(self, progress: State) -> str:
+    def reference_path(self, progress: Progress) -> str:
         updates = progress.reference_updates
         return str(self.reference_folder(updates)) if updates else self.model_path
 
@@ -54,16 +54,16 @@ class StageContext:
             self.run, stage=self.name, cfg=self.cfg, first_step=first_step, last_step=last_step, decode=tokenizer.decode
         )
 
-    def save(self, checkpoints: Checkpoints, trainers: Any, state: State, metrics: Mapping[str, float]) -> None:
+    def save(self, checkpoints: Checkpoints, trainers: Any, progress: Progress, metrics: Mapping[str, float]) -> None:
         """hf/ and trainer/ by the trainer ranks, state.json and the seal by us."""
         score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
-        with checkpoints.writing(state, score=score) as folder:
+        with checkpoints.writing(progress, score=score) as folder:
             trainers.save(str(folder / "trainer"))
             trainers.export_hf(str(folder / "hf"))
-        self.run.event("checkpoint", stage=self.name, step=state.step)
+        self.run.event("checkpoint", stage=self.name, step=progress.step)
 
 
-def with_stream(progress: State, stream: ProblemStream) -> State:
+def with_stream(progress: Progress, stream: ProblemStream) -> Progress:
     return replace(progress, stream=stream.state_dict())
 
 

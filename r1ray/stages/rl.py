@@ -19,7 +19,7 @@ from r1ray.data.stream import ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluate import evaluator_of
 from r1ray.loop import Parts, train
-from r1ray.run.checkpoint import Checkpoints, State
+from r1ray.run.checkpoint import Checkpoints, Progress
 from r1ray.stages.context import StageContext, with_stream
 from r1ray.sync.push import WeightSync
 
@@ -29,7 +29,7 @@ def run(context: StageContext) -> None:
     cfg = context.cfg
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
-    progress = checkpoint.state if checkpoint else State(step=0, updates=0, version=0)
+    progress = checkpoint.progress if checkpoint else Progress(step=0, updates=0, version=0)
     if progress.step >= cfg.steps:
         return
     tokenizer = context.tokenizer()
@@ -126,7 +126,7 @@ def save(
     checkpoints: Checkpoints,
     policy: TrainerGroup,
     stream: ProblemStream,
-    progress: State,
+    progress: Progress,
     metrics: Mapping[str, float],
 ) -> None:
     context.save(checkpoints, policy, with_stream(progress, stream), metrics)

@@ -12,7 +12,7 @@ from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
 from r1ray.data.sft import batch_of, num_updates, sft_set
 from r1ray.loop import due
-from r1ray.run.checkpoint import State
+from r1ray.run.checkpoint import Progress
 from r1ray.stages.context import StageContext
 
 
@@ -25,7 +25,7 @@ def run(context: StageContext) -> None:
     last = num_updates(len(data.samples), batch_size=cfg.sft.batch_size, epochs=cfg.sft.epochs)
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
-    first = checkpoint.state.step if checkpoint else 0
+    first = checkpoint.progress.step if checkpoint else 0
     if first >= last:
         return
     log = context.log(tokenizer, first_step=first + 1, last_step=last)
@@ -54,5 +54,5 @@ def run(context: StageContext) -> None:
             metrics |= {"time/step": seconds, "tokens_per_second/train": batch.num_tokens / seconds, "update": step}
             log.step(step, metrics)
             if due(step, cfg.checkpoint.every_steps, last=last):
-                context.save(checkpoints, policy, State(step=step, updates=step, version=0), metrics)
+                context.save(checkpoints, policy, Progress(step=step, updates=step, version=0), metrics)
         log.close()

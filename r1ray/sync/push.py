@@ -16,7 +16,7 @@ from typing import Any
 from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate, gather
 from r1ray.config import Config
 from r1ray.sync import layout
-from r1ray.sync.canary import canary_sequences, gap_limit, largest_gap
+from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
 from r1ray.sync.layout import Backend, Meeting
 
 MIN_TIMEOUT_S = 5.0
@@ -124,13 +124,15 @@ class WeightSync:
         calls = _calls(self._trainers, "score", self._canaries) | _calls(self._rollouts, "score", self._canaries)
         scores = _settled(calls, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
         ours, engines = scores[layout.SENDER_RANK], scores[len(self._trainers) :]
-        gaps = [largest_gap(ours, theirs) for theirs in engines]
+        gaps = [canary_gap(ours, theirs, of=self._limit.of) for theirs in engines]
         wrong = [
-            f"{self._rollouts.role}-{index} differs by {gap:.3g}" for index, gap in enumerate(gaps) if gap > self._limit
+            f"{self._rollouts.role}-{index} differs by {gap:.3g}"
+            for index, gap in enumerate(gaps)
+            if gap > self._limit.limit
         ]
         if wrong:
             raise SyncFailed(
-                f"log-probs of the canary tokens: {', '.join(wrong)} from the trainer's, the limit is {self._limit:g}; "
+                f"log-probs of the canary tokens: {', '.join(wrong)} from the trainer's, the limit is {self._limit.limit:g}; "
                 "the engine does not compute with the weights that were sent"
             )
         return max(gaps)

@@ -22,7 +22,9 @@ class Ranks:
             self._start()
         for pipe in self._pipes:
             pipe.send((function, args))
-        answers = [pipe.recv() if pipe.poll(TIMEOUT_S) else (f"no answer in {TIMEOUT_S} s", None) for pipe in self._pipes]
+        answers = [
+            pipe.recv() if pipe.poll(TIMEOUT_S) else (f"no answer in {TIMEOUT_S} s", None) for pipe in self._pipes
+        ]
         errors = [f"rank {rank} raised:\n{error}" for rank, (error, _) in enumerate(answers) if error]
         if errors:
             self.close()  # their process group may be broken; the next test gets new ones

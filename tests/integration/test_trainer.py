@@ -452,7 +452,9 @@ def load_and_run(rank, world_size, port, cfg, policy, path):
     return run_updates(rank, world_size, port, cfg, policy, 1, load=path)
 
 
-@pytest.mark.parametrize("trainer", [{"zero_stage": 0}, {"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3}], ids=str)
+@pytest.mark.parametrize(
+    "trainer", [{"zero_stage": 0}, {"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3}], ids=str
+)
 def test_a_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, trainer):
     cfg = config(**trainer, lr_schedule="cosine", warmup_updates=2)
     saved = ranks[2].run(run_and_save, cfg, models.policy, str(tmp_path))
@@ -466,7 +468,9 @@ def test_a_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, tr
 
 def test_trainer_state_of_another_layout_is_refused(ranks, models, tmp_path):
     ranks[2].run(run_and_save, config(zero_stage=1), models.policy, str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"holds trainer state of .*'zero_stage': 1.* this run has .*'zero_stage': 3"):
+    with pytest.raises(
+        RuntimeError, match=r"holds trainer state of .*'zero_stage': 1.* this run has .*'zero_stage': 3"
+    ):
         ranks[2].run(load_and_run, config(zero_stage=3), models.policy, str(tmp_path))
     with pytest.raises(RuntimeError, match="'num_workers': 2"):
         ranks[1].run(load_and_run, config(zero_stage=1), models.policy, str(tmp_path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from r1ray.run import checkpoint
-from r1ray.run.checkpoint import Checkpoints, State
+from r1ray.run.checkpoint import Checkpoints, Progress
 
 
 class Crash(BaseException):
@@ -29,7 +29,9 @@ def reopen(tmp_path: Path, events: list) -> Callable[..., Checkpoints]:
 
 
 def save(checkpoints: Checkpoints, step: int, *, score: float | None = None, weights: str | None = None) -> None:
-    with checkpoints.writing(State(step=step, updates=step, version=step, stream={"index": step}), score=score) as path:
+    with checkpoints.writing(
+        Progress(step=step, updates=step, version=step, stream={"index": step}), score=score
+    ) as path:
         (path / "hf").mkdir()
         (path / "hf" / "model.safetensors").write_text(weights or f"weights {step}")
         (path / "trainer" / "deep").mkdir(parents=True)
@@ -43,7 +45,7 @@ def steps(folder: Path) -> list[int]:
 def newest(checkpoints: Checkpoints) -> int:
     found = checkpoints.newest_valid()
     assert found is not None
-    return found.state.step
+    return found.progress.step
 
 
 def test_a_checkpoint_comes_back_as_it_was_written(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
@@ -51,7 +53,7 @@ def test_a_checkpoint_comes_back_as_it_was_written(reopen: Callable[..., Checkpo
     save(reopen(), 10)
     found = reopen().newest_valid()
     assert found is not None
-    assert found.state == State(step=10, updates=10, version=10, stream={"index": 10})
+    assert found.progress == Progress(step=10, updates=10, version=10, stream={"index": 10})
     assert (found.hf / "model.safetensors").read_text() == "weights 10"
     assert found.path == tmp_path / "step_000010"
     assert os.readlink(tmp_path / "latest") == "step_000010"
@@ -95,15 +97,15 @@ def test_a_crash_at_any_point_leaves_the_newest_complete_one(
         found = reopen().newest_valid()
         assert found is not None
         allowed = {5, 10} if again else {10, 15}
-        assert found.state.step in allowed, f"after a crash at call {point}"
-        assert (found.hf / "model.safetensors").read_text() == f"weights {found.state.step}"
+        assert found.progress.step in allowed, f"after a crash at call {point}"
+        assert (found.hf / "model.safetensors").read_text() == f"weights {found.progress.step}"
         assert not list(tmp_path.glob(".*-step*")), "nothing half-written stays"
         under_their_names = [path for path in tmp_path.glob("step_*") if not (again and path.name == "step_000010")]
         assert all(checkpoint.find_damage(path) is None for path in under_their_names), "a name means whole"
         save(reopen(), 20)
         assert newest(reopen()) == 20
         if not crashed:
-            assert found.state.step == max(allowed)
+            assert found.progress.step == max(allowed)
             break
         crashes += 1
     assert crashes > 15
@@ -183,7 +185,7 @@ def test_what_the_trainer_raises_while_writing_leaves_nothing(
     checkpoints = reopen()
     with (
         pytest.raises(RuntimeError, match="rank 1 died"),
-        checkpoints.writing(State(step=1, updates=1, version=1)) as path,
+        checkpoints.writing(Progress(step=1, updates=1, version=1)) as path,
     ):
         (path / "hf").mkdir()
         raise RuntimeError("rank 1 died")
@@ -198,7 +200,7 @@ def test_keep_n_never_removes_the_best_or_the_latest(reopen: Callable[..., Check
     assert os.readlink(tmp_path / "latest") == "step_000005"
     found = reopen().newest_valid()
     assert found is not None
-    assert found.state.best == 0.9
+    assert found.progress.best == 0.9
     save(reopen(keep=1), 6, score=0.95)
     assert steps(tmp_path) == [6]
 

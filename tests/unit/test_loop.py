@@ -13,7 +13,7 @@ from r1ray.cli import compose
 from r1ray.collect import Collected
 from r1ray.config import Config
 from r1ray.loop import Parts, due, train
-from r1ray.run.checkpoint import State
+from r1ray.run.checkpoint import Progress
 from r1ray.types import Batch, Completion, Group, Message, Problem, Sample, Score, VersionSpan
 
 
@@ -54,7 +54,7 @@ class World:
     skip: Callable[[int], bool] = lambda update: False
     updates: int = 0
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
-    saved: list[State] = field(default_factory=list)
+    saved: list[Progress] = field(default_factory=list)
 
     def take(self, num_groups: int, *, step: int) -> Collected:
         self.did.append(f"take {step}")
@@ -81,7 +81,7 @@ class World:
     def replace_reference(self, updates: int) -> None:
         self.did.append(f"reference {updates}")
 
-    def save(self, progress: State, metrics: Any) -> None:
+    def save(self, progress: Progress, metrics: Any) -> None:
         self.did.append(f"save {progress.step}")
         self.saved.append(progress)
 
@@ -94,7 +94,7 @@ class World:
     def event(self, kind: str, **fields: Any) -> None: ...
 
 
-def run(cfg: Config, world: World, progress: State | None = None) -> State:
+def run(cfg: Config, world: World, progress: Progress | None = None) -> Progress:
     algo = r1ray.algo.make(cfg.algo, max_response_length=8)
     parts = Parts(
         algo=algo,
@@ -107,7 +107,7 @@ def run(cfg: Config, world: World, progress: State | None = None) -> State:
         save=world.save,
         log=world,
     )
-    return train(cfg, parts, progress or State(step=0, updates=0, version=0))
+    return train(cfg, parts, progress or Progress(step=0, updates=0, version=0))
 
 
 def test_weights_are_pushed_before_the_first_reply_and_after_every_step() -> None:
