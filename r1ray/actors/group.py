@@ -73,6 +73,8 @@ def result_of(ref: Any, *, name: str, what: str) -> Any:
     try:
         return ray.get(ref)
     except RayActorError as error:
+        if "creation task" in str(error):  # a constructor that raised; Ray hands on its traceback as text only
+            raise WorkerFailed(f"{name} failed in '{what}': {str(error).strip().splitlines()[-1]}") from error
         raise WorkerDied(f"{name} died during '{what}': {error}") from error
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error

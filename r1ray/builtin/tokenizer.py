@@ -95,7 +95,8 @@ def _phrase_merges(count: int) -> list[tuple[str, str]]:
 def main(folder: Path) -> None:
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(folder)
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    vocab = tokenizer.get_vocab()
+    eos, pad = vocab[EOS], vocab[PAD]
     Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
         vocab_size=VOCAB_SIZE,
@@ -107,10 +108,13 @@ def main(folder: Path) -> None:
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
         dtype="bfloat16",
-        **ids,
+        eos_token_id=eos,
+        pad_token_id=pad,
     ).save_pretrained(folder)
     # R1's recommended sampling (README of deepseek-ai/DeepSeek-R1).
-    GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95, **ids).save_pretrained(folder)
+    GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95, eos_token_id=eos, pad_token_id=pad).save_pretrained(
+        folder
+    )
 
 
 if __name__ == "__main__":

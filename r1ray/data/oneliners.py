@@ -7,7 +7,6 @@ and every kind of reward has room to rise.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -80,13 +79,16 @@ _CLAIMS: dict[str, tuple[str, str, Callable[[bool, bool], bool]]] = {
 }
 
 
+_PAIRS = [(a, b) for a in (True, False) for b in (True, False)]
+
+
 def _solutions(claims: tuple[str, str]) -> list[tuple[bool, bool]]:
     """Who can be a knight (True): knights speak the truth, knaves never."""
     first, second = (_CLAIMS[claim][2] for claim in claims)
-    return [(a, b) for a, b in product((True, False), repeat=2) if first(a, b) == a and second(b, a) == b]
+    return [(a, b) for a, b in _PAIRS if first(a, b) == a and second(b, a) == b]
 
 
-PUZZLES = [claims for claims in product(_CLAIMS, repeat=2) if len(_solutions(claims)) == 1]
+PUZZLES = [claims for claims in ((a, b) for a in _CLAIMS for b in _CLAIMS) if len(_solutions(claims)) == 1]
 
 
 def logic(rng: np.random.Generator) -> OneLiner:
@@ -94,7 +96,7 @@ def logic(rng: np.random.Generator) -> OneLiner:
     a, b = (str(name) for name in rng.choice(NAMES, size=2, replace=False))
     claims = PUZZLES[int(rng.integers(len(PUZZLES)))]
     right = _solutions(claims)[0]
-    others = [pair for pair in product((True, False), repeat=2) if pair != right]
+    others = [pair for pair in _PAIRS if pair != right]
     wrong = others[int(rng.integers(3))]
     said = [
         (_CLAIMS[claim][0].format(other=other), _CLAIMS[claim][1].format(other=other))

@@ -1,9 +1,9 @@
 """The traces from which the built-in base model is made: searches for Countdown, and a small share of one-line tasks.
 
-A search goes through the ways to begin, from a random one on: it combines two of the numbers, brings in the third as seems best,
-spells the values out and says whether it hits. It often gives up too early; the answer is then its last try, well-formed and wrong.
-Now and then it repeats one try for ever. What reinforcement learning can add is therefore plain to see: to go on searching, and to
-stop in time.
+A search goes down the list of ways to begin, from a random one on: it combines two of the numbers, brings in the third as seems
+best, spells the values out and says whether it hits. It often gives up too early; the answer is then its last try, well-formed and
+wrong. What reinforcement learning can add is therefore plain to see: to start at the top and to go on searching. The list is
+short and is never gone through twice, so that no search runs into the length limit.
 
 Example (`Make 24 from 5, 9, 6. Use each number once.`)::
 
@@ -31,14 +31,11 @@ WRONG_SHARE = 0.5
 
 GIVE_UP = 0.75
 """Chance to give up after each miss."""
-STUBBORN_SHARE = 0.15
+STUBBORN_SHARE = 0.2
 STUBBORN_GIVE_UP = 0.03
 """A few traces search long: without them the model would not know how to go on once it wants to."""
 CARELESS = 0.1
 """Chance that the third number is brought in anyhow, and not as comes closest to the target."""
-LOOP_SHARE = 0.004
-NUM_LOOPS = 30
-"""Some get stuck and repeat their try this often: longer than any reply may be."""
 
 
 def generate(*, num_problems: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -64,8 +61,7 @@ def search(numbers: Sequence[int], target: int, rng: np.random.Generator) -> str
     steps = first_steps(numbers)
     start = int(rng.integers(len(steps)))
     thought = expression = ""
-    for index in range(start, start + len(steps)):
-        a, sign, b, value, rest = steps[index % len(steps)]
+    for a, sign, b, value, rest in steps[start:]:
         options = countdown.operations(value, rest)
         best = min(options, key=lambda option: abs(option[3] - target))
         careless = rng.random() < CARELESS
@@ -77,9 +73,6 @@ def search(numbers: Sequence[int], target: int, rng: np.random.Generator) -> str
             thought += f"{line} yes\n"
             break
         thought += f"{line} no\n"
-        if rng.random() < LOOP_SHARE:
-            thought += f"{line} no\n" * NUM_LOOPS
-            break
         if rng.random() < give_up:
             break
     else:

@@ -15,9 +15,11 @@ RESERVED_ENGINE_ARGS = (
     "max_logprobs",
     "weight_transfer_config",
     "worker_extension_cls",
+    "async_scheduling",
+    "enable_chunked_prefill",
     "disable_log_stats",
 )
-"""Set from rollout.*, data.max_prompt_length and seed, or fixed because weight transfer and log-probs depend on them."""
+"""Set from rollout.*, data.max_prompt_length and seed, or fixed: weight transfer, log-probs, seeds and versions depend on them."""
 
 VLLM_ENVIRONMENT = {
     # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only form that obeys

@@ -60,8 +60,6 @@ class VllmEngine:
         if refused:
             raise ValueError(f"rollout.engine_args may not set {', '.join(refused)}: r1ray sets them from its own keys")
         defaults = _cpu_defaults(model_path, dtype, max_model_len, tensor_parallel_size) if device == "cpu" else {}
-        # A batch in flight during a weight update would be counted to the wrong version.
-        defaults["async_scheduling"] = False
         self._engine = LLMEngine.from_engine_args(
             EngineArgs(
                 model=model_path,
@@ -73,6 +71,9 @@ class VllmEngine:
                 logprobs_mode="processed_logprobs",
                 weight_transfer_config={"backend": BACKEND_NAME},  # type: ignore[arg-type]
                 worker_extension_cls=EXTENSION,
+                # vLLM takes back what a seeded generator drew for a prompt that it has split; on CPU that raises and ends it.
+                enable_chunked_prefill=device != "cpu",
+                async_scheduling=False,  # a batch in flight during a weight update would be counted to the wrong version
                 disable_log_stats=True,
                 **(defaults | engine_args),
             )
@@ -88,22 +89,24 @@ class VllmEngine:
     @classmethod
     def from_config(cls, model_path: str, *, cfg: Config) -> "VllmEngine":
         """`model_path` is a folder or a hub name; `builtin` has been resolved before."""
-        max_model_len = cfg.data.max_prompt_length + cfg.rollout.max_response_length
-        context = getattr(AutoConfig.from_pretrained(model_path), "max_position_embeddings", max_model_len)
-        if max_model_len > context:
-            raise ValueError(
-                f"data.max_prompt_length {cfg.data.max_prompt_length} + rollout.max_response_length "
-                f"{cfg.rollout.max_response_length} = {max_model_len} tokens, but {model_path} takes {context}: lower one of them"
+        prompt, response = cfg.data.max_prompt_length, cfg.rollout.max_response_length
+        try:
+            return cls(
+                model_path,
+                dtype=cfg.rollout.dtype,
+                max_model_len=prompt + response,
+                device=cfg.device,
+                seed=cfg.seed,
+                tensor_parallel_size=cfg.rollout.tensor_parallel_size,
+                engine_args=cfg.rollout.engine_args,
             )
-        return cls(
-            model_path,
-            dtype=cfg.rollout.dtype,
-            max_model_len=max_model_len,
-            device=cfg.device,
-            seed=cfg.seed,
-            tensor_parallel_size=cfg.rollout.tensor_parallel_size,
-            engine_args=cfg.rollout.engine_args,
-        )
+        except ValueError as error:
+            if "greater than the derived max_model_len" in str(error):
+                raise ValueError(
+                    f"{model_path} does not take {prompt + response} tokens: lower data.max_prompt_length ({prompt}) or "
+                    f"rollout.max_response_length ({response}). vLLM says: {error}"
+                ) from error
+            raise
 
     def add(self, request: Request) -> None:
         sampling = request.sampling

@@ -46,18 +46,17 @@ def segments_of(lengths: Sequence[int], *, device: torch.device) -> Segments:
 
     Example: lengths [5, 4, 1] make groups (2, 5) and (1, 1): 11 slots for 10 tokens.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     groups: list[list[int]] = []
     tokens = 0
-    for i in order:
-        if groups and len(groups[-1]) * lengths[groups[-1][0]] + lengths[groups[-1][0]] <= _MAX_PADDING * (
-            tokens + lengths[i]
-        ):
-            groups[-1].append(i)
-            tokens += lengths[i]
-        else:
-            groups.append([i])
-            tokens = lengths[i]
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups:
+            longest = lengths[groups[-1][0]]
+            if (len(groups[-1]) + 1) * longest <= _MAX_PADDING * (tokens + lengths[i]):
+                groups[-1].append(i)
+                tokens += lengths[i]
+                continue
+        groups.append([i])
+        tokens = lengths[i]
     first_slot = [0] * len(lengths)
     offset = 0
     for group in groups:
@@ -121,9 +120,10 @@ def packed_attention(
     """
     assert segments is not None, "attention 'r1ray' was called without its segments; use r1ray.model.forward"
     assert attention_mask is None and query.shape[0] == 1 and query.shape[2] == key.shape[2] == segments.length
-    longest = segments.groups[0][1]
-    if sliding_window is not None and sliding_window < longest:
-        raise ValueError(f"the model attends in a window of {sliding_window} tokens, a sequence has {longest}")
+    if sliding_window is not None and sliding_window < segments.groups[0][1]:
+        raise ValueError(
+            f"the model attends in a window of {sliding_window} tokens, a sequence has {segments.groups[0][1]}"
+        )
     for name in ("softcap", "s_aux"):
         if kwargs.get(name) is not None:
             raise ValueError(f"the model's attention uses {name}, which r1ray's packed attention does not have")
@@ -155,10 +155,9 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, *, scaling: float) -> Tensor:
         )
     share = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(share, 1) if share > 1 else x for x in (k, v))
-    scores = torch.matmul(q * scaling, k.transpose(2, 3))
-    future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-    weights = F.softmax(scores.masked_fill_(future, -torch.inf), dim=-1, dtype=torch.float32).to(q.dtype)
-    return torch.matmul(weights, v)
+    future = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+    scores = torch.matmul(q * scaling, k.transpose(2, 3)).add_(future)
+    return torch.matmul(F.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype), v)
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -18,6 +18,7 @@ import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 
 from r1ray.config import TrainerConfig
@@ -196,7 +197,12 @@ class _SkippableAdamW(torch.optim.AdamW):
 def _partition(policy: Policy, config: dict[str, Any]) -> None:
     """With ZeRO-3, spread the weights parameter by parameter: a device never has to hold the whole model, not even at the start."""
     if config["zero_optimization"]["stage"] == 3:
+        accelerator = get_accelerator()
+        assert accelerator is not None
         deepspeed.zero.Init(module=policy, config_dict_or_path=config)
+        # DeepSpeed moves no module whose parameters are spread already, and so forgets its buffers.
+        for buffer in policy.buffers():
+            buffer.data = buffer.data.to(accelerator.current_device_name())
 
 
 def _rng_states() -> dict[str, Any]:

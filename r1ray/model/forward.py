@@ -87,13 +87,12 @@ class LogprobHead(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        if linear.bias is not None:
+            raise ValueError("a model whose lm_head has a bias is not supported")
         self.weight = linear.weight
-        self.bias = linear.bias
 
     def forward(self, hidden_ME: Tensor, labels_M: Tensor, temperature_M: Tensor) -> tuple[Tensor, Tensor]:
         """hidden [M, E] -> (log-probs [M], entropy [M]), float32."""
-        if self.bias is not None:
-            raise ValueError("a model whose lm_head has a bias is not supported")
         device = hidden_ME.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         with torch.autocast(device, enabled=False):  # else the entropy's dot product would be in bfloat16

@@ -21,7 +21,7 @@ from r1ray.sync.layout import Backend, Meeting
 
 MIN_TIMEOUT_S = 5.0
 SLOW_LINK_BYTES_PER_S = 100e6
-START_SKEW_S = 1.0
+START_SKEW_S = 2.0
 """Ranks enter a transfer when their engines have finished their steps, on a machine that others use too."""
 GRACE_S = 5.0
 """The driver waits this much longer than the group, so that workers report their own errors first."""
@@ -47,7 +47,8 @@ class WeightSync:
         )
         self._backend: Backend = backend_of(cfg)
         self._weights: _Weights | None = None
-        self._connected = False
+        self._connected: list[Any] = []
+        """The actors of the present incarnation."""
 
     def push(self, version: int) -> dict[str, float]:
         """Returns when all engines serve `version` and agree with the trainer. Raises SyncFailed.
@@ -57,13 +58,14 @@ class WeightSync:
         started = time.perf_counter()
         if self._weights is None:
             self._weights = self._announced()
+        actors = [*self._trainers.handles, *self._rollouts.handles]
         try:
-            if not self._connected:
+            if actors != self._connected:
                 self._connect(self._weights)
-                self._connected = True
+                self._connected = actors
             self._transfer(self._weights, version=version)
         except SyncFailed:
-            self._connected = False
+            self._connected = []
             raise
         gap = self._attest()
         return {

@@ -95,19 +95,21 @@ def _stream(communicator: Communicator, layout: Plan, weights: Iterator[tuple[st
     """Returns the checksum. One bucket is filled while the other is under way; the broadcast runs on a thread of its own."""
     checksum = Checksum()
     buffers = [torch.empty(layout.bucket_bytes, dtype=torch.uint8, device=communicator.device) for _ in range(2)]
+    # The communicator ends its own waits; this is for one that cannot.
+    patience_s = communicator.timeout_s + 2.0
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
     flying: Future[None] | None = None
     try:
         for bucket in filled(pieces(layout, weights, communicator.device), buffers):
             checksum.add(bucket)  # reads the bucket's last byte: on CUDA nothing is left to do on its stream after this
             if flying is not None:
-                flying.result(communicator.timeout_s)
+                flying.result(patience_s)
             flying = thread.submit(communicator.broadcast, bucket)
         if flying is not None:
-            flying.result(communicator.timeout_s)
+            flying.result(patience_s)
         trailer = torch.tensor([version, checksum.value], dtype=torch.int64, device=communicator.device)
-        thread.submit(communicator.broadcast, trailer.view(torch.uint8)).result(communicator.timeout_s)
-        if not thread.submit(communicator.agree, True).result(communicator.timeout_s):
+        thread.submit(communicator.broadcast, trailer.view(torch.uint8)).result(patience_s)
+        if not thread.submit(communicator.agree, True).result(patience_s):
             raise RuntimeError("an engine did not receive what was sent; it says what arrived")
     finally:
         thread.shutdown(wait=False)

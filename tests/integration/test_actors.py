@@ -22,7 +22,9 @@ CONF = str(Path(__file__).parents[2] / "conf")
 
 
 class Worker:
-    def __init__(self, *, index: int) -> None:
+    def __init__(self, *, index: int, fault: str = "") -> None:
+        if fault:
+            raise ValueError(fault)
         self.index = index
 
     def node(self) -> str:
@@ -148,6 +150,23 @@ def test_late_failing_and_dying_workers_are_named_and_their_output_is_kept(
     assert "hello log" in (tmp_path / "reward-0.log").read_text()
     with pytest.raises(WorkerDied, match="reward-0 died during 'die'"):
         group.gather([first.die.remote(), second.sleep.remote(5)], what="die", timeout_s=30)
+    group.shutdown()
+    placement.release(slots)
+
+
+def test_a_constructor_that_fails_is_reported_by_its_message(cluster: dict[str, str], tmp_path: Path) -> None:
+    slots = placement.place(placement.needs_of(config("reward.num_workers=1"), roles=("reward",)), timeout_s=20)
+    group = spawn(
+        Worker,
+        role="reward",
+        slots=slots["reward"],
+        kwargs_of=lambda index: {"index": index, "fault": "there is no such model"},
+        env_of=lambda index: {},
+        log_dir=tmp_path,
+    )
+    with pytest.raises(WorkerFailed) as error:
+        group.gather([group.handles[0].node.remote()], what="start", timeout_s=60)
+    assert str(error.value) == "reward-0 failed in 'start': ValueError: there is no such model"
     group.shutdown()
     placement.release(slots)
 

@@ -55,7 +55,7 @@ def trainers_of(folder: Path, *, zero_stage: int) -> Iterator[ActorGroup]:
         group.shutdown()
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tied", "untied"])
 def test_engines_serve_what_two_deepspeed_ranks_hold(tmp_path: Path, tied: bool) -> None:
     folder = make_tiny_model(tmp_path / "model", tied=tied)
     cfg = config("rollout.num_workers=2", "trainer.num_workers=2")

@@ -127,6 +127,6 @@ def test_the_weights_are_a_small_tied_qwen2_in_bf16():
     assert 800_000 < num_parameters < 1_300_000
 
 
-def test_every_trace_fits_the_context(tokenizer):
+def test_no_trace_comes_near_the_length_limit_of_the_demonstration(tokenizer):
     longest = max(len(tokenizer.encode(row["response"])) for row in traces.generate(num_problems=2000, seed=1))
-    assert 256 < longest < AutoConfig.from_pretrained(builtin.path()).max_position_embeddings - 64
+    assert 100 < longest < 180

@@ -49,18 +49,18 @@ def test_splits_have_the_sizes_that_training_and_evaluation_need():
     sizes = dict.fromkeys(("traces", "train", "test"), 0)
     for numbers in combinations_with_replacement(range(1, countdown.MAX_NUMBER + 1), 3):
         for target in countdown.reachable(numbers):
-            if countdown.MIN_TARGET <= target <= countdown.MAX_TARGET:
+            if target >= countdown.MIN_TARGET:
                 sizes[countdown.split_of(numbers, target)] += 1
-    assert sizes["traces"] > traces.NUM_PROBLEMS and sizes["train"] > 5000 and sizes["test"] > 1024
+    assert sizes["traces"] > traces.NUM_PROBLEMS and sizes["train"] > 3000 and sizes["test"] > 900
 
 
 def test_splits_share_no_problem_whatever_the_seeds():
     ids = [
-        {row["id"] for row in countdown.generate(split=split, num_problems=1000, seed=seed)}
+        {row["id"] for row in countdown.generate(split=split, num_problems=800, seed=seed)}
         for split, seed in (("traces", 0), ("train", 1), ("test", 2))
     ]
-    assert all(len(found) == 1000 for found in ids)
-    assert len(set.union(*ids)) == 3000
+    assert all(len(found) == 800 for found in ids)
+    assert len(set.union(*ids)) == 2400
 
 
 def test_the_same_seed_gives_the_same_problems():
@@ -87,7 +87,7 @@ def test_traces_come_from_their_own_split(rows):
 
 
 def test_searches_are_true_and_end_in_their_last_try(rows):
-    endings = dict.fromkeys(("yes", "no", "none left", "loop"), 0)
+    endings = dict.fromkeys(("yes", "no", "none left"), 0)
     for row in rows:
         if row["kind"] != "countdown":
             continue
@@ -103,11 +103,22 @@ def test_searches_are_true_and_end_in_their_last_try(rows):
         assert [verdict for *_, verdict in tries[:-1]].count("yes") == 0
         result, used = evaluate(answer)
         assert result == int(tries[-1][7]) and sorted(used) == sorted(numbers)
-        looped = len(lines) > traces.NUM_LOOPS
-        assert looped or len({line[:3] for line in tries}) == len(tries), "a first step was tried twice"
-        endings["loop" if looped else lines[-1] if lines[-1] == "none left" else tries[-1][-1]] += 1
+        listed = [(int(a), sign, int(b)) for a, sign, b, *_ in traces.first_steps(numbers)]
+        begun = [(int(a), sign, int(b)) for a, sign, b, *_ in tries]
+        start = listed.index(begun[0])
+        assert begun == listed[start : start + len(begun)], "a search goes down the list"
+        if lines[-1] == "none left":
+            assert begun[-1] == listed[-1]
+        endings[lines[-1] if lines[-1] == "none left" else tries[-1][-1]] += 1
     assert all(endings.values()), endings
     assert 0.25 < endings["yes"] / sum(endings.values()) < 0.4
+
+
+def test_no_search_is_long():
+    longest = max(
+        len(traces.first_steps(row["numbers"])) for row in countdown.generate(split="train", num_problems=2000, seed=0)
+    )
+    assert longest <= 12
 
 
 def test_every_one_line_task_occurs_in_both_languages(rows):

@@ -1,0 +1,52 @@
+"""Every sample gets its own log-probs back, whatever was packed beside it."""
+
+import numpy as np
+import pytest
+from algo_samples import sample
+
+from r1ray.actors.annotate import annotate
+
+
+class FakeGroup:
+    """Answers with a function of each token, so that a value at the wrong token shows."""
+
+    def __init__(self, size, factor):
+        self.size, self.factor, self.tokens = size, factor, 0
+
+    def __len__(self):
+        return self.size
+
+    def logprobs(self, batch):
+        self.tokens += sum(len(row.token_ids_L) for rank in batch.rows for row in rank if row.sample_L[0] >= 0)
+        return [[self.factor * row.token_ids_L.astype(np.float32) for row in rank] for rank in batch.rows]
+
+
+SAMPLES = [sample(n, prompt=2, index=i, seed=1) for i, n in enumerate([5, 30, 3, 12, 12, 7])]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 9])
+def test_old_and_reference_log_probs_return_to_their_samples(num_ranks):
+    trainers, reference = FakeGroup(num_ranks, 2.0), FakeGroup(2, -3.0)
+    needs = frozenset({"old_logprobs", "ref_logprobs"})
+    out = annotate(SAMPLES, needs, trainers=trainers, reference=reference, max_tokens=32)
+    for before, after in zip(SAMPLES, out, strict=True):
+        assert after.index == before.index
+        np.testing.assert_array_equal(after.old_logprobs_T, 2.0 * before.token_ids_T)
+        np.testing.assert_array_equal(after.ref_logprobs_T, -3.0 * before.token_ids_T)
+
+
+def test_only_what_is_needed_is_computed():
+    trainers = FakeGroup(1, 1.0)
+    out = annotate(SAMPLES, frozenset(), trainers=trainers, reference=None, max_tokens=32)
+    assert trainers.tokens == 0
+    assert all(one.old_logprobs_T is None and one.ref_logprobs_T is None for one in out)
+
+
+def test_masked_samples_cost_nothing():
+    masked = sample(50, index=9, mask_T=np.zeros(50, np.float32))
+    trainers = FakeGroup(1, 1.0)
+    out = annotate([SAMPLES[0], masked], frozenset({"old_logprobs"}), trainers=trainers, reference=None, max_tokens=32)
+    assert trainers.tokens == 5
+    assert not out[1].old_logprobs_T.any()
+    (only,) = annotate([masked], frozenset({"old_logprobs"}), trainers=trainers, reference=None, max_tokens=32)
+    assert not only.old_logprobs_T.any()

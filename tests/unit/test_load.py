@@ -1,0 +1,87 @@
+"""Loading: what cannot be had, or is not what the configuration was checked against, is said plainly."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
+
+from r1ray.config import ModelFacts
+from r1ray.model.load import load_lm
+from r1ray.model.reserved import reserved_deepspeed_keys
+from r1ray.model.schedule import lr_at
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    config = Qwen2Config(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        attention_dropout=0.5,
+    )
+    torch.manual_seed(7)
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    return str(path)
+
+
+FACTS = {"context_length": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 40, "tied": True}
+
+
+def test_the_model_loads_in_the_dtype_asked_for_without_dropout(folder):
+    lm = load_lm(folder, dtype=torch.bfloat16, facts=ModelFacts(**FACTS))
+    assert {p.dtype for p in lm.parameters()} == {torch.bfloat16}
+    assert lm.model.layers[0].self_attn.attention_dropout == 0
+
+
+def test_random_weights_come_from_the_seed(folder):
+    stored, one, same, other = (
+        load_lm(folder, dtype=torch.float32, init=init, seed=seed).model.embed_tokens.weight
+        for init, seed in (("pretrained", 0), ("random", 0), ("random", 0), ("random", 1))
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, stored)
+
+
+def test_wrong_facts_are_all_listed(folder):
+    facts = ModelFacts(**FACTS | {"context_length": 128, "tied": False})
+    with pytest.raises(
+        ValueError, match=r"context_length=128, the model has 64; model.facts.tied=False, the model has True"
+    ):
+        load_lm(folder, dtype=torch.float32, facts=facts)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"model.path=.*nowhere cannot be loaded: it must be a folder with config.json"
+    ):
+        load_lm(str(tmp_path / "nowhere"), dtype=torch.float32)
+
+
+def test_a_model_that_changes_its_logits_is_refused(tmp_path):
+    Gemma2Config(final_logit_softcapping=30.0).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="final_logit_softcapping"):
+        load_lm(str(tmp_path), dtype=torch.float32)
+
+
+def test_reserved_deepspeed_keys_are_found_at_any_depth():
+    mine = {"fp16": {}, "zero_optimization": {"stage": 1, "overlap_comm": True}, "wall_clock_breakdown": True}
+    assert reserved_deepspeed_keys(mine) == ["fp16", "zero_optimization.stage"]
+    assert reserved_deepspeed_keys({"zero_optimization": {"overlap_comm": True}}) == []
+
+
+def test_learning_rate_warms_up_and_ends_at_its_floor():
+    def lrs(schedule):
+        return [lr_at(u, lr=1.0, schedule=schedule, warmup_updates=2, total_updates=7, min_ratio=0.1) for u in range(8)]
+
+    assert lrs("constant") == [0.5] + [1.0] * 7
+    assert lrs("linear") == pytest.approx([0.5, 1.0, 1.0, 0.775, 0.55, 0.325, 0.1, 0.1])
+    cosine = lrs("cosine")
+    assert cosine[2] == 1.0
+    assert cosine[4] == pytest.approx(0.55)
+    assert cosine[6:] == pytest.approx([0.1, 0.1])
