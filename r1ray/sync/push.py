@@ -31,6 +31,24 @@ class SyncFailed(RuntimeError):
     """The new weights did not arrive everywhere, or an engine does not compute with them; the message names who and why."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """What the trainer says it will send, in its order, in the serving dtype."""
+
+    names: list[str]
+    shapes: list[list[int]]
+    itemsize: int
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes) * self.itemsize
+
+    def timeout_s(self, *, limit_s: float) -> float:
+        """Ten times what a transfer should take, so that a dead peer costs little; never more than the configured limit."""
+        expected_s = START_SKEW_S + self.num_bytes / SLOW_LINK_BYTES_PER_S
+        return min(limit_s, max(MIN_TIMEOUT_S, 10 * expected_s))
+
+
 class WeightSync:
     """Pushes the policy's weights to every rollout engine. Fulfils `r1ray.loop.Sync`.
 
@@ -46,7 +64,7 @@ class WeightSync:
             max_length=cfg.data.max_prompt_length + cfg.rollout.max_response_length - 1,
         )
         self._backend: Backend = backend_of(cfg)
-        self._weights: _Weights | None = None
+        self._weights: Announced | None = None
         self._connected: list[Any] = []
         """The actors of the present incarnation."""
 
@@ -74,16 +92,16 @@ class WeightSync:
             "sync/canary_gap": gap,
         }
 
-    def _announced(self) -> "_Weights":
+    def _announced(self) -> Announced:
         calls = _calls(self._trainers, "weight_metadata")
         metadata = _settled(calls, what="list its weights", timeout_s=self._cfg.trainer.timeout_s)[0]
-        return _Weights(
+        return Announced(
             names=[name for name, _, _ in metadata],
             shapes=[list(shape) for _, _, shape in metadata],
             itemsize=4 if self._cfg.rollout.dtype == "float32" else 2,
         )
 
-    def _connect(self, weights: "_Weights") -> None:
+    def _connect(self, weights: Announced) -> None:
         """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used."""
         timeout_s = weights.timeout_s(limit_s=self._cfg.sync.timeout_s)
         sender = self._trainers.handles[layout.SENDER_RANK]
@@ -105,7 +123,7 @@ class WeightSync:
             calls[f"{self._rollouts.role}-{index}"] = handle.init_weight_transfer.remote(info)
         _settled(calls, what="connect trainer and engines", timeout_s=timeout_s + GRACE_S)
 
-    def _transfer(self, weights: "_Weights", *, version: int) -> None:
+    def _transfer(self, weights: Announced, *, version: int) -> None:
         bucket_bytes = int(self._cfg.sync.bucket_mb * 2**20)
         dtype_name = self._cfg.rollout.dtype
         info = {
@@ -147,22 +165,6 @@ def backend_of(cfg: Config) -> Backend:
     if wanted == "nccl" and not own_gpus:
         raise ValueError("sync.backend=nccl needs whole GPUs for engines and trainers: set sync.backend=gloo or auto")
     return ("nccl" if own_gpus else "gloo") if wanted == "auto" else wanted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Weights:
-    names: list[str]
-    shapes: list[list[int]]
-    itemsize: int
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(math.prod(shape) for shape in self.shapes) * self.itemsize
-
-    def timeout_s(self, *, limit_s: float) -> float:
-        """Ten times what a transfer should take, so that a dead peer costs little; never more than the configured limit."""
-        expected_s = START_SKEW_S + self.num_bytes / SLOW_LINK_BYTES_PER_S
-        return min(limit_s, max(MIN_TIMEOUT_S, 10 * expected_s))
 
 
 def _calls(group: ActorGroup, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from r1ray.sync.buckets import ALIGNMENT, Checksum, plan
@@ -84,3 +85,12 @@ def test_checksum_of_known_words() -> None:
     mix = 0x9E3779B97F4A7C15
     expected = (mix + 1 * 1 * mix + 2 * 3 * mix) % 2**64
     assert total.value % 2**64 == expected
+
+
+@pytest.mark.gpu
+def test_checksum_is_the_same_on_cuda() -> None:
+    host, device = Checksum(), Checksum()
+    for bucket in wire_bytes(192, weights()):
+        host.add(bucket)
+        device.add(bucket.cuda())
+    assert host.value == device.value
