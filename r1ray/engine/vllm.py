@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoConfig
 
 from r1ray.config import Config
@@ -22,6 +23,9 @@ from r1ray.types import Completion, Finish, Floats, Ints, VersionSpan
 
 os.environ.update(VLLM_ENVIRONMENT)
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+if not torch.cuda.is_available():
+    # vLLM compiles two small sampling helpers at their first use: seconds, and a C++ compiler that a laptop may not have.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 # vLLM reads its environment when it is imported.
 from vllm import SamplingParams
