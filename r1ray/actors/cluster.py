@@ -24,7 +24,8 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's workers start niced: next to anything else on the machine a collective would wait for its slowest rank.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        options |= {"include_dashboard": False, "num_cpus": cfg.num_cpus}
+        # "local": without it ray.init would join whatever Ray somebody else has started on this machine.
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": cfg.num_cpus}
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us; Ray's notice about its coming default is noise then.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(**options)

@@ -19,7 +19,15 @@ from r1ray.config import Config, StageConfig
 
 COMMON = (rules.devices, rules.transport, rules.precision, rules.trainer_args, names.datasets, model.files)
 GENERATING = (
-    *(rules.tensor_parallel, rules.lengths, rules.sampling, rules.engine_args, rules.rewards, rules.evaluation),
+    *(
+        rules.tensor_parallel,
+        rules.lengths,
+        rules.sampling,
+        rules.temperature,
+        rules.engine_args,
+        rules.rewards,
+        rules.evaluation,
+    ),
     *(names.engine_name, names.reward_names, model.think_tags),
 )
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {

@@ -94,6 +94,14 @@ def sampling(rollout: RolloutConfig) -> Iterator[Finding]:
             )
 
 
+def temperature(rollout: RolloutConfig, eval: EvalConfig) -> Iterator[Finding]:
+    for key, value in (("rollout.temperature", rollout.temperature), ("eval.temperature", eval.temperature)):
+        if value > 2:
+            yield Mistake(
+                key=key, value=value, rule="vLLM samples at temperatures up to 2", remedy=f"{key}=1.0 (R1: 1.0)"
+            )
+
+
 def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, facts: ModelFacts) -> Iterator[Finding]:
     total = data.max_prompt_length + rollout.max_response_length
     if total > facts.context_length:

@@ -118,6 +118,7 @@ VALUES = {
     "heads do not divide": (
         ["rollout.tensor_parallel_size=3"], "rollout.tensor_parallel_size", "4 attention heads", "tensor_parallel_size=2",
     ),
+    "too hot": (["eval.temperature=2.5"], "eval.temperature", "up to 2", "eval.temperature=1.0"),
     "cut distribution": (["rollout.top_p=0.9"], "rollout.top_p", "whole distribution", "rollout.top_p=1"),
     "top-k": (["rollout.top_k=20"], "rollout.top_k", "whole distribution", "rollout.top_k=-1"),
     "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "not an engine", "did you mean vllm?"),
@@ -281,7 +282,7 @@ def test_stage_is_the_base_with_its_fragment_over_it() -> None:
     )
     assert [checked.name for checked in run.stages] == ["warm", "rl"]
     warm, rl = (checked.config for checked in run.stages)
-    assert (warm.trainer.lr, rl.trainer.lr) == (0.5, 1e-4)
+    assert (warm.trainer.lr, rl.trainer.lr) == (0.5, run.config.trainer.lr)
     assert list(warm.data.train) == ["t"]
     assert list(rl.data.train) == ["countdown"]
 
