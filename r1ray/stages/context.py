@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
 
 from r1ray.config import Config
-from r1ray.data.stream import ProblemStream
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
@@ -61,10 +60,6 @@ class StageContext:
             trainers.save(str(folder / "trainer"))
             trainers.export_hf(str(folder / "hf"))
         self.run.event("checkpoint", stage=self.name, step=progress.step)
-
-
-def with_stream(progress: Progress, stream: ProblemStream) -> Progress:
-    return replace(progress, stream=stream.state_dict())
 
 
 def result_of(run: RunDir, stage: str) -> Path:

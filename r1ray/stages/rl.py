@@ -1,6 +1,7 @@
 """A stage of kind `rl`: the loop of `r1ray.loop` on its four groups of actors."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from r1ray.engine.base import SamplingSpec
 from r1ray.evaluate import evaluator_of
 from r1ray.loop import Parts, train
 from r1ray.run.checkpoint import Checkpoints, Progress
-from r1ray.stages.context import StageContext, with_stream
+from r1ray.stages.context import StageContext
 from r1ray.sync.push import WeightSync
 
 
@@ -129,5 +130,5 @@ def save(
     progress: Progress,
     metrics: Mapping[str, float],
 ) -> None:
-    context.save(checkpoints, policy, with_stream(progress, stream), metrics)
+    context.save(checkpoints, policy, replace(progress, stream=stream.state_dict()), metrics)
     context.forget_references(before=progress.reference_updates)
