@@ -112,7 +112,7 @@ class RewardConfig(Strict):
 
 class RolloutConfig(Strict):
     engine: str
-    """`vllm` or `fake`."""
+    """`vllm`."""
     num_workers: Positive
     tensor_parallel_size: Positive
     cpus_per_worker: NotNegative
@@ -155,7 +155,8 @@ class TrainerConfig(Strict):
     max_nan_updates: Positive
     """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
     logprob_gap_limit: float | None
-    """A step whose rollout and trainer log-probs differ by more is not trained on; null: by precision (1e-3 / 0.1)."""
+    """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 judges the largest difference of a token,
+    bf16 and bf16_autocast the mean; null: 1e-3 and 0.1."""
     timeout_s: AbovePositive
     start_timeout_s: AbovePositive
     deepspeed: dict[str, Any]

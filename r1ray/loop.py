@@ -41,7 +41,7 @@ class Sync(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything `train` works with; tests build it from fakes, `r1ray.build` from actors."""
+    """Everything `train` works with; tests build it from fakes, `r1ray.stages.rl` from actors."""
 
     algo: Algorithm
     collector: Collector

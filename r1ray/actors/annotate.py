@@ -13,7 +13,7 @@ from r1ray.types import Batch, Floats, Sample
 
 
 class LogprobGroup(Protocol):
-    """`r1ray.actors.trainer.TrainerGroup` or `r1ray.actors.reference.ReferenceGroup`."""
+    """`TrainerGroup` or `ReferenceGroup`."""
 
     def __len__(self) -> int: ...
 

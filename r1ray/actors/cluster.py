@@ -24,6 +24,9 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's workers start niced: next to anything else on the machine a collective would wait for its slowest rank.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # Workers started in advance would not have our actors' environment: they would only take time from those that do.
+        os.environ.setdefault("RAY_enable_worker_prestart", "0")
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         # "local": without it ray.init would join whatever Ray somebody else has started on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": cfg.num_cpus}
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us; Ray's notice about its coming default is noise then.

@@ -1,7 +1,7 @@
 """N actors of one role: spawning them, waiting for them with an end and a name to blame.
 
-The only file that turns a plain class into Ray actors. Facades with typed methods (`TrainerGroup`, `RolloutGroup`, ...) stand in
-the role's own file and hold one `ActorGroup`.
+The only file that turns a plain class into Ray actors. Facades with typed methods (`TrainerGroup`, `ReferenceGroup`) hold one
+`ActorGroup` and stand in files of their own.
 """
 
 import os

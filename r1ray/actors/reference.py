@@ -6,18 +6,14 @@ every row together.
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from r1ray.actors.ranks import join_ranks
 from r1ray.config import Config
 from r1ray.model.forward import row_tensors
-from r1ray.model.load import load_policy
-from r1ray.types import Batch, Floats, Row
-
-if TYPE_CHECKING:
-    from r1ray.actors.group import ActorGroup
+from r1ray.types import Floats, Row
 
 
 class ReferenceWorker:
@@ -45,6 +41,9 @@ class ReferenceWorker:
 
     def load(self, path: str) -> None:
         """Become the model of another folder: how the reference follows the policy, and how it comes back on resume."""
+        # Not at the top: the driver imports this module before it starts the actors, and this takes seconds.
+        from r1ray.model.load import load_policy
+
         self._policy = None  # first, so that two never stand in memory
         policy = load_policy(path, cfg=self._cfg).eval().requires_grad_(False)
         if self._cfg.reference.zero_stage == 3:
@@ -59,23 +58,3 @@ class ReferenceWorker:
         device = torch.device(self._cfg.device)
         with torch.no_grad():
             return [self._policy(row_tensors(row, device=device))[0].cpu().numpy() for row in rows]
-
-
-class ReferenceGroup:
-    """The reference workers as the loop sees them."""
-
-    def __init__(self, actors: "ActorGroup", *, timeout_s: float) -> None:
-        self._actors, self._timeout_s = actors, timeout_s
-
-    def __len__(self) -> int:
-        return len(self._actors)
-
-    def logprobs(self, batch: Batch) -> list[list[Floats]]:
-        """[worker][row] -> one value per token of the row; the batch is packed for `len(self)` ranks."""
-        calls = zip(self._actors.handles, batch.rows, strict=True)
-        refs = [handle.logprobs.remote(rows) for handle, rows in calls]
-        return self._actors.gather(refs, what="compute log-probs", timeout_s=self._timeout_s)
-
-    def load(self, path: str) -> None:
-        refs = [handle.load.remote(path) for handle in self._actors.handles]
-        self._actors.gather(refs, what="load the reference", timeout_s=self._timeout_s)

@@ -21,7 +21,7 @@ WORKERS = {
     "reward": "r1ray.actors.reward:RewardWorker",
 }
 """In the order in which they are started: engines import longest. Each is imported here only when its turn comes, so that the
-driver's own import of torch does not hold back the engines."""
+driver's own imports do not hold back the engines."""
 
 CONCURRENT_CALLS = 1000
 """Calls that wait inside one engine at a time. They are groups, not threads: the rollout worker is an async actor."""
@@ -39,9 +39,9 @@ def started(
     trainer_kwargs: Mapping[str, Any],
     log_dir: Path,
 ) -> Iterator[dict[Role, ActorGroup]]:
-    """Place, start and wait for the actors of `roles`; on leaving end their processes and free their places.
+    """Place and start the actors of `roles`; on leaving end their processes and free their places.
 
-    Raises PlacementError when they do not fit, WorkerFailed with the worker's name when one does not come up.
+    They come up while the body goes on: it calls `wait_until_up` before it uses them. Raises PlacementError when they do not fit.
     """
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
@@ -55,14 +55,18 @@ def started(
                 trainer_kwargs=trainer_kwargs,
                 log_dir=log_dir,
             )
-        calls = {f"{group.role}-{i}": h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
-        timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
-        gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
         yield groups
     finally:
         for group in groups.values():
             group.shutdown()
         placement.release(slots)
+
+
+def wait_until_up(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
+    """Raises WorkerFailed with the worker's name when one does not come up, WorkerLate with the names of those that are late."""
+    calls = {f"{group.role}-{i}": h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
+    timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
+    gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
 
 
 def _spawn(

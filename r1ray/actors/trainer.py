@@ -1,13 +1,12 @@
-"""The policy trainer: one process a rank, and the group of them as the loop sees it.
+"""One rank of a trainer; `r1ray.actors.trainer_group` is all of them as the loop sees them.
 
 The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the algorithm's loss and
 weights are. Supervised fine-tuning is the same worker with another algorithm.
 """
 
-import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from r1ray.actors.ranks import join_ranks
+from r1ray.actors.trainer_group import why_not
 from r1ray.algo.base import Algorithm, LossInput
-from r1ray.config import Config, TrainerConfig
+from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
 from r1ray.model.forward import row_tensors
-from r1ray.model.load import Init, load_policy, save_lm
 from r1ray.model.schedule import lr_at
 from r1ray.model.tally import Tally
 from r1ray.sync.layout import Meeting
@@ -27,10 +26,7 @@ from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
 if TYPE_CHECKING:
-    from r1ray.actors.group import ActorGroup
-
-GAP_LIMITS = {"fp32": 1e-3, "bf16_autocast": 0.1, "bf16": 0.1}
-"""Log-prob gap to the engine up to which an update is made, where trainer.logprob_gap_limit is null."""
+    from r1ray.model.load import Init
 
 
 class TrainerWorker:
@@ -47,7 +43,7 @@ class TrainerWorker:
         model_path: str,
         algorithm: Algorithm,
         total_updates: int,
-        init: Init = "pretrained",
+        init: "Init" = "pretrained",
     ) -> None:
         join_ranks(
             rank=rank,
@@ -57,7 +53,9 @@ class TrainerWorker:
             device=cfg.device,
             timeout_s=cfg.trainer.timeout_s,
         )
+        # Not at the top: the driver imports this module before it starts the actors, and these take seconds.
         from r1ray.model.deepspeed import TrainEngine
+        from r1ray.model.load import load_policy
 
         self.rank = rank
         self._host, self._sender = master_addr, WeightSender(rank=rank)
@@ -164,64 +162,10 @@ class TrainerWorker:
         # Every rank walks, rank 0 keeps. Copies, because ZeRO's weights are views into one buffer, which safetensors refuses.
         weights = {name: weight.to("cpu", copy=True) for name, weight in self._engine.weights() if self.rank == 0}
         if self.rank == 0:
+            from r1ray.model.load import save_lm
+
             save_lm(weights, path, lm=self._lm, source=self._model_path)
         dist.barrier()
-
-
-class TrainerGroup:
-    """The ranks of one trainer; every call goes to all of them and fails with the name of the rank that failed or is late."""
-
-    def __init__(self, actors: "ActorGroup", *, cfg: TrainerConfig) -> None:
-        self._actors, self._cfg = actors, cfg
-        self._skipped_in_a_row = 0
-
-    def __len__(self) -> int:
-        return len(self._actors)
-
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One optimiser update (`TrainerWorker.update`). Raises RuntimeError when trainer.max_nan_updates in a row were skipped."""
-        refs = [handle.update.remote(rows) for handle, rows in self._each(batch)]
-        metrics = self._gather(refs, "update")[0]
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if metrics["updates_skipped"] else 0
-        if self._skipped_in_a_row >= self._cfg.max_nan_updates:
-            reason = why_not(metrics, cfg=self._cfg) or f"the gradient's norm is {metrics['grad_norm']}"
-            raise RuntimeError(f"{self._skipped_in_a_row} updates in a row were skipped, the last because {reason}")
-        return metrics
-
-    def logprobs(self, batch: Batch) -> list[list[Floats]]:
-        """[rank][row] -> one value per token of the row."""
-        refs = [handle.logprobs.remote(rows) for handle, rows in self._each(batch)]
-        return self._gather(refs, "compute log-probs")
-
-    def save(self, path: str) -> None:
-        self._gather([handle.save.remote(path) for handle in self._actors.handles], "save its state")
-
-    def load(self, path: str) -> None:
-        self._gather([handle.load.remote(path) for handle in self._actors.handles], "load its state")
-
-    def export_hf(self, path: str) -> None:
-        self._gather([handle.export_hf.remote(path) for handle in self._actors.handles], "export the model")
-
-    def _each(self, batch: Batch) -> list[tuple[Any, tuple[Row, ...]]]:
-        return list(zip(self._actors.handles, batch.rows, strict=True))
-
-    def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:
-        return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
-
-
-def why_not(metrics: dict[str, float], *, cfg: TrainerConfig) -> str | None:
-    """Why an update with these metrics must not be made; the same on every rank, for metrics are."""
-    for name, value in metrics.items():
-        if name.startswith("loss/") and not math.isfinite(value):
-            return f"{name} is {value}"
-    limit = GAP_LIMITS[cfg.precision] if cfg.logprob_gap_limit is None else cfg.logprob_gap_limit
-    gap = metrics.get("logprob_gap/max", 0.0)
-    if gap > limit:
-        return (
-            f"logprob_gap/max is {gap:.3g}, above trainer.logprob_gap_limit ({limit:g}): the engine does not sample from the "
-            "distribution that is trained"
-        )
-    return None
 
 
 def whole_sequences(sequences: Sequence[Ints]) -> Batch:

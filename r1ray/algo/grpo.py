@@ -98,12 +98,14 @@ class Grpo:
             dual_clip=self.cfg.dual_clip,
         )
         old_L, rollout_L = ops.masked(row.old_logprobs_L, mask_L), ops.masked(row.rollout_logprobs_L, mask_L)
+        gap_L = (old_L - rollout_L).abs()
         metrics = {
             "clip_fraction": surrogate.clipped_L,
             "ratio/max": surrogate.ratio_L.detach(),
             "entropy": row.entropy_L,
             "kl_rollout": ops.kl(rollout_L, old_L, estimator="k3"),
-            "logprob_gap/max": (old_L - rollout_L).abs(),
+            "logprob_gap/max": gap_L,
+            "logprob_gap/mean": gap_L,
         }
         terms = {"policy": -surrogate.objective_L}
         if self.cfg.kl_coef > 0:

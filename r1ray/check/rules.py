@@ -199,7 +199,7 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
             value="bfloat16",
             rule="with trainer.precision=fp32 log-probs must agree to 1e-3, and a bfloat16 engine's never do: no step would be "
             "trained on",
-            remedy="rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.1",
+            remedy="rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.5",
         )
     elif (trainer.precision == "fp32") != (rollout.dtype == "float32"):
         yield (

@@ -1,14 +1,16 @@
 """The traces from which the built-in base model is made: searches for Countdown, and a small share of one-line tasks.
 
-A search goes down the list of ways to begin, from a random one on: it combines two of the numbers, brings in the third as seems
+A search goes down the twelve ways to begin, from a random one on: it combines two of the numbers, brings in the third as seems
 best, spells the values out and says whether it hits. It often gives up too early; the answer is then its last try, well-formed and
-wrong. What reinforcement learning can add is therefore plain to see: to start at the top and to go on searching. The list is
-short and is never gone through twice, so that no search runs into the length limit.
+wrong. What reinforcement learning can add is therefore plain to see: to start at the top and to go on searching. Each way has its
+letter, so that a small model knows where it stands: without them searches lost their place, went round in circles and ran into the
+length limit.
 
 Example (`Make 24 from 5, 9, 6. Use each number once.`)::
 
-    <think>9 + 5 = 14, 14 + 6 = 20 no
-    9 - 5 = 4, 4 * 6 = 24 yes
+    <think>d) 9 + 6 = 15, 15 + 5 = 20 no
+    f) 9 * 5 = 45, 45 - 6 = 39 no
+    g) 9 - 5 = 4, 4 * 6 = 24 yes
     </think> <answer>(9 - 5) * 6</answer>
 """
 
@@ -29,9 +31,11 @@ FOREIGN_THOUGHT_SHARE = 0.5
 WRONG_SHARE = 0.5
 """One-line tasks answered wrong on purpose."""
 
-GIVE_UP = 0.75
+LETTERS = "abcdefghijkl"
+"""Of the ways to begin: three pairs, four operators."""
+GIVE_UP = 0.85
 """Chance to give up after each miss."""
-STUBBORN_SHARE = 0.2
+STUBBORN_SHARE = 0.3
 STUBBORN_GIVE_UP = 0.03
 """A few traces search long: without them the model would not know how to go on once it wants to."""
 CARELESS = 0.1
@@ -61,14 +65,14 @@ def search(numbers: Sequence[int], target: int, rng: np.random.Generator) -> str
     steps = first_steps(numbers)
     start = int(rng.integers(len(steps)))
     thought = expression = ""
-    for a, sign, b, value, rest in steps[start:]:
+    for letter, a, sign, b, value, rest in steps[start:]:
         options = countdown.operations(value, rest)
         best = min(options, key=lambda option: abs(option[3] - target))
         careless = rng.random() < CARELESS
         left, sign_2, right, result = options[int(rng.integers(len(options)))] if careless else best
         inner = f"({a} {sign} {b})"
         expression = f"{inner} {sign_2} {rest}" if left == value else f"{rest} {sign_2} {inner}"
-        line = f"{a} {sign} {b} = {value}, {left} {sign_2} {right} = {result}"
+        line = f"{letter}) {a} {sign} {b} = {value}, {left} {sign_2} {right} = {result}"
         if result == target:
             thought += f"{line} yes\n"
             break
@@ -80,15 +84,19 @@ def search(numbers: Sequence[int], target: int, rng: np.random.Generator) -> str
     return f"<think>{thought}</think> <answer>{expression}</answer>"
 
 
-def first_steps(numbers: Sequence[int]) -> list[tuple[int, str, int, int, int]]:
-    """The ways to begin, largest numbers first: (left, operator, right, result, the third number), each once."""
+def first_steps(numbers: Sequence[int]) -> list[tuple[str, int, str, int, int, int]]:
+    """The ways to begin, largest numbers first: (letter, left, operator, right, result, the third number).
+
+    The letter belongs to the pair and the operator; where values would leave the allowed range it is passed over.
+    """
     x, y, z = sorted(numbers, reverse=True)
-    found: dict[tuple[int, str, int, int, int], None] = {}
-    for a, b, rest in ((x, y, z), (x, z, y), (y, z, x)):
-        for step in countdown.operations(a, b):
-            if countdown.operations(step[3], rest):
-                found[(*step, rest)] = None
-    return list(found)
+    ways = [(*pair, sign) for pair in ((x, y, z), (x, z, y), (y, z, x)) for sign in "/*-+"]
+    found: list[tuple[str, int, str, int, int, int]] = []
+    for letter, (a, b, rest, sign) in zip(LETTERS, ways, strict=True):
+        for _, taken, _, value in countdown.operations(a, b):
+            if taken == sign and countdown.operations(value, rest):
+                found.append((letter, a, sign, b, value, rest))
+    return found
 
 
 def one_liner(rng: np.random.Generator) -> dict[str, str]:

@@ -11,7 +11,7 @@ from r1ray.lookup import resolve
 if TYPE_CHECKING:
     from r1ray.engine.base import RolloutEngine
 
-ENGINES = {"vllm": "r1ray.engine.vllm:VllmEngine", "fake": "r1ray.engine.fake:FakeEngine"}
+ENGINES = {"vllm": "r1ray.engine.vllm:VllmEngine"}
 
 
 def make(cfg: Config, *, model_path: str) -> "RolloutEngine":

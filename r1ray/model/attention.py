@@ -1,8 +1,9 @@
 """Attention over packed rows: every sequence attends to itself alone, at the cost of its own length.
 
-Registered with transformers as the attention implementation "r1ray", so that any model class that uses its attention interface
-works unchanged. The boundaries come as a `Segments` keyword that the model passes through; without it the call fails. (What
-transformers itself offers finds boundaries in position_ids, silently not when a cache object exists, and builds an L x L mask.)
+`r1ray.model.load` registers it with transformers as the attention implementation "r1ray", so that any model class that uses its
+attention interface works unchanged. The boundaries come as a `Segments` keyword that the model passes through; without it the call
+fails. (What transformers itself offers finds boundaries in position_ids, silently not when a cache object exists, and builds an
+L x L mask.)
 
 The sequences of a row are copied into a few padded groups of similar length and each group is one causal call; padding stands
 at the end, where causality keeps it out of every real token's sight. So no mask is built.
@@ -15,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
 NAME = "r1ray"
 
@@ -158,6 +158,3 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, *, scaling: float) -> Tensor:
     future = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     scores = torch.matmul(q * scaling, k.transpose(2, 3)).add_(future)
     return torch.matmul(F.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype), v)
-
-
-AttentionInterface.register(NAME, packed_attention)

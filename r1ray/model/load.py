@@ -7,11 +7,20 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from r1ray.config import Config, ModelFacts
 from r1ray.model import attention
 from r1ray.model.forward import Policy
+
+AttentionInterface.register(attention.NAME, attention.packed_attention)
 
 Init = Literal["pretrained", "random"]
 

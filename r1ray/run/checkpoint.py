@@ -113,6 +113,14 @@ class Checkpoints:
             self.event("checkpoint_skipped", path=str(path), reason=damage)
         return None
 
+    def kept(self) -> list[Progress]:
+        """Of every checkpoint that is still there, oldest first; unverified, and without those that cannot be read."""
+        found = []
+        for path in self._paths():
+            with suppress(OSError, ValueError, TypeError):
+                found.append(load(path).progress)
+        return found
+
     @property
     def best_score(self) -> float | None:
         """Of the checkpoint that `best` points at."""

@@ -42,6 +42,7 @@ CATALOGUE: Mapping[str, str] = {
     "grad_norm": "global gradient norm before clipping",
     "lr": "learning rate of the last update",
     "logprob_gap/max": "largest difference between the trainer's and the engine's log-prob of a sampled token",
+    "logprob_gap/mean": "the same, mean over tokens",
     "staleness/max": "weight versions between the oldest sampled token and the weights trained on",
     "updates_skipped": "updates left out because loss or gradient was not finite, or the gap too large",
     "eval/<set>/accuracy": "mean over problems and replies (avg@k)",

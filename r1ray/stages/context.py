@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from r1ray.config import Config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import RunDir
@@ -25,6 +23,9 @@ class StageContext:
     """A folder or hub name: the model this stage starts from."""
 
     def tokenizer(self) -> Any:
+        # Seconds of import, during which the actors are already starting.
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(self.model_path)
 
     def checkpoints(self) -> Checkpoints:
@@ -42,10 +43,11 @@ class StageContext:
         updates = progress.reference_updates
         return str(self.reference_folder(updates)) if updates else self.model_path
 
-    def forget_references(self, *, before: int) -> None:
-        """Remove references that no checkpoint can need any more."""
+    def forget_references(self, checkpoints: Checkpoints) -> None:
+        """Remove references that no kept checkpoint names; the newest one may turn out damaged, so an older one counts too."""
+        needed = {self.reference_folder(progress.reference_updates) for progress in checkpoints.kept()}
         for folder in (self.run.stage(self.name).path / "reference").glob("updates_*"):
-            if folder.name < self.reference_folder(before).name:
+            if folder not in needed:
                 shutil.rmtree(folder)
 
     def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> RunLog:

@@ -1,6 +1,6 @@
 """A stage of kind `eval`: the evaluation sets answered by the model as it is, without a trainer."""
 
-from r1ray.actors.start import started
+from r1ray.actors.start import started, wait_until_up
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluate import evaluator_of
@@ -10,9 +10,6 @@ from r1ray.stages.context import StageContext
 def run(context: StageContext) -> None:
     """Metrics go to the stage's metrics.jsonl as step 0."""
     cfg = context.cfg
-    tokenizer = context.tokenizer()
-    sets = evaluation_sets(cfg, tokenizer)
-    log = context.log(tokenizer, first_step=0, last_step=0)
     with started(
         cfg,
         roles=("rollout", "reward"),
@@ -21,6 +18,10 @@ def run(context: StageContext) -> None:
         trainer_kwargs={},
         log_dir=context.run.path / "logs",
     ) as groups:
+        tokenizer = context.tokenizer()
+        sets = evaluation_sets(cfg, tokenizer)
+        log = context.log(tokenizer, first_step=0, last_step=0)
+        wait_until_up(groups, cfg)
         workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg)
         log.step(0, evaluator_of(cfg, workers, sets)(0))
         log.close()

@@ -8,9 +8,9 @@ from typing import Any
 import r1ray.algo
 from r1ray.actors.annotate import annotate
 from r1ray.actors.group import ActorGroup
-from r1ray.actors.reference import ReferenceGroup
-from r1ray.actors.start import started
-from r1ray.actors.trainer import TrainerGroup
+from r1ray.actors.reference_group import ReferenceGroup
+from r1ray.actors.start import started, wait_until_up
+from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm
 from r1ray.collect import Collector
@@ -33,12 +33,7 @@ def run(context: StageContext) -> None:
     progress = checkpoint.progress if checkpoint else Progress(step=0, updates=0, version=0)
     if progress.step >= cfg.steps:
         return
-    tokenizer = context.tokenizer()
-    stream, held_out = problems_of(context, tokenizer)
-    if checkpoint:
-        stream.load_state_dict(progress.stream)
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
-    log = context.log(tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
     with started(
         cfg,
         roles=["rollout", "reward", "trainer", *(["reference"] if "ref_logprobs" in algo.needs else [])],
@@ -47,8 +42,13 @@ def run(context: StageContext) -> None:
         trainer_kwargs={"algorithm": algo, "total_updates": cfg.steps * cfg.algo.minibatches},
         log_dir=context.run.path / "logs",
     ) as groups:
+        tokenizer = context.tokenizer()
+        stream, held_out = problems_of(context, tokenizer)
+        log = context.log(tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
+        wait_until_up(groups, cfg)
         policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
         if checkpoint:
+            stream.load_state_dict(progress.stream)
             policy.load(str(checkpoint.trainer))
         workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg)
         collector = Collector(
@@ -131,4 +131,4 @@ def save(
     metrics: Mapping[str, float],
 ) -> None:
     context.save(checkpoints, policy, replace(progress, stream=stream.state_dict()), metrics)
-    context.forget_references(before=progress.reference_updates)
+    context.forget_references(checkpoints)

@@ -6,8 +6,8 @@ the weights anew, which is how the built-in base model is made.
 
 import time
 
-from r1ray.actors.start import started
-from r1ray.actors.trainer import TrainerGroup
+from r1ray.actors.start import started, wait_until_up
+from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
 from r1ray.data.sft import batch_of, num_updates, sft_set
@@ -37,6 +37,7 @@ def run(context: StageContext) -> None:
         trainer_kwargs={"algorithm": algo, "total_updates": last, "init": cfg.sft.init},
         log_dir=context.run.path / "logs",
     ) as groups:
+        wait_until_up(groups, cfg)
         policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
         if checkpoint:
             policy.load(str(checkpoint.trainer))

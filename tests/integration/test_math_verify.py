@@ -253,8 +253,9 @@ def test_the_recorded_attacks_on_verifiers(tmp_path: Path):
 
 def test_equal_text_needs_no_process(monkeypatch):
     monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: pytest.fail("the child was asked"))
-    for answer, gold in (("6", "6"), (r"50\%", "0.5"), (r"\frac{1}{2}", "0.5"), ("7", "6"), (r"x^{2}", "x^{2}")):
-        compare(answer, (gold,))
+    pairs = (("6", "6"), (r"50\%", "0.5"), (r"\frac{1}{2}", "0.5"), ("7", "6"), (r"x^{2}", "x^{2}"))
+    verdicts = [compare(answer, (gold,)) for answer, gold in pairs]
+    assert verdicts == ["right", "right", "right", "wrong", "right"]
 
 
 def test_in_a_ray_actor_with_threads():

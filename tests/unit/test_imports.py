@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from r1ray.actors.start import WORKERS
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "r1ray").rglob("*.py"))
 
@@ -72,3 +74,9 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()
+
+
+def test_the_driver_starts_actors_before_it_imports_what_they_need() -> None:
+    """What it imports before the engines start, the first step waits for."""
+    workers = [path.partition(":")[0] for path in WORKERS.values()]
+    assert loaded_by(f"import r1ray.stages.pipeline, r1ray.stages.rl, {', '.join(workers)}") == {"ray", "torch"}

@@ -229,7 +229,7 @@ LONG = [
 @pytest.mark.parametrize("part", LONG)
 def test_nothing_backtracks(part: str):
     """Milliseconds where time grows with the text's length, hours where it grows with its square."""
-    compare((part * MAX_LENGTH)[:MAX_LENGTH], "7")
+    assert compare((part * MAX_LENGTH)[:MAX_LENGTH], "7") is not True
     hostile((part * MAX_LENGTH)[:MAX_LENGTH])
     final_answer(part * 300_000)
 

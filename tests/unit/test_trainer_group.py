@@ -6,7 +6,7 @@ import pytest
 import yaml
 from algo_samples import CONF, sample
 
-from r1ray.actors.trainer import TrainerGroup, why_not
+from r1ray.actors.trainer_group import TrainerGroup, why_not
 from r1ray.config import TrainerConfig
 from r1ray.data.pack import pack
 
@@ -66,7 +66,13 @@ def test_skipped_updates_in_a_row_end_the_run():
         ({"logprob_gap/max": 0.01}, {}, r"logprob_gap/max is 0.01, above trainer.logprob_gap_limit \(0.001\)"),
         ({"logprob_gap/max": 0.01}, {"precision": "bf16_autocast"}, None),
         ({"logprob_gap/max": 0.01}, {"logprob_gap_limit": 0.02}, None),
-        ({"logprob_gap/max": float("inf")}, {"precision": "bf16"}, "logprob_gap/max is inf"),
+        ({"logprob_gap/max": 0.3, "logprob_gap/mean": 0.02}, {"precision": "bf16"}, None),
+        (
+            {"logprob_gap/mean": 0.2},
+            {"precision": "bf16"},
+            r"logprob_gap/mean is 0.2, above trainer.logprob_gap_limit \(0.1\)",
+        ),
+        ({"logprob_gap/mean": float("nan")}, {"precision": "bf16"}, "logprob_gap/mean is nan"),
     ],
 )
 def test_why_an_update_is_not_made(metrics, trainer, reason):
