@@ -34,8 +34,8 @@ def test_solve_rate_and_length_rise(seed: int, tmp_path: Path) -> None:
     first, last = before["eval/countdown/accuracy"], after["eval/countdown/accuracy"]
     assert last >= 2 * first and last - first >= 0.30
     assert after["eval/countdown/response_length"] >= 1.3 * before["eval/countdown/response_length"]
-    # Three standard errors of a share of 0.005 among 2048 replies.
-    assert after["eval/countdown/truncated"] - before["eval/countdown/truncated"] < 0.005
+    # One in a thousand is two of 2048 replies.
+    assert after["eval/countdown/truncated"] <= before["eval/countdown/truncated"] + 0.001
 
 
 def test_a_coin_flip_teaches_nothing(tmp_path: Path) -> None:
