@@ -13,10 +13,14 @@ Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 AbovePositive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""What numpy and vLLM take."""
+NotEmpty = Annotated[str, Field(min_length=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False, protected_namespaces=())
 
 
 class AlgoConfig(Strict):
@@ -105,14 +109,14 @@ class RewardConfig(Strict):
     num_workers: Positive
     cpus_per_worker: NotNegative
     timeout_s: AbovePositive
-    """For one group; a worker that takes longer is named and replaced."""
+    """A worker that has something to score and finishes nothing for so long is late; the error names it."""
     truncated: Literal["zero", "score", "mask"]
     """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
 
 
 class RolloutConfig(Strict):
     engine: str
-    """`vllm`."""
+    """`vllm`, or `package.module:Class`."""
     num_workers: Positive
     tensor_parallel_size: Positive
     cpus_per_worker: NotNegative
@@ -120,13 +124,14 @@ class RolloutConfig(Strict):
     """For the whole engine is this times tensor_parallel_size."""
     dtype: Literal["float32", "bfloat16"]
     max_response_length: Positive
-    temperature: AbovePositive
+    temperature: Annotated[float, Field(ge=0.01)]
+    """vLLM raises smaller ones to 0.01, while the trainer would divide by the smaller."""
     top_p: float
     top_k: int
     max_attempts: Positive
     """A group whose replies or scores failed is generated again this often, then dropped and counted."""
     timeout_s: AbovePositive
-    """For one group; a worker that takes longer is named."""
+    """An engine that has something to do and finishes no group for so long is late; the error names it."""
     start_timeout_s: AbovePositive
     engine_args: dict[str, Any]
     """Passed to vLLM; keys that collide with ours are refused."""
@@ -145,7 +150,7 @@ class TrainerConfig(Strict):
     lr_min_ratio: Fraction
     """The schedule ends at lr * this."""
     warmup_updates: Count
-    betas: tuple[float, float]
+    betas: tuple[Momentum, Momentum]
     adam_eps: AbovePositive
     weight_decay: NotNegative
     grad_clip: NotNegative
@@ -154,9 +159,9 @@ class TrainerConfig(Strict):
     cpu_offload: bool
     max_nan_updates: Positive
     """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
-    logprob_gap_limit: float | None
+    logprob_gap_limit: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None
     """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 judges the largest difference of a token,
-    bf16 and bf16_autocast the mean; null: 1e-3 and 0.1."""
+    bf16 and bf16_autocast the mean; null: 1e-3 and 0.1; inf: every step is trained on."""
     timeout_s: AbovePositive
     start_timeout_s: AbovePositive
     deepspeed: dict[str, Any]
@@ -187,8 +192,9 @@ class EvalConfig(Strict):
     """Replies per problem: avg@k."""
     pass_at: list[Positive]
     temperature: NotNegative
-    top_p: Fraction
-    seed: int
+    """0: greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    seed: Seed
 
 
 class SftConfig(Strict):
@@ -212,7 +218,7 @@ class CheckpointConfig(Strict):
 class ClusterConfig(Strict):
     address: str | None
     """null: RAY_ADDRESS if set (a submitted job), else a local Ray."""
-    num_cpus: float | None
+    num_cpus: AbovePositive | None
     """Of a local Ray; null: what the machine has."""
     placement_timeout_s: AbovePositive
     labels: dict[str, dict[str, str]]
@@ -239,14 +245,17 @@ class StageConfig(Strict):
 
 
 class Config(Strict):
-    name: str
-    run_dir: str
-    seed: int
+    name: NotEmpty
+    run_dir: NotEmpty
+    seed: Seed
     steps: Positive
     """Loop passes of an rl stage."""
     check: bool
     """Only check the configuration; needs no network, Ray or GPU."""
     resume: Literal["auto", "never"]
+    deterministic: bool
+    """Two runs on the same machines are the same to the last bit, and so is one that was killed and resumed. Slower: engines wait
+    for each other."""
     device: Literal["cpu", "cuda"]
     algo: AlgoConfig
     model: ModelConfig

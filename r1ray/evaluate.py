@@ -12,7 +12,7 @@ import numpy as np
 
 from r1ray.collect import Workers
 from r1ray.config import Config
-from r1ray.data.evalmath import maj_at_k, pass_at_k, standard_error
+from r1ray.data.evalmath import avg_at_k, maj_at_k, pass_at_k, standard_error
 from r1ray.data.prompts import ProblemSet
 from r1ray.engine.base import SamplingSpec
 from r1ray.lookup import resolve
@@ -43,11 +43,10 @@ class Evaluator:
     def summarise(self, groups: Sequence[Group]) -> dict[str, float]:
         correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in groups])
         completions = [completion for group in groups for completion in group.completions]
-        accuracy_P = correct_PG.mean(axis=1)
         answers_PG = [answers_of(group) for group in groups]
         return {
-            "accuracy": float(accuracy_P.mean()),
-            "stderr": standard_error(accuracy_P),
+            "accuracy": avg_at_k(correct_PG),
+            "stderr": standard_error(correct_PG.mean(axis=1)),
             "response_length": float(np.mean([len(c.token_ids_T) for c in completions])),
             "truncated": float(np.mean([c.truncated for c in completions])),
             "unusable": float(np.mean([not score.usable for group in groups for score in group.scores])),

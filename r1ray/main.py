@@ -17,7 +17,10 @@ def main(checked: CheckedRun) -> None:
     from r1ray.run.directory import open_run
     from r1ray.stages.pipeline import run_stages
 
-    run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
+    try:
+        run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
+    except ValueError as error:
+        sys.exit(f"r1ray: {error}")
     try:
         run_stages(checked, run)
     except Exception as error:

@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant(
         "evaluation set in training",
         "r1ray/data/prompts.py",
-        "if held_out.intersection(keys_of(item)):",
+        "if held_out.intersection(item.keys):",
         "if held_out.intersection(()):",
         "tests/unit/test_prompts.py",
     ),

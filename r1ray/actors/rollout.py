@@ -25,6 +25,8 @@ class RolloutWorker:
     def __init__(self, *, index: int, cfg: Config, model_path: str) -> None:
         self.index = index
         self._num_calls = 0
+        self._held: list[tuple[str, list[Request], list[Future[Completion]]]] | None = None
+        """Calls that wait for `release`, in any order; None when calls go to the engine at once."""
         self._engine = EngineThread(lambda: r1ray.engine.make(cfg, model_path=model_path))
 
     async def ping(self) -> int:
@@ -34,18 +36,41 @@ class RolloutWorker:
     async def generate(
         self, *, request_id: str, prompt_ids_T: Ints, seeds: Sequence[int], sampling: SamplingSpec
     ) -> tuple[Completion, ...]:
-        """One reply per seed, in their order. `request_id` is for messages; callers need not agree on unique ones."""
+        """One reply per seed, in their order. `request_id` is for messages and orders held calls; it need not be unique."""
         self._num_calls += 1
         requests = [
             Request(id=f"{request_id}#{self._num_calls}/{k}", prompt_ids_T=prompt_ids_T, seed=seed, sampling=sampling)
             for k, seed in enumerate(seeds)
         ]
+        replies: list[Future[Completion]] = [Future() for _ in requests]
+        if self._held is None:
+            self._engine.submit(requests, replies)
+        else:
+            self._held.append((request_id, requests, replies))
         try:
-            return tuple(await asyncio.gather(*(asyncio.wrap_future(self._engine.submit(r)) for r in requests)))
+            return tuple(await asyncio.gather(*map(asyncio.wrap_future, replies)))
         except BaseException:
             # Cancelled, or one request was refused: nobody waits for the others any more.
             self._engine.abort([request.id for request in requests])
             raise
+
+    async def hold(self) -> None:
+        """Keep the calls that come from now on until `release`."""
+        self._held = []
+
+    async def release(self, *, num_calls: int) -> None:
+        """Admit what is held, once it is `num_calls` calls, together and in the order of their ids.
+
+        What runs together decides how sums are rounded: admitted like this, the same calls give the same replies to the last bit.
+        """
+        assert self._held is not None, "release without hold"
+        while len(self._held) < num_calls:  # Ray may run an async actor's calls in another order than they were made
+            await asyncio.sleep(0.001)
+        held, self._held = sorted(self._held, key=lambda call: call[0]), None
+        self._engine.submit(
+            [request for _, requests, _ in held for request in requests],
+            [reply for _, _, replies in held for reply in replies],
+        )
 
     async def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probabilities at temperature 1 of given sequences; entry 0 of each is 0.0."""
@@ -94,19 +119,27 @@ class EngineThread:
             self._commands.put((function, future))
         return future
 
-    def submit(self, request: Request) -> Future[Completion]:
-        reply: Future[Completion] = Future()
+    def submit(self, requests: Sequence[Request], replies: Sequence[Future[Completion]]) -> None:
+        """Add requests, all between the same two steps; each reply is settled when its request is finished or refused."""
 
         def add(engine: RolloutEngine) -> None:
-            engine.add(request)
-            self._replies[request.id] = reply
+            for request, reply in zip(requests, replies, strict=True):
+                try:
+                    engine.add(request)
+                except EngineBroken:
+                    raise
+                except Exception as error:
+                    _settle(reply, error=error)
+                else:
+                    self._replies[request.id] = reply
 
         def refused(added: Future[None]) -> None:
             if error := added.exception():
-                _settle(reply, error=error)
+                for reply in replies:
+                    if not reply.done():
+                        _settle(reply, error=error)
 
         self.call(add).add_done_callback(refused)
-        return reply
 
     def abort(self, request_ids: Sequence[str]) -> None:
         def forget(engine: RolloutEngine) -> None:

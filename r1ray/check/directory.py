@@ -1,13 +1,15 @@
 """Whether the run directory can be used: new, or the one of a run that goes on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from r1ray.check.mistakes import Mistake
+from r1ray.check.stages import has
+from r1ray.config import StageConfig
 from r1ray.run.directory import RunDir, changes
 
 FIXED = ("model.path", "algo.name", "seed", "stages")
@@ -31,8 +33,57 @@ def run_directory(run_dir: str, resume: str, raw: dict[str, Any]) -> Iterator[Mi
             remedy="resume=auto to go on with it, or name=ANOTHER for a new one",
         )
         return
-    for key, (before, now) in changes(yaml.safe_load(run.config.read_text()), raw).items():
+    before_all = _mapping_in(run.config)
+    if before_all is None:
+        rule = f"{run.config} is empty or not what a run writes, so nobody knows which run this was"
+        remedy = "put that file back, or name=ANOTHER for a new run"
+        yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy=remedy)
+        return
+    for key, (before, now) in changes(before_all, raw).items():
         # Stage fragments may change their numbers; which stages there are, and their order, may not.
         if key.startswith(FIXED) and ".config" not in key:
             rule = f"the run in {run_dir} was started with {before}, and cannot go on as another run"
             yield Mistake(key=key, value=now, rule=rule, remedy=f"{key}={before}, or name=ANOTHER for a new run")
+
+
+def trainer_layout(
+    run_dir: str, stages: Mapping[str, StageConfig], trees: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Mistake]:
+    """What the trainer's shards in the latest checkpoint depend on must be as it was, in every stage that goes on from one.
+
+    `trees` holds each stage's whole configuration as plain values.
+    """
+    run = RunDir(Path(run_dir).expanduser())
+    latest = {name: run.stage(name).checkpoints / "latest" for name in stages}
+    for name, stage in stages.items():
+        tree = trees[name]
+        layout = _mapping_in(latest[name] / "trainer" / "layout.json") or {}
+        step, steps = (_mapping_in(latest[name] / "state.json") or {}).get("step"), tree.get("steps")
+        at_end = stage.kind == "rl" and isinstance(step, int) and isinstance(steps, int) and step >= steps
+        finished = any(other.after == name and latest[after].exists() for after, other in stages.items())
+        if finished or at_end:
+            continue  # nothing is loaded
+        trainer = tree.get("trainer")
+        now_there = cast("dict[str, Any]", trainer) if isinstance(trainer, dict) else {}
+        for key, before in layout.items():
+            now = now_there.get(key, before)
+            if now == before:
+                continue
+            where = f"trainer.{key}"
+            where = f"stages.{name}.config.{where}" if has(stage.config, where) else where
+            rule = (
+                f"the trainer's state in {latest[name]} was saved with {before}, and cannot be read with another value"
+            )
+            model = f"model.path={latest[name].resolve() / 'hf'}"
+            yield Mistake(
+                key=where, value=now, rule=rule, remedy=f"{where}={before}, or a new run: name=ANOTHER {model}"
+            )
+
+
+def _mapping_in(file: Path) -> dict[str, Any] | None:
+    """What a YAML or JSON file holds; None when it holds no mapping or is not there."""
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from r1ray.check import model, names, rules, stages
-from r1ray.check.directory import run_directory
+from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
+from r1ray.check.overrides import recipe_against_scale
 from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
 
@@ -33,7 +34,7 @@ GENERATING = (
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (names.algorithm_name, rules.batch, rules.algorithm, rules.not_empty, *GENERATING, *COMMON),
     "sft": (rules.sft_length, rules.not_empty, *COMMON),
-    "eval": (*GENERATING, *COMMON),
+    "eval": (rules.not_empty, *GENERATING, *COMMON),
 }
 """What is asked of a stage, by its kind."""
 
@@ -79,6 +80,9 @@ def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
         for name in stages.in_order(groups["stages"]):
             trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
             findings += stage_findings
+        if {"run_dir", "resume"} <= groups.keys() and groups["resume"] == "auto":
+            findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
+    findings += recipe_against_scale(overrides)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     wrong = [finding for finding in findings if isinstance(finding, Mistake)]
     if wrong:

@@ -11,6 +11,7 @@ from r1ray.config import AlgoConfig, DataConfig, EvalConfig, RewardConfig, Rollo
 from r1ray.data.sources import SOURCES, load_source, needs_network
 from r1ray.engine import ENGINES
 from r1ray.reward import REWARDS, make
+from r1ray.reward.accuracy import VERIFIERS
 
 Finding = Mistake | str
 HEAD = 64
@@ -18,18 +19,11 @@ HEAD = 64
 
 
 def algorithm_name(algo: AlgoConfig) -> Iterator[Finding]:
-    # A module of the user's own is looked for but not imported: it would import torch.
-    yield from _name("algo.name", algo.name, ALGORITHMS, what="an algorithm")
-    module = algo.name.partition(":")[0]
-    if ":" in algo.name and not _module_exists(module):
-        rule = f"there is no module {module}"
-        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy="put its package on PYTHONPATH")
+    yield from _name_in_module("algo.name", algo.name, ALGORITHMS, what="an algorithm")
 
 
 def engine_name(rollout: RolloutConfig) -> Iterator[Finding]:
-    if rollout.engine not in ENGINES:
-        remedy = did_you_mean(rollout.engine, ENGINES)
-        yield Mistake(key="rollout.engine", value=rollout.engine, rule="is not an engine's name", remedy=remedy)
+    yield from _name_in_module("rollout.engine", rollout.engine, ENGINES, what="an engine")
 
 
 def reward_names(reward: RewardConfig) -> Iterator[Finding]:
@@ -59,6 +53,9 @@ def datasets(data: DataConfig, eval: EvalConfig, kind: str) -> Iterator[Finding]
 
 def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Finding]:
     unknown = list(_name(f"{key}.source", source.source, SOURCES, what="a dataset"))
+    if not unknown and "verifier" in source.args:
+        verifier = str(source.args["verifier"])
+        unknown = list(_name_in_module(f"{key}.args.verifier", verifier, VERIFIERS, what="a verifier"))
     yield from unknown
     if unknown:
         return
@@ -73,9 +70,16 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
         return
     try:
         items = load_source(key.rpartition(".")[2], source, head=HEAD).items
+    except TypeError as error:
+        rule = f"{source.source} takes no such values ({error})"
+        remedy = "give each of the args a value of the right type, as in conf/data"
+        yield Mistake(key=f"{key}.args", value=source.args, rule=rule, remedy=remedy)
+        return
     except ValueError as error:
         where, value = (f"{key}.path", source.path) if source.path else (key, source.source)
         remedy = f"correct {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
+        if not source.path and source.source in SOURCES and SOURCES[source.source].generate:
+            where, value, remedy = f"{key}.args", source.args, f"correct {key}.args"
         yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
         return
     if to_learn and items[0].response is None:
@@ -92,6 +96,15 @@ def _name(key: str, name: str, known: Mapping[str, Any], *, what: str) -> Iterat
     if name not in known and ":" not in name:
         rule = f"is neither {what} of r1ray's nor package.module:attribute"
         yield Mistake(key=key, value=name, rule=rule, remedy=did_you_mean(name, known))
+
+
+def _name_in_module(key: str, name: str, known: Mapping[str, Any], *, what: str) -> Iterator[Mistake]:
+    """The same; a module of the user's own is looked for but not imported, since it may import torch."""
+    yield from _name(key, name, known, what=what)
+    module = name.partition(":")[0]
+    if name not in known and ":" in name and not _module_exists(module):
+        rule = f"there is no module {module}"
+        yield Mistake(key=key, value=name, rule=rule, remedy="put its package on PYTHONPATH")
 
 
 def _module_exists(module: str) -> bool:

@@ -1,16 +1,21 @@
 """Overrides as a person types them, and what Hydra says about them in plain words."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
 from yaml import YAMLError
 
 import r1ray
 from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.run.directory import changes
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
+OPTIONAL_GROUPS = ("recipe", "scale")
+"""Groups that only override others, so that a run can do without."""
 QUOTING = """no blanks around =, lists as [1,2], and quotes around other special characters: 'key="a, b"'"""
 
 
@@ -39,6 +44,30 @@ def with_prefix(argument: str, groups: Iterable[str]) -> str:
 def unprefixed(override: str) -> str:
     """As a person would type it; `with_prefix` undone."""
     return override.removeprefix("++")
+
+
+def recipe_against_scale(overrides: Iterable[str]) -> Iterator[str]:
+    """A note when the scale, which comes after the recipe, replaces numbers of the recipe that was chosen."""
+    defaults: list[Any] = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
+    chosen: dict[str, Any] = {}
+    for entry in defaults:
+        chosen |= entry if isinstance(entry, dict) else {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        chosen[key] = value
+    if "~scale" in chosen or "~recipe" in chosen:
+        return
+    files = [conf_dir() / group / f"{chosen[group]}.yaml" for group in ("recipe", "scale")]
+    if not all(file.is_file() for file in files):  # no recipe, or one of the user's own
+        return
+    recipe, scale = (yaml.safe_load(file.read_text()) for file in files)
+    both = {key: values for key, values in changes(recipe, scale).items() if None not in values and key not in chosen}
+    if both:
+        replaced = ", ".join(f"{key}={new} (recipe: {old})" for key, (old, new) in both.items())
+        yield (
+            f"scale={chosen['scale']} comes after recipe={chosen['recipe']} and sets {replaced}: "
+            "give these keys yourself, or ~scale, for the recipe's numbers"
+        )
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | None]:
@@ -98,10 +127,13 @@ def _not_a_name(arguments: Sequence[str]) -> tuple[Mistake, str | None]:
     groups = groups_in(conf_dir())
     for argument in arguments:
         found = OVERRIDE.fullmatch(argument)
-        if found and found["key"] in groups and not re.fullmatch(r"[A-Za-z_][\w.,/-]*|\[.*\]", found["value"]):
-            names = [path.stem for path in (conf_dir() / found["key"]).glob("*.yaml")]
-            rule = f"chooses a file of conf/{found['key']} by its name"
-            return Mistake(
-                key=found["key"], value=found["value"], rule=rule, remedy=did_you_mean(found["value"], names)
-            ), argument
+        if found is None or found["key"] not in groups:
+            continue
+        key, value = found["key"], found["value"]
+        if value == "null" or not re.fullmatch(r"[A-Za-z_][\w.,/-]*|\[.*\]", value):
+            remedy = did_you_mean(value, [path.stem for path in (conf_dir() / key).glob("*.yaml")])
+            if value == "null" and key in OPTIONAL_GROUPS:
+                remedy = f"~{key} for none of them; {remedy}"
+            rule = f"chooses a file of conf/{key} by its name"
+            return Mistake(key=key, value=value, rule=rule, remedy=remedy), argument
     return _unreadable(" ".join(arguments)), None

@@ -6,6 +6,7 @@ only when all of them are sound, so one mistake never causes another message.
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from math import lcm
 
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
 from r1ray.config import (
@@ -49,6 +50,20 @@ INSTEAD = {
 }
 """{key that is refused in a pass-through: ours}."""
 ROLES = ("rollout", "reward", "reference", "trainer")
+DEEPSPEED_BLOCKS = (
+    *(
+        "zero_optimization",
+        "comms_logger",
+        "flops_profiler",
+        "aio",
+        "tensorboard",
+        "wandb",
+        "csv_monitor",
+        "checkpoint",
+    ),
+    *("data_efficiency", "curriculum_learning", "compression_training", "elasticity", "autotuning", "compile"),
+)
+"""Keys of DeepSpeed's configuration under which it expects further keys."""
 
 
 def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
@@ -100,6 +115,11 @@ def temperature(rollout: RolloutConfig, eval: EvalConfig) -> Iterator[Finding]:
             yield Mistake(
                 key=key, value=value, rule="vLLM samples at temperatures up to 2", remedy=f"{key}=1.0 (R1: 1.0)"
             )
+    if 0 < eval.temperature < 0.01:
+        rule = "vLLM samples at temperatures from 0.01 up, or at 0: always the likeliest token"
+        yield Mistake(
+            key="eval.temperature", value=eval.temperature, rule=rule, remedy="eval.temperature=0, or 0.01 and up"
+        )
 
 
 def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, facts: ModelFacts) -> Iterator[Finding]:
@@ -174,10 +194,17 @@ def devices(
         )
 
 
-def transport(device: str, sync: SyncConfig) -> Iterator[Finding]:
+def transport(
+    device: str, sync: SyncConfig, rollout: RolloutConfig, trainer: TrainerConfig, kind: str
+) -> Iterator[Finding]:
     if device == "cpu" and sync.backend == "nccl":
         rule = "NCCL moves weights between GPUs and device is cpu"
         yield Mistake(key="sync.backend", value="nccl", rule=rule, remedy="sync.backend=auto")
+    shares = [gpus for gpus in (rollout.gpus_per_worker, trainer.gpus_per_worker) if 0 < gpus < 1]
+    if device == "cuda" and sync.backend == "nccl" and kind == "rl" and shares:
+        rule = f"NCCL needs whole GPUs for engines and trainers, and some have {shares[0]:g} of one"
+        remedy = "sync.backend=auto or gloo, or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1"
+        yield Mistake(key="sync.backend", value="nccl", rule=rule, remedy=remedy)
 
 
 def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
@@ -228,7 +255,7 @@ def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterato
             )
 
 
-def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig) -> Iterator[Finding]:
+def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Iterator[Finding]:
     for k in eval.pass_at:
         if k > eval.samples:
             rule = f"pass@{k} needs at least {k} replies a problem, eval.samples is {eval.samples}"
@@ -238,6 +265,12 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig) -> Iterator[Findi
     best = checkpoint.best_metric
     if best is None:
         return
+    every, evaluated = checkpoint.every_steps, eval.every_steps
+    if kind == "rl" and best.startswith("eval/") and every and evaluated and every % evaluated:
+        yield (
+            f"checkpoint.every_steps={every} is not a multiple of eval.every_steps={evaluated}: {best} is known only of the "
+            f"checkpoints that fall on an evaluation (every {lcm(every, evaluated)} steps, and the last), only those can be best"
+        )
     there = [
         name for set_name in eval.sets for name in eval_metrics(set_name, pass_at=eval.pass_at, samples=eval.samples)
     ]
@@ -265,6 +298,14 @@ def trainer_args(trainer: TrainerConfig) -> Iterator[Finding]:
         outer, _, inner = name.partition(".")
         value = trainer.deepspeed[outer][inner] if inner else trainer.deepspeed[outer]
         yield _reserved(f"trainer.deepspeed.{name}", value, INSTEAD.get(name))
+    for name in DEEPSPEED_BLOCKS:
+        if name in trainer.deepspeed and not isinstance(trainer.deepspeed[name], dict):
+            key = f"trainer.deepspeed.{name}"
+            remedy = f"{key}.KEY=VALUE with DeepSpeed's own keys" + (
+                "; the stage is trainer.zero_stage" if name == "zero_optimization" else ""
+            )
+            rule = "must be a mapping (keys with values)"
+            yield Mistake(key=key, value=trainer.deepspeed[name], rule=rule, remedy=remedy)
 
 
 def _reserved(key: str, value: object, instead: str | None) -> Mistake:
@@ -288,7 +329,14 @@ def logging(log: LogConfig) -> Iterator[Finding]:
         )
 
 
-def not_empty(data: DataConfig, reward: RewardConfig, kind: str) -> Iterator[Finding]:
+def not_empty(data: DataConfig, reward: RewardConfig, eval: EvalConfig, kind: str) -> Iterator[Finding]:
+    if kind == "eval":
+        if not eval.sets:
+            rule = "names no dataset, and an eval stage does nothing but evaluate"
+            yield Mistake(
+                key="eval.sets", value={}, rule=rule, remedy="eval=countdown, or eval.sets.NAME.source=... .path=..."
+            )
+        return
     if not data.train:
         yield Mistake(
             key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or data.train.NAME.source=..."

@@ -22,6 +22,7 @@ TYPES = {
     "list": "a list",
     "tuple": "a list",
 }
+EXAMPLES = {"name": "first_try", "run_dir": "runs/first_try"}
 LIMITS = {
     "greater_than_equal": ("ge", "must be at least"),
     "greater_than": ("gt", "must be greater than"),
@@ -110,9 +111,22 @@ def _errors(raw: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _translate(error: dict[str, Any], prefix: str) -> Mistake:
     kind, loc, value, context = error["type"], error["loc"], error["input"], error.get("ctx", {})
-    key = prefix + _dotted(loc)
+    in_list = isinstance(loc[-1], int)
+    # No override can set one entry of a list.
+    key = prefix + _dotted(loc[:-1] if in_list else loc)
     if kind == "extra_forbidden":
         return _unknown_key(loc, value, prefix=prefix)
+    if kind == "too_long" or (kind == "missing" and in_list):
+        # The schema's only list of a fixed length is trainer.betas.
+        return Mistake(
+            key=key, value=value, rule="must be a list of two numbers", remedy=f"give both: {key}=[0.9,0.95]"
+        )
+    if kind == "finite_number":
+        return Mistake(key=key, value=value, rule="must be a finite number", remedy="give a number, not nan or inf")
+    if kind == "string_too_short":
+        return Mistake(
+            key=key, value="''", rule="must not be empty", remedy=f"for example {key}={EXAMPLES.get(key, 'TEXT')}"
+        )
     if kind == "missing":
         return Mistake(
             key=key, value=None, rule="must be given", remedy=f"add {key}=... or choose a group that sets it"
@@ -124,9 +138,11 @@ def _translate(error: dict[str, Any], prefix: str) -> Mistake:
         return Mistake(key=key, value=value, rule=f"must be one of {', '.join(options)}", remedy=remedy)
     if kind in LIMITS:
         name, words = LIMITS[kind]
-        limit = f"{context[name]:g}"
-        remedy = f"for example {key}={limit}" if kind.endswith("equal") else f"give a value beyond {limit}"
-        return Mistake(key=key, value=value, rule=f"{words} {limit}", remedy=remedy)
+        limit = f"{context[name]:g}" if isinstance(context[name], float) else str(context[name])
+        remedy = f"give a {'larger' if kind.startswith('greater') else 'smaller'} value"
+        if kind.endswith("equal") and not in_list:
+            remedy = f"for example {key}={limit}"
+        return Mistake(key=key, value=value, rule=("each " if in_list else "") + f"{words} {limit}", remedy=remedy)
     for name, words in TYPES.items():
         if kind.startswith(name):
             return _wrong_type(key, value, words)
@@ -137,7 +153,9 @@ def _wrong_type(key: str, value: Any, words: str) -> Mistake:
     kind = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
     is_a = "nothing" if value is None else next(name for known, name in kind.items() if isinstance(value, known))
     remedy = f"give {words}"
-    if words == "text":
+    if words == "text" and value is None:
+        remedy = f"for example {key}={EXAMPLES.get(key, 'TEXT')}"
+    elif words == "text":
         remedy = f"""quote it: '{key}="{value}"'"""
     elif words == "a whole number" and isinstance(value, float):
         remedy, is_a = f"for example {key}={round(value)}", "a number with decimals"

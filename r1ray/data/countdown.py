@@ -9,6 +9,7 @@ the training problems and the held-out problems are therefore disjoint, whatever
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,7 +20,14 @@ MAX_NUMBER = 16
 MAX_VALUE = 99
 MIN_TARGET = 10
 PATIENCE = 2000
-"""Draws without a new problem after which the split counts as used up."""
+"""Draws without a new problem after which a split counts as used up, where its size is not known."""
+COUNTS_OF_NUMBERS = range(2, 6)
+"""All expressions of more numbers than these take minutes to list."""
+SIZES: dict[int, dict[Split, int]] = {
+    2: {"traces": 105, "train": 83, "test": 33},
+    3: {"traces": 2701, "train": 3201, "test": 1005},
+}
+"""{how many numbers: how many problems each split has}, counted once; a test counts again."""
 
 _BUCKETS: dict[Split, range] = {"traces": range(40), "train": range(40, 86), "test": range(86, 100)}
 
@@ -31,10 +39,22 @@ def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3
     "target": 11, "solution": "(2 * 3) + 5"}`.
 
     Raises:
-        ValueError: the split is unknown, or holds fewer problems than were asked for.
+        ValueError: the split is unknown, or holds fewer problems than were asked for (where `SIZES` knows it, at once), or
+            num_numbers is not in `COUNTS_OF_NUMBERS`.
+        TypeError: num_problems or seed is no whole number.
     """
     if split not in _BUCKETS:
         raise ValueError(f"countdown: unknown split {split!r}; known: {', '.join(get_args(Split))}")
+    if num_numbers not in COUNTS_OF_NUMBERS:
+        raise ValueError(
+            f"countdown: num_numbers must be 2, 3, 4 or 5, not {num_numbers}; 3 is what r1ray's base has learnt"
+        )
+    for name, value in (("num_problems", num_problems), ("seed", seed)):
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, not {value!r}")
+    size = SIZES[num_numbers][split] if num_numbers in SIZES else None
+    if size is not None and num_problems > size:
+        raise ValueError(_too_many(split, f"{size}", num_numbers=num_numbers, num_problems=num_problems))
     rng = np.random.default_rng([seed, *split.encode()])
     seen: set[str] = set()
     failed = 0
@@ -46,10 +66,9 @@ def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3
         name = problem_id(numbers, target)
         if not targets or name in seen:
             failed += 1
-            if failed > PATIENCE:
+            if failed > PATIENCE and size is None:
                 raise ValueError(
-                    f"countdown: split {split} has about {len(seen)} problems with {num_numbers} numbers, not "
-                    f"{num_problems}; lower num_problems or raise num_numbers"
+                    _too_many(split, f"about {len(seen)}", num_numbers=num_numbers, num_problems=num_problems)
                 )
             continue
         failed = 0
@@ -61,6 +80,13 @@ def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3
             "target": target,
             "solution": solutions[target],
         }
+
+
+def _too_many(split: Split, has: str, *, num_numbers: int, num_problems: int) -> str:
+    return (
+        f"countdown: split {split} has {has} problems with {num_numbers} numbers, not {num_problems}; "
+        "lower num_problems or raise num_numbers"
+    )
 
 
 def question(numbers: Sequence[int], target: int) -> str:

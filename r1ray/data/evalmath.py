@@ -8,7 +8,7 @@ import numpy as np
 from r1ray.reward.math.compare import fast_equal, normalise
 
 
-def avg_at_k(correct_PK: Sequence[Sequence[bool]]) -> float:
+def avg_at_k(correct_PK: Sequence[Sequence[bool]] | np.ndarray) -> float:
     """Mean over problems of the mean over replies: what one reply scores (pass@1 in arXiv 2501.12948, 3)."""
     return float(np.mean([np.mean(correct_K) for correct_K in correct_PK]))
 

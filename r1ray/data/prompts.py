@@ -17,6 +17,8 @@ class ProblemSet:
     """The problems of one source. `counts`: rows, unreadable, duplicates, overlong (dropped), cut, held_out (dropped), kept."""
 
     problems: tuple[Problem, ...]
+    keys: frozenset[str]
+    """Of all its problems: what must not stand in another set (`Item.keys`)."""
     counts: Mapping[str, int]
 
 
@@ -27,19 +29,20 @@ def evaluation_sets(cfg: Config, tokenizer: Any) -> dict[str, ProblemSet]:
 
 def training_sets(cfg: Config, tokenizer: Any, *, evaluation: Iterable[ProblemSet]) -> dict[str, ProblemSet]:
     """Every set of `cfg.data.train` without the problems of `evaluation`, and each problem in the first set that has it only."""
-    held_out = frozenset(key for given in evaluation for problem in given.problems for key in keys_of(problem))
+    held_out = frozenset[str]().union(*(given.keys for given in evaluation))
     seen: set[str] = set()
     sets: dict[str, ProblemSet] = {}
     for name, source in cfg.data.train.items():
         sets[name] = problem_set(name, source, cfg, tokenizer, held_out=held_out, seen=frozenset(seen))
-        seen |= {problem.id for problem in sets[name].problems}
+        seen |= sets[name].keys
     return sets
 
 
-def keys_of(problem: Problem | Item) -> tuple[str, str]:
-    """What must not be both trained on and evaluated: the id, and the text whatever its case and spacing."""
-    content = " ".join(message.content for message in problem.messages)
-    return f"id {problem.id}", f"text {' '.join(content.lower().split())}"
+def held_out_keys(cfg: Config) -> frozenset[str]:
+    """The keys of every problem of `cfg.eval.sets`, without rendering them: for a stage that trains but does not evaluate."""
+    return frozenset(
+        key for name, source in cfg.eval.sets.items() for item in load_source(name, source).items for key in item.keys
+    )
 
 
 def problem_set(
@@ -51,7 +54,7 @@ def problem_set(
     held_out: frozenset[str] = frozenset(),
     seen: frozenset[str] = frozenset(),
 ) -> ProblemSet:
-    """Load one source and render its problems; those with a key in `held_out` or an id in `seen` are left out.
+    """Load one source and render its problems; those with a key in `held_out` or `seen` are left out.
 
     Raises:
         ValueError: the source cannot be loaded, a prompt is too long and overlong_prompt is `error`, or no problem is left.
@@ -59,17 +62,19 @@ def problem_set(
     loaded = load_source(name, source)
     counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0})
     problems: list[Problem] = []
+    keys: set[str] = set()
     for item in loaded.items:
         assert item.id is not None
-        if held_out.intersection(keys_of(item)):
+        if held_out.intersection(item.keys):
             counts["held_out"] += 1
             continue
-        if item.id in seen:
+        if seen.intersection(item.keys):
             counts["duplicates"] += 1
             continue
         messages, prompt_ids_T, prefill = _fitted(item, cfg, tokenizer, counts)
         if prompt_ids_T is None:
             continue
+        keys |= item.keys
         problems.append(
             Problem(
                 id=item.id,
@@ -87,10 +92,11 @@ def problem_set(
     if not problems:
         raise ValueError(
             f"source {name!r}: no problem is left of {len(loaded.items)} ({dict(counts)}). Prompts are limited to "
-            f"data.max_prompt_length={cfg.data.max_prompt_length} tokens; evaluation problems are left out of training"
+            f"data.max_prompt_length={cfg.data.max_prompt_length} tokens; problems of eval.sets and of earlier sets of data.train "
+            "are left out"
         )
     counts["kept"] = len(problems)
-    return ProblemSet(problems=tuple(problems), counts=counts)
+    return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts)
 
 
 def _fitted(

@@ -36,6 +36,9 @@ class Item:
     """The reply to learn from (supervised training), without EOS."""
     id: str | None = None
     """Only where the source names problems itself, the same everywhere; else made from the content."""
+    keys: frozenset[str] = frozenset()
+    """Made by `load_source` from the question alone: two items that share a key are the same problem, whatever the set's name,
+    the instruction, the template and what was cut off."""
     language: str = "en"
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

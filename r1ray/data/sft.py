@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from r1ray.config import Config
+from r1ray.data.prompts import held_out_keys
 from r1ray.data.schemas import Item
 from r1ray.data.sources import load_source
 from r1ray.data.templates import render
@@ -16,24 +17,30 @@ from r1ray.types import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftSet:
-    """All examples of a stage. `counts`: rows, unreadable, duplicates, overlong (dropped), kept."""
+    """All examples of a stage. `counts`: rows, unreadable, duplicates, overlong (dropped), held_out (dropped), kept."""
 
     samples: tuple[Sample, ...]
     counts: Counter[str]
 
 
 def sft_set(cfg: Config, tokenizer: Any) -> SftSet:
-    """Every source of cfg.data.train, one after another.
+    """Every source of cfg.data.train, one after another, without the examples that ask a question of cfg.eval.sets.
+
+    Examples may repeat a question: the same problem solved in several ways is worth more than once.
 
     Raises:
         ValueError: a source cannot be loaded, has rows without a response, or nothing fits sft.max_length.
     """
-    counts: Counter[str] = Counter()
+    held_out = held_out_keys(cfg)
+    counts: Counter[str] = Counter(overlong=0, held_out=0)
     samples: list[Sample] = []
     for name, source in cfg.data.train.items():
         loaded = load_source(name, source)
         counts.update(loaded.counts)
         for item in loaded.items:
+            if held_out.intersection(item.keys):
+                counts["held_out"] += 1
+                continue
             sample = _sample(item, cfg, tokenizer, name=name)
             if len(sample.token_ids_T) <= cfg.sft.max_length:
                 samples.append(sample)
@@ -41,7 +48,8 @@ def sft_set(cfg: Config, tokenizer: Any) -> SftSet:
                 counts["overlong"] += 1
     if not samples:
         raise ValueError(
-            f"no training example is left ({dict(counts)}); sft.max_length={cfg.sft.max_length} may be too short for all of them"
+            f"no training example is left ({dict(counts)}); sft.max_length={cfg.sft.max_length} may be too short for all of them, "
+            "and questions of eval.sets are left out"
         )
     counts["kept"] = len(samples)
     return SftSet(samples=tuple(samples), counts=counts)

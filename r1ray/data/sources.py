@@ -91,7 +91,8 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     """Every usable item of one source, each with an id; `name` is the source's key in the mixture, for ids and messages.
 
     With `head` only the first rows are read: enough for a check to see that the file is there and its columns fit. Two rows that
-    are equal in prompt and answer are one problem (DAPO-Math-17k repeats its prompts a hundred times); the first is kept.
+    are equal in prompt and answer are one problem (DAPO-Math-17k repeats its prompts a hundred times); the first is kept. Across
+    sets the `keys` of an item say so.
     `args.instruction`, for any source, is put below the question ("Put the final answer in \\boxed{}.").
 
     Raises:
@@ -116,13 +117,14 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
             counts["unreadable"] += 1
             why = why or f"{error}; the row: {_shown(row)}"
             continue
+        keys = _keys(item)  # before the instruction, which may differ between training and evaluation
         item = _instructed(item, instruction) if instruction else item
         identity = item.id or f"{name}/{_digest(item)}"
         if identity in seen and item.response is None:  # examples to learn from may repeat, problems may not
             counts["duplicates"] += 1
             continue
         seen.add(identity)
-        items.append(replace(item, id=identity))
+        items.append(replace(item, id=identity, keys=keys))
         if len(items) == cfg.limit:
             break
     if not items:
@@ -206,6 +208,20 @@ def _shown(row: Any) -> str:
 def _instructed(item: Item, instruction: str) -> Item:
     *before, last = item.messages
     return replace(item, messages=(*before, replace(last, content=f"{last.content}\n\n{instruction}")))
+
+
+def _keys(item: Item) -> frozenset[str]:
+    """The source's own name for the problem, and the question whatever its case and spacing.
+
+    A system prompt says how to answer, not what is asked, so it does not count. In a chat to learn from every turn of the user's
+    is a question that the replies may have answered.
+    """
+    asked = [message for message in item.messages if message.role != "system"] or item.messages
+    questions = [" ".join(message.content for message in asked)]
+    if item.response is not None:
+        questions += [message.content for message in asked if message.role == "user"]
+    named = [] if item.id is None else [f"id {item.id}"]
+    return frozenset([*named, *(f"question {' '.join(question.lower().split())}" for question in questions)])
 
 
 def _digest(item: Item) -> str:

@@ -94,6 +94,10 @@ class VllmEngine:
     def from_config(cls, model_path: str, *, cfg: Config) -> "VllmEngine":
         """`model_path` is a folder or a hub name; `builtin` has been resolved before."""
         prompt, response = cfg.data.max_prompt_length, cfg.rollout.max_response_length
+        engine_args = dict(cfg.rollout.engine_args)
+        if cfg.deterministic:
+            # A resumed run has not generated what an uninterrupted one has in its cache, and a cached prompt is rounded otherwise.
+            engine_args.setdefault("enable_prefix_caching", False)
         try:
             return cls(
                 model_path,
@@ -102,7 +106,7 @@ class VllmEngine:
                 device=cfg.device,
                 seed=cfg.seed,
                 tensor_parallel_size=cfg.rollout.tensor_parallel_size,
-                engine_args=cfg.rollout.engine_args,
+                engine_args=engine_args,
             )
         except ValueError as error:
             if "greater than the derived max_model_len" in str(error):

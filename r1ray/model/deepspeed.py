@@ -114,8 +114,10 @@ class TrainEngine:
 
     def step(self, *, lr: float, skip: bool) -> StepResult:
         """Clip and apply what was accumulated, or drop it when `skip` (the same on all ranks) or when its norm is not finite."""
+        cfg = self._cfg
         for group in self._optimizer.param_groups:
-            group["lr"] = lr
+            # All of them: a loaded checkpoint brings the settings of the run that saved it.
+            group.update(lr=lr, betas=tuple(cfg.betas), eps=cfg.adam_eps, weight_decay=cfg.weight_decay)
         norm = self._norm() if self._cfg.zero_stage == 0 else None
         self._optimizer.skip = skip or (norm is not None and not math.isfinite(norm))
         self._engine.step()

@@ -30,7 +30,7 @@ HASHING_THREADS = 8
 class Progress:
     """What a stage needs besides weights and optimizer to go on exactly where it stood. JSON-able throughout.
 
-    Example: `Progress(step=10, updates=160, version=160, stream={"epoch": 0, "index": 320}, best=0.41)`.
+    Example: `Progress(step=10, updates=160, version=160, stream={"draws": 640, "sources": {...}}, best=0.41)`.
     """
 
     step: int
@@ -40,7 +40,6 @@ class Progress:
     reference_updates: int = 0
     stream: Mapping[str, Any] = field(default_factory=dict)
     algo: Mapping[str, Any] = field(default_factory=dict)
-    rng: Mapping[str, Any] = field(default_factory=dict)
     best: float | None = None
     """The best value of checkpoint.best_metric up to here."""
 

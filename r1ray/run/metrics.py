@@ -31,7 +31,7 @@ CATALOGUE: Mapping[str, str] = {
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
-    "loss/<term>": "a term of the loss, mean over tokens",
+    "loss/<term>": "a term of the loss as it is minimised: weighted by algo.aggregation and its coefficient, summed",
     "kl_ref": "KL of the policy to the reference",
     "kl_rollout": "KL of the trainer's policy to the engine's, on the sampled tokens",
     "entropy": "of the policy's distribution, mean over tokens",

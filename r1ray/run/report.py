@@ -78,6 +78,7 @@ def write_report(run: RunDir) -> Path:
 def before_and_after(rows: Rows, name: str, *, window: int = 5) -> tuple[float, float] | None:
     """A noisy metric at the start and at the end: means over the first and the last few steps that have it."""
     values = [row[name] for row in rows if row.get(name) is not None]
+    window = max(1, min(window, len(values) // 2))  # no step counts as both
     return (fmean(values[:window]), fmean(values[-window:])) if values else None
 
 

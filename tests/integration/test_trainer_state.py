@@ -155,6 +155,18 @@ def test_a_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, tr
             np.testing.assert_array_equal(weight, weights_again[name])
 
 
+@pytest.mark.parametrize("zero_stage", [0, 1])
+def test_a_resumed_run_follows_its_own_optimizer_settings(ranks, models, tmp_path, zero_stage):
+    cfg = config(zero_stage=zero_stage, weight_decay=0.0)
+    ranks[2].run(run_and_save, cfg, models.policy, str(tmp_path))
+    norms = []
+    for weight_decay in (0.0, 500.0):
+        cfg = config(zero_stage=zero_stage, weight_decay=weight_decay, lr_schedule="constant")
+        _, weights = ranks[2].run(load_and_run, cfg, models.policy, str(tmp_path))[0]
+        norms.append(sum(float(abs(weight).sum()) for weight in weights.values()))
+    assert norms[1] < 0.7 * norms[0]  # lr 1e-3 times 500 halves every weight
+
+
 def refusal(rank, world_size, port, cfg, policy, path):
     with pytest.raises(ValueError) as error:
         load_and_run(rank, world_size, port, cfg, policy, path)

@@ -38,6 +38,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "no_config").mkdir()
     (tmp_path / "good.jsonl").write_text('{"question": "2 + 2?", "answer": "so #### 4"}\n')
     (tmp_path / "columns.jsonl").write_text('{"query": "2 + 2?", "answer": "so #### 4"}\n')
+    (tmp_path / "answered.jsonl").write_text('{"prompt": "2 + 2?", "answer": "4"}\n')
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "a_file").write_text("")
     (tmp_path / "own.py").write_text(
@@ -48,9 +49,22 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "old" / "config.yaml").write_text(
         "{seed: 0, model: {path: elsewhere}, algo: {name: grpo}, stages: {rl: {kind: rl}}}"
     )
+    for name, text in (("emptied", ""), ("broken_run", "{seed: [0"), ("trained", same_run())):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(text)
+    trainer = tmp_path / "trained/stages/rl/checkpoints/step_000010/trainer"
+    trainer.mkdir(parents=True)
+    (trainer / "layout.json").write_text(json.dumps({"num_workers": 2, "zero_stage": 0, "precision": "fp32"}))
+    (trainer.parent / "state.json").write_text(json.dumps({"step": 10}))
+    (trainer.parents[1] / "latest").symlink_to("step_000010")
     (tmp_path / "conf" / "algo").mkdir(parents=True)
     (tmp_path / "conf" / "algo" / "bad.yaml").write_text("name: grpo\n  group_size: [1\n")
     return tmp_path
+
+
+def same_run() -> str:
+    """config.yaml, as far as the check compares it, of a run with the configuration that the tests start from."""
+    return "{seed: 0, model: {path: thinks}, algo: {name: grpo}, stages: {rl: {kind: rl}}}"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +100,10 @@ COMMAND_LINE = {
     "typo in a group's name": (["recipes=r1_zero"], "recipes", "no key recipes", "did you mean recipe?"),
     "typo in a group's option": (["algo=grop"], "algo", "there is no algo/grop.yaml", "did you mean grpo?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
+    "null for a group": (["trainer=null"], "trainer", "chooses a file of conf/trainer", "there are: default"),
+    "null for a scale": (["scale=null"], "scale", "chooses a file of conf/scale", "~scale for none"),
+    "no run directory": (["run_dir="], "run_dir", "must not be empty", "run_dir=runs/"),
+    "nan": (["trainer.lr=nan"], "trainer.lr", "must be a finite number", "not nan or inf"),
     "no value": (["trainer.lr"], "the command line", "not of the form key=value", "write trainer.lr=VALUE"),
     "unclosed list": (["eval.pass_at=[1,2"], "the command line", "not of the form key=value", "quotes"),
     "several values": (["steps=1,2"], "steps", "several values, but this is one run", "--multirun"),
@@ -102,7 +120,28 @@ VALUES = {
     "mapping for a number": (["trainer.lr.x=1"], "trainer.lr", "must be a number, not a mapping", "number"),
     "unknown choice": (["trainer.precision=fp16"], "trainer.precision", "must be one of fp32, bf16_autocast, bf16", "bf16"),
     "out of range": (["steps=0"], "steps", "must be at least 1", "for example steps=1"),
-    "list too short": (["trainer.betas=[0.9]"], "trainer.betas.1", "must be given", "trainer.betas.1"),
+    "list too short": (["trainer.betas=[0.9]"], "trainer.betas", "must be a list of two numbers", "trainer.betas=[0.9,0.95]"),
+    "list too long": (["trainer.betas=[0.9,0.9,0.9]"], "trainer.betas", "must be a list of two numbers", "[0.9,0.95]"),
+    "nothing for a text": (["name=null"], "name", "must be text, not nothing", "for example name=first_try"),
+    "empty name": (["name=''"], "name", "must not be empty", "name=first_try"),
+    "negative seed": (["seed=-1"], "seed", "must be at least 0", "seed=0"),
+    "seed too large": (["seed=5000000000"], "seed", "must be at most 4294967295", "seed=4294967295"),
+    "negative seed of the evaluation": (["eval.seed=-1"], "eval.seed", "must be at least 0", "eval.seed=0"),
+    "seed of the evaluation too large": (["eval.seed=4294967296"], "eval.seed", "at most 4294967295", "eval.seed=4294967295"),
+    "beta of one": (["trainer.betas=[0.9,1]"], "trainer.betas", "each must be less than 1", "smaller"),
+    "negative beta": (["trainer.betas=[-0.1,0.9]"], "trainer.betas", "each must be at least 0", "larger"),
+    "pass at none": (["eval.pass_at=[0]"], "eval.pass_at", "each must be at least 1", "larger"),
+    "infinite dual clip": (["algo.dual_clip=inf"], "algo.dual_clip", "must be a finite number", "not nan or inf"),
+    "dual clip that is no number": (["algo.dual_clip=nan"], "algo.dual_clip", "must be a finite number", "not nan or inf"),
+    "infinite learning rate": (["trainer.lr=inf"], "trainer.lr", "must be a finite number", "not nan or inf"),
+    "negative gap limit": (["trainer.logprob_gap_limit=-1"], "trainer.logprob_gap_limit", "must be greater than 0", "larger"),
+    "gap limit that is no number": (
+        ["trainer.logprob_gap_limit=nan"], "trainer.logprob_gap_limit", "must be greater than 0", "larger",
+    ),
+    "top-p of nothing": (["eval.top_p=0"], "eval.top_p", "must be greater than 0", "larger"),
+    "no CPUs": (["cluster.num_cpus=0"], "cluster.num_cpus", "must be greater than 0", "larger"),
+    "too cold to train": (["rollout.temperature=0.001"], "rollout.temperature", "at least 0.01", "rollout.temperature=0.01"),
+    "nearly greedy": (["eval.temperature=0.001"], "eval.temperature", "from 0.01 up", "eval.temperature=0"),
     "no reference workers": (["reference.num_workers=0"], "reference.num_workers", "must be at least 1", "num_workers=1"),
     "minibatches do not divide": (
         ["algo.minibatches=3"], "algo.minibatches", "must divide problems_per_step * group_size = 64 * 8 = 512", "minibatches=4",
@@ -121,11 +160,19 @@ VALUES = {
     "too hot": (["eval.temperature=2.5"], "eval.temperature", "up to 2", "eval.temperature=1.0"),
     "cut distribution": (["rollout.top_p=0.9"], "rollout.top_p", "whole distribution", "rollout.top_p=1"),
     "top-k": (["rollout.top_k=20"], "rollout.top_k", "whole distribution", "rollout.top_k=-1"),
-    "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "not an engine", "did you mean vllm?"),
+    "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "neither an engine", "did you mean vllm?"),
+    "engine in no module": (["rollout.engine=no.where:Engine"], "rollout.engine", "there is no module no.where", "PYTHONPATH"),
     "engine argument of ours": (["rollout.engine_args.dtype=half"], "rollout.engine_args.dtype", "sets this", "rollout.dtype"),
     "DeepSpeed key of ours": (
         ["trainer.deepspeed.zero_optimization.stage=2"], "trainer.deepspeed.zero_optimization.stage", "sets this itself",
         "trainer.zero_stage",
+    ),
+    "number for a DeepSpeed block": (
+        ["trainer.deepspeed.zero_optimization=2"], "trainer.deepspeed.zero_optimization", "must be a mapping",
+        "trainer.zero_stage",
+    ),
+    "text for a DeepSpeed block": (
+        ["trainer.deepspeed.flops_profiler=on"], "trainer.deepspeed.flops_profiler", "must be a mapping", "flops_profiler.KEY",
     ),
     "unknown reward": (["reward.parts.fromat.weight=1"], "reward.parts.fromat", "neither a reward", "did you mean format?"),
     "reward in no module": (
@@ -165,13 +212,41 @@ VALUES = {
     "empty dataset": (gsm8k("empty.jsonl"), "data.train.mine.path", "it has no rows", "data.train.mine"),
     "neither file nor hub name": (gsm8k("a b"), "data.train.mine.path", "nor a hub name", "org/name"),
     "generator's arguments": (
-        ["data.train.countdown.args.num_problms=3"], "data.train.countdown", "num_problms", "args",
+        ["data.train.countdown.args.num_problms=3"], "data.train.countdown.args", "num_problms", "args",
+    ),
+    "text for a number of problems": (
+        ["data.train.countdown.args.num_problems=foo"], "data.train.countdown.args",
+        "num_problems must be a whole number, not 'foo'", "right type",
+    ),
+    "more problems than there are": (
+        ["data.train.countdown.args.num_problems=100000"], "data.train.countdown.args", "3201 problems with 3 numbers, not 100000",
+        ".args",
+    ),
+    "more held-out problems than there are": (
+        ["eval.sets.countdown.args.num_problems=5000"], "eval.sets.countdown.args",
+        "1005 problems with 3 numbers, not 5000", ".args",
+    ),
+    "too many numbers": (
+        ["data.train.countdown.args.num_numbers=7"], "data.train.countdown.args",
+        "num_numbers must be 2, 3, 4 or 5, not 7", ".args",
+    ),
+    "unknown verifier": (
+        ["data.train.mine={source: rows, path: answered.jsonl, args: {verifier: mth}}"], "data.train.mine.args.verifier",
+        "neither a verifier", "did you mean math?",
+    ),
+    "verifier of a hub dataset in no module": (
+        ["data.train.mine={source: rows, path: org/name, args: {verifier: 'no.where:judge'}}"],
+        "data.train.mine.args.verifier", "there is no module no.where", "PYTHONPATH",
     ),
     "no dataset": (["data.train.countdown=null"], "data.train", "names no dataset", "data=countdown"),
     "replies to imitate in an rl stage": (
         ["data.train.t.source=traces", "data.train.t.args.num_problems=9"], "data.train.t.source", "not problems to solve", "sft",
     ),
     "nothing to imitate in an sft stage": (["stages.rl.kind=sft"], "data.train.countdown.source", "nothing to imitate", "traces"),
+    "evaluation of nothing": (
+        ["stages.rl.kind=eval", "eval.sets.countdown=null", "checkpoint.best_metric=null"], "eval.sets", "names no dataset",
+        "eval=countdown",
+    ),
     "pass@k beyond the samples": (["eval.pass_at=[1,8]"], "eval.pass_at", "pass@8 needs at least 8 replies", "eval.samples=8"),
     "best of no evaluation": (
         ["checkpoint.best_metric=eval/aime/accuracy"], "checkpoint.best_metric", "no evaluation set gives this",
@@ -184,6 +259,10 @@ VALUES = {
         ["device=cuda", "trainer.gpus_per_worker=4"], "trainer.gpus_per_worker", "a worker drives one GPU", "num_workers",
     ),
     "NCCL without GPUs": (["sync.backend=nccl"], "sync.backend", "device is cpu", "sync.backend=auto"),
+    "NCCL with a shared GPU": (
+        ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference")), "sync.backend=nccl"],
+        "sync.backend", "whole GPUs", "sync.backend=auto",
+    ),
     "bf16 without ZeRO": (["trainer.precision=bf16"], "trainer.precision", "learns differently", "trainer.zero_stage=1"),
     "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
     "engine rounds, trainer does not": (["rollout.dtype=bfloat16"], "rollout.dtype", "no step would be", "rollout.dtype=float32"),
@@ -191,6 +270,15 @@ VALUES = {
     "run directory taken": (["run_dir=old"], "run_dir", "holds a run already", "resume=auto"),
     "another run's directory": (
         ["run_dir=old", "resume=auto"], "model.path", "was started with elsewhere", "model.path=elsewhere",
+    ),
+    "run without its configuration": (["run_dir=emptied", "resume=auto"], "run_dir", "is empty", "name=ANOTHER"),
+    "run with a broken configuration": (["run_dir=broken_run", "resume=auto"], "run_dir", "not what a run writes", "name=ANOTHER"),
+    "other trainer ranks": (
+        ["run_dir=trained", "resume=auto", "trainer.num_workers=1"], "trainer.num_workers", "was saved with 2", "step_000010/hf",
+    ),
+    "another ZeRO stage": (
+        ["run_dir=trained", "resume=auto", "stages.rl.config.trainer.zero_stage=1"], "stages.rl.config.trainer.zero_stage",
+        "was saved with 0", "trainer.zero_stage=0",
     ),
     "run directory below a file": (["run_dir=a_file/x"], "run_dir", "is not a folder one can write to", "run_dir=FOLDER"),
     "stage after none": (["stages.rl.after=sfx"], "stages.rl.after", "there is no such stage", "there are: rl"),
@@ -205,6 +293,9 @@ VALUES = {
         ["stages.rl.config.trainer.lrr=1"], "stages.rl.config.trainer.lrr", "no key lrr", "stages.rl.config.trainer.lr?",
     ),
     "run directory of a stage": (["stages.rl.config.run_dir=x"], "stages.rl.config.run_dir", "whole run's", "outside of stages"),
+    "list in a stage": (
+        ["stages.rl.config.trainer.betas=[2,0.9]"], "stages.rl.config.trainer.betas", "each must be less than 1", "smaller",
+    ),
     "stage's own batch": (
         ["stages.rl.config.algo.minibatches=3"], "stages.rl.config.algo.minibatches", "must divide", "minibatches=4",
     ),
@@ -292,6 +383,41 @@ def test_own_code_by_import_path_is_accepted() -> None:
     assert run.config.reward.parts["mine"].name == "own:right"
 
 
+def test_own_engine_and_verifier_are_looked_for_and_not_imported() -> None:
+    (run,) = check(
+        "rollout.engine='broken:Engine'",
+        "data.train.mine={source: rows, path: answered.jsonl, args: {verifier: 'broken:VERIFIER'}}",
+    )
+    assert run.config.rollout.engine == "broken:Engine"
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.logprob_gap_limit=inf", "eval.temperature=0", "seed=4294967295", "algo.clip_high=10"]
+)
+def test_numbers_at_the_edge_are_accepted(override: str, base: DictConfig) -> None:
+    assert check_values(base, [override]).stages
+
+
+def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
+    often = ["eval.every_steps=7", "checkpoint.every_steps=10"]
+    (note,) = check_values(base, often).notes
+    assert "not a multiple of eval.every_steps=7" in note and "every 70 steps" in note
+    assert check_values(base, [*often, "checkpoint.best_metric=null"]).notes == []
+    assert check_values(base, ["eval.every_steps=5", "checkpoint.every_steps=10"]).notes == []
+
+
+def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
+    lengths = ("rollout.max_response_length=384", "trainer.micro_batch_tokens=65536")
+    (run,) = check("recipe=r1_zero", "trainer.lr=3e-6", *lengths)
+    (note,) = run.notes
+    assert "scale=tiny comes after recipe=r1_zero and sets steps=40 (recipe: 650)" in note
+    assert "algo.group_size=8 (recipe: 16)" in note
+    assert "trainer.lr" not in note
+    (run,) = check("recipe=r1_zero", "~scale", *lengths)
+    assert run.notes == []
+    assert run.config.steps == 650
+
+
 def test_local_data_is_opened() -> None:
     (run,) = check(*gsm8k("good.jsonl"))
     assert run.config.data.train["mine"].path == "good.jsonl"
@@ -323,6 +449,14 @@ def test_resume_of_the_same_run_is_accepted(workplace: Path) -> None:
     (workplace / "again" / "config.yaml").write_text(json.dumps(run.raw))
     (more,) = check("run_dir=again", "resume=auto", "steps=300")
     assert more.config.steps == 300
+
+
+def test_another_number_of_ranks_is_accepted_where_no_trainer_state_is_loaded(workplace: Path) -> None:
+    (run,) = check("run_dir=trained", "resume=auto", "trainer.num_workers=1", "steps=10")
+    assert run.config.steps == 10
+    (workplace / "trained/stages/rl/checkpoints/latest").unlink()
+    (run,) = check("run_dir=trained", "resume=auto", "trainer.num_workers=1")
+    assert run.config.trainer.num_workers == 1
 
 
 def test_every_job_of_a_multirun_is_checked_and_has_its_own_directory() -> None:

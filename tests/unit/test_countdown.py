@@ -46,12 +46,24 @@ def test_splits_are_decided_by_a_hash_that_never_changes():
 
 
 def test_splits_have_the_sizes_that_training_and_evaluation_need():
+    sizes = countdown.SIZES[3]
+    assert sizes["traces"] > traces.NUM_PROBLEMS and sizes["train"] > 3000 and sizes["test"] > 900
+
+
+@pytest.mark.parametrize("num_numbers", [2, 3])
+def test_the_known_sizes_are_those_of_the_splits(num_numbers):
     sizes = dict.fromkeys(("traces", "train", "test"), 0)
-    for numbers in combinations_with_replacement(range(1, countdown.MAX_NUMBER + 1), 3):
+    for numbers in combinations_with_replacement(range(1, countdown.MAX_NUMBER + 1), num_numbers):
         for target in countdown.reachable(numbers):
             if target >= countdown.MIN_TARGET:
                 sizes[countdown.split_of(numbers, target)] += 1
-    assert sizes["traces"] > traces.NUM_PROBLEMS and sizes["train"] > 3000 and sizes["test"] > 900
+    assert sizes == countdown.SIZES[num_numbers]
+
+
+def test_a_whole_split_can_be_asked_for():
+    whole = countdown.SIZES[3]["test"]
+    ids = {row["id"] for row in countdown.generate(split="test", num_problems=whole, seed=0)}
+    assert len(ids) == whole
 
 
 def test_splits_share_no_problem_whatever_the_seeds():
@@ -68,6 +80,15 @@ def test_the_same_seed_gives_the_same_problems():
         [row["id"] for row in countdown.generate(split="test", num_problems=20, seed=seed)] for seed in (7, 7, 8)
     )
     assert first == again != other
+
+
+def test_too_much_is_refused_before_anything_is_drawn(monkeypatch):
+    monkeypatch.setattr(countdown, "reachable", lambda numbers: pytest.fail("drawn"))
+    with pytest.raises(ValueError, match="test has 1005 problems with 3 numbers, not 1006; lower num_problems"):
+        next(countdown.generate(split="test", num_problems=1006, seed=0))
+    for num_numbers in (1, 6, "many"):
+        with pytest.raises(ValueError, match=f"must be 2, 3, 4 or 5, not {num_numbers}"):
+            next(countdown.generate(split="test", num_problems=1, seed=0, num_numbers=num_numbers))
 
 
 @pytest.mark.parametrize(

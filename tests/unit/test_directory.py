@@ -1,6 +1,8 @@
 """The run directory: its names, and what opening it again leaves behind."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,14 @@ def test_new_run_and_the_same_run_going_on(tmp_path: Path, monkeypatch: pytest.M
     start, resume = events(again)
     assert (start["kind"], resume["kind"]) == ("start", "resume")
     assert resume["changed"] == {"steps": [5, 9]}
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    open_run(tmp_path, raw={"steps": 1}, overrides=[])
+    code = f"from r1ray.run.directory import open_run; open_run({str(tmp_path)!r}, raw={{}}, overrides=[])"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "is in use by another run" in other.stderr
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {"steps": 1}
 
 
 def test_changes_are_dotted() -> None:

@@ -7,8 +7,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r1ray.config import Config, DataConfig, EvalConfig, ModelConfig, SourceConfig
-from r1ray.data.prompts import evaluation_sets, problem_set, training_sets
+from r1ray.config import Config, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
+from r1ray.data.prompts import ProblemSet, evaluation_sets, problem_set, training_sets
+from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
 
 
@@ -19,7 +20,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
 
 
 def config(
@@ -29,6 +30,7 @@ def config(
         model=ModelConfig(path="builtin", template=template, facts=None),
         data=DataConfig(train=train or {}, max_prompt_length=max_prompt_length, overlong_prompt=overlong, shuffle=True),
         eval=EvalConfig.model_construct(sets=sets or {}),
+        sft=SftConfig.model_construct(max_length=1000),
     )
 
 
@@ -102,10 +104,117 @@ def test_generated_problems_are_the_same_in_any_order_of_their_numbers(tokenizer
     assert [p.id for p in train.problems] == ["countdown/2-3-5=30"]
 
 
+def instructed(source: SourceConfig, instruction: str) -> SourceConfig:
+    return source.model_copy(update={"args": {"instruction": instruction}})
+
+
+def trained_on(cfg: Config, tokenizer) -> dict[str, ProblemSet]:
+    return training_sets(cfg, tokenizer, evaluation=evaluation_sets(cfg, tokenizer).values())
+
+
+def questions(made: ProblemSet) -> list[str]:
+    return [problem.messages[-1].content.partition("\n\n")[0] for problem in made.problems]
+
+
+@pytest.mark.parametrize(("in_training", "in_evaluation"), [("Box it.", ""), ("", "Box it."), ("Box it.", "Be brief.")])
+def test_an_instruction_does_not_make_an_evaluation_problem_another(
+    tokenizer, tmp_path: Path, in_training: str, in_evaluation: str
+):
+    train, held = table(tmp_path, "a", "kept", "What is it?"), table(tmp_path, "held", "What is it?")
+    cfg = config(train={"a": instructed(train, in_training)}, sets={"held": instructed(held, in_evaluation)})
+    made = trained_on(cfg, tokenizer)["a"]
+    assert questions(made) == ["kept"]
+    assert made.counts["held_out"] == 1
+
+
+def test_a_cut_does_not_make_an_evaluation_problem_another(tokenizer, tmp_path: Path):
+    long = "First a story without end. " * 9 + "What is 1 + 1?"
+    cfg = config(
+        train={"a": table(tmp_path, "a", "kept", long)},
+        sets={"held": table(tmp_path, "held", long)},
+        max_prompt_length=30,
+        overlong="cut",
+    )
+    assert evaluation_sets(cfg, tokenizer)["held"].counts["cut"] == 1
+    made = trained_on(cfg, tokenizer)["a"]
+    assert questions(made) == ["kept"]
+    assert (made.counts["held_out"], made.counts["cut"]) == (1, 0)
+
+
+def test_a_system_prompt_does_not_make_an_evaluation_problem_another(tokenizer, tmp_path: Path):
+    prompt = [{"role": "system", "content": "Think first."}, {"role": "user", "content": "What is it?"}]
+    file = tmp_path / "chat.jsonl"
+    file.write_text(json.dumps({"prompt": prompt, "answer": "1"}) + '\n{"prompt": "kept", "answer": "2"}\n')
+    train, held = SourceConfig(source="rows", path=str(file)), table(tmp_path, "held", "What is it?")
+    made = trained_on(config(train={"a": train}, sets={"held": held}), tokenizer)["a"]
+    assert questions(made) == ["kept"]
+
+
+def test_a_problem_that_is_only_a_system_prompt_is_told_from_others(tokenizer, tmp_path: Path):
+    file = tmp_path / "chat.jsonl"
+    prompts = [[{"role": "system", "content": content}] for content in ("one", "two")]
+    file.write_text("".join(json.dumps({"prompt": prompt, "answer": "1"}) + "\n" for prompt in prompts))
+    train, held = SourceConfig(source="rows", path=str(file)), table(tmp_path, "held", "two")
+    assert questions(trained_on(config(train={"a": train}, sets={"held": held}), tokenizer)["a"]) == ["one"]
+
+
 def test_a_problem_in_two_training_sets_stays_in_the_first(tokenizer, tmp_path: Path):
+    sources = {
+        "one": instructed(table(tmp_path, "one", "first", "both"), "Box it."),
+        "two": table(tmp_path, "two", " BOTH ", "second"),
+        "three": table(tmp_path, "three", "second", "third", "first"),
+    }
+    sets = training_sets(config(train=sources), tokenizer, evaluation=())
+    assert [questions(made) for made in sets.values()] == [["first", "both"], ["second"], ["third"]]
+    assert [made.counts["duplicates"] for made in sets.values()] == [0, 1, 2]
+
+
+def test_a_countdown_problem_in_two_training_sets_stays_in_the_first(tokenizer, tmp_path: Path):
     (tmp_path / "one.jsonl").write_text('{"numbers": [3, 2, 5], "target": 11}\n')
     (tmp_path / "two.jsonl").write_text('{"numbers": [5, 3, 2], "target": 11}\n{"numbers": [5, 3, 2], "target": 30}\n')
     sources = {n: SourceConfig(source="countdown", path=str(tmp_path / f"{n}.jsonl")) for n in ("one", "two")}
     sets = training_sets(config(train=sources), tokenizer, evaluation=())
     assert [len(made.problems) for made in sets.values()] == [1, 1]
     assert sets["two"].counts["duplicates"] == 1
+
+
+def test_a_set_that_holds_nothing_new_is_an_error_that_says_so(tokenizer, tmp_path: Path):
+    source = table(tmp_path, "one", "first", "second")
+    with pytest.raises(ValueError, match=r"source 'b': no problem is left of 2.*'duplicates': 2.*earlier sets"):
+        training_sets(config(train={"a": source, "b": source}), tokenizer, evaluation=())
+
+
+def examples(tokenizer, tmp_path: Path, *chats: list[str], held: SourceConfig, **fields) -> tuple[list[str], SftSet]:
+    """What is learned from chats (user and assistant in turn) while `held` is an evaluation set."""
+    rows = [
+        {"messages": [{"role": "assistant" if i % 2 else "user", "content": c} for i, c in enumerate(chat)]}
+        for chat in chats
+    ]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = {"chats": SourceConfig(source="sft", path=str(file), **fields)}
+    made = sft_set(config(train=train, sets={"held": held}), tokenizer)
+    return [tokenizer.decode(sample.token_ids_T[sample.mask_T == 1]) for sample in made.samples], made
+
+
+def test_examples_to_learn_from_never_ask_what_is_evaluated(tokenizer, tmp_path: Path):
+    held = instructed(table(tmp_path, "held", "What is it?"), "Box it.")
+    chats = (["Who?", "me"], ["what is  it?", "leaked"], ["Who?", "me again"])
+    learned, made = examples(tokenizer, tmp_path, *chats, held=held, args={"instruction": "Be brief."})
+    assert learned == ["me<eos>", "me again<eos>"]  # a question may be answered in several ways
+    assert (made.counts["held_out"], made.counts["kept"], made.counts["rows"]) == (1, 2, 3)
+
+
+def test_an_earlier_turn_of_a_chat_must_not_ask_what_is_evaluated(tokenizer, tmp_path: Path):
+    held = table(tmp_path, "held", "What is it?")
+    learned, made = examples(tokenizer, tmp_path, ["Who?", "me"], ["What is it?", "leaked", "Sure?", "yes"], held=held)
+    assert learned == ["me<eos>"]
+    assert made.counts["held_out"] == 1
+
+
+def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: Path):
+    (tmp_path / "test.jsonl").write_text('{"numbers": [5, 2, 3], "target": 11}\n')
+    held = SourceConfig(source="countdown", path=str(tmp_path / "test.jsonl"))
+    asked = "Make 11 from 5, 2, 3. Use each number once."
+    learned, _ = examples(tokenizer, tmp_path, [asked, "leaked"], [asked.replace("11", "30"), "5 * 2 * 3"], held=held)
+    assert learned == ["5 * 2 * 3<eos>"]

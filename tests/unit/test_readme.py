@@ -13,15 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
 COMMANDS = [line.partition("  #")[0].strip() for line in SHELL.splitlines() if "r1ray.main" in line]
+COMMANDS += [f"r1ray.main {overrides}" for overrides in re.findall(r"`bash launch/quickstart.sh ([^`]+)`", README)]
 TABLE = re.search(r"## Coming from.*?\n\n(\|.*?)\n\n", README, re.DOTALL)
 
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A reader's folder with the files that the README tells to write."""
-    (own_yaml,) = re.findall(r"```yaml\n# (\S+)\n(.*?)```", README, re.DOTALL)
-    (own_reward,) = re.findall(r"```python\n# (\S+)\n(.*?)```", README, re.DOTALL)
-    for name, text in (own_yaml, own_reward):
+    for name, text in re.findall(r"```(?:yaml|python)\n# (\S+)\n(.*?)```", README, re.DOTALL):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -34,6 +33,34 @@ def test_command_passes_the_check(command: str, own_folder: Path) -> None:
     arguments = shlex.split(command.partition("r1ray.main")[2])
     runs = check_command_line(arguments)
     assert len(runs) == (0 if "--cfg" in arguments else 3 if "--multirun" in arguments else 1)
+
+
+def test_own_data_is_evaluated_on_itself_and_picks_the_best(own_folder: Path) -> None:
+    (command,) = [command for command in COMMANDS if "--config-dir" in command]
+    ((checked,),) = [check_command_line(shlex.split(command.partition("r1ray.main")[2]))]
+    trained, evaluated = checked.config.data.train, checked.config.eval.sets
+    assert [source.path for source in trained.values()] == [source.path for source in evaluated.values()]
+    assert [source.split for source in (*trained.values(), *evaluated.values())] == ["train", "test"]
+    assert checked.config.checkpoint.best_metric == f"eval/{next(iter(evaluated))}/accuracy"
+
+
+def test_a_mapping_is_added_to_what_is_there_until_null_takes_it_out() -> None:
+    source = "{source: gsm8k, path: openai/gsm8k}"
+    added = [
+        f"data.train={{mine: {source}}}",
+        f"eval.sets={{mine: {source}}}",
+        "reward.parts={mine: {name: format, weight: 1.0}}",
+    ]
+    taken_out = re.findall(r"`(\S+=null)`", README)
+    assert len(taken_out) == 3
+
+    def entries(*overrides: str) -> list[list[str]]:
+        (checked,) = check_command_line([*overrides, "checkpoint.best_metric=null"])
+        cfg = checked.config
+        return [list(cfg.data.train), list(cfg.eval.sets), list(cfg.reward.parts)]
+
+    assert entries(*added) == [["countdown", "mine"], ["countdown", "mine"], ["accuracy", "format", "mine"]]
+    assert entries(*added, *taken_out) == [["mine"], ["mine"], ["accuracy", "mine"]]
 
 
 def test_every_key_of_the_table_exists() -> None:

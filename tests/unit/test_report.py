@@ -159,6 +159,7 @@ def test_noise_does_not_decide_before_and_after() -> None:
     rows = [{"step": i, "a": value} for i, value in enumerate([1, 3, 1, 3, 2, 9, 9, 9, 9, 9])] + [{"step": 10}]
     assert before_and_after(rows, "a") == (2, 9)
     assert before_and_after(rows, "b") is None
+    assert before_and_after([{"a": 1}, {"a": 2}, {"a": 3}], "a") == (1, 3)
 
 
 def test_summary_says_what_was_gained_and_how_to_go_on(run: RunDir) -> None:

@@ -121,7 +121,7 @@ def test_countdown_generates_its_rows():
     args = {"split": "test", "num_problems": 20}
     loaded = load_source("mix", SourceConfig(source="countdown", args=args))
     assert len({item.id for item in loaded.items}) == 20
-    assert all(item.id == item.id and item.id.startswith("countdown/") for item in loaded.items)
+    assert all(item.id.startswith("countdown/") for item in loaded.items)
     assert load_source("other", SourceConfig(source="countdown", args=args)).items == loaded.items
     assert load_source("mix", SourceConfig(source="countdown", args=args | {"seed": 1})).items != loaded.items
 
@@ -166,6 +166,26 @@ def test_ids_follow_the_content_not_the_place(tmp_path: Path):
     assert [item.id for item in here] == [item.id for item in reversed(there)]
     assert len({item.id for item in here}) == 2
     assert all(item.id.startswith("mix/") for item in here)
+
+
+def test_keys_follow_the_question_alone(tmp_path: Path):
+    file = tmp_path / "same.jsonl"
+    file.write_text('{"prompt": " How\\nMANY? ", "answer": "7"}\n{"prompt": "How much?", "answer": "7"}\n')
+    given, other = load("rows", file, args={"instruction": "Box it."}).items
+    file.write_text('{"problem": "How many?", "answer": "7.0"}\n')
+    (bare,) = load_source("another", SourceConfig(source="math500", path=str(file))).items
+    assert given.keys == bare.keys and given.id != bare.id
+    assert not given.keys & other.keys
+
+
+def test_keys_of_countdown_are_those_of_its_numbers_in_any_order(tmp_path: Path):
+    file = tmp_path / "same.jsonl"
+    file.write_text('{"nums": [2, 3, 5], "target": 11}\n{"nums": [2, 3, 5], "target": 30}\n')
+    given, other = load("countdown_hub", file).items
+    file.write_text('{"numbers": [5, 2, 3], "target": 11}\n')
+    (turned,) = load("countdown", file).items
+    assert given.keys & turned.keys
+    assert not other.keys & (given.keys | turned.keys)
 
 
 def test_limit_and_head():
