@@ -46,9 +46,9 @@ def datasets(data: DataConfig, eval: EvalConfig, kind: str) -> Iterator[Finding]
     named = {f"data.train.{name}": source for name, source in data.train.items()} if kind != "eval" else {}
     for key, source in named.items():
         yield from _dataset(key, source, to_learn=kind == "sft")
-    if kind != "sft":
-        for name, source in eval.sets.items():
-            yield from _dataset(f"eval.sets.{name}", source, to_learn=False)
+    # An sft stage reads them too: their problems are left out of its training.
+    for name, source in eval.sets.items():
+        yield from _dataset(f"eval.sets.{name}", source, to_learn=False)
 
 
 def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Finding]:
