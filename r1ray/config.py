@@ -109,7 +109,7 @@ class RewardConfig(Strict):
     num_workers: Positive
     cpus_per_worker: NotNegative
     timeout_s: AbovePositive
-    """A worker that has something to score and finishes nothing for so long is late; the error names it."""
+    """A worker that has something to score and finishes nothing for so long counts as hung: it is started again."""
     truncated: Literal["zero", "score", "mask"]
     """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
 
@@ -131,7 +131,7 @@ class RolloutConfig(Strict):
     max_attempts: Positive
     """A group whose replies or scores failed is generated again this often, then dropped and counted."""
     timeout_s: AbovePositive
-    """An engine that has something to do and finishes no group for so long is late; the error names it."""
+    """An engine that has something to do and finishes no group for so long counts as hung: it is started again."""
     start_timeout_s: AbovePositive
     engine_args: dict[str, Any]
     """Passed to vLLM; keys that collide with ours are refused."""

@@ -24,6 +24,11 @@ class WorkerLate(TimeoutError):
 class WorkerDied(RuntimeError):
     """A worker's process ended; the message names it, what it was doing and Ray's reason."""
 
+    def __init__(self, message: str, *, actor_id: str | None = None) -> None:
+        super().__init__(message)
+        self.actor_id = actor_id
+        """Whose process it was: a call also fails when the worker that was to make its argument has died."""
+
 
 class WorkerFailed(RuntimeError):
     """A call raised in the worker; the message holds the remote cause first."""
@@ -32,9 +37,12 @@ class WorkerFailed(RuntimeError):
 class ActorGroup:
     """The actors of one role. `handles[i]` is the worker named `<role>-<i>` in every message and log."""
 
-    def __init__(self, role: str, handles: Sequence[ActorHandle]) -> None:
+    def __init__(
+        self, role: str, handles: Sequence[ActorHandle], *, make: Callable[[int], ActorHandle] | None = None
+    ) -> None:
         self.role = role
         self.handles = list(handles)
+        self._make = make
 
     def __len__(self) -> int:
         return len(self.handles)
@@ -46,6 +54,18 @@ class ActorGroup:
         timeouts. Raises WorkerLate with the names of all that are late.
         """
         return gather(refs, [f"{self.role}-{index}" for index in range(len(refs))], what=what, timeout_s=timeout_s)
+
+    def restart(self, index: int, *, timeout_s: float) -> None:
+        """End worker `index`, dead, hung or alive, start it anew in its place and wait until it is up."""
+        assert self._make is not None, f"the {self.role} group was not made by spawn"
+        ray.kill(self.handles[index], no_restart=True)
+        self.handles[index] = self._make(index)
+        gather([self.handles[index].ping.remote()], [f"{self.role}-{index}"], what="start again", timeout_s=timeout_s)
+
+    def index_of(self, actor_id: str | None) -> int | None:
+        """Which worker has this id now; None when none has."""
+        ids = [handle._actor_id.hex() for handle in self.handles]  # Ray has no public name for it
+        return ids.index(actor_id) if actor_id in ids else None
 
     def shutdown(self) -> None:
         """End the processes; what they were doing is lost."""
@@ -75,7 +95,7 @@ def result_of(ref: Any, *, name: str, what: str) -> Any:
     except RayActorError as error:
         if "creation task" in str(error):  # a constructor that raised; Ray hands on its traceback as text only
             raise WorkerFailed(f"{name} failed in '{what}': {str(error).strip().splitlines()[-1]}") from error
-        raise WorkerDied(f"{name} died during '{what}': {error}") from error
+        raise WorkerDied(f"{name} died during '{what}': {error}", actor_id=error.actor_id) from error
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         raise WorkerFailed(f"{name} failed in '{what}': {type(cause).__name__}: {cause}") from error
@@ -92,16 +112,20 @@ def spawn(
     env_of: Callable[[int], Mapping[str, str]],
     log_dir: Path,
     max_concurrency: int | None = None,
+    any_order: bool = False,
 ) -> ActorGroup:
     """Start one actor per slot and return at once; call a method with `gather` to wait for the constructors.
+
+    With `any_order` a call whose arguments are ready does not wait for earlier calls whose are not.
 
     What an actor prints goes to `<log_dir>/<role>-<index>.log` instead of the driver's console.
 
     Environment variables go on each actor, never into ray.init: a submitted job's runtime_env would collide with them.
     """
     actor_class = ray.remote(_logging_to_file(worker_class))
-    handles = []
-    for index, slot in enumerate(slots):
+
+    def make(index: int) -> ActorHandle:
+        slot = slots[index]
         env = dict(env_of(index))
         if not slot.need.gpus:
             # Ray 2.60 leaves the variable as inherited when num_gpus is 0: the actor would see every GPU of its node.
@@ -114,8 +138,12 @@ def spawn(
         }
         if max_concurrency is not None:
             options["max_concurrency"] = max_concurrency
-        handles.append(actor_class.options(**options).remote(f"{log_dir}/{role}-{index}.log", kwargs_of(index)))
-    return ActorGroup(role, handles)
+        if any_order:
+            options["allow_out_of_order_execution"] = True
+        handle: Any = actor_class.options(**options).remote(f"{log_dir}/{role}-{index}.log", kwargs_of(index))
+        return handle
+
+    return ActorGroup(role, [make(index) for index in range(len(slots))], make=make)
 
 
 def _logging_to_file(worker_class: type) -> type:

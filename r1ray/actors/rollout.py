@@ -15,7 +15,7 @@ from typing import Any
 
 import r1ray.engine
 from r1ray.config import Config
-from r1ray.engine.base import EngineBroken, Request, RolloutEngine, SamplingSpec
+from r1ray.engine.base import EngineBroken, EngineFailed, Request, RolloutEngine, SamplingSpec
 from r1ray.types import Completion, Floats, Ints
 
 
@@ -32,6 +32,9 @@ class RolloutWorker:
     async def ping(self) -> int:
         """The engine's weight version, once it is ready; raises what its start raised."""
         return await self._call(lambda engine: engine.version)
+
+    async def alive(self) -> None:
+        """Answers while the process runs, whatever the engine is doing."""
 
     async def generate(
         self, *, request_id: str, prompt_ids_T: Ints, seeds: Sequence[int], sampling: SamplingSpec
@@ -115,7 +118,7 @@ class EngineThread:
         future: Future[Any] = Future()
         with self._lock:
             if self._end is not None:
-                raise RuntimeError(str(self._end)) from self._end
+                raise type(self._end)(str(self._end)) from self._end
             self._commands.put((function, future))
         return future
 
@@ -194,7 +197,7 @@ class EngineThread:
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
             stopped = isinstance(error, _Stopped)
-            self._end = error if stopped else RuntimeError(f"engine failed: {type(error).__name__}: {error}")
+            self._end = error if stopped else EngineFailed(f"engine failed: {type(error).__name__}: {error}")
         waiting: list[Future[Any]] = list(self._replies.values())
         while not self._commands.empty():
             waiting.append(self._commands.get()[1])

@@ -96,6 +96,7 @@ def _spawn(
         env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
         log_dir=log_dir,
         max_concurrency=CONCURRENT_CALLS if role == "rollout" else None,
+        any_order=role == "reward",  # scores wait for replies, which come in any order
     )
 
 

@@ -1,34 +1,55 @@
-"""The rollout and reward workers as the collector and the evaluator see them: submit, wait, result. Every wait has an end."""
+"""The rollout and reward workers as the collector and the evaluator see them: submit, wait, result. Every wait has an end.
+
+A worker that dies or hangs is started again in its place, an engine with the weights that are served, and its unfinished calls are
+made once more: seeds come from ids, so the replies are those that the first attempt would have given.
+"""
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from r1ray.actors.group import ActorGroup, WorkerLate, result_of
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate, gather, result_of
 from r1ray.config import Config
-from r1ray.engine.base import SamplingSpec
+from r1ray.engine.base import EngineFailed, SamplingSpec
 from r1ray.reward.base import RewardContext
 from r1ray.types import Problem
 
+MAX_RESTARTS = 20
+"""Restarts of all workers of a stage together, after which the next death or hang ends it: something kills them all the time."""
+ALIVE_TIMEOUT_S = 10.0
 
-@dataclass(slots=True)
-class _Call:
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call on one worker, whichever process that is in the end."""
+
     group: ActorGroup
     index: int
     what: str
+    method: str
+    arguments: dict[str, Any]
     made: float
-    after: "_Call | None" = None
+    after: "Call | None" = None
     """Of a score: the call whose replies it waits for."""
+    ref: Any = None
     done: float | None = None
     """When it was seen to be ready."""
+    result: Any = None
+    error: WorkerFailed | None = None
 
     @property
     def name(self) -> str:
         return f"{self.group.role}-{self.index}"
+
+    def send(self) -> None:
+        """To the worker, or to the one that has taken its place."""
+        self.made = time.monotonic()
+        replies = {"completions_G": self.after.ref} if self.after else {}
+        self.ref = getattr(self.group.handles[self.index], self.method).remote(**self.arguments, **replies)
 
 
 class RayWorkers:
@@ -41,85 +62,145 @@ class RayWorkers:
 
     With `deterministic=true` nothing depends on which worker is faster: problems go to the engines in turn, all calls made before
     a `wait` are admitted together, and `wait` returns when all of its calls are ready.
+
+    Args:
+        served: gives all engines the weights that are served (`WeightSync.again`); None where they serve the model folder's.
+        event: told which worker was restarted and why (`RunDir.event`).
     """
 
-    def __init__(self, rollouts: ActorGroup, rewards: ActorGroup, *, cfg: Config) -> None:
+    def __init__(
+        self,
+        rollouts: ActorGroup,
+        rewards: ActorGroup,
+        *,
+        cfg: Config,
+        event: Callable[..., None],
+        served: Callable[[], object] | None = None,
+    ) -> None:
         self._rollouts, self._rewards = rollouts, rewards
+        self._event, self._served = event, served
         self._timeout_s = {rollouts.role: cfg.rollout.timeout_s, rewards.role: cfg.reward.timeout_s}
-        self._calls: dict[Any, _Call] = {}
+        self._start_timeout_s = cfg.rollout.start_timeout_s
+        self._open: list[Call] = []
+        """Made and not fetched."""
         self._deterministic = cfg.deterministic
         self._held: list[int] | None = None
         """Calls held at each engine until `wait`; None when nothing is held."""
         self._load = {group.role: [0] * len(group) for group in (rollouts, rewards)}
         self._answered = {group.role: [0.0] * len(group) for group in (rollouts, rewards)}
-        """When each worker last finished something."""
+        """When each worker last finished something, or was started again."""
         self._count = 0
+        self._restarts = 0
 
-    def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Any:
+    def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Call:
         turn = self._hold() if self._deterministic else None
-        call = self._next(self._rollouts, what=f"generate {problem.id}", index=turn)
         self._count += 1
-        ref = call.group.handles[call.index].generate.remote(
-            request_id=f"{self._count:09d}", prompt_ids_T=problem.prompt_ids_T, seeds=list(seeds), sampling=sampling
-        )
-        self._calls[ref] = call
-        return ref
+        arguments = {
+            "request_id": f"{self._count:09d}",
+            "prompt_ids_T": problem.prompt_ids_T,
+            "seeds": list(seeds),
+            "sampling": sampling,
+        }
+        return self._made(self._rollouts, turn, method="generate", what=f"generate {problem.id}", arguments=arguments)
 
-    def score(self, problem: Problem, completions: Any, context: RewardContext) -> Any:
-        call = self._next(self._rewards, what=f"score {problem.id}")
-        call.after = self._calls.get(completions)
-        ref = call.group.handles[call.index].score.remote(problem, completions, context)
-        self._calls[ref] = call
-        return ref
+    def score(self, problem: Problem, completions: Call, context: RewardContext) -> Call:
+        arguments = {"problem": problem, "context": context}
+        what = f"score {problem.id}"
+        return self._made(self._rewards, None, method="score", what=what, arguments=arguments, after=completions)
 
-    def wait(self, refs: Sequence[Any]) -> list[Any]:
+    def wait(self, refs: Sequence[Call]) -> list[Call]:
         if self._held is not None:
             self._release(self._held)
         while True:
-            ready, pending = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-            self._note([self._calls[ref] for ref in ready])
-            if ready and not (pending and self._deterministic):
-                return ready
-            calls = [self._calls[ref] for ref in pending]
-            seconds = min(map(self._due, calls)) - time.monotonic()
+            waiting = {call.ref: call for call in refs if call.done is None}
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0) if waiting else ([], [])
+            for ref in ready:
+                self._settle(waiting[ref])
+            done = [call for call in refs if call.done is not None]
+            if done and (len(done) == len(refs) or not self._deterministic):
+                return done
+            left = [call for call in refs if call.done is None]
+            first = min(left, key=self._due)
+            seconds = self._due(first) - time.monotonic()
             if seconds <= 0:
-                raise WorkerLate(self._complaint(calls))
-            ray.wait(pending, num_returns=1, timeout=None if math.isinf(seconds) else seconds)
+                self._restart(first.group, first.index, reason=self._complaint(first), error=WorkerLate)
+            elif not ready:
+                ray.wait(list(waiting), num_returns=1, timeout=None if math.isinf(seconds) else seconds)
 
-    def result(self, ref: Any) -> Any:
-        call = self._calls.pop(ref)
-        self._load[call.group.role][call.index] -= 1
-        return result_of(ref, name=call.name, what=call.what)
+    def result(self, ref: Call) -> Any:
+        self._open.remove(ref)
+        self._load[ref.group.role][ref.index] -= 1
+        if ref.error is not None:
+            raise ref.error
+        return ref.result
 
-    def _next(self, group: ActorGroup, *, what: str, index: int | None = None) -> _Call:
+    def restart_dead(self) -> bool:
+        """Start those again that do not answer; whether there were any. For when a transfer of weights has failed."""
+        found = False
+        for index, handle in enumerate(self._rollouts.handles):
+            name = f"{self._rollouts.role}-{index}"
+            try:
+                gather([handle.alive.remote()], [name], what="say that it is alive", timeout_s=ALIVE_TIMEOUT_S)
+            except (WorkerDied, WorkerLate) as error:
+                self._restart(self._rollouts, index, reason=str(error), error=type(error), served=False)
+                found = True
+        return found
+
+    def _made(self, group: ActorGroup, index: int | None, **fields: Any) -> Call:
         load = self._load[group.role]
         index = load.index(min(load)) if index is None else index
         load[index] += 1
-        return _Call(group=group, index=index, what=what, made=time.monotonic())
+        call = Call(group=group, index=index, made=0.0, **fields)
+        call.send()
+        self._open.append(call)
+        return call
 
-    def _note(self, ready: Sequence[_Call]) -> None:
-        now = time.monotonic()
-        for call in ready:
-            if call.done is None:
-                call.done = self._answered[call.group.role][call.index] = now
+    def _settle(self, call: Call) -> None:
+        """Fetch what is ready. A death is not a result: the worker is started again, and the call made once more."""
+        try:
+            call.result = result_of(call.ref, name=call.name, what=call.what)
+        except WorkerDied as error:
+            return self._restart_actor(error.actor_id, error)
+        except WorkerFailed as error:
+            cause: Any = error.__cause__
+            if isinstance(getattr(cause, "cause", None), EngineFailed):
+                return self._restart_actor(cause.actor_id, error)
+            call.error = error
+        call.done = self._answered[call.group.role][call.index] = time.monotonic()
 
-    def _due(self, call: _Call) -> float:
+    def _restart_actor(self, actor_id: str | None, error: WorkerDied | WorkerFailed) -> None:
+        """Start the worker with this id again; where there is none it has been replaced, and its calls have been made again."""
+        for group in (self._rollouts, self._rewards):
+            index = group.index_of(actor_id)
+            if index is not None:
+                self._restart(group, index, reason=str(error), error=type(error))
+
+    def _restart(
+        self, group: ActorGroup, index: int, *, reason: str, error: type[Exception], served: bool = True
+    ) -> None:
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            raise error(f"{reason} (and {MAX_RESTARTS} workers have been restarted before)")
+        self._event("worker_restarted", worker=f"{group.role}-{index}", reason=reason)
+        group.restart(index, timeout_s=self._start_timeout_s)
+        if group is self._rollouts and served and self._served is not None:
+            self._served()
+        self._answered[group.role][index] = time.monotonic()
+        again = [call for call in self._open if call.done is None and call.group is group and call.index == index]
+        again += [call for call in self._open if call.done is None and call.after in again]
+        for call in again:
+            call.send()
+
+    def _due(self, call: Call) -> float:
         """When its worker is late; never while it waits for another worker's replies, who is late first."""
         if call.after is not None and call.after.done is None:
             return math.inf
-        could_begin = call.made if call.after is None else call.after.done
-        return max(could_begin or 0.0, self._answered[call.group.role][call.index]) + self._timeout_s[call.group.role]
+        could_begin = max(call.made, (call.after.done or 0.0) if call.after else 0.0)
+        return max(could_begin, self._answered[call.group.role][call.index]) + self._timeout_s[call.group.role]
 
-    def _complaint(self, calls: Sequence[_Call]) -> str:
-        first = min(calls, key=self._due)
-        late = sorted(
-            {call.name for call in calls if call.group is first.group and self._due(call) <= self._due(first)}
-        )
-        seconds = self._timeout_s[first.group.role]
-        return (
-            f"{first.name} finished nothing for {seconds:.0f} s ({first.group.role}.timeout_s) while it had '{first.what}' to do; "
-            f"late: {', '.join(late)}"
-        )
+    def _complaint(self, call: Call) -> str:
+        seconds = self._timeout_s[call.group.role]
+        return f"{call.name} finished nothing for {seconds:.0f} s ({call.group.role}.timeout_s) while it had '{call.what}' to do"
 
     def _hold(self) -> int:
         """The engine whose turn it is; before the first call since the last `wait`, all engines are told to hold."""

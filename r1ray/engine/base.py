@@ -36,6 +36,10 @@ class EngineBroken(RuntimeError):
     """The engine's weights are neither the old nor the new ones: it cannot serve any more and must be replaced."""
 
 
+class EngineFailed(RuntimeError):
+    """The engine has ended, in a worker that goes on: every call that waits and every later one fails with this."""
+
+
 class RolloutEngine(Protocol):
     """Implementations: `r1ray.engine.vllm.VllmEngine`, `r1ray.engine.fake.FakeEngine`."""
 

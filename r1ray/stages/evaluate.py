@@ -22,6 +22,6 @@ def run(context: StageContext) -> None:
         sets = evaluation_sets(cfg, tokenizer)
         log = context.log(tokenizer, first_step=0, last_step=0)
         wait_until_up(groups, cfg)
-        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg)
+        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, event=context.run.event)
         log.step(0, evaluator_of(cfg, workers, sets)(0))
         log.close()

@@ -50,7 +50,9 @@ def run(context: StageContext) -> None:
         if checkpoint:
             stream.load_state_dict(progress.stream)
             policy.load(str(checkpoint.trainer))
-        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg)
+        sync = WeightSync(groups["trainer"], groups["rollout"], cfg=cfg, vocab_size=len(tokenizer))
+        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, event=context.run.event, served=sync.again)
+        sync.restart_dead = workers.restart_dead
         collector = Collector(
             problems=stream,
             workers=workers,
@@ -60,7 +62,6 @@ def run(context: StageContext) -> None:
             keep=algo.keep,
             run_seed=cfg.seed,
         )
-        sync = WeightSync(groups["trainer"], groups["rollout"], cfg=cfg, vocab_size=len(tokenizer))
         parts = Parts(
             algo=algo,
             collector=collector,

@@ -10,6 +10,7 @@ incarnation with a new tag; engines whose transfer failed go on serving their ol
 import math
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,32 +66,49 @@ class WeightSync:
         )
         self._backend: Backend = backend_of(cfg)
         self._weights: Announced | None = None
+        self._version = 0
+        self.restart_dead: Callable[[], bool] = lambda: False
+        """Replaces engines that have died and says whether there were any (`RayWorkers.restart_dead`)."""
         self._connected: list[Any] = []
         """The actors of the present incarnation."""
 
     def push(self, version: int) -> dict[str, float]:
-        """Returns when all engines serve `version` and agree with the trainer. Raises SyncFailed.
+        """Returns when all engines serve `version` and agree with the trainer. When a transfer fails because engines have died,
+        they are replaced and it is tried once more. Raises SyncFailed.
 
         Metrics: time/sync (seconds), sync/bytes, sync/canary_gap (largest over engines).
         """
         started = time.perf_counter()
+        self._version = version
         if self._weights is None:
             self._weights = self._announced()
-        actors = [*self._trainers.handles, *self._rollouts.handles]
         try:
-            if actors != self._connected:
-                self._connect(self._weights)
-                self._connected = actors
-            self._transfer(self._weights, version=version)
+            gap = self._push(self._weights)
         except SyncFailed:
-            self._connected = []
-            raise
-        gap = self._attest()
+            if not self.restart_dead():
+                raise
+            gap = self._push(self._weights)
         return {
             "time/sync": time.perf_counter() - started,
             "sync/bytes": float(self._weights.num_bytes),
             "sync/canary_gap": gap,
         }
+
+    def again(self) -> None:
+        """Push the version of the last push, for an engine that has been replaced since."""
+        self.push(self._version)
+
+    def _push(self, weights: Announced) -> float:
+        actors = [*self._trainers.handles, *self._rollouts.handles]
+        try:
+            if actors != self._connected:
+                self._connect(weights)
+                self._connected = actors
+            self._transfer(weights, version=self._version)
+        except SyncFailed:
+            self._connected = []
+            raise
+        return self._attest()
 
     def _announced(self) -> Announced:
         calls = _calls(self._trainers, "weight_metadata")
