@@ -115,7 +115,8 @@ class RayWorkers:
             waiting = {call.ref: call for call in refs if call.done is None}
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0) if waiting else ([], [])
             for ref in ready:
-                self._settle(waiting[ref])
+                if waiting[ref].ref == ref:  # else a restart has just made this call again
+                    self._settle(waiting[ref])
             done = [call for call in refs if call.done is not None]
             if done and (len(done) == len(refs) or not self._deterministic):
                 return done
@@ -160,20 +161,21 @@ class RayWorkers:
         try:
             call.result = result_of(call.ref, name=call.name, what=call.what)
         except WorkerDied as error:
-            return self._restart_actor(error.actor_id, error)
+            return self._replace(error.actor_id, call, error)
         except WorkerFailed as error:
             cause: Any = error.__cause__
             if isinstance(getattr(cause, "cause", None), EngineFailed):
-                return self._restart_actor(cause.actor_id, error)
+                return self._replace(cause.actor_id, call, error)
             call.error = error
         call.done = self._answered[call.group.role][call.index] = time.monotonic()
 
-    def _restart_actor(self, actor_id: str | None, error: WorkerDied | WorkerFailed) -> None:
-        """Start the worker with this id again; where there is none it has been replaced, and its calls have been made again."""
+    def _replace(self, actor_id: str | None, call: Call, error: WorkerDied | WorkerFailed) -> None:
+        """Restart the worker with this id: a score also fails when the engine whose replies it waits for has died."""
         for group in (self._rollouts, self._rewards):
             index = group.index_of(actor_id)
             if index is not None:
-                self._restart(group, index, reason=str(error), error=type(error))
+                return self._restart(group, index, reason=str(error), error=type(error))
+        self._restart(call.group, call.index, reason=str(error), error=type(error))
 
     def _restart(
         self, group: ActorGroup, index: int, *, reason: str, error: type[Exception], served: bool = True

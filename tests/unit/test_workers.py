@@ -57,6 +57,7 @@ class World:
         return ready, [ref for ref in refs if ref not in ready]
 
     def result_of(self, ref: str, **_: Any) -> str:
+        assert self.ready_at[ref] <= self.now, "fetched before it was ready: in a run that blocks without an end"
         if error := self.fate_of(ref):
             raise error
         return ref
