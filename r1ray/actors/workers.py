@@ -88,7 +88,7 @@ class RayWorkers:
         """Calls held at each engine until `wait`; None when nothing is held."""
         self._load = {group.role: [0] * len(group) for group in (rollouts, rewards)}
         self._answered = {group.role: [0.0] * len(group) for group in (rollouts, rewards)}
-        """When each worker last finished something, or was started again."""
+        """When each worker last finished something, or the watch over it began anew."""
         self._count = 0
         self._restarts = 0
 
@@ -187,7 +187,8 @@ class RayWorkers:
         group.restart(index, timeout_s=self._start_timeout_s)
         if group is self._rollouts and served and self._served is not None:
             self._served()
-        self._answered[group.role][index] = time.monotonic()
+        for times in self._answered.values():
+            times[:] = [time.monotonic()] * len(times)  # nobody was watched during the restart
         again = [call for call in self._open if call.done is None and call.group is group and call.index == index]
         again += [call for call in self._open if call.done is None and call.after in again]
         for call in again:

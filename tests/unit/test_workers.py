@@ -63,6 +63,7 @@ class World:
         return ref
 
     def restart(self, group: ActorGroup, index: int, **_: Any) -> None:
+        self.now += 30  # longer than any timeout here: what others did meanwhile was not seen
         group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
 
     def died(self, name: str) -> WorkerDied:
@@ -138,7 +139,7 @@ def test_a_worker_that_finishes_nothing_is_replaced_and_its_calls_are_made_again
 
 
 def test_a_dead_engine_is_replaced_once_and_the_reward_worker_is_not_blamed(world: World) -> None:
-    made = pool(world, [0.5, 0.5])
+    made = pool(world, [1.0, 0.5])
     calls = submit(made, 6)
     world.fate["rollout-1"] = world.died("rollout-1")
     for call in calls:  # Ray hands the death on to the calls that wait for those replies
