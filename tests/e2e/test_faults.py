@@ -41,7 +41,7 @@ def worker(driver: psutil.Process, name: str) -> psutil.Process:
 def test_killed_and_stopped_workers_are_replaced(tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "r1ray.main", "scale=smoke", "name=run", f"steps={STEPS}", "log.wandb=disabled"),
-        *("rollout.timeout_s=20", "reward.timeout_s=10", "eval.before=false"),
+        *("rollout.timeout_s=40", "reward.timeout_s=20", "eval.before=false"),
     ]
     run = tmp_path / "runs/run"
     with (tmp_path / "output").open("w") as output:
