@@ -6,12 +6,14 @@ replies came (long replies would be lost first). Nothing is dispatched ahead of 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from r1ray.data.stream import Drawn
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.base import RewardContext
+from r1ray.run.stop import Stopped
 from r1ray.seeds import seed_of
 from r1ray.types import Completion, Group, Problem, Score
 
@@ -33,8 +35,11 @@ class Workers(Protocol):
         """Scores of completions that may still be a Ref; the result is a tuple of Score."""
         ...
 
-    def wait(self, refs: Sequence[Ref]) -> Sequence[Ref]:
-        """Those of these that are ready, at least one; raises with the name of the worker that is late."""
+    def wait(self, refs: Sequence[Ref], *, until: Callable[[], bool] = ...) -> Sequence[Ref]:
+        """Those of these that are ready, at least one, or none when `until` says so.
+
+        Raises with the name of the worker that is late.
+        """
         ...
 
     def result(self, ref: Ref) -> Any:
@@ -45,18 +50,28 @@ class Workers(Protocol):
 class Problems(Protocol):
     """An endless stream (`r1ray.data.stream.ProblemStream`)."""
 
-    def next(self) -> tuple[Problem, int]:
-        """A problem and the epoch of its source."""
-        ...
+    def next(self) -> Drawn: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-@dataclass(slots=True)
+class Ledger(Protocol):
+    """`r1ray.run.ledger.Ledger`."""
+
+    def write(self, state: str, **fields: Any) -> None: ...
+
+    def sync(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
 class Ticket:
     """One dispatched problem. `attempt` grows when its group has to be generated again."""
 
     number: int
-    problem: Problem
-    epoch: int
+    """0 for the first of the step."""
+    drawn: Drawn
     attempt: int = 0
     completions: Ref = None
     scores: Ref = None
@@ -87,12 +102,27 @@ class Collector:
     max_attempts: int
     keep: Callable[[Group], bool]
     run_seed: int
+    ledger: Ledger
+    stopping: Callable[[], bool] = lambda: False
+    """Asked while replies are awaited (`r1ray.run.stop.asked`)."""
 
     def take(self, num_groups: int, *, step: int) -> Collected:
-        """Dispatch until `num_groups` groups are kept; wait for replies and scores (each wait ends by the workers' timeouts)."""
+        """Dispatch until `num_groups` groups are kept; wait for replies and scores (each wait ends by the workers' timeouts).
+
+        Raises Stopped when the run is to stop; the problems drawn for this step are then drawn again by the next one.
+        """
+        before = self.problems.state_dict()
+        try:
+            return self._take(num_groups, step=step)
+        except Stopped:
+            self.problems.load_state_dict(before)
+            raise
+
+    def _take(self, num_groups: int, *, step: int) -> Collected:
         work = _Step(collector=self, step=step)
         for _ in range(num_groups):
-            work.dispatch(*self.problems.next())
+            work.dispatch(self.problems.next())
+        self.ledger.sync()
         while work.pending:
             work.advance()
             for _ in range(num_groups - work.num_possible):
@@ -102,7 +132,7 @@ class Collector:
                         f"{num_groups} are needed. Last solve rates: {work.last_solve_rates()}. Easier or harder problems, a "
                         "larger algo.group_size or a smaller algo.problems_per_step would help."
                     )
-                work.dispatch(*self.problems.next())
+                work.dispatch(self.problems.next())
         return work.collected(num_groups)
 
 
@@ -125,34 +155,41 @@ class _Step:
     def num_possible(self) -> int:
         return len(self.kept) + len({ticket.number for ticket in self.pending.values()})
 
-    def dispatch(self, problem: Problem, epoch: int) -> None:
-        ticket = Ticket(number=len(self.tickets), problem=problem, epoch=epoch)
+    def dispatch(self, drawn: Drawn) -> None:
+        ticket = Ticket(number=len(self.tickets), drawn=drawn)
         self.tickets.append(ticket)
         self._start(ticket)
 
     def advance(self) -> None:
         """Handle what is ready."""
-        for ref in self.collector.workers.wait(list(self.pending)):
+        ready = self.collector.workers.wait(list(self.pending), until=self.collector.stopping)
+        if not ready:
+            raise Stopped("asked to stop while replies were awaited")
+        for ref in ready:
             ticket = self.pending.pop(ref)
             result = self.collector.workers.result(ref)
             if ref in self.generating:
                 self.generating.discard(ref)
                 self.last_reply = time.perf_counter()
                 ticket.completions = result
+                versions = sorted({span.version for completion in result for span in completion.versions})
+                self._note("generated", ticket, replies=len(result), versions=versions)
             else:
                 ticket.scores = result
+                self._note("scored", ticket, usable=sum(score.usable for score in result))
             if ticket.completions is not None and ticket.scores is not None:
                 self._finish(ticket)
 
     def _start(self, ticket: Ticket) -> None:
-        c = self.collector
-        seed = (c.run_seed, ticket.problem.id, ticket.epoch, ticket.attempt)
+        c, (problem, epoch, _) = self.collector, ticket.drawn
+        seed = (c.run_seed, problem.id, epoch, ticket.attempt)
         ticket.completions = ticket.scores = None
+        self._note("dispatched", ticket, problem=problem.id, epoch=epoch, group_size=c.group_size)
         replies = c.workers.generate(
-            ticket.problem, seeds=[seed_of(*seed, k) for k in range(c.group_size)], sampling=c.sampling
+            problem, seeds=[seed_of(*seed, k) for k in range(c.group_size)], sampling=c.sampling
         )
         context = RewardContext(step=self.step, seed=seed_of(*seed, -1), max_response_length=c.sampling.max_tokens)
-        scores = c.workers.score(ticket.problem, replies, context)
+        scores = c.workers.score(problem, replies, context)
         self.pending |= {replies: ticket, scores: ticket}
         self.generating.add(replies)
 
@@ -160,24 +197,33 @@ class _Step:
         completions: tuple[Completion, ...] = ticket.completions
         scores: tuple[Score, ...] = ticket.scores
         if sum(score.usable for score in scores) < min(2, self.collector.group_size):
-            ticket.attempt += 1
-            if ticket.attempt < self.collector.max_attempts:
+            if ticket.attempt + 1 < self.collector.max_attempts:
+                ticket.attempt += 1
                 self.regenerated += 1
                 self._start(ticket)
             else:
-                self.dropped.append(ticket.problem.id)
+                self.dropped.append(ticket.drawn.problem.id)
+                self._note("dropped", ticket)
             return
+        problem, epoch, _ = ticket.drawn
         ticket.group = Group(
-            problem=ticket.problem, completions=completions, scores=scores, epoch=ticket.epoch, attempt=ticket.attempt
+            problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=ticket.attempt
         )
         if self.collector.keep(ticket.group):
             self.kept.append(ticket)
+
+    def _note(self, state: str, ticket: Ticket, **fields: Any) -> None:
+        where = {"step": self.step, "draw": ticket.drawn.number, "attempt": ticket.attempt}
+        self.collector.ledger.write(state, **where, **fields)
 
     def last_solve_rates(self) -> list[float | None]:
         return [ticket.group.solve_rate for ticket in self.tickets if ticket.group is not None][-8:]
 
     def collected(self, num_groups: int) -> Collected:
         kept = sorted(self.kept, key=lambda ticket: ticket.number)[:num_groups]
+        for ticket in self.tickets:
+            if ticket.group is not None:
+                self._note("trained" if ticket in kept else "left", ticket)
         now = time.perf_counter()
         return Collected(
             kept=[ticket.group for ticket in kept if ticket.group is not None],

@@ -6,7 +6,7 @@ in `r1ray.check`, which reports every mistake at once. This module imports neith
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -162,6 +162,8 @@ class TrainerConfig(Strict):
     logprob_gap_limit: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None
     """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 judges the largest difference of a token,
     bf16 and bf16_autocast the mean; null: 1e-3 and 0.1; inf: every step is trained on."""
+    profile_updates: list[Positive]
+    """Updates of which every rank leaves a trace of torch's profiler in the run's logs folder."""
     timeout_s: AbovePositive
     start_timeout_s: AbovePositive
     deepspeed: dict[str, Any]
@@ -221,6 +223,12 @@ class ClusterConfig(Strict):
     num_cpus: AbovePositive | None
     """Of a local Ray; null: what the machine has."""
     placement_timeout_s: AbovePositive
+    max_restarts: Count
+    """Restarts of workers in a stage, all roles together, before the next loss ends the run."""
+    heartbeat_s: AbovePositive
+    """Between two heartbeats of a worker; one that misses three in a row is killed and started again."""
+    watchdog_s: AbovePositive
+    """When nothing has finished for so long, stacks and queues go to events.jsonl and the console."""
     labels: dict[str, dict[str, str]]
     """{role: {node label: value}}; roles: rollout, reward, reference, trainer."""
     threads_per_worker: Positive | None
@@ -256,6 +264,8 @@ class Config(Strict):
     deterministic: bool
     """Two runs on the same machines are the same to the last bit, and so is one that was killed and resumed. Slower: engines wait
     for each other."""
+    fault: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+    """Injuries on purpose, to see the run survive them: `rollout-1:kill@3` or a list of such (`r1ray.run.fault`)."""
     device: Literal["cpu", "cuda"]
     algo: AlgoConfig
     model: ModelConfig

@@ -24,6 +24,7 @@ from r1ray.data.samples import to_samples
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import reduce_updates, step_metrics
+from r1ray.run.stop import Stopped
 from r1ray.types import Batch, Sample
 
 
@@ -48,6 +49,8 @@ class Parts:
     annotate: Callable[[Sequence[Sample], frozenset[Need]], list[Sample]]
     policy: Policy
     sync: Sync
+    begin: Callable[[int], None]
+    """Told the number of each step before it begins; raises Stopped when the run is to end here."""
     replace_reference: Callable[[int], None]
     evaluate: Callable[[int], dict[str, float]]
     save: Callable[[Progress, Mapping[str, float]], None]
@@ -56,15 +59,23 @@ class Parts:
 
 
 def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
-    """Run the loop from `progress` to cfg.steps; returns where it ended. Step numbers in metrics start at 1."""
+    """Run the loop from `progress` to cfg.steps; returns where it ended. Step numbers in metrics start at 1.
+
+    Raises Stopped when the run was asked to stop: what the last whole step has left is saved.
+    """
     algo, state = parts.algo, progress.algo or parts.algo.initial_state()
     parts.sync.push(progress.version)
     if progress.step == 0 and cfg.eval.before:
         parts.log.step(0, parts.evaluate(0))
     while progress.step < cfg.steps:
         step, served, clock = progress.step + 1, progress.version, Clock()
-        with clock("collect"):
-            collected = parts.collector.take(cfg.algo.problems_per_step, step=step)
+        try:
+            parts.begin(step)
+            with clock("collect"):
+                collected = parts.collector.take(cfg.algo.problems_per_step, step=step)
+        except Stopped:
+            parts.save(progress, {})
+            raise
         with clock("annotate"):
             samples = to_samples(collected.kept, truncated=cfg.reward.truncated)
             samples = parts.annotate(samples, algo.needs)

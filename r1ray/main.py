@@ -1,7 +1,7 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
 Exit codes: 0 finished; 1 a failure while running, with its cause and where to read more; 2 a mistake in the configuration, before
-anything was started.
+anything was started; 75 asked to stop (SIGTERM), everything is saved: the same command with resume=auto goes on.
 """
 
 import os
@@ -10,6 +10,7 @@ import traceback
 
 from r1ray.check import CheckedRun
 from r1ray.cli import run_cli
+from r1ray.run import stop
 
 
 def main(checked: CheckedRun) -> None:
@@ -21,8 +22,13 @@ def main(checked: CheckedRun) -> None:
         run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
     except ValueError as error:
         sys.exit(f"r1ray: {error}")
+    stop.listen()
     try:
         run_stages(checked, run)
+    except stop.Stopped as error:
+        run.event("stopped", reason=str(error))
+        print(f"r1ray: {error}; everything is saved, the same command with resume=auto goes on", file=sys.stderr)
+        sys.exit(stop.EXIT_CODE)
     except Exception as error:
         log = run.log("driver", 0)
         log.write_text(traceback.format_exc())

@@ -1,6 +1,12 @@
 """The driver's connection to Ray: the job's own cluster, a named one, or a local one that lives as long as the run."""
 
+import http.client
+import ipaddress
 import os
+import signal
+import socket
+import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +15,10 @@ import ray
 
 from r1ray.config import ClusterConfig
 
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it in the driver of a submitted job, and only there."""
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+
 
 @contextmanager
 def connected(cfg: ClusterConfig) -> Iterator[None]:
@@ -16,11 +26,13 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
 
     No runtime_env is given to ray.init: inside `ray job submit` the job has one already, and the same key in both is an error.
     What workers print goes to the run's log files, so nothing of it is sent to this console.
+
+    Raises ValueError when the cluster takes jobs from anybody who reaches it.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cfg.address is not None:
         options["address"] = cfg.address
-    elif not {"RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"} & set(os.environ):
+    elif not {"RAY_ADDRESS", JOB} & set(os.environ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's workers start niced: next to anything else on the machine a collective would wait for its slowest rank.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -29,10 +41,57 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         # "local": without it ray.init would join whatever Ray somebody else has started on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": cfg.num_cpus}
+    # A call on a worker that has died is made again; Ray would print the error of the first one when it is forgotten.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us; Ray's notice about its coming default is noise then.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(**options)
+    asked_to_stop = signal.getsignal(signal.SIGTERM)
+    context: Any = ray.init(**options)
+    if callable(asked_to_stop) and signal.getsignal(signal.SIGTERM) is not asked_to_stop:
+        signal.signal(signal.SIGTERM, asked_to_stop)  # ray.init has put its own there, which ends the process at once
     try:
+        refuse_open_dashboard(context.dashboard_url)
+        warn_of_short_stop()
         yield
     finally:
         ray.shutdown()
+
+
+def refuse_open_dashboard(url: str | None) -> None:
+    """Raise ValueError when others reach the dashboard (host:port) and need no token: it executes whatever it is sent.
+
+    Asked, not read from RAY_AUTH_MODE: that is this process's, and the dashboard's may be another. One on loopback is left to the
+    people of its machine.
+    """
+    if not url or _loopback(url.rpartition(":")[0].strip("[]")):
+        return
+    # A proxy's refusal would pass for the dashboard's.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"http://{url}/api/jobs/", timeout=10):
+            pass
+    except (OSError, http.client.HTTPException):  # 401, or not to be reached from here
+        return
+    raise ValueError(
+        f"Ray's dashboard at {url} takes jobs without a token, so whoever reaches it runs code on this cluster. Stop this Ray and "
+        "start every node's with RAY_AUTH_MODE=token and the same token file (`ray get-auth-token --generate` makes one), or at "
+        "least the head with --dashboard-host 127.0.0.1"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
+    except OSError:
+        return False
+
+
+def warn_of_short_stop() -> None:
+    """Say it at the start when `ray job stop` would kill this driver before it can save; the head's environment is the job's."""
+    if JOB in os.environ and STOP_WAIT not in os.environ:
+        print(
+            f"r1ray: `ray job stop` would give this job 3 seconds, too few to save: it would go on from its last checkpoint. Start "
+            f'the head with {STOP_WAIT}=100, or submit with --runtime-env-json \'{{"env_vars": {{"{STOP_WAIT}": "100"}}}}\' '
+            "(launch/submit.py does)",
+            file=sys.stderr,
+        )

@@ -1,20 +1,22 @@
-"""N actors of one role: spawning them, waiting for them with an end and a name to blame.
+"""N actors of one role: waiting for them with an end and a name to blame, and starting them again.
 
-The only file that turns a plain class into Ray actors. Facades with typed methods (`TrainerGroup`, `ReferenceGroup`) hold one
-`ActorGroup` and stand in files of their own.
+Facades with typed methods (`TrainerGroup`, `ReferenceGroup`) hold one `ActorGroup` and stand in files of their own;
+`r1ray.actors.spawn` makes one.
 """
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from r1ray.actors.placement import Slot
+ALIVE_TIMEOUT_S = 10.0
+LOST_PEER = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError")
+"""What the error of a rank says when the cause is another rank or the network between them."""
 
 
 class WorkerLate(TimeoutError):
@@ -34,18 +36,37 @@ class WorkerFailed(RuntimeError):
     """A call raised in the worker; the message holds the remote cause first."""
 
 
+class ResultLost(WorkerFailed):
+    """The call was made and its result is gone, with the node that held it: it has to be made once more."""
+
+
 class ActorGroup:
-    """The actors of one role. `handles[i]` is the worker named `<role>-<i>` in every message and log."""
+    """The actors of one role. `handles[i]` is the worker named `<role>-<i>` in every message and log.
+
+    Args:
+        make: starts worker i; None for a group that cannot be started again.
+        meet: called before all workers are started again, for what they share (a meeting point).
+    """
 
     def __init__(
-        self, role: str, handles: Sequence[ActorHandle], *, make: Callable[[int], ActorHandle] | None = None
+        self,
+        role: str,
+        handles: Sequence[ActorHandle],
+        *,
+        make: Callable[[int], ActorHandle] | None = None,
+        meet: Callable[[], None] = lambda: None,
     ) -> None:
         self.role = role
         self.handles = list(handles)
-        self._make = make
+        self.starting: set[int] = set()
+        """Workers that are being started again: they cannot answer yet."""
+        self._make, self._meet = make, meet
 
     def __len__(self) -> int:
         return len(self.handles)
+
+    def name(self, index: int) -> str:
+        return f"{self.role}-{index}"
 
     def gather(self, refs: Sequence[Any], *, what: str, timeout_s: float) -> list[Any]:
         """Results of one call on every worker, in order; `refs[i]` belongs to `handles[i]`.
@@ -53,14 +74,55 @@ class ActorGroup:
         Raises the first failure at once, without waiting for the others: in a collective the others would hang until their own
         timeouts. Raises WorkerLate with the names of all that are late.
         """
-        return gather(refs, [f"{self.role}-{index}" for index in range(len(refs))], what=what, timeout_s=timeout_s)
+        return gather(refs, [self.name(index) for index in range(len(refs))], what=what, timeout_s=timeout_s)
 
     def restart(self, index: int, *, timeout_s: float) -> None:
         """End worker `index`, dead, hung or alive, start it anew in its place and wait until it is up."""
-        assert self._make is not None, f"the {self.role} group was not made by spawn"
-        ray.kill(self.handles[index], no_restart=True)
-        self.handles[index] = self._make(index)
-        gather([self.handles[index].ping.remote()], [f"{self.role}-{index}"], what="start again", timeout_s=timeout_s)
+        self._again([index], timeout_s=timeout_s)
+
+    def restart_all(self, *, timeout_s: float) -> None:
+        """The same for all workers of a group that computes together."""
+        self._again(range(len(self)), timeout_s=timeout_s)
+
+    def loss_behind(self, error: "WorkerDied | WorkerFailed | WorkerLate") -> "Exception | None":
+        """The loss of a worker that made a call on all of them fail; None where one failed for reasons of its own.
+
+        Of workers that compute together, those that are left complain before the death of the one that is gone is known.
+        """
+        if not isinstance(error, WorkerFailed) or any(sign in str(error) for sign in LOST_PEER):
+            return error
+        return next(iter(self.not_alive(timeout_s=ALIVE_TIMEOUT_S).values()), None)
+
+    def not_alive(self, *, timeout_s: float) -> dict[int, Exception]:
+        """{index: why} of the workers whose process or engine has ended, or who do not answer within `timeout_s`."""
+        beats = {index: handle.heartbeat.remote() for index, handle in enumerate(self.handles)}
+        found: dict[int, Exception] = {}
+        deadline = time.monotonic() + timeout_s
+        for index, ref in beats.items():
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                [vitals] = gather([ref], [self.name(index)], what="say that it is alive", timeout_s=left)
+                if ended := vitals.get("ended"):
+                    found[index] = WorkerDied(f"{self.name(index)}: {ended}")
+            except (WorkerDied, WorkerFailed, WorkerLate) as error:
+                found[index] = error
+        return found
+
+    def _again(self, indices: Sequence[int], *, timeout_s: float) -> None:
+        make = self._make
+        assert make is not None, f"the {self.role} group was not made by spawn"
+        self.starting |= set(indices)
+        try:
+            for index in indices:
+                ray.kill(self.handles[index], no_restart=True)
+            if len(indices) == len(self):
+                self._meet()
+            for index in indices:
+                self.handles[index] = make(index)
+            pings = {self.name(index): self.handles[index].ping.remote() for index in indices}
+            gather(list(pings.values()), list(pings), what="start again", timeout_s=timeout_s)
+        finally:
+            self.starting -= set(indices)
 
     def index_of(self, actor_id: str | None) -> int | None:
         """Which worker has this id now; None when none has."""
@@ -79,13 +141,47 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
     name_of = dict(zip(refs, names, strict=True))
     deadline = time.monotonic() + timeout_s
     pending = list(refs)
-    while pending:
-        ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
-        if not ready:
-            late = ", ".join(name_of[ref] for ref in pending)
-            raise WorkerLate(f"{late} did not finish '{what}' within {timeout_s:.0f} s")
-        result_of(ready[0], name=name_of[ready[0]], what=what)
+    with waiting(what, lambda: [name_of[ref] for ref in pending]) as wait:
+        while pending:
+            ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                late = ", ".join(name_of[ref] for ref in pending)
+                raise WorkerLate(f"{late} did not finish '{what}' within {timeout_s:.0f} s")
+            result_of(ready[0], name=name_of[ready[0]], what=what)
+            wait.since = time.monotonic()
     return ray.get(list(refs))
+
+
+def in_short(error: RayActorError) -> str:
+    """Ray's reason for an actor's death, without its guesses."""
+    lines = str(error).splitlines()
+    reasons = [line for line in lines if line.startswith("The actor is dead because")] or lines[:1]
+    return reasons[0].split(" Some common causes")[0]
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """One wait of the driver, for the watchdog."""
+
+    what: str
+    late: Callable[[], list[str]]
+    """The workers that are waited for now."""
+    since: float = field(default_factory=time.monotonic)
+    """The begin, or when something last arrived."""
+
+
+WAITS: list[Wait] = []
+"""Every wait that the driver's threads are in now."""
+
+
+@contextmanager
+def waiting(what: str, late: Callable[[], list[str]]) -> Iterator[Wait]:
+    wait = Wait(what, late)
+    WAITS.append(wait)
+    try:
+        yield wait
+    finally:
+        WAITS.remove(wait)
 
 
 def result_of(ref: Any, *, name: str, what: str) -> Any:
@@ -95,68 +191,15 @@ def result_of(ref: Any, *, name: str, what: str) -> Any:
     except RayActorError as error:
         if "creation task" in str(error):  # a constructor that raised; Ray hands on its traceback as text only
             raise WorkerFailed(f"{name} failed in '{what}': {str(error).strip().splitlines()[-1]}") from error
-        raise WorkerDied(f"{name} died during '{what}': {error}", actor_id=error.actor_id) from error
+        raise WorkerDied(f"{name} died during '{what}': {in_short(error)}", actor_id=error.actor_id) from error
+    except OutOfMemoryError as error:
+        raise WorkerDied(f"{name} was ended in '{what}' because its node ran out of memory: {error}") from error
+    except ObjectLostError as error:
+        raise ResultLost(f"the result of {name}'s '{what}' is lost: {error}") from error
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
+        if isinstance(cause, ObjectLostError):
+            raise ResultLost(f"what {name} needed for '{what}' is lost: {cause}") from error
         raise WorkerFailed(f"{name} failed in '{what}': {type(cause).__name__}: {cause}") from error
     except RayError as error:
         raise WorkerFailed(f"{name} failed in '{what}': {error}") from error
-
-
-def spawn(
-    worker_class: type,
-    *,
-    role: str,
-    slots: Sequence[Slot],
-    kwargs_of: Callable[[int], Mapping[str, Any]],
-    env_of: Callable[[int], Mapping[str, str]],
-    log_dir: Path,
-    max_concurrency: int | None = None,
-    any_order: bool = False,
-) -> ActorGroup:
-    """Start one actor per slot and return at once; call a method with `gather` to wait for the constructors.
-
-    With `any_order` a call whose arguments are ready does not wait for earlier calls whose are not.
-
-    What an actor prints goes to `<log_dir>/<role>-<index>.log` instead of the driver's console.
-
-    Environment variables go on each actor, never into ray.init: a submitted job's runtime_env would collide with them.
-    """
-    actor_class = ray.remote(_logging_to_file(worker_class))
-
-    def make(index: int) -> ActorHandle:
-        slot = slots[index]
-        env = dict(env_of(index))
-        if not slot.need.gpus:
-            # Ray 2.60 leaves the variable as inherited when num_gpus is 0: the actor would see every GPU of its node.
-            env["CUDA_VISIBLE_DEVICES"] = ""
-        options: dict[str, Any] = {
-            "num_cpus": slot.need.cpus,
-            "num_gpus": slot.need.gpus,
-            "scheduling_strategy": slot.strategy,
-            "runtime_env": {"env_vars": env},
-        }
-        if max_concurrency is not None:
-            options["max_concurrency"] = max_concurrency
-        if any_order:
-            options["allow_out_of_order_execution"] = True
-        handle: Any = actor_class.options(**options).remote(f"{log_dir}/{role}-{index}.log", kwargs_of(index))
-        return handle
-
-    return ActorGroup(role, [make(index) for index in range(len(slots))], make=make)
-
-
-def _logging_to_file(worker_class: type) -> type:
-    """The class with a constructor that first points this process's stdout and stderr at a file (append: resumes share it)."""
-
-    class Worker(worker_class):  # type: ignore[misc]
-        def __init__(self, log_path: str, kwargs: Mapping[str, Any]) -> None:
-            os.makedirs(os.path.dirname(log_path), exist_ok=True)
-            log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.close(log)
-            super().__init__(**kwargs)
-
-    Worker.__name__ = Worker.__qualname__ = worker_class.__name__
-    return Worker

@@ -41,6 +41,7 @@ class Slot:
     bundle_index: int
     need: Need
     node_id: str
+    """Where it was placed first."""
 
     @property
     def strategy(self) -> PlacementGroupSchedulingStrategy:
@@ -99,6 +100,11 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
             Slot(group=group, bundle_index=index, need=need, node_id=nodes[index]) for index in sorted(nodes)
         ]
     return slots
+
+
+def node_of(slot: Slot) -> str:
+    """Where it is now: the places of a lost node move to another."""
+    return placement_group_table(slot.group)["bundles_to_node_id"][slot.bundle_index]
 
 
 def release(slots: Mapping[str, Sequence[Slot]]) -> None:

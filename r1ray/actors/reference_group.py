@@ -1,22 +1,55 @@
-"""The reference workers as the loop sees them."""
+"""The reference workers as the loop sees them. They hold no state that changes, so a dead one costs a restart and nothing else."""
 
-from r1ray.actors.group import ActorGroup
+from functools import partial
+from typing import Any
+
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.restarts import Restarts
 from r1ray.types import Batch, Floats
 
 
 class ReferenceGroup:
-    def __init__(self, actors: ActorGroup, *, timeout_s: float) -> None:
-        self._actors, self._timeout_s = actors, timeout_s
+    """Log-probs of a frozen model, and its replacement by another.
+
+    Args:
+        started_with: the model folder that a worker loads when it starts.
+        start_timeout_s: for workers that are started again.
+    """
+
+    def __init__(
+        self, actors: ActorGroup, *, started_with: str, timeout_s: float, start_timeout_s: float, restarts: Restarts
+    ) -> None:
+        self._actors, self._started_with, self._path = actors, started_with, started_with
+        self._timeout_s, self._start_timeout_s, self._restarts = timeout_s, start_timeout_s, restarts
 
     def __len__(self) -> int:
         return len(self._actors)
 
     def logprobs(self, batch: Batch) -> list[list[Floats]]:
         """[worker][row] -> one value per token of the row; the batch is packed for `len(self)` ranks."""
-        calls = zip(self._actors.handles, batch.rows, strict=True)
-        refs = [handle.logprobs.remote(rows) for handle, rows in calls]
-        return self._actors.gather(refs, what="compute log-probs", timeout_s=self._timeout_s)
+        return self._on_all("logprobs", [(rows,) for rows in batch.rows], what="compute log-probs")
 
     def load(self, path: str) -> None:
-        refs = [handle.load.remote(path) for handle in self._actors.handles]
-        self._actors.gather(refs, what="load the reference", timeout_s=self._timeout_s)
+        """Become the model of another folder; nothing to do where it is that one."""
+        if path != self._path:
+            self._path = path
+            self._on_all("load", [(path,)] * len(self), what="load the reference")
+
+    def _on_all(self, method: str, arguments: list[tuple[Any, ...]], *, what: str) -> list[Any]:
+        while True:
+            calls = zip(self._actors.handles, arguments, strict=True)
+            refs = [getattr(handle, method).remote(*args) for handle, args in calls]
+            try:
+                return self._actors.gather(refs, what=what, timeout_s=self._timeout_s)
+            except (WorkerDied, WorkerFailed, WorkerLate) as error:
+                loss = self._actors.loss_behind(error)
+                if loss is None:
+                    raise
+                self._again(loss)
+
+    def _again(self, error: Exception) -> None:
+        """All of them: with ZeRO-3 they compute together, and the others have waited in vain."""
+        start = partial(self._actors.restart_all, timeout_s=self._start_timeout_s)
+        self._restarts.again(self._actors.role, error, start)
+        if self._path != self._started_with:
+            self._on_all("load", [(self._path,)] * len(self), what="load the reference")

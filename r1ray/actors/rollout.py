@@ -5,12 +5,16 @@ engine steps, in the order in which it was asked for. Plain class: Ray makes it 
 """
 
 import asyncio
+import os
 import queue
+import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 import r1ray.engine
@@ -27,14 +31,13 @@ class RolloutWorker:
         self._num_calls = 0
         self._held: list[tuple[str, list[Request], list[Future[Completion]]]] | None = None
         """Calls that wait for `release`, in any order; None when calls go to the engine at once."""
-        self._engine = EngineThread(lambda: r1ray.engine.make(cfg, model_path=model_path))
+        self._receiving = threading.Event()
+        """Set while new weights come in."""
+        self._engine = EngineThread(lambda: r1ray.engine.make(cfg, model_path=model_path), index=index)
 
     async def ping(self) -> int:
         """The engine's weight version, once it is ready; raises what its start raised."""
         return await self._call(lambda engine: engine.version)
-
-    async def alive(self) -> None:
-        """Answers while the process runs, whatever the engine is doing."""
 
     async def generate(
         self, *, request_id: str, prompt_ids_T: Ints, seeds: Sequence[int], sampling: SamplingSpec
@@ -57,8 +60,16 @@ class RolloutWorker:
             self._engine.abort([request.id for request in requests])
             raise
 
+    async def forget(self) -> None:
+        """End everything that runs or is held: nobody waits for it any more."""
+        held, self._held = self._held or [], None
+        for reply in (reply for _, _, replies in held for reply in replies):
+            reply.cancel()
+        await asyncio.wrap_future(self._engine.abort_all())
+
     async def hold(self) -> None:
-        """Keep the calls that come from now on until `release`."""
+        """Forget what runs, and keep the calls that come from now on until `release`."""
+        await self.forget()
         self._held = []
 
     async def release(self, *, num_calls: int) -> None:
@@ -83,11 +94,33 @@ class RolloutWorker:
         await self._call(lambda engine: engine.init_weight_transfer(init_info))
 
     async def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
-        await self._call(lambda engine: engine.update_weights(update_info, version=version))
+        self._receiving.set()
+        try:
+            await self._call(lambda engine: engine.update_weights(update_info, version=version))
+        finally:
+            self._receiving.clear()
 
-    async def stats(self) -> dict[str, float]:
-        """Since the start: tokens generated, and seconds in which the engine was at work on them."""
-        return {"tokens": float(self._engine.num_tokens), "busy_s": self._engine.busy_s}
+    def vitals(self) -> dict[str, Any]:
+        """For the heartbeat: what moves while the engine makes progress, how much it has to do, and why it has ended if it has."""
+        engine = self._engine
+        return {"progress": engine.num_steps, "unfinished": engine.num_unfinished, "ended": engine.ended}
+
+    def injuries(self) -> dict[str, Callable[[], None]]:
+        """`fail`: the engine ends, the worker goes on. `kill_in_sync`: the process ends in the middle of the next update."""
+        # On a thread of its own: the heart goes on beating until then.
+        later = threading.Thread(target=self._die_receiving, daemon=True)
+        return {"fail": self._fail, "kill_in_sync": later.start}
+
+    def _fail(self) -> None:
+        def broken(engine: RolloutEngine) -> None:
+            raise EngineBroken("injured by fault=")
+
+        self._engine.call(broken)
+
+    def _die_receiving(self) -> None:
+        self._receiving.wait()
+        time.sleep(random.random() * 0.02)  # anywhere between the buckets
+        os.kill(os.getpid(), signal.SIGKILL)
 
     async def shutdown(self) -> None:
         await asyncio.wrap_future(self._engine.stop())
@@ -103,9 +136,10 @@ class EngineThread:
     does every later one, at once. Another exception of a call belongs to that call alone.
     """
 
-    def __init__(self, make: Callable[[], RolloutEngine]) -> None:
-        self.num_tokens = 0
-        self.busy_s = 0.0
+    def __init__(self, make: Callable[[], RolloutEngine], *, index: int) -> None:
+        self._index = index
+        self.num_steps = 0
+        """Commands run and engine steps made: stands still only while the engine is stuck or has nothing to do."""
         self._commands: queue.SimpleQueue[tuple[Callable[[RolloutEngine], Any], Future[Any]]] = queue.SimpleQueue()
         self._replies: dict[str, Future[Completion]] = {}
         self._lock = threading.Lock()
@@ -113,12 +147,20 @@ class EngineThread:
         self._end: BaseException | None = None
         threading.Thread(target=self._run, args=(make,), daemon=True, name="engine").start()
 
+    @property
+    def num_unfinished(self) -> int:
+        return len(self._replies)
+
+    @property
+    def ended(self) -> str | None:
+        return str(self._end) if self._end else None
+
     def call(self, function: Callable[[RolloutEngine], Any]) -> Future[Any]:
         """Run `function(engine)` between two steps."""
         future: Future[Any] = Future()
         with self._lock:
             if self._end is not None:
-                raise type(self._end)(str(self._end)) from self._end
+                raise copy(self._end) from self._end
             self._commands.put((function, future))
         return future
 
@@ -153,6 +195,17 @@ class EngineThread:
         with suppress(RuntimeError):  # an engine that has ended has nothing to forget
             self.call(forget)
 
+    def abort_all(self) -> Future[None]:
+        """Every request is aborted and its reply cancelled."""
+
+        def forget(engine: RolloutEngine) -> None:
+            engine.abort(list(self._replies))
+            for reply in self._replies.values():
+                reply.cancel()
+            self._replies.clear()
+
+        return self.call(forget)
+
     def stop(self) -> Future[Any]:
         """Shut the engine down and end the thread; what still waits fails."""
 
@@ -168,11 +221,9 @@ class EngineThread:
             while True:
                 self._run_commands(engine)
                 if engine.num_unfinished:
-                    started = time.perf_counter()
                     finished = engine.step()
-                    self.busy_s += time.perf_counter() - started
+                    self.num_steps += 1
                     for request_id, completion in finished:
-                        self.num_tokens += len(completion.token_ids_T)
                         _settle(self._replies.pop(request_id), completion)
         except BaseException as error:
             self._fail_all(error)
@@ -193,11 +244,12 @@ class EngineThread:
                 _settle(future, error=error)
             else:
                 _settle(future, result)
+            self.num_steps += 1
 
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
             stopped = isinstance(error, _Stopped)
-            self._end = error if stopped else EngineFailed(f"engine failed: {type(error).__name__}: {error}")
+            self._end = error if stopped else EngineFailed(self._index, f"{type(error).__name__}: {error}")
         waiting: list[Future[Any]] = list(self._replies.values())
         while not self._commands.empty():
             waiting.append(self._commands.get()[1])

@@ -9,10 +9,13 @@ from typing import Any
 import ray
 
 from r1ray.actors import placement
-from r1ray.actors.group import ActorGroup, gather, spawn
+from r1ray.actors.group import ActorGroup, gather
 from r1ray.actors.placement import Slot
+from r1ray.actors.shared_folder import check_shared
+from r1ray.actors.spawn import spawn
 from r1ray.config import Config
 from r1ray.lookup import resolve
+from r1ray.run.directory import RunDir
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -26,6 +29,7 @@ driver's own imports do not hold back the engines."""
 CONCURRENT_CALLS = 1000
 """Calls that wait inside one engine at a time. They are groups, not threads: the rollout worker is an async actor."""
 
+SHARED_TIMEOUT_S = 60.0
 Role = str
 
 
@@ -37,7 +41,7 @@ def started(
     model_path: str,
     reference_path: str,
     trainer_kwargs: Mapping[str, Any],
-    log_dir: Path,
+    run: RunDir,
 ) -> Iterator[dict[Role, ActorGroup]]:
     """Place and start the actors of `roles`; on leaving end their processes and free their places.
 
@@ -46,6 +50,8 @@ def started(
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
     try:
+        nodes = {slot.node_id for role in roles if role != "reward" for slot in slots[role]}
+        check_shared(run.path, nodes, timeout_s=SHARED_TIMEOUT_S)
         for role in sorted(roles, key=list(WORKERS).index):
             groups[role] = _spawn(
                 role,
@@ -53,7 +59,7 @@ def started(
                 slots=slots[role],
                 model_path=reference_path if role == "reference" else model_path,
                 trainer_kwargs=trainer_kwargs,
-                log_dir=log_dir,
+                log_dir=run.path / "logs",
             )
         yield groups
     finally:
@@ -80,13 +86,16 @@ def _spawn(
 ) -> ActorGroup:
     threads = placement.threads_per_worker(slots, override=cfg.cluster.threads_per_worker if role != "reward" else 1)
     kwargs: dict[str, Any] = {"cfg": cfg}
-    if role in ("trainer", "reference"):
-        host, port = meeting_point(slots[0])
-        kwargs |= {"world_size": len(slots), "master_addr": host, "master_port": port}
+
+    def meet() -> None:
+        if role in ("trainer", "reference"):
+            host, port = meeting_point(slots[0], timeout_s=cfg.trainer.start_timeout_s)
+            kwargs.update(world_size=len(slots), master_addr=host, master_port=port)
+
     if role != "reward":
         kwargs["model_path"] = model_path
     if role == "trainer":
-        kwargs |= trainer_kwargs
+        kwargs |= {"log_dir": str(log_dir), **trainer_kwargs}
     number = "rank" if role in ("trainer", "reference") else "index"
     return spawn(
         resolve(WORKERS[role], {}, what="worker"),
@@ -95,17 +104,20 @@ def _spawn(
         kwargs_of=lambda i: {number: i, **kwargs},
         env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
         log_dir=log_dir,
+        meet=meet,
         max_concurrency=CONCURRENT_CALLS if role == "rollout" else None,
         any_order=role == "reward",  # scores wait for replies, which come in any order
     )
 
 
-def meeting_point(slot: Slot) -> tuple[str, int]:
-    """Address and a free port of the node where rank 0 will be, asked on that node."""
-    if slot.node_id == ray.get_runtime_context().get_node_id():
+def meeting_point(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
+    """Address and a free port of the node where rank 0 will be, asked on that node (after a loss it is another one)."""
+    if placement.node_of(slot) == ray.get_runtime_context().get_node_id():
         return _host_and_free_port()
     task = ray.remote(num_cpus=slot.need.cpus)(_host_and_free_port).options(scheduling_strategy=slot.strategy)
-    host, port = gather([task.remote()], [f"{slot.need.role}-0's node"], what="find a free port", timeout_s=60)[0]
+    host, port = gather([task.remote()], [f"{slot.need.role}-0's node"], what="find a free port", timeout_s=timeout_s)[
+        0
+    ]
     return host, port
 
 

@@ -5,7 +5,8 @@ weights are. Supervised fine-tuning is the same worker with another algorithm.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,7 @@ class TrainerWorker:
         algorithm: Algorithm,
         total_updates: int,
         init: "Init" = "pretrained",
+        log_dir: str = ".",
     ) -> None:
         join_ranks(
             rank=rank,
@@ -57,7 +59,7 @@ class TrainerWorker:
         from r1ray.model.deepspeed import TrainEngine
         from r1ray.model.load import load_policy
 
-        self.rank = rank
+        self.rank, self._log_dir = rank, log_dir
         self._host, self._sender = master_addr, WeightSender(rank=rank)
         self._cfg, self._model_path, self._algorithm, self._total_updates = cfg, model_path, algorithm, total_updates
         policy = load_policy(model_path, cfg=cfg, init=init)
@@ -76,13 +78,25 @@ class TrainerWorker:
         engine's log-probs were further from ours than trainer.logprob_gap_limit.
         """
         tally = Tally()
-        for k, row in enumerate(rows):
-            self._engine.backward(self._loss(row, tally), last=k == len(rows) - 1)
-        metrics = tally.over_ranks()
-        lr = self._lr()
-        step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg.trainer)))
+        with self._profiled():
+            for k, row in enumerate(rows):
+                self._engine.backward(self._loss(row, tally), last=k == len(rows) - 1)
+            metrics = tally.over_ranks()
+            lr = self._lr()
+            step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg.trainer)))
         self._updates += 1
         return metrics | {"grad_norm": step.grad_norm, "lr": lr, "updates_skipped": float(step.skipped)}
+
+    @contextmanager
+    def _profiled(self) -> Iterator[None]:
+        """A trace for chrome://tracing or Perfetto of the updates that trainer.profile_updates names (the first is 1)."""
+        update = self._updates + 1
+        if update not in self._cfg.trainer.profile_updates:
+            yield
+            return
+        with torch.profiler.profile() as profiler:
+            yield
+        profiler.export_chrome_trace(f"{self._log_dir}/trainer-{self.rank}-update_{update:06d}.json.gz")
 
     def _loss(self, row: Row, tally: Tally) -> Tensor:
         """This row's share of the update's loss."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from r1ray.actors.group import ActorGroup
+from r1ray.actors.group import ALIVE_TIMEOUT_S, ActorGroup, WorkerDied, WorkerFailed, WorkerLate
 from r1ray.config import TrainerConfig
 from r1ray.types import Batch, Floats, Row
 
@@ -17,8 +17,16 @@ GAP_LIMITS = {
 unlikely token of a healthy engine can be off by more than 0.1 (`r1ray.sync.canary.ROUNDED`), so the mean is judged."""
 
 
+class TrainersLost(RuntimeError):
+    """A rank has died or hangs, and the weights of this step with it: all ranks have to begin anew from the last checkpoint."""
+
+
 class TrainerGroup:
-    """The ranks of one trainer; every call goes to all of them and fails with the name of the rank that failed or is late."""
+    """The ranks of one trainer; every call goes to all of them and fails with the name of the rank that failed or is late.
+
+    Raises TrainersLost when a rank is gone, which `r1ray.stages.recovery` answers; a rank that raises for reasons of its own (a
+    mistake, a full device) is a WorkerFailed and ends the run: it would do so again.
+    """
 
     def __init__(self, actors: ActorGroup, *, cfg: TrainerConfig) -> None:
         self._actors, self._cfg = actors, cfg
@@ -54,8 +62,19 @@ class TrainerGroup:
     def _each(self, batch: Batch) -> list[tuple[Any, tuple[Row, ...]]]:
         return list(zip(self._actors.handles, batch.rows, strict=True))
 
+    def raise_if_lost(self) -> None:
+        """For when something else has failed of which a lost rank may be the cause."""
+        for error in self._actors.not_alive(timeout_s=ALIVE_TIMEOUT_S).values():
+            raise TrainersLost(str(error)) from error
+
     def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:
-        return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
+        try:
+            return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
+        except (WorkerDied, WorkerFailed, WorkerLate) as error:
+            loss = self._actors.loss_behind(error)
+            if loss is None:
+                raise
+            raise TrainersLost(str(loss)) from error
 
 
 def why_not(metrics: dict[str, float], *, cfg: TrainerConfig) -> str | None:

@@ -1,26 +1,40 @@
 """The rollout and reward workers as the collector and the evaluator see them: submit, wait, result. Every wait has an end.
 
 A worker that dies or hangs is started again in its place, an engine with the weights that are served, and its unfinished calls are
-made once more: seeds come from ids, so the replies are those that the first attempt would have given.
+made once more: seeds come from ids, so the replies are those that the first attempt would have given. Only the last reply to a call
+counts: whatever an earlier attempt still produces is never read.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate, gather, result_of
+from r1ray.actors.group import (
+    ALIVE_TIMEOUT_S,
+    ActorGroup,
+    ResultLost,
+    Wait,
+    WorkerDied,
+    WorkerFailed,
+    WorkerLate,
+    gather,
+    result_of,
+    waiting,
+)
+from r1ray.actors.restarts import Restarts
 from r1ray.config import Config
 from r1ray.engine.base import EngineFailed, SamplingSpec
 from r1ray.reward.base import RewardContext
 from r1ray.types import Problem
 
-MAX_RESTARTS = 20
-"""Restarts of all workers of a stage together, after which the next death or hang ends it: something kills them all the time."""
-ALIVE_TIMEOUT_S = 10.0
+MAX_LOSSES = 5
+LOOK_AROUND_S = 1.0
+"""A wait looks this often whether it is to end early."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +47,8 @@ class Call:
     method: str
     arguments: dict[str, Any]
     made: float
+    losses: int = 0
+    """How often its result was lost."""
     after: "Call | None" = None
     """Of a score: the call whose replies it waits for."""
     ref: Any = None
@@ -43,12 +59,16 @@ class Call:
 
     @property
     def name(self) -> str:
-        return f"{self.group.role}-{self.index}"
+        return self.group.name(self.index)
 
     def send(self) -> None:
         """To the worker, or to the one that has taken its place."""
         self.made = time.monotonic()
-        replies = {"completions_G": self.after.ref} if self.after else {}
+        self.done = self.result = self.error = None
+        # Replies that have been fetched are sent by value: the engine that holds them may be gone by now.
+        replies = (
+            {"completions_G": self.after.ref if self.after.result is None else self.after.result} if self.after else {}
+        )
         self.ref = getattr(self.group.handles[self.index], self.method).remote(**self.arguments, **replies)
 
 
@@ -57,15 +77,16 @@ class RayWorkers:
 
     Completions travel from the engine to the reward worker by reference: the driver never copies them in between.
 
-    A worker is late when it has had something to do and has finished nothing for the role's timeout: calls queue up in a worker, so
-    how long one of them has waited says nothing.
+    A worker is late when it has had something to do and has shown no progress for the role's timeout: calls queue up in a worker,
+    so how long one of them has waited says nothing. (A process that is stuck is found much earlier, by `r1ray.actors.watch`.)
 
     With `deterministic=true` nothing depends on which worker is faster: problems go to the engines in turn, all calls made before
-    a `wait` are admitted together, and `wait` returns when all of its calls are ready.
+    a `wait` are admitted together, and `wait` returns when all of its calls are ready. What runs together decides how sums are
+    rounded, so when an engine is lost, all engines do the whole wave once more.
 
     Args:
         served: gives all engines the weights that are served (`WeightSync.again`); None where they serve the model folder's.
-        event: told which worker was restarted and why (`RunDir.event`).
+        moved: when a worker's heartbeat last showed progress (`Watch.moved`).
     """
 
     def __init__(
@@ -74,26 +95,27 @@ class RayWorkers:
         rewards: ActorGroup,
         *,
         cfg: Config,
-        event: Callable[..., None],
+        restarts: Restarts,
         served: Callable[[], object] | None = None,
+        moved: Callable[[str, int], float] = lambda role, index: 0.0,  # noqa: ARG005
     ) -> None:
         self._rollouts, self._rewards = rollouts, rewards
-        self._event, self._served = event, served
+        self._restarts, self._served, self._moved = restarts, served, moved
         self._timeout_s = {rollouts.role: cfg.rollout.timeout_s, rewards.role: cfg.reward.timeout_s}
         self._start_timeout_s = cfg.rollout.start_timeout_s
         self._open: list[Call] = []
         """Made and not fetched."""
         self._deterministic = cfg.deterministic
-        self._held: list[int] | None = None
-        """Calls held at each engine until `wait`; None when nothing is held."""
+        self._lost: list[Call] = []
+        """To be made again as soon as the worker that has taken the place of theirs serves the right weights."""
+        self._held: list[Call] | None = None
+        """Calls kept back until `wait`; None when calls go to the engines at once."""
         self._load = {group.role: [0] * len(group) for group in (rollouts, rewards)}
         self._answered = {group.role: [0.0] * len(group) for group in (rollouts, rewards)}
         """When each worker last finished something, or the watch over it began anew."""
         self._count = 0
-        self._restarts = 0
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Call:
-        turn = self._hold() if self._deterministic else None
         self._count += 1
         arguments = {
             "request_id": f"{self._count:09d}",
@@ -101,32 +123,31 @@ class RayWorkers:
             "seeds": list(seeds),
             "sampling": sampling,
         }
-        return self._made(self._rollouts, turn, method="generate", what=f"generate {problem.id}", arguments=arguments)
+        call = self._made(self._rollouts, method="generate", what=f"generate {problem.id}", arguments=arguments)
+        if self._deterministic:
+            self._held = [*(self._held or ()), call]
+        else:
+            call.send()
+        return call
 
     def score(self, problem: Problem, completions: Call, context: RewardContext) -> Call:
         arguments = {"problem": problem, "context": context}
         what = f"score {problem.id}"
-        return self._made(self._rewards, None, method="score", what=what, arguments=arguments, after=completions)
+        call = self._made(self._rewards, method="score", what=what, arguments=arguments, after=completions)
+        if completions.ref is not None:
+            call.send()
+        return call
 
-    def wait(self, refs: Sequence[Call]) -> list[Call]:
-        if self._held is not None:
-            self._release(self._held)
-        while True:
-            waiting = {call.ref: call for call in refs if call.done is None}
-            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0) if waiting else ([], [])
-            for ref in ready:
-                if waiting[ref].ref == ref:  # else a restart has just made this call again
-                    self._settle(waiting[ref])
-            done = [call for call in refs if call.done is not None]
-            if done and (len(done) == len(refs) or not self._deterministic):
-                return done
-            left = [call for call in refs if call.done is None]
-            first = min(left, key=self._due)
-            seconds = self._due(first) - time.monotonic()
-            if seconds <= 0:
-                self._restart(first.group, first.index, reason=self._complaint(first), error=WorkerLate)
-            elif not ready:
-                ray.wait(list(waiting), num_returns=1, timeout=None if math.isinf(seconds) else seconds)
+    def wait(self, refs: Sequence[Call], *, until: Callable[[], bool] = lambda: False) -> list[Call]:
+        """Those that are ready, at least one; none when `until` says so first."""
+        if self._held is not None and not until():
+            self._admit()
+        names = lambda: sorted({call.name for call in refs if call.done is None})  # noqa: E731
+        with waiting("replies and scores", names) as wait:
+            while not until():
+                if (done := self._look(refs, wait)) is not None:
+                    return done
+        return []
 
     def result(self, ref: Call) -> Any:
         self._open.remove(ref)
@@ -135,89 +156,177 @@ class RayWorkers:
             raise ref.error
         return ref.result
 
-    def restart_dead(self) -> bool:
-        """Start those again that do not answer; whether there were any. For when a transfer of weights has failed."""
-        found = False
-        for index, handle in enumerate(self._rollouts.handles):
-            name = f"{self._rollouts.role}-{index}"
-            try:
-                gather([handle.alive.remote()], [name], what="say that it is alive", timeout_s=ALIVE_TIMEOUT_S)
-            except (WorkerDied, WorkerLate) as error:
-                self._restart(self._rollouts, index, reason=str(error), error=type(error), served=False)
-                found = True
-        return found
+    def restart_dead(self) -> None:
+        """Start those engines again that do not answer. For when a transfer of weights has failed."""
+        for index, error in self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S).items():
+            self._replace(self._rollouts, index, error)
 
-    def _made(self, group: ActorGroup, index: int | None, **fields: Any) -> Call:
+    def forget(self) -> None:
+        """Leave everything that is under way: engines stop generating, nobody waits for a result any more.
+
+        An engine that is dead by now is replaced when it is next used.
+        """
+        self._open.clear()
+        self._lost.clear()
+        self._held = None
+        for load in self._load.values():
+            load[:] = [0] * len(load)
+        refs: list[Any] = [handle.forget.remote() for handle in self._rollouts.handles]
+        ray.wait(refs, num_returns=len(refs), timeout=ALIVE_TIMEOUT_S)
+
+    def _made(self, group: ActorGroup, **fields: Any) -> Call:
         load = self._load[group.role]
-        index = load.index(min(load)) if index is None else index
+        taking_turns = self._deterministic and group is self._rollouts
+        index = len(self._held or ()) % len(group) if taking_turns else load.index(min(load))
         load[index] += 1
         call = Call(group=group, index=index, made=0.0, **fields)
-        call.send()
         self._open.append(call)
         return call
+
+    def _look(self, refs: Sequence[Call], wait: Wait) -> list[Call] | None:
+        """One look at what is ready; None when the wait goes on."""
+        pending: dict[Any, Call] = {call.ref: call for call in refs if call.done is None}
+        ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0) if pending else ([], [])
+        for ref in ready:
+            if pending[ref].ref == ref:  # else a restart has just made this call again
+                self._settle(pending[ref])
+        done = [call for call in refs if call.done is not None]
+        if done and (len(done) == len(refs) or not self._deterministic):
+            return done
+        if ready:
+            wait.since = time.monotonic()
+            return None
+        first = min((call for call in refs if call.done is None), key=self._due)
+        seconds = self._due(first) - time.monotonic()
+        if seconds <= 0:
+            self._restart(first.group, first.index, WorkerLate(self._complaint(first)))
+        else:
+            ray.wait(list(pending), num_returns=1, timeout=min(seconds, LOOK_AROUND_S))
+        return None
 
     def _settle(self, call: Call) -> None:
         """Fetch what is ready. A death is not a result: the worker is started again, and the call made once more."""
         try:
             call.result = result_of(call.ref, name=call.name, what=call.what)
         except WorkerDied as error:
-            return self._replace(error.actor_id, call, error)
+            return self._recover(call, error.actor_id, error)
+        except ResultLost as error:
+            return self._once_more(call, error)
         except WorkerFailed as error:
-            cause: Any = error.__cause__
-            if isinstance(getattr(cause, "cause", None), EngineFailed):
-                return self._replace(cause.actor_id, call, error)
+            if (engine := ended_engine(error)) is not None:
+                return self._restart(self._rollouts, engine, error)
             call.error = error
         call.done = self._answered[call.group.role][call.index] = time.monotonic()
 
-    def _replace(self, actor_id: str | None, call: Call, error: WorkerDied | WorkerFailed) -> None:
+    def _recover(self, call: Call, actor_id: str | None, error: Exception) -> None:
         """Restart the worker with this id: a score also fails when the engine whose replies it waits for has died."""
+        if actor_id is None:
+            return self._restart(call.group, call.index, error)
         for group in (self._rollouts, self._rewards):
             index = group.index_of(actor_id)
             if index is not None:
-                return self._restart(group, index, reason=str(error), error=type(error))
-        self._restart(call.group, call.index, reason=str(error), error=type(error))
+                return self._restart(group, index, error)
+        self._once_more(call, error)  # that worker has been replaced already
 
-    def _restart(
-        self, group: ActorGroup, index: int, *, reason: str, error: type[Exception], served: bool = True
-    ) -> None:
-        self._restarts += 1
-        if self._restarts > MAX_RESTARTS:
-            raise error(f"{reason} (and {MAX_RESTARTS} workers have been restarted before)")
-        self._event("worker_restarted", worker=f"{group.role}-{index}", reason=reason)
-        group.restart(index, timeout_s=self._start_timeout_s)
-        if group is self._rollouts and served and self._served is not None:
+    def _once_more(self, call: Call, error: WorkerDied | ResultLost) -> None:
+        """A result went down with its node; its maker may live on."""
+        call.losses += 1
+        if call.losses > MAX_LOSSES:
+            call.error, call.done = WorkerFailed(f"{error} (for the {call.losses}th time)"), time.monotonic()
+            return
+        if self._deterministic:
+            return self._redo_wave()
+        self._send_again([call.after] if call.after is not None and call.after.result is None else [call])
+
+    def _restart(self, group: ActorGroup, index: int, error: Exception) -> None:
+        """Replace a worker and have its unfinished work done again."""
+        self._replace(group, index, error)
+        if group is self._rollouts and self._served is not None:
             self._served()
         for times in self._answered.values():
             times[:] = [time.monotonic()] * len(times)  # nobody was watched during the restart
-        again = [call for call in self._open if call.done is None and call.group is group and call.index == index]
-        again += [call for call in self._open if call.done is None and call.after in again]
-        for call in again:
+        lost, self._lost = self._lost, []
+        if self._deterministic and group is self._rollouts:
+            return self._redo_wave()
+        self._send_again(lost)
+
+    def _send_again(self, calls: Sequence[Call]) -> None:
+        """These, and the scores that wait for them."""
+        for call in calls:
             call.send()
+        for call in self._open:
+            if call.done is None and call.after in calls:
+                call.send()
+
+    def _replace(self, group: ActorGroup, index: int, error: Exception) -> None:
+        start = partial(group.restart, index, timeout_s=self._start_timeout_s)
+        self._restarts.again(group.name(index), error, start)
+        # Not sent yet: a new engine has the model folder's weights until the next push.
+        lost = [call for call in self._open if call.done is None and call.group is group and call.index == index]
+        self._lost += [call for call in lost if call not in self._lost]
 
     def _due(self, call: Call) -> float:
         """When its worker is late; never while it waits for another worker's replies, who is late first."""
         if call.after is not None and call.after.done is None:
             return math.inf
+        role, index = call.group.role, call.index
         could_begin = max(call.made, (call.after.done or 0.0) if call.after else 0.0)
-        return max(could_begin, self._answered[call.group.role][call.index]) + self._timeout_s[call.group.role]
+        return max(could_begin, self._answered[role][index], self._moved(role, index)) + self._timeout_s[role]
 
     def _complaint(self, call: Call) -> str:
         seconds = self._timeout_s[call.group.role]
-        return f"{call.name} finished nothing for {seconds:.0f} s ({call.group.role}.timeout_s) while it had '{call.what}' to do"
+        return f"{call.name} made no progress for {seconds:.0f} s ({call.group.role}.timeout_s) while it had '{call.what}' to do"
 
-    def _hold(self) -> int:
-        """The engine whose turn it is; before the first call since the last `wait`, all engines are told to hold."""
-        if self._held is None:
-            self._held = [0] * len(self._rollouts)
-            self._on_engines([handle.hold.remote() for handle in self._rollouts.handles], what="hold")
-        index = sum(self._held) % len(self._held)
-        self._held[index] += 1
-        return index
+    def _admit(self) -> None:
+        """Give the engines all calls that were held, and the reward workers those that wait for their replies."""
+        held, self._held = self._held or [], None
+        self._all_at_once(held)
+        for call in self._open:
+            if call.ref is None:
+                call.send()
 
-    def _release(self, held: list[int]) -> None:
-        self._held = None
-        calls = zip(self._rollouts.handles, held, strict=True)
-        self._on_engines([handle.release.remote(num_calls=num) for handle, num in calls], what="release")
+    def _redo_wave(self) -> None:
+        """All replies of the present wave once more; scores that are there stay, for the replies will be the same."""
+        wave = [call for call in self._open if call.group is self._rollouts]
+        self._all_at_once(wave)
+        for call in self._open:
+            if call.group is self._rewards and call.done is None:
+                call.send()
 
-    def _on_engines(self, refs: list[Any], *, what: str) -> None:
-        self._rollouts.gather(refs, what=what, timeout_s=self._timeout_s[self._rollouts.role])
+    def _all_at_once(self, calls: Sequence[Call]) -> None:
+        """Have the engines do this wave; those that are lost meanwhile are replaced, and all begin once more."""
+        while failed := self._wave(calls):
+            for index, error in failed.items():
+                self._replace(self._rollouts, index, error)
+            if self._served is not None:
+                self._served()
+            self._lost.clear()  # the whole wave is made again
+
+    def _wave(self, calls: Sequence[Call]) -> dict[int, Exception]:
+        """Every engine drops what it has, gets its share of `calls` and begins with all of it at once; the engines that failed."""
+        handles = self._rollouts.handles
+        if failed := self._each("hold", [handle.hold.remote() for handle in handles]):
+            return failed
+        for call in calls:
+            call.send()
+        shares = [sum(call.index == index for call in calls) for index in range(len(handles))]
+        return self._each("release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)])
+
+    def _each(self, what: str, refs: Sequence[Any]) -> dict[int, Exception]:
+        failed: dict[int, Exception] = {}
+        for index, ref in enumerate(refs):
+            try:
+                gather([ref], [self._rollouts.name(index)], what=what, timeout_s=self._timeout_s[self._rollouts.role])
+            except (WorkerDied, WorkerLate) as error:
+                failed[index] = error
+            except WorkerFailed as error:
+                if ended_engine(error) is None:
+                    raise
+                failed[index] = error
+        return failed
+
+
+def ended_engine(error: WorkerFailed) -> int | None:
+    """The worker whose engine has ended, where that is why a call failed."""
+    cause = getattr(error.__cause__, "cause", None)
+    return cause.index if isinstance(cause, EngineFailed) else None

@@ -12,12 +12,18 @@ from r1ray.check.stages import has
 from r1ray.config import StageConfig
 from r1ray.run.directory import RunDir, changes
 
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it in the driver of a submitted job, and only there."""
 FIXED = ("model.path", "algo.name", "seed", "stages")
 """A run that goes on with another of these would be another run."""
 
 
 def run_directory(run_dir: str, resume: str, raw: dict[str, Any]) -> Iterator[Mistake]:
     run = RunDir(Path(run_dir).expanduser())
+    if SUBMITTED in os.environ and not run.path.is_absolute():
+        rule = "would be lost: a submitted job runs in a temporary copy of its working directory"
+        yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy="run_dir=/SHARED/FOLDER, which every node has")
+        return
     there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         rule = f"{there} is not a folder one can write to"

@@ -18,7 +18,10 @@ from r1ray.check.overrides import recipe_against_scale
 from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
 
-COMMON = (rules.devices, rules.transport, rules.precision, rules.trainer_args, names.datasets, model.files)
+COMMON = (
+    *(rules.devices, rules.transport, rules.precision, rules.trainer_args, rules.faults),
+    *(names.datasets, model.files),
+)
 GENERATING = (
     *(
         rules.tensor_parallel,

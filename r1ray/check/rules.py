@@ -26,6 +26,7 @@ from r1ray.config import (
 )
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.model.reserved import reserved_deepspeed_keys
+from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 
 Finding = Mistake | str
@@ -327,6 +328,24 @@ def logging(log: LogConfig) -> Iterator[Finding]:
         yield Mistake(
             key="log.tensorboard", value=True, rule=rule, remedy="pip install tensorboard, or log.tensorboard=false"
         )
+
+
+def faults(
+    fault: list[str], rollout: RolloutConfig, reward: RewardConfig, reference: ReferenceConfig, trainer: TrainerConfig
+) -> Iterator[Finding]:
+    there = {"driver": 1, "rollout": rollout.num_workers, "reward": reward.num_workers}
+    there |= {"reference": reference.num_workers, "trainer": trainer.num_workers}
+    for text in fault:
+        try:
+            wanted = parse(text)
+        except ValueError as error:
+            yield Mistake(key="fault", value=text, rule=str(error), remedy="for instance rollout:kill@2")
+            continue
+        if wanted.index >= there[wanted.role]:
+            rule = f"{wanted.role} has {there[wanted.role]} workers, the first is {wanted.role}-0"
+            yield Mistake(
+                key="fault", value=text, rule=rule, remedy=f"{wanted.role}-0, or more {wanted.role}.num_workers"
+            )
 
 
 def not_empty(data: DataConfig, reward: RewardConfig, eval: EvalConfig, kind: str) -> Iterator[Finding]:

@@ -2,9 +2,10 @@
 
 import types
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from r1ray.check.mistakes import Mistake, closest, did_you_mean
 from r1ray.check.overrides import conf_dir, groups_in
@@ -47,11 +48,16 @@ def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], 
     mistakes += [_wrong_type(prefix + _dotted(node.loc), node.value, "a number") for node in booleans]
     bad |= {node.loc[0] for node in booleans}
     groups = {
-        name: TypeAdapter(cast(Any, field.annotation)).validate_python(cleaned[name])
+        name: TypeAdapter(_whole_type(field)).validate_python(cleaned[name])
         for name, field in Config.model_fields.items()
         if name not in bad and name in cleaned
     }
     return groups, mistakes
+
+
+def _whole_type(field: FieldInfo) -> Any:
+    """With its validators, which pydantic keeps apart."""
+    return Annotated.__class_getitem__((field.annotation, *field.metadata)) if field.metadata else field.annotation
 
 
 def without_removed(raw: dict[str, Any]) -> dict[str, Any]:

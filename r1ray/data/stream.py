@@ -7,7 +7,7 @@ one that was never interrupted.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,18 @@ from numpy.typing import NDArray
 from r1ray.types import Problem
 
 
+class Drawn(NamedTuple):
+    """One draw of a stream."""
+
+    problem: Problem
+    epoch: int
+    """Of the problem's source."""
+    number: int
+    """0 for the first draw, without gaps: two draws of a stream never share one."""
+
+
 class ProblemStream:
-    """`next()` -> (problem, epoch of its source)."""
+    """`next()` for ever."""
 
     def __init__(
         self, sources: Mapping[str, Sequence[Problem]], *, weights: Mapping[str, float], seed: int, shuffle: bool
@@ -32,14 +42,14 @@ class ProblemStream:
         self._taken = dict.fromkeys(self._sources, 0)
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
 
-    def next(self) -> tuple[Problem, int]:
+    def next(self) -> Drawn:
         point = np.random.default_rng((self._seed, self._draws)).random()
         name = list(self._sources)[min(int(np.searchsorted(self._bounds, point, side="right")), len(self._sources) - 1)]
         problems = self._sources[name]
         epoch, position = divmod(self._taken[name], len(problems))
         self._draws += 1
         self._taken[name] += 1
-        return problems[int(self._order(name, epoch)[position])], epoch
+        return Drawn(problems[int(self._order(name, epoch)[position])], epoch, self._draws - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: `{"draws": 7, "sources": {"countdown": {"epoch": 0, "position": 7, "size": 20000}}}`."""
@@ -50,11 +60,14 @@ class ProblemStream:
         return {"draws": self._draws, "sources": sources}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken.
+        """Go on where `state` was taken; {} is the beginning.
 
         Raises:
             ValueError: the sources are not the ones of the state (another name, or another number of problems).
         """
+        if not state:
+            self._draws, self._taken = 0, dict.fromkeys(self._sources, 0)
+            return
         present = {name: len(problems) for name, problems in self._sources.items()}
         saved = {name: source["size"] for name, source in state["sources"].items()}
         if present != saved:

@@ -37,7 +37,15 @@ class EngineBroken(RuntimeError):
 
 
 class EngineFailed(RuntimeError):
-    """The engine has ended, in a worker that goes on: every call that waits and every later one fails with this."""
+    """The engine of rollout worker `index` has ended, in a worker that goes on: every call that waits, and every later one, fails
+    with this. (The index, because Ray does not say whose call it was that failed.)"""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index, self.reason = index, reason
+
+    def __str__(self) -> str:
+        return f"engine failed: {self.reason}"
 
 
 class RolloutEngine(Protocol):

@@ -2,7 +2,7 @@
 
 runs/<name>/
   config.yaml overrides.txt versions.json events.jsonl report.html     logs/<role>-<rank>.log
-  stages/<stage>/metrics.jsonl     rollouts/step_000010.jsonl          checkpoints/step_000010/  latest  best
+  stages/<stage>/metrics.jsonl     ledger.jsonl     rollouts/step_000010.jsonl          checkpoints/step_000010/  latest  best
 """
 
 import fcntl
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -43,6 +44,10 @@ class StageDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    @property
     def rollouts(self) -> Path:
         return self.path / "rollouts"
 
@@ -68,6 +73,15 @@ class RunDir:
     @property
     def events(self) -> Path:
         return self.path / "events.jsonl"
+
+    def read_events(self, kind: str) -> list[dict[str, Any]]:
+        """All events of a kind, oldest first; a line that a crash cut short is left out."""
+        found = []
+        for line in self.events.read_text().splitlines() if self.events.exists() else []:
+            with suppress(ValueError):
+                if (event := json.loads(line))["kind"] == kind:
+                    found.append(event)
+        return found
 
     def log(self, role: str, rank: int) -> Path:
         """Where a worker's output goes."""

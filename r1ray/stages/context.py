@@ -43,9 +43,13 @@ class StageContext:
         updates = progress.reference_updates
         return str(self.reference_folder(updates)) if updates else self.model_path
 
-    def forget_references(self, checkpoints: Checkpoints) -> None:
-        """Remove references that no kept checkpoint names; the newest one may turn out damaged, so an older one counts too."""
-        needed = {self.reference_folder(progress.reference_updates) for progress in checkpoints.kept()}
+    def forget_references(self, checkpoints: Checkpoints, *, first: str) -> None:
+        """Remove references that no kept checkpoint names; the newest one may turn out damaged, so an older one counts too.
+
+        Args:
+            first: the folder with which reference workers start, and start again.
+        """
+        needed = {Path(first)} | {self.reference_folder(progress.reference_updates) for progress in checkpoints.kept()}
         for folder in (self.run.stage(self.name).path / "reference").glob("updates_*"):
             if folder not in needed:
                 shutil.rmtree(folder)

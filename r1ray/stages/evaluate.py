@@ -1,6 +1,8 @@
 """A stage of kind `eval`: the evaluation sets answered by the model as it is, without a trainer."""
 
+from r1ray.actors.restarts import Restarts
 from r1ray.actors.start import started, wait_until_up
+from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluate import evaluator_of
@@ -16,12 +18,14 @@ def run(context: StageContext) -> None:
         model_path=context.model_path,
         reference_path=context.model_path,
         trainer_kwargs={},
-        log_dir=context.run.path / "logs",
+        run=context.run,
     ) as groups:
         tokenizer = context.tokenizer()
         sets = evaluation_sets(cfg, tokenizer)
         log = context.log(tokenizer, first_step=0, last_step=0)
         wait_until_up(groups, cfg)
-        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, event=context.run.event)
-        log.step(0, evaluator_of(cfg, workers, sets)(0))
+        restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
+        with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+            workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, moved=watch.moved)
+            log.step(0, evaluator_of(cfg, workers, sets)(0))
         log.close()

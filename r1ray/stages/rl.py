@@ -1,28 +1,36 @@
 """A stage of kind `rl`: the loop of `r1ray.loop` on its four groups of actors."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import r1ray.algo
 from r1ray.actors.annotate import annotate
+from r1ray.actors.faults import Faults
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
+from r1ray.actors.restarts import Restarts
 from r1ray.actors.start import started, wait_until_up
 from r1ray.actors.trainer_group import TrainerGroup
+from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm
 from r1ray.collect import Collector
-from r1ray.config import RolloutConfig
+from r1ray.config import Config, RolloutConfig
 from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
 from r1ray.data.stream import ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluate import evaluator_of
 from r1ray.loop import Parts, train
-from r1ray.run.checkpoint import Checkpoints, Progress
+from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
+from r1ray.run.ledger import Ledger
+from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
+from r1ray.stages.recovery import with_trainers_restored
 from r1ray.sync.push import WeightSync
+
+START = Progress(step=0, updates=0, version=0)
 
 
 def run(context: StageContext) -> None:
@@ -30,7 +38,7 @@ def run(context: StageContext) -> None:
     cfg = context.cfg
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
-    progress = checkpoint.progress if checkpoint else Progress(step=0, updates=0, version=0)
+    progress = checkpoint.progress if checkpoint else START
     if progress.step >= cfg.steps:
         return
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
@@ -40,42 +48,112 @@ def run(context: StageContext) -> None:
         model_path=context.model_path,
         reference_path=context.reference_path(progress),
         trainer_kwargs={"algorithm": algo, "total_updates": cfg.steps * cfg.algo.minibatches},
-        log_dir=context.run.path / "logs",
+        run=context.run,
     ) as groups:
         tokenizer = context.tokenizer()
         stream, held_out = problems_of(context, tokenizer)
-        log = context.log(tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
         wait_until_up(groups, cfg)
-        policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
-        if checkpoint:
-            stream.load_state_dict(progress.stream)
-            policy.load(str(checkpoint.trainer))
-        sync = WeightSync(groups["trainer"], groups["rollout"], cfg=cfg, vocab_size=len(tokenizer))
-        workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, event=context.run.event, served=sync.again)
-        sync.restart_dead = workers.restart_dead
-        collector = Collector(
-            problems=stream,
-            workers=workers,
-            group_size=cfg.algo.group_size,
-            sampling=training_sampling(cfg.rollout),
-            max_attempts=cfg.rollout.max_attempts,
-            keep=algo.keep,
-            run_seed=cfg.seed,
-        )
-        parts = Parts(
-            algo=algo,
-            collector=collector,
-            policy=policy,
-            sync=sync,
-            evaluate=evaluator_of(cfg, workers, held_out),
-            save=partial(save, context, checkpoints, policy, stream),
-            log=log,
-            **reference_parts(context, groups, policy, algo),
-        )
-        try:
-            train(cfg, parts, progress)
-        finally:
-            log.close()
+        restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
+        with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+            cast = Cast(
+                algo=algo,
+                groups=groups,
+                reference=reference_of(cfg, groups, restarts, path=context.reference_path(progress)),
+                first_reference=context.reference_path(progress),
+                tokenizer=tokenizer,
+                stream=stream,
+                held_out=held_out,
+                restarts=restarts,
+                watch=watch,
+                faults=Faults(cfg.fault, stage=context.name, groups=groups, run=context.run),
+            )
+            body = partial(train_from, context, checkpoints, cast)
+            with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """What a stage has from its beginning to its end: the loss of the trainers does not touch it."""
+
+    algo: Algorithm
+    groups: Mapping[str, ActorGroup]
+    reference: ReferenceGroup | None
+    first_reference: str
+    """The model folder with which the reference workers start."""
+    tokenizer: Any
+    stream: ProblemStream
+    held_out: Mapping[str, ProblemSet]
+    restarts: Restarts
+    watch: Watch
+    faults: Faults
+
+
+def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, checkpoint: Checkpoint | None) -> None:
+    """The loop from a checkpoint, or from the start, to cfg.steps."""
+    raise_if_asked()  # before the first evaluation, which may take minutes
+    cfg, groups = context.cfg, cast.groups
+    progress = checkpoint.progress if checkpoint else START
+    cast.stream.load_state_dict(progress.stream)
+    policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
+    if checkpoint:
+        policy.load(str(checkpoint.trainer))
+    if cast.reference:
+        cast.reference.load(context.reference_path(progress))
+    sync = WeightSync(groups["trainer"], groups["rollout"], cfg=cfg, vocab_size=len(cast.tokenizer))
+    workers = RayWorkers(
+        groups["rollout"],
+        groups["reward"],
+        cfg=cfg,
+        restarts=cast.restarts,
+        served=sync.again,
+        moved=cast.watch.moved,
+    )
+    sync.mend = partial(mend, context, policy, workers)
+    ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
+    log = context.log(cast.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
+    collector = Collector(
+        problems=cast.stream,
+        workers=workers,
+        group_size=cfg.algo.group_size,
+        sampling=training_sampling(cfg.rollout),
+        max_attempts=cfg.rollout.max_attempts,
+        keep=cast.algo.keep,
+        run_seed=cfg.seed,
+        ledger=ledger,
+        stopping=asked,
+    )
+    parts = Parts(
+        algo=cast.algo,
+        collector=collector,
+        annotate=partial(
+            annotate, trainers=policy, reference=cast.reference, max_tokens=cfg.trainer.micro_batch_tokens
+        ),
+        policy=policy,
+        sync=sync,
+        begin=partial(begin, cast.faults),
+        replace_reference=partial(replace_reference, context, policy, cast.reference),
+        evaluate=evaluator_of(cfg, workers, cast.held_out),
+        save=partial(save, context, checkpoints, policy, cast.stream, ledger, cast.first_reference),
+        log=log,
+    )
+    try:
+        train(cfg, parts, progress)
+        ledger.sync()
+    finally:
+        workers.forget()
+        log.close()
+
+
+def begin(faults: Faults, step: int) -> None:
+    raise_if_asked()
+    faults.begin(step)
+
+
+def mend(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: Exception) -> None:
+    """After a transfer that failed: a lost trainer is the stage's affair, lost engines are replaced here."""
+    context.run.event("sync_failed", error=str(error))
+    policy.raise_if_lost()
+    workers.restart_dead()
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[ProblemStream, dict[str, ProblemSet]]:
@@ -101,26 +179,28 @@ def training_sampling(cfg: RolloutConfig) -> SamplingSpec:
     )
 
 
-def reference_parts(
-    context: StageContext, groups: Mapping[str, ActorGroup], policy: TrainerGroup, algo: Algorithm
-) -> dict[str, Any]:
-    """How samples get their log-probs, and how the reference is replaced by the policy."""
-    cfg = context.cfg
-    reference = None
-    if "ref_logprobs" in algo.needs:
-        reference = ReferenceGroup(groups["reference"], timeout_s=cfg.trainer.timeout_s)
+def reference_of(
+    cfg: Config, groups: Mapping[str, ActorGroup], restarts: Restarts, *, path: str
+) -> ReferenceGroup | None:
+    """The reference workers, who have started with the model at `path`; None where the algorithm needs none."""
+    if "reference" not in groups:
+        return None
+    return ReferenceGroup(
+        groups["reference"],
+        started_with=path,
+        timeout_s=cfg.trainer.timeout_s,
+        start_timeout_s=cfg.trainer.start_timeout_s,
+        restarts=restarts,
+    )
 
-    def replace_reference(updates: int) -> None:
-        assert reference is not None, "an algorithm without a reference has none to replace"
-        folder = str(context.reference_folder(updates))
-        policy.export_hf(folder)
-        reference.load(folder)
 
-    tokens = cfg.trainer.micro_batch_tokens
-    return {
-        "annotate": partial(annotate, trainers=policy, reference=reference, max_tokens=tokens),
-        "replace_reference": replace_reference,
-    }
+def replace_reference(
+    context: StageContext, policy: TrainerGroup, reference: ReferenceGroup | None, updates: int
+) -> None:
+    assert reference is not None, "an algorithm without a reference has none to replace"
+    folder = str(context.reference_folder(updates))
+    policy.export_hf(folder)
+    reference.load(folder)
 
 
 def save(
@@ -128,8 +208,11 @@ def save(
     checkpoints: Checkpoints,
     policy: TrainerGroup,
     stream: ProblemStream,
+    ledger: Ledger,
+    first_reference: str,
     progress: Progress,
     metrics: Mapping[str, float],
 ) -> None:
+    ledger.sync()
     context.save(checkpoints, policy, replace(progress, stream=stream.state_dict()), metrics)
-    context.forget_references(checkpoints)
+    context.forget_references(checkpoints, first=first_reference)

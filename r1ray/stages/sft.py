@@ -5,15 +5,23 @@ the weights anew, which is how the built-in base model is made.
 """
 
 import time
+from collections.abc import Sequence
 
+from r1ray.actors.faults import Faults
+from r1ray.actors.restarts import Restarts
 from r1ray.actors.start import started, wait_until_up
 from r1ray.actors.trainer_group import TrainerGroup
+from r1ray.actors.watch import Watch
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
 from r1ray.data.sft import batch_of, num_updates, sft_set
 from r1ray.loop import due
-from r1ray.run.checkpoint import Progress
+from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
+from r1ray.run.log import RunLog
+from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
+from r1ray.stages.recovery import with_trainers_restored
+from r1ray.types import Sample
 
 
 def run(context: StageContext) -> None:
@@ -25,35 +33,66 @@ def run(context: StageContext) -> None:
     last = num_updates(len(data.samples), batch_size=cfg.sft.batch_size, epochs=cfg.sft.epochs)
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
-    first = checkpoint.progress.step if checkpoint else 0
-    if first >= last:
+    if first_step(checkpoint) > last:
         return
-    log = context.log(tokenizer, first_step=first + 1, last_step=last)
     with started(
         cfg,
         roles=("trainer",),
         model_path=context.model_path,
         reference_path=context.model_path,
         trainer_kwargs={"algorithm": algo, "total_updates": last, "init": cfg.sft.init},
-        log_dir=context.run.path / "logs",
+        run=context.run,
     ) as groups:
         wait_until_up(groups, cfg)
-        policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
-        if checkpoint:
-            policy.load(str(checkpoint.trainer))
-        for step in range(first + 1, last + 1):
-            start = time.perf_counter()
-            samples = batch_of(data.samples, batch_size=cfg.sft.batch_size, seed=cfg.seed, step=step - 1)
-            batch = pack(
-                samples,
-                weights=algo.weights(samples, {}),
-                num_ranks=cfg.trainer.num_workers,
-                max_tokens=cfg.trainer.micro_batch_tokens,
-            )
-            metrics = policy.update(batch)
-            seconds = time.perf_counter() - start
-            metrics |= {"time/step": seconds, "tokens_per_second/train": batch.num_tokens / seconds, "update": step}
-            log.step(step, metrics)
-            if due(step, cfg.checkpoint.every_steps, last=last):
-                context.save(checkpoints, policy, Progress(step=step, updates=step, version=0), metrics)
-        log.close()
+        restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
+        with Watch(groups, cfg=cfg.cluster, event=context.run.event):
+            faults = Faults(cfg.fault, stage=context.name, groups=groups, run=context.run)
+            policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
+
+            def body(checkpoint: Checkpoint | None) -> None:
+                log = context.log(tokenizer, first_step=first_step(checkpoint), last_step=last)
+                try:
+                    train_from(context, checkpoints, policy, faults, log, data.samples, last, checkpoint)
+                finally:
+                    log.close()
+
+            with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
+
+
+def first_step(checkpoint: Checkpoint | None) -> int:
+    return checkpoint.progress.step + 1 if checkpoint else 1
+
+
+def train_from(
+    context: StageContext,
+    checkpoints: Checkpoints,
+    policy: TrainerGroup,
+    faults: Faults,
+    log: RunLog,
+    data: Sequence[Sample],
+    last: int,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """The updates after the checkpoint's, to number `last`; saves and raises Stopped when the run was asked to stop."""
+    cfg, algo = context.cfg, Sft()
+    if checkpoint:
+        policy.load(str(checkpoint.trainer))
+    for step in range(first_step(checkpoint), last + 1):
+        if asked():
+            context.save(checkpoints, policy, Progress(step=step - 1, updates=step - 1, version=0), {})
+            raise_if_asked()
+        faults.begin(step)
+        start = time.perf_counter()
+        samples = batch_of(data, batch_size=cfg.sft.batch_size, seed=cfg.seed, step=step - 1)
+        batch = pack(
+            samples,
+            weights=algo.weights(samples, {}),
+            num_ranks=cfg.trainer.num_workers,
+            max_tokens=cfg.trainer.micro_batch_tokens,
+        )
+        metrics = policy.update(batch)
+        seconds = time.perf_counter() - start
+        metrics |= {"time/step": seconds, "tokens_per_second/train": batch.num_tokens / seconds, "update": step}
+        log.step(step, metrics)
+        if due(step, cfg.checkpoint.every_steps, last=last):
+            context.save(checkpoints, policy, Progress(step=step, updates=step, version=0), metrics)

@@ -24,6 +24,7 @@ MIN_TIMEOUT_S = 5.0
 SLOW_LINK_BYTES_PER_S = 100e6
 START_SKEW_S = 2.0
 """Ranks enter a transfer when their engines have finished their steps, on a machine that others use too."""
+ATTEMPTS = 3
 GRACE_S = 5.0
 """The driver waits this much longer than the group, so that workers report their own errors first."""
 
@@ -67,30 +68,31 @@ class WeightSync:
         self._backend: Backend = backend_of(cfg)
         self._weights: Announced | None = None
         self._version = 0
-        self.restart_dead: Callable[[], bool] = lambda: False
-        """Replaces engines that have died and says whether there were any (`RayWorkers.restart_dead`)."""
+        self.mend: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
+        """Called before a failed transfer is tried again: replaces engines that have died, raises when a trainer has."""
         self._connected: list[Any] = []
         """The actors of the present incarnation."""
 
     def push(self, version: int) -> dict[str, float]:
-        """Returns when all engines serve `version` and agree with the trainer. When a transfer fails because engines have died,
-        they are replaced and it is tried once more. Raises SyncFailed.
+        """Returns when all engines serve `version` and agree with the trainer. When a transfer fails, engines that have died are
+        replaced and it is tried again, ATTEMPTS times in all. Raises SyncFailed, and what `mend` raises.
 
         Metrics: time/sync (seconds), sync/bytes, sync/canary_gap (largest over engines).
         """
         started = time.perf_counter()
         self._version = version
-        if self._weights is None:
-            self._weights = self._announced()
-        try:
-            gap = self._push(self._weights)
-        except SyncFailed:
-            if not self.restart_dead():
-                raise
-            gap = self._push(self._weights)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                weights = self._weights = self._weights or self._announced()
+                gap = self._push(weights)
+                break
+            except SyncFailed as error:
+                if attempt == ATTEMPTS:
+                    raise
+                self.mend(error)
         return {
             "time/sync": time.perf_counter() - started,
-            "sync/bytes": float(self._weights.num_bytes),
+            "sync/bytes": float(weights.num_bytes),
             "sync/canary_gap": gap,
         }
 

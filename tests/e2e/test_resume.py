@@ -86,3 +86,12 @@ def test_a_killed_and_resumed_run_is_the_same(
     time.sleep(share * seconds)
     kill_everything(process)
     assert finished(tmp_path, "resume=auto") == rows, f"killed after {share:.2f} of the run"
+
+
+def test_a_run_that_has_lost_workers_is_the_same(
+    uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
+) -> None:
+    faults = "fault=[rollout-1:kill@2+0.3,reward-0:kill@3,trainer-0:kill@4+0.5]"
+    assert finished(tmp_path, faults) == uninterrupted[0]
+    events = [json.loads(line) for line in (tmp_path / "runs/run/events.jsonl").read_text().splitlines()]
+    assert {event["worker"] for event in events if event["kind"] == "worker_restarted"} >= {"rollout-1", "trainer"}

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
 
 from r1ray.actors import placement
-from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate, spawn
+from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.spawn import spawn
 from r1ray.config import Config
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

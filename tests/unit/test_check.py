@@ -267,6 +267,17 @@ VALUES = {
     "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
     "engine rounds, trainer does not": (["rollout.dtype=bfloat16"], "rollout.dtype", "no step would be", "rollout.dtype=float32"),
     "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "no such role", "did you mean rollout?"),
+    "fault of another form": (["fault=rollout-kill"], "fault", "is not <role>[-<index>]:<action>@<step>", "rollout:kill@2"),
+    "fault of no role": (["fault=engine:kill@2"], "fault", "no role is called 'engine'", "rollout:kill@2"),
+    "fault that a role has not": (["fault=[reward:fail@2]"], "fault", "reward cannot 'fail'", "rollout:kill@2"),
+    "fault of a worker that is not there": (
+        ["fault=[rollout-0:kill@2,rollout-1:kill@3]", "rollout.num_workers=1"], "fault", "rollout has 1 workers",
+        "rollout-0, or more rollout.num_workers",
+    ),
+    "fault of a second driver": (["fault=driver-1:term@2"], "fault", "driver has 1 workers", "driver-0"),
+    "negative restarts": (["cluster.max_restarts=-1"], "cluster.max_restarts", "must be at least 0", "cluster.max_restarts=0"),
+    "no time between heartbeats": (["cluster.heartbeat_s=0"], "cluster.heartbeat_s", "must be greater than 0", "larger"),
+    "watchdog that barks at once": (["cluster.watchdog_s=0"], "cluster.watchdog_s", "must be greater than 0", "larger"),
     "run directory taken": (["run_dir=old"], "run_dir", "holds a run already", "resume=auto"),
     "another run's directory": (
         ["run_dir=old", "resume=auto"], "model.path", "was started with elsewhere", "model.path=elsewhere",
@@ -398,6 +409,19 @@ def test_numbers_at_the_edge_are_accepted(override: str, base: DictConfig) -> No
     assert check_values(base, [override]).stages
 
 
+@pytest.mark.parametrize(
+    ("override", "faults"),
+    [
+        ("fault=rollout:kill@3", ["rollout:kill@3"]),
+        ("fault=[rollout-1:kill@3,trainer:stop@5+0.4]", ["rollout-1:kill@3", "trainer:stop@5+0.4"]),
+        ("fault=[]", []),
+    ],
+)
+def test_one_fault_or_a_list_of_them_is_accepted(override: str, faults: list[str], base: DictConfig) -> None:
+    checked = check_values(base, [override, "rollout.num_workers=2", "trainer.num_workers=1", "reward.num_workers=1"])
+    assert checked.config.fault == faults
+
+
 def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
     often = ["eval.every_steps=7", "checkpoint.every_steps=10"]
     (note,) = check_values(base, often).notes
@@ -522,3 +546,10 @@ def test_real_command_line_answers_with_2_and_no_traceback_and_loads_nothing_hea
     assert all(words in done.stderr for words in ("did you mean trainer.lr?", "did you mean grpo?", "rollout.top_p=1"))
     assert "Traceback" not in done.stderr and "started" not in done.stdout
     assert "heavy []" in done.stdout
+
+
+def test_results_of_a_submitted_job_that_would_be_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ConfigError, match=r"run_dir=/SHARED/FOLDER"):
+        check("run_dir=runs/lost")
+    assert check(f"run_dir={tmp_path / 'kept'}")

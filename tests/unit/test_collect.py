@@ -1,16 +1,20 @@
 """The collector on workers that answer in any order; no Ray."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from r1ray.collect import MAX_REFILLS, Collector
+from r1ray.data.stream import Drawn
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.base import RewardContext
+from r1ray.run.ledger import Ledger, audit, read_ledger
+from r1ray.run.stop import Stopped
 from r1ray.types import Completion, Group, Message, Problem, Score, VersionSpan
 
 
@@ -63,7 +67,9 @@ class ShuffledWorkers:
         self.waits_for[ref] = completions
         return ref
 
-    def wait(self, refs: Sequence[int]) -> list[int]:
+    def wait(self, refs: Sequence[int], *, until: Callable[[], bool] = lambda: False) -> list[int]:
+        if until():
+            return []
         possible = [ref for ref in refs if self.waits_for.get(ref) is None or self.waits_for[ref] in self.done]
         return self.rng.sample(possible, self.rng.randint(1, len(possible)))
 
@@ -80,12 +86,34 @@ class Count:
     def __init__(self) -> None:
         self.number = 0
 
-    def next(self) -> tuple[Problem, int]:
+    def next(self) -> Drawn:
         self.number += 1
-        return problem(self.number - 1), 0
+        return Drawn(problem(self.number - 1), 0, self.number - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.number = state["number"]
 
 
-def collector(score_of: Any, *, keep: Callable[[Group], bool] = lambda group: True, seed: int = 0) -> Collector:
+class Rows:
+    """A ledger in memory; `synced` are the rows that were on the disk at each sync."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.synced: list[int] = []
+
+    def write(self, state: str, **fields: Any) -> None:
+        self.rows.append({"state": state, **fields})
+
+    def sync(self) -> None:
+        self.synced.append(len(self.rows))
+
+
+def collector(
+    score_of: Any, *, keep: Callable[[Group], bool] = lambda group: True, seed: int = 0, ledger: Any = None
+) -> Collector:
     return Collector(
         problems=Count(),
         workers=ShuffledWorkers(score_of=score_of, rng=random.Random(seed)),
@@ -94,6 +122,7 @@ def collector(score_of: Any, *, keep: Callable[[Group], bool] = lambda group: Tr
         max_attempts=3,
         keep=keep,
         run_seed=7,
+        ledger=ledger or Rows(),
     )
 
 
@@ -163,3 +192,74 @@ def test_one_unusable_reply_does_not_cost_the_group() -> None:
 
     collected = collector(one_broken).take(2, step=1)
     assert [len(group.completions) for group in collected.kept] == [4, 4]
+
+
+def stops_at(number: int) -> Callable[[], bool]:
+    """Asked for the nth time, it says that the run is to stop."""
+    answers = iter([False] * (number - 1) + [True] * 99)
+    return lambda: next(answers)
+
+
+def test_a_step_that_is_to_stop_leaves_its_problems_to_the_next() -> None:
+    c = collector(all_right)
+    c.take(2, step=1)
+    c.stopping = stops_at(3)
+    with pytest.raises(Stopped):
+        c.take(3, step=2)
+    c.stopping = lambda: False
+    assert [group.problem.id for group in c.take(3, step=2).kept] == ["p2", "p3", "p4"]
+    first, again = c.workers.calls[2:5], c.workers.calls[5:]  # type: ignore[attr-defined]
+    assert first == again, "the same problems with the same seeds"
+
+
+def test_the_dispatch_of_a_step_is_on_the_disk_before_its_first_reply() -> None:
+    c = collector(all_right)
+    c.take(3, step=1)
+    assert c.ledger.synced[0] == 3  # type: ignore[attr-defined]
+    assert {row["state"] for row in c.ledger.rows[:3]} == {"dispatched"}  # type: ignore[attr-defined]
+
+
+def audited(c: Collector, *, steps: int, groups_per_step: int) -> list[str]:
+    for step in range(1, steps + 1):
+        c.take(groups_per_step, step=step)
+    c.ledger.sync()
+    return audit(read_ledger(c.ledger.path), steps=steps, groups_per_step=groups_per_step)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_audit_finds_nothing_in_the_rows_of_a_collector(seed: int, tmp_path: Path) -> None:
+    """Of a filter, and of groups that are generated again and score at the second attempt."""
+    tries: dict[str, int] = {}
+
+    def moody(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        attempt = tries[problem.id] = tries.get(problem.id, 0) + 1
+        usable = int(problem.id[1:]) % 5 != 3 or attempt > 1
+        return tuple(score(usable=usable, correct=int(problem.id[1:]) % 3 > 0) for _ in completions)
+
+    c = collector(moody, keep=lambda group: group.solve_rate == 1, seed=seed, ledger=Ledger(tmp_path / "l", step=0))
+    assert audited(c, steps=3, groups_per_step=4) == []
+    assert max(tries.values()) == 2
+    states = {row["state"] for row in read_ledger(tmp_path / "l")}
+    assert states == {"dispatched", "generated", "scored", "trained", "left"}
+
+
+def test_the_audit_finds_nothing_wrong_with_a_dropped_problem(tmp_path: Path) -> None:
+    def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        return tuple(score(usable=problem.id != "p1") for _ in completions)
+
+    c = collector(broken, ledger=Ledger(tmp_path / "l", step=0))
+    assert audited(c, steps=2, groups_per_step=3) == []
+    assert [row["draw"] for row in read_ledger(tmp_path / "l") if row["state"] == "dropped"] == [1]
+
+
+def test_the_rows_of_a_step_that_stopped_do_not_count_once_it_is_made_again(tmp_path: Path) -> None:
+    c = collector(all_right, ledger=Ledger(tmp_path / "l", step=0))
+    c.take(2, step=1)
+    c.stopping = stops_at(2)
+    with pytest.raises(Stopped):
+        c.take(2, step=2)
+    c.ledger.sync()
+    c.ledger, c.stopping = Ledger(tmp_path / "l", step=1), lambda: False
+    c.take(2, step=2)
+    c.ledger.sync()
+    assert audit(read_ledger(tmp_path / "l"), steps=2, groups_per_step=2) == []

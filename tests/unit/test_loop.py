@@ -14,6 +14,7 @@ from r1ray.collect import Collected
 from r1ray.config import Config
 from r1ray.loop import Parts, due, train
 from r1ray.run.checkpoint import Progress
+from r1ray.run.stop import Stopped
 from r1ray.types import Batch, Completion, Group, Message, Problem, Sample, Score, VersionSpan
 
 
@@ -53,10 +54,22 @@ class World:
     did: list[str] = field(default_factory=list)
     skip: Callable[[int], bool] = lambda update: False
     updates: int = 0
+    begun: list[int] = field(default_factory=list)
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
     saved: list[Progress] = field(default_factory=list)
+    stop_in: str = ""
+    """Where the run is asked to stop, as in `take 2`."""
+
+    def begin(self, step: int) -> None:
+        self.begun.append(step)
+        self._stop_if_asked(f"begin {step}")
+
+    def _stop_if_asked(self, here: str) -> None:
+        if self.stop_in == here:
+            raise Stopped("asked to stop (SIGTERM)")
 
     def take(self, num_groups: int, *, step: int) -> Collected:
+        self._stop_if_asked(f"take {step}")
         self.did.append(f"take {step}")
         groups = [group(i) for i in range(num_groups)]
         return Collected(kept=groups, generated=groups, dropped=[], regenerated=0, rollout_s=1.0, reward_s=0.0)
@@ -102,6 +115,7 @@ def run(cfg: Config, world: World, progress: Progress | None = None) -> Progress
         annotate=world.annotate,
         policy=world,
         sync=world,
+        begin=world.begin,
         replace_reference=world.replace_reference,
         evaluate=world.evaluate,
         save=world.save,
@@ -156,7 +170,33 @@ def test_a_resumed_run_repeats_nothing() -> None:
     run(config(), whole)
     run(config(), part, whole.saved[0])
     assert part.did[0] == "push 2" and part.did[1:] == whole.did[whole.did.index("take 3") :]
-    assert list(part.logged) == [3]
+    assert list(part.logged) == [3] and part.begun == [3]
+
+
+@pytest.mark.parametrize("where", ["begin 2", "take 2"])
+def test_a_run_that_is_to_stop_saves_the_last_whole_step_and_nothing_else(where: str) -> None:
+    world = World(stop_in=where)
+    with pytest.raises(Stopped):
+        run(config("eval.before=false"), world)
+    assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
+    assert [(saved.step, saved.updates, saved.version) for saved in world.saved] == [(1, 1, 1)]
+    assert list(world.logged) == [1]
+
+
+def test_a_run_that_is_to_stop_before_its_first_step_saves_where_it_stands() -> None:
+    world, start = World(stop_in="begin 3"), Progress(step=2, updates=9, version=5)
+    with pytest.raises(Stopped):
+        run(config(), world, start)
+    assert world.saved == [start] and not world.logged
+
+
+def test_what_is_saved_when_a_run_stops_goes_on_as_if_it_had_not() -> None:
+    whole, stopped, rest = World(), World(stop_in="take 3"), World()
+    run(config(), whole)
+    with pytest.raises(Stopped):
+        run(config(), stopped)
+    run(config(), rest, stopped.saved[-1])
+    assert rest.did == ["push 2", *whole.did[whole.did.index("take 3") :]]
 
 
 @pytest.mark.parametrize(("step", "every", "expected"), [(4, 2, True), (3, 2, False), (5, 0, True), (3, 0, False)])

@@ -8,9 +8,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from r1ray.actors.trainer_group import TrainersLost
 from r1ray.config import Config
 from r1ray.sync.canary import EXACT, ROUNDED, gap_limit
-from r1ray.sync.push import Announced, SyncFailed, WeightSync, backend_of
+from r1ray.sync.push import ATTEMPTS, Announced, SyncFailed, WeightSync, backend_of
 
 CONF = str(Path(__file__).parents[2] / "conf")
 WHOLE_GPUS = ("device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1")
@@ -61,26 +62,74 @@ def test_waits_grow_with_the_weights_up_to_the_configured_limit() -> None:
     assert large.timeout_s(limit_s=30) == 30
 
 
-@pytest.mark.parametrize(("died", "attempts"), [(True, 2), (False, 1)])
-def test_a_transfer_is_tried_again_when_engines_have_died(
-    monkeypatch: pytest.MonkeyPatch, died: bool, attempts: int
-) -> None:
+@pytest.fixture
+def sync() -> WeightSync:
     group: Any = SimpleNamespace(role="trainer", handles=[])
-    sync = WeightSync(group, group, cfg=config(), vocab_size=32)
-    sync.restart_dead = lambda: died
-    pushed: list[int] = []
+    return WeightSync(group, group, cfg=config(), vocab_size=32)
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, sync: WeightSync, *, times: int) -> list[str]:
+    """Let the first `times` transfers fail; what is pushed and mended, in order."""
+    did: list[str] = []
 
     def push(weights: Announced) -> float:
-        pushed.append(sync._version)
-        if len(pushed) == 1:
+        did.append(f"push {sync._version}")
+        if did.count(did[-1]) <= times:
             raise SyncFailed("rollout-1 died during 'transfer weights'")
         return 1e-6
 
     monkeypatch.setattr(sync, "_announced", lambda: Announced(names=[], shapes=[], itemsize=4))
     monkeypatch.setattr(sync, "_push", push)
-    if died:
-        assert sync.push(7)["sync/canary_gap"] == 1e-6
-    else:
-        with pytest.raises(SyncFailed, match="rollout-1 died"):
-            sync.push(7)
-    assert pushed == [7] * attempts
+    sync.mend = lambda error: did.append(f"mend {error}")
+    return did
+
+
+def test_a_transfer_is_tried_again_once_it_has_been_mended(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
+    did = fail(monkeypatch, sync, times=1)
+    assert sync.push(7)["sync/canary_gap"] == 1e-6
+    assert did == ["push 7", "mend rollout-1 died during 'transfer weights'", "push 7"]
+
+
+def test_a_transfer_that_fails_again_and_again_ends_with_its_error(
+    monkeypatch: pytest.MonkeyPatch, sync: WeightSync
+) -> None:
+    did = fail(monkeypatch, sync, times=99)
+    with pytest.raises(SyncFailed, match="rollout-1 died"):
+        sync.push(7)
+    assert [one[:4] for one in did] == ["push", "mend"] * (ATTEMPTS - 1) + ["push"]
+
+
+def test_what_cannot_be_mended_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
+    did = fail(monkeypatch, sync, times=99)
+
+    def lost(error: SyncFailed) -> None:
+        raise TrainersLost("trainer-0 died") from error
+
+    sync.mend = lost
+    with pytest.raises(TrainersLost):
+        sync.push(7)
+    assert did == ["push 7"]
+
+
+def test_the_weights_are_listed_again_when_that_has_failed(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
+    did = fail(monkeypatch, sync, times=0)
+    answers = iter([SyncFailed("trainer-0 is late"), Announced(names=[], shapes=[], itemsize=4)])
+
+    def announced() -> Announced:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(sync, "_announced", announced)
+    sync.push(7)
+    assert did == ["mend trainer-0 is late", "push 7"]
+
+
+def test_an_engine_that_has_been_replaced_gets_the_version_of_the_last_push(
+    monkeypatch: pytest.MonkeyPatch, sync: WeightSync
+) -> None:
+    did = fail(monkeypatch, sync, times=0)
+    sync.push(3)
+    sync.again()
+    assert did == ["push 3", "push 3"]

@@ -10,7 +10,7 @@ import pytest
 
 import r1ray.engine
 from r1ray.actors.rollout import RolloutWorker
-from r1ray.engine.base import EngineBroken, Request, SamplingSpec
+from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
 from r1ray.engine.fake import FakeEngine
 from r1ray.types import Completion
 
@@ -26,10 +26,13 @@ class Engine(FakeEngine):
         self.go = threading.Event()
         self.go.set()
         self.fault: Exception | None = None
+        self.added: list[int] = []
+        """Seeds of the requests, in their order."""
 
     def add(self, request: Request) -> None:
         if request.sampling.max_tokens == 0:
             raise ValueError("max_tokens must be at least 1")
+        self.added.append(request.seed)
         super().add(request)
 
     def step(self) -> list[tuple[str, Completion]]:
@@ -68,9 +71,64 @@ def test_replies_come_in_the_order_of_the_seeds_and_calls_run_together(engine: E
         first, second = await asyncio.gather(generate(worker, [1, 2, 3]), generate(worker, [3, 1]))
         tokens = [reply.token_ids_T.tolist() for reply in first]
         assert [reply.token_ids_T.tolist() for reply in second] == [tokens[2], tokens[0]]
-        stats = await worker.stats()
-        assert stats["tokens"] == sum(map(len, tokens)) + len(tokens[0]) + len(tokens[2])
-        assert stats["busy_s"] > 0
+
+    run(scenario)
+
+
+def test_progress_grows_while_the_engine_works_and_stands_still_while_it_is_stuck(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        await worker.ping()
+        idle = worker.vitals()
+        assert idle["unfinished"] == 0 and idle["ended"] is None
+        engine.go.clear()
+        call = asyncio.create_task(generate(worker, [1, 2]))
+        await asyncio.sleep(0.05)
+        stuck = worker.vitals()
+        assert stuck["unfinished"] == 2 and stuck["progress"] > idle["progress"]
+        await asyncio.sleep(0.05)
+        assert worker.vitals() == stuck
+        engine.go.set()
+        await call
+        assert worker.vitals()["progress"] > stuck["progress"]
+        assert worker.vitals()["unfinished"] == 0
+
+    run(scenario)
+
+
+def test_vitals_say_why_the_engine_has_ended(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        await worker.ping()
+        worker.injuries()["fail"]()
+        with pytest.raises(EngineFailed, match="injured"):
+            await generate(worker, [1])
+        assert "injured by fault=" in worker.vitals()["ended"]
+
+    run(scenario)
+
+
+def test_an_injury_does_not_keep_the_heart_from_beating(engine: Engine) -> None:
+    """`injure` runs on the heart's one thread: while it waits there, the watch would take the worker for hung."""
+
+    async def scenario(worker: RolloutWorker) -> None:
+        injury = threading.Thread(target=worker.injuries()["kill_in_sync"], daemon=True)
+        injury.start()
+        injury.join(1)
+        assert not injury.is_alive()
+
+    run(scenario)
+
+
+def test_a_death_in_sync_waits_for_the_next_weights(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = threading.Event()
+    monkeypatch.setattr("r1ray.actors.rollout.os.kill", lambda pid, number: killed.set())
+
+    async def scenario(worker: RolloutWorker) -> None:
+        threading.Thread(target=worker.injuries()["kill_in_sync"], daemon=True).start()
+        await asyncio.gather(generate(worker, [1]), worker.score([PROMPT]))
+        assert not killed.is_set()
+        monkeypatch.setattr(engine, "update_weights", lambda *_, **__: killed.wait(5))
+        await worker.update_weights({}, version=1)
+        assert killed.is_set()
 
     run(scenario)
 
@@ -160,6 +218,62 @@ def test_a_failed_transfer_leaves_the_engine_serving_but_a_broken_engine_stops(e
             await worker.update_weights({"broken": True}, version=1)
         with pytest.raises(RuntimeError, match="half loaded"):
             await generate(worker, [1])
+
+    run(scenario)
+
+
+async def cancelled(call: "asyncio.Task[Any]") -> bool:
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(call, 5)
+    return True
+
+
+def test_forget_ends_what_runs(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        engine.go.clear()
+        call = asyncio.create_task(generate(worker, [1, 2]))
+        await asyncio.sleep(0.05)
+        forgetting = asyncio.create_task(worker.forget())
+        await asyncio.sleep(0.05)
+        engine.go.set()
+        await forgetting
+        assert engine.num_unfinished == 0 and worker.vitals()["unfinished"] == 0
+        assert await cancelled(call)
+        assert len(await generate(worker, [3])) == 1
+
+    run(scenario)
+
+
+def test_forget_ends_what_is_held(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        await worker.hold()
+        call = asyncio.create_task(generate(worker, [1]))
+        await asyncio.sleep(0.05)
+        await worker.forget()
+        assert await cancelled(call)
+
+    run(scenario)
+
+
+def test_hold_ends_what_runs_and_held_calls_begin_together_in_the_order_of_their_ids(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        engine.go.clear()
+        running = asyncio.create_task(generate(worker, [9]))
+        await asyncio.sleep(0.05)
+        holding = asyncio.create_task(worker.hold())
+        await asyncio.sleep(0.05)
+        engine.go.set()
+        await holding
+        assert await cancelled(running)
+        calls = [
+            asyncio.create_task(worker.generate(request_id=id, prompt_ids_T=PROMPT, seeds=[seed], sampling=SAMPLING))
+            for id, seed in (("b", 2), ("a", 1))
+        ]
+        await asyncio.sleep(0.05)
+        assert engine.added == [9]
+        await worker.release(num_calls=2)
+        await asyncio.gather(*calls)
+        assert engine.added == [9, 1, 2]
 
     run(scenario)
 

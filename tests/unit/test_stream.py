@@ -33,7 +33,7 @@ def stream(*, sources=SOURCES, weights=WEIGHTS, seed: int = 0, shuffle: bool = T
 
 
 def take(stream: ProblemStream, count: int) -> list[tuple[str, int]]:
-    return [(problem.id, epoch) for problem, epoch in (stream.next() for _ in range(count))]
+    return [(drawn.problem.id, drawn.epoch) for drawn in (stream.next() for _ in range(count))]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 6, 7, 8, 50, 199])

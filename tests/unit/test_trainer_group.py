@@ -1,12 +1,16 @@
-"""The driver's side of the trainer: rows go to their ranks, and updates that are skipped again and again end the run."""
+"""The driver's side of the trainer: rows go to their ranks, updates that are skipped again and again end the run, and which errors
+mean that a rank is lost."""
 
+import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from algo_samples import CONF, sample
 
-from r1ray.actors.trainer_group import TrainerGroup, why_not
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.trainer_group import TrainerGroup, TrainersLost, why_not
 from r1ray.config import TrainerConfig
 from r1ray.data.pack import pack
 
@@ -22,7 +26,7 @@ class FakeActors:
     """Stands in for an ActorGroup: calls run at once, a reference is the result."""
 
     def __init__(self, answers):
-        self.answers, self.seen = list(answers), []
+        self.answers, self.seen, self.dead = list(answers), [], {}
         self.handles = [SimpleNamespace(update=SimpleNamespace(remote=self._update)) for _ in range(2)]
 
     def __len__(self):
@@ -32,7 +36,19 @@ class FakeActors:
         self.seen.append(rows)
 
     def gather(self, refs, *, what, timeout_s):
-        return [self.answers.pop(0)] * len(refs)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer] * len(refs)
+
+    def not_alive(self, *, timeout_s):
+        return self.dead
+
+    loss_behind = ActorGroup.loss_behind
+
+
+def group_of(actors: Any, **overrides: Any) -> TrainerGroup:
+    return TrainerGroup(actors, cfg=trainer_config(**overrides))
 
 
 def batch():
@@ -43,13 +59,13 @@ def batch():
 
 def test_each_rank_gets_its_own_rows():
     actors, rows = FakeActors([GOOD]), batch()
-    assert TrainerGroup(actors, cfg=trainer_config()).update(rows) == GOOD
+    assert group_of(actors).update(rows) == GOOD
     assert [id(seen) for seen in actors.seen] == [id(rank) for rank in rows.rows]
 
 
 def test_skipped_updates_in_a_row_end_the_run():
     actors = FakeActors([SKIPPED, SKIPPED, GOOD, SKIPPED, SKIPPED, SKIPPED])
-    group = TrainerGroup(actors, cfg=trainer_config(max_nan_updates=3))
+    group = group_of(actors, max_nan_updates=3)
     for _ in range(5):
         group.update(batch())
     with pytest.raises(
@@ -76,8 +92,47 @@ def test_skipped_updates_in_a_row_end_the_run():
     ],
 )
 def test_why_an_update_is_not_made(metrics, trainer, reason):
-    import re
-
     got = why_not(GOOD | metrics, cfg=trainer_config(**trainer))
     assert (got is None) == (reason is None)
-    assert reason is None or re.match(reason, got)
+    assert reason is None or re.match(reason, got or "")
+
+
+GLOO = "DistBackendError: [../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+NCCL = "DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3690, remote process exited or there was a network error"
+LOST = {
+    "a rank that died": (WorkerDied("trainer-1 died during 'update'"), {}),
+    "a rank that is late": (WorkerLate("trainer-1 did not finish 'update' within 600 s"), {}),
+    "a rank whose peer has gone, over gloo": (WorkerFailed(f"trainer-0 failed in 'update': RuntimeError: {GLOO}"), {}),
+    "a rank whose peer has gone, over NCCL": (WorkerFailed(f"trainer-0 failed in 'update': {NCCL}"), {}),
+    "a rank whose store has gone": (WorkerFailed("trainer-0 failed in 'update': DistStoreError: wait timeout"), {}),
+    "an error beside a dead rank": (
+        WorkerFailed("trainer-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerDied("trainer-1 died")},
+    ),
+    "an error beside a hung rank": (
+        WorkerFailed("trainer-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerLate("trainer-1 is late")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_trainers_are_lost_with(case):
+    error, dead = LOST[case]
+    actors = FakeActors([error])
+    actors.dead = dead
+    with pytest.raises(TrainersLost, match="trainer-1" if dead else str(error)[:20]):
+        group_of(actors).update(batch())
+
+
+def test_an_error_of_a_ranks_own_stays_what_it_is():
+    actors = FakeActors([WorkerFailed("trainer-0 failed in 'update': OutOfMemoryError: CUDA out of memory")])
+    with pytest.raises(WorkerFailed, match="out of memory"):
+        group_of(actors).update(batch())
+
+
+def test_something_else_that_failed_is_the_trainers_affair_only_when_a_rank_is_gone():
+    actors = FakeActors([])
+    group = group_of(actors)
+    group.raise_if_lost()
+    actors.dead = {0: WorkerLate("trainer-0 is late")}
+    with pytest.raises(TrainersLost, match="trainer-0 is late"):
+        group.raise_if_lost()

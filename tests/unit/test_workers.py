@@ -1,6 +1,6 @@
 """Workers that are late, dead or broken, and what becomes of their calls. Ray and the clock are faked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from r1ray.actors import workers
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed
-from r1ray.actors.workers import RayWorkers
+from r1ray.actors.group import ActorGroup, ResultLost, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.restarts import Restarts
+from r1ray.actors.workers import Call, RayWorkers
 from r1ray.engine.base import EngineFailed
-
-PROBLEM: Any = SimpleNamespace(id="p", prompt_ids_T=np.array([1], np.int32))
 
 
 class World:
@@ -21,10 +20,18 @@ class World:
     def __init__(self) -> None:
         self.now = 100.0
         self.ready_at: dict[str, float] = {}
+        self.replies_of: dict[str, str] = {}
+        """{score: the call whose replies it was given by reference}."""
         self.calls: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, str, Any]] = []
+        """(worker, problem, replies) of every score."""
         self.fate: dict[str, Exception] = {}
-        """Actors whose calls all fail, and how."""
+        """Calls, kinds of calls of an actor, or actors whose calls all fail; and how."""
+        self.dies_at: dict[str, float] = {}
+        """Actors who answer until then."""
         self.events: list[str] = []
+        self.log: list[str] = []
+        """Calls and events in their order."""
 
     def actor(self, name: str, seconds: float) -> Any:
         def method(kind: str) -> Any:
@@ -33,48 +40,87 @@ class World:
                 before = (
                     [ref for ref in self.ready_at if ref.startswith(f"{name}/generate")] if kind == "generate" else []
                 )
-                replies = [arguments["completions_G"]] if "completions_G" in arguments else []
-                begin = max([self.now, *(self.ready_at[one] for one in (*before, *replies))])
+                replies = arguments.get("completions_G")
+                if replies in self.ready_at:
+                    self.replies_of[ref] = replies
+                    before.append(replies)
+                begin = max([self.now, *(self.ready_at[one] for one in before)])
                 self.ready_at[ref] = begin + (seconds if kind in ("generate", "score") else 0)
                 self.calls.append((name, kind))
-                if replies and self.fate_of(replies[0]):
-                    self.fate[ref] = self.fate_of(replies[0])  # type: ignore[assignment]
+                self.log.append(f"{name}/{kind}")
+                if kind == "score":
+                    self.sent.append((name, arguments["problem"].id, replies))
                 return ref
 
             return SimpleNamespace(remote=remote)
 
-        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release")}
+        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release", "forget")}
         return SimpleNamespace(name=name, _actor_id=name.encode(), **methods)
 
-    def fate_of(self, ref: str) -> Exception | None:
-        return self.fate.get(ref) or self.fate.get(ref.split("/")[0])
+    def made(self, kind: str) -> list[str]:
+        """The workers to whom calls of this kind were made, in order."""
+        return [name for name, called in self.calls if called == kind]
 
-    def wait(self, refs: Sequence[str], *, num_returns: int, timeout: float | None) -> tuple[list[str], list[str]]:
-        times = sorted(self.ready_at[ref] for ref in refs)
-        end = times[num_returns - 1] if timeout is None else min(times[num_returns - 1], self.now + timeout)
-        self.now = max(self.now, end)
-        ready = [ref for ref in refs if self.ready_at[ref] <= self.now][:num_returns]
+    def outcome(self, ref: str) -> tuple[float, Exception | None]:
+        """When a call is ready, and how it has failed. A score fails as its replies do."""
+        name, kind, _ = ref.split("/")
+        ready = self.ready_at[ref]
+        for key in (ref, f"{name}/{kind}", name):
+            if key in self.fate:
+                return ready, self.fate[key]
+        if ref in self.replies_of:
+            time, error = self.outcome(self.replies_of[ref])
+            if error is not None:
+                return time, error
+        death = self.dies_at.get(name)
+        return (death, self.died(name)) if death is not None and ready > death else (ready, None)
+
+    def wait(self, refs: Sequence[str], *, num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        times = sorted(self.outcome(ref)[0] for ref in refs)
+        self.now = max(self.now, min(times[num_returns - 1], self.now + timeout))
+        ready = [ref for ref in refs if self.outcome(ref)[0] <= self.now][:num_returns]
         return ready, [ref for ref in refs if ref not in ready]
 
     def result_of(self, ref: str, **_: Any) -> str:
-        assert self.ready_at[ref] <= self.now, "fetched before it was ready: in a run that blocks without an end"
-        if error := self.fate_of(ref):
+        time, error = self.outcome(ref)
+        assert time <= self.now, "fetched before it was ready: in a run that blocks without an end"
+        if error:
             raise error
-        return ref
+        return f"value of {ref}"
 
-    def restart(self, group: ActorGroup, index: int, **_: Any) -> None:
+    def gather(self, refs: Sequence[str], names: Sequence[str], *, what: str, timeout_s: float) -> list[str]:
+        ready, late = self.wait(refs, num_returns=len(refs), timeout=timeout_s)
+        if late:
+            raise WorkerLate(f"{late} did not finish '{what}'")
+        return [self.result_of(ref) for ref in ready]
+
+    def restart(self, group: ActorGroup, index: int) -> None:
         self.now += 30  # longer than any timeout here: what others did meanwhile was not seen
         group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
+
+    def not_alive(self, group: ActorGroup) -> dict[int, WorkerDied]:
+        dead = {*self.fate, *(name for name, time in self.dies_at.items() if time <= self.now)}
+        return {i: self.died(handle.name) for i, handle in enumerate(group.handles) if handle.name in dead}
 
     def died(self, name: str) -> WorkerDied:
         return WorkerDied(f"{name} died", actor_id=name.encode().hex())
 
+    def event(self, text: str) -> None:
+        self.events.append(text)
+        self.log.append(text)
+
 
 class TaskError(Exception):
-    """As Ray's, of a call on rollout-0."""
+    """As Ray's."""
 
-    cause = EngineFailed("bad kernel")
-    actor_id = b"rollout-0".hex()
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+
+
+def engine_ended(index: int) -> WorkerFailed:
+    failed = WorkerFailed("a worker failed in 'generate p': engine failed")
+    failed.__cause__ = TaskError(EngineFailed(index, "bad kernel"))
+    return failed
 
 
 @pytest.fixture
@@ -83,35 +129,53 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(workers, "ray", made)
     monkeypatch.setattr(workers.time, "monotonic", lambda: made.now)
     monkeypatch.setattr(workers, "result_of", made.result_of)
-    monkeypatch.setattr(ActorGroup, "gather", lambda self, refs, **_: list(refs))
+    monkeypatch.setattr(workers, "gather", made.gather)
     monkeypatch.setattr(ActorGroup, "restart", lambda self, index, **_: made.restart(self, index))
+    monkeypatch.setattr(ActorGroup, "not_alive", lambda self, **_: made.not_alive(self))
     return made
 
 
-def pool(world: World, rollout_s: Sequence[float], reward_s: float = 0.0, *, deterministic: bool = False) -> RayWorkers:
+def pool(
+    world: World,
+    rollout_s: Sequence[float],
+    reward_s: float = 0.0,
+    *,
+    deterministic: bool = False,
+    moved: Callable[[str, int], float] = lambda role, index: 0.0,
+) -> RayWorkers:
     cfg: Any = SimpleNamespace(
         rollout=SimpleNamespace(timeout_s=2, start_timeout_s=9),
         reward=SimpleNamespace(timeout_s=1),
         deterministic=deterministic,
     )
-    return RayWorkers(
+
+    def push() -> None:
+        """As a push that meets a dead engine: it has it replaced and goes to all."""
+        made.restart_dead()
+        world.event("weights")
+
+    made = RayWorkers(
         ActorGroup("rollout", [world.actor(f"rollout-{i}", seconds) for i, seconds in enumerate(rollout_s)]),
         ActorGroup("reward", [world.actor("reward-0", reward_s)]),
         cfg=cfg,
-        event=lambda kind, **fields: world.events.append(f"{kind} {fields['worker']}: {fields['reason']}"),
-        served=lambda: world.events.append("weights"),
+        restarts=Restarts(20, event=lambda kind, **f: world.event(f"{kind} {f['worker']}: {f['reason']}")),
+        served=push,
+        moved=moved,
     )
+    return made
 
 
-def submit(made: RayWorkers, count: int) -> list[Any]:
-    refs = []
-    for _ in range(count):
-        replies = made.generate(PROBLEM, seeds=[1], sampling=None)  # type: ignore[arg-type]
-        refs += [replies, made.score(PROBLEM, replies, None)]  # type: ignore[arg-type]
-    return refs
+def submit(made: RayWorkers, count: int) -> list[Call]:
+    """Problems p0, p1, ...: the replies and the scores of each."""
+    calls = []
+    for number in range(count):
+        problem: Any = SimpleNamespace(id=f"p{number}", prompt_ids_T=np.array([1], np.int32))
+        replies = made.generate(problem, seeds=[1], sampling=None)  # type: ignore[arg-type]
+        calls += [replies, made.score(problem, replies, None)]  # type: ignore[arg-type]
+    return calls
 
 
-def drain(made: RayWorkers, calls: list[Any]) -> list[str]:
+def drain(made: RayWorkers, calls: list[Call]) -> list[str]:
     """The results, in the order in which they came."""
     results: list[str] = []
     while calls:
@@ -133,7 +197,7 @@ def test_a_worker_that_finishes_nothing_is_replaced_and_its_calls_are_made_again
     assert len(results) == 12 and len({name for name in results if "rollout-1'" in name}) == 3
     complaint, weights = world.events
     assert complaint == (
-        "worker_restarted rollout-1: rollout-1 finished nothing for 2 s (rollout.timeout_s) while it had 'generate p' to do"
+        "worker_restarted rollout-1: rollout-1 made no progress for 2 s (rollout.timeout_s) while it had 'generate p1' to do"
     )
     assert weights == "weights", "the new engine is given what the others serve"
 
@@ -142,9 +206,6 @@ def test_a_dead_engine_is_replaced_once_and_the_reward_worker_is_not_blamed(worl
     made = pool(world, [1.0, 0.5])
     calls = submit(made, 6)
     world.fate["rollout-1"] = world.died("rollout-1")
-    for call in calls:  # Ray hands the death on to the calls that wait for those replies
-        if call.after is not None and call.after.index == 1:
-            world.fate[call.ref] = world.died("rollout-1")
     results = drain(made, calls)
     assert len(results) == 12 and sum("rollout-1'" in name for name in results) == 3
     assert world.events == ["worker_restarted rollout-1: rollout-1 died", "weights"]
@@ -161,10 +222,17 @@ def test_a_dead_reward_worker_is_replaced(world: World) -> None:
 def test_an_engine_that_ended_in_a_living_worker_counts_as_dead(world: World) -> None:
     made = pool(world, [0.5])
     calls = submit(made, 2)
-    failed = WorkerFailed("rollout-0 failed in 'generate p': engine failed")
-    failed.__cause__ = TaskError()
-    world.fate["rollout-0"] = failed
+    world.fate["rollout-0"] = engine_ended(0)
     assert sum("rollout-0'" in name for name in drain(made, calls)) == 2
+
+
+def test_a_score_that_fails_with_its_engine_blames_the_engine(world: World) -> None:
+    made = pool(world, [0.5, 0.5])
+    calls = submit(made, 2)
+    world.fate[calls[3].ref] = world.fate[calls[2].ref] = engine_ended(1)
+    calls = [calls[1], calls[3], calls[0], calls[2]]  # whichever of them is seen first
+    assert len(drain(made, calls)) == 4
+    assert "rollout-1: " in world.events[0] and world.made("generate").count("rollout-1'") == 1
 
 
 def test_a_call_that_raises_is_not_made_again(world: World) -> None:
@@ -180,7 +248,7 @@ def test_restarts_have_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     made = pool(world, [0.5])
     monkeypatch.setattr(ActorGroup, "restart", lambda self, index, **_: None)  # it comes back, and dies again
     world.fate["rollout-0"] = world.died("rollout-0")
-    with pytest.raises(WorkerDied, match="20 workers have been restarted before"):
+    with pytest.raises(WorkerDied, match="20 restarts have been made before"):
         drain(made, submit(made, 1))
 
 
@@ -190,13 +258,200 @@ def test_the_time_of_a_score_starts_with_its_replies(world: World) -> None:
     assert not world.events
     slow = pool(world, [1.9], reward_s=1.5)
     drain(slow, submit(slow, 1))
-    assert "reward-0 finished nothing for 1 s (reward.timeout_s)" in world.events[0]
+    assert "reward-0 made no progress for 1 s (reward.timeout_s)" in world.events[0]
+
+
+def test_a_wait_ends_when_it_is_told_to_and_what_was_under_way_goes_on(world: World) -> None:
+    made = pool(world, [1.9])
+    calls = submit(made, 1)
+    assert made.wait(calls, until=lambda: world.now > 100) == []
+    assert world.now == 101
+    assert len(drain(made, calls)) == 2 and world.made("generate") == ["rollout-0"]
+    assert not world.events
+
+
+def test_scores_that_were_lost_are_made_once_more_from_the_replies_that_are_there(world: World) -> None:
+    made = pool(world, [0.5])
+    calls = submit(made, 1)
+    replies, first = calls[0].ref, calls[1].ref
+    world.fate[first] = ResultLost("the result of reward-0's 'score p0' is lost")
+    assert len(drain(made, calls)) == 2
+    assert world.sent == [("reward-0", "p0", replies), ("reward-0", "p0", f"value of {replies}")]
+    assert world.made("generate") == ["rollout-0"]
+
+
+def test_replies_that_were_lost_are_generated_once_more(world: World) -> None:
+    made = pool(world, [0.5])
+    calls = submit(made, 1)
+    world.fate[calls[0].ref] = ResultLost("the result of rollout-0's 'generate p0' is lost")
+    assert len(drain(made, calls)) == 2
+    assert world.made("generate") == ["rollout-0"] * 2
+
+
+def test_a_node_that_takes_many_results_with_it_does_not_use_up_the_restarts(world: World) -> None:
+    made = pool(world, [0.01])
+    calls = submit(made, 25)
+    for call in calls[1::2]:
+        world.fate[call.ref] = ResultLost("lost with its node")
+    assert len(drain(made, calls)) == 50
+
+
+def test_fetched_replies_of_an_engine_that_has_died_are_scored_by_value(world: World) -> None:
+    made = pool(world, [0.5], reward_s=0.9)
+    calls = submit(made, 1)
+    (replies,) = made.wait(calls)
+    calls.remove(replies)
+    fetched = made.result(replies)
+    world.dies_at = {"rollout-0": world.now, "reward-0": world.now + 0.1}
+    drain(made, calls)
+    assert world.sent[-1] == ("reward-0'", "p0", fetched)
+    assert world.made("generate") == ["rollout-0"]
+
+
+def test_an_engine_lost_while_another_is_given_its_weights_is_served_before_it_has_to_work(world: World) -> None:
+    made = pool(world, [0.5, 0.5])
+    calls = submit(made, 4)
+    world.dies_at = {"rollout-0": 100.2, "rollout-1": 100.3}
+    assert len(drain(made, calls)) == 8
+    served = world.log.index("weights")
+    assert world.log.count("weights") == 1
+    assert not {"rollout-0'/generate", "rollout-1'/generate"} & set(world.log[:served])
+    assert (
+        sorted(world.made("generate"))
+        == ["rollout-0"] * 2 + ["rollout-0'"] * 2 + ["rollout-1"] * 2 + ["rollout-1'"] * 2
+    )
+
+
+def test_calls_of_an_engine_that_is_lost_again_before_it_is_served_are_made_once(world: World) -> None:
+    made = pool(world, [0.5])
+    calls = submit(made, 2)
+    world.fate = {"rollout-0": world.died("rollout-0"), "rollout-0'": world.died("rollout-0'")}
+    assert len(drain(made, calls)) == 4
+    assert world.made("generate") == ["rollout-0"] * 2 + ["rollout-0''"] * 2
+
+
+def test_a_worker_whose_heart_shows_progress_is_not_late(world: World) -> None:
+    made = pool(world, [20.0], moved=lambda role, index: world.now if role == "rollout" else 0.0)
+    drain(made, submit(made, 1))
+    assert world.now == 120 and not world.events
+
+
+def test_a_worker_is_late_so_long_after_its_last_progress(world: World) -> None:
+    made = pool(world, [20.0], moved=lambda role, index: min(world.now, 105.5))
+    drain(made, submit(made, 1))
+    assert "rollout-0 made no progress for 2 s" in world.events[0]
+    assert world.now == 107.5 + 30 + 0.5
+
+
+def test_forget_leaves_nothing_to_be_done_again(world: World) -> None:
+    made = pool(world, [0.5, 0.5])
+    submit(made, 6)
+    made.forget()
+    assert world.made("forget") == ["rollout-0", "rollout-1"]
+    world.fate["rollout-0"] = world.died("rollout-0")
+    before = len(world.made("generate"))
+    assert len(drain(made, submit(made, 2))) == 4
+    assert sorted(world.made("generate")[before:]) == ["rollout-0", "rollout-0'", "rollout-1"]
+
+
+def test_forgotten_calls_do_not_count_as_load(world: World) -> None:
+    made = pool(world, [0.5, 0.5])
+    submit(made, 3)
+    made.forget()
+    submit(made, 2)
+    assert world.made("generate")[3:] == ["rollout-0", "rollout-1"]
 
 
 def test_deterministic_takes_turns_and_waits_for_all(world: World) -> None:
     made = pool(world, [0.1, 0.7], deterministic=True)
     refs = submit(made, 4)
-    assert [name for name, kind in world.calls if kind == "generate"] == ["rollout-0", "rollout-1"] * 2
-    assert [kind for _, kind in world.calls[:2]] == ["hold", "hold"]
+    assert not world.calls, "nothing begins before all that belongs together is there"
     assert made.wait(refs) == refs
-    assert [kind for _, kind in world.calls[-2:]] == ["release", "release"]
+    assert world.made("generate") == ["rollout-0", "rollout-1"] * 2
+    kinds = [kind for _, kind in world.calls]
+    assert kinds == ["hold"] * 2 + ["generate"] * 4 + ["release"] * 2 + ["score"] * 4
+
+
+def test_deterministic_forgets_what_is_held(world: World) -> None:
+    made = pool(world, [0.1, 0.7], deterministic=True)
+    submit(made, 3)
+    made.forget()
+    drain(made, submit(made, 2))
+    assert world.made("generate") == ["rollout-0", "rollout-1"]
+
+
+WAVE = ["rollout-0", "rollout-1"] * 2
+AGAIN = ["rollout-0", "rollout-1'"] * 2
+
+
+@pytest.mark.parametrize(("where", "generated"), [("hold", AGAIN), ("release", WAVE + AGAIN)])
+def test_deterministic_begins_the_wave_anew_when_an_engine_is_lost_as_it_begins(
+    world: World, where: str, generated: list[str]
+) -> None:
+    made = pool(world, [0.1, 0.7], deterministic=True)
+    calls = submit(made, 4)
+    world.fate[f"rollout-1/{where}"] = world.died("rollout-1")
+    assert len(drain(made, calls)) == 8
+    assert world.made("generate") == generated
+    assert world.log[-4 - 8 : -4] == [  # the last wave is whole, and so are the scores after it
+        *("rollout-0/hold", "rollout-1'/hold"),
+        *(f"{name}/generate" for name in AGAIN),
+        *("rollout-0/release", "rollout-1'/release"),
+    ]
+    assert world.events == ["worker_restarted rollout-1: rollout-1 died", "weights"]
+
+
+def test_deterministic_takes_an_engine_that_ended_in_a_living_worker_for_dead(world: World) -> None:
+    made = pool(world, [0.1, 0.7], deterministic=True)
+    calls = submit(made, 2)
+    world.fate["rollout-0/hold"] = engine_ended(0)
+    assert len(drain(made, calls)) == 4
+    assert world.made("generate") == ["rollout-0'", "rollout-1"]
+
+
+def test_deterministic_ends_with_an_error_that_is_no_death(world: World) -> None:
+    made = pool(world, [0.1], deterministic=True)
+    calls = submit(made, 1)
+    world.fate["rollout-0/release"] = WorkerFailed("rollout-0 failed in 'release': AssertionError")
+    with pytest.raises(WorkerFailed, match="AssertionError"):
+        drain(made, calls)
+    assert not world.events
+
+
+def test_deterministic_does_the_wave_again_on_all_engines_and_keeps_the_scores_that_are_there(world: World) -> None:
+    made = pool(world, [0.1, 0.7], deterministic=True)
+    calls = submit(made, 4)
+    world.dies_at["rollout-1"] = 100.5
+    assert len(drain(made, calls)) == 8
+    assert world.made("generate") == WAVE + AGAIN
+    scored = [problem for _, problem, _ in world.sent]
+    assert {problem: scored.count(problem) for problem in scored} == {"p0": 1, "p1": 2, "p2": 1, "p3": 2}
+    assert world.events == ["worker_restarted rollout-1: rollout-1 died", "weights"]
+
+
+def test_deterministic_replies_that_were_lost_cost_the_wave(world: World) -> None:
+    made = pool(world, [0.1, 0.7], deterministic=True)
+    calls = submit(made, 4)
+    world.fate["rollout-1/generate/3"] = ResultLost("the result of rollout-1's 'generate p1' is lost")
+    assert len(drain(made, calls)) == 8
+    assert world.made("generate") == WAVE * 2
+
+
+def test_deterministic_replaces_each_of_several_lost_engines_once(world: World) -> None:
+    made = pool(world, [0.1, 0.7], deterministic=True)
+    calls = submit(made, 2)
+    world.fate = {name: world.died(name) for name in ("rollout-0", "rollout-1")}
+    assert len(drain(made, calls)) == 4
+    assert [event for event in world.events if event != "weights"] == [
+        "worker_restarted rollout-0: rollout-0 died",
+        "worker_restarted rollout-1: rollout-1 died",
+    ]
+
+
+def test_deterministic_does_no_reply_again_for_a_reward_worker_that_dies_after_an_engine(world: World) -> None:
+    made = pool(world, [0.1, 0.1], reward_s=0.5, deterministic=True)
+    calls = submit(made, 2)
+    world.fate["rollout-1/hold"] = world.died("rollout-1")
+    world.dies_at["reward-0"] = 130.3
+    assert len(drain(made, calls)) == 4
+    assert world.made("generate") == ["rollout-0", "rollout-1'"]

@@ -1,0 +1,276 @@
+"""Run r1ray on a Ray cluster: send this folder, start `python -m r1ray.main` there, print what it says, return how it ended.
+
+    python launch/submit.py [--address URL] [--working-dir DIR] [--env NAME=VALUE] [--no-wait] -- run_dir=/shared/first [overrides]
+
+A thin tool over `ray job submit`, which works as well. What it adds: mistakes in the overrides are found here, before anything is
+sent; a cluster that takes jobs from anybody is refused; the job gets the time to save when it is stopped; and the exit code says
+what became of it: 0 finished, 75 stopped after saving (submit the same with resume=auto), 1 anything else, 130 when Ctrl-C ended
+the following (the job goes on).
+
+The token is read from where Ray reads it: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. What --env sends can
+be read by whoever holds the token: keys of other services belong into the environment of `ray start`.
+"""
+
+import argparse
+import asyncio
+import http.client
+import logging
+import os
+import shlex
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+STOP_WAIT_S = 100
+"""How long a stopped job may take to save before Ray kills it. Ray's default is 3 seconds."""
+SAVED = "everything is saved, the same command with resume=auto goes on"
+"""r1ray's last line when it was stopped and has saved: Ray keeps no exit code of a job that `ray job stop` has ended."""
+LIMIT_MB = 100
+"""What a dashboard takes of a working directory."""
+LEFT_OUT = {".git", ".venv", "venv", "runs", "outputs", "multirun", "wandb", "node_modules"}
+"""Folders that are never sent; neither are those that end in cache or cache__."""
+LOST_S = 120.0
+"""How long the dashboard may be out of reach before the following ends."""
+HEAD = f"""On the head node:
+  (umask 077 && ray get-auth-token --generate >/dev/null)    # once; the same file on every node and here
+  RAY_AUTH_MODE=token RAY_JOB_STOP_WAIT_TIME_S={STOP_WAIT_S} ray start --head --dashboard-host 127.0.0.1
+From another machine: ssh -L 8265:127.0.0.1:8265 HEAD"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = parser().parse_args(arguments)
+    os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
+    try:
+        folder = working_dir(words.working_dir)
+        check_token()
+        check_overrides(words.overrides, folder)
+        check_server(words.address)
+        return submit(words, folder)
+    except ValueError as error:
+        print(f"submit: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    address = os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
+    words.add_argument("--address", default=address, metavar="URL", help=f"of the dashboard; {address}")
+    words.add_argument("--working-dir", default=".", metavar="DIR", help="sent to every node; this one")
+    words.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for driver and actors")
+    words.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    words.add_argument("overrides", nargs="*", help="of Hydra, after --")
+    return words
+
+
+def working_dir(name: str) -> Path:
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise ValueError(f"--working-dir {name} is not a folder")
+    return folder
+
+
+def check_overrides(overrides: Sequence[str], folder: Path) -> None:
+    """Mistakes that cost nothing here. What depends on the machine, folders and files, only the cluster can tell.
+
+    Raises ValueError with all of them.
+    """
+    os.chdir(folder)  # as in the job: --config-dir, import paths and data files are relative to it
+    sys.path.insert(0, str(folder))
+    try:
+        from r1ray.check import ConfigError
+        from r1ray.cli import check_command_line
+    except ImportError as error:
+        print(f"submit: the overrides are not checked here ({error})", file=sys.stderr)
+        return
+    try:
+        run_dirs = [run.config.run_dir for run in check_command_line(overrides)]
+    except ConfigError as error:
+        wrong = [mistake for mistake in error.mistakes if mistake.key.rpartition(".")[2] not in ("run_dir", "path")]
+        if wrong:
+            raise ConfigError(wrong) from None
+        run_dirs = [str(mistake.value) for mistake in error.mistakes if mistake.key == "run_dir"]
+    relative = [run_dir for run_dir in run_dirs if not Path(run_dir).is_absolute()]
+    if relative:
+        raise ValueError(
+            f"run_dir={relative[0]} would be lost: a job runs in a temporary copy of the working directory. "
+            "Name a folder that all nodes share: run_dir=/SHARED/FOLDER"
+        )
+
+
+def check_token() -> None:
+    """There is one, and nobody else on this machine can read it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().resolve()
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)  # the folder is about to change
+    if not file.is_file() or not file.read_text().strip():
+        raise ValueError(
+            f"there is no token in {file}: copy the head node's file there (chmod 600), or name it with "
+            f"RAY_AUTH_TOKEN_PATH=FILE. {HEAD}"
+        )
+    if stat.S_IMODE(file.stat().st_mode) & 0o077:
+        raise ValueError(f"others can read the token, and with it run code on the cluster: chmod 600 {file}")
+
+
+def check_server(address: str) -> None:
+    """A dashboard answers, and not to everybody: whoever reaches an open one runs code on the cluster.
+
+    Raises ValueError when nothing does, or when it takes jobs without a token.
+    """
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"--address {address} is not a URL of a dashboard: --address {DEFAULT_ADDRESS}")
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=20):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise ValueError(f"{address} is not a Ray dashboard: it answers /api/jobs/ with {error.code}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ValueError(f"no Ray dashboard at {address} ({reason}). {HEAD}") from None
+    else:
+        raise ValueError(
+            f"{address} takes jobs without a token, so whoever reaches it runs code there. Stop that Ray and start it with "
+            f"one. {HEAD}"
+        )
+
+
+def submit(words: argparse.Namespace, folder: Path) -> int:
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    logging.disable(logging.INFO)  # Ray's notes about uploads and connections
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        os.environ.pop(name, None)  # they would win over the address that was checked
+    env_vars = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)} | pairs(words.env)
+    with tempfile.TemporaryDirectory() as aside:
+        package = pack(folder, Path(aside) / "working_dir.zip")
+        try:
+            client = JobSubmissionClient(words.address)
+            job = client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "r1ray.main", *words.overrides]),
+                runtime_env={"working_dir": str(package), "env_vars": env_vars},
+            )
+        except AuthenticationError:
+            raise ValueError(
+                f"{words.address} refuses this token: copy the head node's ~/.ray/auth_token here, or name it with "
+                "RAY_AUTH_TOKEN_PATH=FILE"
+            ) from None
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{words.address} did not take the job: {error}") from None
+    commands = {verb: f"ray job {verb} --address {words.address} {job}" for verb in ("logs", "status", "stop")}
+    print(f"submit: {job}; to stop it: {commands['stop']}", file=sys.stderr)
+    if words.no_wait:
+        return 0
+    try:
+        return asyncio.run(follow(client, job))
+    except KeyboardInterrupt:
+        print("\nsubmit: the job goes on without being followed:", *commands.values(), sep="\n  ", file=sys.stderr)
+        return 130
+
+
+def pairs(settings: Sequence[str]) -> dict[str, str]:
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"--env {setting} has no value: --env NAME=VALUE")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def pack(folder: Path, package: Path) -> Path:
+    """A zip file of what the job needs. Made here, and not by Ray, to refuse a folder that is too large before it is read.
+
+    Raises ValueError that names what is large.
+    """
+    files = list(files_of(folder))
+    sizes: dict[str, int] = {}
+    for file in files:
+        entry = file.relative_to(folder).parts[0]
+        sizes[entry] = sizes.get(entry, 0) + file.stat().st_size
+    if sum(sizes.values()) > LIMIT_MB * 2**20:
+        largest = sorted(sizes, key=lambda entry: -sizes[entry])[:3]
+        named = ", ".join(f"{entry} {sizes[entry] / 2**20:.0f} MB" for entry in largest)
+        raise ValueError(
+            f"--working-dir {folder} holds {sum(sizes.values()) / 2**20:.0f} MB, a job can be sent {LIMIT_MB} ({named}): "
+            "put data and models where all nodes read them, keep the rest out with .gitignore, or name a smaller folder with "
+            "--working-dir"
+        )
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for file in files:
+            archive.write(file, file.relative_to(folder))
+        if not files:  # Ray takes no package without a file
+            archive.writestr(".empty", "")
+    return package
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Of a git checkout what git has or would take; else everything. Without environments, runs and caches."""
+    listed = ["git", "-C", str(folder), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        found = subprocess.run(listed, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        found = ""
+    if not found:  # no checkout, or a folder in one that git ignores
+        yield from _walk(folder)
+    for name in sorted(set(found.split("\0")) - {""}):
+        if not any(_left_out(part) for part in Path(name).parts[:-1]) and (folder / name).is_file():
+            yield folder / name
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _left_out(name))
+        yield from (Path(root, name) for name in sorted(names) if Path(root, name).is_file())
+
+
+def _left_out(name: str) -> bool:
+    return name in LEFT_OUT or name.endswith(("cache", "cache__"))
+
+
+async def follow(client: Any, job: str) -> int:
+    """Print the job's output as it comes until it has ended; the exit code. A connection that breaks is made again."""
+    printed, last, reached = 0, "", time.monotonic()
+    while True:
+        seen = 0
+        try:
+            async for text in client.tail_job_logs(job):  # from its beginning, each time
+                seen += len(text)
+                new = text[len(text) - max(0, min(len(text), seen - printed)) :]
+                print(new, end="", flush=True)
+                printed, last = max(printed, seen), (last + new)[-4000:]
+            info, reached = client.get_job_info(job), time.monotonic()
+        except (RuntimeError, OSError) as error:
+            if time.monotonic() - reached > LOST_S:
+                raise ValueError(
+                    f"the dashboard has been out of reach for {LOST_S:.0f} s ({error}); the job may go on"
+                ) from None
+            info = None
+        if info is not None and info.status.is_terminal():
+            return exit_code(info, last)
+        await asyncio.sleep(1)
+
+
+def exit_code(info: Any, last: str) -> int:
+    """Of an ended job and the end of its output."""
+    if info.status == "SUCCEEDED":
+        return 0
+    saved = info.driver_exit_code == 75 or (info.status == "STOPPED" and SAVED in last)
+    how = info.status.lower() + (" after saving; resume=auto goes on with it" if saved else "")
+    # Where there is an exit code, the driver has said why.
+    why = f": {info.message}" if info.driver_exit_code is None else f", exit code {info.driver_exit_code}"
+    print(f"submit: the job has {how}{why}", file=sys.stderr)
+    return 75 if saved else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

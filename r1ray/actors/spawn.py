@@ -1,0 +1,94 @@
+"""Plain classes become Ray actors here and nowhere else."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from r1ray.actors.group import ActorGroup
+from r1ray.actors.placement import Slot
+
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+def spawn(
+    worker_class: type,
+    *,
+    role: str,
+    slots: Sequence[Slot],
+    kwargs_of: Callable[[int], Mapping[str, Any]],
+    env_of: Callable[[int], Mapping[str, str]],
+    log_dir: Path,
+    meet: Callable[[], None] = lambda: None,
+    max_concurrency: int | None = None,
+    any_order: bool = False,
+) -> ActorGroup:
+    """Start one actor per slot and return at once; call a method with `gather` to wait for the constructors.
+
+    With `any_order` a call whose arguments are ready does not wait for earlier calls whose are not. `kwargs_of` is asked again
+    when a worker is started again; `meet` is called first when all are.
+
+    What an actor prints goes to `<log_dir>/<role>-<index>.log` instead of the driver's console.
+
+    Environment variables go on each actor, never into ray.init: a submitted job's runtime_env would collide with them.
+    """
+    actor: Any = ray.remote
+    actor_class = actor(concurrency_groups={"heart": 1})(as_actor(worker_class))
+
+    def make(index: int) -> ActorHandle:
+        slot = slots[index]
+        env = dict(env_of(index))
+        if not slot.need.gpus:
+            # Ray 2.60 leaves the variable as inherited when num_gpus is 0: the actor would see every GPU of its node.
+            env["CUDA_VISIBLE_DEVICES"] = ""
+        options: dict[str, Any] = {
+            "num_cpus": slot.need.cpus,
+            "num_gpus": slot.need.gpus,
+            "scheduling_strategy": slot.strategy,
+            "runtime_env": {"env_vars": env},
+        }
+        if max_concurrency is not None:
+            options["max_concurrency"] = max_concurrency
+        if any_order:
+            options["allow_out_of_order_execution"] = True
+        handle: Any = actor_class.options(**options).remote(f"{log_dir}/{role}-{index}.log", kwargs_of(index))
+        return handle
+
+    meet()
+    return ActorGroup(role, [make(index) for index in range(len(slots))], make=make, meet=meet)
+
+
+def as_actor(worker_class: type) -> type:
+    """The class with a log file, a heart that beats on a thread of its own whatever the worker is doing, and a way to be hurt."""
+
+    class Worker(worker_class):  # type: ignore[misc]
+        def __init__(self, log_path: str, kwargs: Mapping[str, Any]) -> None:
+            # Append: the worker that takes this one's place goes on in the same file.
+            os.makedirs(os.path.dirname(log_path), exist_ok=True)
+            log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+            super().__init__(**kwargs)
+
+        @ray.method(concurrency_group="heart")
+        def heartbeat(self) -> dict[str, Any]:
+            """Where it runs, and what the class says of itself (`vitals`)."""
+            node = ray.get_runtime_context().get_node_id()
+            return {"pid": os.getpid(), "node": node, **getattr(super(), "vitals", dict)()}
+
+        @ray.method(concurrency_group="heart")
+        def injure(self, action: str) -> None:
+            """For tests of recovery: `kill`, `stop`, or an action of the class's own (`injuries`)."""
+            own = getattr(super(), "injuries", dict)()
+            if action in own:
+                own[action]()
+            else:
+                os.kill(os.getpid(), SIGNALS[action])
+
+    Worker.__name__ = Worker.__qualname__ = worker_class.__name__
+    return Worker

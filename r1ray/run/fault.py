@@ -1,0 +1,54 @@
+"""What `fault=` may say: `rollout:kill@3`, or a list: `[rollout-1:kill@3,trainer-1:stop@5+0.4]`.
+
+`<role>[-<index>]:<action>@<step>[+<seconds>]`: what happens to whom, so long after the step has begun.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "rollout": ("kill", "stop", "fail", "kill_in_sync"),
+    "reward": ("kill", "stop"),
+    "reference": ("kill", "stop"),
+    "trainer": ("kill", "stop"),
+    "driver": ("kill", "term"),
+}
+"""kill: SIGKILL. stop: SIGSTOP. fail: the engine ends and its process lives. kill_in_sync: SIGKILL while new weights come in.
+term: SIGTERM."""
+_SYNTAX = re.compile(
+    r"(?P<role>[a-z]+)(-(?P<index>\d+))?:(?P<action>[a-z_]+)@(?P<step>[1-9]\d*)(\+(?P<seconds>\d+(\.\d+)?))?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Example: `parse("trainer-1:stop@5+0.4") == Fault(role="trainer", index=1, action="stop", step=5, seconds=0.4)`."""
+
+    role: str
+    index: int
+    action: str
+    step: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.index}:{self.action}@{self.step}+{self.seconds:g}"
+
+
+def parse(text: str) -> Fault:
+    """Raises ValueError that says what can be written."""
+    found = _SYNTAX.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is not <role>[-<index>]:<action>@<step>[+<seconds>], as in rollout-1:kill@3")
+    role, action = found["role"], found["action"]
+    if role not in ACTIONS:
+        raise ValueError(f"{text!r}: no role is called {role!r}; there are {', '.join(ACTIONS)}")
+    if action not in ACTIONS[role]:
+        raise ValueError(f"{text!r}: {role} cannot {action!r}; there are {', '.join(ACTIONS[role])}")
+    return Fault(
+        role=role,
+        index=int(found["index"] or 0),
+        action=action,
+        step=int(found["step"]),
+        seconds=float(found["seconds"] or 0),
+    )

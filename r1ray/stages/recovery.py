@@ -1,0 +1,37 @@
+"""When a trainer rank is lost, all ranks begin anew in their places and the stage goes on from its last checkpoint.
+
+Engines and reward workers stay: they get the checkpoint's weights with the first push.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from r1ray.actors.group import ActorGroup
+from r1ray.actors.restarts import Restarts
+from r1ray.actors.trainer_group import TrainersLost
+from r1ray.run.checkpoint import Checkpoint, Checkpoints
+from r1ray.stages.context import StageContext
+
+
+def with_trainers_restored(
+    context: StageContext,
+    groups: Mapping[str, ActorGroup],
+    restarts: Restarts,
+    checkpoints: Checkpoints,
+    body: Callable[[Checkpoint | None], None],
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Run `body(checkpoint)` to its end; after each loss once more, from what is then the newest whole checkpoint.
+
+    Trainers that have just been started hold the model the stage begins with: without a checkpoint it begins again.
+    """
+    start = partial(groups["trainer"].restart_all, timeout_s=context.cfg.trainer.start_timeout_s)
+    while True:
+        try:
+            return body(checkpoint)
+        except TrainersLost as error:
+            lost = error
+        print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
+        restarts.again("trainer", lost, start)
+        checkpoint = checkpoints.newest_valid()
+        context.run.event("went_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)

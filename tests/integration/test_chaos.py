@@ -1,0 +1,29 @@
+"""The fault matrix in short: one run that is hurt in every way it survives, and one that is told to stop (all of it: chaos.py)."""
+
+from pathlib import Path
+
+import chaos
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+
+
+def test_a_run_survives_every_injury_of_a_worker(tmp_path: Path) -> None:
+    outcome = chaos.survive(chaos.LIVE, folder=tmp_path, seed=0)
+    assert not outcome.wrong, "\n".join(outcome.wrong)
+    assert [injury.row for injury in outcome.injuries if injury.recovered_s is not None] == list(chaos.LIVE)
+
+
+@pytest.mark.parametrize("row", ["driver:term", "checkpoint:kill"])
+def test_a_run_that_is_ended_goes_on(row: str, tmp_path: Path) -> None:
+    outcome = chaos.end_and_resume(row, folder=tmp_path, seed=0)
+    assert not outcome.wrong, "\n".join(outcome.wrong)
+
+
+def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() -> None:
+    table = [{"row": "rollout:kill"}] * 2 + [{"row": "trainer:stop"}]
+    assert chaos._next(["rollout:kill", "trainer:stop"], table, faults=3, per_run=2) == ["trainer:stop", "rollout:kill"]
+    assert chaos._next(["rollout:kill", "driver:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == [
+        "driver:kill"
+    ]
+    assert chaos._next(["rollout:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == []

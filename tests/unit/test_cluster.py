@@ -1,0 +1,85 @@
+"""What the driver finds out about a cluster before it uses it."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ray.actors import cluster, shared_folder
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Any]:
+    """A server that answers `dashboard.status`, as a dashboard does that is asked without a token."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(server.status)  # type: ignore[attr-defined]
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 500])
+def test_a_dashboard_for_others_must_want_a_token(status: int, dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    dashboard.status = status
+    url = f"127.0.0.1:{dashboard.server_port}"
+    cluster.refuse_open_dashboard(url)  # its own machine's people only
+    monkeypatch.setattr(cluster, "_loopback", lambda host: False)
+    if status == 200:
+        with pytest.raises(ValueError, match=r"without a token(.|\n)*RAY_AUTH_MODE=token"):
+            cluster.refuse_open_dashboard(url)
+    else:
+        cluster.refuse_open_dashboard(url)
+
+
+def test_no_dashboard_and_one_that_does_not_answer_are_no_reason(
+    dashboard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_loopback", lambda host: False)
+    cluster.refuse_open_dashboard("")
+    cluster.refuse_open_dashboard(None)
+    dashboard.shutdown()
+    dashboard.server_close()
+    cluster.refuse_open_dashboard(f"127.0.0.1:{dashboard.server_port}")
+
+
+def test_loopback_is_told_from_what_others_reach() -> None:
+    assert cluster._loopback("127.0.0.1") and cluster._loopback("localhost")
+    assert not cluster._loopback("0.0.0.0") and not cluster._loopback("10.1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("env", "warned"),
+    [({}, False), ({cluster.JOB: "{}"}, True), ({cluster.JOB: "{}", cluster.STOP_WAIT: "100"}, False)],
+)
+def test_a_job_that_could_not_save_is_warned(
+    env: dict[str, str], warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (cluster.JOB, cluster.STOP_WAIT):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    cluster.warn_of_short_stop()
+    assert (f"{cluster.STOP_WAIT}=100" in capsys.readouterr().err) == warned
+
+
+def test_a_node_tells_what_is_wrong_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_folder, "SEEN_WITHIN_S", 0.3)
+    mark = tmp_path / "mark"
+    assert shared_folder._look(str(tmp_path / "not_mounted" / "mark")) == "has no such folder"
+    assert shared_folder._look(str(mark)) == "has another folder of that name"
+    threading.Timer(0.1, mark.touch).start()
+    assert shared_folder._look(str(mark)) == "", "a network file system may be late"
+    monkeypatch.setattr(shared_folder.os, "access", lambda path, mode: False)  # root may write everywhere
+    assert shared_folder._look(str(mark)) == "may not write into it"

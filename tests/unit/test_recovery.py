@@ -1,0 +1,95 @@
+"""When trainer ranks are lost: what is started again, from where the stage goes on, and when it does not."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from r1ray.actors.group import WorkerLate
+from r1ray.actors.restarts import Restarts
+from r1ray.actors.trainer_group import TrainersLost
+from r1ray.stages.recovery import with_trainers_restored
+
+
+class World:
+    """Checkpoints are numbers; each run of the body saves some and ends as it is told."""
+
+    def __init__(self, *ends: Exception | None, saves: Sequence[int] = ()) -> None:
+        self.ends, self.saves = list(ends), list(saves)
+        self.starts: list[Exception | None] = []
+        """How restarts end; those after the last are well."""
+        self.newest: Any = None
+        self.did: list[Any] = []
+
+    def body(self, checkpoint: Any) -> None:
+        self.did.append(f"from {checkpoint.progress.step if checkpoint else None}")
+        if self.saves:
+            self.newest = SimpleNamespace(progress=SimpleNamespace(step=self.saves.pop(0)))
+        if end := self.ends.pop(0):
+            raise end
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.did.append(f"{kind} {fields.get('stage', '')}{fields.get('worker', '')} {fields.get('step', '')}".strip())
+
+    def restart_all(self, *, timeout_s: float) -> None:
+        self.did.append(f"restart all within {timeout_s}")
+        if self.starts and (end := self.starts.pop(0)):
+            raise end
+
+    def run(self, *, max_restarts: int = 20, checkpoint: Any = None) -> None:
+        with_trainers_restored(
+            SimpleNamespace(  # type: ignore[arg-type]
+                name="rl",
+                cfg=SimpleNamespace(trainer=SimpleNamespace(start_timeout_s=9)),
+                run=SimpleNamespace(event=self.event),
+            ),
+            {"trainer": SimpleNamespace(restart_all=self.restart_all)},  # type: ignore[dict-item]
+            Restarts(max_restarts, event=self.event),
+            SimpleNamespace(newest_valid=lambda: self.newest),  # type: ignore[arg-type]
+            self.body,
+            checkpoint,
+        )
+
+
+LOST = TrainersLost("trainer-1 died")
+
+
+def test_a_stage_that_loses_nobody_runs_once() -> None:
+    world = World(None)
+    world.run(checkpoint=SimpleNamespace(progress=SimpleNamespace(step=4)))
+    assert world.did == ["from 4"]
+
+
+def test_after_a_loss_it_goes_on_from_what_is_then_the_newest_checkpoint() -> None:
+    world = World(LOST, LOST, None, saves=[10, 20])
+    world.run()
+    again = ["worker_restarted trainer", "restart all within 9"]
+    assert world.did == ["from None", *again, "went_back rl 10", "from 10", *again, "went_back rl 20", "from 20"]
+
+
+def test_after_a_loss_without_a_checkpoint_it_begins_again() -> None:
+    world = World(LOST, None)
+    world.run()
+    assert world.did[-2:] == ["went_back rl 0", "from None"]
+
+
+def test_losses_have_an_end() -> None:
+    world = World(*[LOST] * 9)
+    with pytest.raises(TrainersLost, match="2 restarts have been made before"):
+        world.run(max_restarts=2)
+    assert world.did.count("from None") == 3
+
+
+def test_ranks_that_do_not_come_up_are_started_again() -> None:
+    world = World(LOST, None)
+    world.starts = [WorkerLate("trainer-0 is late"), None]
+    world.run()
+    assert world.did.count("restart all within 9") == 2 and world.did.count("from None") == 2
+
+
+def test_another_error_is_not_recovered_from() -> None:
+    world = World(ValueError("a mistake"))
+    with pytest.raises(ValueError, match="a mistake"):
+        world.run()
+    assert world.did == ["from None"]

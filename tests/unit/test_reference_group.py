@@ -1,0 +1,113 @@
+"""The reference workers after a loss: all are started again, with the model that was in use, and the call is made once more."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.reference_group import ReferenceGroup
+from r1ray.actors.restarts import Restarts
+
+BATCH: Any = SimpleNamespace(rows=("rows 0", "rows 1"))
+GLOO = "reference-0 failed in 'compute log-probs': RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+
+
+class World:
+    """Two workers that answer with the model they hold and their rows."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, max_restarts: int = 20) -> None:
+        self.models = ["first", "first"]
+        self.did: list[str] = []
+        self.fails: dict[str, list[Exception]] = {}
+        """{method: how its next calls fail}."""
+        self.dead: dict[int, WorkerDied] = {}
+        self.actors = ActorGroup("reference", [self.handle(0), self.handle(1)])
+        monkeypatch.setattr(self.actors, "gather", self.gather)
+        monkeypatch.setattr(self.actors, "restart_all", self.restart_all)
+        monkeypatch.setattr(self.actors, "not_alive", lambda *, timeout_s: self.dead)
+        self.group = ReferenceGroup(
+            self.actors,
+            started_with="first",
+            timeout_s=600,
+            start_timeout_s=9,
+            restarts=Restarts(max_restarts, event=lambda kind, **f: self.did.append(f"{kind} {f['worker']}")),
+        )
+
+    def handle(self, index: int) -> Any:
+        def load(path: str) -> Any:
+            return "load", lambda: self.models.__setitem__(index, path)
+
+        def logprobs(rows: str) -> Any:
+            return "logprobs", lambda: f"{rows} by {self.models[index]}"
+
+        return SimpleNamespace(load=SimpleNamespace(remote=load), logprobs=SimpleNamespace(remote=logprobs))
+
+    def gather(self, refs: list[Any], *, what: str, timeout_s: float) -> list[Any]:
+        method = refs[0][0]
+        self.did.append(method)
+        if failures := self.fails.get(method):
+            raise failures.pop(0)
+        return [call() for _, call in refs]
+
+    def restart_all(self, *, timeout_s: float) -> None:
+        self.did.append("restart all")
+        self.dead.clear()
+        self.models = ["first", "first"]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def test_each_worker_gets_its_rows(world: World) -> None:
+    assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+
+
+def test_the_model_it_has_is_not_loaded_again(world: World) -> None:
+    for path in ("first", "second", "second", "first"):
+        world.group.load(path)
+    assert world.did == ["load", "load"] and world.models == ["first", "first"]
+
+
+@pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerLate("reference-1 is late")])
+def test_after_a_loss_all_are_started_again_and_the_call_is_made_again(world: World, error: Exception) -> None:
+    world.fails["logprobs"] = [error]
+    assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.did == ["logprobs", "worker_restarted reference", "restart all", "logprobs"]
+
+
+def test_after_a_loss_they_hold_the_model_that_was_in_use(world: World) -> None:
+    world.group.load("second")
+    world.fails["logprobs"] = [WorkerDied("reference-1 died")]
+    assert world.group.logprobs(BATCH) == ["rows 0 by second", "rows 1 by second"]
+
+
+def test_a_loss_while_a_model_is_loaded_ends_with_that_model(world: World) -> None:
+    world.fails["load"] = [WorkerDied("reference-1 died"), WorkerDied("reference-0 died")]
+    world.group.load("second")
+    assert world.models == ["second", "second"]
+    assert world.did.count("restart all") == 2
+
+
+def test_a_worker_that_complains_of_a_peer_that_has_gone_is_a_loss(world: World) -> None:
+    """With ZeRO-3 they compute together: those that are left complain before the death is known."""
+    world.fails["logprobs"] = [WorkerFailed(GLOO)]
+    world.dead[1] = WorkerDied("reference-1 died")
+    assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+
+
+def test_losses_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, max_restarts=2)
+    world.fails["logprobs"] = [WorkerDied("reference-1 died")] * 9
+    with pytest.raises(WorkerDied, match="2 restarts have been made before"):
+        world.group.logprobs(BATCH)
+    assert world.did.count("restart all") == 2
+
+
+def test_an_error_of_a_workers_own_goes_through(world: World) -> None:
+    world.fails["logprobs"] = [WorkerFailed("reference-0 failed in 'compute log-probs': no memory")]
+    with pytest.raises(WorkerFailed, match="no memory"):
+        world.group.logprobs(BATCH)
+    assert world.did == ["logprobs"]

@@ -1,0 +1,67 @@
+"""The budget of restarts: what it tells, and how it ends a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from r1ray.actors.group import ResultLost, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.restarts import Restarts
+from r1ray.actors.trainer_group import TrainersLost
+
+
+def budget(limit: int) -> tuple[Restarts, list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    return Restarts(limit, event=lambda kind, **fields: events.append({"kind": kind, **fields})), events
+
+
+def test_every_restart_is_an_event_until_there_is_none_left() -> None:
+    restarts, events = budget(2)
+    restarts.spend("rollout-1", WorkerDied("rollout-1 died"))
+    restarts.spend("trainer", TrainersLost("trainer-0 is late"))
+    assert events == [
+        {"kind": "worker_restarted", "worker": "rollout-1", "reason": "rollout-1 died"},
+        {"kind": "worker_restarted", "worker": "trainer", "reason": "trainer-0 is late"},
+    ]
+    with pytest.raises(WorkerLate, match=r"reward-0 is late \(and 2 restarts have been made before: cluster.max_resta"):
+        restarts.spend("reward-0", WorkerLate("reward-0 is late"))
+    assert len(events) == 2
+
+
+@pytest.mark.parametrize("error", [WorkerDied, WorkerLate, WorkerFailed, ResultLost, TrainersLost])
+def test_the_last_loss_is_raised_as_what_it_was(error: type[Exception]) -> None:
+    restarts, events = budget(0)
+    with pytest.raises(error, match="rollout-0 is gone") as raised:
+        restarts.spend("rollout-0", error("rollout-0 is gone"))
+    assert raised.type is error and not events
+
+
+def starts(*ends: Exception | None) -> Callable[[], None]:
+    """A start that ends like this, one time after the other."""
+    left = list(ends)
+
+    def start() -> None:
+        if end := left.pop(0):
+            raise end
+
+    return start
+
+
+def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
+    restarts, events = budget(3)
+    ends = starts(WorkerLate("not up in 9 s"), WorkerFailed("no such node"), None)
+    restarts.again("trainer", TrainersLost("trainer-0 died"), ends)
+    assert [event["reason"] for event in events] == ["trainer-0 died", "not up in 9 s", "no such node"]
+
+
+def test_starts_that_go_on_failing_end_with_the_budget() -> None:
+    restarts, _ = budget(2)
+    with pytest.raises(WorkerDied, match=r"died again \(and 2 restarts"):
+        restarts.again("rollout-0", WorkerLate("late"), starts(*[WorkerDied("died again")] * 3))
+
+
+def test_an_error_that_is_no_workers_ends_a_start_at_once() -> None:
+    restarts, events = budget(9)
+    with pytest.raises(AssertionError):
+        restarts.again("rollout-0", WorkerLate("late"), starts(AssertionError("not made by spawn"), None))
+    assert len(events) == 1

@@ -1,0 +1,224 @@
+"""launch/submit.py up to the point where a cluster is needed: what it refuses, what it sends, how it reads a job's end."""
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.job_submission import JobStatus
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def submit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The tool as a module, in a process that has a token and whose changes of folder, path and environment are undone."""
+    spec = importlib.util.spec_from_file_location("submit", ROOT / "launch/submit.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return module
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Any]:
+    """A server that answers everything with `dashboard.status`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(server.status)  # type: ignore[attr-defined]
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def names_in(package: Path) -> list[str]:
+    return zipfile.ZipFile(package).namelist()
+
+
+def test_mistakes_cost_nothing(submit: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--", "trainer.lrr=1", "run_dir=/shared/x"]) == 1
+    error = capsys.readouterr().err
+    assert "trainer.lrr" in error and "did you mean trainer.lr?" in error
+
+
+def test_a_run_directory_that_would_be_lost_is_refused(
+    submit: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit.main(["--", "scale=smoke"]) == 1
+    assert "run_dir=runs/smoke would be lost" in capsys.readouterr().err
+    taken = tmp_path / "runs/smoke/config.yaml"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("{}")
+    assert submit.main(["--", "scale=smoke"]) == 1, "whether it is free is another question"
+    assert "run_dir=runs/smoke would be lost" in capsys.readouterr().err
+
+
+def test_what_only_the_cluster_can_know_is_left_to_it(submit: Any, tmp_path: Path) -> None:
+    (tmp_path / "a_file").touch()
+    submit.check_overrides(["model.path=/models/only/there", f"run_dir={tmp_path}/a_file/below"], tmp_path)
+
+
+def test_own_configuration_and_rewards_are_found_in_the_working_directory(submit: Any, tmp_path: Path) -> None:
+    (tmp_path / "own_rewards.py").write_text("def nothing(problem, completions_G, context):\n    return []\n")
+    submit.check_overrides(["run_dir=/tmp/x", "reward.parts.own={name: 'own_rewards:nothing', weight: 1.0}"], tmp_path)
+    with pytest.raises(ValueError, match="own_rewards:something"):
+        submit.check_overrides(["reward.parts.own={name: 'own_rewards:something', weight: 1.0}"], tmp_path)
+
+
+def test_a_token_is_needed_that_nobody_else_can_read(
+    submit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    with pytest.raises(ValueError, match=r"no token in .*/.ray/auth_token(.|\n)*ray get-auth-token --generate"):
+        submit.check_token()
+    file = tmp_path / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "token")
+    file.write_text("0" * 64)
+    file.chmod(0o644)
+    with pytest.raises(ValueError, match=f"chmod 600 {file}"):
+        submit.check_token()
+    file.chmod(0o600)
+    submit.check_token()
+    assert submit.os.environ["RAY_AUTH_TOKEN_PATH"] == str(file), "the check of the overrides changes the folder"
+
+
+@pytest.mark.parametrize(
+    ("status", "complaint"),
+    [
+        (200, r"takes jobs without a token(.|\n)*RAY_AUTH_MODE=token .*ray start --head --dashboard-host 127.0.0.1"),
+        (404, "is not a Ray dashboard"),
+    ],
+)
+def test_a_server_that_is_open_or_something_else_is_refused(
+    submit: Any, dashboard: Any, status: int, complaint: str
+) -> None:
+    dashboard.status = status
+    with pytest.raises(ValueError, match=complaint):
+        submit.check_server(f"http://127.0.0.1:{dashboard.server_port}")
+
+
+def test_a_server_that_wants_a_token_is_taken_and_none_is_named(submit: Any, dashboard: Any) -> None:
+    dashboard.status = 401
+    submit.check_server(f"http://127.0.0.1:{dashboard.server_port}/")
+    dashboard.server_close()
+    dashboard.shutdown()
+    with pytest.raises(ValueError, match=r"no Ray dashboard at http(.|\n)*On the head node"):
+        submit.check_server(f"http://127.0.0.1:{dashboard.server_port}")
+    with pytest.raises(ValueError, match="not a URL"):
+        submit.check_server("ray://head:10001")
+
+
+def test_a_plain_folder_is_sent_without_runs_environments_and_caches(submit: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    kept = ["own_rewards.py", "conf/data/own.yaml"]
+    for name in [*kept, "runs/a/config.yaml", ".venv/bin/python", ".ruff_cache/x", "pkg/__pycache__/a.pyc", "wandb/y"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    assert names_in(submit.pack(folder, tmp_path / "a.zip")) == kept
+    (tmp_path / "empty").mkdir()
+    assert names_in(submit.pack(tmp_path / "empty", tmp_path / "b.zip")), "Ray takes no package without a file"
+
+
+def test_of_a_checkout_what_git_ignores_stays_here(submit: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "checkout"
+    for name in (".gitignore", "a.py", "ignored/data", "gone.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("ignored/\n")
+    for command in (["init", "-q"], ["add", "gone.py"]):
+        subprocess.run(["git", "-C", folder, *command], check=True)
+    (folder / "gone.py").unlink()
+    (folder / "link").symlink_to("nowhere")
+    assert names_in(submit.pack(folder, tmp_path / "a.zip")) == [".gitignore", "a.py"]
+    assert names_in(submit.pack(folder / "ignored", tmp_path / "b.zip")) == ["data"]
+
+
+def test_a_folder_that_is_too_large_is_refused_by_what_is_large(submit: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "all.parquet").open("wb") as file:
+        file.truncate(101 * 2**20)
+    with pytest.raises(ValueError, match=r"holds 101 MB, a job can be sent 100 \(data 101 MB"):
+        submit.pack(tmp_path, tmp_path / "a.zip")
+
+
+class FakeClient:
+    """A job whose log connection breaks once."""
+
+    def __init__(self, status: JobStatus, code: int | None, last_line: str) -> None:
+        self.chunks = ["one\n", "two\n", last_line]
+        self.broken = False
+        self.info = SimpleNamespace(status=status, driver_exit_code=code, message="why")
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        for number, chunk in enumerate(self.chunks):
+            if number == 2 and not self.broken:
+                self.broken = True
+                raise RuntimeError("connection closed")
+            yield chunk
+
+    def get_job_info(self, job: str) -> Any:
+        return self.info
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "last_line", "code"),
+    [
+        (JobStatus.SUCCEEDED, 0, "done\n", 0),
+        (JobStatus.FAILED, 1, "failed\n", 1),
+        (JobStatus.FAILED, 2, "mistakes\n", 1),
+        (JobStatus.FAILED, 75, "saved\n", 75),
+        (
+            JobStatus.STOPPED,
+            None,
+            "r1ray: asked to stop; everything is saved, the same command with resume=auto goes on\n",
+            75,
+        ),
+        (JobStatus.STOPPED, None, "step 3\n", 1),
+        (JobStatus.FAILED, None, "", 1),
+    ],
+)
+def test_the_exit_code_says_how_it_ended_and_every_line_is_printed_once(
+    submit: Any, status: JobStatus, driver: int | None, last_line: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asyncio.run(submit.follow(FakeClient(status, driver, last_line), "job")) == code
+    printed = capsys.readouterr()
+    assert printed.out == f"one\ntwo\n{last_line}"
+    assert ("resume=auto" in printed.err) == (code == 75)
+
+
+def test_what_is_looked_for_is_what_is_said(submit: Any) -> None:
+    assert submit.SAVED in (ROOT / "r1ray/main.py").read_text()
+
+
+def test_following_ends_when_nobody_answers_any_more(submit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(job: str) -> Any:
+        raise ConnectionError("refused")
+
+    client = FakeClient(JobStatus.RUNNING, None, "")
+    client.get_job_info = gone  # type: ignore[method-assign]
+    monkeypatch.setattr(submit, "LOST_S", 0.0)
+    with pytest.raises(ValueError, match="out of reach"):
+        asyncio.run(submit.follow(client, "job"))

@@ -1,0 +1,323 @@
+"""The watch over workers whose hearts are faked: who is killed, what is reported, and that nothing ends the watch but its end."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError, RayError
+
+from r1ray.actors import group as group_module
+from r1ray.actors import watch as watch_module
+from r1ray.actors.group import WAITS, ActorGroup, gather, waiting
+from r1ray.actors.watch import STACK_LINES, STRIKES, Watch, dump_stack, stacks_of
+
+
+class Worker:
+    """A process as the watch sees it; a beat that was asked for while it is stuck comes once it goes on."""
+
+    def __init__(self, name: str, **vitals: Any) -> None:
+        self.name, self.vitals, self.state, self.asked = name, vitals, "up", 0
+        self.heartbeat = SimpleNamespace(remote=self._ask)
+
+    def _ask(self) -> "Worker":
+        self.asked += 1
+        return self
+
+
+@dataclass
+class World:
+    now: float = 1000.0
+    did: list[str] = field(default_factory=list)
+    """Reports and kills, in order."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    kill: Callable[..., None] = lambda handle, **_: None
+
+    def __post_init__(self) -> None:
+        self.kill = self._kill
+
+    def wait(self, beats: list[Worker], *, timeout: float) -> tuple[list[Worker], list[Worker]]:
+        return [w for w in beats if w.state != "stuck"], [w for w in beats if w.state == "stuck"]
+
+    def get(self, beat: Worker) -> dict[str, Any]:
+        if beat.state == "dead":
+            raise RayActorError
+        return {"pid": 1, "node": "n", **beat.vitals}
+
+    def _kill(self, handle: Worker, *, no_restart: bool) -> None:
+        handle.state = "dead"
+        self.did.append(f"kill {handle.name}")
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.events.append({"kind": kind, **fields})
+        self.did.append(kind)
+
+    def watch(self, *groups: ActorGroup, heartbeat_s: float = 5, watchdog_s: float = 120, say: Any = None) -> Watch:
+        cfg: Any = SimpleNamespace(heartbeat_s=heartbeat_s, watchdog_s=watchdog_s)
+        roles = {group.role: group for group in groups}
+        return Watch(roles, cfg=cfg, event=self.event, say=say or self.said.append)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(watch_module, "ray", made)
+    monkeypatch.setattr(watch_module, "stacks_of", lambda workers: {name: f"stack of {name}" for name in workers})
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+def group(*workers: Worker, role: str = "rollout") -> ActorGroup:
+    return ActorGroup(role, list(workers))  # type: ignore[arg-type]
+
+
+def look(watch: Watch, times: int) -> None:
+    for _ in range(times):
+        watch.look()
+
+
+def test_a_worker_that_misses_three_beats_is_reported_and_killed_once(world: World) -> None:
+    stuck, well = Worker("rollout-0", unfinished=3), Worker("rollout-1")
+    watch = world.watch(group(stuck, well))
+    look(watch, 2)
+    stuck.state = "stuck"
+    look(watch, STRIKES - 1)
+    assert not world.did
+    look(watch, 10)
+    assert world.did == ["watchdog", "kill rollout-0"]
+    (event,) = world.events
+    assert event["what"] == "rollout-0 has not answered for 15 s and is killed"
+    assert event["stacks"] == {name: f"stack of {name}" for name in ("rollout-0", "rollout-1")}
+    assert event["workers"]["rollout-0"]["unfinished"] == 3
+    assert "rollout-0 has not answered" in world.said[0] and "still to do: rollout-0 3" in world.said[0]
+
+
+def test_a_beat_that_comes_in_between_makes_up_for_those_that_were_missed(world: World) -> None:
+    worker = Worker("rollout-0")
+    watch = world.watch(group(worker))
+    look(watch, 2)
+    for _ in range(3):
+        worker.state = "stuck"
+        look(watch, STRIKES - 1)
+        worker.state = "up"
+        look(watch, 1)
+    assert not world.did
+
+
+def test_a_worker_that_has_never_answered_is_not_judged(world: World) -> None:
+    worker = Worker("rollout-0")
+    worker.state = "stuck"
+    watch = world.watch(group(worker))
+    look(watch, 10)
+    assert not world.did
+    worker.state = "up"
+    look(watch, 1)
+    worker.state = "stuck"
+    look(watch, STRIKES)
+    assert "kill rollout-0" in world.did
+
+
+def test_a_worker_that_is_starting_is_left_alone(world: World) -> None:
+    worker = Worker("rollout-0")
+    actors = group(worker)
+    watch = world.watch(actors)
+    look(watch, 2)
+    actors.starting.add(0)
+    worker.state, asked = "stuck", worker.asked
+    look(watch, 10)
+    assert not world.did and worker.asked == asked
+
+
+def test_the_one_that_takes_a_workers_place_begins_anew(world: World) -> None:
+    old, new = Worker("rollout-0", progress=1), Worker("rollout-0'")
+    actors = group(old)
+    watch = world.watch(actors)
+    look(watch, 2)
+    old.state = "stuck"
+    look(watch, STRIKES - 1)
+    assert watch.moved("rollout", 0) == 1000
+    actors.handles[0] = new  # type: ignore[call-overload]
+    new.state = "stuck"
+    look(watch, 10)
+    assert not world.did and watch.moved("rollout", 0) == 0
+
+
+def test_a_dead_worker_is_left_to_those_who_wait_for_it(world: World) -> None:
+    worker = Worker("reward-0")
+    watch = world.watch(group(worker, role="reward"))
+    look(watch, 2)
+    worker.state = "dead"
+    look(watch, 10)
+    assert not world.did
+
+
+def test_a_hung_worker_is_killed_even_when_there_is_no_evidence_to_be_had(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "stacks_of", fail(RayError("the cluster is busy")))
+    worker = Worker("rollout-0")
+    watch = world.watch(group(worker))
+    look(watch, 2)
+    worker.state = "stuck"
+    for _ in range(2 * STRIKES):
+        with suppress(RayError):
+            watch.look()
+    assert "kill rollout-0" in world.did
+
+
+def test_progress_is_when_the_number_in_the_heartbeat_changed(world: World) -> None:
+    engine, judge = Worker("rollout-0", progress=4), Worker("reward-0")
+    watch = world.watch(group(engine), group(judge, role="reward"))
+    assert watch.moved("rollout", 0) == 0
+    look(watch, 2)
+    world.now = 1010
+    look(watch, 1)
+    assert watch.moved("rollout", 0) == 1000
+    engine.vitals["progress"] = 5
+    look(watch, 1)
+    assert watch.moved("rollout", 0) == 1010 and watch.moved("reward", 0) == 0
+
+
+def test_a_wait_that_is_too_long_is_reported_once_and_names_who_is_late(world: World) -> None:
+    watch = world.watch(group(Worker("rollout-0", unfinished=2)))
+    look(watch, 2)
+    with waiting("replies and scores", lambda: ["rollout-0"]) as wait:
+        wait.since = world.now
+        world.now += 120
+        look(watch, 1)
+        assert not world.events
+        world.now += 1
+        look(watch, 5)
+    (event,) = world.events
+    assert event["what"] == "nothing finished for 121 s in 'replies and scores'" and event["late"] == ["rollout-0"]
+    assert event["waits"] == [{"what": "replies and scores", "for_s": 121, "late": ["rollout-0"]}]
+    assert event["stacks"] == {"rollout-0": "stack of rollout-0"}
+    assert world.said == [
+        "r1ray: nothing finished for 121 s in 'replies and scores'; late: rollout-0; still to do: rollout-0 2; "
+        "the workers' stacks are in events.jsonl"
+    ]
+
+
+def test_a_wait_to_which_something_has_come_is_reported_anew_when_it_is_silent_again(world: World) -> None:
+    watch = world.watch()
+    with waiting("replies and scores", list) as wait:
+        for _ in range(2):
+            wait.since = world.now
+            world.now += 100
+            look(watch, 1)
+            world.now += 100
+            look(watch, 2)
+    assert [event["what"] for event in world.events] == ["nothing finished for 200 s in 'replies and scores'"] * 2
+
+
+def test_two_waits_of_one_name_are_reported_each(world: World) -> None:
+    watch = world.watch()
+    for _ in range(2):
+        with waiting("update", list) as wait:
+            wait.since = world.now
+            world.now += 121
+            look(watch, 2)
+    assert len(world.events) == 2
+
+
+def test_a_gather_to_which_something_comes_in_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen = iter(range(5000, 6000, 10)), []
+
+    def wait(refs: list[str], **_: Any) -> tuple[list[str], list[str]]:
+        seen.append(WAITS[-1].since)
+        return refs[:1], refs[1:]
+
+    monkeypatch.setattr(group_module, "ray", SimpleNamespace(wait=wait, get=lambda refs: refs))
+    monkeypatch.setattr(group_module, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    assert gather(["a", "b"], ["trainer-0", "trainer-1"], what="update", timeout_s=900) == ["a", "b"]
+    assert seen[1] != seen[0], "`since` is the begin, or when something last arrived"
+
+
+def fail(error: Exception) -> Callable[..., Any]:
+    def raising(*_: object) -> Any:
+        raise error
+
+    return raising
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 3
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("stacks", "say"),
+    [(fail(RayError("no such node")), None), (fail(ValueError("no node")), None), (dict, fail(OSError("no console")))],
+    ids=["ray", "stacks", "console"],
+)
+def test_a_report_that_fails_does_not_end_the_watch(
+    world: World, monkeypatch: pytest.MonkeyPatch, stacks: Any, say: Any
+) -> None:
+    monkeypatch.setattr(watch_module, "stacks_of", stacks)
+    worker = Worker("rollout-0")
+    with world.watch(group(worker), heartbeat_s=0.005, say=say), waiting("update", list) as wait:
+        assert eventually(lambda: worker.asked > 3)
+        wait.since = -1000
+        assert eventually(lambda: bool(world.events))
+        asked = worker.asked
+        assert eventually(lambda: worker.asked > asked + 3)
+
+
+def test_the_watch_ends_with_its_block(world: World) -> None:
+    worker = Worker("rollout-0")
+    with world.watch(group(worker), heartbeat_s=0.005):
+        assert eventually(lambda: worker.asked > 1)
+    assert "watch" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_stacks_of_workers_that_cannot_be_asked_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    well, slow, gone = "aa" * 28, "bb" * 28, "cc" * 28
+
+    def get(node: str) -> str:
+        if node == gone:
+            raise RayError("node cc is gone")
+        return f"stack on {node}"
+
+    def options(*, scheduling_strategy: Any) -> Any:
+        return SimpleNamespace(remote=lambda pid: scheduling_strategy.node_id)
+
+    fake = SimpleNamespace(
+        remote=lambda **_: lambda function: SimpleNamespace(options=options),
+        wait=lambda refs, **_: ([ref for ref in refs if ref != slow], [slow]),
+        get=get,
+    )
+    monkeypatch.setattr(watch_module, "ray", fake)
+    asked = {"well": {"pid": 7, "node": well}, "slow": {"pid": 8, "node": slow}, "gone": {"pid": 9, "node": gone}}
+    assert stacks_of(asked) == {
+        "well": f"stack on {well}",
+        "slow": "no answer from its node within 10 s",
+        "gone": "its node could not be asked: node cc is gone",
+    }
+    assert stacks_of({}) == {}
+
+
+def test_a_stack_is_cut_and_py_spys_refusal_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([("frame\n" * 500, ""), ("", "Permission Denied")])
+
+    def run(command: list[str], **_: Any) -> Any:
+        out, err = next(answers)
+        return SimpleNamespace(stdout=out, stderr=err)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert dump_stack(1).splitlines() == ["frame"] * STACK_LINES
+    assert dump_stack(1) == "Permission Denied"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("py-spy"), subprocess.TimeoutExpired("py-spy", 10)])
+def test_without_py_spy_the_stack_says_so(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: fail(error)())
+    assert dump_stack(1).startswith("py-spy failed: ")
