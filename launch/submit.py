@@ -239,7 +239,9 @@ def _left_out(name: str) -> bool:
 
 async def follow(client: Any, job: str) -> int:
     """Print the job's output as it comes until it has ended; the exit code. A connection that breaks is made again."""
-    printed, last, reached = 0, "", time.monotonic()
+    import aiohttp  # not at the top: mistakes in the overrides are told before Ray's client is loaded
+
+    printed, last, lost = 0, "", None
     while True:
         seen = 0
         try:
@@ -248,9 +250,10 @@ async def follow(client: Any, job: str) -> int:
                 new = text[len(text) - max(0, min(len(text), seen - printed)) :]
                 print(new, end="", flush=True)
                 printed, last = max(printed, seen), (last + new)[-4000:]
-            info, reached = client.get_job_info(job), time.monotonic()
-        except (RuntimeError, OSError) as error:
-            if time.monotonic() - reached > LOST_S:
+            info, lost = client.get_job_info(job), None
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > LOST_S:
                 raise ValueError(
                     f"the dashboard has been out of reach for {LOST_S:.0f} s ({error}); the job may go on"
                 ) from None

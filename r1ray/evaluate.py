@@ -5,7 +5,7 @@ avg@k, unbiased pass@k and maj@k with standard errors over problems (arXiv 2107.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +30,20 @@ class Evaluator:
     samples: int
     pass_at: Sequence[int]
     seed: int
+    stopping: Callable[[], bool] = lambda: False
+    """Asked while replies are awaited (`r1ray.run.stop.asked`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
-        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds."""
+        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds.
+
+        {} when the run is to stop: an evaluation takes longer than there is time to save.
+        """
         start = time.perf_counter()
         metrics: dict[str, float] = {}
         for name, problems in self.sets.items():
             groups = self._answer(problems, step=step)
+            if groups is None:
+                return {}
             metrics |= {f"eval/{name}/{key}": value for key, value in self.summarise(groups).items()}
         return metrics | {"time/eval": time.perf_counter() - start}
 
@@ -58,7 +65,7 @@ class Evaluator:
             for k in self.pass_at
         }
 
-    def _answer(self, problems: Sequence[Problem], *, step: int) -> list[Group]:
+    def _answer(self, problems: Sequence[Problem], *, step: int) -> list[Group] | None:
         pending, replies, scores = {}, {}, {}
         for index, problem in enumerate(problems):
             seeds = [seed_of(self.seed, problem.id, 0, 0, k) for k in range(self.samples)]
@@ -67,7 +74,10 @@ class Evaluator:
             pending[ref] = (replies, index)
             pending[self.workers.score(problem, ref, context)] = (scores, index)
         while pending:
-            for ref in self.workers.wait(list(pending)):
+            ready = self.workers.wait(list(pending), until=self.stopping)
+            if not ready:
+                return None
+            for ref in ready:
                 results, index = pending.pop(ref)
                 results[index] = self.workers.result(ref)
         return [
@@ -76,7 +86,9 @@ class Evaluator:
         ]
 
 
-def evaluator_of(cfg: Config, workers: Workers, sets: Mapping[str, ProblemSet]) -> Evaluator:
+def evaluator_of(
+    cfg: Config, workers: Workers, sets: Mapping[str, ProblemSet], *, stopping: Callable[[], bool]
+) -> Evaluator:
     return Evaluator(
         workers=workers,
         sets={name: loaded.problems for name, loaded in sets.items()},
@@ -86,6 +98,7 @@ def evaluator_of(cfg: Config, workers: Workers, sets: Mapping[str, ProblemSet]) 
         samples=cfg.eval.samples,
         pass_at=cfg.eval.pass_at,
         seed=cfg.eval.seed,
+        stopping=stopping,
     )
 
 

@@ -65,8 +65,8 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     """
     algo, state = parts.algo, progress.algo or parts.algo.initial_state()
     parts.sync.push(progress.version)
-    if progress.step == 0 and cfg.eval.before:
-        parts.log.step(0, parts.evaluate(0))
+    if progress.step == 0 and cfg.eval.before and (metrics := parts.evaluate(0)):
+        parts.log.step(0, metrics)
     while progress.step < cfg.steps:
         step, served, clock = progress.step + 1, progress.version, Clock()
         try:

@@ -13,10 +13,9 @@ from typing import Any
 
 import ray
 
+from r1ray.check.directory import SUBMITTED
 from r1ray.config import ClusterConfig
 
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets it in the driver of a submitted job, and only there."""
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 
 
@@ -32,7 +31,7 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cfg.address is not None:
         options["address"] = cfg.address
-    elif not {"RAY_ADDRESS", JOB} & set(os.environ):
+    elif not {"RAY_ADDRESS", SUBMITTED} & set(os.environ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's workers start niced: next to anything else on the machine a collective would wait for its slowest rank.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -88,7 +87,7 @@ def _loopback(host: str) -> bool:
 
 def warn_of_short_stop() -> None:
     """Say it at the start when `ray job stop` would kill this driver before it can save; the head's environment is the job's."""
-    if JOB in os.environ and STOP_WAIT not in os.environ:
+    if SUBMITTED in os.environ and STOP_WAIT not in os.environ:
         print(
             f"r1ray: `ray job stop` would give this job 3 seconds, too few to save: it would go on from its last checkpoint. Start "
             f'the head with {STOP_WAIT}=100, or submit with --runtime-env-json \'{{"env_vars": {{"{STOP_WAIT}": "100"}}}}\' '

@@ -15,8 +15,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 ALIVE_TIMEOUT_S = 10.0
-LOST_PEER = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError")
-"""What the error of a rank says when the cause is another rank or the network between them."""
+LOST_PEER = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "CUDA error")
+"""What the error of a rank says when the cause is another rank, the network between them or the device."""
 
 
 class WorkerLate(TimeoutError):
@@ -141,15 +141,16 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
     name_of = dict(zip(refs, names, strict=True))
     deadline = time.monotonic() + timeout_s
     pending = list(refs)
+    results: dict[Any, Any] = {}
     with waiting(what, lambda: [name_of[ref] for ref in pending]) as wait:
         while pending:
             ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
                 late = ", ".join(name_of[ref] for ref in pending)
                 raise WorkerLate(f"{late} did not finish '{what}' within {timeout_s:.0f} s")
-            result_of(ready[0], name=name_of[ready[0]], what=what)
+            results[ready[0]] = result_of(ready[0], name=name_of[ready[0]], what=what)
             wait.since = time.monotonic()
-    return ray.get(list(refs))
+    return [results[ref] for ref in refs]
 
 
 def in_short(error: RayActorError) -> str:

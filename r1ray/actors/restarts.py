@@ -1,15 +1,23 @@
 """How often workers are started again before a run gives up: something that kills them all the time is not an accident."""
 
+import time
 from collections.abc import Callable
 
 from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate
 
+LONGEST_PAUSE_S = 60.0
+
 
 class Restarts:
-    """One budget for all workers of a stage (`cluster.max_restarts`); every restart becomes an event."""
+    """One budget for all workers of a stage (`cluster.max_restarts`), full again with every new step; every restart is an event."""
 
     def __init__(self, limit: int, *, event: Callable[..., None]) -> None:
-        self._limit, self._event, self._count = limit, event, 0
+        self._limit, self._event, self._count, self._furthest = limit, event, 0, 0
+
+    def step(self, step: int) -> None:
+        """A step begins. One that the stage has never reached shows that it gets on; one that is made again does not."""
+        if step > self._furthest:
+            self._furthest, self._count = step, 0
 
     def spend(self, who: str, error: Exception) -> None:
         """One restart of `who` because of `error`. Raises `error`'s class when there is none left."""
@@ -18,11 +26,14 @@ class Restarts:
             raise type(error)(f"{error} (and {self._limit} restarts have been made before: cluster.max_restarts)")
         self._event("worker_restarted", worker=who, reason=str(error))
 
-    def again(self, who: str, error: Exception, start: Callable[[], None]) -> None:
-        """`start` who was lost because of `error`; once more, as long as the budget lasts, when that fails or is cut short."""
+    def start_again(self, who: str, error: Exception, start: Callable[[], None]) -> None:
+        """`start` who was lost because of `error`; where that fails again, after longer pauses, while the budget lasts."""
+        pause_s = 1.0
         while True:
             self.spend(who, error)
             try:
                 return start()
             except (WorkerDied, WorkerFailed, WorkerLate) as failed:
                 error = failed
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

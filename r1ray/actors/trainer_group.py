@@ -1,7 +1,7 @@
 """The ranks of one trainer as the loop sees them. Apart from the worker: the driver starts without the model's libraries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from r1ray.actors.group import ALIVE_TIMEOUT_S, ActorGroup, WorkerDied, WorkerFailed, WorkerLate
@@ -62,8 +62,15 @@ class TrainerGroup:
     def _each(self, batch: Batch) -> list[tuple[Any, tuple[Row, ...]]]:
         return list(zip(self._actors.handles, batch.rows, strict=True))
 
-    def raise_if_lost(self) -> None:
-        """For when something else has failed of which a lost rank may be the cause."""
+    def raise_if_lost(self, late: Collection[str] = ()) -> None:
+        """For when something else has failed of which a lost rank may be the cause.
+
+        Args:
+            late: names of workers that count as lost whatever their hearts say.
+        """
+        for name in sorted(late):
+            if name.startswith(f"{self._actors.role}-"):
+                raise TrainersLost(f"{name} hangs, though its process answers")
         for error in self._actors.not_alive(timeout_s=ALIVE_TIMEOUT_S).values():
             raise TrainersLost(str(error)) from error
 

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from r1ray.actors.group import WAITS, ActorGroup, Wait
@@ -69,6 +69,10 @@ class Watch:
         heart = self._hearts.get((role, index))
         return heart.moved if heart else 0.0
 
+    def _moved_by_name(self, name: str) -> float:
+        role, _, index = name.rpartition("-")
+        return self.moved(role, int(index)) if index.isdigit() else 0.0
+
     def _run(self) -> None:
         while not self._ended.wait(self._cfg.heartbeat_s):
             try:
@@ -83,12 +87,14 @@ class Watch:
                 if index not in group.starting:
                     self._listen(group, role, index, handle)
         now = time.monotonic()
-        silences = {(wait, wait.since) for wait in list(WAITS)}
-        self._reported &= silences
-        for wait, since in silences - self._reported:
-            if now - since > self._cfg.watchdog_s:
+        self._reported &= {(wait, wait.since) for wait in list(WAITS)}
+        for wait in list(WAITS)[-1:]:  # the innermost: those around it wait for the same
+            late = wait.late()
+            moved = max((self._moved_by_name(name) for name in late), default=0.0)
+            since = wait.since
+            if now - max(since, moved) > self._cfg.watchdog_s and (wait, since) not in self._reported:
                 self._reported.add((wait, since))
-                self._report(f"nothing finished for {now - since:.0f} s in '{wait.what}'", late=wait.late())
+                self._report(f"nothing finished for {now - since:.0f} s in '{wait.what}'", late=late)
 
     def _listen(self, group: ActorGroup, role: str, index: int, handle: Any) -> None:
         heart = self._hearts.get((role, index))
@@ -105,12 +111,17 @@ class Watch:
                 finally:
                     ray.kill(handle, no_restart=True)
             return
-        with suppress(RayActorError):  # dead: whoever calls it next sees that too, and knows what was lost
+        try:
             vitals: Any = ray.get(heart.beat)
-            if vitals.get("progress") != heart.vitals.get("progress"):
-                heart.moved = time.monotonic()
-            heart.vitals, heart.answered, heart.strikes = vitals, True, 0
-            heart.beat = handle.heartbeat.remote()
+        except ActorDiedError:
+            return  # whoever calls it next sees that too, and knows what was lost
+        except RayError:
+            heart.beat = handle.heartbeat.remote()  # out of reach for a moment, perhaps
+            return
+        if vitals.get("progress") != heart.vitals.get("progress"):
+            heart.moved = time.monotonic()
+        heart.vitals, heart.answered, heart.strikes = vitals, True, 0
+        heart.beat = handle.heartbeat.remote()
 
     def _report(self, what: str, *, late: list[str]) -> None:
         vitals = {f"{role}-{index}": heart.vitals for (role, index), heart in self._hearts.items() if heart.answered}
@@ -134,25 +145,37 @@ def stacks_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     Args:
         workers: {name: its vitals}.
     """
-    task = ray.remote(num_cpus=0, max_retries=0)(dump_stack)
+    task = ray.remote(num_cpus=0, max_retries=0)(dump_stacks)
+    names: dict[str, list[str]] = {}
+    for name, vitals in workers.items():
+        names.setdefault(vitals["node"], []).append(name)
     refs = {
-        name: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(vitals["node"], soft=False)).remote(
-            vitals["pid"]
+        node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            [workers[name]["pid"] for name in there]
         )
-        for name, vitals in workers.items()
+        for node, there in names.items()
     }
     ready, _ = ray.wait(list(refs.values()), num_returns=len(refs), timeout=STACKS_TIMEOUT_S) if refs else ([], [])
-    stacks = {}
-    for name, ref in refs.items():
+    stacks: dict[str, str] = {}
+    for node, there in names.items():
         try:
-            stacks[name] = ray.get(ref) if ref in ready else f"no answer from its node within {STACKS_TIMEOUT_S:.0f} s"
-        except RayError as error:
-            stacks[name] = f"its node could not be asked: {error}"
+            if refs[node] not in ready:
+                raise TimeoutError(f"no answer from its node within {STACKS_TIMEOUT_S:.0f} s")
+            stacks |= dict(zip(there, cast(list[str], ray.get(refs[node])), strict=True))
+        except (RayError, TimeoutError) as error:
+            stacks |= dict.fromkeys(there, f"its node could not be asked: {error}")
+            ray.cancel(refs[node], force=True)
     return stacks
 
 
+def dump_stacks(pids: Sequence[int]) -> list[str]:
+    """Of processes of this machine."""
+    with ThreadPoolExecutor(4) as threads:
+        return list(threads.map(dump_stack, pids))
+
+
 def dump_stack(pid: int) -> str:
-    """Of a process of this machine; why not, where py-spy may not look (it needs SYS_PTRACE in a container)."""
+    """Of one process; why not, where py-spy may not look (it needs SYS_PTRACE in a container)."""
     beside = Path(sys.executable).with_name("py-spy")  # Ray's workers need not have it in their PATH
     command = [str(beside) if beside.exists() else "py-spy", "dump", "--nonblocking", "--pid", str(pid)]
     try:

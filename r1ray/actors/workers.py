@@ -7,7 +7,7 @@ counts: whatever an earlier attempt still produces is never read.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -156,10 +156,20 @@ class RayWorkers:
             raise ref.error
         return ref.result
 
-    def restart_dead(self) -> None:
-        """Start those engines again that do not answer. For when a transfer of weights has failed."""
-        for index, error in self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S).items():
-            self._replace(self._rollouts, index, error)
+    def restart_lost(self, late: Collection[str] = ()) -> None:
+        """Start those engines again that do not answer. For when a transfer of weights has failed.
+
+        Args:
+            late: names of workers that count as lost whatever their hearts say.
+        """
+        lost = self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S)
+        for index in range(len(self._rollouts)):
+            name = self._rollouts.name(index)
+            error = lost.get(index) or (
+                WorkerLate(f"{name} hangs, though its process answers") if name in late else None
+            )
+            if error is not None:
+                self._replace(self._rollouts, index, error)
 
     def forget(self) -> None:
         """Leave everything that is under way: engines stop generating, nobody waits for a result any more.
@@ -200,6 +210,7 @@ class RayWorkers:
         seconds = self._due(first) - time.monotonic()
         if seconds <= 0:
             self._restart(first.group, first.index, WorkerLate(self._complaint(first)))
+            wait.since = time.monotonic()
         else:
             ray.wait(list(pending), num_returns=1, timeout=min(seconds, LOOK_AROUND_S))
         return None
@@ -228,7 +239,7 @@ class RayWorkers:
                 return self._restart(group, index, error)
         self._once_more(call, error)  # that worker has been replaced already
 
-    def _once_more(self, call: Call, error: WorkerDied | ResultLost) -> None:
+    def _once_more(self, call: Call, error: Exception) -> None:
         """A result went down with its node; its maker may live on."""
         call.losses += 1
         if call.losses > MAX_LOSSES:
@@ -260,7 +271,7 @@ class RayWorkers:
 
     def _replace(self, group: ActorGroup, index: int, error: Exception) -> None:
         start = partial(group.restart, index, timeout_s=self._start_timeout_s)
-        self._restarts.again(group.name(index), error, start)
+        self._restarts.start_again(group.name(index), error, start)
         # Not sent yet: a new engine has the model folder's weights until the next push.
         lost = [call for call in self._open if call.done is None and call.group is group and call.index == index]
         self._lost += [call for call in lost if call not in self._lost]

@@ -57,7 +57,8 @@ def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], 
 
 def _whole_type(field: FieldInfo) -> Any:
     """With its validators, which pydantic keeps apart."""
-    return Annotated.__class_getitem__((field.annotation, *field.metadata)) if field.metadata else field.annotation
+    annotated: Any = Annotated
+    return annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def without_removed(raw: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
         self.event = event
+        self.newest_step: int | None = None
+        """Of the newest checkpoint that this process knows to be whole."""
         folder.mkdir(parents=True, exist_ok=True)
         self._recover()
 
@@ -101,6 +103,7 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+        self.newest_step = progress.step
         self._prune(final)
 
     def newest_valid(self) -> Checkpoint | None:
@@ -108,7 +111,9 @@ class Checkpoints:
         for path in reversed(self._paths()):
             damage = find_damage(path)
             if damage is None:
-                return load(path)
+                found = load(path)
+                self.newest_step = found.progress.step
+                return found
             self.event("checkpoint_skipped", path=str(path), reason=damage)
         return None
 

@@ -1,4 +1,4 @@
-"""The ledger: what became of every problem that was drawn, append-only and on the disk before the next step begins.
+"""The ledger: what became of every problem that was drawn, append-only, on the disk before a later step's first reply.
 
     {"step": 3, "draw": 17, "attempt": 0, "state": "dispatched", "problem": "countdown/5", "epoch": 0, "group_size": 8}
     {"step": 3, "draw": 17, "attempt": 0, "state": "generated", "replies": 8, "versions": [2]}

@@ -76,9 +76,11 @@ class WandbLogger:
             config=dict(config),
             settings=wandb.Settings(silent=True, console="off"),
         )
+        # wandb's own counter takes no step twice: what a run makes again after going back would be dropped.
+        self.run.define_metric("*", step_metric="step")
 
     def step(self, step: int, metrics: Metrics) -> None:
-        self.run.log(dict(metrics), step=step)
+        self.run.log({**metrics, "step": step})
 
     def close(self) -> None:
         self.run.finish()

@@ -15,7 +15,7 @@ _asked = threading.Event()
 
 
 class Stopped(RuntimeError):
-    """The run was asked to stop, and everything is saved."""
+    """The run was asked to stop; where there is something to save, the stage does so before it lets this through."""
 
 
 def listen() -> None:

@@ -6,6 +6,7 @@ from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluate import evaluator_of
+from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 
 
@@ -27,5 +28,7 @@ def run(context: StageContext) -> None:
         restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
         with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
             workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, moved=watch.moved)
-            log.step(0, evaluator_of(cfg, workers, sets)(0))
+            metrics = evaluator_of(cfg, workers, sets, stopping=asked)(0)
+            raise_if_asked()
+            log.step(0, metrics)
         log.close()

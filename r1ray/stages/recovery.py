@@ -10,6 +10,7 @@ from r1ray.actors.group import ActorGroup
 from r1ray.actors.restarts import Restarts
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.run.checkpoint import Checkpoint, Checkpoints
+from r1ray.run.stop import asked
 from r1ray.stages.context import StageContext
 
 
@@ -30,8 +31,10 @@ def with_trainers_restored(
         try:
             return body(checkpoint)
         except TrainersLost as error:
+            if asked():
+                raise  # there is no time left to go back, and nothing new that could be saved
             lost = error
         print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
-        restarts.again("trainer", lost, start)
+        restarts.start_again("trainer", lost, start)
         checkpoint = checkpoints.newest_valid()
         context.run.event("went_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)

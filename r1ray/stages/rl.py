@@ -28,7 +28,7 @@ from r1ray.run.ledger import Ledger
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 from r1ray.stages.recovery import with_trainers_restored
-from r1ray.sync.push import WeightSync
+from r1ray.sync.push import SyncFailed, WeightSync
 
 START = Progress(step=0, updates=0, version=0)
 
@@ -130,9 +130,9 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         ),
         policy=policy,
         sync=sync,
-        begin=partial(begin, cast.faults),
+        begin=partial(begin, cast),
         replace_reference=partial(replace_reference, context, policy, cast.reference),
-        evaluate=evaluator_of(cfg, workers, cast.held_out),
+        evaluate=evaluator_of(cfg, workers, cast.held_out, stopping=asked),
         save=partial(save, context, checkpoints, policy, cast.stream, ledger, cast.first_reference),
         log=log,
     )
@@ -144,16 +144,17 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         log.close()
 
 
-def begin(faults: Faults, step: int) -> None:
+def begin(cast: Cast, step: int) -> None:
     raise_if_asked()
-    faults.begin(step)
+    cast.restarts.step(step)
+    cast.faults.begin(step)
 
 
-def mend(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: Exception) -> None:
+def mend(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: SyncFailed) -> None:
     """After a transfer that failed: a lost trainer is the stage's affair, lost engines are replaced here."""
     context.run.event("sync_failed", error=str(error))
-    policy.raise_if_lost()
-    workers.restart_dead()
+    policy.raise_if_lost(error.late)
+    workers.restart_lost(error.late)
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[ProblemStream, dict[str, ProblemSet]]:
@@ -214,5 +215,7 @@ def save(
     metrics: Mapping[str, float],
 ) -> None:
     ledger.sync()
+    if checkpoints.newest_step == progress.step:
+        return  # asked to stop right after a save, or after a resume
     context.save(checkpoints, policy, replace(progress, stream=stream.state_dict()), metrics)
     context.forget_references(checkpoints, first=first_reference)

@@ -52,7 +52,7 @@ def run(context: StageContext) -> None:
             def body(checkpoint: Checkpoint | None) -> None:
                 log = context.log(tokenizer, first_step=first_step(checkpoint), last_step=last)
                 try:
-                    train_from(context, checkpoints, policy, faults, log, data.samples, last, checkpoint)
+                    train_from(context, checkpoints, policy, restarts, faults, log, data.samples, last, checkpoint)
                 finally:
                     log.close()
 
@@ -67,6 +67,7 @@ def train_from(
     context: StageContext,
     checkpoints: Checkpoints,
     policy: TrainerGroup,
+    restarts: Restarts,
     faults: Faults,
     log: RunLog,
     data: Sequence[Sample],
@@ -78,9 +79,10 @@ def train_from(
     if checkpoint:
         policy.load(str(checkpoint.trainer))
     for step in range(first_step(checkpoint), last + 1):
-        if asked():
+        if asked() and checkpoints.newest_step != step - 1:
             context.save(checkpoints, policy, Progress(step=step - 1, updates=step - 1, version=0), {})
-            raise_if_asked()
+        raise_if_asked()
+        restarts.step(step)
         faults.begin(step)
         start = time.perf_counter()
         samples = batch_of(data, batch_size=cfg.sft.batch_size, seed=cfg.seed, step=step - 1)

@@ -10,7 +10,7 @@ incarnation with a new tag; engines whose transfer failed go on serving their ol
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ GRACE_S = 5.0
 
 class SyncFailed(RuntimeError):
     """The new weights did not arrive everywhere, or an engine does not compute with them; the message names who and why."""
+
+    def __init__(self, message: str, *, late: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.late = frozenset(late)
+        """Workers that did not answer in time, though their processes may be well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ class WeightSync:
         self._weights: Announced | None = None
         self._version = 0
         self.mend: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
-        """Called before a failed transfer is tried again: replaces engines that have died, raises when a trainer has."""
+        """Called before a failed transfer is tried again: replaces engines that are lost, raises when a trainer is."""
         self._connected: list[Any] = []
         """The actors of the present incarnation."""
 
@@ -202,12 +207,13 @@ def _settled(calls: dict[str, Any], *, what: str, timeout_s: float) -> list[Any]
     and a retry must not meet workers that are still busy with this attempt.
     """
     deadline = time.monotonic() + timeout_s
-    results, failures = [], []
+    results, failures, late = [], [], []
     for name, ref in calls.items():
         try:
             results += gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))
         except (WorkerDied, WorkerFailed, WorkerLate) as error:
             failures.append(str(error))
+            late += [name] if isinstance(error, WorkerLate) else []
     if failures:
-        raise SyncFailed("; ".join(failures))
+        raise SyncFailed("; ".join(failures), late=late)
     return results

@@ -61,12 +61,12 @@ def test_loopback_is_told_from_what_others_reach() -> None:
 
 @pytest.mark.parametrize(
     ("env", "warned"),
-    [({}, False), ({cluster.JOB: "{}"}, True), ({cluster.JOB: "{}", cluster.STOP_WAIT: "100"}, False)],
+    [({}, False), ({cluster.SUBMITTED: "{}"}, True), ({cluster.SUBMITTED: "{}", cluster.STOP_WAIT: "100"}, False)],
 )
 def test_a_job_that_could_not_save_is_warned(
     env: dict[str, str], warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in (cluster.JOB, cluster.STOP_WAIT):
+    for name in (cluster.SUBMITTED, cluster.STOP_WAIT):
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)

@@ -108,7 +108,9 @@ def test_wandb_is_offline_without_a_key_and_the_same_run_after_a_resume(
     key: str | None, mode: str, tmp_path: Path, cfg: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[dict] = []
-    fake = SimpleNamespace(init=lambda **kwargs: started.append(kwargs), Settings=lambda **kwargs: kwargs)
+    axes: list[dict] = []
+    run = SimpleNamespace(define_metric=lambda name, **kwargs: axes.append({"name": name, **kwargs}))
+    fake = SimpleNamespace(init=lambda **kwargs: started.append(kwargs) or run, Settings=lambda **kwargs: kwargs)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     if key:
@@ -119,6 +121,9 @@ def test_wandb_is_offline_without_a_key_and_the_same_run_after_a_resume(
     assert [start["mode"] for start in started] == [mode, mode]
     assert started[0]["id"] == started[1]["id"]
     assert started[0]["resume"] == "allow"
+    assert axes[0] == {"name": "*", "step_metric": "step"}, (
+        "wandb's own counter drops what is made again after going back"
+    )
 
 
 def test_a_stage_writes_metrics_rollouts_events_and_report(tmp_path: Path, cfg: Config) -> None:

@@ -5,9 +5,17 @@ from typing import Any
 
 import pytest
 
+import r1ray.actors.restarts as restarts_module
 from r1ray.actors.group import ResultLost, WorkerDied, WorkerFailed, WorkerLate
 from r1ray.actors.restarts import Restarts
 from r1ray.actors.trainer_group import TrainersLost
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr(restarts_module.time, "sleep", slept.append)
+    return slept
 
 
 def budget(limit: int) -> tuple[Restarts, list[dict[str, Any]]]:
@@ -50,18 +58,34 @@ def starts(*ends: Exception | None) -> Callable[[], None]:
 def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
     restarts, events = budget(3)
     ends = starts(WorkerLate("not up in 9 s"), WorkerFailed("no such node"), None)
-    restarts.again("trainer", TrainersLost("trainer-0 died"), ends)
+    restarts.start_again("trainer", TrainersLost("trainer-0 died"), ends)
     assert [event["reason"] for event in events] == ["trainer-0 died", "not up in 9 s", "no such node"]
 
 
 def test_starts_that_go_on_failing_end_with_the_budget() -> None:
     restarts, _ = budget(2)
     with pytest.raises(WorkerDied, match=r"died again \(and 2 restarts"):
-        restarts.again("rollout-0", WorkerLate("late"), starts(*[WorkerDied("died again")] * 3))
+        restarts.start_again("rollout-0", WorkerLate("late"), starts(*[WorkerDied("died again")] * 3))
+
+
+def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
+    restarts, _ = budget(9)
+    restarts.start_again("rollout-0", WorkerDied("died"), starts(*[WorkerFailed("no node")] * 8, None))
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_not() -> None:
+    restarts, _ = budget(1)
+    for step in (1, 2, 3):
+        restarts.step(step)
+        restarts.spend("reward-0", WorkerDied("reward-0 died"))
+    restarts.step(2)
+    with pytest.raises(TrainersLost):
+        restarts.spend("trainer", TrainersLost("trainer-0 died"))
 
 
 def test_an_error_that_is_no_workers_ends_a_start_at_once() -> None:
     restarts, events = budget(9)
     with pytest.raises(AssertionError):
-        restarts.again("rollout-0", WorkerLate("late"), starts(AssertionError("not made by spawn"), None))
+        restarts.start_again("rollout-0", WorkerLate("late"), starts(AssertionError("not made by spawn"), None))
     assert len(events) == 1

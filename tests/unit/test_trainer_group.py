@@ -29,6 +29,8 @@ class FakeActors:
         self.answers, self.seen, self.dead = list(answers), [], {}
         self.handles = [SimpleNamespace(update=SimpleNamespace(remote=self._update)) for _ in range(2)]
 
+    role = "trainer"
+
     def __len__(self):
         return len(self.handles)
 
@@ -136,3 +138,10 @@ def test_something_else_that_failed_is_the_trainers_affair_only_when_a_rank_is_g
     actors.dead = {0: WorkerLate("trainer-0 is late")}
     with pytest.raises(TrainersLost, match="trainer-0 is late"):
         group.raise_if_lost()
+
+
+def test_a_rank_that_hangs_with_a_beating_heart_counts_as_lost():
+    group = group_of(FakeActors([]))
+    group.raise_if_lost({"rollout-0"})
+    with pytest.raises(TrainersLost, match="trainer-1 hangs"):
+        group.raise_if_lost({"rollout-0", "trainer-1"})

@@ -282,24 +282,25 @@ def test_the_watch_ends_with_its_block(world: World) -> None:
 def test_stacks_of_workers_that_cannot_be_asked_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     well, slow, gone = "aa" * 28, "bb" * 28, "cc" * 28
 
-    def get(node: str) -> str:
+    def get(node: str) -> list[str]:
         if node == gone:
             raise RayError("node cc is gone")
-        return f"stack on {node}"
+        return [f"stack on {node}"]
 
     def options(*, scheduling_strategy: Any) -> Any:
-        return SimpleNamespace(remote=lambda pid: scheduling_strategy.node_id)
+        return SimpleNamespace(remote=lambda pids: scheduling_strategy.node_id)
 
     fake = SimpleNamespace(
         remote=lambda **_: lambda function: SimpleNamespace(options=options),
         wait=lambda refs, **_: ([ref for ref in refs if ref != slow], [slow]),
         get=get,
+        cancel=lambda ref, **_: None,
     )
     monkeypatch.setattr(watch_module, "ray", fake)
     asked = {"well": {"pid": 7, "node": well}, "slow": {"pid": 8, "node": slow}, "gone": {"pid": 9, "node": gone}}
     assert stacks_of(asked) == {
         "well": f"stack on {well}",
-        "slow": "no answer from its node within 10 s",
+        "slow": "its node could not be asked: no answer from its node within 10 s",
         "gone": "its node could not be asked: node cc is gone",
     }
     assert stacks_of({}) == {}

@@ -151,7 +151,7 @@ def pool(
 
     def push() -> None:
         """As a push that meets a dead engine: it has it replaced and goes to all."""
-        made.restart_dead()
+        made.restart_lost()
         world.event("weights")
 
     made = RayWorkers(
@@ -455,3 +455,11 @@ def test_deterministic_does_no_reply_again_for_a_reward_worker_that_dies_after_a
     world.dies_at["reward-0"] = 130.3
     assert len(drain(made, calls)) == 4
     assert world.made("generate") == ["rollout-0", "rollout-1'"]
+
+
+def test_an_engine_that_hangs_with_a_beating_heart_is_replaced_when_a_push_complains_of_it(world: World) -> None:
+    made = pool(world, [0.1, 0.1])
+    made.restart_lost({"rollout-1", "trainer-0"})
+    assert [event for event in world.events if event != "weights"] == [
+        "worker_restarted rollout-1: rollout-1 hangs, though its process answers"
+    ]

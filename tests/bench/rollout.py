@@ -1,0 +1,382 @@
+"""Tokens/s of vLLM inside r1ray over bare vLLM: floor 0.9, goal 0.95.
+
+    python -m tests.bench.rollout [--quick] [--out FILE]
+
+Ours: the `rl` stage as `r1ray.main` runs it at tiny scale; its own tokens_per_second/rollout, so tokens over the time from the
+first dispatch to the last reply. While engines generate, the reward workers score on the same cores, which costs us alone.
+Bare: as many `LLMEngine`s in plain processes with the same engine arguments, environment, threads, prompts and per-request seeds.
+The clock runs from the first engine's start to the last one's end: requests are sent before it and nothing is made of the replies.
+
+The learning rate is 0: both sides sample the same replies from the same policy, step after step, although the bare engines are
+never sent weights. Both sides are up all the time and take turns: the bare one works inside our log's `step`. A process that waits
+uses no CPU.
+"""
+
+import multiprocessing
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from r1ray.config import Config
+from r1ray.stages.context import StageContext
+from r1ray.types import Group
+from tests.bench.side_by_side import Comparison, arguments, pin, report
+
+WARMUPS = 2
+"""vLLM's first calls that want log-probs take a second more each."""
+PATIENCE_S = 300.0
+QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+ENGINE_ARGS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 256, "kv_cache_memory_bytes": 256 << 20}
+"""What r1ray chooses by itself for the built-in model at tiny scale; said aloud, so that both sides have it."""
+VLLM_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCHDYNAMO_DISABLE": "1",
+}
+"""As r1ray sets it: the fastest form on a CPU has the engine core in the caller's process, stepped by one thread."""
+
+
+class BareRequest(NamedTuple):
+    """Plain values: the engines' processes import nothing of r1ray."""
+
+    prompt_ids: list[int]
+    seed: int
+
+
+class Span(NamedTuple):
+    """What a process did between two readings of the clock that all processes of a machine share."""
+
+    start: float
+    end: float
+    cpu: float
+    tokens: int
+
+
+class BareProcess:
+    """A plain process that does what it is sent: work first, then the word to begin, so that the clock sees the work alone."""
+
+    def __init__(self, serve: Callable[..., None], *args: Any, env: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, *args), daemon=True)
+        with environment(env):  # libraries read it when they are loaded, so before the process begins
+            self._process.start()
+
+    def send(self, message: Any) -> None:
+        self._pipe.send(message)
+
+    def receive(self) -> Any:
+        """Raises RuntimeError when the process has ended or takes too long; what it printed says why."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._pipe.poll(0.5):
+            if not self._process.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError(f"a bare process gave no answer (exit code {self._process.exitcode})")
+        return self._pipe.recv()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def started_bare(serve: Callable[..., None], args_of: Sequence[tuple[Any, ...]], *, threads: int) -> list[BareProcess]:
+    """One process per entry, all up when this returns."""
+    env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"} | QUIET
+    processes = [BareProcess(serve, *args, env=env) for args in args_of]
+    for process in processes:
+        assert process.receive() == "ready"
+    return processes
+
+
+def together(processes: Sequence[BareProcess], work: Sequence[Any]) -> list[Span]:
+    """Hand out the work, wait until all have it, then let them begin at once."""
+    for process, part in zip(processes, work, strict=True):
+        process.send(part)
+    for process in processes:
+        assert process.receive() == "have it"
+    for process in processes:
+        process.send("go")
+    return [process.receive() for process in processes]
+
+
+def wall(spans: Sequence[Span]) -> float:
+    return max(span.end for span in spans) - min(span.start for span in spans)
+
+
+def answer(pipe: Connection, do: Callable[[Any], int]) -> None:
+    """The other side of `started_bare` and `together`, for ever."""
+    pipe.send("ready")
+    while True:
+        work = pipe.recv()
+        pipe.send("have it")
+        pipe.recv()
+        start, cpu = time.monotonic(), time.process_time()
+        tokens = do(work)
+        pipe.send(Span(start, time.monotonic(), time.process_time() - cpu, tokens))
+
+
+def engine_args(model_path: str, *, dtype: str, max_model_len: int, seed: int) -> dict[str, Any]:
+    """What `r1ray.engine.vllm` gives to vLLM, but for weight transfer."""
+    return {
+        "model": model_path,
+        "dtype": dtype,
+        "max_model_len": max_model_len,
+        "seed": seed,
+        "distributed_executor_backend": "uni",
+        "logprobs_mode": "processed_logprobs",
+        "enable_chunked_prefill": False,
+        "async_scheduling": False,
+        "disable_log_stats": True,
+        **ENGINE_ARGS,
+    }
+
+
+def serve_engine(pipe: Connection, args: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
+    """Bare vLLM: requests in, then steps until all are finished."""
+    os.environ |= VLLM_ENVIRONMENT
+    from vllm import SamplingParams
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    engine = LLMEngine.from_engine_args(EngineArgs(**args))
+
+    def generate(requests: Sequence[BareRequest]) -> int:
+        for i, request in enumerate(requests):
+            params = SamplingParams(
+                seed=request.seed,
+                logprobs=0,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                **sampling,
+            )
+            engine.add_request(str(i), {"prompt_token_ids": request.prompt_ids}, params)
+        tokens = 0
+        while engine.has_unfinished_requests():
+            outputs: Any = engine.step()
+            tokens += sum(len(output.outputs[0].token_ids) for output in outputs if output.finished)
+        return tokens
+
+    answer(pipe, generate)
+
+
+def bare_engines(cfg: Config, *, cores: int) -> list[BareProcess]:
+    """As many as the run has, with the threads that the run gives them."""
+    from r1ray import builtin
+
+    rollout = cfg.rollout
+    args = engine_args(
+        str(builtin.path()),
+        dtype=rollout.dtype,
+        max_model_len=cfg.data.max_prompt_length + rollout.max_response_length,
+        seed=cfg.seed,
+    )
+    sampling = {"temperature": rollout.temperature, "max_tokens": rollout.max_response_length}
+    num = rollout.num_workers
+    return started_bare(serve_engine, [(args, sampling)] * num, threads=max(1, cores // num))
+
+
+def requests_of(cfg: Config, groups: Sequence[Group]) -> list[list[BareRequest]]:
+    """The requests that the collector has made for these groups."""
+    from r1ray.seeds import seed_of
+
+    requests: list[list[BareRequest]] = []
+    for group in groups:
+        seeds = [seed_of(cfg.seed, group.problem.id, group.epoch, group.attempt, k) for k in range(cfg.algo.group_size)]
+        requests.append([BareRequest(group.problem.prompt_ids_T.tolist(), seed) for seed in seeds])
+    return requests
+
+
+def dealt(requests: Sequence[Sequence[BareRequest]], *, num: int) -> list[list[BareRequest]]:
+    """Problem by problem, in turn, which is what r1ray does with engines that have equally much to do."""
+    return [[request for group in requests[i::num] for request in group] for i in range(num)]
+
+
+def configuration(*overrides: str) -> Config:
+    """What the command line would give, with the engine arguments said aloud."""
+    from omegaconf import OmegaConf
+
+    from r1ray.cli import compose
+
+    said = [f"rollout.engine_args.{name}={value}" for name, value in ENGINE_ARGS.items()]
+    return Config.model_validate(OmegaConf.to_container(compose([*said, *overrides]), resolve=True))
+
+
+def only_steps(*, quick: bool, repetitions: int) -> Config:
+    """Tiny scale with a policy that stays what it is, and nothing but steps."""
+    small = ["algo.problems_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if quick else []
+    return configuration(
+        "scale=tiny",
+        "trainer.lr=0",
+        "log.wandb=disabled",
+        "eval.before=false",
+        "eval.every_steps=0",
+        "eval.sets.countdown.args.num_problems=4",
+        "checkpoint.every_steps=0",
+        "checkpoint.best_metric=null",
+        # The last step also evaluates and saves: it is left out.
+        f"steps={WARMUPS + repetitions + 1}",
+        *small,
+    )
+
+
+@contextmanager
+def environment(env: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ |= env
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@dataclass
+class Turns:
+    """Stands before a run's log: stops our clock at the end of every step, lets the other side do that step, and goes on."""
+
+    bare: Callable[[Sequence[Group]], dict[str, float]]
+    ours: list[dict[str, float]] = field(default_factory=list)
+    """Per step: its metrics, the time since the last step as `wall`, the tokens generated, and CPU seconds as `cpu/<role>`."""
+    theirs: list[dict[str, float]] = field(default_factory=list)
+    log: Any = None
+    groups: Sequence[Group] = ()
+    began: float = 0.0
+    cpu: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def before(self, log: Any) -> "Turns":
+        self.log = log
+        self._go()
+        return self
+
+    def _go(self) -> None:
+        self.cpu, self.began = cpu_seconds(), time.perf_counter()
+
+    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
+        self.log.rollouts(step, groups)
+        self.groups = groups
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.log.step(step, metrics)
+        taken = time.perf_counter() - self.began
+        cpu = {f"cpu/{role}": used - self.cpu.get(role, 0.0) for role, used in cpu_seconds().items()}
+        tokens = sum(len(reply.token_ids_T) for group in self.groups for reply in group.completions)
+        self.ours.append({**metrics, **cpu, "wall": taken, "tokens": tokens})
+        self.theirs.append(self.bare(self.groups))
+        self._go()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+
+def cpu_seconds() -> dict[str, float]:
+    """By role, what this process and its Ray have used so far (user and system); the bare processes left out."""
+    ticks, parents, names = os.sysconf("SC_CLK_TCK"), {}, {}
+    used: dict[int, float] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+            pid, parents[int(folder.name)] = int(folder.name), int(fields[1])
+            used[pid] = (int(fields[11]) + int(fields[12])) / ticks
+            names[pid] = (folder / "cmdline").read_text().replace("\0", " ")
+    seconds = {"driver": used[os.getpid()]}
+    for pid, name in names.items():
+        ancestor = pid
+        while ancestor in parents and ancestor != os.getpid():
+            ancestor = parents[ancestor]
+        if ancestor == os.getpid() != pid and "multiprocessing" not in name:
+            worker = re.match(r"ray::(\w+)Worker", name)
+            role = worker[1].lower() if worker else "ray"
+            seconds[role] = seconds.get(role, 0.0) + used[pid]
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchContext(StageContext):
+    """The stage's context with a log that takes turns."""
+
+    turns: Turns
+
+    def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> Any:
+        return self.turns.before(super().log(tokenizer, first_step=first_step, last_step=last_step))
+
+
+def taking_turns(cfg: Config, bare: Callable[[Sequence[Group]], dict[str, float]]) -> Turns:
+    """Run the `rl` stage, every step followed by `bare` of the same groups; what is returned has measured steps only."""
+    from r1ray import builtin
+    from r1ray.actors.cluster import connected
+    from r1ray.run.directory import open_run
+    from r1ray.stages import rl
+
+    folder, turns = Path(tempfile.mkdtemp()), Turns(bare)
+    try:
+        run = open_run(folder / "run", raw=cfg.model_dump(mode="json"), overrides=[])
+        with connected(cfg.cluster):
+            rl.run(BenchContext(name="rl", cfg=cfg, run=run, model_path=str(builtin.path()), turns=turns))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    turns.ours, turns.theirs = turns.ours[WARMUPS:-1], turns.theirs[WARMUPS:-1]
+    return turns
+
+
+def medians(rows: Sequence[Mapping[str, float]], *names: str) -> dict[str, float]:
+    return {name: median(row[name] for row in rows) for name in names}
+
+
+def shown(seconds: Mapping[str, float]) -> str:
+    """`{"time/train": 1.5}` as "train 1.500"."""
+    return ", ".join(f"{name.rpartition('/')[2]} {value:.3f}" for name, value in seconds.items())
+
+
+def main() -> None:
+    args = arguments(__doc__).parse_args()
+    cores = pin(args.cores)
+    cfg = only_steps(quick=args.quick, repetitions=2 if args.quick else args.repetitions)
+    engines = bare_engines(cfg, cores=len(cores))
+
+    def bare(groups: Sequence[Group]) -> dict[str, float]:
+        spans = together(engines, dealt(requests_of(cfg, groups), num=len(engines)))
+        tokens = sum(span.tokens for span in spans)
+        return {"tokens": tokens, "tokens_per_second": tokens / wall(spans), "cpu": sum(span.cpu for span in spans)}
+
+    turns = taking_turns(cfg, bare)
+    for engine in engines:
+        engine.end()
+    ours, theirs = (medians(rows, "tokens")["tokens"] for rows in (turns.ours, turns.theirs))
+    roles = [name for name in turns.ours[0] if name.startswith("cpu/")]
+    setting = {
+        "work": f"{cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies, other problems in every step",
+        "tokens a step (ours, bare)": f"{ours:.0f}, {theirs:.0f}",
+        "from the last reply to the last score": f"{medians(turns.ours, 'time/reward')['time/reward']:.3f} s, not in the ratio",
+        "CPU seconds of a whole step of ours": shown(medians(turns.ours, *roles)),
+        "CPU seconds of the bare engines": f"{medians(turns.theirs, 'cpu')['cpu']:.3f}",
+        "engines": f"{len(engines)} x {max(1, len(cores) // len(engines))} threads, {cfg.rollout.dtype}",
+        "processes": f"{len(engines)} engines and a driver; ours also reward workers at work, the others idle",
+        "cores": cores,
+    }
+    report(
+        Comparison(
+            name="vLLM inside r1ray over bare vLLM",
+            unit="tokens/s",
+            ours=[row["tokens_per_second/rollout"] for row in turns.ours],
+            theirs=[row["tokens_per_second"] for row in turns.theirs],
+            floor=0.9,
+            goal=0.95,
+            setting=setting,
+        ),
+        out=args.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
