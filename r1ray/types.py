@@ -267,12 +267,12 @@ class Batch:
 def _check_dtype(record: Any, ints: tuple[str, ...] = (), floats: tuple[str, ...] = ()) -> None:
     for names, dtype in ((ints, np.int32), (floats, np.float32)):
         for name in names:
-            array: NDArray[Any] | None = getattr(record, name)
-            if array is None:
+            array = getattr(record, name)
+            right = getattr(array, "dtype", None) == dtype and array.ndim == 1
+            if array is None or right:
                 continue
             kind = f"{array.dtype}[{array.ndim}d]" if hasattr(array, "dtype") else type(array).__name__
-            if kind != f"{np.dtype(dtype)}[1d]":
-                raise ValueError(f"{type(record).__name__}.{name} must be a 1-d {np.dtype(dtype)} array, not {kind}")
+            raise ValueError(f"{type(record).__name__}.{name} must be a 1-d {np.dtype(dtype)} array, not {kind}")
 
 
 def _check_lengths(record: Any, length: int, *names: str) -> None:

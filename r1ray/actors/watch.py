@@ -36,8 +36,6 @@ class Heart:
     beat: Any
     """The heartbeat that has been asked for."""
     strikes: int = 0
-    answered: bool = False
-    """A first time. Until then the constructor may still be at work, which has its own timeout."""
     vitals: dict[str, Any] = field(default_factory=dict)
     moved: float = 0.0
     """When its progress was last seen to have grown."""
@@ -102,7 +100,7 @@ class Watch:
             self._hearts[role, index] = Heart(handle, handle.heartbeat.remote())
             return
         if not ray.wait([heart.beat], timeout=0)[0]:
-            heart.strikes += heart.answered
+            heart.strikes += 1
             if heart.strikes >= STRIKES:
                 heart.strikes = 0
                 seconds = STRIKES * self._cfg.heartbeat_s
@@ -120,11 +118,11 @@ class Watch:
             return
         if vitals.get("progress") != heart.vitals.get("progress"):
             heart.moved = time.monotonic()
-        heart.vitals, heart.answered, heart.strikes = vitals, True, 0
+        heart.vitals, heart.strikes = vitals, 0
         heart.beat = handle.heartbeat.remote()
 
     def _report(self, what: str, *, late: list[str]) -> None:
-        vitals = {f"{role}-{index}": heart.vitals for (role, index), heart in self._hearts.items() if heart.answered}
+        vitals = {f"{role}-{index}": heart.vitals for (role, index), heart in self._hearts.items() if heart.vitals}
         waits = [
             {"what": wait.what, "for_s": round(time.monotonic() - wait.since), "late": wait.late()}
             for wait in list(WAITS)

@@ -21,7 +21,7 @@ NAME = "r1ray"
 
 _MAX_PADDING = 1.25
 """A group ends where its padded area would exceed its tokens by more than this factor."""
-_EAGER_MAX_LENGTH = 256
+_EAGER_MAX_LENGTH = 512
 """On CPU in bfloat16, up to this length, plain matmul and softmax beat the fused kernel (its backward is 5x slower)."""
 
 
@@ -153,8 +153,12 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, *, scaling: float) -> Tensor:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
-    share = q.shape[1] // k.shape[1]
-    k, v = (x.repeat_interleave(share, 1) if share > 1 else x for x in (k, v))
+    # The heads that share a kv head are rows of one product: nothing is repeated.
+    num, heads, dim = q.shape[0], k.shape[1], q.shape[3]
+    rows = q.shape[1] // heads * length
     future = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
-    scores = torch.matmul(q * scaling, k.transpose(2, 3)).add_(future)
-    return torch.matmul(F.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype), v)
+    scores = torch.matmul((q * scaling).reshape(num, heads, rows, dim), k.transpose(2, 3))
+    scores = scores.view(num, heads, -1, length, length).add_(future)
+    # PyTorch's softmax of bfloat16 sums in float32.
+    probs = F.softmax(scores, dim=-1).view(num, heads, rows, length)
+    return torch.matmul(probs, v).reshape(q.shape)

@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from r1ray.model.attention import Segments, segments_of
 from r1ray.types import Row
 
-_MAX_LOGITS = {"cpu": 2**24, "cuda": 2**27}
-"""Entries of the float32 logits that exist at one time: 64 MiB; 512 MiB where small matrices would waste the device."""
+_KEPT_LOGITS = {"cpu": 2**24, "cuda": 2**27}
+"""Up to so many entries a row's probabilities are kept for the backward: 64 MiB; 512 MiB on a device with more memory."""
+_BLOCK_LOGITS = {"cpu": 2**22, "cuda": 2**27}
+"""Entries of the float32 logits that exist at one time beyond that: what stays in a CPU's cache; what fills a GPU."""
+_MIN_BLOCK = 1024
+"""Tokens of the vocabulary in a block at least: thinner products waste either device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,59 +100,107 @@ class LogprobHead(nn.Module):
         device = hidden_ME.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         with torch.autocast(device, enabled=False):  # else the entropy's dot product would be in bfloat16
-            return _ChunkedLogprobs.apply(hidden_ME.to(dtype), self.weight, labels_M, temperature_M, dtype)
+            few = len(labels_M) * len(self.weight) <= _KEPT_LOGITS[device]
+            function = _WholeLogprobs if few else _BlockedLogprobs
+            return function.apply(hidden_ME.to(dtype), self.weight, labels_M, temperature_M, dtype)
 
 
-class _ChunkedLogprobs(torch.autograd.Function):
-    """log softmax(h W^T / temperature)[label], by chunks of tokens.
-
-    When one chunk holds all tokens its probabilities are kept for the backward; otherwise each chunk's logits are computed again
-    there (a quarter more time for a vocabulary of 152k, and memory that does not grow with the row).
-    """
+class _WholeLogprobs(torch.autograd.Function):
+    """log softmax(h W^T / temperature)[label] where all logits fit: the probabilities are kept for the backward."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden_ME: Tensor, weight_VE: Tensor, labels_M: Tensor, temperature_M: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        num, size = len(labels_M), max(1, _MAX_LOGITS[hidden_ME.device.type] // weight_VE.shape[0])
-        logprobs_M, entropy_M = (torch.zeros(num, device=hidden_ME.device) for _ in range(2))
-        probs_MV = None
-        cast_VE = weight_VE.to(dtype)
-        for chunk in _chunks(num, size):
-            log_CV = _logits(hidden_ME[chunk], cast_VE, temperature_M[chunk]).log_softmax(-1)
-            logprobs_M[chunk] = log_CV.gather(-1, labels_M[chunk].unsqueeze(-1)).squeeze(-1)
-            if ctx.needs_input_grad[0]:
-                probs_CV = log_CV.exp()
-                # A logit of -inf has probability 0 and adds nothing.
-                entropy_M[chunk] = -torch.linalg.vecdot(probs_CV, log_CV.clamp_min_(-1e30))
-                probs_MV = probs_CV if num <= size else None
+        log_MV = _logits(hidden_ME, weight_VE.to(dtype), temperature_M).log_softmax(-1)
+        logprobs_M = log_MV.gather(-1, labels_M.unsqueeze(-1)).squeeze(-1)
+        entropy_M, probs_MV = torch.zeros_like(logprobs_M), None
+        if ctx.needs_input_grad[0]:
+            probs_MV = log_MV.exp()
+            # A logit of -inf has probability 0 and adds nothing.
+            entropy_M = -torch.linalg.vecdot(probs_MV, log_MV.clamp_min_(-1e30))
         ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, probs_MV)
-        ctx.chunk_size, ctx.dtype = size, dtype
+        ctx.dtype = dtype
         ctx.mark_non_differentiable(entropy_M)
         return logprobs_M, entropy_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         hidden_ME, weight_VE, labels_M, temperature_M, probs_MV = ctx.saved_tensors
-        num, cast_VE = len(labels_M), weight_VE.to(ctx.dtype)
+        grad_MV = _logit_grads(probs_MV, labels_M, grads[0] / temperature_M).to(ctx.dtype)
+        grad_weight_VE = grad_MV.T @ hidden_ME
+        return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE.to(weight_VE.dtype), None, None, None
+
+
+class _BlockedLogprobs(torch.autograd.Function):
+    """The same by blocks of the vocabulary, each of which all tokens pass at once (the online softmax, arXiv 1805.02867).
+
+    Only the log of the sum of exponentials is kept; the backward makes each block's logits once more. Blocks of tokens instead
+    would add a gradient as large as the whole weight for every block.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ME: Tensor, weight_VE: Tensor, labels_M: Tensor, temperature_M: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        num, device = len(labels_M), hidden_ME.device
+        logsum_M = torch.full((num,), -torch.inf, device=device)
+        chosen_M, mean_M = torch.zeros(num, device=device), torch.zeros(num, device=device)
+        for block in _blocks(weight_VE, num):
+            logits_MB = _logits(hidden_ME, weight_VE[block].to(dtype), temperature_M)
+            here_M, label_M = _labels_in(block, labels_M)
+            chosen_M = torch.where(here_M, logits_MB.gather(-1, label_M.unsqueeze(-1)).squeeze(-1), chosen_M)
+            before_M, logsum_M = logsum_M, torch.logaddexp(logsum_M, logits_MB.logsumexp(-1))
+            if ctx.needs_input_grad[0]:
+                probs_MB = (logits_MB - logsum_M.unsqueeze(-1)).exp_()
+                # The mean logit so far, under the softmax so far.
+                mean_M = mean_M * (before_M - logsum_M).exp() + torch.linalg.vecdot(
+                    probs_MB, logits_MB.clamp_min_(-1e30)
+                )
+        ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, logsum_M)
+        ctx.dtype = dtype
+        entropy_M = logsum_M - mean_M if ctx.needs_input_grad[0] else torch.zeros_like(logsum_M)
+        ctx.mark_non_differentiable(entropy_M)
+        return chosen_M - logsum_M, entropy_M
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        hidden_ME, weight_VE, labels_M, temperature_M, logsum_M = ctx.saved_tensors
         scaled_M = grads[0] / temperature_M
-        grad_hidden_ME = torch.empty_like(hidden_ME)
-        # Many chunks are summed: in bfloat16 the small ones would be lost.
-        grad_weight_VE = torch.zeros_like(cast_VE, dtype=torch.float32)
-        for chunk in _chunks(num, ctx.chunk_size):
-            kept = probs_MV is not None
-            probs_CV = probs_MV if kept else _logits(hidden_ME[chunk], cast_VE, temperature_M[chunk]).softmax(-1)
-            # d logprob / d logits = (one-hot - probability) / temperature
-            grad_CV = probs_CV * -scaled_M[chunk].unsqueeze(-1)
-            grad_CV.scatter_add_(-1, labels_M[chunk].unsqueeze(-1), scaled_M[chunk].unsqueeze(-1))
-            grad_CV = grad_CV.to(ctx.dtype)
-            grad_hidden_ME[chunk] = grad_CV @ cast_VE
-            grad_weight_VE += grad_CV.T @ hidden_ME[chunk]
-        return grad_hidden_ME, grad_weight_VE.to(weight_VE.dtype), None, None, None
+        # Many blocks are summed: in bfloat16 the small ones would be lost.
+        grad_hidden_ME = torch.zeros_like(hidden_ME, dtype=torch.float32)
+        grad_weight_VE = torch.empty_like(weight_VE)
+        for block in _blocks(weight_VE, len(labels_M)):
+            cast_BE = weight_VE[block].to(ctx.dtype)
+            probs_MB = _logits(hidden_ME, cast_BE, temperature_M).sub_(logsum_M.unsqueeze(-1)).exp_()
+            here_M, label_M = _labels_in(block, labels_M)
+            grad_MB = _logit_grads(probs_MB, label_M, scaled_M, where_M=here_M).to(ctx.dtype)
+            grad_hidden_ME += grad_MB @ cast_BE
+            grad_weight_VE[block] = grad_MB.T @ hidden_ME
+        return grad_hidden_ME.to(hidden_ME.dtype), grad_weight_VE, None, None, None
 
 
-def _chunks(num: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, num)) for start in range(0, num, size)]
+def _logit_grads(probs_MB: Tensor, labels_M: Tensor, scaled_M: Tensor, *, where_M: Tensor | None = None) -> Tensor:
+    """d logprob / d logits = (one-hot - probability) / temperature, times the incoming gradient.
+
+    Args:
+        scaled_M: the incoming gradient over the temperature.
+        where_M: False where the label is in another block.
+    """
+    one_hot_M = scaled_M if where_M is None else scaled_M * where_M
+    return (probs_MB * -scaled_M.unsqueeze(-1)).scatter_add_(-1, labels_M.unsqueeze(-1), one_hot_M.unsqueeze(-1))
+
+
+def _blocks(weight_VE: Tensor, num: int) -> list[slice]:
+    size = max(_MIN_BLOCK, _BLOCK_LOGITS[weight_VE.device.type] // num)
+    return [slice(start, min(start + size, len(weight_VE))) for start in range(0, len(weight_VE), size)]
+
+
+def _labels_in(block: slice, labels_M: Tensor) -> tuple[Tensor, Tensor]:
+    """(which labels lie in the block, where in it; an arbitrary place for those that do not)."""
+    label_M = labels_M - block.start
+    here_M = (label_M >= 0) & (label_M < block.stop - block.start)
+    return here_M, label_M * here_M
 
 
 def _logits(hidden_CE: Tensor, weight_VE: Tensor, temperature_C: Tensor) -> Tensor:

@@ -79,7 +79,9 @@ class Checksum:
         words = bucket.view(torch.int64)
         if len(self._odd) < len(words) or self._odd.device != words.device:
             self._odd = (torch.arange(len(words), dtype=torch.int64, device=words.device) * 2 + 1) * _signed(_MIX)
-        mixed = int((words * self._odd[: len(words)]).sum().item())
+        odd = self._odd[: len(words)]
+        # On CPU the dot product needs no array for the products; CUDA has none of integers. Both wrap around alike.
+        mixed = int((torch.dot(words, odd) if words.device.type == "cpu" else (words * odd).sum()).item())
         self._sum = ((self._sum + 1) * _MIX + mixed) & _MASK
 
     @property

@@ -6,6 +6,7 @@ import torch
 from algo_samples import sample
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
+import r1ray.model.load  # noqa: F401  registers the attention
 from r1ray.data.pack import pack, unpack
 from r1ray.model import attention, forward
 from r1ray.model.forward import Policy, row_tensors
@@ -123,27 +124,29 @@ def test_attention_without_boundaries_is_refused():
         make_lm()(input_ids=torch.zeros(1, 3, dtype=torch.long))
 
 
-@pytest.mark.parametrize("limit", [VOCAB, 7 * VOCAB, 64 * VOCAB])
-def test_chunks_change_neither_values_nor_gradients_and_bound_the_logits(monkeypatch, limit):
+@pytest.mark.parametrize("size", [1, 7, VOCAB // 2, VOCAB - 1])
+def test_blocks_of_the_vocabulary_change_neither_values_nor_gradients_and_bound_the_logits(monkeypatch, size):
     shapes = []
     logits = forward._logits
 
     def recorded(*args):
         out = logits(*args)
-        shapes.append(out.numel())
+        shapes.append(out.shape[1])
         return out
 
     monkeypatch.setattr(forward, "_logits", recorded)
     grads, values = [], []
-    for entries in (2**24, limit):
-        monkeypatch.setitem(forward._MAX_LOGITS, "cpu", entries)
+    for kept, block in ((2**24, VOCAB), (0, size)):
+        monkeypatch.setitem(forward._KEPT_LOGITS, "cpu", kept)
+        monkeypatch.setitem(forward._BLOCK_LOGITS, "cpu", 1)
+        monkeypatch.setattr(forward, "_MIN_BLOCK", block)
         policy = Policy(make_lm(tied=False))
         shapes.clear()
         logprobs_L, entropy_L = policy(row_tensors(one_row(make_samples())[1], device=CPU))
         logprobs_L.square().sum().backward()
         values.append(torch.stack([logprobs_L, entropy_L]).detach())
         grads.append([p.grad / p.grad.abs().max() for p in policy.parameters()])
-    assert max(shapes) <= limit
+    assert max(shapes) == size and sum(shapes) == 2 * VOCAB, "once forward, once backward"
     torch.testing.assert_close(values[0], values[1])
     torch.testing.assert_close(grads[0], grads[1], atol=1e-5, rtol=0)
 
@@ -165,7 +168,7 @@ def test_a_row_without_wanted_tokens_still_reaches_every_parameter():
     assert all(p.grad is not None and not p.grad.any() for p in policy.parameters())
 
 
-@pytest.mark.parametrize("eager_up_to", [0, 256])
+@pytest.mark.parametrize("eager_up_to", [0, 512])
 def test_bfloat16_follows_float32_in_both_attention_kernels(monkeypatch, eager_up_to):
     monkeypatch.setattr(attention, "_EAGER_MAX_LENGTH", eager_up_to)
     samples = make_samples()
