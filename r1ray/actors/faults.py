@@ -6,12 +6,14 @@ Each happens once in a run directory, however often its step is made again or th
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from r1ray.actors.group import ActorGroup
 from r1ray.run.directory import RunDir
 from r1ray.run.fault import Fault, parse
 
+LOOK_S = 0.1
 DRIVER_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
 
 
@@ -32,8 +34,11 @@ class Faults:
             timer.start()
 
     def _injure(self, fault: Fault) -> None:
+        group = self._groups.get(fault.role)
+        while group and fault.index in group.starting:  # a new fault once the last is overcome
+            time.sleep(LOOK_S)
         self._event("fault", stage=self._stage, fault=str(fault))
-        if fault.role == "driver":
+        if group is None:
             os.kill(os.getpid(), DRIVER_SIGNALS[fault.action])
-        elif handles := self._groups[fault.role].handles:  # none any more when the stage has just ended
-            handles[fault.index].injure.remote(fault.action)
+        elif group.handles:  # none any more when the stage has just ended
+            group.handles[fault.index].injure.remote(fault.action)

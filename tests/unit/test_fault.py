@@ -67,7 +67,7 @@ class World:
                 injure=SimpleNamespace(remote=lambda action: self.hurt.append(f"{role}-{index} {action}"))
             )
 
-        return SimpleNamespace(handles=[handle(0), handle(1)])
+        return SimpleNamespace(handles=[handle(0), handle(1)], starting=set())
 
     def faults(self, *wanted: str, stage: str = "rl", roles: tuple[str, ...] = ("rollout", "trainer")) -> Faults:
         return Faults(wanted, stage=stage, groups={role: self.group(role) for role in roles}, run=self.run)
@@ -102,6 +102,21 @@ def test_the_worker_that_is_there_when_the_time_comes_is_hurt(world: World) -> N
     groups["rollout"].handles[0] = world.group("replaced").handles[0]
     faults.begin(1)
     assert world.hurt == ["replaced-0 kill"]
+
+
+def test_a_worker_that_is_being_started_again_is_not_hurt_before_it_is_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = {"rollout": world.group("rollout")}
+    groups["rollout"].starting.add(0)
+
+    def later(seconds: float) -> None:
+        assert seconds > 0 and not world.hurt
+        groups["rollout"].starting.clear()
+
+    monkeypatch.setattr(faults_module.time, "sleep", later)
+    Faults(["rollout:kill@1"], stage="rl", groups=groups, run=world.run).begin(1)
+    assert world.hurt == ["rollout-0 kill"]
 
 
 def test_a_step_that_is_made_again_hurts_nobody_again(world: World) -> None:
