@@ -166,12 +166,9 @@ class WeightSync:
         _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
 
     def _attest(self) -> float:
-        # With ZeRO-3 no rank has the weights alone; else the others may rest.
-        ranks = len(self._trainers) if self._cfg.trainer.zero_stage == 3 else layout.SENDER_RANK + 1
-        calls = _calls(self._trainers, "score", self._canaries, first=ranks)
-        calls |= _calls(self._rollouts, "score", self._canaries)
+        calls = _calls(self._trainers, "score", self._canaries) | _calls(self._rollouts, "score", self._canaries)
         scores = _settled(calls, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
-        ours, engines = scores[layout.SENDER_RANK], scores[ranks:]
+        ours, engines = scores[layout.SENDER_RANK], scores[len(self._trainers) :]
         gaps = [canary_gap(ours, theirs, of=self._limit.of) for theirs in engines]
         wrong = [
             f"{self._rollouts.role}-{index} differs by {gap:.3g}"
@@ -195,11 +192,10 @@ def backend_of(cfg: Config) -> Backend:
     return ("nccl" if own_gpus else "gloo") if wanted == "auto" else wanted
 
 
-def _calls(group: ActorGroup, method: str, *args: Any, first: int | None = None, **kwargs: Any) -> dict[str, Any]:
-    """{worker name: reference} of one call on every worker of a group, or on the `first` ones."""
+def _calls(group: ActorGroup, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """{worker name: reference} of one call on every worker of a group."""
     return {
-        group.name(index): getattr(handle, method).remote(*args, **kwargs)
-        for index, handle in enumerate(group.handles[:first])
+        group.name(index): getattr(handle, method).remote(*args, **kwargs) for index, handle in enumerate(group.handles)
     }
 
 
