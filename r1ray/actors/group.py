@@ -5,7 +5,7 @@ Facades with typed methods (`TrainerGroup`, `ReferenceGroup`) hold one `ActorGro
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,18 +95,11 @@ class ActorGroup:
 
     def not_alive(self, *, timeout_s: float) -> dict[int, Exception]:
         """{index: why} of the workers whose process or engine has ended, or who do not answer within `timeout_s`."""
-        beats = {index: handle.heartbeat.remote() for index, handle in enumerate(self.handles)}
-        found: dict[int, Exception] = {}
-        deadline = time.monotonic() + timeout_s
-        for index, ref in beats.items():
-            try:
-                left = max(0.0, deadline - time.monotonic())
-                [vitals] = gather([ref], [self.name(index)], what="say that it is alive", timeout_s=left)
-                if ended := vitals.get("ended"):
-                    found[index] = WorkerDied(f"{self.name(index)}: {ended}")
-            except (WorkerDied, WorkerFailed, WorkerLate) as error:
-                found[index] = error
-        return found
+        beats = {self.name(index): handle.heartbeat.remote() for index, handle in enumerate(self.handles)}
+        vitals, failed = settle(beats, what="say that it is alive", timeout_s=timeout_s)
+        ended = {name: said["ended"] for name, said in vitals.items() if said.get("ended")}
+        why: dict[str, Exception] = {**failed, **{name: WorkerDied(f"{name}: {end}") for name, end in ended.items()}}
+        return {index: why[self.name(index)] for index in range(len(self)) if self.name(index) in why}
 
     def _again(self, indices: Sequence[int], *, timeout_s: float) -> None:
         make = self._make
@@ -158,6 +151,25 @@ def in_short(error: RayActorError) -> str:
     lines = str(error).splitlines()
     reasons = [line for line in lines if line.startswith("The actor is dead because")] or lines[:1]
     return reasons[0].split(" Some common causes")[0]
+
+
+def settle(
+    calls: Mapping[str, Any], *, what: str, timeout_s: float
+) -> tuple[dict[str, Any], dict[str, WorkerDied | WorkerFailed | WorkerLate]]:
+    """({worker: result}, {worker: error}) of these calls, once every one has ended or is late.
+
+    Unlike `gather` it waits for every call even after a failure: the cause is often in another worker than the first to complain,
+    and a retry must not meet workers that are still busy with this attempt.
+    """
+    deadline = time.monotonic() + timeout_s
+    results: dict[str, Any] = {}
+    failed: dict[str, WorkerDied | WorkerFailed | WorkerLate] = {}
+    for name, ref in calls.items():
+        try:
+            [results[name]] = gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))
+        except (WorkerDied, WorkerFailed, WorkerLate) as error:
+            failed[name] = error
+    return results, failed
 
 
 @dataclass(slots=True, eq=False)

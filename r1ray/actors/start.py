@@ -70,7 +70,7 @@ def started(
 
 def wait_until_up(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
     """Raises WorkerFailed with the worker's name when one does not come up, WorkerLate with the names of those that are late."""
-    calls = {f"{group.role}-{i}": h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
+    calls = {group.name(i): h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
     timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
     gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
 

@@ -22,8 +22,8 @@ from r1ray.actors.group import (
     WorkerDied,
     WorkerFailed,
     WorkerLate,
-    gather,
     result_of,
+    settle,
     waiting,
 )
 from r1ray.actors.restarts import Restarts
@@ -324,17 +324,13 @@ class RayWorkers:
         return self._each("release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)])
 
     def _each(self, what: str, refs: Sequence[Any]) -> dict[int, Exception]:
-        failed: dict[int, Exception] = {}
-        for index, ref in enumerate(refs):
-            try:
-                gather([ref], [self._rollouts.name(index)], what=what, timeout_s=self._timeout_s[self._rollouts.role])
-            except (WorkerDied, WorkerLate) as error:
-                failed[index] = error
-            except WorkerFailed as error:
-                if ended_engine(error) is None:
-                    raise
-                failed[index] = error
-        return failed
+        names = [self._rollouts.name(index) for index in range(len(refs))]
+        calls = dict(zip(names, refs, strict=True))
+        _, failed = settle(calls, what=what, timeout_s=self._timeout_s[self._rollouts.role])
+        for error in failed.values():
+            if isinstance(error, WorkerFailed) and ended_engine(error) is None:
+                raise error
+        return {index: failed[name] for index, name in enumerate(names) if name in failed}
 
 
 def ended_engine(error: WorkerFailed) -> int | None:

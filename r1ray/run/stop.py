@@ -32,5 +32,5 @@ def asked() -> bool:
 
 
 def raise_if_asked() -> None:
-    if _asked.is_set():
+    if asked():
         raise Stopped("asked to stop (SIGTERM)")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate, gather
+from r1ray.actors.group import ActorGroup, WorkerLate, settle
 from r1ray.config import Config
 from r1ray.sync import layout
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
@@ -130,7 +130,7 @@ class WeightSync:
         """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used."""
         timeout_s = weights.timeout_s(limit_s=self._cfg.sync.timeout_s)
         sender = self._trainers.handles[layout.SENDER_RANK]
-        name = f"{self._trainers.role}-{layout.SENDER_RANK}"
+        name = self._trainers.name(layout.SENDER_RANK)
         opened = {name: sender.open_transfer.remote(timeout_s=timeout_s)}
         host, port = _settled(opened, what="open a port for the engines", timeout_s=timeout_s + GRACE_S)[0]
         workers = layout.workers_per_engine(tensor_parallel_size=self._cfg.rollout.tensor_parallel_size)
@@ -145,7 +145,7 @@ class WeightSync:
         calls = {name: sender.connect_transfer.remote(meeting)}
         for index, handle in enumerate(self._rollouts.handles):
             info = asdict(meeting) | {"rank_offset": layout.rank_offset(index, workers=workers)}
-            calls[f"{self._rollouts.role}-{index}"] = handle.init_weight_transfer.remote(info)
+            calls[self._rollouts.name(index)] = handle.init_weight_transfer.remote(info)
         _settled(calls, what="connect trainer and engines", timeout_s=timeout_s + GRACE_S)
 
     def _transfer(self, weights: Announced, *, version: int) -> None:
@@ -171,7 +171,7 @@ class WeightSync:
         ours, engines = scores[layout.SENDER_RANK], scores[len(self._trainers) :]
         gaps = [canary_gap(ours, theirs, of=self._limit.of) for theirs in engines]
         wrong = [
-            f"{self._rollouts.role}-{index} differs by {gap:.3g}"
+            f"{self._rollouts.name(index)} differs by {gap:.3g}"
             for index, gap in enumerate(gaps)
             if gap > self._limit.limit
         ]
@@ -200,19 +200,9 @@ def _calls(group: ActorGroup, method: str, *args: Any, **kwargs: Any) -> dict[st
 
 
 def _settled(calls: dict[str, Any], *, what: str, timeout_s: float) -> list[Any]:
-    """All results, or SyncFailed with everything that went wrong.
-
-    Unlike `gather` it waits for every call even after a failure: the cause is often in another worker than the first to complain,
-    and a retry must not meet workers that are still busy with this attempt.
-    """
-    deadline = time.monotonic() + timeout_s
-    results, failures, late = [], [], []
-    for name, ref in calls.items():
-        try:
-            results += gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))
-        except (WorkerDied, WorkerFailed, WorkerLate) as error:
-            failures.append(str(error))
-            late += [name] if isinstance(error, WorkerLate) else []
-    if failures:
-        raise SyncFailed("; ".join(failures), late=late)
-    return results
+    """All results, or SyncFailed with everything that went wrong."""
+    results, failed = settle(calls, what=what, timeout_s=timeout_s)
+    if failed:
+        late = [name for name, error in failed.items() if isinstance(error, WorkerLate)]
+        raise SyncFailed("; ".join(map(str, failed.values())), late=late)
+    return list(results.values())

@@ -165,6 +165,10 @@ def test_both_workers_of_a_tensor_parallel_engine_get_the_weights(tmp_path: Path
         trainer.shutdown()
 
 
+def give_up(error: SyncFailed) -> None:
+    raise error
+
+
 class Pair:
     """Two engines and a trainer that have synced once. Each test leaves them in sync, unless it says otherwise."""
 
@@ -184,6 +188,14 @@ class Pair:
     def push(self) -> dict[str, float]:
         self.version += 1
         return self.sync.push(self.version)
+
+    def push_once(self) -> dict[str, float]:
+        """As `push`, but a transfer that fails is not tried again."""
+        mend, self.sync.mend = self.sync.mend, give_up
+        try:
+            return self.push()
+        finally:
+            self.sync.mend = mend
 
     def sabotage(self, engine: int, fault: str) -> None:
         ray.get(self.rollouts.handles[engine].sabotage.remote(fault), timeout=60)
@@ -208,7 +220,7 @@ def test_a_tensor_that_the_trainer_drops_is_seen_and_the_old_weights_stay(pair: 
     pair.move()
     trainer_call(pair.trainer, "set", leave_out="model.layers.1.mlp.up_proj.weight")
     with pytest.raises(SyncFailed, match=r"up_proj\.weight \[192, 128\] was announced, but the trainer yielded"):
-        pair.push()
+        pair.push_once()
     assert [greedy_tokens(handle) for handle in pair.rollouts.handles] == before
 
     trainer_call(pair.trainer, "set", leave_out=None)
@@ -220,7 +232,7 @@ def test_an_lm_head_that_is_not_packed_again_is_seen(pair: Pair) -> None:
     pair.move()
     pair.sabotage(1, "skip the repack")
     with pytest.raises(SyncFailed, match=r"rollout-1 differs by [\d.]+ from the trainer's, the limit is 0\.001"):
-        pair.push()
+        pair.push_once()
     pair.sabotage(1, "none")
     assert pair.push()["sync/canary_gap"] < 1e-4
 
@@ -232,6 +244,7 @@ def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch
     )
     with monkeypatch.context() as patch:
         patch.setattr(layout, "rank_offset", lambda engine, *, workers: 1)
+        patch.setattr(fresh, "mend", give_up)
         with pytest.raises(SyncFailed, match="connect trainer and engines"):
             fresh.push(1)
     assert fresh.push(1)["sync/canary_gap"] < 1e-4
@@ -239,15 +252,26 @@ def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_bit_that_flips_on_the_way_is_seen_before_anything_is_loaded(pair: Pair) -> None:
-    before, versions = [greedy_tokens(handle) for handle in pair.rollouts.handles], pair.versions()
+    before, version = greedy_tokens(pair.rollouts.handles[0]), pair.versions()[0]
     pair.move()
     pair.sabotage(0, "flip a bit")
     with pytest.raises(SyncFailed, match=r"rollout-0 failed .* TransferError: weights of version .* but version"):
-        pair.push()
-    assert greedy_tokens(pair.rollouts.handles[0]) == before[0]
-    assert pair.versions()[0] == versions[0]
+        pair.push_once()
+    assert greedy_tokens(pair.rollouts.handles[0]) == before
+    assert pair.versions()[0] == version
     pair.sabotage(0, "none")
     assert pair.push()["sync/canary_gap"] < 1e-4
+
+
+def test_a_transfer_that_failed_is_tried_again(pair: Pair) -> None:
+    pair.move()
+    pair.sabotage(0, "flip a bit")
+    failed: list[SyncFailed] = []
+    pair.sync.mend = failed.append
+    assert pair.push()["sync/canary_gap"] < 1e-4
+    pair.sabotage(0, "none")
+    assert ["rollout-0 failed" in str(error) for error in failed] == [True]
+    assert pair.versions() == [pair.version, pair.version]
 
 
 def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) -> None:
@@ -276,8 +300,9 @@ def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) 
 def test_a_hung_engine_is_named_and_a_push_works_when_it_is_back(pair: Pair) -> None:
     pair.move()
     pair.sabotage(1, "hang")
-    with pytest.raises(SyncFailed, match="rollout-1 did not finish 'transfer weights of version"):
-        pair.push()
+    with pytest.raises(SyncFailed, match="rollout-1 did not finish 'transfer weights of version") as caught:
+        pair.push_once()
+    assert caught.value.late == {"rollout-1"}
     ray.get(pair.rollouts.handles[1].ping.remote(), timeout=60)
     pair.sabotage(1, "none")
     assert pair.push()["sync/canary_gap"] < 1e-4
@@ -290,7 +315,7 @@ def test_when_an_engine_dies_the_other_keeps_its_weights_and_the_next_push_works
     pair.sabotage(1, "die")
     # Nobody is late: the sender and the survivor end their waits with errors of their own.
     with pytest.raises(SyncFailed, match=r"(?s)trainer-0 failed .*rollout-0 failed .*rollout-1 died") as caught:
-        pair.push()
+        pair.push_once()
     assert "did not finish" not in str(caught.value)
     assert greedy_tokens(survivor) == before
 

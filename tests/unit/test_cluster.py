@@ -1,33 +1,12 @@
 """What the driver finds out about a cluster before it uses it."""
 
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1ray.actors import cluster, shared_folder
-
-
-@pytest.fixture
-def dashboard() -> Iterator[Any]:
-    """A server that answers `dashboard.status`, as a dashboard does that is asked without a token."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(server.status)  # type: ignore[attr-defined]
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 500])
@@ -49,9 +28,13 @@ def test_no_dashboard_and_one_that_does_not_answer_are_no_reason(
     monkeypatch.setattr(cluster, "_loopback", lambda host: False)
     cluster.refuse_open_dashboard("")
     cluster.refuse_open_dashboard(None)
+    dashboard.status = 200
+    url = f"127.0.0.1:{dashboard.server_port}"
+    with pytest.raises(ValueError, match="without a token"):
+        cluster.refuse_open_dashboard(url)
     dashboard.shutdown()
     dashboard.server_close()
-    cluster.refuse_open_dashboard(f"127.0.0.1:{dashboard.server_port}")
+    cluster.refuse_open_dashboard(url)
 
 
 def test_loopback_is_told_from_what_others_reach() -> None:

@@ -76,24 +76,14 @@ def test_a_line_cut_short_is_ignored_and_not_glued_to_the_next(path: Path) -> No
     assert numbers(path) == [2]
 
 
-def test_rows_that_the_disk_refuses_are_written_once_there_is_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = written(path, 0)
-    ledger.write("dispatched", step=1, draw=1)
-    with monkeypatch.context() as full:
-        full.setattr(Path, "open", refuse)
-        with pytest.raises(OSError, match="No space left"):
-            ledger.sync()
-    ledger.sync()
-    assert numbers(path) == [0, 1]
-
-
-def test_rows_that_the_disk_takes_and_cannot_force_down_are_not_written_twice(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("module", "function"), [(Path, "open"), (os, "fsync")])
+def test_rows_that_the_disk_refuses_or_cannot_force_down_are_written_once_when_it_can(
+    module: Any, function: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = written(path, 0)
     ledger.write("dispatched", step=1, draw=1)
     with monkeypatch.context() as failing:
-        failing.setattr(os, "fsync", refuse)
+        failing.setattr(module, function, refuse)
         with pytest.raises(OSError, match="No space left"):
             ledger.sync()
     ledger.sync()

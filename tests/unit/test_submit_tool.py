@@ -4,10 +4,8 @@ import asyncio
 import importlib.util
 import subprocess
 import sys
-import threading
 import zipfile
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,25 +34,6 @@ def submit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return module
 
 
-@pytest.fixture
-def dashboard() -> Iterator[Any]:
-    """A server that answers everything with `dashboard.status`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(server.status)  # type: ignore[attr-defined]
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 def names_in(package: Path) -> list[str]:
     return zipfile.ZipFile(package).namelist()
 
@@ -80,6 +59,8 @@ def test_a_run_directory_that_would_be_lost_is_refused(
 def test_what_only_the_cluster_can_know_is_left_to_it(submit: Any, tmp_path: Path) -> None:
     (tmp_path / "a_file").touch()
     submit.check_overrides(["model.path=/models/only/there", f"run_dir={tmp_path}/a_file/below"], tmp_path)
+    with pytest.raises(ValueError, match=r"trainer\.lr"):
+        submit.check_overrides(["model.path=/models/only/there", "trainer.lr=-1"], tmp_path)
 
 
 def test_own_configuration_and_rewards_are_found_in_the_working_directory(submit: Any, tmp_path: Path) -> None:

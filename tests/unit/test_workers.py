@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import r1ray.actors.group as group_module
 from r1ray.actors import workers
 from r1ray.actors.group import ActorGroup, ResultLost, WorkerDied, WorkerFailed, WorkerLate
 from r1ray.actors.restarts import Restarts
@@ -129,7 +130,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(workers, "ray", made)
     monkeypatch.setattr(workers.time, "monotonic", lambda: made.now)
     monkeypatch.setattr(workers, "result_of", made.result_of)
-    monkeypatch.setattr(workers, "gather", made.gather)
+    monkeypatch.setattr(group_module, "gather", made.gather)
     monkeypatch.setattr(ActorGroup, "restart", lambda self, index, **_: made.restart(self, index))
     monkeypatch.setattr(ActorGroup, "not_alive", lambda self, **_: made.not_alive(self))
     return made
