@@ -5,7 +5,7 @@ Facades with typed methods (`TrainerGroup`, `ReferenceGroup`) hold one `ActorGro
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,13 +76,26 @@ class ActorGroup:
         """
         return gather(refs, [self.name(index) for index in range(len(refs))], what=what, timeout_s=timeout_s)
 
-    def restart(self, index: int, *, timeout_s: float) -> None:
-        """End worker `index`, dead, hung or alive, start it anew in its place and wait until it is up."""
-        self._again([index], timeout_s=timeout_s)
-
     def restart_all(self, *, timeout_s: float) -> None:
-        """The same for all workers of a group that computes together."""
-        self._again(range(len(self)), timeout_s=timeout_s)
+        """As `restart`, for a group that computes together."""
+        self.restart(range(len(self)), timeout_s=timeout_s)
+
+    def restart(self, indices: Collection[int], *, timeout_s: float) -> None:
+        """End these workers, dead, hung or alive, start them anew in their places and wait until they are up."""
+        make = self._make
+        assert make is not None, f"the {self.role} group was not made by spawn"
+        self.starting |= set(indices)
+        try:
+            for index in indices:
+                ray.kill(self.handles[index], no_restart=True)
+            if len(indices) == len(self):
+                self._meet()
+            for index in indices:
+                self.handles[index] = make(index)
+            pings = {self.name(index): self.handles[index].ping.remote() for index in indices}
+            gather(list(pings.values()), list(pings), what="start again", timeout_s=timeout_s)
+        finally:
+            self.starting -= set(indices)
 
     def loss_behind(self, error: "WorkerDied | WorkerFailed | WorkerLate") -> "Exception | None":
         """The loss of a worker that made a call on all of them fail; None where one failed for reasons of its own.
@@ -100,22 +113,6 @@ class ActorGroup:
         ended = {name: said["ended"] for name, said in vitals.items() if said.get("ended")}
         why: dict[str, Exception] = {**failed, **{name: WorkerDied(f"{name}: {end}") for name, end in ended.items()}}
         return {index: why[self.name(index)] for index in range(len(self)) if self.name(index) in why}
-
-    def _again(self, indices: Sequence[int], *, timeout_s: float) -> None:
-        make = self._make
-        assert make is not None, f"the {self.role} group was not made by spawn"
-        self.starting |= set(indices)
-        try:
-            for index in indices:
-                ray.kill(self.handles[index], no_restart=True)
-            if len(indices) == len(self):
-                self._meet()
-            for index in indices:
-                self.handles[index] = make(index)
-            pings = {self.name(index): self.handles[index].ping.remote() for index in indices}
-            gather(list(pings.values()), list(pings), what="start again", timeout_s=timeout_s)
-        finally:
-            self.starting -= set(indices)
 
     def index_of(self, actor_id: str | None) -> int | None:
         """Which worker has this id now; None when none has."""

@@ -50,6 +50,6 @@ class ReferenceGroup:
     def _again(self, error: Exception) -> None:
         """All of them: with ZeRO-3 they compute together, and the others have waited in vain."""
         start = partial(self._actors.restart_all, timeout_s=self._start_timeout_s)
-        self._restarts.start_again(self._actors.role, error, start)
+        self._restarts.start_again({self._actors.role: error}, start)
         if self._path != self._started_with:
             self._on_all("load", [(self._path,)] * len(self), what="load the reference")

@@ -1,7 +1,7 @@
 """How often workers are started again before a run gives up: something that kills them all the time is not an accident."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate
 
@@ -19,21 +19,26 @@ class Restarts:
         if step > self._furthest:
             self._furthest, self._count = step, 0
 
-    def spend(self, who: str, error: Exception) -> None:
-        """One restart of `who` because of `error`. Raises `error`'s class when there is none left."""
+    def spend(self, lost: Mapping[str, Exception]) -> None:
+        """One restart, of all who were lost together ({worker: why}): a node takes many with it, and is one accident.
+
+        Raises the class of the first one's error when there is no restart left.
+        """
         self._count += 1
         if self._count > self._limit:
+            error = next(iter(lost.values()))
             raise type(error)(f"{error} (and {self._limit} restarts have been made before: cluster.max_restarts)")
-        self._event("worker_restarted", worker=who, reason=str(error))
+        for worker, error in lost.items():
+            self._event("worker_restarted", worker=worker, reason=str(error))
 
-    def start_again(self, who: str, error: Exception, start: Callable[[], None]) -> None:
-        """`start` who was lost because of `error`; where that fails again, after longer pauses, while the budget lasts."""
+    def start_again(self, lost: Mapping[str, Exception], start: Callable[[], None]) -> None:
+        """`start` those that were lost; where that fails again, after longer pauses, while the budget lasts."""
         pause_s = 1.0
         while True:
-            self.spend(who, error)
+            self.spend(lost)
             try:
                 return start()
-            except (WorkerDied, WorkerFailed, WorkerLate) as failed:
-                error = failed
+            except (WorkerDied, WorkerFailed, WorkerLate) as error:
+                lost = dict.fromkeys(lost, error)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -7,7 +7,7 @@ counts: whatever an earlier attempt still produces is never read.
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -162,14 +162,14 @@ class RayWorkers:
         Args:
             late: names of workers that count as lost whatever their hearts say.
         """
-        lost = self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S)
-        for index in range(len(self._rollouts)):
-            name = self._rollouts.name(index)
-            error = lost.get(index) or (
-                WorkerLate(f"{name} hangs, though its process answers") if name in late else None
-            )
-            if error is not None:
-                self._replace(self._rollouts, index, error)
+        names = map(self._rollouts.name, range(len(self._rollouts)))
+        hung = {
+            index: WorkerLate(f"{name} hangs, though its process answers")
+            for index, name in enumerate(names)
+            if name in late
+        }
+        if lost := hung | self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S):
+            self._replace(self._rollouts, lost)
 
     def forget(self) -> None:
         """Leave everything that is under way: engines stop generating, nobody waits for a result any more.
@@ -250,8 +250,10 @@ class RayWorkers:
         self._send_again([call.after] if call.after is not None and call.after.result is None else [call])
 
     def _restart(self, group: ActorGroup, index: int, error: Exception) -> None:
-        """Replace a worker and have its unfinished work done again."""
-        self._replace(group, index, error)
+        """Replace a worker, and whoever else of its role has died by now, and have their unfinished work done again."""
+        others = group.not_alive(timeout_s=LOOK_AROUND_S)
+        died = {other: why for other, why in others.items() if isinstance(why, WorkerDied)}
+        self._replace(group, died | {index: error})
         if group is self._rollouts and self._served is not None:
             self._served()
         for times in self._answered.values():
@@ -269,12 +271,13 @@ class RayWorkers:
             if call.done is None and call.after in calls:
                 call.send()
 
-    def _replace(self, group: ActorGroup, index: int, error: Exception) -> None:
-        start = partial(group.restart, index, timeout_s=self._start_timeout_s)
-        self._restarts.start_again(group.name(index), error, start)
+    def _replace(self, group: ActorGroup, lost: Mapping[int, Exception]) -> None:
+        """Start these workers again, together."""
+        start = partial(group.restart, list(lost), timeout_s=self._start_timeout_s)
+        self._restarts.start_again({group.name(index): error for index, error in lost.items()}, start)
         # Not sent yet: a new engine has the model folder's weights until the next push.
-        lost = [call for call in self._open if call.done is None and call.group is group and call.index == index]
-        self._lost += [call for call in lost if call not in self._lost]
+        calls = [call for call in self._open if call.done is None and call.group is group and call.index in lost]
+        self._lost += [call for call in calls if call not in self._lost]
 
     def _due(self, call: Call) -> float:
         """When its worker is late; never while it waits for another worker's replies, who is late first."""
@@ -307,8 +310,7 @@ class RayWorkers:
     def _all_at_once(self, calls: Sequence[Call]) -> None:
         """Have the engines do this wave; those that are lost meanwhile are replaced, and all begin once more."""
         while failed := self._wave(calls):
-            for index, error in failed.items():
-                self._replace(self._rollouts, index, error)
+            self._replace(self._rollouts, failed)
             if self._served is not None:
                 self._served()
             self._lost.clear()  # the whole wave is made again

@@ -35,6 +35,6 @@ def with_trainers_restored(
                 raise  # there is no time left to go back, and nothing new that could be saved
             lost = error
         print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
-        restarts.start_again("trainer", lost, start)
+        restarts.start_again({"trainer": lost}, start)
         checkpoint = checkpoints.newest_valid()
         context.run.event("went_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)

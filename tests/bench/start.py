@@ -1,15 +1,16 @@
-"""From the command to the first trained step, over the sum of imports, Ray start and engine start: at most 1.5.
+"""From the command to the first trained step, over imports, Ray start and engine start of the same processes: at most 1.5.
 
     python -m tests.bench.start [--quick] [--out FILE]
 
 Ours: `python -m r1ray.main scale=tiny`, without the evaluation before the first step, from the start of its process until the first
 step stands in metrics.jsonl. So the step itself (64 problems x 8 replies, trained on and sent to the engines) is in our time.
-Bare: one process of each kind, each alone on the machine, one after another: the sum of
+Bare: one script without r1ray that starts Ray with our settings and as many actors as we do, all at once as we do: two that import
+vLLM and generate one token, two that import DeepSpeed and transformers, one that imports transformers, two that do nothing.
+Beside it, without a floor: the sum of one process of each kind, each alone on the machine, one after another:
 - imports: what a driver imports (Ray), what an engine imports (vLLM), what a trainer imports (DeepSpeed, transformers), each from
   the start of a fresh Python;
 - Ray start: ray.init with our settings, and one actor of nothing that answers;
 - engine start: one LLMEngine of the built-in model until it has generated its first token.
-Ours starts eight processes on the same cores and several of each kind.
 """
 
 import json
@@ -22,6 +23,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tests.bench.rollout import VLLM_ENVIRONMENT, engine_args
 from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, report
@@ -65,6 +67,27 @@ import torch, deepspeed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 stamp("import DeepSpeed and transformers")
 """
+REFERENCE = """
+import torch
+from transformers import AutoModelForCausalLM
+"""
+TOGETHER = """
+import ray
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def run(self, code):
+        exec(code, {"engine_args": engine_args, "stamp": lambda name: None})
+
+def actors(number, code, env):
+    runtime_env = {"env_vars": env | {"CUDA_VISIBLE_DEVICES": ""}}
+    return [Actor.options(runtime_env=runtime_env).remote().run.remote(code) for _ in range(number)]
+
+ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+started = [actors(*group) for group in groups]
+ray.get([ref for group in started for ref in group])
+stamp("the same processes at once")
+"""
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -94,13 +117,28 @@ def durations(code: str, *, env: Mapping[str, str]) -> dict[str, float]:
     return parts
 
 
-def bare_parts(*, threads: int) -> dict[str, float]:
+def own_engine_args() -> str:
+    """A line of Python: what r1ray tells an engine of the built-in model at tiny scale."""
     from r1ray import builtin
 
-    args = engine_args(str(builtin.path()), dtype="float32", max_model_len=448, seed=0)
+    return f"engine_args = {engine_args(str(builtin.path()), dtype='float32', max_model_len=448, seed=0)!r}\n"
+
+
+def at_once(*, threads: int) -> float:
+    one = {"OMP_NUM_THREADS": str(threads)}
+    groups = [
+        (2, ENGINE, VLLM_ENVIRONMENT | one),
+        (2, TRAINER, {"DS_ACCELERATOR": "cpu", **one}),
+        (1, REFERENCE, one),
+        (2, "", one),
+    ]
+    return sum(durations(f"{own_engine_args()}groups = {groups!r}\n{TOGETHER}", env=RAY_ENVIRONMENT).values())
+
+
+def one_of_each(*, threads: int) -> dict[str, float]:
     one = {"OMP_NUM_THREADS": str(threads)}
     parts = durations(DRIVER, env=RAY_ENVIRONMENT)
-    parts |= durations(f"engine_args = {args!r}\n{ENGINE}", env=VLLM_ENVIRONMENT | one)
+    parts |= durations(own_engine_args() + ENGINE, env=VLLM_ENVIRONMENT | one)
     return parts | durations(TRAINER, env={"DS_ACCELERATOR": "cpu", **one})
 
 
@@ -130,36 +168,34 @@ def our_seconds(*overrides: str) -> float:
 def main() -> None:
     args = arguments(__doc__).parse_args()
     cores = pin(args.cores)
+    threads = max(1, len(cores) // 2)
     small = ["algo.problems_per_step=8", "algo.group_size=4"] if args.quick else []
     seen: list[dict[str, float]] = []
 
-    def bare() -> float:
-        seen.append(bare_parts(threads=max(1, len(cores) // 2)))
+    def one_by_one() -> float:
+        seen.append(one_of_each(threads=threads))
         return sum(seen[-1].values())
 
     repetitions = 1 if args.quick else args.repetitions
-    sides = {"ours": lambda: our_seconds(*small), "bare": bare}
-    # The warm-up fills the page cache and the compiled Python files for both sides.
+    sides = {"ours": lambda: our_seconds(*small), "at once": lambda: at_once(threads=threads), "each": one_by_one}
+    # The warm-up fills the page cache and the compiled Python files for all.
     seconds = in_turn(sides, repetitions=repetitions, warmups=0 if args.quick else 1)
     parts = {name: median(row[name] for row in seen) for name in seen[0]}
+    common: dict[str, Any] = {"unit": "seconds", "ours": seconds["ours"], "less_is_better": True}
     setting = {
-        "bare parts (seconds)": ", ".join(f"{name} {value:.2f}" for name, value in parts.items()),
         "ours": f"scale=tiny eval.before=false {' '.join(small)}; wandb as by default (offline)",
-        "bare": "one process at a time, one of each kind",
+        "bare": "driver, 2 engines, 2 trainers, 1 reference, 2 reward workers: imports, Ray start, engine start",
         "cores": cores,
     }
+    name = "start to first trained step over imports, Ray start and engine start"
     report(
         Comparison(
-            name="start to first trained step over imports, Ray start and engine start",
-            unit="seconds",
-            ours=seconds["ours"],
-            theirs=seconds["bare"],
-            floor=LIMIT,
-            less_is_better=True,
-            setting=setting,
+            name=f"{name} of the same processes", theirs=seconds["at once"], floor=LIMIT, setting=setting, **common
         ),
         out=args.out,
     )
+    setting["bare"] = ", ".join(f"{part} {value:.2f}" for part, value in parts.items())
+    report(Comparison(name=f"{name}, one of each", theirs=seconds["each"], setting=setting, **common), out=args.out)
 
 
 if __name__ == "__main__":

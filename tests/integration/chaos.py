@@ -14,21 +14,22 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+from ray_nodes import Cluster, kill
+from real_run import Run, ended, json_lines
 
 from r1ray.run.ledger import audit, read_ledger
 
-REPO = Path(__file__).parents[2]
 TABLE = Path(__file__).with_name("chaos.jsonl")
 LIVE = (
     *("rollout:kill", "rollout:stop", "rollout:fail", "rollout:kill_in_sync", "reward:kill", "reward:stop"),
@@ -37,14 +38,17 @@ LIVE = (
 """Rows that a run survives: `fault=` does them."""
 ENDING = ("driver:kill", "driver:term", "head:kill", "checkpoint:kill")
 """Rows that end it: all of its processes, SIGTERM to the driver, Ray's head, all of its processes while a checkpoint is written."""
-ROWS = (*LIVE, *ENDING)
+MACHINES = ("node:kill", "node:memory")
+"""Rows that a run survives, about a machine and so about any of its workers: all processes of a Ray node but the head, and memory
+that runs out, so that Ray ends what it chooses."""
+ROWS = (*LIVE, *MACHINES, *ENDING)
 WORKERS = {"rollout": 2, "reward": 2, "reference": 1, "trainer": 2}
 GROUPS = 8
 LIMIT_S = 150.0
 """From a fault to the end of a step begun after it, on a machine that others may use too."""
 RUN_LIMIT_S = 1800.0
 OVERRIDES = [
-    *("scale=smoke", "name=run", "log.wandb=disabled", "eval.before=false", "eval.sets.countdown.args.num_problems=8"),
+    *("scale=smoke", "eval.before=false", "eval.sets.countdown.args.num_problems=8"),
     *("algo.kl_coef=0.01", "algo.reference_refresh_updates=7", "checkpoint.every_steps=3"),
     *("cluster.heartbeat_s=2", "cluster.max_restarts=1000", f"algo.problems_per_step={GROUPS}"),
 ]
@@ -72,80 +76,6 @@ class Outcome:
     seconds: float = 0.0
 
 
-class Run:
-    """A run as its user sees it: a command, its output, its directory; and every process that it has ever had."""
-
-    def __init__(self, folder: Path, *overrides: str) -> None:
-        self.folder = folder / "runs/run"
-        self._output = folder / "output"
-        self._seen: dict[int, float] = {}
-        self._command = [sys.executable, "-m", "r1ray.main", *OVERRIDES, *overrides]
-        self._cwd = folder
-        self.process = self._start()
-
-    def _start(self, *more: str) -> "subprocess.Popen[bytes]":
-        with self._output.open("a") as output:
-            return subprocess.Popen(
-                [*self._command, *more],
-                cwd=self._cwd,
-                env=os.environ | {"PYTHONPATH": str(REPO)},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    def again(self) -> None:
-        """As a user, a job or KubeRay would."""
-        self.process = self._start("resume=auto")
-
-    def family(self) -> list[psutil.Process]:
-        """The driver and all processes of its Ray that live now."""
-        try:
-            driver = psutil.Process(self.process.pid)
-            members = [driver, *driver.children(recursive=True)]
-            self._seen |= {member.pid: member.create_time() for member in members}
-        except psutil.NoSuchProcess:
-            return []
-        return members
-
-    def left_behind(self, *, within_s: float = 10) -> list[str]:
-        """Those that still live then."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end:
-            alive = []
-            for pid, created in self._seen.items():
-                try:
-                    process = psutil.Process(pid)
-                    if process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE:
-                        alive.append(f"{pid} {process.name()}")
-                except psutil.NoSuchProcess:
-                    continue
-            if not alive:
-                return []
-            time.sleep(0.5)
-        return alive
-
-    def kill_family(self) -> None:
-        """As when the machine goes down."""
-        family = self.family()
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for member in family:
-                try:
-                    member.send_signal(number)
-                except psutil.NoSuchProcess:
-                    continue
-        self.process.wait(30)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return _json_lines(self.folder / "stages/rl/metrics.jsonl")
-
-    def events(self) -> list[dict[str, Any]]:
-        return _json_lines(self.folder / "events.jsonl")
-
-    def output(self) -> str:
-        return self._output.read_text()[-3000:]
-
-
 def plan(rows: Sequence[str], rng: random.Random) -> tuple[list[str], int]:
     """A `fault=` for each of these live rows, each at a random point of every second step; and the steps that takes."""
     faults = []
@@ -160,7 +90,7 @@ def survive(rows: Sequence[str], *, folder: Path, seed: int) -> Outcome:
     """One run that is hurt in the ways of these live rows, one after the other."""
     faults, steps = plan(rows, random.Random(seed))
     begin = time.monotonic()
-    run = Run(folder, f"steps={steps}", f"fault=[{','.join(faults)}]")
+    run = Run(folder, [*OVERRIDES, f"steps={steps}", f"fault=[{','.join(faults)}]"])
     outcome = Outcome(injuries=[Injury(row, fault) for row, fault in zip(rows, faults, strict=True)])
     with ended(run):
         _watch(run, outcome, limit=begin + RUN_LIMIT_S)
@@ -211,10 +141,88 @@ def _same(event: str, fault: str) -> bool:
     return event == fault if "+" in fault else event == f"{fault}+0"
 
 
+def lose_machines(row: str, *, faults: int, folder: Path, seed: int) -> Outcome:
+    """One run whose machines are hurt in the way of this row, a new one once the last is overcome."""
+    rng, outcome, begin = random.Random(seed), Outcome(), time.monotonic()
+    steps = 5 * faults + 3
+    with {"node:kill": nodes_to_kill, "node:memory": memory_to_fill}[row](rng) as (env, strike):
+        run = Run(folder, [*OVERRIDES, f"steps={steps}"], env=env)
+        with ended(run):
+            for _ in range(faults):
+                there = len(run.rows()) + 1
+                if not _wait(run, lambda there=there: len(run.rows()) >= there):
+                    break
+                time.sleep(rng.random() * 2.0)
+                restarts = len(run.events("worker_restarted"))
+                struck = time.monotonic()
+                injury = Injury(row, f"{row} after step {len(run.rows())}: {strike(run)}")
+                outcome.injuries.append(injury)
+                whole = len(run.rows()) + 2
+                _wait(
+                    run,
+                    lambda n=restarts, whole=whole: len(run.events("worker_restarted")) > n or len(run.rows()) >= whole,
+                )
+                if len(run.events("worker_restarted")) > restarts:
+                    injury.noticed_s = round(time.monotonic() - struck, 1)
+                if _wait(run, lambda whole=whole: len(run.rows()) >= whole):
+                    injury.recovered_s = round(time.monotonic() - struck, 1)
+                    if injury.recovered_s > LIMIT_S:
+                        outcome.wrong.append(f"{injury.fault} took {injury.recovered_s} s")
+            _wait(run, lambda: False)
+            if run.process.poll() != 0:
+                outcome.wrong.append(f"exit code {run.process.poll()}: {run.output()}")
+        outcome.wrong += judged(run, steps=steps)
+    overcome = sum(injury.recovered_s is not None for injury in outcome.injuries)
+    if overcome != faults:
+        outcome.wrong.append(f"{overcome} of {faults} faults were survived")
+    outcome.seconds = time.monotonic() - begin
+    return outcome
+
+
+Strike = Callable[[Run], str]
+"""Hurts a machine; says which."""
+
+
+@contextmanager
+def nodes_to_kill(rng: random.Random) -> Iterator[tuple[Mapping[str, str], Strike]]:
+    """A head and three nodes for the workers; for one that is killed another one comes, as from an autoscaler."""
+    cluster = Cluster(head=["--num-cpus=0"], RAY_health_check_period_ms="1000")
+    try:
+        join = [f"--address={cluster.gcs}", "--num-cpus=4"]
+        nodes = [cluster.start(*join) for _ in range(3)]
+
+        def strike(_: Run) -> str:
+            index = rng.randrange(len(nodes))
+            kill(nodes[index])
+            nodes[index] = cluster.start(*join)
+            return f"node {index}"
+
+        yield {**cluster.env, "RAY_ADDRESS": cluster.gcs}, strike
+    finally:
+        cluster.end()
+
+
+@contextmanager
+def memory_to_fill(_: random.Random) -> Iterator[tuple[Mapping[str, str], Strike]]:
+    """Ray's own limit, low enough that reaching it endangers nobody else."""
+
+    def strike(run: Run) -> str:
+        before, held = len(run.family()), []
+        while len(run.family()) >= before:
+            assert psutil.virtual_memory().available > 2 << 30, "Ray has ended nobody"
+            held.append(np.ones(64 << 20, np.uint8))
+            time.sleep(0.05)
+        return f"{len(held) * 64} MiB"
+
+    used = psutil.virtual_memory()
+    limit = 1 - (used.available - (12 << 30)) / used.total
+    yield {**os.environ, "RAY_memory_usage_threshold": f"{limit:.3f}"}, strike
+
+
 def end_and_resume(row: str, *, folder: Path, seed: int, steps: int = 8) -> Outcome:
     """One run that is ended in the way of this row at a random point, and goes on."""
     rng, outcome, begin = random.Random(seed), Outcome(), time.monotonic()
-    run = Run(folder, f"steps={steps}")
+    run = Run(folder, [*OVERRIDES, f"steps={steps}"])
     with ended(run):
         first = rng.randint(1, steps - 3)
         if not _wait(run, lambda: len(run.rows()) >= first):
@@ -263,16 +271,6 @@ def _wait(run: Run, there: Any) -> bool:
     return False
 
 
-@contextmanager
-def ended(run: Run) -> Iterator[None]:
-    """Whatever happens, no process of ours outlives this."""
-    try:
-        yield
-    finally:
-        if run.process.poll() is None:
-            run.kill_family()
-
-
 def judged(run: Run, *, steps: int) -> list[str]:
     """Everything that is wrong with a run that should have finished."""
     wrong = [f"left behind: {name}" for name in run.left_behind()]
@@ -290,29 +288,23 @@ def judged(run: Run, *, steps: int) -> list[str]:
     return wrong
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue  # being written
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--faults", type=int, default=20, help="for every row, those of the table included")
-    parser.add_argument("--per-run", type=int, default=10, help="faults of live rows in one run")
+    parser.add_argument("--per-run", type=int, default=10, help="faults of rows that do not end it in one run")
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
-    while rows := _next(args.rows, _json_lines(args.table), faults=args.faults, per_run=args.per_run):
-        seed = len(_json_lines(args.table))
+    while rows := _next(args.rows, json_lines(args.table), faults=args.faults, per_run=args.per_run):
+        seed = len(json_lines(args.table))
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         where = {"folder": folder, "seed": seed}
-        outcome = survive(rows, **where) if rows[0] in LIVE else end_and_resume(rows[0], **where)
+        if rows[0] in LIVE:
+            outcome = survive(rows, **where)
+        elif rows[0] in MACHINES:
+            outcome = lose_machines(rows[0], faults=len(rows), **where)
+        else:
+            outcome = end_and_resume(rows[0], **where)
         if outcome.wrong:
             print("\n".join([*outcome.wrong, f"its directory stays: {folder}"]))
             return 1
@@ -323,12 +315,14 @@ def main() -> int:
         print(
             f"{len(outcome.injuries)} faults survived in {outcome.seconds:.0f} s: {', '.join(i.fault for i in outcome.injuries)}"
         )
-    print(summary(_json_lines(args.table)))
+    print(summary(json_lines(args.table)))
     return 0
 
 
 def _next(rows: Sequence[str], table: Sequence[dict[str, Any]], *, faults: int, per_run: int) -> list[str]:
-    """The rows of the next run: live ones in turn, those with the fewest faults first, else one that ends it."""
+    """The rows of the next run: live ones in turn, those with the fewest faults first; else one of the machines' as often as a run
+    takes it; else one that ends the run.
+    """
     missing = {row: faults - sum(entry["row"] == row for entry in table) for row in rows}
     live: list[str] = []
     while len(live) < per_run:
@@ -336,7 +330,12 @@ def _next(rows: Sequence[str], table: Sequence[dict[str, Any]], *, faults: int, 
         if not left:
             break
         live.append(max(left, key=lambda row: missing[row] - live.count(row)))
-    return live or [row for row in ENDING if missing.get(row, 0) > 0][:1]
+    if live:
+        return live
+    for row in (*MACHINES, *ENDING):
+        if (left_over := missing.get(row, 0)) > 0:
+            return [row] * (min(left_over, per_run) if row in MACHINES else 1)
+    return []
 
 
 def summary(table: Sequence[dict[str, Any]]) -> str:

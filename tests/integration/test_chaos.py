@@ -26,4 +26,5 @@ def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() ->
     assert chaos._next(["rollout:kill", "driver:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == [
         "driver:kill"
     ]
+    assert chaos._next(["node:kill", "driver:kill"], [], faults=3, per_run=2) == ["node:kill", "node:kill"]
     assert chaos._next(["rollout:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == []

@@ -25,22 +25,28 @@ def budget(limit: int) -> tuple[Restarts, list[dict[str, Any]]]:
 
 def test_every_restart_is_an_event_until_there_is_none_left() -> None:
     restarts, events = budget(2)
-    restarts.spend("rollout-1", WorkerDied("rollout-1 died"))
-    restarts.spend("trainer", TrainersLost("trainer-0 is late"))
+    restarts.spend({"rollout-1": WorkerDied("rollout-1 died")})
+    restarts.spend({"trainer": TrainersLost("trainer-0 is late")})
     assert events == [
         {"kind": "worker_restarted", "worker": "rollout-1", "reason": "rollout-1 died"},
         {"kind": "worker_restarted", "worker": "trainer", "reason": "trainer-0 is late"},
     ]
     with pytest.raises(WorkerLate, match=r"reward-0 is late \(and 2 restarts have been made before: cluster.max_resta"):
-        restarts.spend("reward-0", WorkerLate("reward-0 is late"))
+        restarts.spend({"reward-0": WorkerLate("reward-0 is late")})
     assert len(events) == 2
+
+
+def test_those_lost_together_are_one_restart() -> None:
+    restarts, events = budget(1)
+    restarts.spend({f"rollout-{index}": WorkerDied("its node is gone") for index in range(8)})
+    assert [event["worker"] for event in events] == [f"rollout-{index}" for index in range(8)]
 
 
 @pytest.mark.parametrize("error", [WorkerDied, WorkerLate, WorkerFailed, ResultLost, TrainersLost])
 def test_the_last_loss_is_raised_as_what_it_was(error: type[Exception]) -> None:
     restarts, events = budget(0)
     with pytest.raises(error, match="rollout-0 is gone") as raised:
-        restarts.spend("rollout-0", error("rollout-0 is gone"))
+        restarts.spend({"rollout-0": error("rollout-0 is gone")})
     assert raised.type is error and not events
 
 
@@ -58,19 +64,19 @@ def starts(*ends: Exception | None) -> Callable[[], None]:
 def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
     restarts, events = budget(3)
     ends = starts(WorkerLate("not up in 9 s"), WorkerFailed("no such node"), None)
-    restarts.start_again("trainer", TrainersLost("trainer-0 died"), ends)
+    restarts.start_again({"trainer": TrainersLost("trainer-0 died")}, ends)
     assert [event["reason"] for event in events] == ["trainer-0 died", "not up in 9 s", "no such node"]
 
 
 def test_starts_that_go_on_failing_end_with_the_budget() -> None:
     restarts, _ = budget(2)
     with pytest.raises(WorkerDied, match=r"died again \(and 2 restarts"):
-        restarts.start_again("rollout-0", WorkerLate("late"), starts(*[WorkerDied("died again")] * 3))
+        restarts.start_again({"rollout-0": WorkerLate("late")}, starts(*[WorkerDied("died again")] * 3))
 
 
 def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
     restarts, _ = budget(9)
-    restarts.start_again("rollout-0", WorkerDied("died"), starts(*[WorkerFailed("no node")] * 8, None))
+    restarts.start_again({"rollout-0": WorkerDied("died")}, starts(*[WorkerFailed("no node")] * 8, None))
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
@@ -78,14 +84,14 @@ def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_no
     restarts, _ = budget(1)
     for step in (1, 2, 3):
         restarts.step(step)
-        restarts.spend("reward-0", WorkerDied("reward-0 died"))
+        restarts.spend({"reward-0": WorkerDied("reward-0 died")})
     restarts.step(2)
     with pytest.raises(TrainersLost):
-        restarts.spend("trainer", TrainersLost("trainer-0 died"))
+        restarts.spend({"trainer": TrainersLost("trainer-0 died")})
 
 
 def test_an_error_that_is_no_workers_ends_a_start_at_once() -> None:
     restarts, events = budget(9)
     with pytest.raises(AssertionError):
-        restarts.start_again("rollout-0", WorkerLate("late"), starts(AssertionError("not made by spawn"), None))
+        restarts.start_again({"rollout-0": WorkerLate("late")}, starts(AssertionError("not made by spawn"), None))
     assert len(events) == 1

@@ -31,6 +31,8 @@ class World:
         self.dies_at: dict[str, float] = {}
         """Actors who answer until then."""
         self.events: list[str] = []
+        self.restarts: list[list[int]] = []
+        """Workers that were started again together."""
         self.log: list[str] = []
         """Calls and events in their order."""
 
@@ -95,9 +97,11 @@ class World:
             raise WorkerLate(f"{late} did not finish '{what}'")
         return [self.result_of(ref) for ref in ready]
 
-    def restart(self, group: ActorGroup, index: int) -> None:
+    def restart(self, group: ActorGroup, indices: Sequence[int]) -> None:
         self.now += 30  # longer than any timeout here: what others did meanwhile was not seen
-        group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
+        self.restarts.append(list(indices))
+        for index in indices:
+            group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
 
     def not_alive(self, group: ActorGroup) -> dict[int, WorkerDied]:
         dead = {*self.fate, *(name for name, time in self.dies_at.items() if time <= self.now)}
@@ -131,7 +135,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(workers.time, "monotonic", lambda: made.now)
     monkeypatch.setattr(workers, "result_of", made.result_of)
     monkeypatch.setattr(group_module, "gather", made.gather)
-    monkeypatch.setattr(ActorGroup, "restart", lambda self, index, **_: made.restart(self, index))
+    monkeypatch.setattr(ActorGroup, "restart", lambda self, indices, **_: made.restart(self, indices))
     monkeypatch.setattr(ActorGroup, "not_alive", lambda self, **_: made.not_alive(self))
     return made
 
@@ -210,6 +214,20 @@ def test_a_dead_engine_is_replaced_once_and_the_reward_worker_is_not_blamed(worl
     results = drain(made, calls)
     assert len(results) == 12 and sum("rollout-1'" in name for name in results) == 3
     assert world.events == ["worker_restarted rollout-1: rollout-1 died", "weights"]
+
+
+def test_engines_that_die_together_are_started_together(world: World) -> None:
+    made = pool(world, [1.0, 0.5, 0.5])
+    calls = submit(made, 6)
+    for name in ("rollout-0", "rollout-2"):
+        world.fate[name] = world.died(name)
+    assert len(drain(made, calls)) == 12
+    assert [sorted(together) for together in world.restarts] == [[0, 2]]
+    assert sorted(world.events) == [
+        "weights",
+        "worker_restarted rollout-0: rollout-0 died",
+        "worker_restarted rollout-2: rollout-2 died",
+    ]
 
 
 def test_a_dead_reward_worker_is_replaced(world: World) -> None:
