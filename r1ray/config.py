@@ -224,7 +224,7 @@ class ClusterConfig(Strict):
     """Of a local Ray; null: what the machine has."""
     placement_timeout_s: AbovePositive
     max_restarts: Count
-    """Restarts of workers, all roles together, without a new step in between, before the next loss ends the run."""
+    """Restarts (of a worker, or of all those lost together) without a new step in between, before the next loss ends the run."""
     heartbeat_s: AbovePositive
     """Between two heartbeats of a worker; one that misses three in a row is killed and started again."""
     watchdog_s: AbovePositive

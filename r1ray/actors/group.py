@@ -143,8 +143,8 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
     return [results[ref] for ref in refs]
 
 
-def in_short(error: RayActorError) -> str:
-    """Ray's reason for an actor's death, without its guesses."""
+def in_short(error: RayActorError | OutOfMemoryError) -> str:
+    """Ray's reason for an actor's death, without its guesses and its table of who used how much memory."""
     lines = str(error).splitlines()
     reasons = [line for line in lines if line.startswith("The actor is dead because")] or lines[:1]
     return reasons[0].split(" Some common causes")[0]
@@ -203,7 +203,7 @@ def result_of(ref: Any, *, name: str, what: str) -> Any:
             raise WorkerFailed(f"{name} failed in '{what}': {str(error).strip().splitlines()[-1]}") from error
         raise WorkerDied(f"{name} died during '{what}': {in_short(error)}", actor_id=error.actor_id) from error
     except OutOfMemoryError as error:
-        raise WorkerDied(f"{name} was ended in '{what}' because its node ran out of memory: {error}") from error
+        raise WorkerDied(f"{name} was ended in '{what}' because {in_short(error)}") from error
     except ObjectLostError as error:
         raise ResultLost(f"the result of {name}'s '{what}' is lost: {error}") from error
     except RayTaskError as error:

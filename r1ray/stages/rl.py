@@ -109,6 +109,7 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         moved=cast.watch.moved,
     )
     sync.mend = partial(mend, context, policy, workers)
+    workers.restart_lost()  # what has ended trainers (a node, memory) may have ended engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
     log = context.log(cast.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
     collector = Collector(

@@ -10,6 +10,7 @@ right size, no process left behind and no wait beyond its limit.
 
 import argparse
 import json
+import mmap
 import os
 import random
 import shutil
@@ -23,7 +24,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from ray_nodes import Cluster, kill
 from real_run import Run, ended, json_lines
@@ -144,7 +144,7 @@ def _same(event: str, fault: str) -> bool:
 def lose_machines(row: str, *, faults: int, folder: Path, seed: int) -> Outcome:
     """One run whose machines are hurt in the way of this row, a new one once the last is overcome."""
     rng, outcome, begin = random.Random(seed), Outcome(), time.monotonic()
-    steps = 5 * faults + 3
+    steps = 6 * faults + 3
     with {"node:kill": nodes_to_kill, "node:memory": memory_to_fill}[row](rng) as (env, strike):
         run = Run(folder, [*OVERRIDES, f"steps={steps}"], env=env)
         with ended(run):
@@ -207,15 +207,15 @@ def memory_to_fill(_: random.Random) -> Iterator[tuple[Mapping[str, str], Strike
     """Ray's own limit, low enough that reaching it endangers nobody else."""
 
     def strike(run: Run) -> str:
-        before, held = len(run.family()), []
-        while len(run.family()) >= before:
+        workers = {member.pid for member in run.family() if "Worker" in member.name()}
+        held: list[mmap.mmap] = []
+        while workers <= {member.pid for member in run.family()}:
             assert psutil.virtual_memory().available > 2 << 30, "Ray has ended nobody"
-            held.append(np.ones(64 << 20, np.uint8))
-            time.sleep(0.05)
-        return f"{len(held) * 64} MiB"
+            held.append(mmap.mmap(-1, 256 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE))
+        return f"{len(held) * 256} MiB"
 
-    used = psutil.virtual_memory()
-    limit = 1 - (used.available - (12 << 30)) / used.total
+    memory = psutil.virtual_memory()
+    limit = 1 - (memory.available - (9 << 29)) / memory.total
     yield {**os.environ, "RAY_memory_usage_threshold": f"{limit:.3f}"}, strike
 
 
