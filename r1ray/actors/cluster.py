@@ -38,6 +38,9 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         # Workers started in advance would not have our actors' environment: they would only take time from those that do.
         os.environ.setdefault("RAY_enable_worker_prestart", "0")
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+        # Every call would be reported to a dashboard that is not there: a tenth of what Ray takes of a small machine.
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
         # "local": without it ray.init would join whatever Ray somebody else has started on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": cfg.num_cpus}
     # A call on a worker that has died is made again; Ray would print the error of the first one when it is forgotten.

@@ -1,34 +1,36 @@
 """Tokens/s of vLLM inside r1ray over bare vLLM: floor 0.9, goal 0.95.
 
-    python -m tests.bench.rollout [--quick] [--out FILE]
+    python -m tests.bench.rollout [--size 25M] [--size 1M] [--quick] [--out FILE]
 
-Ours: the `rl` stage as `r1ray.main` runs it at tiny scale; its own tokens_per_second/rollout, so tokens over the time from the
-first dispatch to the last reply. While engines generate, the reward workers score on the same cores, which costs us alone.
+Ours: the rollout and reward workers of a run at tiny scale and the collector that the loop has, step after step: tokens over the
+time from the first dispatch to the last reply. While engines generate, the reward workers score on the same cores, and the
+driver keeps its books there: that costs us alone.
 Bare: as many `LLMEngine`s in plain processes with the same engine arguments, environment, threads, prompts and per-request seeds.
 The clock runs from the first engine's start to the last one's end: requests are sent before it and nothing is made of the replies.
 
-The learning rate is 0: both sides sample the same replies from the same policy, step after step, although the bare engines are
-never sent weights. Both sides are up all the time and take turns: the bare one works inside our log's `step`. A process that waits
-uses no CPU.
+25M is random weights, whose replies run to the limit of 64 tokens; 1M is the built-in model, whose replies have 32 on average: so
+little work for a reply that what each costs in Python and Ray is a part of it that counts.
+Both sides are up all the time and take turns. A process that waits uses no CPU.
 """
 
+import argparse
 import multiprocessing
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from r1ray.collect import Collected
 from r1ray.config import Config
 from r1ray.stages.context import StageContext
 from r1ray.types import Group
+from tests.bench.models import SHAPES, make_model
 from tests.bench.side_by_side import Comparison, arguments, pin, report
 
 WARMUPS = 2
@@ -170,13 +172,11 @@ def serve_engine(pipe: Connection, args: Mapping[str, Any], sampling: Mapping[st
     answer(pipe, generate)
 
 
-def bare_engines(cfg: Config, *, cores: int) -> list[BareProcess]:
+def bare_engines(cfg: Config, model_path: str, *, cores: int) -> list[BareProcess]:
     """As many as the run has, with the threads that the run gives them."""
-    from r1ray import builtin
-
     rollout = cfg.rollout
     args = engine_args(
-        str(builtin.path()),
+        model_path,
         dtype=rollout.dtype,
         max_model_len=cfg.data.max_prompt_length + rollout.max_response_length,
         seed=cfg.seed,
@@ -212,24 +212,6 @@ def configuration(*overrides: str) -> Config:
     return Config.model_validate(OmegaConf.to_container(compose([*said, *overrides]), resolve=True))
 
 
-def only_steps(*, quick: bool, repetitions: int) -> Config:
-    """Tiny scale with a policy that stays what it is, and nothing but steps."""
-    small = ["algo.problems_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if quick else []
-    return configuration(
-        "scale=tiny",
-        "trainer.lr=0",
-        "log.wandb=disabled",
-        "eval.before=false",
-        "eval.every_steps=0",
-        "eval.sets.countdown.args.num_problems=4",
-        "checkpoint.every_steps=0",
-        "checkpoint.best_metric=null",
-        # The last step also evaluates and saves: it is left out.
-        f"steps={WARMUPS + repetitions + 1}",
-        *small,
-    )
-
-
 @contextmanager
 def environment(env: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
@@ -239,44 +221,6 @@ def environment(env: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@dataclass
-class Turns:
-    """Stands before a run's log: stops our clock at the end of every step, lets the other side do that step, and goes on."""
-
-    bare: Callable[[Sequence[Group]], dict[str, float]]
-    ours: list[dict[str, float]] = field(default_factory=list)
-    """Per step: its metrics, the time since the last step as `wall`, the tokens generated, and CPU seconds as `cpu/<role>`."""
-    theirs: list[dict[str, float]] = field(default_factory=list)
-    log: Any = None
-    groups: Sequence[Group] = ()
-    began: float = 0.0
-    cpu: Mapping[str, float] = field(default_factory=dict[str, float])
-
-    def before(self, log: Any) -> "Turns":
-        self.log = log
-        self._go()
-        return self
-
-    def _go(self) -> None:
-        self.cpu, self.began = cpu_seconds(), time.perf_counter()
-
-    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
-        self.log.rollouts(step, groups)
-        self.groups = groups
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.log.step(step, metrics)
-        taken = time.perf_counter() - self.began
-        cpu = {f"cpu/{role}": used - self.cpu.get(role, 0.0) for role, used in cpu_seconds().items()}
-        tokens = sum(len(reply.token_ids_T) for group in self.groups for reply in group.completions)
-        self.ours.append({**metrics, **cpu, "wall": taken, "tokens": tokens})
-        self.theirs.append(self.bare(self.groups))
-        self._go()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.log, name)
 
 
 def cpu_seconds() -> dict[str, float]:
@@ -301,34 +245,6 @@ def cpu_seconds() -> dict[str, float]:
     return seconds
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchContext(StageContext):
-    """The stage's context with a log that takes turns."""
-
-    turns: Turns
-
-    def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> Any:
-        return self.turns.before(super().log(tokenizer, first_step=first_step, last_step=last_step))
-
-
-def taking_turns(cfg: Config, bare: Callable[[Sequence[Group]], dict[str, float]]) -> Turns:
-    """Run the `rl` stage, every step followed by `bare` of the same groups; what is returned has measured steps only."""
-    from r1ray import builtin
-    from r1ray.actors.cluster import connected
-    from r1ray.run.directory import open_run
-    from r1ray.stages import rl
-
-    folder, turns = Path(tempfile.mkdtemp()), Turns(bare)
-    try:
-        run = open_run(folder / "run", raw=cfg.model_dump(mode="json"), overrides=[])
-        with connected(cfg.cluster):
-            rl.run(BenchContext(name="rl", cfg=cfg, run=run, model_path=str(builtin.path()), turns=turns))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    turns.ours, turns.theirs = turns.ours[WARMUPS:-1], turns.theirs[WARMUPS:-1]
-    return turns
-
-
 def medians(rows: Sequence[Mapping[str, float]], *names: str) -> dict[str, float]:
     return {name: median(row[name] for row in rows) for name in names}
 
@@ -338,44 +254,100 @@ def shown(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{name.rpartition('/')[2]} {value:.3f}" for name, value in seconds.items())
 
 
-def main() -> None:
-    args = arguments(__doc__).parse_args()
-    cores = pin(args.cores)
-    cfg = only_steps(quick=args.quick, repetitions=2 if args.quick else args.repetitions)
-    engines = bare_engines(cfg, cores=len(cores))
+SIZES: dict[str, list[str]] = {
+    "25M": ["algo.problems_per_step=32", "rollout.max_response_length=64"],
+    "1M": [],
+}
+"""What is done a step where it is not what tiny scale does."""
 
-    def bare(groups: Sequence[Group]) -> dict[str, float]:
-        spans = together(engines, dealt(requests_of(cfg, groups), num=len(engines)))
-        tokens = sum(span.tokens for span in spans)
-        return {"tokens": tokens, "tokens_per_second": tokens / wall(spans), "cpu": sum(span.cpu for span in spans)}
 
-    turns = taking_turns(cfg, bare)
+@contextmanager
+def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected]]:
+    """A function that makes the rollouts of a step as the loop does."""
+    from r1ray.actors.cluster import connected
+    from r1ray.actors.restarts import Restarts
+    from r1ray.actors.start import started, wait_until_up
+    from r1ray.actors.workers import RayWorkers
+    from r1ray.collect import Collector
+    from r1ray.run.directory import open_run
+    from r1ray.run.ledger import Ledger
+    from r1ray.stages.rl import problems_of, training_sampling
+
+    with tempfile.TemporaryDirectory() as folder, connected(cfg.cluster):
+        run = open_run(Path(folder) / "run", raw=cfg.model_dump(mode="json"), overrides=[])
+        context = StageContext(name="rl", cfg=cfg, run=run, model_path=model_path)
+        roles = {"model_path": model_path, "reference_path": model_path, "trainer_kwargs": {}}
+        with started(cfg, roles=("rollout", "reward"), run=run, **roles) as groups:
+            stream, _ = problems_of(context, context.tokenizer())
+            wait_until_up(groups, cfg)
+            restarts = Restarts(0, event=run.event)
+            collector = Collector(
+                problems=stream,
+                workers=RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts),
+                group_size=cfg.algo.group_size,
+                sampling=training_sampling(cfg.rollout),
+                max_attempts=cfg.rollout.max_attempts,
+                keep=lambda group: True,
+                run_seed=cfg.seed,
+                ledger=Ledger(run.stage("rl").ledger, step=0),
+            )
+            yield lambda step: collector.take(cfg.algo.problems_per_step, step=step)
+
+
+def compare(size: str, model_path: str, *, args: argparse.Namespace, cores: Sequence[int]) -> None:
+    small = ["algo.problems_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if args.quick else []
+    cfg = configuration("scale=tiny", "log.wandb=disabled", *SIZES[size], *small)
+    repetitions = 2 if args.quick else args.repetitions
+    engines = bare_engines(cfg, model_path, cores=len(cores))
+    ours, theirs, cpus = [], [], []
+    with our_side(cfg, model_path) as take:
+        for step in range(1, WARMUPS + repetitions + 1):
+            before = cpu_seconds()
+            collected = take(step)
+            cpus.append({role: used - before.get(role, 0.0) for role, used in cpu_seconds().items()})
+            tokens = sum(len(reply.token_ids_T) for group in collected.kept for reply in group.completions)
+            ours.append({"tokens": tokens, "seconds": collected.rollout_s, "after": collected.reward_s})
+            spans = together(engines, dealt(requests_of(cfg, collected.kept), num=len(engines)))
+            bare_cpu = sum(span.cpu for span in spans)
+            theirs.append({"tokens": sum(s.tokens for s in spans), "seconds": wall(spans), "cpu": bare_cpu})
     for engine in engines:
         engine.end()
-    ours, theirs = (medians(rows, "tokens")["tokens"] for rows in (turns.ours, turns.theirs))
-    roles = [name for name in turns.ours[0] if name.startswith("cpu/")]
+    ours, theirs, cpus = ours[WARMUPS:], theirs[WARMUPS:], cpus[WARMUPS:]
     setting = {
         "work": f"{cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies, other problems in every step",
-        "tokens a step (ours, bare)": f"{ours:.0f}, {theirs:.0f}",
-        "from the last reply to the last score": f"{medians(turns.ours, 'time/reward')['time/reward']:.3f} s, not in the ratio",
-        "CPU seconds of a whole step of ours": shown(medians(turns.ours, *roles)),
-        "CPU seconds of the bare engines": f"{medians(turns.theirs, 'cpu')['cpu']:.3f}",
+        "tokens a step (ours, bare)": ", ".join(f"{medians(rows, 'tokens')['tokens']:.0f}" for rows in (ours, theirs)),
+        "from the last reply to the last score": f"{medians(ours, 'after')['after']:.3f} s, not in the ratio",
+        "CPU seconds of a step of ours": shown(medians(cpus, *cpus[0])),
+        "CPU seconds of the bare engines": f"{medians(theirs, 'cpu')['cpu']:.3f}",
         "engines": f"{len(engines)} x {max(1, len(cores) // len(engines))} threads, {cfg.rollout.dtype}",
-        "processes": f"{len(engines)} engines and a driver; ours also reward workers at work, the others idle",
+        "processes": f"{len(engines)} engines; ours also a driver and {cfg.reward.num_workers} reward workers",
         "cores": cores,
     }
     report(
         Comparison(
-            name="vLLM inside r1ray over bare vLLM",
+            name=f"vLLM inside r1ray over bare vLLM, {size}",
             unit="tokens/s",
-            ours=[row["tokens_per_second/rollout"] for row in turns.ours],
-            theirs=[row["tokens_per_second"] for row in turns.theirs],
+            ours=[row["tokens"] / row["seconds"] for row in ours],
+            theirs=[row["tokens"] / row["seconds"] for row in theirs],
             floor=0.9,
             goal=0.95,
             setting=setting,
         ),
         out=args.out,
     )
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--size", action="append", choices=list(SIZES), help="default: all")
+    args = parser.parse_args()
+    cores = pin(args.cores)
+    from r1ray import builtin
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder), SHAPES["25M"])
+        for size in args.size or (["1M"] if args.quick else SIZES):
+            compare(size, folder if size == "25M" else str(builtin.path()), args=args, cores=cores)
 
 
 if __name__ == "__main__":

@@ -14,26 +14,32 @@ The learning rate is 0: all of the work is done and the policy stays what it is,
 step after step, although the bare engines are never sent weights. Bare steps run inside our log's `step`, so the sides take turns.
 """
 
+import shutil
 import socket
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
+from r1ray.stages.context import StageContext
 from r1ray.types import Batch, Group, Row
 from tests.bench.rollout import (
+    WARMUPS,
     BareProcess,
     answer,
     bare_engines,
+    configuration,
+    cpu_seconds,
     dealt,
     medians,
-    only_steps,
     requests_of,
     shown,
     started_bare,
-    taking_turns,
     together,
     wall,
 )
@@ -135,6 +141,90 @@ class BareStep:
         return pack(samples, weights=self.algo.weights(samples, {}), num_ranks=num_ranks, max_tokens=max_tokens)
 
 
+def only_steps(*, quick: bool, repetitions: int) -> Config:
+    """Tiny scale with a policy that stays what it is, and nothing but steps."""
+    small = ["algo.problems_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if quick else []
+    return configuration(
+        "scale=tiny",
+        "trainer.lr=0",
+        "log.wandb=disabled",
+        "eval.before=false",
+        "eval.every_steps=0",
+        "eval.sets.countdown.args.num_problems=4",
+        "checkpoint.every_steps=0",
+        "checkpoint.best_metric=null",
+        # The last step also evaluates and saves: it is left out.
+        f"steps={WARMUPS + repetitions + 1}",
+        *small,
+    )
+
+
+@dataclass
+class Turns:
+    """Stands before a run's log: stops our clock at the end of every step, lets the other side do that step, and goes on."""
+
+    bare: Callable[[Sequence[Group]], dict[str, float]]
+    ours: list[dict[str, float]] = field(default_factory=list)
+    """Per step: its metrics, the time since the last step as `wall`, the tokens generated, and CPU seconds as `cpu/<role>`."""
+    theirs: list[dict[str, float]] = field(default_factory=list)
+    log: Any = None
+    groups: Sequence[Group] = ()
+    began: float = 0.0
+    cpu: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def before(self, log: Any) -> "Turns":
+        self.log = log
+        self._go()
+        return self
+
+    def _go(self) -> None:
+        self.cpu, self.began = cpu_seconds(), time.perf_counter()
+
+    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
+        self.log.rollouts(step, groups)
+        self.groups = groups
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.log.step(step, metrics)
+        taken = time.perf_counter() - self.began
+        cpu = {f"cpu/{role}": used - self.cpu.get(role, 0.0) for role, used in cpu_seconds().items()}
+        tokens = sum(len(reply.token_ids_T) for group in self.groups for reply in group.completions)
+        self.ours.append({**metrics, **cpu, "wall": taken, "tokens": tokens})
+        self.theirs.append(self.bare(self.groups))
+        self._go()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchContext(StageContext):
+    """The stage's context with a log that takes turns."""
+
+    turns: Turns
+
+    def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> Any:
+        return self.turns.before(super().log(tokenizer, first_step=first_step, last_step=last_step))
+
+
+def taking_turns(cfg: Config, bare: Callable[[Sequence[Group]], dict[str, float]]) -> Turns:
+    """Run the `rl` stage, every step followed by `bare` of the same groups; what is returned has measured steps only."""
+    from r1ray import builtin
+    from r1ray.actors.cluster import connected
+    from r1ray.run.directory import open_run
+    from r1ray.stages import rl
+
+    folder, turns = Path(tempfile.mkdtemp()), Turns(bare)
+    try:
+        run = open_run(folder / "run", raw=cfg.model_dump(mode="json"), overrides=[])
+        with connected(cfg.cluster):
+            rl.run(BenchContext(name="rl", cfg=cfg, run=run, model_path=str(builtin.path()), turns=turns))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    turns.ours, turns.theirs = turns.ours[WARMUPS:-1], turns.theirs[WARMUPS:-1]
+    return turns
+
+
 @contextmanager
 def bare_side(cfg: Config, *, cores: int) -> Iterator[BareStep]:
     """Every process that the run has, but reward workers, each with its threads."""
@@ -149,7 +239,7 @@ def bare_side(cfg: Config, *, cores: int) -> Iterator[BareStep]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    engines = bare_engines(cfg, cores=cores)
+    engines = bare_engines(cfg, model_path, cores=cores)
     reference = started_bare(serve_reference, [(cfg, model_path)] * num_references, threads=threads(num_references))
     ranks_args = [(cfg, model_path, rank, port) for rank in range(num_ranks)]
     ranks = started_bare(serve_rank, ranks_args, threads=threads(num_ranks))

@@ -32,6 +32,7 @@ from r1ray.config import Config
 from r1ray.data.pack import pack, segment_starts
 from r1ray.run.directory import RunDir
 from r1ray.types import Batch, Row, Sample
+from tests.bench.models import SHAPES, make_model
 from tests.bench.rollout import BareProcess, configuration, started_bare
 from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, pin_process, quartiles, report, seconds
 
@@ -54,27 +55,13 @@ class Size(NamedTuple):
 
 SIZES = {
     "25M": Size(
-        {
-            "vocab_size": 2048,
-            "hidden_size": 512,
-            "intermediate_size": 1408,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
-        },
+        SHAPES["25M"],
         reply_tokens=120,
         floor=0.9,
         goal=0.95,
     ),
     "1M": Size(
-        {
-            "vocab_size": 640,
-            "hidden_size": 128,
-            "intermediate_size": 448,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-        },
+        SHAPES["1M"],
         reply_tokens=50,
         floor=0.75,
         goal=None,
@@ -125,24 +112,6 @@ BARE_LAYOUTS = (
 
 
 # --- the work: a model folder, and the samples of one update
-
-
-def make_model(folder: Path, shape: dict[str, Any]) -> int:
-    """Random weights and the built-in tokenizer; returns the number of parameters."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
-    from transformers.utils.logging import disable_progress_bar
-
-    from r1ray import builtin
-
-    disable_progress_bar()
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        Qwen2Config(**shape, max_position_embeddings=1024, tie_word_embeddings=True)
-    )
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(builtin.path()).save_pretrained(folder)
-    return sum(p.numel() for p in model.parameters())
 
 
 def make_samples(num_tokens: int, *, reply_tokens: int, vocab_size: int) -> list[Sample]:
