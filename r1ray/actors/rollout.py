@@ -93,10 +93,18 @@ class RolloutWorker:
     async def init_weight_transfer(self, init_info: dict[str, object]) -> None:
         await self._call(lambda engine: engine.init_weight_transfer(init_info))
 
-    async def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+    async def update_weights(
+        self, update_info: dict[str, object], *, version: int, canaries: Sequence[Ints]
+    ) -> list[Floats]:
+        """Log-probs of the canary sequences with the new weights: in one call, for Ray may swap two of an async actor."""
+
+        def update(engine: RolloutEngine) -> list[Floats]:
+            engine.update_weights(update_info, version=version)
+            return engine.score(canaries)
+
         self._receiving.set()
         try:
-            await self._call(lambda engine: engine.update_weights(update_info, version=version))
+            return await self._call(update)
         finally:
             self._receiving.clear()
 

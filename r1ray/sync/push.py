@@ -1,7 +1,7 @@
 """One sync, seen from the driver: connect if need be, send and receive at the same time, then attest every engine.
 
     trainer rank 0   listen -> connect ------> send buckets ... (version, checksum) -> score the canaries
-    engine i                   connect ------> receive, verify, load                -> score the canaries
+    engine i                   connect ------> receive, verify, load, score the canaries
 
 Every wait has an end and names who is late. After any failure the communicator is thrown away and the next `push` builds a new
 incarnation with a new tag; engines whose transfer failed go on serving their old weights until then.
@@ -10,7 +10,7 @@ incarnation with a new tag; engines whose transfer failed go on serving their ol
 import math
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from r1ray.config import Config
 from r1ray.sync import layout
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
 from r1ray.sync.layout import Backend, Meeting
+from r1ray.types import Floats
 
+Scores = list[Floats]
 MIN_TIMEOUT_S = 5.0
 SLOW_LINK_BYTES_PER_S = 100e6
 START_SKEW_S = 2.0
@@ -111,11 +113,11 @@ class WeightSync:
             if actors != self._connected:
                 self._connect(weights)
                 self._connected = actors
-            self._transfer(weights, version=self._version)
+            ours, engines = self._transfer(weights, version=self._version)
         except SyncFailed:
             self._connected = []
             raise
-        return self._attest()
+        return self._attested(ours, engines)
 
     def _announced(self) -> Announced:
         calls = _calls(self._trainers, "weight_metadata")
@@ -148,7 +150,11 @@ class WeightSync:
             calls[self._rollouts.name(index)] = handle.init_weight_transfer.remote(info)
         _settled(calls, what="connect trainer and engines", timeout_s=timeout_s + GRACE_S)
 
-    def _transfer(self, weights: Announced, *, version: int) -> None:
+    def _transfer(self, weights: Announced, *, version: int) -> tuple[Scores, list[Scores]]:
+        """Log-probs of the canary tokens by the trainer and by every engine.
+
+        Both are asked for together with the transfer: the trainer scores while engines load.
+        """
         bucket_bytes = int(self._cfg.sync.bucket_mb * 2**20)
         dtype_name = self._cfg.rollout.dtype
         info = {
@@ -160,15 +166,15 @@ class WeightSync:
         calls = _calls(
             self._trainers, "send_weights", version=version, dtype_name=dtype_name, bucket_bytes=bucket_bytes
         )
-        calls |= _calls(self._rollouts, "update_weights", info, version=version)
+        calls |= _calls(self._rollouts, "update_weights", info, version=version, canaries=self._canaries)
+        scores = _calls(self._trainers, "score", self._canaries)
         # Bounded per bucket by the group's own timeout; this is for a worker that hangs outside of it.
         timeout_s = self._cfg.sync.timeout_s + GRACE_S
-        _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
+        done = _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
+        ours = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
+        return ours[layout.SENDER_RANK], done[len(self._trainers) :]
 
-    def _attest(self) -> float:
-        calls = _calls(self._trainers, "score", self._canaries) | _calls(self._rollouts, "score", self._canaries)
-        scores = _settled(calls, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
-        ours, engines = scores[layout.SENDER_RANK], scores[len(self._trainers) :]
+    def _attested(self, ours: Scores, engines: Sequence[Scores]) -> float:
         gaps = [canary_gap(ours, theirs, of=self._limit.of) for theirs in engines]
         wrong = [
             f"{self._rollouts.name(index)} differs by {gap:.3g}"

@@ -16,6 +16,7 @@ Importing this module in a worker registers the engine; `EXTENSION` as vLLM's `w
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +127,16 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
         if len(self._staging) != incoming.num_bytes:
             self._staging = torch.empty(incoming.num_bytes, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         checksum = Checksum()
-        for start, end in incoming.buckets():
-            bucket = self._staging[start:end]
-            communicator.broadcast(bucket)
-            checksum.add(bucket)
+        # One thread receives bucket after bucket while this one sums up those that are there.
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
+        try:
+            buckets = [self._staging[start:end] for start, end in incoming.buckets()]
+            arrivals = [thread.submit(communicator.broadcast, bucket) for bucket in buckets]
+            for bucket, arrival in zip(buckets, arrivals, strict=True):
+                arrival.result()
+                checksum.add(bucket)
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
         trailer = torch.empty(TRAILER_NUMBERS, dtype=torch.int64)
         communicator.broadcast(trailer.view(torch.uint8))
         sent, arrived = trailer.tolist(), [version, checksum.value]
