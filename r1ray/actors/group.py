@@ -76,24 +76,34 @@ class ActorGroup:
         """
         return gather(refs, [self.name(index) for index in range(len(refs))], what=what, timeout_s=timeout_s)
 
-    def restart_all(self, *, timeout_s: float) -> None:
-        """As `restart`, for a group that computes together."""
-        self.restart(range(len(self)), timeout_s=timeout_s)
+    def restart(self, names: Collection[str], *, timeout_s: float) -> "Losses":
+        """End these workers, dead, hung or alive, start them anew in their places; those that have not come up in time, and why."""
+        with self._made_again([index for index in range(len(self)) if self.name(index) in names]) as pings:
+            return settle(pings, what="start again", timeout_s=timeout_s)[1]
 
-    def restart(self, indices: Collection[int], *, timeout_s: float) -> None:
-        """End these workers, dead, hung or alive, start them anew in their places and wait until they are up."""
+    def restart_all(self, *, timeout_s: float) -> "Losses":
+        """As `restart`, for a group that computes together: nobody is left out, and the first failure is raised at once, for the
+        others would wait for that worker.
+        """
+        with self._made_again(range(len(self)), meet=self._meet) as pings:
+            gather(list(pings.values()), list(pings), what="start again", timeout_s=timeout_s)
+        return {}
+
+    @contextmanager
+    def _made_again(
+        self, indices: Collection[int], *, meet: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
+        """{worker: its first answer}, which the body waits for."""
         make = self._make
         assert make is not None, f"the {self.role} group was not made by spawn"
         self.starting |= set(indices)
         try:
             for index in indices:
                 ray.kill(self.handles[index], no_restart=True)
-            if len(indices) == len(self):
-                self._meet()
+            meet()
             for index in indices:
                 self.handles[index] = make(index)
-            pings = {self.name(index): self.handles[index].ping.remote() for index in indices}
-            gather(list(pings.values()), list(pings), what="start again", timeout_s=timeout_s)
+            yield {self.name(index): self.handles[index].ping.remote() for index in indices}
         finally:
             self.starting -= set(indices)
 
@@ -150,17 +160,19 @@ def in_short(error: RayActorError | OutOfMemoryError) -> str:
     return reasons[0].split(" Some common causes")[0]
 
 
-def settle(
-    calls: Mapping[str, Any], *, what: str, timeout_s: float
-) -> tuple[dict[str, Any], dict[str, WorkerDied | WorkerFailed | WorkerLate]]:
+Losses = dict[str, WorkerDied | WorkerFailed | WorkerLate]
+"""{worker: why}."""
+
+
+def settle(calls: Mapping[str, Any], *, what: str, timeout_s: float) -> tuple[dict[str, Any], Losses]:
     """({worker: result}, {worker: error}) of these calls, once every one has ended or is late.
 
     Unlike `gather` it waits for every call even after a failure: the cause is often in another worker than the first to complain,
-    and a retry must not meet workers that are still busy with this attempt.
+    and a retry must not meet workers that are still busy with these.
     """
     deadline = time.monotonic() + timeout_s
     results: dict[str, Any] = {}
-    failed: dict[str, WorkerDied | WorkerFailed | WorkerLate] = {}
+    failed: Losses = {}
     for name, ref in calls.items():
         try:
             [results[name]] = gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))

@@ -1,6 +1,5 @@
 """The reference workers as the loop sees them. They hold no state that changes, so a dead one costs a restart and nothing else."""
 
-from functools import partial
 from typing import Any
 
 from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
@@ -49,7 +48,8 @@ class ReferenceGroup:
 
     def _again(self, error: Exception) -> None:
         """All of them: with ZeRO-3 they compute together, and the others have waited in vain."""
-        start = partial(self._actors.restart_all, timeout_s=self._start_timeout_s)
-        self._restarts.start_again({self._actors.role: error}, start)
+        self._restarts.start_again(
+            {self._actors.role: error}, lambda _: self._actors.restart_all(timeout_s=self._start_timeout_s)
+        )
         if self._path != self._started_with:
             self._on_all("load", [(self._path,)] * len(self), what="load the reference")

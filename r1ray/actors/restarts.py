@@ -1,7 +1,7 @@
 """How often workers are started again before a run gives up: something that kills them all the time is not an accident."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate
 
@@ -31,14 +31,18 @@ class Restarts:
         for worker, error in lost.items():
             self._event("worker_restarted", worker=worker, reason=str(error))
 
-    def start_again(self, lost: Mapping[str, Exception], start: Callable[[], None]) -> None:
-        """`start` those that were lost; where that fails again, after longer pauses, while the budget lasts."""
+    def start_again(
+        self, lost: Mapping[str, Exception], start: Callable[[Collection[str]], Mapping[str, Exception]]
+    ) -> None:
+        """`start` those that were lost; those that it gives back once more, after longer pauses, while the budget lasts."""
         pause_s = 1.0
         while True:
             self.spend(lost)
             try:
-                return start()
+                lost = start(list(lost))
             except (WorkerDied, WorkerFailed, WorkerLate) as error:
                 lost = dict.fromkeys(lost, error)
+            if not lost:
+                return
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -93,18 +93,10 @@ class RolloutWorker:
     async def init_weight_transfer(self, init_info: dict[str, object]) -> None:
         await self._call(lambda engine: engine.init_weight_transfer(init_info))
 
-    async def update_weights(
-        self, update_info: dict[str, object], *, version: int, canaries: Sequence[Ints]
-    ) -> list[Floats]:
-        """Log-probs of the canary sequences with the new weights: in one call, for Ray may swap two of an async actor."""
-
-        def update(engine: RolloutEngine) -> list[Floats]:
-            engine.update_weights(update_info, version=version)
-            return engine.score(canaries)
-
+    async def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
         self._receiving.set()
         try:
-            return await self._call(update)
+            await self._call(lambda engine: engine.update_weights(update_info, version=version))
         finally:
             self._receiving.clear()
 

@@ -273,7 +273,7 @@ class RayWorkers:
 
     def _replace(self, group: ActorGroup, lost: Mapping[int, Exception]) -> None:
         """Start these workers again, together."""
-        start = partial(group.restart, list(lost), timeout_s=self._start_timeout_s)
+        start = partial(group.restart, timeout_s=self._start_timeout_s)
         self._restarts.start_again({group.name(index): error for index, error in lost.items()}, start)
         # Not sent yet: a new engine has the model folder's weights until the next push.
         calls = [call for call in self._open if call.done is None and call.group is group and call.index in lost]

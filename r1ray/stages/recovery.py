@@ -1,10 +1,9 @@
 """When a trainer rank is lost, all ranks begin anew in their places and the stage goes on from its last checkpoint.
 
-Engines and reward workers stay: they get the checkpoint's weights with the first push.
+Engines and reward workers stay, but for those that were lost with it: they get the checkpoint's weights with the first push.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.restarts import Restarts
@@ -26,7 +25,7 @@ def with_trainers_restored(
 
     Trainers that have just been started hold the model the stage begins with: without a checkpoint it begins again.
     """
-    start = partial(groups["trainer"].restart_all, timeout_s=context.cfg.trainer.start_timeout_s)
+    timeout_s = context.cfg.trainer.start_timeout_s
     while True:
         try:
             return body(checkpoint)
@@ -35,6 +34,6 @@ def with_trainers_restored(
                 raise  # there is no time left to go back, and nothing new that could be saved
             lost = error
         print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
-        restarts.start_again({"trainer": lost}, start)
+        restarts.start_again({"trainer": lost}, lambda _: groups["trainer"].restart_all(timeout_s=timeout_s))
         checkpoint = checkpoints.newest_valid()
         context.run.event("went_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)

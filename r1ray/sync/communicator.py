@@ -135,7 +135,8 @@ class NcclCommunicator:
         return int(total.item()) == self._world_size
 
     def _finish(self, launch: Callable[[], Any], *, what: str) -> Any:
-        with torch.cuda.stream(self._stream):
+        # Threads begin on device 0; the worker of a tensor-parallel engine may have another.
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             result = launch()
             done = torch.cuda.Event()
             done.record(self._stream)

@@ -1,7 +1,7 @@
 """One sync, seen from the driver: connect if need be, send and receive at the same time, then attest every engine.
 
     trainer rank 0   listen -> connect ------> send buckets ... (version, checksum) -> score the canaries
-    engine i                   connect ------> receive, verify, load, score the canaries
+    engine i                   connect ------> receive, verify, load                -> score the canaries
 
 Every wait has an end and names who is late. After any failure the communicator is thrown away and the next `push` builds a new
 incarnation with a new tag; engines whose transfer failed go on serving their old weights until then.
@@ -153,7 +153,8 @@ class WeightSync:
     def _transfer(self, weights: Announced, *, version: int) -> tuple[Scores, list[Scores]]:
         """Log-probs of the canary tokens by the trainer and by every engine.
 
-        Both are asked for together with the transfer: the trainer scores while engines load.
+        The trainer is asked for them together with the transfer and scores while engines load. Engines are asked afterwards: behind
+        the requests that run in them they may take long, which must not look like a transfer that hangs.
         """
         bucket_bytes = int(self._cfg.sync.bucket_mb * 2**20)
         dtype_name = self._cfg.rollout.dtype
@@ -166,13 +167,18 @@ class WeightSync:
         calls = _calls(
             self._trainers, "send_weights", version=version, dtype_name=dtype_name, bucket_bytes=bucket_bytes
         )
-        calls |= _calls(self._rollouts, "update_weights", info, version=version, canaries=self._canaries)
+        calls |= _calls(self._rollouts, "update_weights", info, version=version)
         scores = _calls(self._trainers, "score", self._canaries)
         # Bounded per bucket by the group's own timeout; this is for a worker that hangs outside of it.
         timeout_s = self._cfg.sync.timeout_s + GRACE_S
-        done = _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
-        ours = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
-        return ours[layout.SENDER_RANK], done[len(self._trainers) :]
+        try:
+            _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
+        except SyncFailed:
+            settle(scores, what="score the canary tokens", timeout_s=GRACE_S)  # a retry should not queue up behind them
+            raise
+        scores |= _calls(self._rollouts, "score", self._canaries)
+        found = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
+        return found[layout.SENDER_RANK], found[len(self._trainers) :]
 
     def _attested(self, ours: Scores, engines: Sequence[Scores]) -> float:
         gaps = [canary_gap(ours, theirs, of=self._limit.of) for theirs in engines]

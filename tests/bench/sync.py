@@ -159,16 +159,10 @@ class Receiver(RolloutWorker):
         self._spans: dict[str, tuple[float, float]] = {}
         self._bucket_bytes = bucket_bytes_of(cfg)
 
-    async def update_weights(self, update_info: dict[str, object], *, version: int, canaries: Sequence[Ints]) -> Any:
-        engine: Any = await self._call(lambda engine: engine)
-        load, start = type(engine).update_weights, time.monotonic()
-
-        def timed(*args: Any, **kwargs: Any) -> None:
-            load(engine, *args, **kwargs)
-            self._spans["transfer"] = (start, time.monotonic())
-
-        engine.update_weights = timed
-        return await super().update_weights(update_info, version=version, canaries=canaries)
+    async def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+        start = time.monotonic()
+        await super().update_weights(update_info, version=version)
+        self._spans["transfer"] = (start, time.monotonic())
 
     async def spans(self) -> dict[str, tuple[float, float]]:
         return self._spans

@@ -56,6 +56,8 @@ def test_a_killed_and_resumed_run_is_the_same(
 def test_a_run_that_has_lost_workers_is_the_same(
     uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
 ) -> None:
-    run = Run(tmp_path, [*OVERRIDES, "fault=[rollout-1:kill@2+0.3,reward-0:kill@3,trainer-0:kill@4+0.5]"])
+    run = Run(
+        tmp_path, [*OVERRIDES, "fault=[rollout-1:kill@2+0.3,reward-0:kill@3,trainer-0:kill@4+0.5,rollout-0:kill@4+0.5]"]
+    )
     assert finished(run) == uninterrupted[0]
-    assert {event["worker"] for event in run.events("worker_restarted")} >= {"rollout-1", "trainer"}
+    assert {event["worker"] for event in run.events("worker_restarted")} >= {"rollout-0", "rollout-1", "trainer"}

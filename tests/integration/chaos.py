@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ray_nodes import Cluster, kill
+from ray_nodes import Cluster, kill, runs
 from real_run import Run, ended, json_lines
 
 from r1ray.run.ledger import audit, read_ledger
@@ -52,6 +52,10 @@ OVERRIDES = [
     *("algo.kl_coef=0.01", "algo.reference_refresh_updates=7", "checkpoint.every_steps=3"),
     *("cluster.heartbeat_s=2", "cluster.max_restarts=1000", f"algo.problems_per_step={GROUPS}"),
 ]
+SMALL = ["rollout.num_workers=1", "reward.num_workers=1"]
+"""Engines and reward workers, who leave nothing behind that a resumed run would need, are most of the time of a start."""
+WHOLE = 3
+"""Runs of a row that ends them which have all workers; those after them are small."""
 
 
 @dataclass(slots=True)
@@ -172,7 +176,7 @@ def lose_machines(row: str, *, faults: int, folder: Path, seed: int) -> Outcome:
             if run.process.poll() != 0:
                 outcome.wrong.append(f"exit code {run.process.poll()}: {run.output()}")
         outcome.wrong += judged(run, steps=steps)
-    overcome = sum(injury.recovered_s is not None for injury in outcome.injuries)
+    overcome = sum(None not in (injury.noticed_s, injury.recovered_s) for injury in outcome.injuries)
     if overcome != faults:
         outcome.wrong.append(f"{overcome} of {faults} faults were survived")
     outcome.seconds = time.monotonic() - begin
@@ -192,7 +196,7 @@ def nodes_to_kill(rng: random.Random) -> Iterator[tuple[Mapping[str, str], Strik
         nodes = [cluster.start(*join) for _ in range(3)]
 
         def strike(_: Run) -> str:
-            index = rng.randrange(len(nodes))
+            index = rng.choice([index for index, node in enumerate(nodes) if runs(node, "Worker")])
             kill(nodes[index])
             nodes[index] = cluster.start(*join)
             return f"node {index}"
@@ -219,10 +223,10 @@ def memory_to_fill(_: random.Random) -> Iterator[tuple[Mapping[str, str], Strike
     yield {**os.environ, "RAY_memory_usage_threshold": f"{limit:.3f}"}, strike
 
 
-def end_and_resume(row: str, *, folder: Path, seed: int, steps: int = 8) -> Outcome:
-    """One run that is ended in the way of this row at a random point, and goes on."""
+def end_and_resume(row: str, *, folder: Path, seed: int, steps: int = 8, small: bool = False) -> Outcome:
+    """One run that is ended in the way of this row at a random point, and goes on; a small one has one worker of a role."""
     rng, outcome, begin = random.Random(seed), Outcome(), time.monotonic()
-    run = Run(folder, [*OVERRIDES, f"steps={steps}"])
+    run = Run(folder, [*OVERRIDES, *(SMALL if small else ()), f"steps={steps}"])
     with ended(run):
         first = rng.randint(1, steps - 3)
         if not _wait(run, lambda: len(run.rows()) >= first):
@@ -241,7 +245,9 @@ def end_and_resume(row: str, *, folder: Path, seed: int, steps: int = 8) -> Outc
             outcome.wrong.append(f"resumed: exit code {run.process.poll()}: {run.output()}")
     outcome.wrong += judged(run, steps=steps)
     outcome.seconds = time.monotonic() - begin
-    outcome.injuries = [Injury(row, f"{row} after step {first}", recovered_s=round(outcome.seconds, 1))]
+    outcome.injuries = [
+        Injury(row, f"{row} after step {first}{', small' if small else ''}", recovered_s=round(outcome.seconds, 1))
+    ]
     return outcome
 
 
@@ -304,7 +310,8 @@ def main() -> int:
         elif rows[0] in MACHINES:
             outcome = lose_machines(rows[0], faults=len(rows), **where)
         else:
-            outcome = end_and_resume(rows[0], **where)
+            had = sum(entry["row"] == rows[0] for entry in json_lines(args.table))
+            outcome = end_and_resume(rows[0], small=had >= WHOLE, **where)
         if outcome.wrong:
             print("\n".join([*outcome.wrong, f"its directory stays: {folder}"]))
             return 1

@@ -1,12 +1,13 @@
 """What the driver makes of what Ray says about a call."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 import r1ray.actors.group as group_module
-from r1ray.actors.group import WorkerDied, result_of
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerLate, result_of
 
 OUT_OF_MEMORY = """6 worker(s) were killed due to the node running low on memory. 5.5 GB used
 Object store memory usage: [- objects spillable: 0
@@ -29,3 +30,31 @@ def test_a_death_is_told_in_one_line(error: Exception, message: str, monkeypatch
     with pytest.raises(WorkerDied) as raised:
         result_of("ref", name="rollout-1", what="generate")
     assert str(raised.value) == message
+
+
+def test_not_alive_are_the_dead_the_late_and_those_whose_engine_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    says: dict[str, Any] = {
+        "rollout-0": {"ended": None},
+        "rollout-1": WorkerDied("rollout-1 died"),
+        "rollout-2": {"ended": "bad kernel"},
+        "rollout-3": WorkerLate("rollout-3 is late"),
+        "rollout-4": {"ended": None},
+    }
+
+    def gather(refs: list[str], names: list[str], **_: Any) -> list[Any]:
+        assert refs == [f"heartbeat of {names[0]}"]
+        if isinstance(said := says[names[0]], Exception):
+            raise said
+        return [said]
+
+    monkeypatch.setattr(group_module, "gather", gather)
+    beat = [
+        SimpleNamespace(heartbeat=SimpleNamespace(remote=lambda name=name: f"heartbeat of {name}")) for name in says
+    ]
+    found = ActorGroup("rollout", beat).not_alive(timeout_s=1)  # type: ignore[arg-type]
+    assert {index: str(why) for index, why in found.items()} == {
+        1: "rollout-1 died",
+        2: "rollout-2: bad kernel",
+        3: "rollout-3 is late",
+    }
+    assert isinstance(found[2], WorkerDied)

@@ -32,10 +32,11 @@ class World:
     def event(self, kind: str, **fields: Any) -> None:
         self.did.append(f"{kind} {fields.get('stage', '')}{fields.get('worker', '')} {fields.get('step', '')}".strip())
 
-    def restart_all(self, *, timeout_s: float) -> None:
+    def restart_all(self, *, timeout_s: float) -> dict[str, Exception]:
         self.did.append(f"restart all within {timeout_s}")
         if self.starts and (end := self.starts.pop(0)):
             raise end
+        return {}
 
     def run(self, *, max_restarts: int = 20, checkpoint: Any = None) -> None:
         with_trainers_restored(

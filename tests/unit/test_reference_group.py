@@ -50,10 +50,11 @@ class World:
             raise failures.pop(0)
         return [call() for _, call in refs]
 
-    def restart_all(self, *, timeout_s: float) -> None:
+    def restart_all(self, *, timeout_s: float) -> dict[str, Exception]:
         self.did.append("restart all")
         self.dead.clear()
         self.models = ["first", "first"]
+        return {}
 
 
 @pytest.fixture

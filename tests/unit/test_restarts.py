@@ -1,6 +1,6 @@
 """The budget of restarts: what it tells, and how it ends a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -50,13 +50,14 @@ def test_the_last_loss_is_raised_as_what_it_was(error: type[Exception]) -> None:
     assert raised.type is error and not events
 
 
-def starts(*ends: Exception | None) -> Callable[[], None]:
+def starts(*ends: Exception | None) -> Callable[[Collection[str]], dict[str, Exception]]:
     """A start that ends like this, one time after the other."""
     left = list(ends)
 
-    def start() -> None:
+    def start(_: Collection[str]) -> dict[str, Exception]:
         if end := left.pop(0):
             raise end
+        return {}
 
     return start
 

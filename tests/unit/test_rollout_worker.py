@@ -127,7 +127,7 @@ def test_a_death_in_sync_waits_for_the_next_weights(engine: Engine, monkeypatch:
         await asyncio.gather(generate(worker, [1]), worker.score([PROMPT]))
         assert not killed.is_set()
         monkeypatch.setattr(engine, "update_weights", lambda *_, **__: killed.wait(5))
-        await worker.update_weights({}, version=1, canaries=[])
+        await worker.update_weights({}, version=1)
         assert killed.is_set()
 
     run(scenario)
@@ -147,7 +147,7 @@ def test_a_step_that_fails_fails_all_that_wait_and_all_that_come(engine: Engine)
             generate(worker, [1]),
             worker.ping(),
             worker.score([PROMPT]),
-            worker.update_weights({}, version=1, canaries=[]),
+            worker.update_weights({}, version=1),
         ):
             with pytest.raises(RuntimeError, match="bad kernel"):
                 await late
@@ -194,11 +194,11 @@ def test_a_cancelled_call_is_aborted_in_the_engine(engine: Engine) -> None:
 
 def test_weights_change_between_steps_of_running_requests(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
-        await worker.update_weights({}, version=3, canaries=[])
+        await worker.update_weights({}, version=3)
         engine.go.clear()
         call = asyncio.create_task(generate(worker, [3]))
         await asyncio.sleep(0.05)
-        update = asyncio.create_task(worker.update_weights({}, version=4, canaries=[]))
+        update = asyncio.create_task(worker.update_weights({}, version=4))
         await asyncio.sleep(0.05)
         engine.go.set()
         await update
@@ -212,10 +212,10 @@ def test_weights_change_between_steps_of_running_requests(engine: Engine) -> Non
 def test_a_failed_transfer_leaves_the_engine_serving_but_a_broken_engine_stops(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         with pytest.raises(ConnectionError):
-            await worker.update_weights({"broken": False}, version=1, canaries=[])
+            await worker.update_weights({"broken": False}, version=1)
         assert await worker.ping() == -1
         with pytest.raises(EngineBroken):
-            await worker.update_weights({"broken": True}, version=1, canaries=[])
+            await worker.update_weights({"broken": True}, version=1)
         with pytest.raises(RuntimeError, match="half loaded"):
             await generate(worker, [1])
 

@@ -31,7 +31,11 @@ class World:
         self.dies_at: dict[str, float] = {}
         """Actors who answer until then."""
         self.events: list[str] = []
-        self.restarts: list[list[int]] = []
+        self.not_up: dict[str, Exception] = {}
+        """Workers that do not come up the next time they are started."""
+        self.slow: set[str] = set()
+        """Actors whose hearts are slow to answer the next time."""
+        self.restarts: list[list[str]] = []
         """Workers that were started again together."""
         self.log: list[str] = []
         """Calls and events in their order."""
@@ -97,15 +101,18 @@ class World:
             raise WorkerLate(f"{late} did not finish '{what}'")
         return [self.result_of(ref) for ref in ready]
 
-    def restart(self, group: ActorGroup, indices: Sequence[int]) -> None:
+    def restart(self, group: ActorGroup, names: Sequence[str]) -> dict[str, Exception]:
         self.now += 30  # longer than any timeout here: what others did meanwhile was not seen
-        self.restarts.append(list(indices))
-        for index in indices:
+        self.restarts.append(sorted(names))
+        for index in (index for index in range(len(group)) if group.name(index) in names):
             group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
+        return {name: self.not_up.pop(name) for name in names if name in self.not_up}
 
-    def not_alive(self, group: ActorGroup) -> dict[int, WorkerDied]:
+    def not_alive(self, group: ActorGroup) -> dict[int, Exception]:
+        slow = {i: WorkerLate("slow") for i, handle in enumerate(group.handles) if handle.name in self.slow}
+        self.slow = set()
         dead = {*self.fate, *(name for name, time in self.dies_at.items() if time <= self.now)}
-        return {i: self.died(handle.name) for i, handle in enumerate(group.handles) if handle.name in dead}
+        return slow | {i: self.died(handle.name) for i, handle in enumerate(group.handles) if handle.name in dead}
 
     def died(self, name: str) -> WorkerDied:
         return WorkerDied(f"{name} died", actor_id=name.encode().hex())
@@ -135,7 +142,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(workers.time, "monotonic", lambda: made.now)
     monkeypatch.setattr(workers, "result_of", made.result_of)
     monkeypatch.setattr(group_module, "gather", made.gather)
-    monkeypatch.setattr(ActorGroup, "restart", lambda self, indices, **_: made.restart(self, indices))
+    monkeypatch.setattr(ActorGroup, "restart", lambda self, names, **_: made.restart(self, names))
     monkeypatch.setattr(ActorGroup, "not_alive", lambda self, **_: made.not_alive(self))
     return made
 
@@ -218,16 +225,28 @@ def test_a_dead_engine_is_replaced_once_and_the_reward_worker_is_not_blamed(worl
 
 def test_engines_that_die_together_are_started_together(world: World) -> None:
     made = pool(world, [1.0, 0.5, 0.5])
+    world.slow = {"rollout-1"}
     calls = submit(made, 6)
     for name in ("rollout-0", "rollout-2"):
         world.fate[name] = world.died(name)
     assert len(drain(made, calls)) == 12
-    assert [sorted(together) for together in world.restarts] == [[0, 2]]
+    assert world.restarts == [["rollout-0", "rollout-2"]]
     assert sorted(world.events) == [
         "weights",
         "worker_restarted rollout-0: rollout-0 died",
         "worker_restarted rollout-2: rollout-2 died",
     ]
+
+
+def test_only_those_that_do_not_come_up_are_started_once_more(world: World) -> None:
+    made = pool(world, [1.0, 0.5])
+    calls = submit(made, 4)
+    for name in ("rollout-0", "rollout-1"):
+        world.fate[name] = world.died(name)
+    world.not_up = {"rollout-1": WorkerLate("rollout-1 did not finish 'start again'")}
+    assert len(drain(made, calls)) == 8
+    assert world.restarts == [["rollout-0", "rollout-1"], ["rollout-1"]]
+    assert "worker_restarted rollout-1: rollout-1 did not finish 'start again'" in world.events
 
 
 def test_a_dead_reward_worker_is_replaced(world: World) -> None:
