@@ -116,13 +116,12 @@ class ActorGroup:
             return error
         return next(iter(self.not_alive(timeout_s=ALIVE_TIMEOUT_S).values()), None)
 
-    def not_alive(self, *, timeout_s: float) -> dict[int, Exception]:
-        """{index: why} of the workers whose process or engine has ended, or who do not answer within `timeout_s`."""
+    def not_alive(self, *, timeout_s: float) -> "Losses":
+        """The workers whose process or engine has ended, or who do not answer within `timeout_s`."""
         beats = {self.name(index): handle.heartbeat.remote() for index, handle in enumerate(self.handles)}
         vitals, failed = settle(beats, what="say that it is alive", timeout_s=timeout_s)
         ended = {name: said["ended"] for name, said in vitals.items() if said.get("ended")}
-        why: dict[str, Exception] = {**failed, **{name: WorkerDied(f"{name}: {end}") for name, end in ended.items()}}
-        return {index: why[self.name(index)] for index in range(len(self)) if self.name(index) in why}
+        return failed | {name: WorkerDied(f"{name}: {end}") for name, end in ended.items()}
 
     def index_of(self, actor_id: str | None) -> int | None:
         """Which worker has this id now; None when none has."""

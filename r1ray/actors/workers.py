@@ -17,6 +17,7 @@ import ray
 from r1ray.actors.group import (
     ALIVE_TIMEOUT_S,
     ActorGroup,
+    Losses,
     ResultLost,
     Wait,
     WorkerDied,
@@ -165,11 +166,9 @@ class RayWorkers:
         Args:
             late: names of workers that count as lost whatever their hearts say.
         """
-        names = map(self._rollouts.name, range(len(self._rollouts)))
-        hung = {
-            index: WorkerLate(f"{name} hangs, though its process answers")
-            for index, name in enumerate(names)
-            if name in late
+        engines = {self._rollouts.name(index) for index in range(len(self._rollouts))}
+        hung: Losses = {
+            name: WorkerLate(f"{name} hangs, though its process answers") for name in sorted(engines & set(late))
         }
         if lost := hung | self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S):
             self._replace(self._rollouts, lost)
@@ -253,7 +252,7 @@ class RayWorkers:
         """Replace a worker, and whoever else of its role has died by now, and have their unfinished work done again."""
         others = group.not_alive(timeout_s=ALIVE_SOON_S)
         died = {other: why for other, why in others.items() if isinstance(why, WorkerDied)}
-        self._replace(group, died | {index: error})
+        self._replace(group, died | {group.name(index): error})
         if group is self._rollouts and self._served is not None:
             self._served()
         for times in self._answered.values():
@@ -271,12 +270,11 @@ class RayWorkers:
             if call.done is None and call.after in calls:
                 call.send()
 
-    def _replace(self, group: ActorGroup, lost: Mapping[int, Exception]) -> None:
+    def _replace(self, group: ActorGroup, lost: Mapping[str, Exception]) -> None:
         """Start these workers again, together."""
-        start = partial(group.restart, timeout_s=self._start_timeout_s)
-        self._restarts.start_again({group.name(index): error for index, error in lost.items()}, start)
+        self._restarts.start_again(lost, partial(group.restart, timeout_s=self._start_timeout_s))
         # Not sent yet: a new engine has the model folder's weights until the next push.
-        calls = [call for call in self._open if call.done is None and call.group is group and call.index in lost]
+        calls = [call for call in self._open if call.done is None and call.name in lost]
         self._lost += [call for call in calls if call not in self._lost]
 
     def _due(self, call: Call) -> float:
@@ -315,7 +313,7 @@ class RayWorkers:
                 self._served()
             self._lost.clear()  # the whole wave is made again
 
-    def _wave(self, calls: Sequence[Call]) -> dict[int, Exception]:
+    def _wave(self, calls: Sequence[Call]) -> Losses:
         """Every engine drops what it has, gets its share of `calls` and begins with all of it at once; the engines that failed."""
         handles = self._rollouts.handles
         if failed := self._each("hold", [handle.hold.remote() for handle in handles]):
@@ -325,14 +323,13 @@ class RayWorkers:
         shares = [sum(call.index == index for call in calls) for index in range(len(handles))]
         return self._each("release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)])
 
-    def _each(self, what: str, refs: Sequence[Any]) -> dict[int, Exception]:
-        names = [self._rollouts.name(index) for index in range(len(refs))]
-        calls = dict(zip(names, refs, strict=True))
+    def _each(self, what: str, refs: Sequence[Any]) -> Losses:
+        calls = {self._rollouts.name(index): ref for index, ref in enumerate(refs)}
         _, failed = settle(calls, what=what, timeout_s=self._timeout_s[self._rollouts.role])
         for error in failed.values():
             if isinstance(error, WorkerFailed) and ended_engine(error) is None:
                 raise error
-        return {index: failed[name] for index, name in enumerate(names) if name in failed}
+        return failed
 
 
 def ended_engine(error: WorkerFailed) -> int | None:

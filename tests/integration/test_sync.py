@@ -263,11 +263,11 @@ def test_a_bit_that_flips_on_the_way_is_seen_before_anything_is_loaded(pair: Pai
     assert pair.push()["sync/canary_gap"] < 1e-4
 
 
-def test_a_transfer_that_failed_is_tried_again(pair: Pair) -> None:
+def test_a_transfer_that_failed_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.move()
     pair.sabotage(0, "flip a bit")
     failed: list[SyncFailed] = []
-    pair.sync.mend = failed.append
+    monkeypatch.setattr(pair.sync, "mend", failed.append)
     assert pair.push()["sync/canary_gap"] < 1e-4
     pair.sabotage(0, "none")
     assert ["rollout-0 failed" in str(error) for error in failed] == [True]

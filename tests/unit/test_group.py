@@ -52,9 +52,9 @@ def test_not_alive_are_the_dead_the_late_and_those_whose_engine_has_ended(monkey
         SimpleNamespace(heartbeat=SimpleNamespace(remote=lambda name=name: f"heartbeat of {name}")) for name in says
     ]
     found = ActorGroup("rollout", beat).not_alive(timeout_s=1)  # type: ignore[arg-type]
-    assert {index: str(why) for index, why in found.items()} == {
-        1: "rollout-1 died",
-        2: "rollout-2: bad kernel",
-        3: "rollout-3 is late",
+    assert {name: str(why) for name, why in found.items()} == {
+        "rollout-1": "rollout-1 died",
+        "rollout-2": "rollout-2: bad kernel",
+        "rollout-3": "rollout-3 is late",
     }
-    assert isinstance(found[2], WorkerDied)
+    assert isinstance(found["rollout-2"], WorkerDied)

@@ -21,7 +21,7 @@ class World:
         self.did: list[str] = []
         self.fails: dict[str, list[Exception]] = {}
         """{method: how its next calls fail}."""
-        self.dead: dict[int, WorkerDied] = {}
+        self.dead: dict[str, WorkerDied] = {}
         self.actors = ActorGroup("reference", [self.handle(0), self.handle(1)])
         monkeypatch.setattr(self.actors, "gather", self.gather)
         monkeypatch.setattr(self.actors, "restart_all", self.restart_all)
@@ -95,7 +95,7 @@ def test_a_loss_while_a_model_is_loaded_ends_with_that_model(world: World) -> No
 def test_a_worker_that_complains_of_a_peer_that_has_gone_is_a_loss(world: World) -> None:
     """With ZeRO-3 they compute together: those that are left complain before the death is known."""
     world.fails["logprobs"] = [WorkerFailed(GLOO)]
-    world.dead[1] = WorkerDied("reference-1 died")
+    world.dead["reference-1"] = WorkerDied("reference-1 died")
     assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 

@@ -108,11 +108,12 @@ class World:
             group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
         return {name: self.not_up.pop(name) for name in names if name in self.not_up}
 
-    def not_alive(self, group: ActorGroup) -> dict[int, Exception]:
-        slow = {i: WorkerLate("slow") for i, handle in enumerate(group.handles) if handle.name in self.slow}
+    def not_alive(self, group: ActorGroup) -> dict[str, Exception]:
+        slow = {group.name(i): WorkerLate("slow") for i, handle in enumerate(group.handles) if handle.name in self.slow}
         self.slow = set()
         dead = {*self.fate, *(name for name, time in self.dies_at.items() if time <= self.now)}
-        return slow | {i: self.died(handle.name) for i, handle in enumerate(group.handles) if handle.name in dead}
+        died = {group.name(i): self.died(handle.name) for i, handle in enumerate(group.handles) if handle.name in dead}
+        return slow | died
 
     def died(self, name: str) -> WorkerDied:
         return WorkerDied(f"{name} died", actor_id=name.encode().hex())
