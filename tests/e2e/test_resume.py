@@ -17,7 +17,8 @@ OVERRIDES = [
     *("eval.every_steps=2", "eval.sets.countdown.args.num_problems=16"),
 ]
 KILLS = int(os.environ.get("R1RAY_KILLS", "2"))
-"""Random points at which a run is killed; a long check sets more."""
+"""Random points at which runs are killed; a long check sets more."""
+KILLS_A_RUN = 4
 
 
 def finished(run: Run) -> list[dict[str, Any]]:
@@ -40,17 +41,28 @@ def test_two_runs_are_the_same(uninterrupted: tuple[list[dict[str, Any]], float]
     assert finished(Run(tmp_path, OVERRIDES)) == uninterrupted[0]
 
 
-@pytest.mark.parametrize("number", range(KILLS))
-def test_a_killed_and_resumed_run_is_the_same(
-    number: int, uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
+@pytest.mark.timeout(300 + 120 * KILLS)
+def test_a_run_killed_again_and_again_is_the_same(
+    uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
 ) -> None:
     rows, seconds = uninterrupted
-    run = Run(tmp_path, OVERRIDES)
-    share = random.Random(number).random()
-    time.sleep(share * seconds)
-    run.kill_family()
-    run.again()
-    assert finished(run) == rows, f"killed after {share:.2f} of the run"
+    rng, kills, number = random.Random(KILLS), 0, 0
+    while kills < KILLS:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run, points = Run(folder, OVERRIDES), []
+        while len(points) < min(KILLS_A_RUN, KILLS - kills):
+            point = rng.random() * seconds
+            time.sleep(point)
+            if run.process.poll() is not None:
+                break
+            run.kill_family()
+            points.append(f"{point:.1f} s with {len(run.rows())} rows")
+            run.again()
+        kills += len(points)
+        print(f"run {number} killed after {', '.join(points)}")
+        assert finished(run) == rows
 
 
 def test_a_run_that_has_lost_workers_is_the_same(

@@ -55,7 +55,9 @@ OVERRIDES = [
 SMALL = ["rollout.num_workers=1", "reward.num_workers=1"]
 """Engines and reward workers, who leave nothing behind that a resumed run would need, are most of the time of a start."""
 WHOLE = 3
-"""Runs of a row that ends them which have all workers; those after them are small."""
+"""Faults of a row that ends a run which meet one with all workers; those after them meet a small one."""
+STEPS_TO_END = 12
+"""Of a run for every time that it is ended: three at most before, and what it does in a second on a fast machine."""
 
 
 @dataclass(slots=True)
@@ -223,31 +225,39 @@ def memory_to_fill(_: random.Random) -> Iterator[tuple[Mapping[str, str], Strike
     yield {**os.environ, "RAY_memory_usage_threshold": f"{limit:.3f}"}, strike
 
 
-def end_and_resume(row: str, *, folder: Path, seed: int, steps: int = 8, small: bool = False) -> Outcome:
-    """One run that is ended in the way of this row at a random point, and goes on; a small one has one worker of a role."""
+def end_and_resume(rows: Sequence[str], *, folder: Path, seed: int, small: bool = False) -> Outcome:
+    """One run that is ended in the ways of these rows, at random points, and goes on each time; a small one has one worker of a role."""
     rng, outcome, begin = random.Random(seed), Outcome(), time.monotonic()
+    steps = STEPS_TO_END * len(rows) + 3
     run = Run(folder, [*OVERRIDES, *(SMALL if small else ()), f"steps={steps}"])
     with ended(run):
-        first = rng.randint(1, steps - 3)
-        if not _wait(run, lambda: len(run.rows()) >= first):
-            outcome.wrong.append(f"step {first} never came: {run.output()}")
-            return outcome
-        time.sleep(rng.random() * 2.0)
-        expected = _end(row, run)
-        if run.process.wait(120) != expected:
-            outcome.wrong.append(f"exit code {run.process.returncode} instead of {expected}: {run.output()}")
-        # Ray's own agents try for minutes to tell a head that is gone of the raylet's end.
-        gone = run.left_behind(within_s=300 if row == "head:kill" else 10)
-        outcome.wrong += [f"left behind by the first: {name}" for name in gone]
-        run.again()
+        for row in rows:
+            # Beyond what an earlier process has logged, so that this one has got so far by itself.
+            first = len(run.rows()) + rng.randint(1, 3)
+            if not _wait(run, lambda first=first: len(run.rows()) >= first):
+                outcome.wrong.append(f"step {first} never came: {run.output()}")
+                return outcome
+            time.sleep(rng.random())
+            struck = time.monotonic()
+            expected = _end(row, run)
+            if run.process.wait(120) != expected:
+                outcome.wrong.append(f"{row}: exit code {run.process.returncode} instead of {expected}: {run.output()}")
+            gone = run.left_behind(within_s=LEFT_BEHIND_S if row == "head:kill" else 10)
+            outcome.wrong += [f"left behind by {row}: {name}" for name in gone]
+            whole = len(run.rows()) + 1
+            run.again()
+            injury = Injury(row, f"{row} after step {first}{', small' if small else ''}")
+            outcome.injuries.append(injury)
+            if _wait(run, lambda whole=whole: len(run.rows()) >= whole):
+                injury.recovered_s = round(time.monotonic() - struck, 1)
         _wait(run, lambda: False)
         if run.process.poll() != 0:
             outcome.wrong.append(f"resumed: exit code {run.process.poll()}: {run.output()}")
     outcome.wrong += judged(run, steps=steps)
+    overcome = sum(injury.recovered_s is not None for injury in outcome.injuries)
+    if overcome != len(rows):
+        outcome.wrong.append(f"{overcome} of {len(rows)} ends were overcome")
     outcome.seconds = time.monotonic() - begin
-    outcome.injuries = [
-        Injury(row, f"{row} after step {first}{', small' if small else ''}", recovered_s=round(outcome.seconds, 1))
-    ]
     return outcome
 
 
@@ -298,7 +308,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--faults", type=int, default=20, help="for every row, those of the table included")
-    parser.add_argument("--per-run", type=int, default=10, help="faults of rows that do not end it in one run")
+    parser.add_argument("--per-run", type=int, default=10, help="faults in one run")
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
     while rows := _next(args.rows, json_lines(args.table), faults=args.faults, per_run=args.per_run):
@@ -311,7 +321,7 @@ def main() -> int:
             outcome = lose_machines(rows[0], faults=len(rows), **where)
         else:
             had = sum(entry["row"] == rows[0] for entry in json_lines(args.table))
-            outcome = end_and_resume(rows[0], small=had >= WHOLE, **where)
+            outcome = end_and_resume(rows, small=had >= WHOLE, **where)
         if outcome.wrong:
             print("\n".join([*outcome.wrong, f"its directory stays: {folder}"]))
             return 1
@@ -328,21 +338,28 @@ def main() -> int:
 
 def _next(rows: Sequence[str], table: Sequence[dict[str, Any]], *, faults: int, per_run: int) -> list[str]:
     """The rows of the next run: live ones in turn, those with the fewest faults first; else one of the machines' as often as a run
-    takes it; else one that ends the run.
+    takes it; else those that end the run, in turn again, and first those that still have to meet a whole one.
     """
-    missing = {row: faults - sum(entry["row"] == row for entry in table) for row in rows}
-    live: list[str] = []
-    while len(live) < per_run:
-        left = [row for row in LIVE if missing.get(row, 0) > live.count(row)]
+    had = {row: sum(entry["row"] == row for entry in table) for row in rows}
+    if live := _in_turn({row: faults - had[row] for row in LIVE if row in had}, per_run):
+        return live
+    for row in MACHINES:
+        if row in had and had[row] < faults:
+            return [row] * min(faults - had[row], per_run)
+    ending = [row for row in ENDING if row in had]
+    whole = _in_turn({row: min(faults, WHOLE) - had[row] for row in ending}, per_run)
+    return whole or _in_turn({row: faults - had[row] for row in ending}, per_run)
+
+
+def _in_turn(missing: Mapping[str, int], most: int) -> list[str]:
+    """Up to `most` of these rows, each as often as it is missing, the one that is missing most always next."""
+    chosen: list[str] = []
+    while len(chosen) < most:
+        left = {row: num - chosen.count(row) for row, num in missing.items() if num > chosen.count(row)}
         if not left:
             break
-        live.append(max(left, key=lambda row: missing[row] - live.count(row)))
-    if live:
-        return live
-    for row in (*MACHINES, *ENDING):
-        if (left_over := missing.get(row, 0)) > 0:
-            return [row] * (min(left_over, per_run) if row in MACHINES else 1)
-    return []
+        chosen.append(max(left, key=lambda row: left[row]))
+    return chosen
 
 
 def summary(table: Sequence[dict[str, Any]]) -> str:

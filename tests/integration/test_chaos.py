@@ -14,10 +14,11 @@ def test_a_run_survives_every_injury_of_a_worker(tmp_path: Path) -> None:
     assert [injury.row for injury in outcome.injuries if injury.recovered_s is not None] == list(chaos.LIVE)
 
 
-@pytest.mark.parametrize("row", ["driver:term", "checkpoint:kill"])
-def test_a_run_that_is_ended_goes_on(row: str, tmp_path: Path) -> None:
-    outcome = chaos.end_and_resume(row, folder=tmp_path, seed=0)
+def test_a_run_that_is_ended_again_and_again_goes_on(tmp_path: Path) -> None:
+    rows = ["driver:term", "checkpoint:kill"]
+    outcome = chaos.end_and_resume(rows, folder=tmp_path, seed=0)
     assert not outcome.wrong, "\n".join(outcome.wrong)
+    assert [injury.row for injury in outcome.injuries if injury.recovered_s is not None] == rows
 
 
 def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() -> None:
@@ -28,3 +29,7 @@ def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() ->
     ]
     assert chaos._next(["node:kill", "driver:kill"], [], faults=3, per_run=2) == ["node:kill", "node:kill"]
     assert chaos._next(["rollout:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == []
+    ending = ["driver:kill", "driver:term"]
+    table = [{"row": row} for row in ["driver:kill"] * 3 + ["driver:term"] * 2]
+    assert chaos._next(ending, table, faults=5, per_run=4) == ["driver:term"], "a whole run for the one that has met two"
+    assert chaos._next(ending, [*table, {"row": "driver:term"}], faults=5, per_run=4) == ["driver:kill", "driver:term"] * 2
