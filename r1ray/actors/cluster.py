@@ -41,6 +41,8 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         # Every call would be reported to a dashboard that is not there: a tenth of what Ray takes of a small machine.
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
+        # Nobody starts a head again that is gone: a minute of waiting for it, and two of its agents, would be for nothing.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         # "local": without it ray.init would join whatever Ray somebody else has started on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": cfg.num_cpus}
     # A call on a worker that has died is made again; Ray would print the error of the first one when it is forgotten.

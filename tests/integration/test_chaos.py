@@ -31,5 +31,9 @@ def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() ->
     assert chaos._next(["rollout:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == []
     ending = ["driver:kill", "driver:term"]
     table = [{"row": row} for row in ["driver:kill"] * 3 + ["driver:term"] * 2]
-    assert chaos._next(ending, table, faults=5, per_run=4) == ["driver:term"], "a whole run for the one that has met two"
-    assert chaos._next(ending, [*table, {"row": "driver:term"}], faults=5, per_run=4) == ["driver:kill", "driver:term"] * 2
+    assert chaos._next(ending, table, faults=5, per_run=4) == ["driver:term"], (
+        "a whole run for the one that has met two"
+    )
+    assert (
+        chaos._next(ending, [*table, {"row": "driver:term"}], faults=5, per_run=4) == ["driver:kill", "driver:term"] * 2
+    )
