@@ -242,9 +242,6 @@ def end_and_resume(rows: Sequence[str], *, folder: Path, seed: int, small: bool 
             expected = _end(row, run)
             if run.process.wait(120) != expected:
                 outcome.wrong.append(f"{row}: exit code {run.process.returncode} instead of {expected}: {run.output()}")
-            # Ray's own agents try for minutes to tell a head that is gone of the raylet's end.
-            gone = run.left_behind(within_s=300 if row == "head:kill" else 10)
-            outcome.wrong += [f"left behind by {row}: {name}" for name in gone]
             whole = len(run.rows()) + 1
             run.again()
             injury = Injury(row, f"{row} after step {first}{', small' if small else ''}")
@@ -290,7 +287,8 @@ def _wait(run: Run, there: Any) -> bool:
 
 def judged(run: Run, *, steps: int) -> list[str]:
     """Everything that is wrong with a run that should have finished."""
-    wrong = [f"left behind: {name}" for name in run.left_behind()]
+    # Ray's own agents try for a minute to tell a head that is gone of the raylet's end.
+    wrong = [f"left behind: {name}" for name in run.left_behind(within_s=120)]
     found = [row["step"] for row in run.rows()]
     if found != list(range(1, steps + 1)):
         wrong.append(f"metrics hold steps {found}")
