@@ -1,9 +1,9 @@
 """How weights become bytes on the wire. Pure: both sides compute the same plan from the same list of names and shapes.
 
 All tensors lie one after the other in one flat run of bytes, in the order of the list, each at a multiple of 64 bytes. The run is
-cut into buckets of equal size without regard to tensors. So a bucket never outgrows its size for the sake of a large embedding,
-the sender needs two of them, and the receiver writes every bucket straight into its place of one host buffer, of which the
-tensors are then views.
+cut into buckets of a limited size: those of a large tensor hold nothing else, so that they are sent from where it lies, and small
+tensors share theirs, which the sender fills. The receiver writes every bucket straight into its place of one host buffer, of which
+the tensors are then views.
 """
 
 import math
@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64
+LARGE_BYTES = 1 << 20
+"""A tensor of this size or more has buckets of its own."""
+WORD_BYTES = 8
+"""Of the checksum."""
 
 _MIX = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -43,8 +47,18 @@ class Plan:
 
     def buckets(self) -> Iterator[tuple[int, int]]:
         """[start, end) of each bucket."""
-        for start in range(0, self.num_bytes, self.bucket_bytes):
-            yield start, min(start + self.bucket_bytes, self.num_bytes)
+        end = 0
+        for entry in self.entries:
+            if entry.num_bytes >= LARGE_BYTES:
+                yield from self._cut(end, entry.start)
+                # What does not fill the last 64 bytes goes with the small tensors behind it: buckets are whole words.
+                end = entry.start + entry.num_bytes // ALIGNMENT * ALIGNMENT
+                yield from self._cut(entry.start, end)
+        yield from self._cut(end, self.num_bytes)
+
+    def _cut(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        for begin in range(start, end, self.bucket_bytes):
+            yield begin, min(begin + self.bucket_bytes, end)
 
     def views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The tensors inside a uint8 buffer of num_bytes, without copies."""
@@ -75,7 +89,7 @@ class Checksum:
         self._odd = torch.empty(0, dtype=torch.int64)
 
     def add(self, bucket: Tensor) -> None:
-        """`bucket`: uint8, a multiple of 8 bytes."""
+        """`bucket`: uint8, whole words that begin at a multiple of a word in their storage."""
         words = bucket.view(torch.int64)
         if len(self._odd) < len(words) or self._odd.device != words.device:
             self._odd = (torch.arange(len(words), dtype=torch.int64, device=words.device) * 2 + 1) * _signed(_MIX)

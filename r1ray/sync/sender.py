@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._C._distributed_c10d import TCPStore
 
-from r1ray.sync.buckets import Checksum, Plan, plan
+from r1ray.sync.buckets import WORD_BYTES, Checksum, Plan, plan
 from r1ray.sync.communicator import Communicator, connect, open_store
 from r1ray.sync.layout import SENDER_RANK, Meeting
 
@@ -94,13 +94,12 @@ class WeightSender:
 def _stream(communicator: Communicator, layout: Plan, weights: Iterator[tuple[str, Tensor]], *, version: int) -> int:
     """Returns the checksum. One bucket is filled while the other is under way; the broadcast runs on a thread of its own."""
     checksum = Checksum()
-    buffers = [torch.empty(layout.bucket_bytes, dtype=torch.uint8, device=communicator.device) for _ in range(2)]
     # The communicator ends its own waits; this is for one that cannot.
     patience_s = communicator.timeout_s + 2.0
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
     flying: Future[None] | None = None
     try:
-        for bucket in filled(pieces(layout, weights, communicator.device), buffers):
+        for bucket in filled(layout, pieces(layout, weights, communicator.device), device=communicator.device):
             checksum.add(bucket)  # reads the bucket's last byte: on CUDA nothing is left to do on its stream after this
             if flying is not None:
                 flying.result(patience_s)
@@ -129,16 +128,26 @@ def pieces(layout: Plan, weights: Iterator[tuple[str, Tensor]], device: torch.de
         yield torch.zeros(end - entry.start - entry.num_bytes, dtype=torch.uint8, device=device)
 
 
-def filled(pieces: Iterator[Tensor], buffers: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Full buckets and a last shorter one, in two buffers by turns: the one before the last yielded is overwritten next."""
-    turn, used = 0, 0
-    for piece in pieces:
-        while len(piece):
-            part = piece[: len(buffers[turn]) - used]
-            buffers[turn][used : used + len(part)].copy_(part)
-            piece, used = piece[len(part) :], used + len(part)
-            if used == len(buffers[turn]):
-                yield buffers[turn]
-                turn, used = 1 - turn, 0
-    if used:
-        yield buffers[turn][:used]
+def filled(layout: Plan, pieces: Iterator[Tensor], *, device: torch.device) -> Iterator[Tensor]:
+    """The buckets: parts of a piece where one holds all of a bucket, else copies, in two buffers by turns: the one before the last
+    yielded is overwritten next.
+    """
+    buffers = [torch.empty(0, dtype=torch.uint8, device=device) for _ in range(2)]
+    piece = buffers[0]
+    for start, end in layout.buckets():
+        size = end - start
+        piece = piece if len(piece) else next(filter(len, pieces))
+        if len(piece) >= size and piece.storage_offset() % WORD_BYTES == 0:
+            bucket, piece = piece[:size], piece[size:]
+        else:
+            buffers.reverse()
+            if len(buffers[0]) < size:
+                buffers[0] = torch.empty(size, dtype=torch.uint8, device=device)
+            bucket, used = buffers[0][:size], 0
+            while used < size:
+                piece = piece if len(piece) else next(filter(len, pieces))
+                part, piece = piece[: size - used], piece[size - used :]
+                bucket[used : used + len(part)].copy_(part)
+                used += len(part)
+        yield bucket
+    assert not len(piece) and not any(map(len, pieces)), "the buckets are not all of the flat run"

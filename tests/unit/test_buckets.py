@@ -4,6 +4,7 @@ import torch
 from r1ray.sync.buckets import ALIGNMENT, Checksum, plan
 from r1ray.sync.sender import filled, pieces
 
+CPU = torch.device("cpu")
 SHAPES = [("a", (3,)), ("b", (2, 2)), ("empty", (0, 4)), ("big", (50, 7)), ("scalar", ())]
 
 
@@ -13,9 +14,8 @@ def weights(dtype: torch.dtype = torch.float32) -> list[tuple[str, torch.Tensor]
 
 
 def wire_bytes(bucket_bytes: int, sent: list[tuple[str, torch.Tensor]]) -> list[torch.Tensor]:
-    layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=bucket_bytes)
-    buffers = [torch.empty(layout.bucket_bytes, dtype=torch.uint8) for _ in range(2)]
-    return [bucket.clone() for bucket in filled(pieces(layout, iter(sent), torch.device("cpu")), buffers)]
+    layout = plan([(name, tensor.shape) for name, tensor in sent], dtype=torch.float32, bucket_bytes=bucket_bytes)
+    return [bucket.clone() for bucket in filled(layout, pieces(layout, iter(sent), CPU), device=CPU)]
 
 
 def test_plan_of_two_small_tensors() -> None:
@@ -48,9 +48,42 @@ def test_what_is_sent_in_buckets_of_any_size_is_what_the_views_show() -> None:
             assert torch.equal(tensor, sent_tensor)
 
 
+@pytest.fixture
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r1ray.sync.buckets.LARGE_BYTES", 256)
+
+
+@pytest.mark.usefixtures("small_is_large")
+def test_large_tensors_are_sent_from_where_they_lie() -> None:
+    """[50, 7] of float32 are 1400 bytes, 21 times 64 and 56 more, which go with what comes after it."""
+    sent = weights()
+    layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=640)
+    assert list(layout.buckets()) == [(0, 128), (128, 768), (768, 1408), (1408, 1472), (1472, 1600)]
+    buckets = list(filled(layout, pieces(layout, iter(sent), CPU), device=CPU))
+    lies_at = dict(sent)["big"].data_ptr()
+    assert [bucket.data_ptr() for bucket in buckets[1:4]] == [lies_at, lies_at + 640, lies_at + 1280]
+
+
+@pytest.mark.usefixtures("small_is_large")
+@pytest.mark.parametrize("bucket_bytes", [64, 640, 1 << 20])
+def test_large_tensors_arrive_wherever_they_lie(bucket_bytes: int) -> None:
+    """Also one that begins in the middle of a word of its storage, as views into ZeRO's flat buffer may."""
+    sent = weights()
+    storage = torch.randn(351)
+    sent[3] = ("big", storage[1:].view(50, 7))
+    layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=bucket_bytes)
+    received = torch.empty(layout.num_bytes, dtype=torch.uint8)
+    total = Checksum()
+    buckets = filled(layout, pieces(layout, iter(sent), CPU), device=CPU)
+    for (start, end), bucket in zip(layout.buckets(), buckets, strict=True):
+        received[start:end] = bucket
+        total.add(bucket)
+    assert [torch.equal(tensor, dict(sent)[name]) for name, tensor in layout.views(received)] == [True] * 5
+
+
 def test_the_sender_casts_to_the_serving_dtype() -> None:
     layout = plan([("a", (3,))], dtype=torch.bfloat16, bucket_bytes=64)
-    piece = next(pieces(layout, iter([("a", torch.tensor([1.0, 2.0, 1 / 3]))]), torch.device("cpu")))
+    piece = next(pieces(layout, iter([("a", torch.tensor([1.0, 2.0, 1 / 3]))]), CPU))
     assert torch.equal(piece.view(torch.bfloat16), torch.tensor([1.0, 2.0, 1 / 3], dtype=torch.bfloat16))
 
 
