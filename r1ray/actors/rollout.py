@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import r1ray.engine
@@ -29,7 +30,7 @@ class RolloutWorker:
     def __init__(self, *, index: int, cfg: Config, model_path: str) -> None:
         self.index = index
         self._num_calls = 0
-        self._held: list[tuple[str, list[Request], list[Future[Completion]]]] | None = None
+        self._held: list[Generation] | None = None
         """Calls that wait for `release`, in any order; None when calls go to the engine at once."""
         self._receiving = threading.Event()
         """Set while new weights come in."""
@@ -44,28 +45,31 @@ class RolloutWorker:
     ) -> tuple[Completion, ...]:
         """One reply per seed, in their order. `request_id` is for messages and orders held calls; it need not be unique."""
         self._num_calls += 1
-        requests = [
-            Request(id=f"{request_id}#{self._num_calls}/{k}", prompt_ids_T=prompt_ids_T, seed=seed, sampling=sampling)
-            for k, seed in enumerate(seeds)
-        ]
-        replies: list[Future[Completion]] = [Future() for _ in requests]
+        generation = Generation(
+            id=request_id,
+            requests=[
+                Request(
+                    id=f"{request_id}#{self._num_calls}/{k}", prompt_ids_T=prompt_ids_T, seed=seed, sampling=sampling
+                )
+                for k, seed in enumerate(seeds)
+            ],
+        )
         if self._held is None:
-            self._engine.submit(requests, replies)
+            self._engine.submit([generation])
         else:
-            self._held.append((request_id, requests, replies))
+            self._held.append(generation)
         try:
-            return tuple(await asyncio.gather(*map(asyncio.wrap_future, replies)))
+            return await asyncio.wrap_future(generation.future)
         except BaseException:
-            # Cancelled, or one request was refused: nobody waits for the others any more.
-            self._engine.abort([request.id for request in requests])
+            self._engine.forget(generation)  # cancelled: nobody waits for it any more
             raise
 
     async def forget(self) -> None:
         """End everything that runs or is held: nobody waits for it any more."""
         held, self._held = self._held or [], None
-        for reply in (reply for _, _, replies in held for reply in replies):
-            reply.cancel()
-        await asyncio.wrap_future(self._engine.abort_all())
+        for generation in held:
+            generation.future.cancel()
+        await asyncio.wrap_future(self._engine.forget_all())
 
     async def hold(self) -> None:
         """Forget what runs, and keep the calls that come from now on until `release`."""
@@ -80,11 +84,8 @@ class RolloutWorker:
         assert self._held is not None, "release without hold"
         while len(self._held) < num_calls:  # Ray may run an async actor's calls in another order than they were made
             await asyncio.sleep(0.001)
-        held, self._held = sorted(self._held, key=lambda call: call[0]), None
-        self._engine.submit(
-            [request for _, requests, _ in held for request in requests],
-            [reply for _, _, replies in held for reply in replies],
-        )
+        held, self._held = sorted(self._held, key=lambda generation: generation.id), None
+        self._engine.submit(held)
 
     async def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probabilities at temperature 1 of given sequences; entry 0 of each is 0.0."""
@@ -129,6 +130,23 @@ class RolloutWorker:
         return await asyncio.wrap_future(self._engine.call(function))
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class Generation:
+    """The requests of one call. It is settled once, when all of its replies are there: a caller that was woken for each of them
+    would take the interpreter from the engine every time.
+    """
+
+    id: str
+    requests: list[Request]
+    replies: dict[str, Completion] = field(default_factory=dict)
+    future: Future[tuple[Completion, ...]] = field(default_factory=Future)
+
+    def reply(self, request_id: str, completion: Completion) -> None:
+        self.replies[request_id] = completion
+        if len(self.replies) == len(self.requests):
+            _settle(self.future, tuple(self.replies[request.id] for request in self.requests))
+
+
 class EngineThread:
     """The one thread that touches an engine; its methods may be called from any other.
 
@@ -141,7 +159,8 @@ class EngineThread:
         self.num_steps = 0
         """Commands run and engine steps made: stands still only while the engine is stuck or has nothing to do."""
         self._commands: queue.SimpleQueue[tuple[Callable[[RolloutEngine], Any], Future[Any]]] = queue.SimpleQueue()
-        self._replies: dict[str, Future[Completion]] = {}
+        self._running: dict[str, Generation] = {}
+        """By the ids of the requests that are not finished."""
         self._lock = threading.Lock()
         """Between a command that is put and the thread's end, so that no command is left behind unanswered."""
         self._end: BaseException | None = None
@@ -149,7 +168,7 @@ class EngineThread:
 
     @property
     def num_unfinished(self) -> int:
-        return len(self._replies)
+        return len(self._running)
 
     @property
     def ended(self) -> str | None:
@@ -164,47 +183,45 @@ class EngineThread:
             self._commands.put((function, future))
         return future
 
-    def submit(self, requests: Sequence[Request], replies: Sequence[Future[Completion]]) -> None:
-        """Add requests, all between the same two steps; each reply is settled when its request is finished or refused."""
+    def submit(self, generations: Sequence[Generation]) -> None:
+        """Begin all of them between the same two steps; one of which a request is refused fails, and leaves nothing behind."""
 
-        def add(engine: RolloutEngine) -> None:
-            for request, reply in zip(requests, replies, strict=True):
+        def begin(engine: RolloutEngine) -> None:
+            for generation in generations:
                 try:
-                    engine.add(request)
-                except EngineBroken:
-                    raise
+                    for request in generation.requests:
+                        engine.add(request)
+                        self._running[request.id] = generation
                 except Exception as error:
-                    _settle(reply, error=error)
-                else:
-                    self._replies[request.id] = reply
+                    self._drop(engine, generation)
+                    _settle(generation.future, error=error)
 
-        def refused(added: Future[None]) -> None:
-            if error := added.exception():
-                for reply in replies:
-                    if not reply.done():
-                        _settle(reply, error=error)
+        def refused(begun: Future[None]) -> None:
+            if error := begun.exception():  # the engine has ended before it came to this
+                for generation in generations:
+                    _settle(generation.future, error=error)
 
-        self.call(add).add_done_callback(refused)
+        self.call(begin).add_done_callback(refused)
 
-    def abort(self, request_ids: Sequence[str]) -> None:
-        def forget(engine: RolloutEngine) -> None:
-            engine.abort(request_ids)
-            for request_id in request_ids:
-                self._replies.pop(request_id, None)
-
+    def forget(self, generation: Generation) -> None:
         with suppress(RuntimeError):  # an engine that has ended has nothing to forget
-            self.call(forget)
+            self.call(lambda engine: self._drop(engine, generation))
 
-    def abort_all(self) -> Future[None]:
-        """Every request is aborted and its reply cancelled."""
+    def forget_all(self) -> Future[None]:
+        """Every generation is aborted and cancelled."""
 
         def forget(engine: RolloutEngine) -> None:
-            engine.abort(list(self._replies))
-            for reply in self._replies.values():
-                reply.cancel()
-            self._replies.clear()
+            for generation in set(self._running.values()):
+                self._drop(engine, generation)
+                generation.future.cancel()
 
         return self.call(forget)
+
+    def _drop(self, engine: RolloutEngine, generation: Generation) -> None:
+        ids = [request.id for request in generation.requests]
+        engine.abort(ids)
+        for request_id in ids:
+            self._running.pop(request_id, None)
 
     def stop(self) -> Future[Any]:
         """Shut the engine down and end the thread; what still waits fails."""
@@ -224,7 +241,7 @@ class EngineThread:
                     finished = engine.step()
                     self.num_steps += 1
                     for request_id, completion in finished:
-                        _settle(self._replies.pop(request_id), completion)
+                        self._running.pop(request_id).reply(request_id, completion)
         except BaseException as error:
             self._fail_all(error)
 
@@ -250,7 +267,7 @@ class EngineThread:
         with self._lock:
             stopped = isinstance(error, _Stopped)
             self._end = error if stopped else EngineFailed(self._index, f"{type(error).__name__}: {error}")
-        waiting: list[Future[Any]] = list(self._replies.values())
+        waiting: list[Future[Any]] = [generation.future for generation in set(self._running.values())]
         while not self._commands.empty():
             waiting.append(self._commands.get()[1])
         for future in waiting:
@@ -262,8 +279,8 @@ class _Stopped(RuntimeError):
 
 
 def _settle(future: Future[Any], result: Any = None, *, error: BaseException | None = None) -> None:
-    """Answer, unless the caller has been cancelled meanwhile."""
-    if future.set_running_or_notify_cancel():
+    """Answer, unless the caller has been answered before or was cancelled."""
+    if not future.done() and future.set_running_or_notify_cancel():
         if error is None:
             future.set_result(result)
         else:

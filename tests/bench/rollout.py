@@ -14,6 +14,7 @@ Both sides are up all the time and take turns. A process that waits uses no CPU.
 """
 
 import argparse
+import gc
 import multiprocessing
 import os
 import re
@@ -280,6 +281,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
         with started(cfg, roles=("rollout", "reward"), run=run, **roles) as groups:
             stream, _ = problems_of(context, context.tokenizer())
             wait_until_up(groups, cfg)
+            gc.freeze()  # as the stage does
             restarts = Restarts(0, event=run.event)
             collector = Collector(
                 problems=stream,
