@@ -236,7 +236,7 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
         )
 
 
-def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
+def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
     if not any(part.weight for part in reward.parts.values()):
         yield Mistake(
             key="reward.parts",
@@ -244,6 +244,12 @@ def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterato
             rule="every weight is 0: there would be nothing to learn from",
             remedy="reward.parts.accuracy.weight=1.0",
         )
+    for name, part in reward.parts.items():
+        limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
+        if (part.name or name) == "overlong" and cache is not None and not 0 < cache <= limit:
+            key = f"reward.parts.{name}.args.cache"
+            rule = f"the last tokens of the {limit} that a reply may have, so at least 1 and at most all of them"
+            yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
     for key, source in sources.items():

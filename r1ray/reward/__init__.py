@@ -10,9 +10,31 @@ from r1ray.config import RewardConfig
 from r1ray.lookup import resolve
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.compose import Part, Scorer
-from r1ray.reward.format import format_reward
+from r1ray.reward.cosine import cosine
+from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
+from r1ray.reward.language import language
+from r1ray.reward.length import length
+from r1ray.reward.logic import logic_rl
+from r1ray.reward.overlong import overlong
+from r1ray.reward.repetition import repetition
+from r1ray.reward.steps import reasoning_steps
+from r1ray.reward.swe import patch_similarity
 
-REWARDS: Mapping[str, Callable[..., Any]] = {"accuracy": accuracy, "format": format_reward}
+REWARDS: Mapping[str, Callable[..., Any]] = {
+    "accuracy": accuracy,
+    "cosine": cosine,
+    "format": format_reward,
+    "format_soft": format_soft,
+    "language": language,
+    "length": length,
+    "logic_rl": logic_rl,
+    "overlong": overlong,
+    "patch_similarity": patch_similarity,
+    "reasoning_steps": reasoning_steps,
+    "repetition": repetition,
+    "tag_count": tag_count,
+    "think_format": think_format,
+}
 
 
 def make(cfg: RewardConfig) -> Scorer:

@@ -30,6 +30,8 @@ class RewardContext:
     seed: int
     """hash(run seed, problem id, epoch, attempt): for rewards that draw (a coin-flip control); reply k uses seed + k."""
     max_response_length: int
+    correct_G: Sequence[bool | None] = ()
+    """By the problem's accuracy part, for rewards that shape what it says; empty where there is no such part."""
 
 
 class Reward(Protocol):

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from r1ray.reward.base import PartScore, RewardContext
@@ -46,7 +46,11 @@ class Scorer:
     def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
         """One Score per completion, in order; `seconds` is each reply's share of the group's time."""
         start = time.perf_counter()
-        results = {part.name: self._run(part, problem, completions_G, context) for part in self._parts}
+        results = {part.name: list[PartScore]() for part in self._parts}
+        for part in sorted(self._parts, key=lambda part: part.name != problem.accuracy):  # others may read what it says
+            results[part.name] = self._run(part, problem, completions_G, context)
+            if part.name == problem.accuracy:
+                context = replace(context, correct_G=tuple(score.correct for score in results[part.name]))
         seconds = (time.perf_counter() - start) / max(1, len(completions_G))
         return tuple(
             self._combine(problem, completion, {name: scores_G[k] for name, scores_G in results.items()}, seconds)

@@ -1,6 +1,11 @@
-"""Format reward of R1-Zero (arXiv 2501.12948, 2.2.2): reasoning in think tags, then the answer in answer tags, nothing else.
+"""Format rewards: reasoning in think tags, then the answer in answer tags (R1-Zero, arXiv 2501.12948, 2.2.2), and its relatives.
 
-Stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.
+    format        every tag once, in order, some reasoning, nothing else
+    format_soft   the same, whatever stands around and between the two blocks
+    think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models reply
+    tag_count     a quarter for each tag in its line, so that there is something to climb (Open-R1)
+
+The strict one is stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.
 """
 
 import re
@@ -12,10 +17,45 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 LAYOUT = re.compile(r"\s*<think>(.*)</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 
+SOFT_LAYOUT = re.compile(r".*<think>(.*)</think>.*<answer>.*</answer>.*", re.DOTALL)
+THINK_LAYOUT = re.compile(r"\s*<think>(.*)</think>(.*)", re.DOTALL)
+COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
+
+
 @per_completion
 def format_reward(problem: Problem, text: str) -> PartScore:
     """1 if every tag stands exactly once, in order, with some reasoning and nothing but space around the two blocks; else 0."""
-    once = all(text.count(tag) == 1 for tag in TAGS)
-    match = LAYOUT.fullmatch(text) if once else None
-    good = match is not None and bool(match[1].strip())
+    return _all_or_nothing(_fits(LAYOUT, text, once=TAGS))
+
+
+@per_completion
+def format_soft(problem: Problem, text: str) -> PartScore:
+    """1 if every tag stands exactly once, in order, with some reasoning; else 0."""
+    return _all_or_nothing(fits_soft(text))
+
+
+@per_completion
+def think_format(problem: Problem, text: str) -> PartScore:
+    """1 if the reply begins with reasoning in one pair of think tags and goes on after it; else 0."""
+    return _all_or_nothing(_fits(THINK_LAYOUT, text, once=TAGS[:2]))
+
+
+@per_completion
+def tag_count(problem: Problem, text: str) -> PartScore:
+    """0.25 for each of the four tags that stands exactly once, with the line breaks of Open-R1's format around it."""
+    return PartScore(value=sum(text.count(tag) == 1 for tag in COUNTED) / len(COUNTED))
+
+
+def fits_soft(text: str) -> bool:
+    """Whether it has both blocks, each tag once, in order."""
+    return _fits(SOFT_LAYOUT, text, once=TAGS)
+
+
+def _fits(layout: re.Pattern[str], text: str, *, once: tuple[str, ...]) -> bool:
+    """Every group of the layout has to hold more than space. Each tag once first: then no pattern here looks twice at anything."""
+    match = layout.fullmatch(text) if all(text.count(tag) == 1 for tag in once) else None
+    return match is not None and all(part.strip() for part in match.groups())
+
+
+def _all_or_nothing(good: bool) -> PartScore:
     return PartScore(value=float(good), status="ok" if good else "wrong_answer")

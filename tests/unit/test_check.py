@@ -187,6 +187,9 @@ VALUES = {
     "all weights zero": (
         ["reward.parts.accuracy.weight=0", "reward.parts.format.weight=0"], "reward.parts", "every weight is 0", "weight=1.0",
     ),
+    "overlong cache": (
+        ["reward.parts.overlong.args.cache=4096"], "reward.parts.overlong.args.cache", "at most all of them", "cache=76",
+    ),
     "no accuracy part": (
         ["reward.parts.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
     ),

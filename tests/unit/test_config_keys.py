@@ -22,6 +22,7 @@ OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for pat
 QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
     "recipe/r1_zero": QWEN,
+    "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
     "scale/cluster": QWEN,
     "stages/sft": ["data.train.countdown=null", "data.train.traces={source: traces, args: {num_problems: 9}}"],
 }

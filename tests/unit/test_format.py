@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reward_samples import value
 
 from r1ray.reward.base import RewardContext
-from r1ray.reward.format import format_reward
+from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
 from r1ray.types import Completion, Message, Problem, VersionSpan
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "algorithms.json"
@@ -87,3 +88,22 @@ def test_stricter_than_the_public_pattern():
     case = next(c for c in json.loads(GOLDEN.read_text())["cases"] if c["id"] == "reward_format_openr1")
     ours = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     assert [value_of(text) for text in case["inputs"]["texts"]] == ours
+
+
+@pytest.mark.parametrize(
+    ("text", "soft", "think", "tags"),
+    [
+        ("<think>\na\n</think>\n<answer>\nb\n</answer>", 1.0, 1.0, 1.0),
+        ("x <think>a</think> so <answer>b</answer> done", 1.0, 0.0, 0.0),
+        ("<think>a</think> b", 0.0, 1.0, 0.0),
+        ("<think>a</think> ", 0.0, 0.0, 0.0),
+        ("<think> </think> b", 0.0, 0.0, 0.0),
+        ("<answer>b</answer> <think>a</think>", 0.0, 0.0, 0.0),
+        ("<think>a</think> <think>c</think> <answer>b</answer>", 0.0, 0.0, 0.0),
+        ("<think>\na\n</think>\nb", 0.0, 1.0, 0.5),
+        ("<think>\n<think>\na\n</think>\n<answer>\nb\n</answer>", 0.0, 0.0, 0.75),
+        ("", 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_other_formats(text: str, soft: float, think: float, tags: float):
+    assert [value(reward, text) for reward in (format_soft, think_format, tag_count)] == [soft, think, tags]

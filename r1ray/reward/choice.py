@@ -1,0 +1,30 @@
+"""Multiple choice: the letter of an option. `payload` is {"answers": ["B"]}."""
+
+import re
+
+from r1ray.reward.base import PartScore
+from r1ray.reward.math.compare import normalise
+from r1ray.reward.math.extract import final_answer
+from r1ray.types import Problem
+
+MAX_LENGTH = 2000
+OPTION = re.compile(
+    r"\W*(?:(?:option|choice|answer)\s+|选项\s*)?\(?([A-Za-z])(?:\W*|[).:,、．。，：].*)",  # noqa: RUF001  Chinese punctuation
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def chosen(text: str) -> str | None:
+    """The letter that a reply ends with, in its box, its `<answer>` or its line `Answer: ...`, alone or before the option's text.
+
+    Example: `chosen("<think>2 > 1</think> <answer>(b) two</answer>")` is "B".
+    """
+    answer = final_answer(text)
+    match = OPTION.fullmatch(normalise(answer)) if answer is not None and len(answer) <= MAX_LENGTH else None
+    return match[1].upper() if match else None
+
+
+def judge(problem: Problem, answer: str) -> PartScore:
+    """1 for the letter of a right option, else 0."""
+    right = answer.upper() in {str(letter).strip().upper() for letter in problem.payload["answers"]}
+    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)

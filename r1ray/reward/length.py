@@ -1,0 +1,24 @@
+"""Length reward of Kimi k1.5 (arXiv 2501.12599, 2.3.3): among the replies to one prompt, the short ones earn more.
+
+    lambda = 0.5 - (length - shortest) / (longest - shortest)        right: lambda        wrong: min(0, lambda)
+
+Lengths are in tokens (Open-R1 counts characters), and the group is the replies to one prompt. Kimi turns it on after a warm-up.
+"""
+
+from collections.abc import Sequence
+
+from r1ray.reward.base import RewardContext
+from r1ray.types import Completion, Problem
+
+
+def length(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[float | None]:
+    """Between -0.5 and 0.5; 0 for all when all are equally long; None for a reply whose correctness is not known."""
+    lengths_G = [len(completion.token_ids_T) for completion in completions_G]
+    shortest, longest = min(lengths_G), max(lengths_G)
+    if shortest == longest:
+        return [None if correct is None else 0.0 for correct in context.correct_G]
+    rewards_G: list[float | None] = []
+    for num_tokens, correct in zip(lengths_G, context.correct_G, strict=True):
+        share = 0.5 - (num_tokens - shortest) / (longest - shortest)
+        rewards_G.append(None if correct is None else share if correct else min(0.0, share))
+    return rewards_G

@@ -1,0 +1,44 @@
+"""Knights and knaves (Logic-RL, arXiv 2502.14768): who is what, said of everybody once. `payload` is {"answers": [text]}.
+
+The answer reads "(1) Ann is a knight (2) Bob is a knave"; only who is what counts.
+"""
+
+import re
+
+from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.format import fits_soft
+from r1ray.reward.text import last_answer
+from r1ray.types import Problem
+
+ROLE = re.compile(r"\b(?:knight|knave)\b")
+STATED = re.compile(r"(\w+) is an? (knight|knave)\b")
+RIGHT, WRONG, UNREADABLE = 2.0, -1.5, -2.0
+
+
+def roles(answer: str) -> dict[str, str] | None:
+    """{name: role} in lower case; None unless every role in the text is stated of somebody, and of nobody twice.
+
+    Example: `roles("(1) Ann is a knight (2) Bob is a knave")` is {"ann": "knight", "bob": "knave"}.
+    """
+    answer = " ".join(answer.lower().split())
+    stated = STATED.findall(answer)
+    found = dict(stated)
+    return found if found and len(found) == len(stated) == len(ROLE.findall(answer)) else None
+
+
+def judge(problem: Problem, answer: str) -> PartScore:
+    """1 if everybody is what the problem's answer says, and nobody else is named, else 0."""
+    right = roles(answer) in [roles(gold) for gold in problem.payload["answers"]]
+    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+
+
+@per_completion
+def logic_rl(problem: Problem, text: str) -> PartScore:
+    """Format, 1 or -1, and answer, 2, -1.5 when wrong and -2 when it cannot be read or the format is bad; from -3 to 3."""
+    answer = last_answer(text)
+    if not fits_soft(text) or answer is None:
+        return PartScore(value=-1.0 + UNREADABLE, status="wrong_answer", correct=False)
+    if roles(answer) is None:
+        return PartScore(value=1.0 + UNREADABLE, status="wrong_answer", correct=False)
+    score = judge(problem, answer)
+    return PartScore(value=1.0 + (RIGHT if score.correct else WRONG), status=score.status, correct=score.correct)

@@ -1,0 +1,113 @@
+"""Patch similarity (SWE-RL, arXiv 2502.18449, 2.2): how like the reply's patch is to the one that was merged.
+
+    -1                                                           bad format
+    mean over files that either patch touches of the likeness of their two unified diffs (0 for a file that only one touches)
+
+A patch is SEARCH/REPLACE blocks under the name of their file, in the answer:
+
+    ### a.py
+    <<<<<<< SEARCH
+    x = 3
+    =======
+    x = 4
+    >>>>>>> REPLACE
+
+`payload` is {"files": {path: text}, "patched": {path: text}}. Bad format: a tag that does not stand exactly once, no thought, no
+block, a SEARCH that is not in its file, a block that changes nothing. (The paper's second tag is solution, ours answer.)
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher, unified_diff
+
+from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.format import fits_soft
+from r1ray.reward.text import last_answer
+from r1ray.types import Problem
+
+SEARCH, MIDDLE, REPLACE, FILE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE", "###"
+MAX_PAIRS = 2_000_000
+"""Pairs of equal characters that are compared (a second of work); longer diffs are compared line by line."""
+
+
+class BadPatch(ValueError):
+    """The text is no patch of these files."""
+
+
+@per_completion
+def patch_similarity(problem: Problem, text: str) -> PartScore:
+    """Between 0 and 1, or -1; correct when the patched files are the merged ones."""
+    files: Mapping[str, str] = problem.payload["files"]
+    merged = {**files, **problem.payload["patched"]}
+    answer = last_answer(text)
+    try:
+        if not fits_soft(text) or answer is None:
+            raise BadPatch("a tag is missing or stands twice")
+        patched = apply(blocks(answer), files)
+    except BadPatch:
+        return PartScore(value=-1.0, status="wrong_answer", correct=False)
+    value = similarity(diffs(files, patched), diffs(files, merged))
+    right = patched == merged
+    return PartScore(value=value, status="ok" if right else "wrong_answer", correct=right)
+
+
+def blocks(answer: str) -> list[tuple[str, str, str]]:
+    """(path, search, replace) of every block, in order."""
+    found: list[tuple[str, str, str]] = []
+    path, search, replace, part = "", list[str](), list[str](), None
+    for line in answer.split("\n"):
+        mark = line.rstrip()
+        if mark == SEARCH and part is None:
+            search, replace = [], []
+            part = search
+        elif mark == MIDDLE and part is search:
+            part = replace
+        elif mark == REPLACE and part is replace:
+            found.append((path, "".join(search), "".join(replace)))
+            part = None
+        elif part is not None:
+            part.append(line + "\n")
+        elif mark.startswith(FILE + " "):
+            path = mark.removeprefix(FILE).strip()
+    if part is not None or not found:
+        raise BadPatch("a block is not closed, or there is none")
+    return found
+
+
+def apply(patch: Sequence[tuple[str, str, str]], files: Mapping[str, str]) -> dict[str, str]:
+    """The files after the blocks, each of which replaces the first place where its search stands."""
+    patched = dict(files)
+    for path, search, replace in patch:
+        before = patched.get(path)
+        if before is None or search == replace or search not in before:
+            raise BadPatch(f"{path}: the block changes nothing, or what it searches is not there")
+        patched[path] = before.replace(search, replace, 1)
+    return patched
+
+
+def diffs(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """{path: unified diff} of the files that differ."""
+    return {
+        path: "\n".join(unified_diff(before.get(path, "").splitlines(), text.splitlines(), lineterm=""))
+        for path, text in after.items()
+        if text != before.get(path)
+    }
+
+
+def similarity(ours: Mapping[str, str], theirs: Mapping[str, str]) -> float:
+    """Mean likeness of two sets of diffs; 1 when both are empty. Example: `similarity({"a": "x"}, {"a": "x", "b": "y"})` is 0.5."""
+    touched = {*ours, *theirs}
+    if not touched:
+        return 1.0
+    return sum(_likeness(ours[path], theirs[path]) for path in touched if path in ours and path in theirs) / len(
+        touched
+    )
+
+
+def _likeness(a: str, b: str) -> float:
+    """2 * matching / all characters, bounded in time: of equal lines where equal characters are too many, else 0 unless equal."""
+    for ours, theirs in ((a, b), (a.splitlines(), b.splitlines())):
+        counts = Counter(theirs)
+        if sum(num * counts[unit] for unit, num in Counter(ours).items()) <= MAX_PAIRS:
+            return SequenceMatcher(None, ours, theirs, autojunk=False).ratio()
+    return float(a == b)

@@ -1,0 +1,49 @@
+"""Language consistency: what counts as a word, and of which language."""
+
+import pytest
+from reward_samples import problem, value
+
+from r1ray.reward.language import LANGUAGES, language
+from r1ray.reward.text import thinking, without
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "expected"),
+    [
+        ("<think>We add the numbers</think> 答案", "en", 1.0),
+        ("<think>我们 add 数</think>", "zh", 3 / 4),
+        ("<think>我们 add 数</think>", "en", 1 / 4),
+        ("we get x = 3 and n", "en", 1.0),
+        ("设 x 为 $\\text{length of side}$ 米", "zh", 1.0),
+        ("代码 `for item in list` 和 ```python\nprint(input())\n``` 完", "zh", 1.0),
+        (r"\(abc def\) 我 \[ long words \] \frac{1}{2} \times 们", "zh", 1.0),
+        ("これは test", "ja", 3 / 4),
+        ("漢字とかな", "ja", 1.0),
+        ("우리는 더한다 and", "ko", 2 / 3),
+        ("мы складываем the numbers", "ru", 0.5),
+        ("naïve Übung", "de", 1.0),
+        ("<think>all done</think> <think>我们</think>", "en", 2 / 4),
+        ("12 + 5 = 17", "en", None),
+        ("", "zh", None),
+        ("a $ sign alone stays", "en", 1.0),
+    ],
+)
+def test_share_of_target_words(text: str, target: str, expected: float | None) -> None:
+    assert value(language, text, asked=problem(language=target)) == (
+        None if expected is None else pytest.approx(expected)
+    )
+
+
+def test_an_unknown_language_is_named() -> None:
+    with pytest.raises(ValueError, match="'tlh' is not one of zh, ja"):
+        value(language, "text", asked=problem(language="tlh"))
+    assert {"en", "zh"} <= set(LANGUAGES)
+
+
+def test_thinking_is_everything_before_the_last_closing() -> None:
+    assert thinking("<think>a</think> b </think> c").split() == ["a</think>", "b"]
+    assert thinking("a b") == "a b"
+
+
+def test_without_leaves_what_is_never_closed() -> None:
+    assert without("a `b` c `d", "`", "`") == "a   c `d"

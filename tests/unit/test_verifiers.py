@@ -1,0 +1,163 @@
+"""Multiple choice, exact text, knights and knaves, patches: right, wrong and unreadable answers."""
+
+import numpy as np
+import pytest
+from reward_samples import completion, context, problem, value
+
+from r1ray.data.oneliners import KINDS
+from r1ray.reward.accuracy import accuracy
+from r1ray.reward.choice import chosen
+from r1ray.reward.logic import logic_rl, roles
+from r1ray.reward.swe import BadPatch, apply, blocks, patch_similarity, similarity
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("<answer>B</answer>", "B"),
+        ("<answer> (b) </answer>", "B"),
+        ("<answer>B) the second, or C</answer>", "B"),
+        ("<answer>B. A bee</answer>", "B"),
+        ("<answer>Option D</answer>", "D"),
+        ("<answer>选项 C</answer>", "C"),
+        ("<answer>**A**</answer>", "A"),
+        (r"so \boxed{\text{C}}", "C"),
+        (r"\boxed{(A)} and finally \boxed{D}", "D"),
+        ("Thus:\nAnswer: E", "E"),
+        ("<answer>A man</answer>", None),
+        ("<answer>AB</answer>", None),
+        ("<answer>A or B</answer>", None),
+        ("<answer></answer>", None),
+        ("<think><answer>A</answer></think> B", None),
+        ("A", None),
+        ("<answer>" + "(" * 3000 + "A</answer>", None),
+    ],
+)
+def test_the_letter_of_an_option(answer: str, letter: str | None) -> None:
+    assert chosen(answer) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("New  York", True), ("new york", False), ("New York City", False), ("NYC", True), ("", False)],
+)
+def test_exact_answers(answer: str, right: bool) -> None:
+    asked = problem(verifier="exact", payload={"answers": ["New York", "NYC"]})
+    (score,) = accuracy(asked, [completion(f"<answer>{answer}</answer>")], context())
+    assert (score.correct, score.value) == (right, float(right))
+
+
+RIGHT = "(1) Ann is a knight (2) Bob is a knave"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reward"),
+    [
+        (RIGHT, 3.0),
+        ("ann is a KNIGHT\nand bob is a  knave.", 3.0),
+        ("(1) Bob is a knave (2) Ann is a knight", 3.0),
+        ("(1) Ann is a knave (2) Bob is a knave", -0.5),
+        ("(1) Ann is a knight", -0.5),
+        (RIGHT + " (3) Eve is a knight", -0.5),
+        (RIGHT + " (3) Bob is a knight", -1.0),
+        ("Ann is a knight or a knave, Bob is a knave", -1.0),
+        ("nobody knows", -1.0),
+        ("", -1.0),
+    ],
+)
+def test_knights_and_knaves(answer: str, reward: float) -> None:
+    asked = problem(verifier="logic", payload={"answers": [RIGHT]})
+    reply = f"<think>hm</think> <answer>{answer}</answer>"
+    assert value(logic_rl, reply, asked=asked) == reward
+    (score,) = accuracy(asked, [completion(reply)], context())
+    assert score.correct == (reward == 3.0)
+
+
+def test_knights_and_knaves_out_of_format_are_worth_the_least() -> None:
+    asked = problem(verifier="logic", payload={"answers": [RIGHT]})
+    for reply in (
+        RIGHT,
+        f"<answer>{RIGHT}</answer>",
+        f"<think>a</think><answer>{RIGHT}",
+        f"<answer>{RIGHT}</answer><think>a</think>",
+    ):
+        assert value(logic_rl, reply, asked=asked) == -3.0
+
+
+def test_roles_of_the_example() -> None:
+    assert roles(RIGHT) == {"ann": "knight", "bob": "knave"}
+
+
+def block(search: str, replace: str, path: str = "a.py") -> str:
+    return f"### {path}\n<<<<<<< SEARCH\n{search}\n=======\n{replace}\n>>>>>>> REPLACE\n"
+
+
+ASKED = problem(payload={"files": {"a.py": "x = 1\ny = 2\n", "b.py": "z = 3\n"}, "patched": {"a.py": "x = 5\ny = 2\n"}})
+
+
+def patched(answer: str, thought: str = "so") -> float | None:
+    return value(patch_similarity, f"<think>{thought}</think> <answer>```python\n{answer}```</answer>", asked=ASKED)
+
+
+def test_patches_are_worth_how_like_they_are_to_the_merged_one() -> None:
+    assert patched(block("x = 1", "x = 5")) == 1.0
+    close, far = patched(block("x = 1", "x = 6")), patched(block("y = 2", "z = 'something else'"))
+    assert close is not None and far is not None
+    assert 0.9 < close < 1 and 0.2 < far < 0.8
+    other_file = patched(block("z = 3", "z = 5", path="b.py"))
+    assert other_file == 0.0
+    both = patched(block("x = 1", "x = 5") + block("z = 3", "z = 5", path="b.py"))
+    assert both == 0.5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "x = 5",
+        block("x = 1", "x = 1"),
+        block("x = 9", "x = 5"),
+        block("x = 1", "x = 5", path="c.py"),
+        block("x = 1", "x = 5").replace(">>>>>>> REPLACE", ""),
+        block("x = 1", "x = 5").replace("### a.py\n", ""),
+    ],
+)
+def test_what_is_no_patch_costs_one(answer: str) -> None:
+    assert patched(answer) == -1.0
+
+
+def test_a_patch_without_thought_costs_one() -> None:
+    assert patched(block("x = 1", "x = 5"), thought=" ") == -1.0
+
+
+def test_blocks_apply_in_their_order() -> None:
+    patch = blocks(block("x = 1", "x = 2") + block("x = 2", "x = 3"))
+    assert apply(patch, {"a.py": "x = 1\n"}) == {"a.py": "x = 3\n"}
+    with pytest.raises(BadPatch):
+        blocks("<<<<<<< SEARCH\nx\n=======\n")
+
+
+def test_no_change_wanted_and_none_made_is_alike() -> None:
+    assert similarity({}, {}) == 1.0
+
+
+@pytest.mark.parametrize(("kind", "verifier"), [("boxed", "math"), ("choice", "choice"), ("logic", "logic")])
+def test_the_one_liners_are_judged_as_they_were_made(kind: str, verifier: str) -> None:
+    for seed in range(50):
+        task = KINDS[kind](np.random.default_rng(seed))
+        asked = problem(verifier=verifier, payload=task.payload)
+        replies_G = [
+            completion(f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>") for way in (task.right, task.wrong)
+        ]
+        assert [score.correct for score in accuracy(asked, replies_G, context())] == [True, False]
+
+
+def test_one_line_patches_are_judged_as_they_were_made() -> None:
+    for seed in range(50):
+        task = KINDS["patch"](np.random.default_rng(seed))
+        asked = problem(payload=task.payload)
+        right, wrong = (
+            value(patch_similarity, f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>", asked=asked)
+            for way in (task.right, task.wrong)
+        )
+        assert right == 1.0 and wrong is not None and 0 < wrong < 1
