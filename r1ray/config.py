@@ -101,7 +101,16 @@ class RewardPart(Strict):
     """A name in r1ray.reward.REWARDS or `package.module:function`; null: the part's own key."""
     weight: float = 1.0
     """0: computed and logged, not trained on."""
+    schedule: dict[int, float] = {}
+    """{step from which on: another weight}, as in {100: 0.5}."""
+    sources: list[str] | None = None
+    """Those of data.train and eval.sets whose problems it applies to; null: all."""
     args: dict[str, Any] = {}
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it is ever trained on."""
+        return any((self.weight, *self.schedule.values()))
 
 
 class RewardConfig(Strict):

@@ -104,7 +104,7 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
         rule = f"the tokenizer in {folder} has no chat template"
         yield Mistake(key="model.template", value=name, rule=rule, remedy="model.template=r1_zero")
         return
-    parts = [key for key, part in reward.parts.items() if (part.name or key) == "format" and part.weight]
+    parts = [key for key, part in reward.parts.items() if (part.name or key) == "format" and part.weighs]
     if parts and (name == "none" or (chat is not None and "<think>" not in chat)):
         yield Mistake(
             key="model.template",

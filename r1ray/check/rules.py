@@ -237,7 +237,7 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
 
 
 def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
-    if not any(part.weight for part in reward.parts.values()):
+    if not any(part.weighs for part in reward.parts.values()):
         yield Mistake(
             key="reward.parts",
             value={name: part.weight for name, part in reward.parts.items()},
@@ -260,6 +260,18 @@ def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval
                 rule="names the reward part that says whether a reply is correct, and there is no such part",
                 remedy=did_you_mean(source.accuracy, reward.parts),
             )
+    named = {*data.train, *eval.sets}
+    for name, part in reward.parts.items():
+        for source in part.sources or ():
+            if source not in named:
+                key, rule = f"reward.parts.{name}.sources", "is not a name of data.train or eval.sets"
+                yield Mistake(key=key, value=source, rule=rule, remedy=did_you_mean(source, named))
+    for key, source in sources.items():
+        part, name = reward.parts.get(source.accuracy), key.rpartition(".")[2]
+        if part is not None and part.sources is not None and name not in part.sources:
+            rule = f"names the reward part that says whether a reply is correct, and that part leaves {name} out"
+            remedy = f"add {name} to reward.parts.{source.accuracy}.sources, or name another part"
+            yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
 
 
 def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Iterator[Finding]:

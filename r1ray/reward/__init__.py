@@ -52,5 +52,14 @@ def make(cfg: RewardConfig) -> Scorer:
             raise ValueError(
                 f"reward.parts.{name}.args: {part.name or name} cannot be called with them ({error})"
             ) from error
-        parts.append(Part(name=name, weight=part.weight, reward=partial(reward, **part.args)))
+        sources = None if part.sources is None else frozenset(part.sources)
+        parts.append(
+            Part(
+                name=name,
+                weight=part.weight,
+                schedule=part.schedule,
+                sources=sources,
+                reward=partial(reward, **part.args),
+            )
+        )
     return Scorer(parts, truncated=cfg.truncated)

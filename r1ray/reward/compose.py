@@ -1,6 +1,7 @@
 """Several rewards -> one Score per reply: the weighted sum, with every raw part kept beside it.
 
     reward   sum of weight * value over the parts that apply (value not None); raw values stay in `parts`
+             a weight may depend on the step, and a part may be for some sources only
     correct  from the part that the problem names as its accuracy, whatever its weight
 
 Reward functions are the untrusted edge: what they raise is caught here, logged once, and makes the replies unusable
@@ -10,8 +11,8 @@ Reward functions are the untrusted edge: what they raise is caught here, logged 
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from r1ray.reward.base import PartScore, RewardContext
@@ -20,6 +21,7 @@ from r1ray.types import Completion, Problem, Score
 log = logging.getLogger(__name__)
 
 FAILED = PartScore(value=None, status="sandbox_error")
+DOES_NOT_APPLY = PartScore(value=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,16 @@ class Part:
 
     name: str
     weight: float
+    schedule: Mapping[int, float] = field(default_factory=dict[int, float])
+    """{step from which on: another weight}."""
+    sources: frozenset[str] | None = None
+    """Of the problems it applies to; None: all."""
     reward: Callable[[Problem, Sequence[Completion], RewardContext], Sequence[Any]]
+
+    def weight_at(self, step: int) -> float:
+        """Example: weight 0.0 and schedule {100: 0.5} are 0.0 at step 99 and 0.5 at step 100."""
+        begun = [start for start in self.schedule if start <= step]
+        return self.schedule[max(begun)] if begun else self.weight
 
 
 class Scorer:
@@ -53,13 +64,17 @@ class Scorer:
                 context = replace(context, correct_G=tuple(score.correct for score in results[part.name]))
         seconds = (time.perf_counter() - start) / max(1, len(completions_G))
         return tuple(
-            self._combine(problem, completion, {name: scores_G[k] for name, scores_G in results.items()}, seconds)
+            self._combine(
+                problem, completion, {name: scores_G[k] for name, scores_G in results.items()}, context.step, seconds
+            )
             for k, completion in enumerate(completions_G)
         )
 
     def _run(
         self, part: Part, problem: Problem, completions_G: Sequence[Completion], context: RewardContext
     ) -> list[PartScore]:
+        if part.sources is not None and problem.source not in part.sources:
+            return [DOES_NOT_APPLY] * len(completions_G)
         try:
             scores_G = [_as_part_score(value) for value in part.reward(problem, completions_G, context)]
             if len(scores_G) != len(completions_G):
@@ -71,12 +86,14 @@ class Scorer:
                 log.exception("reward part %r failed on problem %s; its replies are unusable", part.name, problem.id)
             return [FAILED] * len(completions_G)
 
-    def _combine(self, problem: Problem, completion: Completion, scores: dict[str, PartScore], seconds: float) -> Score:
+    def _combine(
+        self, problem: Problem, completion: Completion, scores: dict[str, PartScore], step: int, seconds: float
+    ) -> Score:
         cut = completion.truncated and self._truncated == "zero"
         accuracy = scores.get(problem.accuracy)
         correct = accuracy.correct if accuracy else None
-        reward = sum(part.weight * (scores[part.name].value or 0.0) for part in self._parts)
-        needed = (part.name for part in self._parts if part.weight or part.name == problem.accuracy)
+        reward = sum(part.weight_at(step) * (scores[part.name].value or 0.0) for part in self._parts)
+        needed = (part.name for part in self._parts if part.weight_at(step) or part.name == problem.accuracy)
         return Score(
             reward=0.0 if cut else reward,
             correct=False if cut and correct else correct,

@@ -190,6 +190,16 @@ VALUES = {
     "overlong cache": (
         ["reward.parts.overlong.args.cache=4096"], "reward.parts.overlong.args.cache", "at most all of them", "cache=76",
     ),
+    "a part for a source that is not there": (
+        ["reward.parts.format.sources=[countdwn]"], "reward.parts.format.sources", "not a name of data.train", "countdown",
+    ),
+    "an accuracy that leaves its source out": (
+        ["reward.parts.format.sources=[countdown]", "reward.parts.accuracy.sources=[]"],
+        "data.train.countdown.accuracy", "leaves countdown out", "add countdown",
+    ),
+    "a weight of no step": (
+        ["reward.parts.format.schedule={soon: 1}"], "reward.parts.format.schedule.soon.[key]", "whole number", "whole number",
+    ),
     "no accuracy part": (
         ["reward.parts.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
     ),
@@ -316,7 +326,13 @@ VALUES = {
 }  # fmt: skip
 
 # What is wrong in two places is said twice.
-SEVERAL = {"stages in a circle": 2, "cuda without GPUs": 3, "several GPUs a worker": 3, "no accuracy part": 2}
+SEVERAL = {
+    "stages in a circle": 2,
+    "cuda without GPUs": 3,
+    "several GPUs a worker": 3,
+    "no accuracy part": 2,
+    "an accuracy that leaves its source out": 2,
+}
 
 
 def test_the_grid_is_a_grid() -> None:

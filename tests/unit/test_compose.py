@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,32 @@ def test_a_watching_part_that_fails_costs_no_sample_but_the_accuracy_does():
     made = scorer(accuracy=(0.0, boom), style=(1.0, fixed(1.0)), watcher=(0.0, boom))
     assert made.score(problem(accuracy="style"), [completion()], CONTEXT)[0].usable
     assert not made.score(problem(accuracy="accuracy"), [completion()], CONTEXT)[0].usable
+
+
+def test_a_weight_may_depend_on_the_step():
+    made = reward.make(
+        config({"accuracy": {}, "format": {"weight": 0, "schedule": {20: 1, 10: 0.5}}}, truncated="score")
+    )
+    weights = []
+    for step in (1, 9, 10, 19, 20, 500):
+        (score,) = made.score(problem(), [completion(RIGHT)], replace(CONTEXT, step=step))
+        weights.append(score.reward - 1.0)
+    assert weights == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
+
+
+def test_before_the_first_step_of_a_schedule_a_part_only_watches():
+    late = Part(name="late", weight=0.0, schedule={5: 1.0}, reward=fixed(PartScore(value=None, status="sandbox_error")))
+    made = Scorer([late], truncated="score")
+    early, later = (made.score(problem(), [completion()], replace(CONTEXT, step=step))[0] for step in (4, 5))
+    assert (early.usable, later.usable) == (True, False)
+
+
+def test_a_part_may_be_for_some_sources_only():
+    made = reward.make(config({"accuracy": {}, "format": {"sources": ["other"]}}, truncated="score"))
+    (ours,) = made.score(problem(), [completion(RIGHT)], CONTEXT)
+    (others,) = made.score(problem(source="other"), [completion(RIGHT)], CONTEXT)
+    assert (ours.reward, ours.parts["format"], ours.usable) == (1.0, None, True)
+    assert (others.reward, others.parts["format"]) == (2.0, 1.0)
 
 
 def test_the_replys_own_timeouts_are_scored_not_masked():
