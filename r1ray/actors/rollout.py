@@ -233,6 +233,7 @@ class EngineThread:
         return self.call(shut_down)
 
     def _run(self, make: Callable[[], RolloutEngine]) -> None:
+        engine = None
         try:
             engine = make()
             while True:
@@ -244,6 +245,9 @@ class EngineThread:
                         self._running.pop(request_id).reply(request_id, completion)
         except BaseException as error:
             self._fail_all(error)
+            if engine is not None and not isinstance(error, _Stopped):
+                with suppress(Exception):
+                    engine.shutdown()  # its connections too: a trainer in the middle of a transfer hears of it at once
 
     def _run_commands(self, engine: RolloutEngine) -> None:
         """All that have come in; with nothing to generate it waits for one (a call or `stop` frees it)."""

@@ -6,6 +6,8 @@ finished for `cluster.watchdog_s`, the evidence goes to events.jsonl and the con
 has to do, and every worker's stack.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -108,6 +110,7 @@ class Watch:
                     self._report(f"{group.name(index)} has not answered for {seconds:.0f} s and is killed", late=[])
                 finally:
                     ray.kill(handle, no_restart=True)
+                    end_process(heart.vitals)
             return
         try:
             vitals: Any = ray.get(heart.beat)
@@ -135,6 +138,21 @@ class Watch:
             + (f"; still to do: {queue}" if queue else "")
             + "; the workers' stacks are in events.jsonl"
         )
+
+
+def end_process(vitals: Mapping[str, Any]) -> None:
+    """SIGKILL on its own node; where it has never said where that is, nothing.
+
+    Ray gives a worker that it ends 5 seconds to go by itself. One that hangs uses them up; its sockets stay open as long, and
+    everybody waits who computes or exchanges weights with it.
+    """
+
+    def kill(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    if vitals:
+        node = NodeAffinitySchedulingStrategy(vitals["node"], soft=False)
+        ray.remote(num_cpus=0, max_retries=0)(kill).options(scheduling_strategy=node).remote(vitals["pid"])
 
 
 def stacks_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -129,8 +129,13 @@ class WeightSync:
         )
 
     def _connect(self, weights: Announced) -> None:
-        """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used."""
+        """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used.
+
+        Engines have to say that they are there first: who waits at the meeting point cannot be told that somebody will not come.
+        """
         timeout_s = weights.timeout_s(limit_s=self._cfg.sync.timeout_s)
+        pings = _calls(self._rollouts, "ping")
+        _settled(pings, what="answer before it meets the trainer", timeout_s=self._cfg.sync.timeout_s + GRACE_S)
         sender = self._trainers.handles[layout.SENDER_RANK]
         name = self._trainers.name(layout.SENDER_RANK)
         opened = {name: sender.open_transfer.remote(timeout_s=timeout_s)}

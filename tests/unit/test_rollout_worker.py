@@ -28,6 +28,7 @@ class Engine(FakeEngine):
         self.fault: Exception | None = None
         self.added: list[int] = []
         """Seeds of the requests, in their order."""
+        self.shut_down = threading.Event()
 
     def add(self, request: Request) -> None:
         if request.sampling.max_tokens == 0:
@@ -40,6 +41,10 @@ class Engine(FakeEngine):
         if self.fault is not None:
             raise self.fault
         return super().step()
+
+    def shutdown(self) -> None:
+        self.shut_down.set()
+        super().shutdown()
 
     def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
         if update_info:
@@ -151,6 +156,17 @@ def test_a_step_that_fails_fails_all_that_wait_and_all_that_come(engine: Engine)
         ):
             with pytest.raises(RuntimeError, match="bad kernel"):
                 await late
+
+    run(scenario)
+
+
+def test_an_engine_that_has_failed_is_shut_down_so_that_its_connections_close(engine: Engine) -> None:
+    async def scenario(worker: RolloutWorker) -> None:
+        await worker.ping()
+        worker.injuries()["fail"]()
+        with pytest.raises(EngineFailed, match="injured"):
+            await worker.ping()
+        assert engine.shut_down.wait(5)
 
     run(scenario)
 

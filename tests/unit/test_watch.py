@@ -69,6 +69,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(watch_module, "ray", made)
     monkeypatch.setattr(watch_module, "stacks_of", lambda workers: {name: f"stack of {name}" for name in workers})
+    monkeypatch.setattr(watch_module, "end_process", lambda vitals: made.did.append(f"SIGKILL {vitals.get('pid')}"))
     monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 
@@ -90,7 +91,7 @@ def test_a_worker_that_misses_three_beats_is_reported_and_killed_once(world: Wor
     look(watch, STRIKES - 1)
     assert not world.did
     look(watch, 10)
-    assert world.did == ["watchdog", "kill rollout-0"]
+    assert world.did == ["watchdog", "kill rollout-0", "SIGKILL 1"]
     (event,) = world.events
     assert event["what"] == "rollout-0 has not answered for 15 s and is killed"
     assert event["stacks"] == {name: f"stack of {name}" for name in ("rollout-0", "rollout-1")}
