@@ -1,0 +1,103 @@
+"""Whether what a program wrote or a function returned is what was expected. On the trusted side, on plain data.
+
+Output is untrusted bytes: they are split into lines and compared as text, or read as JSON, within caps. Nothing that a program
+made is ever an object here that could decide how it is compared.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, cast
+
+MAX_DIGITS = 300
+DECIMAL = re.compile(
+    rf"[+-]?(?:[0-9]{{1,{MAX_DIGITS}}}(?:\.[0-9]{{0,{MAX_DIGITS}}})?|\.[0-9]{{1,{MAX_DIGITS}}})(?:[eE][+-]?[0-9]{{1,3}})?"
+)
+
+
+def same_output(written: bytes, expected: str) -> bool:
+    """Line by line, without the space at the ends of lines and of the text, and as many lines (LiveCodeBench's rule).
+
+    A line of numbers may write them in another way: `3.0` for `3`. Only ASCII digits are digits.
+
+    Example: `same_output(b"1 2 \\n3.0\\n\\n", "1 2\\n3")` is True.
+    """
+    try:
+        text = written.decode()
+    except UnicodeDecodeError:
+        return False
+    ours, theirs = _lines(text), _lines(expected)
+    return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
+
+
+def same_results(written: bytes, expected: Sequence[Any]) -> list[bool]:
+    """For every call, whether the JSON line that it gave is the expected value; a call that gave none was wrong."""
+    lines = written.split(b"\n")
+    if lines.pop() or len(lines) > len(expected):  # cut off in the middle, or more answers than questions
+        return [False] * len(expected)
+    right = [_same_json(line, value) for line, value in zip(lines, expected, strict=False)]
+    return right + [False] * (len(expected) - len(right))
+
+
+def same_value(got: Any, expected: Any) -> bool:
+    """Equal JSON values: lists and objects all through, `true` is no number, floats to nine digits.
+
+    Example: `same_value([1, {"a": 0.30000000000000004}], [1.0, {"a": 0.3}])` is True, `same_value(True, 1)` is False.
+    """
+    pairs: list[tuple[Any, Any]] = [(got, expected)]
+    while pairs:
+        ours, theirs = pairs.pop()
+        if type(ours) is not type(theirs) or type(theirs) not in (list, dict):
+            if not _same_scalar(ours, theirs):
+                return False
+        elif type(theirs) is list:
+            items = cast(list[Any], ours), cast(list[Any], theirs)
+            if len(items[0]) != len(items[1]):
+                return False
+            pairs += zip(*items, strict=True)
+        else:
+            fields = cast(dict[str, Any], ours), cast(dict[str, Any], theirs)
+            if fields[0].keys() != fields[1].keys():
+                return False
+            pairs += [(value, fields[1][key]) for key, value in fields[0].items()]
+    return True
+
+
+def _same_scalar(ours: Any, theirs: Any) -> bool:
+    number = type(ours) in (int, float) and type(theirs) in (int, float)
+    if not number:
+        return type(ours) is type(theirs) and ours == theirs
+    if type(ours) is int and type(theirs) is int:
+        return ours == theirs
+    try:
+        return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
+    except OverflowError:  # an integer too large for a float
+        return False
+
+
+def _same_json(line: bytes, expected: Any) -> bool:
+    def no_number(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    try:
+        return same_value(json.loads(line, parse_constant=no_number), expected)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+def _same_line(ours: str, theirs: str) -> bool:
+    if ours == theirs:
+        return True
+    our_words, their_words = ours.split(), theirs.split()
+    return len(our_words) == len(their_words) and all(map(_same_word, our_words, their_words))
+
+
+def _same_word(ours: str, theirs: str) -> bool:
+    numbers = DECIMAL.fullmatch(ours) and DECIMAL.fullmatch(theirs)
+    return ours == theirs or (numbers is not None and Decimal(ours) == Decimal(theirs))

@@ -1,0 +1,64 @@
+"""What is run in a sandbox, within which limits, and how it can end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Tier = Literal["T1", "T1-noproc", "T2"]
+"""T1: namespaces of its own, inside bubblewrap. T1-noproc: the same where /proc is masked. T2: Landlock and seccomp alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of one run."""
+
+    cpu_s: float = 6.0
+    wall_s: float = 18.0
+    """Generous: a busy machine must change no verdict, the processor's time is what is judged."""
+    memory_bytes: int = 1 << 30
+    """Beyond what the interpreter itself takes."""
+    output_bytes: int = 1 << 20
+    """Of standard output and of standard error."""
+    file_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A Python program with its standard input; or a function in it, called once for every line of JSON arguments in `stdin`."""
+
+    code: bytes
+    stdin: bytes = b""
+    function: str | None = None
+    limits: Limits = Limits()
+
+
+Status = Literal["ok", "timeout", "memory", "runtime_error", "output_limit", "sandbox_error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended. `ok`: by itself, with exit code 0; what it wrote is still to be judged. `stdout` is bytes of untrusted text.
+
+    `sandbox_error` is never the program's doing: it did not come so far as to be read.
+    """
+
+    status: Status
+    stdout: bytes = b""
+    stderr: bytes = b""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    why: str = ""
+    """Of a sandbox_error."""
+
+    @property
+    def starved(self) -> bool:
+        """Killed by the wall clock with less than half of its time on the processor: perhaps it was the neighbours' doing."""
+        return self.status == "timeout" and self.why == "starved"
+
+
+class SandboxUnavailable(RuntimeError):
+    """No sandbox of the wanted strength works here; the message names the probe that failed and the remedy."""
+
+
+Readable = Sequence[tuple[str, int]]
+"""(path, Landlock's rights on it)."""

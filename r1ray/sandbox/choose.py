@@ -1,0 +1,129 @@
+"""Which sandbox works here: every tier is tried for real, and the strongest that passes its own attacks is taken, or none."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable, Tier
+from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
+
+TIERS: Sequence[Tier] = ("T1", "T1-noproc", "T2")
+"""The strongest first."""
+FIRST_UID = 60_000
+PYTHON = "/usr/bin/python3"
+QUICK = Limits(cpu_s=1.0, wall_s=5.0, memory_bytes=256 << 20, output_bytes=1 << 16, file_bytes=1 << 20)
+REMEDIES: Mapping[Tier, str] = {
+    "T1": "install bubblewrap, and allow user namespaces (in Kubernetes: hostUsers: false, procMount: Unmasked)",
+    "T1-noproc": "install bubblewrap, and allow user namespaces",
+    "T2": "a kernel of 5.13 or later with Landlock (lsm=...,landlock), and a container runtime that allows landlock_* and seccomp",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A program whose end shows whether a wall stands."""
+
+    name: str
+    code: str
+    good: Callable[[Ended], bool]
+    stdin: str = ""
+    limits: Limits = QUICK
+
+
+def _refused(name: str, code: str) -> Canary:
+    """It says "in" when it came through."""
+    guarded = "try:\n" + "".join(f"    {line}\n" for line in code.splitlines())
+    return Canary(
+        name=name,
+        code=guarded + "except OSError:\n    print('out')\nelse:\n    print('in')",
+        good=lambda ended: ended.status == "ok" and ended.stdout == b"out\n",
+    )
+
+
+def _says(text: str) -> Callable[[Ended], bool]:
+    return lambda ended: ended.status == "ok" and ended.stdout.decode(errors="replace") == text
+
+
+CANARIES: Sequence[Canary] = (
+    Canary(name="an honest sum", code="print(sum(map(int, input().split())))", stdin="1 2", good=_says("3\n")),
+    Canary(
+        name="standard input as a file", code="print(open(0).read().upper(), end='')", stdin="ab\n", good=_says("AB\n")
+    ),
+    Canary(
+        name="threads",
+        code="import threading\nt = threading.Thread(target=print, args=('b',))\nt.start()\nt.join()",
+        good=_says("b\n"),
+    ),
+    _refused("the network", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)"),
+    _refused("secrets of the machine", "open('/etc/shadow').read()"),
+    _refused("the environment of others", "open('/proc/%d/environ' % __import__('os').getppid(), 'rb').read(1)[0]"),
+    _refused("its parent", "import os, signal\nos.kill(os.getppid() or 1, signal.SIGKILL)"),
+    _refused("another process", "import os\nos.fork()"),
+    _refused("another program", "import os\nos.execv('/bin/true', ['true'])"),
+    _refused("writing to the system", "open('/usr/r1ray_was_here', 'w')"),
+    _refused(
+        "ptrace",
+        "import ctypes, os\nc = ctypes.CDLL(None, use_errno=True)\nif c.ptrace(16, os.getppid(), 0, 0) < 0: raise OSError",
+    ),
+    Canary(
+        name="memory", code="x = bytearray(1 << 30)", good=lambda ended: ended.status in ("memory", "runtime_error")
+    ),
+    Canary(
+        name="the wall clock",
+        code="import time\ntime.sleep(60)",
+        limits=replace(QUICK, wall_s=0.5),
+        good=lambda ended: ended.status == "timeout" and ended.wall_s < 3,
+    ),
+    Canary(name="a flood", code="while True: print('x' * 1000)", good=lambda ended: ended.status == "output_limit"),
+)
+
+
+def choose(spec: ZygoteSpec, *, min_tier: Tier) -> ZygoteSpec:
+    """`spec` with the strongest tier that works here.
+
+    Raises:
+        SandboxUnavailable: none from `min_tier` up does; the message says for each tier which probe failed and what would help.
+    """
+    reasons: list[str] = []
+    for tier in TIERS[: TIERS.index(min_tier) + 1]:
+        tried = replace(spec, tier=tier)
+        reason = why_not(tried)
+        if reason is None:
+            return tried
+        reasons.append(f"  {tier}: {reason}. Remedy: {REMEDIES[tier]}")
+    raise SandboxUnavailable(
+        f"no sandbox of tier {min_tier} or stronger works here, and model-written programs run in nothing less:\n"
+        + "\n".join(reasons)
+    )
+
+
+def why_not(spec: ZygoteSpec) -> str | None:
+    """The first probe or canary that fails on this tier; None when all is well."""
+    if not os.access(spec.python, os.X_OK):
+        return f"there is no interpreter {spec.python}"
+    if spec.tier != "T2" and shutil.which("bwrap") is None:
+        return "bubblewrap (bwrap) is not installed"
+    try:
+        zygote = Zygote(spec)
+    except SandboxUnavailable as error:
+        return str(error)
+    try:
+        if spec.tier == "T2" and not zygote.features["landlock"]:
+            return "the kernel has no Landlock"
+        return next(failures(zygote), None)
+    finally:
+        zygote.close()
+
+
+def failures(zygote: Zygote) -> Iterator[str]:
+    """Of the self-test, which a sandbox has to pass before it is used."""
+    for canary in CANARIES:
+        ended = zygote.run(Program(code=canary.code.encode(), stdin=canary.stdin.encode(), limits=canary.limits))
+        if not canary.good(ended):
+            yield f"the self-test '{canary.name}' ended with {ended.status} {ended.why or ascii(ended.stdout[:80])}"
+
+
+def unprivileged_uid() -> int | None:
+    """Whose rights programs get where this process is root: nobody's, and not the same in every worker. None for others."""
+    return FIRST_UID + os.getpid() % 5000 if os.geteuid() == 0 else None

@@ -1,0 +1,85 @@
+"""The seccomp filter of a program, as the bytes that the kernel takes. Made on the trusted side; the program's process installs it.
+
+another architecture, or the x32 calls of x86-64     the process is killed
+a call that `syscalls` allows                        allowed, some with certain arguments only
+a call that is to look absent                        ENOSYS
+anything else                                        EPERM
+"""
+
+import errno
+import struct
+
+from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CONDITIONAL, numbers
+
+PID_MARK = 0x5EEDF11D
+"""Stands for the program's own process id, which is known only after the fork."""
+
+LOAD, JUMP_EQUAL, JUMP_ABOVE, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
+DENY = FAIL | errno.EPERM
+NUMBER, ARCH = 0, 4
+X32 = 0x40000000
+
+CLONE_THREAD = 0x00010000
+F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY = 8, 10, 15, 1026
+TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX = 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451
+PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 15, 16, 0x53564D41
+
+Instruction = tuple[int, int, int, int]
+"""(code, jump if true, jump if false, operand)."""
+
+
+def program(machine: str) -> bytes:
+    """The filter for this machine: struct sock_filter, one after another, little-endian."""
+    number_of = numbers(machine)
+    code: list[Instruction] = [
+        (LOAD, 0, 0, ARCH),
+        (JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, NUMBER),
+        (JUMP_ABOVE, 0, 1, X32),
+        (RETURN, 0, 0, KILL),
+    ]
+    for name, number in number_of.items():
+        flat = FAIL | errno.ENOSYS if name in ABSENT else ALLOW
+        block = _conditional(name) if name in CONDITIONAL else [(RETURN, 0, 0, flat)]
+        code += [(JUMP_EQUAL, 0, len(block), number), *block]
+    code.append((RETURN, 0, 0, DENY))
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
+
+
+def _conditional(name: str) -> list[Instruction]:
+    """Ends with a return whatever the arguments are."""
+    deny: list[Instruction] = [(RETURN, 0, 0, DENY)]
+    match name:
+        case "clone":  # a thread, no process
+            return [_load(0), (JUMP_ANY_BIT, 0, 1, CLONE_THREAD), (RETURN, 0, 0, ALLOW), *deny]
+        case "tgkill":  # a signal to itself (abort, pthread_kill)
+            return _one_of(0, PID_MARK)
+        case "prlimit64":  # of itself
+            return _one_of(0, 0)
+        case "fcntl":  # no signals to others
+            return _none_of(1, F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY)
+        case "ioctl":
+            return _one_of(1, TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX)
+        case "prctl":
+            return _one_of(0, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA)
+        case "sendto":  # to the other end of its own pair, not to an address
+            zero = [_load(4), (JUMP_EQUAL, 1, 0, 0), *deny, _load(4, high=True), (JUMP_EQUAL, 1, 0, 0), *deny]
+            return [*zero, (RETURN, 0, 0, ALLOW)]
+    raise AssertionError(name)
+
+
+def _one_of(argument: int, *values: int) -> list[Instruction]:
+    tests = [(JUMP_EQUAL, len(values) - i, 0, value) for i, value in enumerate(values)]
+    return [_load(argument), *tests, (RETURN, 0, 0, DENY), (RETURN, 0, 0, ALLOW)]
+
+
+def _none_of(argument: int, *values: int) -> list[Instruction]:
+    tests = [(JUMP_EQUAL, len(values) - i, 0, value) for i, value in enumerate(values)]
+    return [_load(argument), *tests, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, DENY)]
+
+
+def _load(argument: int, *, high: bool = False) -> Instruction:
+    """One half of an argument; the lower one, which is all the kernel reads of an int."""
+    return (LOAD, 0, 0, 16 + 8 * argument + (4 if high else 0))

@@ -1,0 +1,279 @@
+"""The trusted side of the sandbox: starts zygotes, hands them runs, reads what comes out within its limits, and says how it ended.
+
+A program's output is bytes here and nothing else: nothing of it is parsed, compiled, unpickled or printed.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1ray.sandbox import seccomp, zygote
+from r1ray.sandbox.base import Ended, Program, Readable, SandboxUnavailable, Status, Tier
+
+READ = 0b1101
+READ_WRITE_FILE = 0b0110
+EVERYTHING = (1 << 16) - 1
+"""Landlock's rights, by their bits."""
+START_S = 60.0
+GRACE_S = 5.0
+"""Beyond the wall limit, for the warden's own report."""
+CPU_MARGIN_S = 0.15
+RECYCLE = 1000
+"""Runs after which a zygote is replaced."""
+STDLIB = (
+    *("array", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum"),
+    *(
+        "fractions",
+        "functools",
+        "heapq",
+        "itertools",
+        "math",
+        "numbers",
+        "operator",
+        "queue",
+        "random",
+        "re",
+        "statistics",
+    ),
+    *("string", "textwrap", "threading", "typing"),
+)
+"""What programs of contests import, there before they begin."""
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+"""All of it: nothing of ours goes in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteSpec:
+    """How zygotes are started."""
+
+    python: str
+    preload: Sequence[str] = STDLIB
+    path: Sequence[str] = ()
+    """Folders from which the preloaded packages are imported."""
+    uid: int | None = None
+    """Whose rights a program has; None: those of the user who runs r1ray."""
+    tier: Tier = "T2"
+
+    @property
+    def folders(self) -> list[str]:
+        """What programs may read: the system, the interpreter and its packages."""
+        prefix = str(Path(self.python).resolve().parents[1])
+        return list(dict.fromkeys(["/usr", *([] if prefix.startswith("/usr") else [prefix]), *self.path]))
+
+    @property
+    def readable(self) -> Readable:
+        folders = [*self.folders, "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache"]
+        devices = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
+        own = [("/tmp", EVERYTHING), ("/dev/shm", EVERYTHING), ("/proc", READ)] if self.tier != "T2" else []
+        return [*((folder, READ) for folder in folders), *((device, READ_WRITE_FILE) for device in devices), *own]
+
+    def command(self, fd: int) -> list[str]:
+        start = [self.python, "-s", "-S", "-B", "-c", Path(zygote.__file__).read_text(), str(fd)]
+        return start if self.tier == "T2" else [*bubblewrap(self), *start]
+
+
+def bubblewrap(spec: ZygoteSpec) -> list[str]:
+    """The outer sandbox of tier T1: a root folder that holds what programs may read and nothing else, no network, no processes."""
+    binds = [part for folder in spec.folders for part in ("--ro-bind", folder, folder)]
+    links = [part for name in ("bin", "lib", "lib64") for part in ("--symlink", f"usr/{name}", f"/{name}")]
+    files = [part for name in ("/etc/localtime", "/etc/ld.so.cache") for part in ("--ro-bind-try", name, name)]
+    proc = ["--proc", "/proc"] if spec.tier == "T1" else ["--dir", "/proc", "--cap-add", "CAP_SYS_ADMIN"]
+    small = [part for folder in ("/tmp", "/dev/shm") for part in ("--size", str(1 << 20), "--tmpfs", folder)]
+    return [
+        *("bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
+        *binds,
+        *links,
+        *files,
+        *proc,
+        *("--dev", "/dev"),
+        *small,
+        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"),
+    ]
+
+
+class Zygote:
+    """One zygote and the runs on it, from any thread. The kernel ends it with the thread that has made it."""
+
+    def __init__(self, spec: ZygoteSpec) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        in_bubble = spec.tier != "T2"
+        # Root outside would be root's id inside, whom no limit on processes binds.
+        as_user = (
+            {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubble and spec.uid is not None else {}
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                spec.command(theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=ENVIRONMENT,
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                **as_user,
+            )
+        config = {
+            "preload": list(spec.preload),
+            "path": list(spec.path),
+            "uid": None if in_bubble else spec.uid,
+            "namespaces": in_bubble,
+            "proc": spec.tier == "T1",
+            "readable": spec.readable,
+            "filter": seccomp.program(platform.machine()).hex(),
+            "pid_mark": seccomp.PID_MARK,
+        }
+        self._lock = threading.Lock()
+        self.runs = self._active = 0
+        try:
+            self._control.send(json.dumps(config).encode())
+            self._control.settimeout(START_S)
+            self.features: Mapping[str, Any] = json.loads(self._control.recv(1 << 16))
+        except (OSError, ValueError) as error:
+            self.close()
+            said = self._process.stderr.read().decode(errors="replace")[-500:] if self._process.stderr else ""
+            raise SandboxUnavailable(
+                f"{spec.python} cannot run programs for the sandbox: {error}; it said: {said}"
+            ) from error
+
+    def run(self, program: Program) -> Ended:
+        """Start one run and wait for its end, at most its wall limit and what it takes to begin and end it."""
+        limits = program.limits
+        job = {
+            "function": program.function,
+            "cpu_s": limits.cpu_s,
+            "wall_s": limits.wall_s,
+            "memory_bytes": limits.memory_bytes,
+            "file_bytes": limits.file_bytes,
+        }
+        pipes = {name: os.pipe() for name in ("stdout", "stderr", "report", "kill")}
+        files = {"code": in_memory(program.code), "stdin": in_memory(program.stdin)}
+        theirs = {name: pipes[name][0 if name == "kill" else 1] for name in pipes} | files
+        ours = {name: pipes[name][1 if name == "kill" else 0] for name in pipes}
+        try:
+            try:
+                with self._lock:
+                    self.runs, self._active = self.runs + 1, self._active + 1
+                    socket.send_fds(self._control, [json.dumps(job).encode()], [theirs[name] for name in zygote.FDS])
+            finally:
+                for fd in theirs.values():
+                    os.close(fd)
+            return self._result(program, ours)
+        except OSError as error:
+            return Ended(status="sandbox_error", why=f"the zygote is gone: {error}")
+        finally:
+            with self._lock:
+                self._active -= 1
+            for fd in ours.values():
+                with suppress(OSError):
+                    os.close(fd)
+
+    def _result(self, program: Program, ours: dict[str, int]) -> Ended:
+        read, flooded = collect(
+            {name: ours[name] for name in ("stdout", "stderr", "report")},
+            kill=ours["kill"],
+            most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "report": 4096},
+            deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
+        )
+        try:
+            report = json.loads(read["report"])
+        except ValueError:
+            return Ended(status="sandbox_error", why="the warden gave no report")
+        if "error" in report:
+            return Ended(status="sandbox_error", why=report["error"])
+        ended = {"cpu_s": report["cpu_s"], "wall_s": report["wall_s"]}
+        status, why = status_of(report, program, flooded=flooded)
+        return Ended(status=status, why=why, stdout=read["stdout"], stderr=read["stderr"], **ended)
+
+    def close(self) -> None:
+        self._control.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    @property
+    def worn(self) -> bool:
+        return self.runs >= RECYCLE or self._process.poll() is not None
+
+    def closed_when_idle(self) -> bool:
+        """Close it if nothing runs on it any more; whether that is so."""
+        with self._lock:
+            if self._active:
+                return False
+        self.close()
+        return True
+
+
+def status_of(report: Mapping[str, Any], program: Program, *, flooded: bool) -> tuple[Status, str]:
+    """What a warden's report means. Only that it is not `ok` matters to a reward: a program can pretend to the kind."""
+    limits, status = program.limits, report["status"]
+    if flooded:
+        return "output_limit", ""
+    if report["killed"] == "wall":
+        return "timeout", "starved" if report["cpu_s"] < limits.cpu_s / 2 else ""
+    by_kernel = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
+    if report["killed"] == "cpu" or (by_kernel and report["cpu_s"] >= limits.cpu_s - CPU_MARGIN_S):
+        return "timeout", ""
+    if os.WIFSIGNALED(status):
+        return ("memory" if os.WTERMSIG(status) == signal.SIGKILL else "runtime_error"), ""
+    match os.WEXITSTATUS(status):
+        case 0:
+            return "ok", ""
+        case zygote.MEMORY_EXIT:
+            return "memory", ""
+        case _:
+            return "runtime_error", ""
+
+
+def collect(
+    sources: Mapping[str, int], *, kill: int, most: Mapping[str, int], deadline: float
+) -> tuple[dict[str, bytes], bool]:
+    """({name: what came}, whether one of them had more than the most). At a flood and at the deadline it ends the run."""
+    read = {name: bytearray() for name in sources}
+    name_of = {fd: name for name, fd in sources.items()}
+    poll = select.poll()
+    for fd in name_of:
+        os.set_blocking(fd, False)
+        poll.register(fd, select.POLLIN)
+    flooded, killed = False, False
+    while name_of:
+        for fd, _ in poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
+            name = name_of[fd]
+            chunk = os.read(fd, 1 << 16)
+            if not chunk:
+                poll.unregister(fd)
+                del name_of[fd]
+            elif len(read[name]) + len(chunk) <= most[name]:
+                read[name] += chunk
+            else:
+                flooded = True
+        late = time.monotonic() >= deadline
+        if (flooded or late) and not killed:
+            killed = True
+            os.close(kill)
+            deadline = time.monotonic() + GRACE_S
+        elif late:
+            break
+    return {name: bytes(data) for name, data in read.items()}, flooded
+
+
+def in_memory(data: bytes) -> int:
+    """A descriptor from which these bytes are read, and which nobody can write to any more."""
+    fd = os.memfd_create("", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(data)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

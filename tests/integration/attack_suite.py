@@ -1,0 +1,107 @@
+"""Hostile and honest programs (tests/fixtures/attacks.json) in one tier of the sandbox; also as a script, for another user:
+
+    setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 tests/integration/attack_suite.py T2
+
+It needs nothing but Python and this repository, so that a user without rights can run it.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from r1ray.sandbox.base import Ended, Limits, Program  # noqa: E402
+from r1ray.sandbox.choose import PYTHON, unprivileged_uid  # noqa: E402
+from r1ray.sandbox.supervisor import Zygote, ZygoteSpec  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("compare", ROOT / "r1ray/reward/code/compare.py")
+assert _spec is not None and _spec.loader is not None
+compare = importlib.util.module_from_spec(_spec)  # by its path: the package wants more than a bare Python has
+_spec.loader.exec_module(compare)
+
+CANARY, PWNED = b"canary-7f3a", Path("/tmp/r1ray_pwned")
+ENTRIES: dict[str, dict[str, Any]] = {
+    entry["name"]: entry
+    for entry in json.loads((ROOT / "tests/fixtures/attacks.json").read_text())["entries"]
+    if entry["kind"] != "math_answer"
+}
+
+
+def spec_of(tier: Any) -> ZygoteSpec:
+    return ZygoteSpec(python=PYTHON, uid=unprivileged_uid(), tier=tier)
+
+
+def limits_of(entry: dict[str, Any]) -> Limits:
+    given = {"cpu": 2, "memory_mb": 256, "output_bytes": 1 << 20, **(entry.get("limits") or {})}
+    return Limits(
+        cpu_s=given["cpu"],
+        wall_s=given.get("wall", 3 * given["cpu"]),
+        memory_bytes=given["memory_mb"] << 20,
+        output_bytes=given["output_bytes"],
+    )
+
+
+def run(zygote: Zygote, entry: dict[str, Any]) -> tuple[int, str, list[Ended]]:
+    """(reward, status, what each run ended with), all tests or nothing."""
+    limits, code = limits_of(entry), entry["code"].encode()
+    if entry["kind"] == "function_call":
+        cases = entry["tests"]["cases"]
+        stdin = "".join(json.dumps(case["args"]) + "\n" for case in cases).encode()
+        ended = zygote.run(Program(code=code, stdin=stdin, function=entry["tests"]["fn_name"], limits=limits))
+        if ended.status != "ok":
+            return 0, ended.status, [ended]
+        right = all(compare.same_results(ended.stdout, [case["expected"] for case in cases]))
+        return int(right), "ok" if right else "wrong_answer", [ended]
+    ends = []
+    for test in entry["tests"]:
+        ends.append(zygote.run(Program(code=code, stdin=test["input"].encode(), limits=limits)))
+        if ends[-1].status != "ok":
+            return 0, ends[-1].status, ends
+        if not compare.same_output(ends[-1].stdout, test["output"]):
+            return 0, "wrong_answer", ends
+    return 1, "ok", ends
+
+
+def faults(zygote: Zygote, name: str) -> list[str]:
+    """What is wrong with how this entry ended; [] when it is as it should be."""
+    entry, wrong = ENTRIES[name], []
+    expected, start = entry["expected"], time.monotonic()
+    reward, status, ends = run(zygote, entry)
+    if status not in expected["status"] or not (entry.get("reward_any") or reward == expected["reward"]):
+        wrong.append(f"{reward} {status}, not {expected}: {ends[-1].why} {ends[-1].stderr[-300:]!r}")
+    if time.monotonic() - start > len(ends) * (limits_of(entry).wall_s + 1):
+        wrong.append("the slot was held too long")
+    if "expect_stdout" in entry and ends[0].stdout.decode(errors="replace") != entry["expect_stdout"]:
+        wrong.append(f"it wrote {ends[0].stdout[:200]!r}")
+    if any(CANARY in ended.stdout + ended.stderr for ended in ends):
+        wrong.append("it has read the environment of its parent")
+    if PWNED.exists():
+        wrong.append(f"it has written {PWNED}")
+    if "followup" in entry:
+        later = entry["followup"]
+        later = {**entry, **later} if isinstance(later, dict) else {**entry, "code": later}
+        reward, status, ends = run(zygote, later)
+        if reward != 1:
+            wrong.append(f"the honest program after it: {status} {ends[-1].why} {ends[-1].stderr[-300:]!r}")
+    return wrong
+
+
+def main(tier: str) -> int:
+    os.environ["R1RAY_CANARY"] = CANARY.decode()
+    zygote = Zygote(spec_of(tier))
+    found = {name: wrong for name in ENTRIES if (wrong := faults(zygote, name))}
+    zygote.close()
+    for name, wrong in found.items():
+        print(name, *wrong, sep="\n  ")
+    print(f"{tier}, uid {os.getuid()}: {len(ENTRIES)} programs, {len(found)} verdicts that are not allowed")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,225 @@
+"""The sandbox against real programs, hostile and honest, in every tier that works here."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import attack_suite
+import psutil
+import pytest
+
+from r1ray.sandbox import choose as choosing
+from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable
+from r1ray.sandbox.choose import PYTHON, REMEDIES, TIERS, choose, unprivileged_uid, why_not
+from r1ray.sandbox.pool import Sandbox
+from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+SUM = Program(code=b"print(sum(map(int, input().split())))", stdin=b"1 2\n")
+SPIN = Program(code=b"while True: pass", limits=Limits(cpu_s=30, wall_s=60))
+QUICK = Limits(cpu_s=1.0, wall_s=3.0, memory_bytes=256 << 20)
+
+
+HERE = [tier for tier in TIERS if tier == "T2" or shutil.which("bwrap")]
+T1, NOPROC, T2 = (
+    pytest.param(tier, marks=pytest.mark.skipif(tier not in HERE, reason="bubblewrap is not installed"))
+    for tier in TIERS
+)
+
+
+@pytest.fixture(scope="module")
+def zygotes() -> Iterator[dict[str, Zygote]]:
+    """One of every tier."""
+    os.environ["R1RAY_CANARY"] = attack_suite.CANARY.decode()
+    made = {tier: Zygote(attack_suite.spec_of(tier)) for tier in HERE}
+    yield made
+    for zygote in made.values():
+        zygote.close()
+    del os.environ["R1RAY_CANARY"]
+
+
+@pytest.mark.parametrize("tier", [T1, T2])
+@pytest.mark.parametrize("name", attack_suite.ENTRIES)
+def test_a_program_gets_an_allowed_verdict(name: str, tier: str, zygotes: dict[str, Zygote]) -> None:
+    assert not attack_suite.faults(zygotes[tier], name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("T1-noproc" not in HERE, reason="bubblewrap is not installed")
+@pytest.mark.parametrize("name", attack_suite.ENTRIES)
+def test_a_program_gets_an_allowed_verdict_without_proc(name: str, zygotes: dict[str, Zygote]) -> None:
+    assert not attack_suite.faults(zygotes["T1-noproc"], name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("tier", [T1, NOPROC, T2])
+def test_the_verdicts_are_the_same_for_a_user_without_rights(tier: str) -> None:
+    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", PYTHON, attack_suite.__file__, tier]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("tier", [T1, NOPROC, T2])
+def test_every_tier_passes_its_own_test(tier: str) -> None:
+    assert why_not(attack_suite.spec_of(tier)) is None
+
+
+def test_nobody_is_left_of_a_run_a_second_after_it(zygotes: dict[str, Zygote]) -> None:
+    for tier, zygote in zygotes.items():
+        before = family(zygote)
+        daemon = "import os, time\nfor _ in range(3):\n    try: os.fork()\n    except OSError: pass\ntime.sleep(60)"
+        assert zygote.run(Program(code=daemon.encode(), limits=replace(QUICK, wall_s=0.5))).status == "timeout"
+        time.sleep(1)
+        assert family(zygote) == before, tier
+
+
+def family(zygote: Zygote) -> set[int]:
+    process = psutil.Process(zygote._process.pid)
+    return {process.pid, *(child.pid for child in process.children(recursive=True))}
+
+
+@pytest.mark.parametrize("tier", [T1, NOPROC, T2])
+def test_the_supervisors_end_is_everybodys_end(tier: str) -> None:
+    """SIGKILL of a worker, while a program runs in its sandbox."""
+    reading, writing = os.pipe()
+    worker = os.fork()
+    if worker == 0:
+        zygote = Zygote(attack_suite.spec_of(tier))
+        threading.Thread(target=zygote.run, args=[SPIN], daemon=True).start()
+        time.sleep(1)
+        os.write(writing, " ".join(map(str, family(zygote))).encode())
+        time.sleep(60)
+        os._exit(1)
+    members = [int(pid) for pid in os.read(reading, 1000).split()]
+    assert len(members) >= 3, "zygote, warden and program"
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+    deadline = time.monotonic() + 2
+    while any(map(alive, members)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, members))
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_zygote_that_is_lost_is_replaced_and_costs_no_verdict() -> None:
+    with Sandbox(attack_suite.spec_of("T2"), slots=2) as sandbox:
+        assert sandbox.run(SUM).stdout == b"3\n"
+        os.kill(sandbox._zygote._process.pid, signal.SIGKILL)
+        assert sandbox.run(SUM).stdout == b"3\n"
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(sandbox.run, Program(code=b"import time; time.sleep(1); print(5)"))
+            time.sleep(0.3)
+            os.kill(sandbox._zygote._process.pid, signal.SIGKILL)
+            assert running.result().stdout == b"5\n", "begun anew on another"
+
+
+def test_a_worn_zygote_ends_when_its_last_run_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r1ray.sandbox.supervisor.RECYCLE", 2)
+    with Sandbox(attack_suite.spec_of("T2"), slots=2) as sandbox, ThreadPoolExecutor(1) as thread:
+        first = sandbox._zygote
+        running = thread.submit(sandbox.run, Program(code=b"import time; time.sleep(1); print(5)"))
+        for _ in range(4):
+            assert sandbox.run(SUM).stdout == b"3\n"
+        assert sandbox._zygote is not first
+        assert running.result().stdout == b"5\n"
+
+
+def test_hostile_neighbours_change_no_honest_verdict() -> None:
+    """40 hostile programs through as many slots as there are cores, and an honest one after each."""
+    hostile = [name for name, entry in attack_suite.ENTRIES.items() if entry["category"] == "resource"]
+    chosen = [attack_suite.ENTRIES[hostile[i % len(hostile)]] for i in range(40)]
+    with (
+        Sandbox(attack_suite.spec_of("T2"), slots=len(os.sched_getaffinity(0))) as sandbox,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        honest = []
+        for entry in chosen:
+            pool.submit(attack_suite.run, sandbox, {**entry, "limits": {"cpu": 1, "wall": 3, "memory_mb": 256}})
+            honest.append(pool.submit(sandbox.run, SUM))
+        assert [(done.result().status, done.result().stdout) for done in honest] == [("ok", b"3\n")] * 40
+
+
+def test_who_had_no_time_on_the_processor_is_run_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox(attack_suite.spec_of("T2"), slots=1) as sandbox:
+        ends = iter([Ended(status="timeout", why="starved"), Ended(status="ok", stdout=b"3\n")])
+        held = []
+        monkeypatch.setattr(sandbox._zygote, "run", lambda program: held.append(others_may_run()) or next(ends))
+        assert sandbox.run(SUM).stdout == b"3\n"
+        assert held == [True, False]
+
+
+def others_may_run() -> bool:
+    probe = "import fcntl; fcntl.flock(open('/tmp/r1ray-sandbox-room.lock'), fcntl.LOCK_SH | fcntl.LOCK_NB)"
+    return subprocess.run([PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
+
+
+def test_limits_are_kept_close() -> None:
+    zygote = Zygote(attack_suite.spec_of("T2"))
+    wall = zygote.run(Program(code=b"import time; time.sleep(9)", limits=Limits(cpu_s=1, wall_s=0.5)))
+    assert wall.status == "timeout" and 0.5 <= wall.wall_s < 1.0
+    cpu = zygote.run(Program(code=b"while True: pass", limits=Limits(cpu_s=0.5, wall_s=20)))
+    assert cpu.status == "timeout" and 0.45 <= cpu.cpu_s < 0.7
+    zygote.close()
+
+
+def test_asyncio_and_threads_work() -> None:
+    code = b"""
+import asyncio, concurrent.futures
+async def main():
+    loop = asyncio.get_running_loop()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        print(await loop.run_in_executor(pool, lambda: 1), await asyncio.wait_for(asyncio.sleep(0, 2), 1))
+asyncio.run(main())
+"""
+    for tier in HERE:
+        zygote = Zygote(attack_suite.spec_of(tier))
+        ended = zygote.run(Program(code=code))
+        zygote.close()
+        assert (ended.status, ended.stdout) == ("ok", b"1 2\n"), (tier, ended)
+
+
+def test_without_a_sandbox_it_is_said_what_is_missing_and_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(
+        Zygote, "run", lambda self, program: Ended(status="sandbox_error", why="landlock: not permitted")
+    )
+    start = time.monotonic()
+    with pytest.raises(SandboxUnavailable) as caught:
+        choose(ZygoteSpec(python=PYTHON, uid=unprivileged_uid()), min_tier="T2")
+    assert time.monotonic() - start < 5
+    said = str(caught.value)
+    assert "bubblewrap (bwrap) is not installed" in said and "landlock: not permitted" in said
+    assert all(remedy in said for remedy in REMEDIES.values())
+
+
+def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "python3")
+    assert why_not(ZygoteSpec(python=missing)) == f"there is no interpreter {missing}"
+
+
+def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that lets everything through: the self-test has to see it."""
+    monkeypatch.setattr("r1ray.sandbox.seccomp.DENY", 0x7FFF0000)
+    reason = why_not(attack_suite.spec_of("T2"))
+    assert reason is not None and "the self-test 'another process'" in reason
+
+
+def test_the_strongest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ZygoteSpec(python=PYTHON)
+    monkeypatch.setattr(choosing, "why_not", lambda spec: "no" if spec.tier == "T1" else None)
+    assert choose(spec, min_tier="T2").tier == "T1-noproc"
+    monkeypatch.setattr(choosing, "why_not", lambda spec: "no")
+    with pytest.raises(SandboxUnavailable, match="tier T1 or stronger") as caught:
+        choose(spec, min_tier="T1")
+    assert "T2" not in str(caught.value)

@@ -1,0 +1,93 @@
+"""The filter, run by an interpreter of its few instructions: what passes, what fails how, on both architectures."""
+
+import errno
+import struct
+from functools import cache
+
+import pytest
+
+from r1ray.sandbox.seccomp import ALLOW, FAIL, KILL, PID_MARK, X32, program
+from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CONDITIONAL, NUMBERS, numbers
+
+MACHINES = list(NUMBERS)
+DENIED, MISSING = FAIL | errno.EPERM, FAIL | errno.ENOSYS
+
+
+@cache
+def decoded(machine: str) -> list[tuple[int, ...]]:
+    return list(struct.iter_unpack("<HBBI", program(machine)))
+
+
+def verdict(machine: str, number: int, *args: int, arch: int | None = None) -> int:
+    """What the kernel would do with this call."""
+    arguments = [*args, *[0] * (6 - len(args))]
+    data = struct.pack("<IIQ6Q", number, AUDIT_ARCH[machine] if arch is None else arch, 0, *arguments)
+    code = decoded(machine)
+    at = value = 0
+    while True:
+        kind, if_true, if_false, operand = code[at]
+        match kind:
+            case 0x06:
+                return operand
+            case 0x20:
+                value, jump = struct.unpack_from("<I", data, operand)[0], 0
+            case 0x15:
+                jump = if_true if value == operand else if_false
+            case 0x35:
+                jump = if_true if value >= operand else if_false
+            case 0x45:
+                jump = if_true if value & operand else if_false
+            case _:
+                raise AssertionError(kind)
+        at += 1 + jump
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_call_of_the_list(machine: str) -> None:
+    for name, number in numbers(machine).items():
+        if name not in CONDITIONAL:
+            assert verdict(machine, number) == (MISSING if name in ABSENT else ALLOW), name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_calls_that_are_not_listed_fail(machine: str) -> None:
+    listed = set(numbers(machine).values())
+    for number in set(range(600)) - listed:
+        assert verdict(machine, number) == DENIED
+    never = {
+        "x86_64": (41, 49, 42, 57, 58, 59, 62, 101, 165, 272, 310, 319, 321),
+        "aarch64": (198, 200, 203, 221, 117, 40, 97),
+    }
+    assert not listed & set(never[machine]), "socket, bind, connect, fork, execve, kill, ptrace, mount, unshare ..."
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused"),
+    [
+        ("clone", (0x3D0F00,), (0x1200011,)),
+        ("tgkill", (PID_MARK, 7, 6), (1, 7, 9)),
+        ("prlimit64", (0, 7), (44, 7)),
+        ("fcntl", (1, 3), (1, 8)),
+        ("fcntl", (1, 4), (1, 10)),
+        ("ioctl", (0, 0x5401), (0, 0x5412)),
+        ("prctl", (15,), (8,)),
+        ("sendto", (3, 4, 5, 0, 0), (3, 4, 5, 0, 1 << 40)),
+        ("sendto", (3, 4, 5, 0, 0), (3, 4, 5, 0, 1)),
+    ],
+)
+def test_arguments_decide(machine: str, name: str, allowed: tuple[int, ...], refused: tuple[int, ...]) -> None:
+    number = numbers(machine)[name]
+    assert (verdict(machine, number, *allowed), verdict(machine, number, *refused)) == (ALLOW, DENIED)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_call_of_another_architecture_kills(machine: str) -> None:
+    read = numbers(machine)["read"]
+    assert verdict(machine, read, arch=0x40000003) == KILL
+    assert verdict(machine, read | X32) == KILL
+
+
+def test_a_machine_that_is_not_known_is_named() -> None:
+    with pytest.raises(ValueError, match=r"riscv64.*x86_64 and aarch64"):
+        program("riscv64")
