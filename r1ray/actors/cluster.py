@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from r1ray.check.directory import SUBMITTED
 from r1ray.config import ClusterConfig
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+START_ATTEMPTS = 3
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us; Ray's notice about its coming default is noise then.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     asked_to_stop = signal.getsignal(signal.SIGTERM)
-    context: Any = ray.init(**options)
+    context: Any = initialised(options)
     if callable(asked_to_stop) and signal.getsignal(signal.SIGTERM) is not asked_to_stop:
         signal.signal(signal.SIGTERM, asked_to_stop)  # ray.init has put its own there, which ends the process at once
     try:
@@ -59,6 +60,18 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def initialised(options: Mapping[str, Any]) -> Any:
+    """What ray.init returns. Ray gives its own processes 30 seconds to start, which a machine that is busy may not do the first time."""
+    for _ in range(START_ATTEMPTS - 1):
+        try:
+            return ray.init(**options)
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    return ray.init(**options)
 
 
 def refuse_open_dashboard(url: str | None) -> None:

@@ -66,3 +66,26 @@ def test_a_node_tells_what_is_wrong_with_its_folder(tmp_path: Path, monkeypatch:
     assert shared_folder._look(str(mark)) == "", "a network file system may be late"
     monkeypatch.setattr(shared_folder.os, "access", lambda path, mode: False)  # root may write everywhere
     assert shared_folder._look(str(mark)) == "may not write into it"
+
+
+def test_a_ray_that_does_not_start_in_time_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    late, did = Exception("The current node timed out during startup. This could happen because"), []
+    outcomes: list[Any] = [late, late, "context"]
+
+    def init(**options: Any) -> Any:
+        did.append(f"init {options['address']}")
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: did.append("shutdown"))
+    assert cluster.initialised({"address": "local"}) == "context"
+    assert did == ["init local", "shutdown", "init local", "shutdown", "init local"]
+    outcomes[:] = [late] * 9
+    with pytest.raises(Exception, match="timed out"):
+        cluster.initialised({"address": "local"})
+    outcomes[:] = [ConnectionError("no such cluster"), "context"]
+    with pytest.raises(ConnectionError):
+        cluster.initialised({"address": "10.0.0.1:6379"})
