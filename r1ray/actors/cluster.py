@@ -63,7 +63,7 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
 
 
 def initialised(options: Mapping[str, Any]) -> Any:
-    """What ray.init returns. Ray gives its own processes 30 seconds to start, which a machine that is busy may not do the first time."""
+    """What ray.init returns. Ray gives its own processes 30 seconds to start, and on a busy machine that may not do at first."""
     for _ in range(START_ATTEMPTS - 1):
         try:
             return ray.init(**options)
