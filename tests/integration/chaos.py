@@ -68,7 +68,7 @@ class Injury:
     fault: str
     """As `fault=` takes it."""
     noticed_s: float | None = None
-    """Until a worker was restarted; None where nobody needed the one that was hurt."""
+    """Until a worker was restarted; None where nobody needed the one that was hurt so soon."""
     recovered_s: float | None = None
     """Until the next step was whole."""
 
@@ -178,7 +178,7 @@ def lose_machines(row: str, *, faults: int, folder: Path, seed: int) -> Outcome:
             if run.process.poll() != 0:
                 outcome.wrong.append(f"exit code {run.process.poll()}: {run.output()}")
         outcome.wrong += judged(run, steps=steps)
-    overcome = sum(None not in (injury.noticed_s, injury.recovered_s) for injury in outcome.injuries)
+    overcome = sum(injury.recovered_s is not None for injury in outcome.injuries)
     if overcome != faults:
         outcome.wrong.append(f"{overcome} of {faults} faults were survived")
     outcome.seconds = time.monotonic() - begin
