@@ -123,6 +123,15 @@ class RewardConfig(Strict):
     """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
 
 
+class SandboxConfig(Strict):
+    """Where model-written programs run. Opened only by runs whose data asks for programs."""
+
+    min_tier: Literal["T1", "T1-noproc", "T2"]
+    """The weakest that is accepted (`r1ray.sandbox.base.Tier`); the strongest that works is taken."""
+    python: NotEmpty
+    """The interpreter that runs them; everybody must be able to read it."""
+
+
 class RolloutConfig(Strict):
     engine: str
     """`vllm`, or `package.module:Class`."""
@@ -280,6 +289,7 @@ class Config(Strict):
     model: ModelConfig
     data: DataConfig
     reward: RewardConfig
+    sandbox: SandboxConfig
     rollout: RolloutConfig
     trainer: TrainerConfig
     reference: ReferenceConfig

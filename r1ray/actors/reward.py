@@ -4,15 +4,22 @@ from collections.abc import Sequence
 
 import r1ray.reward
 from r1ray.config import Config
+from r1ray.data.sources import runs_programs
 from r1ray.reward.base import RewardContext
+from r1ray.sandbox.here import open_sandbox
 from r1ray.types import Completion, Problem, Score
 
 
 class RewardWorker:
-    """Holds no state that matters: a worker that died is started again and the group scored once more."""
+    """Holds no state that matters: a worker that died is started again and the group scored once more.
+
+    Where programs have to be run it opens its sandbox first, and does not start without one.
+    """
 
     def __init__(self, *, index: int, cfg: Config) -> None:
         self.index = index
+        if runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values())):
+            open_sandbox(cfg.sandbox)
         self._scorer = r1ray.reward.make(cfg.reward)
 
     def ping(self) -> int:

@@ -5,7 +5,7 @@ and every kind of reward has room to rise.
 """
 # ruff: noqa: RUF001  (Chinese punctuation is meant)
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -197,6 +197,32 @@ def patch(rng: np.random.Generator) -> OneLiner:
         wrong=way(new + 1 if rng.random() < 0.5 else max(new - 1, 0)),
         payload={"files": {"a.py": f"{name} = {old}\n"}, "patched": {"a.py": f"{name} = {new}\n"}},
     )
+
+
+VERIFIERS: Mapping[str, str] = {
+    "boxed": "math",
+    "choice": "choice",
+    "logic": "logic",
+    "program": "code",
+    "function": "code",
+    "patch": "patch",
+}
+"""By kind, who judges its answers."""
+
+
+def generate(*, kind: str, num_problems: int, seed: int = 0, language: Language = "en") -> Iterator[dict[str, Any]]:
+    """Rows {id, question, verifier, payload, language}; a row depends on `seed` and its index alone, and two may be equal."""
+    if kind not in KINDS or language not in ("en", "zh"):
+        raise ValueError(f"kind={kind} has to be one of {', '.join(KINDS)}, language={language} en or zh")
+    for index in range(num_problems):
+        task = KINDS[kind](np.random.default_rng([seed, index]))
+        yield {
+            "id": f"{kind}/{language}/{task.key}",
+            "question": task.question[language],
+            "verifier": VERIFIERS[kind],
+            "payload": task.payload,
+            "language": language,
+        }
 
 
 KINDS: dict[str, Callable[[np.random.Generator], OneLiner]] = {

@@ -61,6 +61,17 @@ def countdown(row: Row) -> Item:
     )
 
 
+def one_liner(row: Row) -> Item:
+    """Our generator's rows of one-line tasks."""
+    return Item(
+        messages=user(row["question"]),
+        verifier=row["verifier"],
+        payload=row["payload"],
+        id=row["id"],
+        language=row["language"],
+    )
+
+
 def gsm8k(row: Row) -> Item:
     """openai/gsm8k: the gold stands after `####` in the worked answer."""
     _, mark, gold = text(row["answer"]).rpartition("####")

@@ -7,13 +7,13 @@ import hashlib
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from r1ray.config import SourceConfig
-from r1ray.data import countdown, schemas, traces
+from r1ray.data import countdown, oneliners, schemas, traces
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
 from r1ray.lookup import resolve
@@ -33,6 +33,8 @@ class Source:
     """Hand the other columns on, under their own names."""
     generate: Callable[..., Iterator[dict[str, Any]]] | None = None
     """Makes the rows when no path is given; called with `SourceConfig.args`."""
+    programs: Callable[[Mapping[str, Any]], bool] = lambda args: args.get("verifier") == "code"
+    """Whether, with these `SourceConfig.args`, replies hold programs that have to be run."""
 
 
 def _countdown_rows(
@@ -61,6 +63,12 @@ SOURCES: Mapping[str, Source] = {
     "dapo": Source(read=schemas.verl, columns=_VERL),
     "skywork": Source(read=schemas.verl, columns=_VERL),
     "verl": Source(read=schemas.verl, columns=_VERL),
+    "one_liners": Source(
+        read=schemas.one_liner,
+        columns={name: name for name in ("id", "question", "verifier", "payload", "language")},
+        generate=oneliners.generate,
+        programs=lambda args: oneliners.VERIFIERS.get(str(args.get("kind"))) == "code",
+    ),
     "orz": Source(read=schemas.orz, columns={"question": "0.value", "answer": "1.ground_truth.value"}),
     "rows": Source(
         read=schemas.rows,
@@ -131,6 +139,15 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
         reason = f"not one of {counts['rows']} rows can be used: {why}" if counts["rows"] else "it has no rows"
         raise ValueError(f"source {name!r} ({cfg.path or cfg.source}) is empty: {reason}")
     return Loaded(items=tuple(items), counts=counts)
+
+
+def runs_programs(sources: Iterable[SourceConfig]) -> bool:
+    """Whether a sandbox is needed to judge replies to one of them."""
+    for cfg in sources:
+        source: Source = resolve(cfg.source, SOURCES, what="source")
+        if source.programs(cfg.args):
+            return True
+    return False
 
 
 def needs_network(cfg: SourceConfig) -> bool:

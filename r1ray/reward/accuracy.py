@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1ray.lookup import resolve
-from r1ray.reward import choice, countdown, exact, logic, math
+from r1ray.reward import choice, code, countdown, exact, logic, math, swe
 from r1ray.reward.base import PartScore, RewardContext, reply_text
 from r1ray.reward.text import last_answer
 from r1ray.types import Completion, Problem
@@ -20,10 +20,12 @@ class Verifier:
 
 VERIFIERS: Mapping[str, Verifier] = {
     "choice": Verifier(answer=choice.chosen, judge=choice.judge),
+    "code": Verifier(answer=code.last_program, judge=code.judge),
     "countdown": Verifier(answer=last_answer, judge=countdown.judge),
     "exact": Verifier(answer=math.final_answer, judge=exact.judge),
     "logic": Verifier(answer=last_answer, judge=logic.judge),
     "math": Verifier(answer=math.final_answer, judge=math.judge),
+    "patch": Verifier(answer=last_answer, judge=swe.judge),
 }
 
 

@@ -5,7 +5,8 @@
     correct  from the part that the problem names as its accuracy, whatever its weight
 
 Reward functions are the untrusted edge: what they raise is caught here, logged once, and makes the replies unusable
-(status sandbox_error), never 0. A part of weight 0 that is not the accuracy only watches: its failure costs no sample.
+(status sandbox_error), never 0. A part of weight 0 that is not the accuracy only watches: its failure costs no sample. Only the
+lack of a sandbox ends the run.
 """
 
 import logging
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from r1ray.reward.base import PartScore, RewardContext
+from r1ray.sandbox.base import SandboxUnavailable
 from r1ray.types import Completion, Problem, Score
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ class Scorer:
             if len(scores_G) != len(completions_G):
                 raise ValueError(f"{len(scores_G)} scores for {len(completions_G)} replies")
             return scores_G
+        except SandboxUnavailable:
+            raise  # nothing that another try or another worker would mend
         except Exception:
             if part.name not in self._logged:
                 self._logged.add(part.name)

@@ -34,6 +34,16 @@ class BadPatch(ValueError):
     """The text is no patch of these files."""
 
 
+def judge(problem: Problem, answer: str) -> PartScore:
+    """1 for a patch that makes the merged files, else 0."""
+    files: Mapping[str, str] = problem.payload["files"]
+    try:
+        right = apply(blocks(answer), files) == {**files, **problem.payload["patched"]}
+    except BadPatch:
+        right = False
+    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+
+
 @per_completion
 def patch_similarity(problem: Problem, text: str) -> PartScore:
     """Between 0 and 1, or -1; correct when the patched files are the merged ones."""

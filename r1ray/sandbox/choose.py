@@ -85,23 +85,26 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier) -> ZygoteSpec:
     Raises:
         SandboxUnavailable: none from `min_tier` up does; the message says for each tier which probe failed and what would help.
     """
+    if not os.access(spec.python, os.X_OK):
+        raise SandboxUnavailable(
+            f"there is no interpreter {spec.python} to run model-written programs: name one by sandbox.python that every user of "
+            "this machine may read (Debian, Ubuntu: apt-get install python3)"
+        )
     reasons: list[str] = []
     for tier in TIERS[: TIERS.index(min_tier) + 1]:
         tried = replace(spec, tier=tier)
         reason = why_not(tried)
         if reason is None:
             return tried
-        reasons.append(f"  {tier}: {reason}. Remedy: {REMEDIES[tier]}")
+        reasons.append(f"{tier}: {reason} (remedy: {REMEDIES[tier]})")
     raise SandboxUnavailable(
-        f"no sandbox of tier {min_tier} or stronger works here, and model-written programs run in nothing less:\n"
-        + "\n".join(reasons)
+        f"no sandbox of tier {min_tier} or stronger works here, and model-written programs run in nothing less. "
+        + "; ".join(reasons)
     )
 
 
 def why_not(spec: ZygoteSpec) -> str | None:
     """The first probe or canary that fails on this tier; None when all is well."""
-    if not os.access(spec.python, os.X_OK):
-        return f"there is no interpreter {spec.python}"
     if spec.tier != "T2" and shutil.which("bwrap") is None:
         return "bubblewrap (bwrap) is not installed"
     try:

@@ -205,7 +205,8 @@ def test_without_a_sandbox_it_is_said_what_is_missing_and_what_would_help(monkey
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "python3")
-    assert why_not(ZygoteSpec(python=missing)) == f"there is no interpreter {missing}"
+    with pytest.raises(SandboxUnavailable, match=rf"no interpreter {missing} .* sandbox\.python"):
+        choose(ZygoteSpec(python=missing), min_tier="T2")
 
 
 def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

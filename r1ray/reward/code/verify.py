@@ -1,0 +1,43 @@
+"""A program against its tests: run in the sandbox, compared outside of it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from r1ray.reward.code.cases import Cases
+from r1ray.reward.code.compare import same_output, same_results
+from r1ray.sandbox.base import Ended, Limits, Program
+from r1ray.types import Status
+
+
+class Runner(Protocol):
+    def run(self, program: Program) -> Ended: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Of one test. `sandbox_error` is not the program's doing."""
+
+    right: bool
+    status: Status
+
+
+def verdicts(code: str, cases: Cases, *, limits: Limits, sandbox: Runner) -> Iterator[Verdict]:
+    """One for every test, as they are run: who needs no more stops asking.
+
+    A whole program is run once for every input; a function once for all of them, for what it leaves behind is its own affair.
+    """
+    program = code.encode(errors="replace")
+    if cases.function is None:
+        for text, expected in zip(cases.inputs, cases.expected, strict=True):
+            ended = sandbox.run(Program(code=program, stdin=text.encode(), limits=limits))
+            right = ended.status == "ok" and same_output(ended.stdout, expected)
+            yield Verdict(right=right, status="wrong_answer" if ended.status == "ok" and not right else ended.status)
+        return
+    stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
+    ended = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
+    for right in same_results(ended.stdout, cases.expected):
+        # What it returned before it was ended does not count: it may have been ended for how it came by it.
+        right = right and ended.status == "ok"
+        yield Verdict(right=right, status="wrong_answer" if ended.status == "ok" and not right else ended.status)

@@ -1,0 +1,164 @@
+"""Programs as answers: which one counts, which tests there are, and what a verdict is worth. The sandbox is another test's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from reward_samples import completion, context, problem
+
+from r1ray.config import RewardConfig, RewardPart, SourceConfig
+from r1ray.data.oneliners import KINDS, VERIFIERS
+from r1ray.data.sources import load_source, runs_programs
+from r1ray.reward import code, make
+from r1ray.reward.accuracy import accuracy
+from r1ray.reward.code.cases import read_cases, read_limits
+from r1ray.reward.code.extract import last_program
+from r1ray.reward.code.verify import verdicts
+from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable
+
+
+class Runner:
+    """Instead of a sandbox: what a run ends with."""
+
+    def __init__(self, end: Callable[[Program], Ended]) -> None:
+        self.end, self.runs = end, list[Program]()
+
+    def run(self, program: Program) -> Ended:
+        self.runs.append(program)
+        return self.end(program)
+
+
+def echo(program: Program) -> Ended:
+    return Ended(status="ok", stdout=program.stdin)
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        ("<think>a</think> ```python\nprint(1)\n```", "print(1)\n"),
+        ("```py\na\n``` then ```python3\nb\n```", "b\n"),
+        ("```\nprint(1)\n```", "print(1)\n"),
+        ("<think>```python\na\n```</think> b", None),
+        ("```cpp\nint main() {}\n```", None),
+        ("```python\nprint(1)", None),
+        ("```python\n  \n```", None),
+        ("print(1)", None),
+        ("", None),
+        ("<answer>```python\nprint(1)\n```</answer>", "print(1)\n"),
+    ],
+)
+def test_the_program_of_a_reply(text: str, program: str | None) -> None:
+    assert last_program(text) == program
+
+
+def test_the_forms_of_tests() -> None:
+    pairs = read_cases([{"type": "stdin_stdout", "input": "1\n", "output": "2\n"}, {"input": "3", "output": 4}])
+    assert (pairs.function, pairs.inputs, pairs.expected) == (None, ["1\n", "3"], ["2\n", "4"])
+    calls = {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}]}
+    rows = [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}]
+    for cases in map(read_cases, (calls, rows)):
+        assert (cases.function, cases.inputs, cases.expected) == ("f", [[1, 2]], [3])
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        [],
+        None,
+        {"fn_name": "f"},
+        {"fn_name": "f", "cases": []},
+        [{"input": "1"}],
+        [{"input": "1", "output": "1"}, {"type": "function_call", "fn_name": "f", "input": [1], "output": 1}],
+        ["assert f(1) == 2"],
+    ],
+)
+def test_tests_of_no_known_form_are_refused(tests: Any) -> None:
+    with pytest.raises(ValueError, match="tests"):
+        read_cases(tests)
+
+
+def test_limits_that_are_left_out() -> None:
+    assert read_limits(None) == Limits()
+    assert read_limits({"cpu": 1, "memory_mb": 256}) == Limits(cpu_s=1, wall_s=3, memory_bytes=256 << 20)
+
+
+def test_a_program_is_run_for_every_input_until_nobody_asks_any_more() -> None:
+    runner, cases = Runner(echo), read_cases([{"input": "1", "output": text} for text in ("1", "2", "1")])
+    asked = verdicts("code", cases, limits=Limits(), sandbox=runner)
+    assert next(asked).right
+    assert next(asked).status == "wrong_answer"
+    assert len(runner.runs) == 2
+    assert [runs.function for runs in runner.runs] == [None, None]
+
+
+def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
+    runner = Runner(lambda program: Ended(status="ok", stdout=b"3\n8\n"))
+    cases = read_cases({"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, {"args": ["a"], "expected": 7}]})
+    found = list(verdicts("code", cases, limits=Limits(), sandbox=runner))
+    assert [(verdict.right, verdict.status) for verdict in found] == [(True, "ok"), (False, "wrong_answer")]
+    (run,) = runner.runs
+    assert (run.function, run.stdin) == ("f", b'[1, 2]\n["a"]\n')
+
+
+def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
+    runner = Runner(lambda program: Ended(status="timeout", stdout=b"3\n"))
+    cases = read_cases({"fn_name": "f", "cases": [{"args": [], "expected": 3}]})
+    assert [(v.right, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [(False, "timeout")]
+
+
+@pytest.mark.parametrize(
+    ("end", "value", "status", "correct"),
+    [
+        (echo, 1.0, "ok", True),
+        (lambda program: Ended(status="ok", stdout=b""), 0.0, "wrong_answer", False),
+        (lambda program: Ended(status="memory", stdout=program.stdin), 0.0, "memory", False),
+        (lambda program: Ended(status="sandbox_error"), None, "sandbox_error", None),
+    ],
+)
+def test_what_a_reply_earns(
+    end: Any, value: float | None, status: str, correct: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "sandbox", lambda: Runner(end))
+    asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
+    (score,) = accuracy(asked, [completion("```python\nprint(input())\n```")], context())
+    assert (score.value, score.status, score.correct) == (value, status, correct)
+
+
+def test_a_reply_without_a_program_needs_no_sandbox() -> None:
+    asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
+    (score,) = accuracy(asked, [completion("print(1)")], context())
+    assert (score.value, score.correct) == (0.0, False)
+
+
+def test_programs_are_run_nowhere_else_and_that_ends_the_run() -> None:
+    """Every other failure of a reward makes replies unusable and is tried again; this would fail for ever."""
+    scorer = make(RewardConfig.model_construct(parts={"accuracy": RewardPart()}, truncated="score"))
+    asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
+    with pytest.raises(SandboxUnavailable, match="no sandbox was opened"):
+        scorer.score(asked, [completion("```python\nprint(input())\n```")], context())
+
+
+def test_who_needs_a_sandbox() -> None:
+    def one_liners(kind: str) -> SourceConfig:
+        return SourceConfig(source="one_liners", args={"kind": kind, "num_problems": 5})
+
+    assert runs_programs([one_liners("boxed"), one_liners("program")])
+    assert runs_programs([SourceConfig(source="rows", args={"verifier": "code"})])
+    assert not runs_programs([one_liners("boxed"), SourceConfig(source="countdown"), SourceConfig(source="rows")])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_one_line_tasks_as_a_dataset(kind: str, language: str) -> None:
+    cfg = SourceConfig(source="one_liners", args={"kind": kind, "language": language, "num_problems": 60, "seed": 3})
+    loaded = load_source("mine", cfg)
+    assert len(loaded.items) + loaded.counts["duplicates"] == 60
+    assert {(item.verifier, item.language) for item in loaded.items} == {(VERIFIERS[kind], language)}
+    task = KINDS[kind](np.random.default_rng([3, 0]))
+    assert loaded.items[0].messages[0].content == task.question[language]
+
+
+def test_an_unknown_kind_is_named() -> None:
+    with pytest.raises(ValueError, match="one of boxed, choice"):
+        load_source("mine", SourceConfig(source="one_liners", args={"kind": "riddle", "num_problems": 5}))
