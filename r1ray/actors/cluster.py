@@ -8,9 +8,10 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 import ray
 
 from r1ray.check.directory import SUBMITTED
@@ -64,13 +65,18 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
 
 def initialised(options: Mapping[str, Any]) -> Any:
     """What ray.init returns. Ray gives its own processes 30 seconds to start, and on a busy machine that may not do at first."""
+    me = psutil.Process()
     for _ in range(START_ATTEMPTS - 1):
+        before = set(me.children(recursive=True))
         try:
             return ray.init(**options)
         except Exception as error:
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
+            for process in set(me.children(recursive=True)) - before:  # Ray forgets those of a start that has failed
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
     return ray.init(**options)
 
 

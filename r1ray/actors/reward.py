@@ -1,12 +1,13 @@
 """The reward role: scores one group at a time, on CPUs. `r1ray.actors.workers.RayWorkers` spreads groups over the workers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import r1ray.reward
 from r1ray.config import Config
 from r1ray.data.sources import runs_programs
 from r1ray.reward.base import RewardContext
-from r1ray.sandbox.here import open_sandbox
+from r1ray.sandbox.here import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
 
@@ -18,13 +19,18 @@ class RewardWorker:
 
     def __init__(self, *, index: int, cfg: Config) -> None:
         self.index = index
+        allow_programs(cfg.sandbox)
         if runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values())):
-            open_sandbox(cfg.sandbox)
+            sandbox()
         self._scorer = r1ray.reward.make(cfg.reward)
 
     def ping(self) -> int:
         """Answers once the worker is up."""
         return self.index
+
+    def vitals(self) -> dict[str, Any]:
+        """For the heartbeat: a group of programs may take longer than reward.timeout_s, but not one of them."""
+        return {"progress": num_runs()}
 
     def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
         return self._scorer.score(problem, completions_G, context)

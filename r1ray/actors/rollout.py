@@ -192,6 +192,8 @@ class EngineThread:
                     for request in generation.requests:
                         engine.add(request)
                         self._running[request.id] = generation
+                except EngineBroken:
+                    raise
                 except Exception as error:
                     self._drop(engine, generation)
                     _settle(generation.future, error=error)

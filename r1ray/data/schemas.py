@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from r1ray.reward.code.cases import read_cases
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
 from r1ray.types import Message
@@ -109,8 +110,13 @@ def orz(row: Row) -> Item:
 def rows(row: Row, *, verifier: str = "math") -> Item:
     """Any table: a prompt (text or chat messages) and an answer (one or a list). The other columns end up in `meta`.
 
-    With another verifier than math the payload is the whole row, under our names.
+    With another verifier than math the payload is the whole row, under our names; with `code` it has a column `tests`.
     """
+    if verifier == "code":
+        try:
+            read_cases(row.get("tests"))
+        except ValueError as error:
+            raise Unreadable(str(error)) from error
     return Item(
         messages=conversation(row["prompt"]),
         verifier=verifier,

@@ -9,7 +9,7 @@ from r1ray.types import Problem
 
 MAX_LENGTH = 2000
 OPTION = re.compile(
-    r"\W*(?:(?:option|choice|answer)\s+|选项\s*)?\(?([A-Za-z])(?:\W*|[).:,、．。，：].*)",  # noqa: RUF001  Chinese punctuation
+    r"\W*(?:(?:option|choice|answer)\s+|选项\s*)?\(?([A-Za-z])(?:\W*|[).:．。：].*)",  # noqa: RUF001  Chinese punctuation
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -1,7 +1,8 @@
 """Language consistency (DeepSeek-R1, arXiv 2501.12948, 2.3.2): the share of the reasoning's words that are of the target language.
 
 The paper gives no rule for what a word is. Ours: every Chinese character and kana by itself, and every run of at least two letters
-of another script; digits, symbols, single letters (variables), LaTeX, code and tags are no words. The target is the problem's.
+of another script; digits, symbols, single letters (variables), LaTeX's commands, code and tags are no words. The target is the
+problem's language, by its script: French is not told from English.
 """
 
 import re
@@ -38,18 +39,16 @@ LANGUAGES: Mapping[str, frozenset[str]] = {
     ),
 }
 WORD = re.compile("|".join(f"(?P<{script}>{word})" for script, word in SCRIPTS.items()))
-NO_WORDS = (("```", "```"), ("`", "`"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-COMMAND = re.compile(r"\\[A-Za-z]+|</?[a-z_]{1,20}>")
+NO_WORD = re.compile(r"\\[A-Za-z]+|</?[a-z_]{1,20}>|`[^`\s]{1,40}`")
+"""A command, a tag, a name in code. What stands between dollars is looked at: prose may hide there."""
 
 
 @per_completion
 def language(problem: Problem, text: str) -> PartScore:
-    """Between 0 and 1; None when there is no word in the reasoning."""
+    """Between 0 and 1; 0 when there is no word in the reasoning."""
     if problem.language not in LANGUAGES:
         raise ValueError(f"{problem.id}: language {problem.language!r} is not one of {', '.join(LANGUAGES)}")
-    text = thinking(text)
-    for opening, closing in NO_WORDS:
-        text = without(text, opening, closing)
-    scripts = [str(match.lastgroup) for match in WORD.finditer(COMMAND.sub(" ", text))]
+    text = NO_WORD.sub(" ", without(thinking(text), "```", "```"))
+    scripts = [str(match.lastgroup) for match in WORD.finditer(text)]
     ours = sum(script in LANGUAGES[problem.language] for script in scripts)
-    return PartScore(value=ours / len(scripts) if scripts else None)
+    return PartScore(value=ours / max(1, len(scripts)))

@@ -28,7 +28,8 @@ def roles(answer: str) -> dict[str, str] | None:
 
 def judge(problem: Problem, answer: str) -> PartScore:
     """1 if everybody is what the problem's answer says, and nobody else is named, else 0."""
-    right = roles(answer) in [roles(gold) for gold in problem.payload["answers"]]
+    found = roles(answer)
+    right = found is not None and found in [roles(gold) for gold in problem.payload["answers"]]
     return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
 
 

@@ -73,10 +73,10 @@ def blocks(answer: str) -> list[tuple[str, str, str]]:
         elif mark == MIDDLE and part is search:
             part = replace
         elif mark == REPLACE and part is replace:
-            found.append((path, "".join(search), "".join(replace)))
+            found.append((path, "\n".join(search), "\n".join(replace)))
             part = None
         elif part is not None:
-            part.append(line + "\n")
+            part.append(line)
         elif mark.startswith(FILE + " "):
             path = mark.removeprefix(FILE).strip()
     if part is not None or not found:
@@ -85,13 +85,18 @@ def blocks(answer: str) -> list[tuple[str, str, str]]:
 
 
 def apply(patch: Sequence[tuple[str, str, str]], files: Mapping[str, str]) -> dict[str, str]:
-    """The files after the blocks, each of which replaces the first place where its search stands."""
+    """The files after the blocks: each replaces the first whole lines that are its search; an empty search makes a new file."""
     patched = dict(files)
     for path, search, replace in patch:
         before = patched.get(path)
-        if before is None or search == replace or search not in before:
+        if before is None and not search and path and replace:
+            patched[path] = replace + "\n"
+            continue
+        # Between line breaks: whole lines, also the first, and a last one that has none.
+        lines = f"\n{before or ''}\n"
+        if before is None or not search or search == replace or f"\n{search}\n" not in lines:
             raise BadPatch(f"{path}: the block changes nothing, or what it searches is not there")
-        patched[path] = before.replace(search, replace, 1)
+        patched[path] = lines.replace(f"\n{search}\n", f"\n{replace}\n" if replace else "\n", 1)[1:-1]
     return patched
 
 

@@ -52,7 +52,7 @@ class Ended:
 
     @property
     def starved(self) -> bool:
-        """Killed by the wall clock with less than half of its time on the processor: perhaps it was the neighbours' doing."""
+        """Killed by the wall clock with less than half of its processor time used, though ready to run: the neighbours' doing."""
         return self.status == "timeout" and self.why == "starved"
 
 

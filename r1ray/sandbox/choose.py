@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable, Tier
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
@@ -57,6 +59,7 @@ CANARIES: Sequence[Canary] = (
     ),
     _refused("the network", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)"),
     _refused("secrets of the machine", "open('/etc/shadow').read()"),
+    _refused("files of the machine", "open('/etc/passwd').read()"),
     _refused("the environment of others", "open('/proc/%d/environ' % __import__('os').getppid(), 'rb').read(1)[0]"),
     _refused("its parent", "import os, signal\nos.kill(os.getppid() or 1, signal.SIGKILL)"),
     _refused("another process", "import os\nos.fork()"),
@@ -79,6 +82,10 @@ CANARIES: Sequence[Canary] = (
 )
 
 
+CHANGES = ("os.chmod(f, 0o777)", "os.utime(f, (1, 1))", "os.truncate(f, 0)", "open(f, 'w')", "os.unlink(f)")
+"""What a program tries on a file that is not its own."""
+
+
 def choose(spec: ZygoteSpec, *, min_tier: Tier) -> ZygoteSpec:
     """`spec` with the strongest tier that works here.
 
@@ -89,6 +96,10 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier) -> ZygoteSpec:
         raise SandboxUnavailable(
             f"there is no interpreter {spec.python} to run model-written programs: name one by sandbox.python that every user of "
             "this machine may read (Debian, Ubuntu: apt-get install python3)"
+        )
+    if "/" in spec.folders:
+        raise SandboxUnavailable(
+            f"sandbox.python={spec.python} lies so high that programs could read everything: name another"
         )
     reasons: list[str] = []
     for tier in TIERS[: TIERS.index(min_tier) + 1]:
@@ -125,8 +136,25 @@ def failures(zygote: Zygote) -> Iterator[str]:
         ended = zygote.run(Program(code=canary.code.encode(), stdin=canary.stdin.encode(), limits=canary.limits))
         if not canary.good(ended):
             yield f"the self-test '{canary.name}' ended with {ended.status} {ended.why or ascii(ended.stdout[:80])}"
+    with tempfile.NamedTemporaryFile(dir="/tmp") as file:
+        # It would be allowed to, by the file's mode.
+        file.write(b"whole")
+        file.flush()
+        os.fchmod(file.fileno(), 0o666)
+        before = os.fstat(file.fileno())
+        for change in CHANGES:
+            zygote.run(Program(code=f"import os\nf = {file.name!r}\n{change}".encode(), limits=QUICK))
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mode, before.st_mtime) != (after.st_size, after.st_mode, after.st_mtime):
+            yield "the self-test 'changing a file of ours' came through"
 
 
 def unprivileged_uid() -> int | None:
-    """Whose rights programs get where this process is root: nobody's, and not the same in every worker. None for others."""
-    return FIRST_UID + os.getpid() % 5000 if os.geteuid() == 0 else None
+    """Whose rights programs get where this process may become somebody else: nobody's, and not the same in every worker.
+
+    None where it may not: then programs have its own.
+    """
+    effective = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    setgid_and_setuid = 0b11 << 6
+    able = int(effective.split()[1], 16) & setgid_and_setuid == setgid_and_setuid
+    return FIRST_UID + os.getpid() % 5000 if able else None

@@ -1,4 +1,4 @@
-"""This process's sandbox: opened once, when a worker that runs programs starts, and used by every reward in it."""
+"""This process's sandbox: used by every reward in it, opened at the first program, or before that."""
 
 import atexit
 
@@ -8,6 +8,7 @@ from r1ray.sandbox.choose import choose, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.supervisor import ZygoteSpec
 
+_wanted: list[SandboxConfig] = []
 _open: list[Sandbox] = []
 
 
@@ -16,15 +17,20 @@ def spec_of(cfg: SandboxConfig) -> ZygoteSpec:
     return choose(ZygoteSpec(python=cfg.python, uid=unprivileged_uid()), min_tier=cfg.min_tier)
 
 
-def open_sandbox(cfg: SandboxConfig) -> None:
-    """Raises SandboxUnavailable with what is missing and what would help."""
-    if not _open:
-        _open.append(Sandbox(spec_of(cfg), slots=1))
-        atexit.register(_open[0].close)
+def allow_programs(cfg: SandboxConfig) -> None:
+    """From now on this process may run programs, in such a sandbox."""
+    _wanted[:] = [cfg]
 
 
 def sandbox() -> Sandbox:
-    """Raises SandboxUnavailable where none was opened."""
+    """Raises SandboxUnavailable with what is missing and what would help, and where nobody has allowed programs."""
     if not _open:
-        raise SandboxUnavailable("no sandbox was opened in this process, and programs run nowhere else")
+        if not _wanted:
+            raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
+        _open.append(Sandbox(spec_of(_wanted[0]), slots=1))
+        atexit.register(_open[0].close)
     return _open[0]
+
+
+def num_runs() -> int:
+    return _open[0].num_runs if _open else 0

@@ -8,6 +8,7 @@ a run that the wall clock ended while it had hardly been on the processor
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from r1ray.sandbox.base import Ended, Program, SandboxUnavailable
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 RETRIES = 2
+LOCK_S = 120.0
 LOCKS = Path("/tmp")
 """All sandboxes of a machine meet at two files here."""
 
@@ -34,6 +36,8 @@ class Sandbox:
         self._change = threading.Lock()
         # The kernel ends a zygote with the thread that has started it: one thread starts them all.
         self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zygotes")
+        self.num_runs = 0
+        """That have ended: grows while a long group of programs is judged."""
         self._zygote = self._made()
         self._retired: list[Zygote] = []
 
@@ -47,9 +51,11 @@ class Sandbox:
         """Waits for a slot, which others free at their limits."""
         with self._slots, among_neighbours(alone=False):
             ended = self._tried(program)
+        self.num_runs += 1
         if ended.starved:
             with self._slots, among_neighbours(alone=True):
                 ended = self._tried(program)
+            self.num_runs += 1
         return ended
 
     def close(self) -> None:
@@ -93,11 +99,11 @@ def among_neighbours(*, alone: bool) -> Iterator[None]:
 
     Who wants to be alone closes the gate first, so that those who come later do not keep it waiting.
     """
-    gate, room = (_locked(f"r1ray-sandbox-{name}.lock") for name in ("gate", "room"))
+    gate, room = (_opened(LOCKS / f"r1ray-sandbox-{name}.lock") for name in ("gate", "room"))
     try:
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        fcntl.flock(gate, kind)
-        fcntl.flock(room, kind)
+        for lock in (gate, room):
+            _hold(lock, kind)
         if not alone:
             fcntl.flock(gate, fcntl.LOCK_UN)
         yield
@@ -106,6 +112,18 @@ def among_neighbours(*, alone: bool) -> Iterator[None]:
         os.close(room)
 
 
-def _locked(name: str) -> int:
-    # Of whoever came first: everybody may lock what he can read.
-    return os.open(LOCKS / name, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+def _hold(lock: int, kind: int) -> None:
+    """At most LOCK_S: who holds it longer hangs, and is no reason for others not to go on."""
+    deadline = time.monotonic() + LOCK_S
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            return fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        time.sleep(0.01)
+
+
+def _opened(path: Path) -> int:
+    # Of whoever came first: everybody may lock what he can read. Not created where it is there, which /tmp forbids others.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    return os.open(path, flags | os.O_CREAT, 0o644)

@@ -9,7 +9,7 @@ anything else                                        EPERM
 import errno
 import struct
 
-from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CONDITIONAL, numbers
+from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, numbers
 
 PID_MARK = 0x5EEDF11D
 """Stands for the program's own process id, which is known only after the fork."""
@@ -29,8 +29,12 @@ Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, operand)."""
 
 
-def program(machine: str) -> bytes:
-    """The filter for this machine: struct sock_filter, one after another, little-endian."""
+def program(machine: str, *, changing: bool) -> bytes:
+    """The filter for this machine: struct sock_filter, one after another, little-endian.
+
+    Args:
+        changing: whether calls that change files are allowed.
+    """
     number_of = numbers(machine)
     code: list[Instruction] = [
         (LOAD, 0, 0, ARCH),
@@ -41,6 +45,8 @@ def program(machine: str) -> bytes:
         (RETURN, 0, 0, KILL),
     ]
     for name, number in number_of.items():
+        if name in CHANGING and not changing:
+            continue
         flat = FAIL | errno.ENOSYS if name in ABSENT else ALLOW
         block = _conditional(name) if name in CONDITIONAL else [(RETURN, 0, 0, flat)]
         code += [(JUMP_EQUAL, 0, len(block), number), *block]

@@ -13,13 +13,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1ray.sandbox import seccomp, zygote
+from r1ray.sandbox import confine, seccomp, zygote
 from r1ray.sandbox.base import Ended, Program, Readable, SandboxUnavailable, Status, Tier
 
 READ = 0b1101
@@ -54,6 +54,20 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTH
 """All of it: nothing of ours goes in."""
 
 
+_MODULES = {module.__name__: Path(module.__file__ or "").read_text() for module in (confine, zygote)}
+STARTER = f"""
+import sys, types
+for name, text in {{"r1ray": "", "r1ray.sandbox": "", **{_MODULES!r}}}.items():
+    made = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), made.__dict__)
+    parent, _, own = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], own, made)
+made.main()
+"""
+"""The zygote reads no file of ours: where it starts there may be none that it may read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZygoteSpec:
     """How zygotes are started."""
@@ -80,7 +94,7 @@ class ZygoteSpec:
         return [*((folder, READ) for folder in folders), *((device, READ_WRITE_FILE) for device in devices), *own]
 
     def command(self, fd: int) -> list[str]:
-        start = [self.python, "-s", "-S", "-B", "-c", Path(zygote.__file__).read_text(), str(fd)]
+        start = [self.python, "-s", "-S", "-B", "-c", STARTER, str(fd)]
         return start if self.tier == "T2" else [*bubblewrap(self), *start]
 
 
@@ -108,12 +122,12 @@ class Zygote:
 
     def __init__(self, spec: ZygoteSpec) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        in_bubble = spec.tier != "T2"
+        in_bubble = self._in_namespace = spec.tier != "T2"
         # Root outside would be root's id inside, whom no limit on processes binds.
         as_user = (
             {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubble and spec.uid is not None else {}
         )
-        with theirs:
+        with theirs, self._no_zygote_without_rights(spec):
             self._process = subprocess.Popen(
                 spec.command(theirs.fileno()),
                 stdin=subprocess.DEVNULL,
@@ -132,7 +146,7 @@ class Zygote:
             "namespaces": in_bubble,
             "proc": spec.tier == "T1",
             "readable": spec.readable,
-            "filter": seccomp.program(platform.machine()).hex(),
+            "filter": seccomp.program(platform.machine(), changing=in_bubble).hex(),
             "pid_mark": seccomp.PID_MARK,
         }
         self._lock = threading.Lock()
@@ -148,6 +162,14 @@ class Zygote:
                 f"{spec.python} cannot run programs for the sandbox: {error}; it said: {said}"
             ) from error
 
+    @contextmanager
+    def _no_zygote_without_rights(self, spec: ZygoteSpec) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._control.close()
+            raise SandboxUnavailable(f"{spec.command(0)[0]} cannot be started for the sandbox: {error}") from error
+
     def run(self, program: Program) -> Ended:
         """Start one run and wait for its end, at most its wall limit and what it takes to begin and end it."""
         limits = program.limits
@@ -157,6 +179,7 @@ class Zygote:
             "wall_s": limits.wall_s,
             "memory_bytes": limits.memory_bytes,
             "file_bytes": limits.file_bytes,
+            "in_namespace": self._in_namespace,
         }
         pipes = {name: os.pipe() for name in ("stdout", "stderr", "report", "kill")}
         files = {"code": in_memory(program.code), "stdin": in_memory(program.stdin)}
@@ -177,13 +200,12 @@ class Zygote:
             with self._lock:
                 self._active -= 1
             for fd in ours.values():
-                with suppress(OSError):
-                    os.close(fd)
+                os.close(fd)
 
     def _result(self, program: Program, ours: dict[str, int]) -> Ended:
         read, flooded = collect(
             {name: ours[name] for name in ("stdout", "stderr", "report")},
-            kill=ours["kill"],
+            end=lambda: os.close(ours.pop("kill")),
             most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "report": 4096},
             deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
         )
@@ -222,7 +244,9 @@ def status_of(report: Mapping[str, Any], program: Program, *, flooded: bool) -> 
     if flooded:
         return "output_limit", ""
     if report["killed"] == "wall":
-        return "timeout", "starved" if report["cpu_s"] < limits.cpu_s / 2 else ""
+        waited_s = report["waited_s"]
+        ready = waited_s is None or waited_s > limits.wall_s / 4  # a program that sleeps has nobody to blame
+        return "timeout", "starved" if ready and report["cpu_s"] < limits.cpu_s / 2 else ""
     by_kernel = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
     if report["killed"] == "cpu" or (by_kernel and report["cpu_s"] >= limits.cpu_s - CPU_MARGIN_S):
         return "timeout", ""
@@ -238,7 +262,7 @@ def status_of(report: Mapping[str, Any], program: Program, *, flooded: bool) -> 
 
 
 def collect(
-    sources: Mapping[str, int], *, kill: int, most: Mapping[str, int], deadline: float
+    sources: Mapping[str, int], *, end: Callable[[], None], most: Mapping[str, int], deadline: float
 ) -> tuple[dict[str, bytes], bool]:
     """({name: what came}, whether one of them had more than the most). At a flood and at the deadline it ends the run."""
     read = {name: bytearray() for name in sources}
@@ -262,7 +286,7 @@ def collect(
         late = time.monotonic() >= deadline
         if (flooded or late) and not killed:
             killed = True
-            os.close(kill)
+            end()
             deadline = time.monotonic() + GRACE_S
         elif late:
             break

@@ -64,6 +64,37 @@ ABSENT = ("clone3", "openat2", "io_uring_setup", "io_uring_enter", "io_uring_reg
 """Answered with ENOSYS, as by an older kernel: what they would do stands in memory, where a filter cannot look, and libraries know
 another way."""
 
+CHANGING = (
+    *(
+        "chmod",
+        "fchmod",
+        "fchmodat",
+        "utime",
+        "utimes",
+        "utimensat",
+        "truncate",
+        "ftruncate",
+        "fallocate",
+        "creat",
+        "mkdir",
+    ),
+    *(
+        "mkdirat",
+        "rename",
+        "renameat",
+        "renameat2",
+        "rmdir",
+        "unlink",
+        "unlinkat",
+        "link",
+        "linkat",
+        "symlink",
+        "symlinkat",
+    ),
+)
+"""They change files or their names: only for programs that have a folder of their own. Landlock says nothing of modes and times,
+and before its third version nothing of truncation."""
+
 CONDITIONAL = ("clone", "tgkill", "prlimit64", "fcntl", "ioctl", "prctl", "sendto")
 """Allowed with certain arguments only (`r1ray.sandbox.seccomp`)."""
 

@@ -54,6 +54,7 @@ def run(context: StageContext) -> None:
         tokenizer = context.tokenizer()
         stream, held_out = problems_of(context, tokenizer)
         wait_until_up(groups, cfg)
+        gc.collect()
         gc.freeze()  # what was imported stays: looking through it every few steps took a fifth of the driver's time
         restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
         with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:

@@ -1,6 +1,8 @@
 """Programs as answers: which one counts, which tests there are, and what a verdict is worth. The sandbox is another test's."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,12 @@ def echo(program: Program) -> Ended:
         ("print(1)", None),
         ("", None),
         ("<answer>```python\nprint(1)\n```</answer>", "print(1)\n"),
+        ("```python\na\n```\nOutput:\n```\n1\n```", "a\n"),
+        ("```python\na\n```\nThe ``` fence", "a\n"),
+        ("```{python}\na\n```", "a\n"),
+        ("```Python 3\na\n```", "a\n"),
+        ("```\na\n```\n```text\nb\n```", "a\n"),
+        ("use ```a``` here", None),
     ],
 )
 def test_the_program_of_a_reply(text: str, program: str | None) -> None:
@@ -53,8 +61,9 @@ def test_the_program_of_a_reply(text: str, program: str | None) -> None:
 
 
 def test_the_forms_of_tests() -> None:
-    pairs = read_cases([{"type": "stdin_stdout", "input": "1\n", "output": "2\n"}, {"input": "3", "output": 4}])
+    pairs = read_cases([{"type": "stdin_stdout", "input": "1\n", "output": "2\n"}, {"input": "3", "output": "4"}])
     assert (pairs.function, pairs.inputs, pairs.expected) == (None, ["1\n", "3"], ["2\n", "4"])
+    assert read_cases('[{"input": "3", "output": "4"}]').inputs == ["3"]
     calls = {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}]}
     rows = [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}]
     for cases in map(read_cases, (calls, rows)):
@@ -71,6 +80,10 @@ def test_the_forms_of_tests() -> None:
         [{"input": "1"}],
         [{"input": "1", "output": "1"}, {"type": "function_call", "fn_name": "f", "input": [1], "output": 1}],
         ["assert f(1) == 2"],
+        [{"input": ["1", "2"], "output": ["3"]}],
+        [{"input": "1", "output": 3}],
+        [{"type": "function_call", "fn_name": "f", "input": "ab", "output": 1}],
+        "nonsense",
     ],
 )
 def test_tests_of_no_known_form_are_refused(tests: Any) -> None:
@@ -135,7 +148,7 @@ def test_programs_are_run_nowhere_else_and_that_ends_the_run() -> None:
     """Every other failure of a reward makes replies unusable and is tried again; this would fail for ever."""
     scorer = make(RewardConfig.model_construct(parts={"accuracy": RewardPart()}, truncated="score"))
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
-    with pytest.raises(SandboxUnavailable, match="no sandbox was opened"):
+    with pytest.raises(SandboxUnavailable, match="given no sandbox"):
         scorer.score(asked, [completion("```python\nprint(input())\n```")], context())
 
 
@@ -157,6 +170,16 @@ def test_one_line_tasks_as_a_dataset(kind: str, language: str) -> None:
     assert {(item.verifier, item.language) for item in loaded.items} == {(VERIFIERS[kind], language)}
     task = KINDS[kind](np.random.default_rng([3, 0]))
     assert loaded.items[0].messages[0].content == task.question[language]
+
+
+def test_tests_that_cannot_be_read_are_seen_when_rows_are_loaded(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    good = {"prompt": "double it", "answer": "", "tests": [{"input": "1", "output": "2"}]}
+    rows.write_text(
+        "\n".join(map(json.dumps, (good, {**good, "prompt": "again", "tests": [{"input": 1, "output": 2}]})))
+    )
+    loaded = load_source("mine", SourceConfig(source="rows", path=str(rows), args={"verifier": "code"}))
+    assert (len(loaded.items), loaded.counts["unreadable"]) == (1, 1)
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -184,6 +184,20 @@ def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
     run(scenario)
 
 
+def test_an_engine_that_breaks_at_a_request_has_failed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(request: Request) -> None:
+        raise EngineBroken("out of memory")
+
+    async def scenario(worker: RolloutWorker) -> None:
+        await worker.ping()
+        monkeypatch.setattr(engine, "add", broken)
+        for _ in range(2):
+            with pytest.raises((EngineBroken, EngineFailed), match="out of memory"):
+                await generate(worker, [1, 2])
+
+    run(scenario)
+
+
 def test_a_refused_request_fails_its_call_alone(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         with pytest.raises(ValueError, match="at least 1"):

@@ -29,4 +29,12 @@ PROGRAM = Program(code=b"", limits=Limits(cpu_s=2.0, wall_s=6.0))
     ],
 )
 def test_status(status: int, killed: str | None, cpu_s: float, flooded: bool, expected: tuple[str, str]) -> None:
-    assert status_of({"status": status, "killed": killed, "cpu_s": cpu_s}, PROGRAM, flooded=flooded) == expected
+    report = {"status": status, "killed": killed, "cpu_s": cpu_s, "waited_s": 5.0}
+    assert status_of(report, PROGRAM, flooded=flooded) == expected
+
+
+@pytest.mark.parametrize(("waited_s", "starved"), [(0.0, False), (1.0, False), (2.0, True), (None, True)])
+def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> None:
+    """Else a program that does nothing would be run twice, the second time with the machine to itself."""
+    report = {"status": signal.SIGKILL, "killed": "wall", "cpu_s": 0.1, "waited_s": waited_s}
+    assert status_of(report, PROGRAM, flooded=False) == ("timeout", "starved" if starved else "")

@@ -127,7 +127,7 @@ def test_countdown_generates_its_rows():
 
 
 def test_every_schema_has_a_fixture():
-    covered = {path.stem for path in DATA.iterdir()} | {"countdown", "aime"}
+    covered = {path.stem for path in DATA.iterdir()} | {"countdown", "aime", "one_liners"}
     assert covered == set(SOURCES)
 
 

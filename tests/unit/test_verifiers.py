@@ -27,6 +27,8 @@ from r1ray.reward.swe import BadPatch, apply, blocks, patch_similarity, similari
         ("<answer>A man</answer>", None),
         ("<answer>AB</answer>", None),
         ("<answer>A or B</answer>", None),
+        ("<answer>A, B</answer>", None),
+        ("<answer>A, B, C, D</answer>", None),
         ("<answer></answer>", None),
         ("<think><answer>A</answer></think> B", None),
         ("A", None),
@@ -84,6 +86,12 @@ def test_knights_and_knaves_out_of_format_are_worth_the_least() -> None:
         assert value(logic_rl, reply, asked=asked) == -3.0
 
 
+def test_a_gold_that_cannot_be_read_pays_nobody() -> None:
+    asked = problem(verifier="logic", payload={"answers": ["Ann: knight; Bob: knave"]})
+    (score,) = accuracy(asked, [completion("<think>a</think><answer>whatever</answer>")], context())
+    assert score.correct is False
+
+
 def test_roles_of_the_example() -> None:
     assert roles(RIGHT) == {"ann": "knight", "bob": "knave"}
 
@@ -124,6 +132,18 @@ def test_patches_are_worth_how_like_they_are_to_the_merged_one() -> None:
 )
 def test_what_is_no_patch_costs_one(answer: str) -> None:
     assert patched(answer) == -1.0
+
+
+def test_patches_are_of_whole_lines_and_may_make_files() -> None:
+    assert apply(blocks(block("y = 2", "y = 3")), {"a.py": "my = 2\ny = 2"}) == {"a.py": "my = 2\ny = 3"}
+    with pytest.raises(BadPatch):
+        apply(blocks(block("y = 2", "y = 3")), {"a.py": "    y = 2\n"})
+    made = apply(blocks("### new.py\n<<<<<<< SEARCH\n=======\nz = 1\n>>>>>>> REPLACE"), {"a.py": "x\n"})
+    assert made == {"a.py": "x\n", "new.py": "z = 1\n"}
+    with pytest.raises(BadPatch):
+        apply(blocks("### a.py\n<<<<<<< SEARCH\n=======\nz = 1\n>>>>>>> REPLACE"), {"a.py": "x\n"})
+    removed = "### a.py\n<<<<<<< SEARCH\ny\n=======\n>>>>>>> REPLACE"
+    assert apply(blocks(removed), {"a.py": "x\ny\nz\n"}) == {"a.py": "x\nz\n"}
 
 
 def test_a_patch_without_thought_costs_one() -> None:

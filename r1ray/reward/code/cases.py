@@ -5,6 +5,7 @@
 {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, ...]}                            the same
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,30 +25,42 @@ class Cases:
 
 
 def read_cases(tests: Any) -> Cases:
-    """Raises ValueError for what is none of the forms above."""
+    """Raises ValueError for what is none of the forms above; they may be JSON in a string."""
     try:
-        if isinstance(tests, Mapping):
-            whole = cast(Mapping[str, Any], tests)
-            cases = list(whole["cases"])
-            found = Cases(
-                function=str(whole["fn_name"]),
-                inputs=[list(case["args"]) for case in cases],
-                expected=[case["expected"] for case in cases],
-            )
-        else:
-            rows = [cast(Mapping[str, Any], test) for test in tests]
-            names = {row["fn_name"] if row.get("type") == "function_call" else None for row in rows}
-            (function,) = names  # all of one kind
-            found = Cases(
-                function=function,
-                inputs=[list(row["input"]) if function else str(row["input"]) for row in rows],
-                expected=[row["output"] if function else str(row["output"]) for row in rows],
-            )
+        tests = json.loads(tests) if isinstance(tests, str) else tests
+        found = _of_functions(cast(Mapping[str, Any], tests)) if isinstance(tests, Mapping) else _of_rows(tests)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"tests are none of the known forms ({type(error).__name__}: {error})") from error
     if not found.inputs:
         raise ValueError("there are no tests")
+    for given, expected in zip(found.inputs, found.expected, strict=True):
+        texts = isinstance(given, str) and isinstance(expected, str)
+        if not (texts if found.function is None else isinstance(given, list)):
+            raise ValueError(
+                f"tests have to be two texts, or a list of arguments and a value, not {given!r} and {expected!r}"
+            )
     return found
+
+
+def _of_functions(tests: Mapping[str, Any]) -> Cases:
+    cases = list(tests["cases"])
+    return Cases(
+        function=str(tests["fn_name"]),
+        inputs=[case["args"] for case in cases],
+        expected=[case["expected"] for case in cases],
+    )
+
+
+def _of_rows(tests: Any) -> Cases:
+    rows = [cast(Mapping[str, Any], test) for test in tests]
+    names = {row["fn_name"] if row.get("type") == "function_call" else None for row in rows}
+    if len(names) > 1:
+        raise ValueError(f"they are of different kinds: {names}")
+    return Cases(
+        function=next(iter(names), None),
+        inputs=[row["input"] for row in rows],
+        expected=[row["output"] for row in rows],
+    )
 
 
 def read_limits(given: Mapping[str, Any] | None) -> Limits:

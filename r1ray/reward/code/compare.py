@@ -16,11 +16,14 @@ DECIMAL = re.compile(
     rf"[+-]?(?:[0-9]{{1,{MAX_DIGITS}}}(?:\.[0-9]{{0,{MAX_DIGITS}}})?|\.[0-9]{{1,{MAX_DIGITS}}})(?:[eE][+-]?[0-9]{{1,3}})?"
 )
 
+PADDED = re.compile(r"(?:\S* )?[+-]?0[0-9]")
+
 
 def same_output(written: bytes, expected: str) -> bool:
-    """Line by line, without the space at the ends of lines and of the text, and as many lines (LiveCodeBench's rule).
+    """Line by line, without the space around the text and at the ends of lines, and as many lines (LiveCodeBench's rule).
 
-    A line of numbers may write them in another way: `3.0` for `3`. Only ASCII digits are digits.
+    A line of numbers may write them in another way and further apart: `3.0` for `3`, but not `0011` for `11`, which may be no
+    number. Only ASCII digits are digits.
 
     Example: `same_output(b"1 2 \\n3.0\\n\\n", "1 2\\n3")` is True.
     """
@@ -69,8 +72,8 @@ def _same_scalar(ours: Any, theirs: Any) -> bool:
     number = type(ours) in (int, float) and type(theirs) in (int, float)
     if not number:
         return type(ours) is type(theirs) and ours == theirs
-    if type(ours) is int and type(theirs) is int:
-        return ours == theirs
+    if type(theirs) is int:
+        return ours == theirs  # Python compares whole numbers and floats exactly
     try:
         return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
     except OverflowError:  # an integer too large for a float
@@ -88,16 +91,17 @@ def _same_json(line: bytes, expected: Any) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().split("\n")]
+    return [line.rstrip() for line in text.strip().split("\n")]
 
 
 def _same_line(ours: str, theirs: str) -> bool:
     if ours == theirs:
         return True
     our_words, their_words = ours.split(), theirs.split()
-    return len(our_words) == len(their_words) and all(map(_same_word, our_words, their_words))
+    return len(our_words) == len(their_words) and all(map(_same_number, our_words, their_words))
 
 
-def _same_word(ours: str, theirs: str) -> bool:
-    numbers = DECIMAL.fullmatch(ours) and DECIMAL.fullmatch(theirs)
-    return ours == theirs or (numbers is not None and Decimal(ours) == Decimal(theirs))
+def _same_number(ours: str, theirs: str) -> bool:
+    if not DECIMAL.fullmatch(ours) or not DECIMAL.fullmatch(theirs):
+        return False
+    return ours == theirs or (not PADDED.match(ours + " " + theirs) and Decimal(ours) == Decimal(theirs))

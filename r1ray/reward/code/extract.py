@@ -1,14 +1,32 @@
-"""The program in a reply: the last fenced block after the thinking, when it is Python's."""
+"""The program in a reply: the last fenced block that is called Python after the thinking, else the last one without a name."""
 
 from r1ray.reward.text import after_thinking
 
 FENCE = "```"
-PYTHON = ("", "python", "python3", "py")
+PYTHON = ("python", "python3", "py")
 
 
 def last_program(text: str) -> str | None:
-    """Example: `last_program("<think>a</think> ```python\\nprint(1)\\n```")` is "print(1)\\n"."""
-    head, closed, _ = after_thinking(text).rpartition(FENCE)
-    _, opened, block = head.rpartition(FENCE)
-    language, _, program = block.partition("\n")
-    return program if opened and closed and language.strip().lower() in PYTHON and program.strip() else None
+    """A closing fence stands at the beginning of its line. A block that is never closed is none.
+
+    Example: `last_program("<think>a</think> ```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")` is "print(1)\\n".
+    """
+    named: str | None = None
+    nameless: str | None = None
+    inside: list[str] | None = None
+    name = ""
+    for line in after_thinking(text).split("\n"):
+        if inside is not None:
+            if not line.lstrip().startswith(FENCE):
+                inside.append(line)
+                continue
+            program = "".join(line + "\n" for line in inside)
+            if program.strip() and name in PYTHON:
+                named = program
+            elif program.strip() and not name:
+                nameless = program
+            inside, line = None, line.lstrip().removeprefix(FENCE)
+        _, fence, name = line.partition(FENCE)
+        if fence and FENCE not in name:  # else it opens and closes in this line
+            inside, name = [], name.strip().lower().strip("{}. ").partition(" ")[0]
+    return named if named is not None else nameless
