@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from omegaconf import OmegaConf
 
 import r1ray.reward.math
 from r1ray.actors.reward import RewardWorker
-from r1ray.config import Config, RewardConfig, RewardPart
+from r1ray.cli import compose
+from r1ray.config import Config
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.base import RewardContext
 from r1ray.reward.compose import Part, Scorer
@@ -260,9 +262,7 @@ def test_equal_text_needs_no_process(monkeypatch):
 
 def test_in_a_ray_actor_with_threads():
     """Where libraries that need SIGALRM score everything 0 without a word."""
-    cfg = Config.model_construct(
-        reward=RewardConfig.model_construct(parts={"accuracy": RewardPart()}, truncated="zero")
-    )
+    cfg = Config.model_validate(OmegaConf.to_container(compose(), resolve=True))
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         worker = ray.remote(RewardWorker).options(num_cpus=0, max_concurrency=2).remote(index=3, cfg=cfg)
