@@ -34,20 +34,8 @@ RECYCLE = 1000
 """Runs after which a zygote is replaced."""
 STDLIB = (
     *("array", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum"),
-    *(
-        "fractions",
-        "functools",
-        "heapq",
-        "itertools",
-        "math",
-        "numbers",
-        "operator",
-        "queue",
-        "random",
-        "re",
-        "statistics",
-    ),
-    *("string", "textwrap", "threading", "typing"),
+    *("fractions", "functools", "heapq", "itertools", "math", "numbers", "operator", "queue", "random", "re"),
+    *("statistics", "string", "textwrap", "threading", "typing"),
 )
 """What programs of contests import, there before they begin."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
@@ -128,7 +116,7 @@ class Zygote:
             {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubble and spec.uid is not None else {}
         )
         with theirs, self._no_zygote_without_rights(spec):
-            self._process = subprocess.Popen(
+            self._process: Any = subprocess.Popen(
                 spec.command(theirs.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -156,8 +144,7 @@ class Zygote:
             self._control.settimeout(START_S)
             self.features: Mapping[str, Any] = json.loads(self._control.recv(1 << 16))
         except (OSError, ValueError) as error:
-            self.close()
-            said = self._process.stderr.read().decode(errors="replace")[-500:] if self._process.stderr else ""
+            said = self.close()[-500:]
             raise SandboxUnavailable(
                 f"{spec.python} cannot run programs for the sandbox: {error}; it said: {said}"
             ) from error
@@ -219,11 +206,16 @@ class Zygote:
         status, why = status_of(report, program, flooded=flooded)
         return Ended(status=status, why=why, stdout=read["stdout"], stderr=read["stderr"], **ended)
 
-    def close(self) -> None:
+    def close(self) -> str:
+        """End it and all that runs on it; what it has complained of."""
         self._control.close()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        try:
+            said: bytes = self._process.communicate(timeout=GRACE_S)[1]
+        except subprocess.TimeoutExpired:
+            return ""
+        return said.decode(errors="replace")
 
     @property
     def worn(self) -> bool:
