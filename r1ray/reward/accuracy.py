@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from r1ray.lookup import resolve
 from r1ray.reward import choice, code, countdown, exact, logic, math, swe
-from r1ray.reward.base import PartScore, RewardContext, reply_text
+from r1ray.reward.base import PartScore, RewardContext, reply_text, right_or_wrong
 from r1ray.reward.text import last_answer
 from r1ray.types import Completion, Problem
 
@@ -36,7 +36,7 @@ def accuracy(problem: Problem, completions_G: Sequence[Completion], context: Rew
     for completion in completions_G:
         answer = verifier.answer(reply_text(problem, completion))
         if answer is None:
-            scores.append(PartScore(value=0.0, status="wrong_answer", correct=False))
+            scores.append(right_or_wrong(False))
         else:
             scores.append(verifier.judge(problem, answer))
     return scores

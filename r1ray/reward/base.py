@@ -22,6 +22,11 @@ class PartScore:
     correct: bool | None = None
 
 
+def right_or_wrong(right: bool) -> PartScore:
+    """1 and correct, or 0 and wrong: what a verifier says of an answer."""
+    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardContext:
     """What a reward may know besides the problem and the replies."""

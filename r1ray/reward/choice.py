@@ -2,7 +2,7 @@
 
 import re
 
-from r1ray.reward.base import PartScore
+from r1ray.reward.base import PartScore, right_or_wrong
 from r1ray.reward.math.compare import normalise
 from r1ray.reward.math.extract import final_answer
 from r1ray.types import Problem
@@ -27,4 +27,4 @@ def chosen(text: str) -> str | None:
 def judge(problem: Problem, answer: str) -> PartScore:
     """1 for the letter of a right option, else 0."""
     right = answer.upper() in {str(letter).strip().upper() for letter in problem.payload["answers"]}
-    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+    return right_or_wrong(right)

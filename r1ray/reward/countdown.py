@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from r1ray.reward.base import PartScore
+from r1ray.reward.base import PartScore, right_or_wrong
 from r1ray.types import Problem
 
 MAX_LENGTH = 200
@@ -33,9 +33,9 @@ def judge(problem: Problem, answer: str) -> PartScore:
     try:
         value, used = evaluate(expression)
     except BadExpression:
-        return PartScore(value=0.0, status="wrong_answer", correct=False)
+        return right_or_wrong(False)
     right = value == target and sorted(used) == sorted(numbers) and (not equals or stated.strip() == str(target))
-    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+    return right_or_wrong(right)
 
 
 def evaluate(expression: str) -> tuple[Fraction, list[int]]:

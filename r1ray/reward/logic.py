@@ -5,7 +5,7 @@ The answer reads "(1) Ann is a knight (2) Bob is a knave"; only who is what coun
 
 import re
 
-from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.base import PartScore, per_completion, right_or_wrong
 from r1ray.reward.format import fits_soft
 from r1ray.reward.text import last_answer
 from r1ray.types import Problem
@@ -30,7 +30,7 @@ def judge(problem: Problem, answer: str) -> PartScore:
     """1 if everybody is what the problem's answer says, and nobody else is named, else 0."""
     found = roles(answer)
     right = found is not None and found in [roles(gold) for gold in problem.payload["answers"]]
-    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+    return right_or_wrong(right)
 
 
 @per_completion

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher, unified_diff
 
-from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.base import PartScore, per_completion, right_or_wrong
 from r1ray.reward.format import fits_soft
 from r1ray.reward.text import last_answer
 from r1ray.types import Problem
@@ -41,7 +41,7 @@ def judge(problem: Problem, answer: str) -> PartScore:
         right = apply(blocks(answer), files) == {**files, **problem.payload["patched"]}
     except BadPatch:
         right = False
-    return PartScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+    return right_or_wrong(right)
 
 
 @per_completion

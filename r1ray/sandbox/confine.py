@@ -32,10 +32,8 @@ def prctl(option: int, *args: int) -> int:
 
 
 def limits(config: Record, job: Record) -> None:
-    own = config["own_bytes"]
-    memory = own + job["memory_bytes"]
     for name, value in (
-        ("RLIMIT_AS", memory),
+        ("RLIMIT_AS", config["own_bytes"] + job["memory_bytes"]),
         ("RLIMIT_CPU", int(job["cpu_s"]) + 1),
         ("RLIMIT_FSIZE", job["file_bytes"]),
         ("RLIMIT_NOFILE", 64),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from r1ray.reward.base import RewardContext
-from r1ray.types import Completion, Message, Problem, VersionSpan
+from r1ray.types import Completion, Finish, Message, Problem, VersionSpan
 
 
 def problem(**changes: Any) -> Problem:
@@ -21,13 +21,13 @@ def problem(**changes: Any) -> Problem:
     return Problem(**(fields | changes))
 
 
-def completion(text: str = "", *, token_ids: Sequence[int] = (1,)) -> Completion:
+def completion(text: str = "", finish: Finish = "stop", *, token_ids: Sequence[int] = (1,)) -> Completion:
     return Completion(
         token_ids_T=np.array(token_ids, np.int32),
         rollout_logprobs_T=np.zeros(len(token_ids), np.float32),
         temperature=1.0,
         text=text,
-        finish="stop",
+        finish=finish,
         versions=(VersionSpan(version=0, start=0, end=len(token_ids)),),
     )
 

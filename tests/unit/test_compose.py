@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reward_samples
+from reward_samples import completion
 
 from r1ray import reward
 from r1ray.config import RewardConfig, RewardPart
 from r1ray.reward.base import PartScore, RewardContext
 from r1ray.reward.compose import Part, Scorer
-from r1ray.types import Completion, Message, Problem, VersionSpan
+from r1ray.types import Problem
 
 CONTEXT = RewardContext(step=1, seed=5, max_response_length=100)
 GOLDEN = {
@@ -23,26 +25,8 @@ RIGHT, WRONG = "<think>a</think> <answer>5 + 3 * 2</answer>", "<answer>5</answer
 
 
 def problem(**changes) -> Problem:
-    fields = {
-        "id": "p",
-        "source": "countdown",
-        "messages": (Message(role="user", content="?"),),
-        "prompt_ids_T": np.array([1], np.int32),
-        "verifier": "countdown",
-        "payload": {"numbers": [5, 2, 3], "target": 11},
-    }
-    return Problem(**(fields | changes))
-
-
-def completion(text: str = "", finish: str = "stop") -> Completion:
-    return Completion(
-        token_ids_T=np.array([1], np.int32),
-        rollout_logprobs_T=np.array([0.0], np.float32),
-        temperature=1.0,
-        text=text,
-        finish=finish,
-        versions=(VersionSpan(version=0, start=0, end=1),),
-    )
+    countdown = {"source": "countdown", "verifier": "countdown", "payload": {"numbers": [5, 2, 3], "target": 11}}
+    return reward_samples.problem(**(countdown | changes))
 
 
 def config(parts: dict, truncated: str = "zero") -> RewardConfig:

@@ -2,37 +2,20 @@
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
+import reward_samples
+from reward_samples import completion
 
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.base import RewardContext
 from r1ray.reward.countdown import BadExpression, evaluate, judge
-from r1ray.types import Completion, Message, Problem, VersionSpan
+from r1ray.types import Problem
 
 CONTEXT = RewardContext(step=1, seed=0, max_response_length=100)
 
 
 def problem(numbers, target) -> Problem:
-    return Problem(
-        id="p",
-        source="countdown",
-        messages=(Message(role="user", content="?"),),
-        prompt_ids_T=np.array([1], np.int32),
-        verifier="countdown",
-        payload={"numbers": numbers, "target": target},
-    )
-
-
-def completion(text: str) -> Completion:
-    return Completion(
-        token_ids_T=np.array([1], np.int32),
-        rollout_logprobs_T=np.array([0.0], np.float32),
-        temperature=1.0,
-        text=text,
-        finish="stop",
-        versions=(VersionSpan(version=0, start=0, end=1),),
-    )
+    return reward_samples.problem(verifier="countdown", payload={"numbers": numbers, "target": target})
 
 
 @pytest.mark.parametrize(

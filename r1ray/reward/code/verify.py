@@ -32,12 +32,16 @@ def verdicts(code: str, cases: Cases, *, limits: Limits, sandbox: Runner) -> Ite
     if cases.function is None:
         for text, expected in zip(cases.inputs, cases.expected, strict=True):
             ended = sandbox.run(Program(code=program, stdin=text.encode(), limits=limits))
-            right = ended.status == "ok" and same_output(ended.stdout, expected)
-            yield Verdict(right=right, status="wrong_answer" if ended.status == "ok" and not right else ended.status)
+            yield _verdict(ended, same_output(ended.stdout, expected))
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
     ended = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
-    for right in same_results(ended.stdout, cases.expected):
-        # What it returned before it was ended does not count: it may have been ended for how it came by it.
-        right = right and ended.status == "ok"
-        yield Verdict(right=right, status="wrong_answer" if ended.status == "ok" and not right else ended.status)
+    for same in same_results(ended.stdout, cases.expected):
+        yield _verdict(ended, same)
+
+
+def _verdict(ended: Ended, same: bool) -> Verdict:
+    """What came out before a run was ended does not count: it may have been ended for how it came by it."""
+    if ended.status != "ok":
+        return Verdict(right=False, status=ended.status)
+    return Verdict(right=same, status="ok" if same else "wrong_answer")
