@@ -119,6 +119,8 @@ class RewardConfig(Strict):
     cpus_per_worker: NotNegative
     timeout_s: AbovePositive
     """A worker that has something to score and finishes nothing for so long counts as hung: it is started again."""
+    local: bool
+    """Only for `r1ray.grade`: score in processes of this machine, without Ray."""
     truncated: Literal["zero", "score", "mask"]
     """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
 

@@ -95,6 +95,21 @@ def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
     return CheckedRun(config=config, stages=checked, overrides=list(overrides), notes=notes, raw=raw)
 
 
+def load_rewards(cfg: DictConfig) -> Config:
+    """Check what concerns rewards alone, for tools that score and do not train.
+
+    Raises:
+        ConfigError: with every mistake that was found.
+    """
+    raw, mistakes = _plain_values(cfg)
+    raw = without_removed(raw)
+    groups, wrong = validate(raw)
+    findings = [*mistakes, *wrong, *_ask((names.reward_names,), groups)]
+    if found := [finding for finding in findings if isinstance(finding, Mistake)]:
+        raise ConfigError(found)
+    return Config.model_validate(raw)
+
+
 def _check_stage(
     name: str, all_stages: Mapping[str, StageConfig], raw: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Mistake | str]]:

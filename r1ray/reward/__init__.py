@@ -36,6 +36,14 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "think_format": think_format,
 }
 
+OF_TEXT = {"accuracy", "format", "format_soft", "language", "reasoning_steps", "tag_count", "think_format"}
+"""Rewards that read nothing of a reply but its text."""
+
+
+def reads_tokens(cfg: RewardConfig) -> bool:
+    """Whether a part may look at the tokens of a reply."""
+    return any((part.name or name) not in OF_TEXT for name, part in cfg.parts.items())
+
 
 def make(cfg: RewardConfig) -> Scorer:
     """The scorer that the configuration describes.

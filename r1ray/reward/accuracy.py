@@ -26,6 +26,7 @@ VERIFIERS: Mapping[str, Verifier] = {
     "logic": Verifier(answer=last_answer, judge=logic.judge),
     "math": Verifier(answer=math.final_answer, judge=math.judge),
     "patch": Verifier(answer=last_answer, judge=swe.judge),
+    "program": Verifier(answer=lambda text: text, judge=code.judge),
 }
 
 

@@ -15,7 +15,7 @@ from r1ray.config import Config
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
 from r1ray.run.loggers import Guard, JsonlLogger, WandbLogger, read_metrics
-from r1ray.run.rollouts import read_rollouts, write_rollouts
+from r1ray.run.rollouts import problem_of, read_rollouts, write_rollouts
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,9 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
     )
     path = write_rollouts(tmp_path, [group(RIGHT, WRONG, completions=replies)], step=4, decode=lambda ids: "the prompt")
     first, second = read_rollouts(path)
+    asked = first.pop("asked")
+    assert problem_of(asked, id="p").payload == asked["payload"] == group(RIGHT).problem.payload
+    assert "asked" not in second
     assert path.name == "step_000004.jsonl"
     assert first == {
         "problem": "p",
@@ -177,3 +180,9 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
         "version": 7,
     }
     assert (second["finish"], second["statuses"]["accuracy"], second["version"]) == ("length", "wrong_answer", 8)
+
+
+def test_a_reply_may_hold_any_end_of_line(tmp_path: Path) -> None:
+    text = "a\u2028b\x85c\rd\ne"
+    path = write_rollouts(tmp_path, [group(RIGHT, completions=(completion(text=text),))], step=1, decode=lambda ids: "")
+    assert [line["completion"] for line in read_rollouts(path)] == [text]

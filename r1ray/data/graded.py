@@ -1,0 +1,153 @@
+"""The rows that `r1ray.grade` scores -> problems with their replies.
+
+{"id": "a", "kind": "math_answer", "completion": "so \\\\boxed{7}", "gold": ["7"]}
+{"id": "b", "kind": "stdin_stdout", "code": "print(input())", "tests": [{"input": "1\\n", "output": "1\\n"}], "limits": {"cpu": 2}}
+{"id": "c", "kind": "function_call", "code": "...", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
+or the lines of a run's rollouts file (`r1ray.run.rollouts`), in which the replies to a problem follow one another.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from r1ray.data.schemas import as_object, golds, user
+from r1ray.reward.code.cases import read_cases, read_limits
+from r1ray.run.rollouts import problem_of
+from r1ray.types import Completion, Finish, Ints, Problem
+
+KINDS = ("math_answer", "stdin_stdout", "function_call")
+Tokenise = Callable[[str], Ints]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One row. `before` holds what it says of an earlier verdict: any of reward, correct, parts."""
+
+    line: int
+    id: str
+    problem: Problem
+    completion: Completion
+    before: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A row that does not say what is to be scored, or how."""
+
+    line: int
+    id: str | None
+    why: str
+
+
+def read_graded(path: Path, *, tokenise: Tokenise) -> Iterator[list[Reply] | Broken]:
+    """Every row of the file, in order, the replies of a group together; blank lines are none."""
+    for problem, rows in groupby(
+        _read(path, tokenise), key=lambda row: id(row.problem) if isinstance(row, Reply) else 0
+    ):
+        group = list(rows)
+        if problem:
+            yield cast("list[Reply]", group)
+        else:
+            yield from cast("list[Broken]", group)
+
+
+def _read(path: Path, tokenise: Tokenise) -> Iterator[Reply | Broken]:
+    last: Problem | None = None
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            row: dict[str, Any] = {}
+            try:
+                row = _object(raw)
+                if "problem" in row and "kind" not in row:
+                    last = _recorded(row, last)
+                    yield _rollout(row, last, line=line, tokenise=tokenise)
+                else:
+                    yield _own(row, line=line, tokenise=tokenise)
+            except (ValueError, TypeError) as error:
+                name = row.get("id", row.get("problem"))
+                yield Broken(line=line, id=name if isinstance(name, str) else None, why=f"line {line}: {error}")
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        row = as_object(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({error})") from error
+    if row is None:
+        raise ValueError("it is not an object, {...}")
+    return row
+
+
+def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
+    """A row of one of KINDS."""
+    kind, name = row.get("kind"), row.get("id", str(line))
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is not known; there are: {', '.join(KINDS)}")
+    if not isinstance(name, str):
+        raise ValueError(f"id has to be a text, not {name!r:.60}")
+    texts = {key: row[key] for key in ("completion", "code") if row.get(key) is not None}
+    if len(texts) != 1 or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError('it needs one text: "completion", a reply, or "code", a bare program')
+    [(form, text)] = texts.items()
+    if kind == "math_answer":
+        tests = as_object(row.get("tests")) or {}
+        verifier, payload = "math", golds(tests.get("gold") if row.get("gold") is None else row["gold"])
+    else:
+        cases = read_cases(row.get("tests"))
+        if (cases.function is None) != (kind == "stdin_stdout"):
+            raise ValueError(f"its tests are not those of a {kind}")
+        limits = row.get("limits")
+        read_limits(limits)
+        verifier, payload = ("code" if form == "completion" else "program"), {"tests": row["tests"], "limits": limits}
+    problem = Problem(
+        id=name,
+        source="rows",
+        messages=user("-"),
+        prompt_ids_T=np.zeros(1, np.int32),
+        verifier=verifier,
+        payload=payload,
+    )
+    completion = _completion(text, finish="stop", tokenise=tokenise)
+    return Reply(line=line, id=name, problem=problem, completion=completion, before=_before(row))
+
+
+def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
+    """The problem of a line of a rollouts file, which its group's first reply records."""
+    name, record = row["problem"], as_object(row.get("asked"))
+    if record is None:
+        if last is None or last.id != name:
+            raise ValueError("nothing says how it is judged: that stands in the first line of its group (asked)")
+        return last
+    return problem_of(record, id=name)
+
+
+def _rollout(row: Mapping[str, Any], problem: Problem, *, line: int, tokenise: Tokenise) -> Reply:
+    finish, text = row.get("finish"), row.get("completion")
+    if finish not in get_args(Finish) or not isinstance(text, str):
+        raise ValueError("a line of a rollouts file has a completion and how it ended (finish)")
+    completion = _completion(text, finish=cast(Finish, finish), tokenise=tokenise)
+    name = f"{problem.id}#{row.get('index', line)}"
+    return Reply(line=line, id=name, problem=problem, completion=completion, before=_before(row))
+
+
+def _completion(text: str, *, finish: Finish, tokenise: Tokenise) -> Completion:
+    ids_T = tokenise(text)
+    return Completion(
+        token_ids_T=ids_T,
+        rollout_logprobs_T=np.zeros(len(ids_T), np.float32),
+        temperature=1.0,
+        text=text,
+        finish=finish,
+        versions=(),
+    )
+
+
+def _before(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("reward", "correct", "parts") if row.get(key) is not None}

@@ -1,0 +1,164 @@
+"""`python -m r1ray.grade IN.jsonl OUT.jsonl [overrides]`: score what is there, with a run's rewards and workers but without a run.
+
+    python -m r1ray.grade replies.jsonl scores.jsonl reward.local=true reward.num_workers=8
+    python -m r1ray.grade runs/r1_zero/stages/rl/rollouts/step_000010.jsonl scores.jsonl --compare reward=r1_zero
+
+`r1ray.data.graded` says what a row of IN is. OUT gets one row for each, in the same order: {"id", "reward", "status", "parts",
+"seconds"}, reward null where the machinery failed and not the reply; {"id", "error"} for a row that cannot be read. Overrides are
+those of `r1ray.main`; without one of the group `reward` it is reward=accuracy.
+
+Exit codes: 0 every row is scored; 1 some are not; 2 a mistake in the command, before anything was started.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from r1ray import builtin
+from r1ray.actors.placement import PlacementError
+from r1ray.actors.scoring import local_workers, ray_workers, scored
+from r1ray.check import ConfigError
+from r1ray.check.load import load_rewards
+from r1ray.cli import compose
+from r1ray.config import Config
+from r1ray.data.graded import Broken, Reply, Tokenise, read_graded
+from r1ray.reward import reads_tokens
+from r1ray.reward.base import RewardContext
+from r1ray.sandbox.base import SandboxUnavailable
+from r1ray.seeds import seed_of
+from r1ray.types import Score
+
+Told = dict[str, Any]
+"""A row of OUT."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="r1ray.grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", type=Path, metavar="IN.jsonl")
+    parser.add_argument("scores", type=Path, metavar="OUT.jsonl")
+    parser.add_argument("overrides", nargs="*", help="as for r1ray.main: reward=r1_zero reward.num_workers=8 ...")
+    parser.add_argument("--compare", action="store_true", help="list the rows whose own verdict is now another one")
+    args = parser.parse_intermixed_args(arguments)
+    try:
+        cfg = _checked(args.rows, args.scores, args.overrides)
+    except (ConfigError, OSError) as error:
+        print(f"r1ray: {error}", file=sys.stderr)
+        return 2
+    try:
+        return _grade(cfg, args.rows, args.scores, compare=args.compare)
+    except (PlacementError, SandboxUnavailable, TimeoutError) as error:
+        late = f"a worker gave no scores within {cfg.reward.timeout_s:.0f} s (reward.timeout_s)"
+        print(f"r1ray: {late if isinstance(error, TimeoutError) else error}", file=sys.stderr)
+        return 1
+
+
+def _checked(rows: Path, scores: Path, overrides: Sequence[str]) -> Config:
+    """Raises FileNotFoundError, FileExistsError, ConfigError."""
+    if not rows.is_file():
+        raise FileNotFoundError(f"there is no file {rows}")
+    if scores.exists():
+        raise FileExistsError(f"{scores} is there already, and nothing is written over: remove it or name another")
+    if not scores.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {scores.parent}")
+    chosen = any(override.startswith("reward=") for override in overrides)
+    return load_rewards(compose([*([] if chosen else ["reward=accuracy"]), *overrides]))
+
+
+def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
+    workers = local_workers if cfg.reward.local else ray_workers
+    count = {"rows": 0, "right": 0, "unusable": 0, "broken": 0, "compared": 0}
+    changes: list[str] = []
+    with workers(cfg) as submit, scores.open("w") as out, _progress(rows) as advance:
+        read = read_graded(rows, tokenise=_tokeniser(cfg))
+        jobs = ((job, None if isinstance(job, Broken) else _arguments(job, cfg)) for job in read)
+        for job, group_scores in scored(submit, jobs, num_workers=cfg.reward.num_workers):
+            if isinstance(job, Broken):
+                told = [{"id": job.id, "error": job.why}]
+                count["broken"] += 1
+            else:
+                told = [_told(reply, score) for reply, score in zip(job, group_scores, strict=True)]
+                count["right"] += sum(bool(score.correct) for score in group_scores)
+                count["unusable"] += sum(not score.usable for score in group_scores)
+                count["compared"] += sum(bool(reply.before) for reply in job)
+                changes += [c for reply, score in zip(job, group_scores, strict=True) for c in _changed(reply, score)]
+            count["rows"] += len(told)
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
+            advance(len(told))
+    print("{rows} rows: {right} right, {unusable} without a verdict, {broken} broken".format(**count))
+    if compare:
+        print("\n".join([*changes, f"{len(changes)} verdicts changed of {count['compared']} rows that had one"]))
+    return 1 if count["unusable"] or count["broken"] else 0
+
+
+def _arguments(group: Sequence[Reply], cfg: Config) -> tuple[Any, ...]:
+    problem = group[0].problem
+    context = RewardContext(
+        step=0, seed=seed_of(cfg.seed, problem.id, 0, 0, -1), max_response_length=cfg.rollout.max_response_length
+    )
+    return problem, [reply.completion for reply in group], context
+
+
+def _told(reply: Reply, score: Score) -> Told:
+    failed = [status for status in score.statuses.values() if status == "sandbox_error"]
+    return {
+        "id": reply.id,
+        "reward": score.reward if score.usable else None,
+        "status": score.statuses.get(reply.problem.accuracy, next(iter(failed), "ok")),
+        "parts": dict(score.parts),
+        "seconds": round(score.seconds, 6),
+    }
+
+
+def _changed(reply: Reply, score: Score) -> list[str]:
+    """A line if what the row itself says of it is not what is found now; parts that only one of them has are no change."""
+    before = reply.before
+    parts = before.get("parts") or {}
+    pairs = {name: (parts[name], value) for name, value in score.parts.items() if name in parts}
+    if not parts and "reward" in before:
+        pairs["reward"] = (before["reward"], score.reward)
+    if "correct" in before:
+        pairs["correct"] = (before["correct"], score.correct)
+    new = [f"{name} {old} -> {now}" for name, (old, now) in pairs.items() if not _same(old, now)]
+    return [f"line {reply.line}, {reply.id}: {', '.join(new)}"] if new else []
+
+
+def _same(old: Any, now: Any) -> bool:
+    numbers = isinstance(old, int | float) and isinstance(now, int | float)
+    return math.isclose(old, now, abs_tol=1e-9) if numbers else old == now
+
+
+def _tokeniser(cfg: Config) -> Tokenise:
+    """The model's, where a reward counts tokens: it takes seconds to load. What is counted are those of the text as it stands."""
+    if not reads_tokens(cfg.reward):
+        return lambda _: np.zeros(0, np.int32)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(builtin.path()) if cfg.model.path == "builtin" else cfg.model.path)
+    return lambda text: np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
+
+
+@contextmanager
+def _progress(rows: Path) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    with rows.open("rb") as file:
+        total = sum(1 for line in file if line.strip())
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("scored", total=total)
+        yield lambda num: bar.advance(task, num)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

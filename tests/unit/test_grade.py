@@ -1,0 +1,146 @@
+"""`r1ray.grade`: what a row is, what becomes of it, and what the command says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reward_samples import completion, problem
+
+from r1ray.data.graded import Broken, read_graded
+from r1ray.grade import main
+from r1ray.run.rollouts import write_rollouts
+from r1ray.types import Group, Score
+
+MATHS = {"id": "m", "kind": "math_answer", "completion": "\\boxed{7}", "gold": ["7"]}
+CASES = {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}
+
+
+def nothing(_: str) -> Any:
+    return np.zeros(0, np.int32)
+
+
+def written(path: Path, *rows: Any) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def why_not(tmp_path: Path, row: Any) -> str:
+    [broken] = read_graded(written(tmp_path / "in.jsonl", row), tokenise=nothing)
+    assert isinstance(broken, Broken)
+    return broken.why
+
+
+def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
+    lines = [
+        MATHS,
+        MATHS,
+        {**MATHS, "gold": None, "tests": {"gold": "7"}},
+        {"kind": "stdin_stdout", "code": "print(1)", "tests": [{"input": "", "output": "1"}]},
+        {"kind": "function_call", "completion": "```python\n1\n```", "tests": CASES, "limits": {"cpu": 2}},
+    ]
+    groups = list(read_graded(written(tmp_path / "in.jsonl", *lines), tokenise=nothing))
+    assert all(isinstance(group, list) and len(group) == 1 for group in groups)  # nobody's neighbour is his group
+    problems = [group[0].problem for group in groups if isinstance(group, list)]
+    assert [problem.verifier for problem in problems] == ["math", "math", "math", "program", "code"]
+    assert problems[0].payload == problems[2].payload == {"answers": ["7"]}
+    assert [group[0].id for group in groups if isinstance(group, list)] == ["m", "m", "m", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('{"id": "a"', "not JSON"),
+        ("[1]", "not an object"),
+        ({**MATHS, "kind": "maths"}, "there are: math_answer"),
+        ({**MATHS, "gold": []}, "no answer"),
+        ({**MATHS, "gold": None}, "no answer"),
+        ({**MATHS, "completion": None}, "one text"),
+        ({**MATHS, "code": "7"}, "one text"),
+        ({**MATHS, "id": 7}, "id has to be a text"),
+        ({"kind": "stdin_stdout", "code": "1"}, "tests are none of the known forms"),
+        ({"kind": "stdin_stdout", "code": "1", "tests": CASES}, "not those of a stdin_stdout"),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": "much"}}, "could not convert"),
+        ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),
+        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "missing"),
+    ],
+)
+def test_a_broken_row_says_its_line_and_why(tmp_path: Path, row: Any, says: str) -> None:
+    why = why_not(tmp_path, row)
+    assert why.startswith("line 1: ") and says in why
+
+
+def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"id": "\xff"}\n\n' + json.dumps(MATHS).encode())
+    broken, group = read_graded(path, tokenise=nothing)
+    assert isinstance(broken, Broken) and broken.line == 1
+    assert isinstance(group, list) and group[0].line == 3
+
+
+def recorded(tmp_path: Path) -> Path:
+    """Two groups of a run, the second one's verdict on its second reply being wrong."""
+    right = Score(
+        reward=1.0, correct=True, parts={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
+    )
+    wrong = Score(
+        reward=0.0,
+        correct=False,
+        parts={"accuracy": 0.0},
+        statuses={"accuracy": "wrong_answer"},
+        usable=True,
+        seconds=0,
+    )
+    groups = [
+        Group(
+            problem=problem(id=name, verifier="math", payload={"answers": ["7"]}),
+            completions=(completion("\\boxed{7}"), completion("\\boxed{8}", finish="length")),
+            scores=scores,
+        )
+        for name, scores in (("p", (right, wrong)), ("q", (right, right)))
+    ]
+    return write_rollouts(tmp_path, groups, step=1, decode=lambda _: "prompt")
+
+
+def test_a_rollouts_file_is_read_in_its_groups(tmp_path: Path) -> None:
+    groups = [group for group in read_graded(recorded(tmp_path), tokenise=nothing) if isinstance(group, list)]
+    assert [[reply.id for reply in group] for group in groups] == [["p#0", "p#1"], ["q#0", "q#1"]]
+    assert [reply.completion.finish for reply in groups[0]] == ["stop", "length"]
+    assert groups[1][1].problem.payload == {"answers": ["7"]}
+
+
+def test_rows_are_scored_in_order_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = written(tmp_path / "mine.jsonl", MATHS, "broken", {**MATHS, "gold": "8", "id": "n"}, *[MATHS] * 20)
+    out = tmp_path / "out.jsonl"
+    assert main([str(mine), str(out), "reward.local=true", "reward.num_workers=1"]) == 1
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in rows[:4]] == ["m", None, "n", "m"] and len(rows) == 23
+    assert rows[0] == {
+        "id": "m",
+        "reward": 1.0,
+        "status": "ok",
+        "parts": {"accuracy": 1.0},
+        "seconds": rows[0]["seconds"],
+    }
+    assert rows[1]["error"].startswith("line 2: ")
+    assert (rows[2]["reward"], rows[2]["status"]) == (0.0, "wrong_answer")
+    assert "23 rows: 21 right, 0 without a verdict, 1 broken" in capsys.readouterr().out
+
+    again = tmp_path / "again.jsonl"
+    arguments = [str(recorded(tmp_path)), str(again), "--compare", "reward.local=true", "reward.num_workers=1"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "line 4, q#1: accuracy 1.0 -> 0.0, correct True -> False" in said
+    assert "1 verdicts changed of 4 rows that had one" in said
+
+
+def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, out = written(tmp_path / "mine.jsonl", MATHS), tmp_path / "out.jsonl"
+    assert main([str(tmp_path / "none.jsonl"), str(out)]) == 2
+    assert main([str(mine), str(out), "reward.parts.accuracy.wieght=1"]) == 2
+    assert "did you mean reward.parts.accuracy.weight?" in capsys.readouterr().err
+    assert not out.exists()
+    out.write_text("kept")
+    assert main([str(mine), str(out)]) == 2
+    assert out.read_text() == "kept"
