@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from r1ray.reward.code.cases import read_cases
+from r1ray.reward.code.cases import read_cases, read_subtasks
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
 from r1ray.types import Message
@@ -110,11 +110,13 @@ def orz(row: Row) -> Item:
 def rows(row: Row, *, verifier: str = "math") -> Item:
     """Any table: a prompt (text or chat messages) and an answer (one or a list). The other columns end up in `meta`.
 
-    With another verifier than math the payload is the whole row, under our names; with `code` it has a column `tests`.
+    With another verifier than math the payload is the whole row, under our names; with `code` it has a column `tests`, and may have
+    `subtasks`.
     """
     if verifier == "code":
         try:
-            read_cases(row.get("tests"))
+            cases = read_cases(row.get("tests"))
+            read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
         except ValueError as error:
             raise Unreadable(str(error)) from error
     return Item(

@@ -9,6 +9,10 @@ from typing import Any
 from r1ray.config import RewardConfig
 from r1ray.lookup import resolve
 from r1ray.reward.accuracy import accuracy
+from r1ray.reward.code.codeforces import codeforces
+from r1ray.reward.code.difficulty import by_difficulty
+from r1ray.reward.code.fraction import code_fraction
+from r1ray.reward.code.ioi import ioi
 from r1ray.reward.compose import Part, Scorer
 from r1ray.reward.cosine import cosine
 from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
@@ -22,9 +26,12 @@ from r1ray.reward.swe import patch_similarity
 
 REWARDS: Mapping[str, Callable[..., Any]] = {
     "accuracy": accuracy,
+    "code_fraction": code_fraction,
+    "codeforces": codeforces,
     "cosine": cosine,
     "format": format_reward,
     "format_soft": format_soft,
+    "ioi": ioi,
     "language": language,
     "length": length,
     "logic_rl": logic_rl,
@@ -33,6 +40,7 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "reasoning_steps": reasoning_steps,
     "repetition": repetition,
     "tag_count": tag_count,
+    "test_difficulty": by_difficulty,
     "think_format": think_format,
 }
 

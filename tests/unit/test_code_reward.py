@@ -12,8 +12,9 @@ from reward_samples import completion, context, problem
 from r1ray.config import RewardConfig, RewardPart, SourceConfig
 from r1ray.data.oneliners import KINDS, VERIFIERS
 from r1ray.data.sources import load_source, runs_programs
-from r1ray.reward import code, make
+from r1ray.reward import make
 from r1ray.reward.accuracy import accuracy
+from r1ray.reward.code import tested
 from r1ray.reward.code.cases import read_cases, read_limits
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.verify import verdicts
@@ -132,7 +133,7 @@ def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
 def test_what_a_reply_earns(
     end: Any, value: float | None, status: str, correct: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code, "sandbox", lambda: Runner(end))
+    monkeypatch.setattr(tested, "sandbox", lambda: Runner(end))
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
     (score,) = accuracy(asked, [completion("```python\nprint(input())\n```")], context())
     assert (score.value, score.status, score.correct) == (value, status, correct)
@@ -175,11 +176,13 @@ def test_one_line_tasks_as_a_dataset(kind: str, language: str) -> None:
 def test_tests_that_cannot_be_read_are_seen_when_rows_are_loaded(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     good = {"prompt": "double it", "answer": "", "tests": [{"input": "1", "output": "2"}]}
-    rows.write_text(
-        "\n".join(map(json.dumps, (good, {**good, "prompt": "again", "tests": [{"input": 1, "output": 2}]})))
-    )
+    graded = {**good, "prompt": "graded", "subtasks": [{"points": 1, "tests": [0]}]}
+    bad = {**good, "prompt": "again", "tests": [{"input": 1, "output": 2}]}
+    outside = {**good, "prompt": "outside", "subtasks": [{"points": 1, "tests": [1]}]}
+    rows.write_text("\n".join(map(json.dumps, (good, graded, bad, outside))))
     loaded = load_source("mine", SourceConfig(source="rows", path=str(rows), args={"verifier": "code"}))
-    assert (len(loaded.items), loaded.counts["unreadable"]) == (1, 1)
+    assert [item.messages[0].content for item in loaded.items] == ["double it", "graded"]
+    assert loaded.counts["unreadable"] == 2
 
 
 def test_an_unknown_kind_is_named() -> None:

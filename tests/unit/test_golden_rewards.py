@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from reward_samples import completion, context, of_length, problem, value
 
+from r1ray.reward.code.difficulty import soft_points, strict_points
+from r1ray.reward.code.fraction import cut
+from r1ray.reward.code.ioi import subtask_score
 from r1ray.reward.cosine import cosine
 from r1ray.reward.length import length
 from r1ray.reward.overlong import overlong
@@ -26,6 +29,10 @@ def scaled(x: dict[str, Any], *, correct: bool) -> list[float | None]:
     args = {name: x[name] for name in ("min_wrong", "max_wrong", "min_correct", "max_correct")}
     replies_G = [of_length(n) for n in x["lengths"]]
     return cosine(problem(), replies_G, context([correct] * len(replies_G), max_response_length=x["max_len"]), **args)
+
+
+def levels(x: dict[str, Any]) -> list[tuple[float, list[bool]]]:
+    return [(level["points"], [bool(passed) for passed in level["tests"]]) for level in x["levels"]]
 
 
 COMPUTE = {
@@ -48,6 +55,15 @@ COMPUTE = {
     "reward_repetition_zh": lambda x: penalty(x["segments"], n=x["n"], max_penalty=x["max_penalty"]),
     "reward_reasoning_steps": lambda x: [value(reasoning_steps, text) for text in x["texts"]],
     "reward_swe_rl": lambda x: similarity(x["pred"], x["oracle"]),
+    "reward_code_fraction": lambda x: {
+        name: [cut(passed / x["total"], threshold=threshold) for passed in x["passed"]]
+        for name, threshold in (("fraction", None), ("binary", 0.99))
+    },
+    "reward_ioi_subtask": lambda x: {
+        "score": (score := subtask_score(x["test_scores"], precision=x["score_precision"])),
+        "weighted": score * x["points"],
+    },
+    "reward_mimo_test_difficulty": lambda x: {"strict": strict_points(levels(x)), "soft": soft_points(levels(x))},
 }
 ELSEWHERE = {
     "reward_r1_stage_sum": "test_compose",
@@ -55,8 +71,6 @@ ELSEWHERE = {
     "reward_format_openr1": "test_format",
     "reward_accuracy_math_verify": "test_math_verify",
 }
-NOT_OURS_YET = {"reward_code_fraction", "reward_ioi_subtask", "reward_mimo_test_difficulty"}
-"""Rewards of programs, which need the sandbox."""
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["id"] in COMPUTE], ids=lambda case: case["id"])
@@ -69,7 +83,7 @@ def test_golden(case: dict[str, Any]) -> None:
 
 
 def test_every_case_is_known() -> None:
-    assert {c["id"] for c in CASES if c["category"] == "reward"} == {*COMPUTE, *ELSEWHERE, *NOT_OURS_YET}
+    assert {c["id"] for c in CASES if c["category"] == "reward"} == {*COMPUTE, *ELSEWHERE}
     for name, test in ELSEWHERE.items():
         found = list(Path(__file__).parents[1].rglob(f"{test}.py"))
         assert found and name in found[0].read_text(), f"{name} is not in {test}"

@@ -3,9 +3,14 @@
 [{"type": "stdin_stdout", "input": "1 2\\n", "output": "3\\n"}, ...]                         a program: standard input and output
 [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}, ...]               a function
 {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, ...]}                            the same
+
+Beside them a payload may have "subtasks", for rewards that give points: IOI's own, or MiMo's levels, the easiest first.
+
+[{"points": 30, "tests": [0, 1]}, {"points": 70, "tests": [1, 2, 3]}, ...]                   tests by their place, the first is 0
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -61,6 +66,39 @@ def _of_rows(tests: Any) -> Cases:
         inputs=[row["input"] for row in rows],
         expected=[row["output"] for row in rows],
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtask:
+    """What some of the tests are worth together."""
+
+    points: float
+    tests: tuple[int, ...]
+    """Places in the list of tests. A test may be in several subtasks, or in none."""
+
+
+def read_subtasks(given: Any, *, num_tests: int) -> tuple[Subtask, ...]:
+    """() where there are none. Raises ValueError for what is not of the form above; they may be JSON in a string.
+
+    Example: `read_subtasks([{"points": 30, "tests": [0, 1]}], num_tests=2)`.
+    """
+    try:
+        rows = json.loads(given) if isinstance(given, str) else given
+        found = tuple(_subtask(row, num_tests) for row in rows or ())
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"subtasks have to be [{{points, tests}}, ...] ({type(error).__name__}: {error})") from error
+    if found and not any(subtask.points for subtask in found):
+        raise ValueError("subtasks are worth no points")
+    return found
+
+
+def _subtask(row: Mapping[str, Any], num_tests: int) -> Subtask:
+    points, tests = row["points"], list(row["tests"])
+    if type(points) not in (int, float) or not math.isfinite(points) or points < 0:
+        raise ValueError(f"points={points!r} must be a number, 0 or more")
+    if not tests or len(set(tests)) < len(tests) or not all(type(n) is int and 0 <= n < num_tests for n in tests):
+        raise ValueError(f"tests={tests!r} must be different places of the {num_tests} tests, from 0")
+    return Subtask(points=points, tests=tuple(tests))
 
 
 def read_limits(given: Mapping[str, Any] | None) -> Limits:

@@ -1,0 +1,53 @@
+"""Rewards by the difficulty of tests (MiMo, arXiv 2505.07608): tests in levels, by how many models' programs pass them.
+
+    strict   the points of a level count if it and every easier level are passed as a whole
+    soft     the points of a level are split evenly over its tests
+
+over the points of all levels. `payload` is {"tests": ..., "subtasks": ...}: the levels, the easiest first. The paper prints neither
+how many levels there are nor their points.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Literal
+
+from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.code.tested import per_program, subtasks_of
+from r1ray.reward.code.verify import Verdict
+from r1ray.types import Completion, Problem
+
+Level = tuple[float, Sequence[bool]]
+"""(points, which of its tests are passed)."""
+
+
+def by_difficulty(
+    problem: Problem,
+    completions_G: Sequence[Completion],
+    context: RewardContext,
+    *,
+    scheme: Literal["strict", "soft"] = "strict",
+) -> list[PartScore]:
+    """Between 0 and 1; 0 without a program; None for a problem without levels."""
+    if scheme not in ("strict", "soft"):
+        raise ValueError(f"scheme={scheme} has to be strict or soft")
+    subtasks = subtasks_of(problem)
+    if not subtasks:
+        return [PartScore(value=None)] * len(completions_G)
+    total = sum(subtask.points for subtask in subtasks)
+    points = strict_points if scheme == "strict" else soft_points
+
+    def worth(found: Sequence[Verdict]) -> float:
+        levels = [(subtask.points, [found[n].right for n in subtask.tests]) for subtask in subtasks]
+        return points(levels) / total
+
+    return per_program(problem, completions_G, worth)
+
+
+def strict_points(levels: Sequence[Level]) -> float:
+    """Example: `strict_points([(1, [True]), (2, [False]), (3, [True])])` is 1: the third level does not count."""
+    return sum(points for points, _ in takewhile(lambda level: all(level[1]), levels))
+
+
+def soft_points(levels: Sequence[Level]) -> float:
+    """Example: `soft_points([(1, [True]), (2, [True, False])])` is 2.0."""
+    return sum(points * sum(passed) / len(passed) for points, passed in levels)

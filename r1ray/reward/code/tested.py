@@ -1,0 +1,115 @@
+"""The tests of a problem, read once for all of its replies, and run once for each program however many rewards look at them."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from r1ray.reward.base import PartScore, reply_text
+from r1ray.reward.code.cases import Subtask, read_cases, read_limits, read_subtasks
+from r1ray.reward.code.extract import last_program
+from r1ray.reward.code.verify import Verdict, verdicts
+from r1ray.sandbox.here import sandbox
+from r1ray.types import Completion, Problem
+
+
+class Run:
+    """The verdicts of one program: those that are known, then more from the sandbox, for as long as somebody asks."""
+
+    def __init__(self, found: Iterator[Verdict], *, num_tests: int) -> None:
+        self._found, self._num_tests = found, num_tests
+        self._known: list[Verdict] = []
+        self.failed = False
+        """By the sandbox's doing: another reward, or another try, has to begin anew."""
+
+    def __iter__(self) -> Iterator[Verdict]:
+        for index in range(self._num_tests):
+            if index == len(self._known):
+                self.failed = True  # for as long as there is no verdict
+                verdict = next(self._found)
+                self.failed = verdict.status == "sandbox_error"
+                self._known.append(verdict)
+            yield self._known[index]
+
+
+class ProblemTests:
+    """Of one problem. Raises ValueError for tests, subtasks or limits of no known form."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.cases = read_cases(problem.payload["tests"])
+        self.subtasks = read_subtasks(problem.payload.get("subtasks"), num_tests=len(self.cases.inputs))
+        self._limits = read_limits(problem.payload.get("limits"))
+        self._runs: dict[str, Run] = {}
+
+    def verdicts(self, program: str) -> Iterator[Verdict]:
+        """One for every test, in order. Raises SandboxUnavailable where no sandbox was opened."""
+        if program not in self._runs or self._runs[program].failed:
+            found = verdicts(program, self.cases, limits=self._limits, sandbox=sandbox())
+            self._runs[program] = Run(found, num_tests=len(self.cases.inputs))
+        return iter(self._runs[program])
+
+
+_last = threading.local()
+
+
+def tests_of(problem: Problem) -> ProblemTests:
+    """Kept until this thread asks for another problem's: the rewards of a group are asked one after the other.
+
+    It is this very object that is remembered, not its id: the same problem in another group is tested again.
+    """
+    kept: ProblemTests | None = getattr(_last, "kept", None)
+    if kept is None or kept.problem is not problem:
+        kept = _last.kept = ProblemTests(problem)
+    return kept
+
+
+def subtasks_of(problem: Problem) -> tuple[Subtask, ...]:
+    """() for a problem without any, or without tests."""
+    return tests_of(problem).subtasks if problem.payload.get("tests") else ()
+
+
+def until_failed(found: Iterable[Verdict]) -> Iterator[Verdict]:
+    """The first test that is failed is the last."""
+    for verdict in found:
+        yield verdict
+        if not verdict.right:
+            return
+
+
+def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], float]) -> PartScore:
+    """What the verdicts of a program are worth: correct without a failed test, else with the status of the first; None when the
+    sandbox failed."""
+    known: list[Verdict] = []
+    for verdict in found:
+        if verdict.status == "sandbox_error":
+            return PartScore(value=None, status="sandbox_error")
+        known.append(verdict)
+    failed = [verdict for verdict in known if not verdict.right]
+    return PartScore(value=worth(known), status=failed[0].status if failed else "ok", correct=not failed)
+
+
+def per_program(
+    problem: Problem,
+    completions_G: Sequence[Completion],
+    worth: Callable[[Sequence[Verdict]], float],
+    *,
+    num_tests: int | None = None,
+    no_program: float = 0.0,
+) -> list[PartScore]:
+    """A function of a program's verdicts, of the first `num_tests` or of all, lifted to a group; the problem has tests."""
+    scores: list[PartScore] = []
+    for completion in completions_G:
+        program = last_program(reply_text(problem, completion))
+        if program is None:
+            scores.append(PartScore(value=no_program, status="wrong_answer", correct=False))
+        else:
+            scores.append(score_of(islice(tests_of(problem).verdicts(program), num_tests), worth=worth))
+    return scores
+
+
+def all_passed(found: Sequence[Verdict]) -> float:
+    return float(all(verdict.right for verdict in found))
+
+
+def share_passed(found: Sequence[Verdict]) -> float:
+    return sum(verdict.right for verdict in found) / len(found)
