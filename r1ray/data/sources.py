@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from r1ray.config import SourceConfig
-from r1ray.data import countdown, oneliners, schemas, traces
+from r1ray.data import countdown, oneliners, programming, schemas, traces
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
 from r1ray.lookup import resolve
@@ -47,10 +47,26 @@ def _trace_rows(*, num_problems: int, seed: int = 0) -> Iterator[dict[str, Any]]
     return traces.generate(num_problems=num_problems, seed=seed)
 
 
+def _programs(read: Callable[..., Item], **columns: str) -> Source:
+    return Source(read=read, columns=columns, optional=frozenset({"starter"}), programs=lambda _: True)
+
+
 _VERL = {"prompt": "prompt", "answer": "reward_model.ground_truth"}
 _PROBLEM = {"problem": "problem", "answer": "answer"}
 
 SOURCES: Mapping[str, Source] = {
+    "apps": _programs(programming.apps, question="question", tests="input_output", starter="starter_code"),
+    "taco": _programs(programming.apps, question="question", tests="input_output", starter="starter_code"),
+    "livecodebench": _programs(
+        programming.livecodebench,
+        question="question_content",
+        id="question_id",
+        starter="starter_code",
+        public="public_test_cases",
+        private="private_test_cases",
+        metadata="metadata",
+    ),
+    "prime_code": _programs(programming.prime_code, prompt="prompt", info="verification_info"),
     "countdown": Source(
         read=schemas.countdown, columns={"numbers": "numbers", "target": "target"}, generate=_countdown_rows
     ),

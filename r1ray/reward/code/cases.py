@@ -3,6 +3,8 @@
 [{"type": "stdin_stdout", "input": "1 2\\n", "output": "3\\n"}, ...]                         a program: standard input and output
 [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}, ...]               a function
 {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, ...]}                            the same
+{"inputs": ["1 2\\n", ...], "outputs": ["3\\n", ...]}                                         a program (APPS, TACO)
+{"fn_name": "f", "inputs": [[1, 2], ...], "outputs": [[3], ...]}                             a function, its values wrapped or not
 
 Beside them a payload may have "subtasks", for rewards that give points: IOI's own, or MiMo's levels, the easiest first.
 
@@ -27,13 +29,15 @@ class Cases:
     """Texts of standard input, or lists of arguments."""
     expected: Sequence[Any]
     """Texts of standard output, or values."""
+    wrapped: bool = False
+    """A list of one expected value stands for that value too: APPS has them either way."""
 
 
 def read_cases(tests: Any) -> Cases:
     """Raises ValueError for what is none of the forms above; they may be JSON in a string."""
     try:
         tests = json.loads(tests) if isinstance(tests, str) else tests
-        found = _of_functions(cast(Mapping[str, Any], tests)) if isinstance(tests, Mapping) else _of_rows(tests)
+        found = _of_object(cast(Mapping[str, Any], tests)) if isinstance(tests, Mapping) else _of_rows(tests)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"tests are none of the known forms ({type(error).__name__}: {error})") from error
     if not found.inputs:
@@ -47,13 +51,24 @@ def read_cases(tests: Any) -> Cases:
     return found
 
 
-def _of_functions(tests: Mapping[str, Any]) -> Cases:
+def _of_object(tests: Mapping[str, Any]) -> Cases:
+    if "inputs" in tests:
+        inputs, outputs, function = list(tests["inputs"]), list(tests["outputs"]), tests.get("fn_name")
+        if function is None:
+            return Cases(function=None, inputs=list(map(_joined, inputs)), expected=list(map(_joined, outputs)))
+        return Cases(function=str(function), inputs=inputs, expected=outputs, wrapped=True)
     cases = list(tests["cases"])
     return Cases(
         function=str(tests["fn_name"]),
         inputs=[case["args"] for case in cases],
         expected=[case["expected"] for case in cases],
     )
+
+
+def _joined(lines: Any) -> Any:
+    """A text that some rows give as a list of its lines."""
+    parts = cast("list[Any]", lines) if isinstance(lines, list) else []
+    return "\n".join(parts) if parts and all(isinstance(part, str) for part in parts) else cast(Any, lines)
 
 
 def _of_rows(tests: Any) -> Cases:

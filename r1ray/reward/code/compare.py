@@ -35,12 +35,15 @@ def same_output(written: bytes, expected: str) -> bool:
     return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
 
 
-def same_results(written: bytes, expected: Sequence[Any]) -> list[bool]:
-    """For every call, whether the JSON line that it gave is the expected value; a call that gave none was wrong."""
+def same_results(written: bytes, expected: Sequence[Any], *, wrapped: bool = False) -> list[bool]:
+    """For every call, whether the JSON line that it gave is the expected value; a call that gave none was wrong.
+
+    With `wrapped` the value in an expected list of one will do as well as the list.
+    """
     lines = written.split(b"\n")
     if lines.pop() or len(lines) > len(expected):  # cut off in the middle, or more answers than questions
         return [False] * len(expected)
-    right = [_same_json(line, value) for line, value in zip(lines, expected, strict=False)]
+    right = [_same_json(line, _accepted(value, wrapped)) for line, value in zip(lines, expected, strict=False)]
     return right + [False] * (len(expected) - len(right))
 
 
@@ -80,12 +83,18 @@ def _same_scalar(ours: Any, theirs: Any) -> bool:
         return False
 
 
-def _same_json(line: bytes, expected: Any) -> bool:
+def _accepted(value: Any, wrapped: bool) -> list[Any]:
+    inside = cast("list[Any]", value) if wrapped and isinstance(value, list) else []
+    return [value, *inside] if len(inside) == 1 else [value]
+
+
+def _same_json(line: bytes, accepted: Sequence[Any]) -> bool:
     def no_number(word: str) -> None:
         raise ValueError(f"{word} is not JSON")
 
     try:
-        return same_value(json.loads(line, parse_constant=no_number), expected)
+        got = json.loads(line, parse_constant=no_number)
+        return any(same_value(got, expected) for expected in accepted)
     except (ValueError, RecursionError):
         return False
 

@@ -7,6 +7,7 @@ from itertools import islice
 from r1ray.reward.base import PartScore, reply_text
 from r1ray.reward.code.cases import Subtask, read_cases, read_limits, read_subtasks
 from r1ray.reward.code.extract import last_program
+from r1ray.reward.code.packed import is_packed, unpacked
 from r1ray.reward.code.verify import Verdict, verdicts
 from r1ray.sandbox.here import sandbox
 from r1ray.types import Completion, Problem
@@ -36,7 +37,8 @@ class ProblemTests:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.cases = read_cases(problem.payload["tests"])
+        tests = problem.payload["tests"]
+        self.cases = read_cases(unpacked(tests, sandbox()) if is_packed(tests) else tests)
         self.subtasks = read_subtasks(problem.payload.get("subtasks"), num_tests=len(self.cases.inputs))
         self._limits = read_limits(problem.payload.get("limits"))
         self._runs: dict[str, Run] = {}

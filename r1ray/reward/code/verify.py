@@ -36,7 +36,7 @@ def verdicts(code: str, cases: Cases, *, limits: Limits, sandbox: Runner) -> Ite
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
     ended = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
-    for same in same_results(ended.stdout, cases.expected):
+    for same in same_results(ended.stdout, cases.expected, wrapped=cases.wrapped):
         yield _verdict(ended, same)
 
 

@@ -1,0 +1,109 @@
+"""Datasets of programs: rows in the real schemas, and how their tests are judged."""
+
+import base64
+import json
+import pickle
+import zlib
+from typing import Any
+
+import pytest
+
+from r1ray.data import programming
+from r1ray.data.schemas import Unreadable
+from r1ray.reward.code.cases import Cases, read_cases
+from r1ray.reward.code.compare import same_results
+from r1ray.reward.code.packed import unpacked
+from r1ray.sandbox.base import Ended, Program
+
+STDIN = {"inputs": ["1 2\n", ["3", "4"]], "outputs": ["3\n", ["7"]]}
+CALLS = {"fn_name": "twice", "inputs": [[1], ["ab"]], "outputs": [[2], "abab"]}
+PUBLIC = [{"input": '[1, 2]\n"a"', "output": "[1]", "testtype": "functional"}]
+PRIVATE = [{"input": '[]\n"b"', "output": "null", "testtype": "functional"}]
+
+
+def packed(inside: Any) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(inside))).decode()
+
+
+def lcb(**changes: Any) -> dict[str, Any]:
+    row = {
+        "question": "Take some.",
+        "id": "abc_1",
+        "starter": "class Solution:\n    pass",
+        "metadata": '{"func_name": "take"}',
+    }
+    return {**row, "public": json.dumps(PUBLIC), "private": packed(json.dumps(PRIVATE)), **changes}
+
+
+def test_apps_and_taco_name_what_is_asked_for() -> None:
+    program = programming.apps({"question": "Add.", "tests": json.dumps(STDIN), "starter": ""})
+    function = programming.apps({"question": "Double.", "tests": json.dumps(CALLS), "starter": "def twice(x):\n"})
+    assert program.verifier == function.verifier == "code"
+    assert program.messages[0].content.startswith("Add.\n\nWrite a Python program that reads standard input")
+    assert "Python function `twice`" in function.messages[0].content
+    assert function.messages[0].content.endswith("Begin with this:\n\n```python\ndef twice(x):\n```")
+    cases = read_cases(program.payload["tests"])
+    assert cases == Cases(function=None, inputs=["1 2\n", "3\n4"], expected=["3\n", "7"])
+
+
+@pytest.mark.parametrize(
+    "tests", ["", "no", '{"inputs": [], "outputs": []}', '{"inputs": ["1"], "outputs": []}', "[1]", None]
+)
+def test_rows_without_tests_cannot_be_used(tests: Any) -> None:
+    with pytest.raises(Unreadable):
+        programming.apps({"question": "Add.", "tests": tests})
+
+
+def test_a_wrapped_value_may_be_meant_either_way() -> None:
+    cases = read_cases(CALLS)
+    assert same_results(b'2\n"abab"\n', cases.expected, wrapped=cases.wrapped) == [True, True]
+    assert same_results(b'[2]\n"abab"\n', cases.expected, wrapped=cases.wrapped) == [True, True]
+    assert same_results(b'3\n["abab"]\n', cases.expected, wrapped=cases.wrapped) == [False, False]
+    assert same_results(b"1\n", [[1, 2]], wrapped=True) == [False]
+    assert same_results(b"2\n", [[2]]) == [False]
+
+
+def test_prime_code_reads_json_and_python_and_leaves_other_languages_out() -> None:
+    calls = [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": [3]}]
+    stdin = [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}]
+    for write in (json.dumps, repr):
+        item = programming.prime_code({"prompt": "Add.", "info": write({"language": "python", "test_cases": calls})})
+        assert read_cases(item.payload["tests"]) == Cases(function="f", inputs=[[1, 2]], expected=[[3]], wrapped=True)
+    item = programming.prime_code({"prompt": "Next.", "info": repr({"language": "python", "test_cases": stdin})})
+    assert read_cases(item.payload["tests"]).function is None
+    for info in ({"language": "cpp", "test_cases": stdin}, {"language": "python"}, "__import__('os')"):
+        with pytest.raises(Unreadable):
+            programming.prime_code({"prompt": "Next.", "info": info})
+
+
+def test_private_tests_of_livecodebench_stay_packed() -> None:
+    item = programming.livecodebench(lcb())
+    assert item.id == "abc_1" and "Python function `take`" in item.messages[0].content
+    assert item.payload["tests"] == {"packed": packed(json.dumps(PRIVATE)), "public": PUBLIC, "fn_name": "take"}
+    plain = programming.livecodebench(lcb(private=json.dumps(PRIVATE)))
+    assert read_cases(plain.payload["tests"]) == Cases(
+        function="take", inputs=[[[1, 2], "a"], [[], "b"]], expected=[[1], None]
+    )
+    with pytest.raises(Unreadable):
+        programming.livecodebench(lcb(public='[{"input": "[1,"}]'))
+
+
+class Unpacker:
+    """Instead of a sandbox."""
+
+    def __init__(self, ended: Ended) -> None:
+        self.ended, self.stdin = ended, b""
+
+    def run(self, program: Program) -> Ended:
+        self.stdin = program.stdin
+        return self.ended
+
+
+def test_what_was_unpacked_follows_the_public_tests() -> None:
+    tests = programming.livecodebench(lcb()).payload["tests"]
+    sandbox = Unpacker(Ended(status="ok", stdout=json.dumps(PRIVATE).encode()))
+    assert read_cases(unpacked(tests, sandbox)).inputs == [[[1, 2], "a"], [[], "b"]]
+    assert sandbox.stdin.decode() == tests["packed"]
+    for ended in (Ended(status="timeout"), Ended(status="ok", stdout=b"no"), Ended(status="ok", stdout=b"[1]")):
+        with pytest.raises(ValueError):
+            unpacked(tests, Unpacker(ended))
