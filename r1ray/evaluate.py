@@ -104,5 +104,6 @@ def evaluator_of(
 
 def answers_of(group: Group) -> list[str | None]:
     """Each reply's final answer as its verifier reads it; None where there is none."""
-    verifier = resolve(group.problem.verifier, VERIFIERS, what="verifier")
-    return [verifier.answer(reply_text(group.problem, completion)) for completion in group.completions]
+    problem = group.problem
+    verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
+    return [verifier.answer(problem, reply_text(problem, completion)) for completion in group.completions]

@@ -19,8 +19,9 @@ class RewardWorker:
 
     def __init__(self, *, index: int, cfg: Config) -> None:
         self.index = index
-        allow_programs(cfg.sandbox)
-        if runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values())):
+        languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
+        allow_programs(cfg.sandbox, languages)
+        if languages:
             sandbox()
         self._scorer = r1ray.reward.make(cfg.reward)
 

@@ -50,8 +50,9 @@ def started(
     They come up while the body goes on: it calls `wait_until_up` before it uses them. Raises PlacementError when they do not fit,
     SandboxUnavailable when programs are to be run and a machine that is all of the cluster has no sandbox for them.
     """
-    if len(ray.nodes()) == 1 and runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values())):
-        spec_of(cfg.sandbox)  # the reward workers would say the same, but only when they are up
+    languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
+    if languages and len(ray.nodes()) == 1:
+        spec_of(cfg.sandbox, languages)  # the reward workers would say the same, but only when they are up
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
     try:

@@ -3,7 +3,8 @@
 {"id": "a", "kind": "math_answer", "completion": "so \\\\boxed{7}", "gold": ["7"]}
 {"id": "b", "kind": "stdin_stdout", "code": "print(input())", "tests": [{"input": "1\\n", "output": "1\\n"}], "limits": {"cpu": 2}}
 {"id": "c", "kind": "function_call", "code": "...", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
-or the lines of a run's rollouts file (`r1ray.run.rollouts`), in which the replies to a problem follow one another.
+or the lines of a run's rollouts file (`r1ray.run.rollouts`), in which the replies to a problem follow one another. Programs are in
+Python or, with "language": "cpp", in C++17.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from r1ray.data.schemas import as_object, golds, user
-from r1ray.reward.code.cases import read_cases, read_limits
+from r1ray.reward.code.cases import read_cases, read_language, read_limits
 from r1ray.run.rollouts import problem_of
 from r1ray.types import Completion, Finish, Ints, Problem
 
@@ -100,12 +101,14 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
         tests = as_object(row.get("tests")) or {}
         verifier, payload = "math", golds(tests.get("gold") if row.get("gold") is None else row["gold"])
     else:
-        cases = read_cases(row.get("tests"))
+        language = read_language(row.get("language"))
+        cases = read_cases(row.get("tests"), language=language)
         if (cases.function is None) != (kind == "stdin_stdout"):
             raise ValueError(f"its tests are not those of a {kind}")
         limits = row.get("limits")
         read_limits(limits)
-        verifier, payload = ("code" if form == "completion" else "program"), {"tests": row["tests"], "limits": limits}
+        verifier = "code" if form == "completion" else "program"
+        payload = {"tests": row["tests"], "limits": limits, "language": language}
     problem = Problem(
         id=name,
         source="rows",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from r1ray.reward.code.cases import read_cases, read_subtasks
+from r1ray.reward.code.cases import read_cases, read_language, read_subtasks
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
 from r1ray.types import Message
@@ -107,22 +107,24 @@ def orz(row: Row) -> Item:
     return Item(messages=user(row["question"]), payload=golds(row["answer"]))
 
 
-def rows(row: Row, *, verifier: str = "math") -> Item:
+def rows(row: Row, *, verifier: str = "math", programs: str = "python") -> Item:
     """Any table: a prompt (text or chat messages) and an answer (one or a list). The other columns end up in `meta`.
 
-    With another verifier than math the payload is the whole row, under our names; with `code` it has a column `tests`, and may have
-    `subtasks`.
+    With another verifier than math the payload is the whole row, under our names; with `code` it has a column `tests`, may have
+    `subtasks`, and the programs are in the language `programs`: python or cpp (a column `language` is that of the prompt).
     """
+    payload = golds(row["answer"]) if verifier == "math" else dict(row)
     if verifier == "code":
+        payload["language"] = programs
         try:
-            cases = read_cases(row.get("tests"))
+            cases = read_cases(row.get("tests"), language=read_language(programs))
             read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
         except ValueError as error:
             raise Unreadable(str(error)) from error
     return Item(
         messages=conversation(row["prompt"]),
         verifier=verifier,
-        payload=golds(row["answer"]) if verifier == "math" else dict(row),
+        payload=payload,
         language=row.get("language") or "en",
         meta={name: value for name, value in row.items() if name not in ("prompt", "answer", "language")},
     )

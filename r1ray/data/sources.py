@@ -17,6 +17,7 @@ from r1ray.data import countdown, oneliners, programming, schemas, traces
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
 from r1ray.lookup import resolve
+from r1ray.sandbox.base import Language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,10 @@ class Source:
     """Hand the other columns on, under their own names."""
     generate: Callable[..., Iterator[dict[str, Any]]] | None = None
     """Makes the rows when no path is given; called with `SourceConfig.args`."""
-    programs: Callable[[Mapping[str, Any]], bool] = lambda args: args.get("verifier") == "code"
-    """Whether, with these `SourceConfig.args`, replies hold programs that have to be run."""
+    programs: Callable[[Mapping[str, Any]], Language | None] = lambda args: (
+        args.get("programs", "python") if args.get("verifier") == "code" else None
+    )
+    """The language of the programs in replies, with these `SourceConfig.args`; None where there are none to be run."""
 
 
 def _countdown_rows(
@@ -48,7 +51,7 @@ def _trace_rows(*, num_problems: int, seed: int = 0) -> Iterator[dict[str, Any]]
 
 
 def _programs(read: Callable[..., Item], **columns: str) -> Source:
-    return Source(read=read, columns=columns, optional=frozenset({"starter"}), programs=lambda _: True)
+    return Source(read=read, columns=columns, optional=frozenset({"starter"}), programs=lambda _: "python")
 
 
 _VERL = {"prompt": "prompt", "answer": "reward_model.ground_truth"}
@@ -83,7 +86,7 @@ SOURCES: Mapping[str, Source] = {
         read=schemas.one_liner,
         columns={name: name for name in ("id", "question", "verifier", "payload", "language")},
         generate=oneliners.generate,
-        programs=lambda args: oneliners.VERIFIERS.get(str(args.get("kind"))) == "code",
+        programs=lambda args: "python" if oneliners.VERIFIERS.get(str(args.get("kind"))) == "code" else None,
     ),
     "orz": Source(read=schemas.orz, columns={"question": "0.value", "answer": "1.ground_truth.value"}),
     "rows": Source(
@@ -157,13 +160,15 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     return Loaded(items=tuple(items), counts=counts)
 
 
-def runs_programs(sources: Iterable[SourceConfig]) -> bool:
-    """Whether a sandbox is needed to judge replies to one of them."""
+def runs_programs(sources: Iterable[SourceConfig]) -> frozenset[Language]:
+    """In which languages a sandbox has to run programs to judge replies to them; empty when it needs none."""
+    found: set[Language] = set()
     for cfg in sources:
         source: Source = resolve(cfg.source, SOURCES, what="source")
-        if source.programs(cfg.args):
-            return True
-    return False
+        language = source.programs(cfg.args)
+        if language:
+            found.add(language)
+    return frozenset(found)
 
 
 def needs_network(cfg: SourceConfig) -> bool:

@@ -12,21 +12,26 @@ from r1ray.types import Completion, Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    answer: Callable[[str], str | None]
+    answer: Callable[[Problem, str], str | None]
     """The final answer in a reply, as text; None when it gives none. Majority voting groups replies by it."""
     judge: Callable[[Problem, str], PartScore]
     """What that answer is worth, by the problem's payload."""
 
 
+def in_text(find: Callable[[str], str | None]) -> Callable[[Problem, str], str | None]:
+    """Where the answer stands does not depend on the problem."""
+    return lambda _, text: find(text)
+
+
 VERIFIERS: Mapping[str, Verifier] = {
-    "choice": Verifier(answer=choice.chosen, judge=choice.judge),
-    "code": Verifier(answer=code.last_program, judge=code.judge),
-    "countdown": Verifier(answer=last_answer, judge=countdown.judge),
-    "exact": Verifier(answer=math.final_answer, judge=exact.judge),
-    "logic": Verifier(answer=last_answer, judge=logic.judge),
-    "math": Verifier(answer=math.final_answer, judge=math.judge),
-    "patch": Verifier(answer=last_answer, judge=swe.judge),
-    "program": Verifier(answer=lambda text: text, judge=code.judge),
+    "choice": Verifier(answer=in_text(choice.chosen), judge=choice.judge),
+    "code": Verifier(answer=code.program_in, judge=code.judge),
+    "countdown": Verifier(answer=in_text(last_answer), judge=countdown.judge),
+    "exact": Verifier(answer=in_text(math.final_answer), judge=exact.judge),
+    "logic": Verifier(answer=in_text(last_answer), judge=logic.judge),
+    "math": Verifier(answer=in_text(math.final_answer), judge=math.judge),
+    "patch": Verifier(answer=in_text(last_answer), judge=swe.judge),
+    "program": Verifier(answer=in_text(str), judge=code.judge),
 }
 
 
@@ -35,7 +40,7 @@ def accuracy(problem: Problem, completions_G: Sequence[Completion], context: Rew
     verifier: Verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
     scores: list[PartScore] = []
     for completion in completions_G:
-        answer = verifier.answer(reply_text(problem, completion))
+        answer = verifier.answer(problem, reply_text(problem, completion))
         if answer is None:
             scores.append(right_or_wrong(False))
         else:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+Language = Literal["python", "cpp"]
 Tier = Literal["T1", "T1-noproc", "T2"]
 """T1: namespaces of its own, inside bubblewrap. T1-noproc: the same where /proc is masked. T2: Landlock and seccomp alone."""
 
@@ -24,15 +25,39 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A Python program with its standard input; or a function in it, called once for every line of JSON arguments in `stdin`."""
+    """A program with its standard input; or a function in it, called once for every line of JSON arguments in `stdin`.
+
+    C++ is C++17, and whole programs only.
+    """
 
     code: bytes
     stdin: bytes = b""
+    language: Language = "python"
     function: str | None = None
     limits: Limits = Limits()
 
+    def __post_init__(self) -> None:
+        assert self.language == "python" or self.function is None, "C++ has no functions to call"
 
-Status = Literal["ok", "timeout", "memory", "runtime_error", "output_limit", "sandbox_error"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """A file that the kernel executes: a program that was built here, or a tool of the compiler. One process, as every run is."""
+
+    file: bytes | str
+    """A static program, which reads nothing of the system; or the path of a tool, which reads what Python programs may."""
+    arguments: Sequence[str] = ("program",)
+    """The first is its name."""
+    stdin: bytes = b""
+    limits: Limits = Limits()
+    writes_file: bool = False
+    """What it writes to the file `OUTPUT`, and not what it prints, is the run's `stdout`."""
+
+
+OUTPUT = "/proc/self/fd/1"
+"""In the arguments of a tool: the file that it is to write. There need not be a folder that it may write to."""
+
+Status = Literal["ok", "timeout", "memory", "runtime_error", "output_limit", "compile_error", "sandbox_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,12 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable, Tier
+from r1ray.sandbox.base import Ended, Language, Limits, Native, Program, SandboxUnavailable, Tier
+from r1ray.sandbox.cpp import REMEDY, Compiler
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 TIERS: Sequence[Tier] = ("T1", "T1-noproc", "T2")
@@ -86,11 +87,33 @@ CHANGES = ("os.chmod(f, 0o777)", "os.utime(f, (1, 1))", "os.truncate(f, 0)", "op
 """What a program tries on a file that is not its own."""
 
 
-def choose(spec: ZygoteSpec, *, min_tier: Tier) -> ZygoteSpec:
-    """`spec` with the strongest tier that works here.
+CPP_CANARY = r"""
+#include <bits/stdc++.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main() {
+    int a, b;
+    try { std::cin >> a >> b; throw a + b; } catch (int sum) { printf("%d\n", sum); }
+    char *name[] = {(char *)"true", nullptr}, *none[] = {nullptr};
+    for (const char *path : {"/etc/passwd", "/usr/bin/true", "/proc/1/environ"})
+        if (int fd = open(path, O_RDONLY); fd >= 0 && read(fd, &a, 1) > 0) puts(path);
+    if (socket(AF_INET, SOCK_STREAM, 0) >= 0) puts("a socket");
+    if (kill(getppid(), 0) == 0) puts("its parent");
+    if (fork() >= 0) puts("another process"), _exit(0);
+    execve("/usr/bin/true", name, none), syscall(SYS_execveat, 4, "/usr/bin/true", name, none, 0x1000);
+}
+"""
+"""It writes the sum and nothing else; had another program been executed, it would have written nothing."""
+
+
+def choose(spec: ZygoteSpec, *, min_tier: Tier, languages: Collection[Language] = ()) -> ZygoteSpec:
+    """`spec` with the strongest tier that works here, for programs in these languages; Python is always one.
 
     Raises:
         SandboxUnavailable: none from `min_tier` up does; the message says for each tier which probe failed and what would help.
+            Or there is no working g++.
     """
     if not os.access(spec.python, os.X_OK):
         raise SandboxUnavailable(
@@ -106,6 +129,8 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier) -> ZygoteSpec:
         tried = replace(spec, tier=tier)
         reason = why_not(tried)
         if reason is None:
+            if "cpp" in languages:
+                check_cpp(tried)
             return tried
         reasons.append(f"{tier}: {reason} (remedy: {REMEDIES[tier]})")
     raise SandboxUnavailable(
@@ -128,6 +153,22 @@ def why_not(spec: ZygoteSpec) -> str | None:
         return next(failures(zygote), None)
     finally:
         zygote.close()
+
+
+def check_cpp(spec: ZygoteSpec) -> None:
+    """Raises SandboxUnavailable where C++ programs cannot be built, or can do what they must not."""
+    zygote = Zygote(spec)
+    try:
+        built = Compiler(zygote.run).build(CPP_CANARY.encode())
+        ended = zygote.run(Native(file=built, stdin=b"1 2", limits=QUICK)) if isinstance(built, bytes) else built
+    finally:
+        zygote.close()
+    if (ended.status, ended.stdout) != ("ok", b"3\n"):
+        said = ended.why or ascii((ended.stdout + ended.stderr)[-300:].decode(errors="replace"))
+        raise SandboxUnavailable(
+            f"C++ programs do not run in the sandbox here, of tier {spec.tier}: the self-test ended with {ended.status} {said} "
+            f"(remedy: {REMEDY})"
+        )
 
 
 def failures(zygote: Zygote) -> Iterator[str]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 Record = dict  # of what the supervisor has sent as JSON
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 22, 24, 38
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
 """By ABI; from 5 on (1 << 16) - 1."""
@@ -38,7 +38,7 @@ def limits(config: Record, job: Record) -> None:
         ("RLIMIT_FSIZE", job["file_bytes"]),
         ("RLIMIT_NOFILE", 64),
         ("RLIMIT_CORE", 0),
-        ("RLIMIT_STACK", 64 << 20),
+        ("RLIMIT_STACK", job["stack_bytes"]),
     ):
         limit = getattr(resource, name)
         hard = resource.getrlimit(limit)[1]
@@ -48,6 +48,12 @@ def limits(config: Record, job: Record) -> None:
     alone = config["uid"] is not None or config["namespaces"]
     most = 64 if alone else config["num_tasks"] + 1000
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def memory(job: Record) -> None:
+    """For what is executed next: the interpreter is gone then, and what it takes with it."""
+    most = min(job["memory_bytes"], resource.getrlimit(resource.RLIMIT_AS)[1])
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def num_tasks() -> int:
@@ -84,11 +90,15 @@ def new_namespaces(*, of_user: bool) -> None:
 
 
 def own_mounts(config: Record, job: Record) -> None:
-    """Fresh, small folders to write in; and of the processes no more than its own."""
+    """Fresh, small folders to write in; and of the processes no more than its own. A native program executes nothing that it writes
+    there, and finds nothing where the system would be: it may be where Landlock is not."""
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     size = f"size={job['file_bytes'] * 2},nr_inodes=1000,mode=1777"
     for folder in ("/tmp", "/dev/shm"):
-        mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, size)
+        mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV | (MS_NOEXEC if job["native"] else 0), size)
+    for folder in config["folders"] if job["bare"] else ():
+        if os.path.isdir(folder):  # else it was in one that is hidden already
+            mount("tmpfs", folder, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4096,nr_inodes=1")
     if config["proc"]:
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid")
     else:  # /dev/stdin leads there

@@ -3,6 +3,7 @@
 a run that ends in sandbox_error      is made again, on a new zygote, RETRIES times
 a run that the wall clock ended while it had hardly been on the processor
                                       is made again alone on this machine: noisy neighbours change no verdict
+a program in C++                      is built first, once however many inputs it is run on; each step is a run of its own
 """
 
 import fcntl
@@ -12,9 +13,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from r1ray.sandbox.base import Ended, Program, SandboxUnavailable
+from r1ray.sandbox.base import Ended, Native, Program, SandboxUnavailable
+from r1ray.sandbox.cpp import Compiler
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 RETRIES = 2
@@ -40,6 +43,7 @@ class Sandbox:
         """That have ended: grows while a long group of programs is judged."""
         self._zygote = self._made()
         self._retired: list[Zygote] = []
+        self._compiler = Compiler(self._judged)
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -48,7 +52,18 @@ class Sandbox:
         self.close()
 
     def run(self, program: Program) -> Ended:
-        """Waits for a slot, which others free at their limits."""
+        """Waits for a slot, which others free at their limits. Raises SandboxUnavailable for C++ where there is no g++."""
+        if program.language == "python":
+            return self._judged(program)
+        built = self._compiler.build(program.code)
+        if isinstance(built, Ended):
+            return built
+        ended = self._judged(Native(file=built, stdin=program.stdin, limits=program.limits))
+        if ended.status == "runtime_error" and b"std::bad_alloc" in ended.stderr:
+            return replace(ended, status="memory")
+        return ended
+
+    def _judged(self, program: Program | Native) -> Ended:
         with self._slots, among_neighbours(alone=False):
             ended = self._tried(program)
         self.num_runs += 1
@@ -64,7 +79,7 @@ class Sandbox:
                 zygote.close()
         self._maker.shutdown()
 
-    def _tried(self, program: Program) -> Ended:
+    def _tried(self, program: Program | Native) -> Ended:
         """Again on a new zygote while the sandbox itself is what fails."""
         for attempt in range(RETRIES + 1):
             zygote = self._current()

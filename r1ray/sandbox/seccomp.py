@@ -9,7 +9,7 @@ anything else                                        EPERM
 import errno
 import struct
 
-from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, numbers
+from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, EXECUTING, numbers
 
 PID_MARK = 0x5EEDF11D
 """Stands for the program's own process id, which is known only after the fork."""
@@ -25,15 +25,19 @@ F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY = 8, 10, 15, 1026
 TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX = 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451
 PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 15, 16, 0x53564D41
 
+EXECUTED, AT_EMPTY_PATH = 4, 0x1000
+
 Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, operand)."""
 
 
-def program(machine: str, *, changing: bool) -> bytes:
+def program(machine: str, *, changing: bool, executing: bool = False) -> bytes:
     """The filter for this machine: struct sock_filter, one after another, little-endian.
 
     Args:
         changing: whether calls that change files are allowed.
+        executing: whether the file behind descriptor EXECUTED may be executed. The call may name a path besides, which stands in
+            memory, where a filter cannot look: that nothing else is executed is for Landlock and the mounts to see to.
     """
     number_of = numbers(machine)
     code: list[Instruction] = [
@@ -45,7 +49,7 @@ def program(machine: str, *, changing: bool) -> bytes:
         (RETURN, 0, 0, KILL),
     ]
     for name, number in number_of.items():
-        if name in CHANGING and not changing:
+        if (name in CHANGING and not changing) or (name in EXECUTING and not executing):
             continue
         flat = FAIL | errno.ENOSYS if name in ABSENT else ALLOW
         block = _conditional(name) if name in CONDITIONAL else [(RETURN, 0, 0, flat)]
@@ -73,6 +77,8 @@ def _conditional(name: str) -> list[Instruction]:
         case "sendto":  # to the other end of its own pair, not to an address
             zero = [_load(4), (JUMP_EQUAL, 1, 0, 0), *deny, _load(4, high=True), (JUMP_EQUAL, 1, 0, 0), *deny]
             return [*zero, (RETURN, 0, 0, ALLOW)]
+        case "execveat":  # of a descriptor, and that one
+            return [_load(4), (JUMP_EQUAL, 1, 0, AT_EMPTY_PATH), *deny, *_one_of(0, EXECUTED)]
     raise AssertionError(name)
 
 

@@ -20,16 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.sandbox import confine, seccomp, zygote
-from r1ray.sandbox.base import Ended, Program, Readable, SandboxUnavailable, Status, Tier
+from r1ray.sandbox.base import OUTPUT, Ended, Limits, Native, Program, Readable, SandboxUnavailable, Status, Tier
 
 READ = 0b1101
 READ_WRITE_FILE = 0b0110
-EVERYTHING = (1 << 16) - 1
+BUT_EXECUTE = 0xFFFE
 """Landlock's rights, by their bits."""
 START_S = 60.0
 GRACE_S = 5.0
 """Beyond the wall limit, for the warden's own report."""
 CPU_MARGIN_S = 0.15
+STACK_BYTES = {"python": 64 << 20, "cpp": 256 << 20}
+"""As on Codeforces, where solutions in C++ recurse as deep as that."""
 RECYCLE = 1000
 """Runs after which a zygote is replaced."""
 STDLIB = (
@@ -77,9 +79,14 @@ class ZygoteSpec:
     @property
     def readable(self) -> Readable:
         folders = [*self.folders, "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache"]
+        return [*((folder, READ) for folder in folders), *self.bare]
+
+    @property
+    def bare(self) -> Readable:
+        """For a native program, which needs nothing of the system and finds nothing there that it could execute."""
         devices = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
-        own = [("/tmp", EVERYTHING), ("/dev/shm", EVERYTHING), ("/proc", READ)] if self.tier != "T2" else []
-        return [*((folder, READ) for folder in folders), *((device, READ_WRITE_FILE) for device in devices), *own]
+        own = [("/tmp", BUT_EXECUTE), ("/dev/shm", BUT_EXECUTE), ("/proc", READ & BUT_EXECUTE)]
+        return [*((device, READ_WRITE_FILE) for device in devices), *(own if self.tier != "T2" else [])]
 
     def command(self, fd: int) -> list[str]:
         start = [self.python, "-s", "-S", "-B", "-c", STARTER, str(fd)]
@@ -110,7 +117,7 @@ class Zygote:
 
     def __init__(self, spec: ZygoteSpec) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        in_bubble = self._in_namespace = spec.tier != "T2"
+        self.spec, in_bubble = spec, spec.tier != "T2"
         # Root outside would be root's id inside, whom no limit on processes binds.
         as_user = (
             {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubble and spec.uid is not None else {}
@@ -133,8 +140,13 @@ class Zygote:
             "uid": None if in_bubble else spec.uid,
             "namespaces": in_bubble,
             "proc": spec.tier == "T1",
+            "folders": spec.folders,
             "readable": spec.readable,
-            "filter": seccomp.program(platform.machine(), changing=in_bubble).hex(),
+            "bare": spec.bare,
+            "filters": {
+                kind: seccomp.program(platform.machine(), changing=in_bubble, executing=kind == "native").hex()
+                for kind in ("python", "native")
+            },
             "pid_mark": seccomp.PID_MARK,
         }
         self._lock = threading.Lock()
@@ -157,26 +169,22 @@ class Zygote:
             self._control.close()
             raise SandboxUnavailable(f"{spec.command(0)[0]} cannot be started for the sandbox: {error}") from error
 
-    def run(self, program: Program) -> Ended:
-        """Start one run and wait for its end, at most its wall limit and what it takes to begin and end it."""
-        limits = program.limits
-        job = {
-            "function": program.function,
-            "cpu_s": limits.cpu_s,
-            "wall_s": limits.wall_s,
-            "memory_bytes": limits.memory_bytes,
-            "file_bytes": limits.file_bytes,
-            "in_namespace": self._in_namespace,
-        }
-        pipes = {name: os.pipe() for name in ("stdout", "stderr", "report", "kill")}
-        files = {"code": in_memory(program.code), "stdin": in_memory(program.stdin)}
-        theirs = {name: pipes[name][0 if name == "kill" else 1] for name in pipes} | files
-        ours = {name: pipes[name][1 if name == "kill" else 0] for name in pipes}
+    def run(self, program: Program | Native) -> Ended:
+        """Start one run and wait for its end, at most its wall limit and what it takes to begin and end it.
+
+        C++ is run by `r1ray.sandbox.pool.Sandbox`, which has it built first.
+        """
+        assert isinstance(program, Native) or program.language == "python"
+        try:
+            ours, theirs = wires(program)
+        except OSError as error:
+            return Ended(status="sandbox_error", why=f"a run cannot be begun: {error}")
         try:
             try:
+                job = json.dumps(job_of(program, self.spec.tier)).encode()
                 with self._lock:
                     self.runs, self._active = self.runs + 1, self._active + 1
-                    socket.send_fds(self._control, [json.dumps(job).encode()], [theirs[name] for name in zygote.FDS])
+                    socket.send_fds(self._control, [job], [theirs[name] for name in zygote.FDS])
             finally:
                 for fd in theirs.values():
                     os.close(fd)
@@ -189,9 +197,9 @@ class Zygote:
             for fd in ours.values():
                 os.close(fd)
 
-    def _result(self, program: Program, ours: dict[str, int]) -> Ended:
+    def _result(self, program: Program | Native, ours: dict[str, int]) -> Ended:
         read, flooded = collect(
-            {name: ours[name] for name in ("stdout", "stderr", "report")},
+            {name: ours[name] for name in ("stdout", "stderr", "report") if name in ours},
             end=lambda: os.close(ours.pop("kill")),
             most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "report": 4096},
             deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
@@ -203,8 +211,9 @@ class Zygote:
         if "error" in report:
             return Ended(status="sandbox_error", why=report["error"])
         ended = {"cpu_s": report["cpu_s"], "wall_s": report["wall_s"]}
-        status, why = status_of(report, program, flooded=flooded)
-        return Ended(status=status, why=why, stdout=read["stdout"], stderr=read["stderr"], **ended)
+        status, why = status_of(report, program.limits, flooded=flooded)
+        written = os.pread(ours["file"], program.limits.file_bytes, 0) if "file" in ours else read["stdout"]
+        return Ended(status=status, why=why, stdout=written, stderr=read["stderr"], **ended)
 
     def close(self) -> str:
         """End it and all that runs on it; what it has complained of."""
@@ -230,9 +239,53 @@ class Zygote:
         return True
 
 
-def status_of(report: Mapping[str, Any], program: Program, *, flooded: bool) -> tuple[Status, str]:
+def wires(program: Program | Native) -> tuple[dict[str, int], dict[str, int]]:
+    """({name: our end}, {name: the zygote's}) of a run. What it writes to a file is in `file`, in place of `stdout`."""
+    theirs = {"code": code_of(program), "stdin": in_memory(program.stdin)}
+    ours: dict[str, int] = {}
+    if isinstance(program, Native) and program.writes_file:
+        theirs["stdout"] = os.memfd_create("", os.MFD_CLOEXEC)
+        ours["file"] = os.dup(theirs["stdout"])
+    for name in zygote.FDS:
+        if name not in theirs:
+            reading, writing = os.pipe()
+            ours[name], theirs[name] = (writing, reading) if name == "kill" else (reading, writing)
+    return ours, theirs
+
+
+def code_of(program: Program | Native) -> int:
+    """A descriptor of what is run."""
+    if isinstance(program, Native) and isinstance(program.file, str):
+        return os.open(program.file, os.O_RDONLY | os.O_CLOEXEC)
+    code = program.code if isinstance(program, Program) else program.file
+    assert isinstance(code, bytes)
+    return in_memory(code)
+
+
+def job_of(program: Program | Native, tier: Tier) -> dict[str, Any]:
+    """What the zygote is told of a run, as JSON."""
+    limits, native = program.limits, program if isinstance(program, Native) else None
+    bare = native is not None and isinstance(native.file, bytes)
+    copied = native is not None and native.writes_file and tier == "T1-noproc"
+    arguments = native.arguments if native is not None else ()
+    return {
+        "function": program.function if isinstance(program, Program) else None,
+        "native": native is not None,
+        "arguments": [zygote.COPIED if copied and part == OUTPUT else part for part in arguments],
+        "bare": bare,
+        "copied": copied,
+        "cpu_s": limits.cpu_s,
+        "wall_s": limits.wall_s,
+        "memory_bytes": limits.memory_bytes,
+        "file_bytes": limits.file_bytes,
+        "stack_bytes": STACK_BYTES["cpp" if bare else "python"],
+        "in_namespace": tier != "T2",
+    }
+
+
+def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tuple[Status, str]:
     """What a warden's report means. Only that it is not `ok` matters to a reward: a program can pretend to the kind."""
-    limits, status = program.limits, report["status"]
+    status = report["status"]
     if flooded:
         return "output_limit", ""
     if report["killed"] == "wall":

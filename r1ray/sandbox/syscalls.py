@@ -13,7 +13,7 @@ NUMBERS: Mapping[str, str] = {
     access 21, alarm 37, arch_prctl 158, brk 12, chdir 80, chmod 90, clock_getres 229, clock_gettime 228,
     clock_nanosleep 230, clone 56, clone3 435, close 3, close_range 436, copy_file_range 326, creat 85, dup 32,
     dup2 33, dup3 292, epoll_create 213, epoll_create1 291, epoll_ctl 233, epoll_pwait 281, epoll_pwait2 441,
-    epoll_wait 232, eventfd 284, eventfd2 290, exit 60, exit_group 231, faccessat 269, faccessat2 439,
+    epoll_wait 232, eventfd 284, eventfd2 290, execveat 322, exit 60, exit_group 231, faccessat 269, faccessat2 439,
     fadvise64 221, fallocate 285, fchdir 81, fchmod 91, fchmodat 268, fcntl 72, fdatasync 75, flock 73, fstat 5,
     fstatfs 138, fsync 74, ftruncate 77, futex 202, futex_waitv 449, get_mempolicy 239, get_robust_list 274,
     getcpu 309, getcwd 79, getdents 78, getdents64 217, getegid 108, geteuid 107, getgid 104, getgroups 115,
@@ -38,7 +38,7 @@ NUMBERS: Mapping[str, str] = {
     "aarch64": """
     brk 214, chdir 49, clock_getres 114, clock_gettime 113, clock_nanosleep 115, clone 220, clone3 435, close 57,
     close_range 436, copy_file_range 285, dup 23, dup3 24, epoll_create1 20, epoll_ctl 21, epoll_pwait 22,
-    epoll_pwait2 441, eventfd2 19, exit 93, exit_group 94, faccessat 48, faccessat2 439, fadvise64 223,
+    epoll_pwait2 441, eventfd2 19, execveat 281, exit 93, exit_group 94, faccessat 48, faccessat2 439, fadvise64 223,
     fallocate 47, fchdir 50, fchmod 52, fchmodat 53, fcntl 25, fdatasync 83, flock 32, fstat 80, fstatfs 44,
     fsync 82, ftruncate 46, futex 98, futex_waitv 449, get_mempolicy 236, get_robust_list 100, getcpu 168,
     getcwd 17, getdents64 61, getegid 177, geteuid 175, getgid 176, getgroups 158, getitimer 102,
@@ -95,7 +95,10 @@ CHANGING = (
 """They change files or their names: only for programs that have a folder of their own. Landlock says nothing of modes and times,
 and before its third version nothing of truncation."""
 
-CONDITIONAL = ("clone", "tgkill", "prlimit64", "fcntl", "ioctl", "prctl", "sendto")
+EXECUTING = ("execveat",)
+"""Only for native programs: it is how they begin."""
+
+CONDITIONAL = ("clone", "tgkill", "prlimit64", "fcntl", "ioctl", "prctl", "sendto", "execveat")
 """Allowed with certain arguments only (`r1ray.sandbox.seccomp`)."""
 
 

@@ -3,7 +3,8 @@
 It has imported what programs import, so that a run is a fork and not a start of Python. For every run that comes over its socket:
 
     zygote --fork--> warden: the clock. Kills the program at its limits, or when the supervisor is gone; reports how it ended.
-        --fork--> program: gives up what it may do, says so with one byte, only then reads the code and runs it.
+        --fork--> program: gives up what it may do, says so with one byte, only then reads the code and runs it; or, where the
+                  code is a file that the kernel executes, becomes that.
 
 Nothing that is secret or decides a verdict is ever in here: no expected output, no environment, no file descriptor of the parent.
 """
@@ -11,6 +12,7 @@ Nothing that is secret or decides a verdict is ever in here: no expected output,
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import gc
 import importlib
@@ -33,11 +35,15 @@ from typing import Any
 from r1ray.sandbox import confine
 from r1ray.sandbox.confine import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, Record, prctl
 
-READY = b"R"
-MEMORY_EXIT, BROKEN_EXIT = 86, 99
+READY = b"\0"
+MEMORY_EXIT, BROKEN_EXIT, NOT_EXECUTED_EXIT = 86, 99, 126
 SETUP_S = 30.0
 FDS = ("code", "stdin", "stdout", "stderr", "report", "kill")
 """What comes with every run, in this order."""
+COPIED = "/tmp/output"
+"""What a tool writes where it has no /proc to write to a descriptor by name."""
+OVERLOADED = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE)
+"""Why nothing at all may be executable for a moment."""
 
 
 def serve(control: socket.socket) -> None:
@@ -46,7 +52,6 @@ def serve(control: socket.socket) -> None:
     sys.path[:] = [path for path in sys.path if path] + config["path"]
     for module in config["preload"]:
         importlib.import_module(module)
-    config["filter"] = bytes.fromhex(config["filter"])
     config["own_bytes"], config["num_tasks"] = confine.virtual_bytes(), confine.num_tasks()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # wardens are not waited for
     gc.collect()
@@ -104,27 +109,47 @@ def ended(config: Record, job: Record, fds: dict[str, int]) -> Record:
     pid = os.fork()
     if pid == 0:
         end_with(lambda: program(config, job, fds))
-    for name in ("code", "stdin", "stdout", "stderr", "ready"):
+    for name in ("code", "stdin", "stderr", "ready") + (() if job["copied"] else ("stdout",)):
         os.close(fds[name])
     said = first_word(ready, fds["kill"])
     start = time.monotonic()  # only now: on a busy machine giving everything up may take long
     if said != READY:
         os.kill(pid, signal.SIGKILL)
         os.wait4(pid, 0)
-        return {"error": said.decode(errors="replace") or "it ended before it was ready"}
+        return {"error": said.strip(READY).decode(errors="replace") or "it ended before it was ready"}
     killed, waited = watch(pid, fds["kill"], start, job)
     _, status, usage = os.wait4(pid, 0)
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return {"status": status, "cpu_s": cpu_s, "wall_s": time.monotonic() - start, "killed": killed, "waited_s": waited}
+    cpu_s, wall_s = usage.ru_utime + usage.ru_stime, time.monotonic() - start
+    if job["copied"]:
+        copy_to(fds["stdout"])
+    return {"status": status, "cpu_s": cpu_s, "wall_s": wall_s, "killed": killed, "waited_s": waited}
+
+
+def copy_to(fd: int) -> None:
+    """What a tool has written in its /tmp, which is this process's too. It has made a file there, or nothing."""
+    with suppress(OSError):
+        found = os.open(COPIED, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(found, "rb") as file, open(fd, "wb") as copy:
+            copy.write(file.read())
 
 
 def first_word(ready: int, kill: int) -> bytes:
-    """What the program says before it begins, to the end; nothing when the supervisor has gone or it takes too long."""
+    """What the program says before it begins, to the end; nothing when the supervisor has gone or it takes too long.
+
+    The end comes when it closes its side, or executes a file.
+    """
     poll = select.poll()
     poll.register(ready, select.POLLIN)
     poll.register(kill, select.POLLIN)
-    events = [fd for fd, _ in poll.poll(1000 * SETUP_S)]
-    return os.read(ready, 500) if ready in events and kill not in events else b""
+    said = b""
+    while True:
+        events = [fd for fd, _ in poll.poll(1000 * SETUP_S)]
+        if ready not in events or kill in events:
+            return b""
+        more = os.read(ready, 500)
+        if not more:
+            return said
+        said += more
 
 
 def watch(pid: int, kill_fd: int, start: float, job: Record) -> tuple[str | None, float | None]:
@@ -162,12 +187,27 @@ def program(config: Record, job: Record, fds: dict[str, int]) -> None:
         os.write(fds["ready"], f"{type(error).__name__}: {error}".encode()[:500])
         os._exit(BROKEN_EXIT)
     os.write(fds["ready"], READY)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if job["native"]:
+        execute(job, fds)
     os.close(fds["ready"])
     with open(fds["code"], "rb") as file:
         code = file.read()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os._exit(exit_code(lambda: run_function(code, job) if job["function"] else run_script(code)))
+
+
+def execute(job: Record, fds: dict[str, int]) -> None:
+    """Become the file. That a program's file cannot be executed is the program's own doing: its author chose what is in it."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    confine.memory(job)
+    try:
+        os.execve(fds["code"], job["arguments"], {})
+    except OSError as error:
+        ours = not job["bare"] or error.errno in OVERLOADED
+        os.write(fds["ready"] if ours else 2, f"it cannot be executed: {error}".encode())
+    os._exit(NOT_EXECUTED_EXIT)
 
 
 def give_up(config: Record, job: Record, fds: dict[str, int]) -> None:
@@ -178,7 +218,7 @@ def give_up(config: Record, job: Record, fds: dict[str, int]) -> None:
     wanted = [fds["stdin"], *out, fds["ready"], fds["code"]] + ([fds["stdout"]] if job["function"] else [])
     aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in wanted]
     for number, fd in enumerate(aside):
-        os.dup2(fd, number)
+        os.dup2(fd, number, inheritable=number < 3)
     os.closerange(len(wanted), 1 << 16)
     fds.update(ready=3, code=4)
     confine.limits(config, job)
@@ -192,9 +232,10 @@ def give_up(config: Record, job: Record, fds: dict[str, int]) -> None:
         confine.no_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if confine.landlock_abi() or not config["namespaces"]:
-        confine.landlock(config["readable"])
+        confine.landlock(config["bare" if job["bare"] else "readable"])
     own = struct.pack("<I", os.getpid())
-    confine.seccomp(config["filter"].replace(struct.pack("<I", config["pid_mark"]), own))
+    instructions = bytes.fromhex(config["filters"]["native" if job["native"] else "python"])
+    confine.seccomp(instructions.replace(struct.pack("<I", config["pid_mark"]), own))
 
 
 def exit_code(work: Callable[[], None]) -> int:

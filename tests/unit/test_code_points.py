@@ -131,7 +131,8 @@ def score(asked: Problem, *texts: str, parts: Sequence[str]) -> list[Any]:
 
 def test_every_test_of_a_program_is_run_once_for_all_rewards(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = list[Any]()
-    monkeypatch.setattr(tested, "read_cases", lambda tests, read=tested.read_cases: reads.append(tests) or read(tests))
+    read = tested.read_cases
+    monkeypatch.setattr(tested, "read_cases", lambda tests, **kwargs: reads.append(tests) or read(tests, **kwargs))
     scores = score(graded(), SOME, ALL, SOME, parts=("accuracy", "code_fraction", "codeforces", "ioi"))
     assert [s.parts["accuracy"] for s in scores] == [0.0, 1.0, 0.0]
     assert [s.parts["code_fraction"] for s in scores] == [0.75, 1.0, 0.75]

@@ -60,6 +60,8 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({**MATHS, "code": "7"}, "one text"),
         ({**MATHS, "id": 7}, "id has to be a text"),
         ({"kind": "stdin_stdout", "code": "1"}, "tests are none of the known forms"),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "language": "cpp"}, "C++ programs are run whole"),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "language": "ada"}, "must be one of python, cpp"),
         ({"kind": "stdin_stdout", "code": "1", "tests": CASES}, "not those of a stdin_stdout"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": "much"}}, "could not convert"),
         ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),

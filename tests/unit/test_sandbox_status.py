@@ -4,11 +4,11 @@ import signal
 
 import pytest
 
-from r1ray.sandbox.base import Limits, Program
+from r1ray.sandbox.base import Limits
 from r1ray.sandbox.supervisor import status_of
 from r1ray.sandbox.zygote import MEMORY_EXIT
 
-PROGRAM = Program(code=b"", limits=Limits(cpu_s=2.0, wall_s=6.0))
+LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ PROGRAM = Program(code=b"", limits=Limits(cpu_s=2.0, wall_s=6.0))
 )
 def test_status(status: int, killed: str | None, cpu_s: float, flooded: bool, expected: tuple[str, str]) -> None:
     report = {"status": status, "killed": killed, "cpu_s": cpu_s, "waited_s": 5.0}
-    assert status_of(report, PROGRAM, flooded=flooded) == expected
+    assert status_of(report, LIMITS, flooded=flooded) == expected
 
 
 @pytest.mark.parametrize(("waited_s", "starved"), [(0.0, False), (1.0, False), (2.0, True), (None, True)])
 def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> None:
     """Else a program that does nothing would be run twice, the second time with the machine to itself."""
     report = {"status": signal.SIGKILL, "killed": "wall", "cpu_s": 0.1, "waited_s": waited_s}
-    assert status_of(report, PROGRAM, flooded=False) == ("timeout", "starved" if starved else "")
+    assert status_of(report, LIMITS, flooded=False) == ("timeout", "starved" if starved else "")

@@ -1,11 +1,11 @@
-"""Accuracy of programs: `payload` is {"tests": ..., "limits": ...?, "subtasks": ...?}, in the forms of `code.cases`."""
+"""Accuracy of programs: `payload` is {"tests": ..., "limits": ...?, "subtasks": ...?, "language": "python" | "cpp"?}, in the forms
+of `code.cases`."""
 
 from r1ray.reward.base import PartScore
-from r1ray.reward.code.extract import last_program
-from r1ray.reward.code.tested import all_passed, score_of, tests_of, until_failed
+from r1ray.reward.code.tested import all_passed, program_in, score_of, tests_of, until_failed
 from r1ray.types import Problem
 
-__all__ = ["judge", "last_program"]
+__all__ = ["judge", "program_in"]
 
 
 def judge(problem: Problem, answer: str) -> PartScore:

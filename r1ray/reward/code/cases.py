@@ -14,10 +14,10 @@ Beside them a payload may have "subtasks", for rewards that give points: IOI's o
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
-from r1ray.sandbox.base import Limits
+from r1ray.sandbox.base import Language, Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,19 @@ class Cases:
     """Texts of standard output, or values."""
     wrapped: bool = False
     """A list of one expected value stands for that value too: APPS has them either way."""
+    language: Language = "python"
+    """Of the programs."""
 
 
-def read_cases(tests: Any) -> Cases:
-    """Raises ValueError for what is none of the forms above; they may be JSON in a string."""
+def read_language(given: Any) -> Language:
+    """Python unless it says otherwise. Raises ValueError for a language that is not run."""
+    if given not in (None, *get_args(Language)):
+        raise ValueError(f"programs in {given!r} are not run: language must be one of {', '.join(get_args(Language))}")
+    return given or "python"
+
+
+def read_cases(tests: Any, *, language: Language = "python") -> Cases:
+    """Raises ValueError for what is none of the forms above, and for functions in C++; tests may be JSON in a string."""
     try:
         tests = json.loads(tests) if isinstance(tests, str) else tests
         found = _of_object(cast(Mapping[str, Any], tests)) if isinstance(tests, Mapping) else _of_rows(tests)
@@ -42,13 +51,15 @@ def read_cases(tests: Any) -> Cases:
         raise ValueError(f"tests are none of the known forms ({type(error).__name__}: {error})") from error
     if not found.inputs:
         raise ValueError("there are no tests")
+    if language == "cpp" and found.function is not None:
+        raise ValueError("tests call a function, but C++ programs are run whole, on standard input")
     for given, expected in zip(found.inputs, found.expected, strict=True):
         texts = isinstance(given, str) and isinstance(expected, str)
         if not (texts if found.function is None else isinstance(given, list)):
             raise ValueError(
                 f"tests have to be two texts, or a list of arguments and a value, not {given!r} and {expected!r}"
             )
-    return found
+    return replace(found, language=language)
 
 
 def _of_object(tests: Mapping[str, Any]) -> Cases:

@@ -1,12 +1,18 @@
-"""The program in a reply: the last fenced block that is called Python after the thinking, else the last one without a name."""
+"""The program in a reply: the last fenced block after the thinking that names its language, else the last one without a name."""
+
+from collections.abc import Mapping, Sequence
 
 from r1ray.reward.text import after_thinking
+from r1ray.sandbox.base import Language
 
 FENCE = "```"
-PYTHON = ("python", "python3", "py")
+NAMES: Mapping[Language, Sequence[str]] = {
+    "python": ("python", "python3", "py"),
+    "cpp": ("cpp", "c++", "cc", "cpp17", "c++17"),
+}
 
 
-def last_program(text: str) -> str | None:
+def last_program(text: str, language: Language = "python") -> str | None:
     """A closing fence stands at the beginning of its line. A block that is never closed is none.
 
     Example: `last_program("<think>a</think> ```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")` is "print(1)\\n".
@@ -21,7 +27,7 @@ def last_program(text: str) -> str | None:
                 inside.append(line)
                 continue
             program = "".join(line + "\n" for line in inside)
-            if program.strip() and name in PYTHON:
+            if program.strip() and name in NAMES[language]:
                 named = program
             elif program.strip() and not name:
                 nameless = program

@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from r1ray.reward.base import PartScore, reply_text
-from r1ray.reward.code.cases import Subtask, read_cases, read_limits, read_subtasks
+from r1ray.reward.code.cases import Subtask, read_cases, read_language, read_limits, read_subtasks
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
 from r1ray.reward.code.verify import Verdict, verdicts
 from r1ray.sandbox.here import sandbox
 from r1ray.types import Completion, Problem
+
+
+def program_in(problem: Problem, text: str) -> str | None:
+    """The program in a reply, in the problem's language."""
+    return last_program(text, read_language(problem.payload.get("language")))
 
 
 class Run:
@@ -38,7 +43,8 @@ class ProblemTests:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         tests = problem.payload["tests"]
-        self.cases = read_cases(unpacked(tests, sandbox()) if is_packed(tests) else tests)
+        language = read_language(problem.payload.get("language"))
+        self.cases = read_cases(unpacked(tests, sandbox()) if is_packed(tests) else tests, language=language)
         self.subtasks = read_subtasks(problem.payload.get("subtasks"), num_tests=len(self.cases.inputs))
         self._limits = read_limits(problem.payload.get("limits"))
         self._runs: dict[str, Run] = {}
@@ -101,7 +107,7 @@ def per_program(
     """A function of a program's verdicts, of the first `num_tests` or of all, lifted to a group; the problem has tests."""
     scores: list[PartScore] = []
     for completion in completions_G:
-        program = last_program(reply_text(problem, completion))
+        program = program_in(problem, reply_text(problem, completion))
         if program is None:
             scores.append(PartScore(value=no_program, status="wrong_answer", correct=False))
         else:

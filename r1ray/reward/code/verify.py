@@ -31,7 +31,7 @@ def verdicts(code: str, cases: Cases, *, limits: Limits, sandbox: Runner) -> Ite
     program = code.encode(errors="replace")
     if cases.function is None:
         for text, expected in zip(cases.inputs, cases.expected, strict=True):
-            ended = sandbox.run(Program(code=program, stdin=text.encode(), limits=limits))
+            ended = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=limits))
             yield _verdict(ended, same_output(ended.stdout, expected))
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
