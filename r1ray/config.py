@@ -128,6 +128,8 @@ class RewardConfig(Strict):
 class SandboxConfig(Strict):
     """Where model-written programs run. Opened only by runs whose data asks for programs."""
 
+    url: str | None
+    """A service that speaks SandboxFusion's /run_code (`r1ray.sandbox.remote`); null: this machine, in the tiers below."""
     min_tier: Literal["T1", "T1-noproc", "T2"]
     """The weakest that is accepted (`r1ray.sandbox.base.Tier`); the strongest that works is taken."""
     python: NotEmpty

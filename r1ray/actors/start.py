@@ -17,7 +17,7 @@ from r1ray.config import Config
 from r1ray.data.sources import runs_programs
 from r1ray.lookup import resolve
 from r1ray.run.directory import RunDir
-from r1ray.sandbox.here import spec_of
+from r1ray.sandbox.here import check
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -52,7 +52,7 @@ def started(
     """
     languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
     if languages and len(ray.nodes()) == 1:
-        spec_of(cfg.sandbox, languages)  # the reward workers would say the same, but only when they are up
+        check(cfg.sandbox, languages)  # the reward workers would say the same, but only when they are up
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
     try:

@@ -7,14 +7,15 @@ from r1ray.config import SandboxConfig
 from r1ray.sandbox.base import Language, SandboxUnavailable
 from r1ray.sandbox.choose import choose, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
+from r1ray.sandbox.remote import RemoteSandbox
 from r1ray.sandbox.supervisor import ZygoteSpec
 
 _wanted: list[tuple[SandboxConfig, Collection[Language]]] = []
-_open: list[Sandbox] = []
+_open: list[Sandbox | RemoteSandbox] = []
 
 
 def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
-    """The strongest sandbox that works here, for programs in `languages`.
+    """The strongest sandbox of this machine that works, for programs in `languages`.
 
     Raises SandboxUnavailable when none of cfg.min_tier or stronger does, or no compiler.
     """
@@ -22,17 +23,27 @@ def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
     return choose(spec, min_tier=cfg.min_tier, languages=languages)
 
 
+def check(cfg: SandboxConfig, languages: Collection[Language]) -> None:
+    """Raises SandboxUnavailable where `sandbox` would."""
+    if cfg.url is None:
+        spec_of(cfg, languages)
+    else:
+        RemoteSandbox(cfg.url).close()
+
+
 def allow_programs(cfg: SandboxConfig, languages: Collection[Language]) -> None:
     """From now on this process may run programs, in such a sandbox; those in `languages` are tried when it is opened."""
     _wanted[:] = [(cfg, languages)]
 
 
-def sandbox() -> Sandbox:
+def sandbox() -> Sandbox | RemoteSandbox:
     """Raises SandboxUnavailable with what is missing and what would help, and where nobody has allowed programs."""
     if not _open:
         if not _wanted:
             raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
-        _open.append(Sandbox(spec_of(*_wanted[0]), slots=1))
+        [(cfg, languages)] = _wanted
+        opened = RemoteSandbox(cfg.url) if cfg.url is not None else Sandbox(spec_of(cfg, languages), slots=1)
+        _open.append(opened)
         atexit.register(_open[0].close)
     return _open[0]
 

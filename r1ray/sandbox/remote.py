@@ -1,0 +1,132 @@
+"""Programs run by a service that speaks SandboxFusion's `POST /run_code`, in place of this machine's sandbox.
+
+What a program may do there is the service's affair. What stays ours: expected outputs never go there, output is compared here, an
+exit code alone passes no test, and a service that fails makes replies unusable, not wrong.
+
+    Finished, exit code 0     ok                    TimeLimitExceeded     timeout
+    another exit code         runtime_error         killed (137, -9)      memory
+    compilation not finished  compile_error         SandboxError, HTTP    sandbox_error, after retries
+"""
+
+import base64
+import time
+from typing import Any, cast
+
+import httpx
+
+from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable, Status
+
+RETRIES = 3
+WAIT_S = 0.5
+"""Before the first retry; then twice as long each time."""
+MARGIN_S = 30.0
+"""Beyond the wall limit: the program may have to queue."""
+KILLED = (137, -9)
+CALL = """
+import base64, io, json, os, sys
+out, quiet = os.dup(1), os.open(os.devnull, os.O_RDWR)
+os.dup2(quiet, 1), os.dup2(quiet, 2)
+cases = [json.loads(line) for line in sys.stdin.buffer]
+sys.stdin = sys.__stdin__ = io.StringIO()
+space = {{"__name__": "solution"}}
+exec(compile(base64.b64decode("{code}"), "solution.py", "exec"), space)
+function = space["{name}"] if "{name}" in space else getattr(space["Solution"](), "{name}")
+for case in cases:
+    line = (json.dumps(function(*case)) + "\\n").encode()
+    while line:
+        line = line[os.write(out, line):]
+"""
+"""Calls a function as the zygote does: its prints go nowhere, and each result is a line of JSON."""
+CANARIES = (
+    (Program(code=b"print(sum(map(int, input().split())))", stdin=b"1 2\n"), ("ok", b"3\n")),
+    (
+        Program(code=b"def f(x):\n    print(x)\n    return [x]", stdin=b"[1]\n[2]\n", function="f"),
+        ("ok", b"[1]\n[2]\n"),
+    ),
+    (Program(code=b"raise SystemExit(3)"), ("runtime_error", b"")),
+)
+"""A program, and how it has to end."""
+
+
+class RemoteSandbox:
+    """`RemoteSandbox("http://sandbox:8080").run(program)`, from any thread.
+
+    Raises:
+        SandboxUnavailable: the service is not there, or does not run a few programs as it should.
+    """
+
+    def __init__(self, url: str, *, wait_s: float = WAIT_S) -> None:
+        self._url, self._wait_s = url.rstrip("/") + "/run_code", wait_s
+        self._client = httpx.Client()
+        self.num_runs = 0
+        for program, wanted in CANARIES:
+            ended = self.run(program)
+            if (ended.status, ended.stdout) != wanted:
+                said = ended.why or ascii(ended.stdout[:80])
+                raise SandboxUnavailable(
+                    f"sandbox.url={url} does not run programs: a self-test ended with {ended.status} {said}, not {wanted[0]} "
+                    "(remedy: start SandboxFusion there, or sandbox.url=null for this machine's sandbox)"
+                )
+
+    def run(self, program: Program) -> Ended:
+        """One run; a failure of the service is tried again."""
+        request = request_of(program)
+        for attempt in range(RETRIES + 1):
+            ended = self._asked(request, program.limits)
+            if ended.status != "sandbox_error":
+                break
+            if attempt < RETRIES:
+                time.sleep(self._wait_s * 2**attempt)
+        self.num_runs += 1
+        return ended
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _asked(self, request: dict[str, Any], limits: Limits) -> Ended:
+        try:
+            answer = self._client.post(self._url, json=request, timeout=limits.wall_s + MARGIN_S)
+            answer.raise_for_status()
+            return ended_of(answer.json(), limits)
+        except (httpx.HTTPError, ValueError) as error:
+            return Ended(status="sandbox_error", why=f"{type(error).__name__}: {error}")
+
+
+def request_of(program: Program) -> dict[str, Any]:
+    code = program.code.decode(errors="replace")
+    if program.function is not None:
+        code = CALL.format(code=base64.b64encode(program.code).decode(), name=program.function)
+    return {
+        "code": code,
+        "stdin": program.stdin.decode(errors="replace"),
+        "language": program.language,
+        "run_timeout": program.limits.wall_s,
+        "compile_timeout": program.limits.wall_s,
+        "memory_limit_MB": program.limits.memory_bytes >> 20,
+    }
+
+
+def ended_of(answer: Any, limits: Limits) -> Ended:
+    """How a run ended. Raises ValueError for what is no answer of SandboxFusion's."""
+    try:
+        built, ran = answer.get("compile_result"), answer.get("run_result")
+        if answer["status"] == "SandboxError" or not (ran or built):
+            return Ended(status="sandbox_error", why=f"SandboxError: {answer.get('message')}")
+        last = cast("dict[str, Any]", ran or built)
+        stdout, stderr = ((last.get(name) or "").encode() for name in ("stdout", "stderr"))
+        status = _status(last) if ran else "compile_error"
+        wall_s = float(last.get("execution_time") or 0.0)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"it is no answer of SandboxFusion's ({type(error).__name__}: {error})") from error
+    if max(len(stdout), len(stderr)) > limits.output_bytes:
+        return Ended(status="output_limit", wall_s=wall_s)
+    return Ended(status=status, stdout=stdout, stderr=stderr, wall_s=wall_s)
+
+
+def _status(ran: dict[str, Any]) -> Status:
+    if ran["status"] == "TimeLimitExceeded":
+        return "timeout"
+    if ran["status"] != "Finished":
+        return "sandbox_error"
+    code = ran["return_code"]
+    return "ok" if code == 0 else "memory" if code in KILLED else "runtime_error"
