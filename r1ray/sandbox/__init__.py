@@ -7,5 +7,5 @@ is gone, or when it ends. It never learns anything of the expected output: that 
 
 Not covered: mistakes in the kernel, what can be guessed from the timing of neighbours, and that a program may pretend to have ended
 in another way than it did (a wrong answer may look like a lack of memory). Who expects malice beyond a model's uses pods with a
-kernel of their own (gVisor, Kata) besides. With `sandbox.url` a service runs the programs, and what they may do there is its affair.
+kernel of their own (gVisor, Kata) besides. With `sandbox.url` a service runs the programs: what they may do there is its affair.
 """

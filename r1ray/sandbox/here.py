@@ -2,16 +2,19 @@
 
 import atexit
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from r1ray.config import SandboxConfig
 from r1ray.sandbox.base import Language, SandboxUnavailable
 from r1ray.sandbox.choose import choose, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.remote import RemoteSandbox
 from r1ray.sandbox.supervisor import ZygoteSpec
 
+if TYPE_CHECKING:
+    from r1ray.sandbox.remote import RemoteSandbox
+
 _wanted: list[tuple[SandboxConfig, Collection[Language]]] = []
-_open: list[Sandbox | RemoteSandbox] = []
+_open: "list[Sandbox | RemoteSandbox]" = []
 
 
 def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
@@ -28,7 +31,7 @@ def check(cfg: SandboxConfig, languages: Collection[Language]) -> None:
     if cfg.url is None:
         spec_of(cfg, languages)
     else:
-        RemoteSandbox(cfg.url).close()
+        _remote(cfg.url).close()
 
 
 def allow_programs(cfg: SandboxConfig, languages: Collection[Language]) -> None:
@@ -36,13 +39,13 @@ def allow_programs(cfg: SandboxConfig, languages: Collection[Language]) -> None:
     _wanted[:] = [(cfg, languages)]
 
 
-def sandbox() -> Sandbox | RemoteSandbox:
+def sandbox() -> "Sandbox | RemoteSandbox":
     """Raises SandboxUnavailable with what is missing and what would help, and where nobody has allowed programs."""
     if not _open:
         if not _wanted:
             raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
         [(cfg, languages)] = _wanted
-        opened = RemoteSandbox(cfg.url) if cfg.url is not None else Sandbox(spec_of(cfg, languages), slots=1)
+        opened = _remote(cfg.url) if cfg.url is not None else Sandbox(spec_of(cfg, languages), slots=1)
         _open.append(opened)
         atexit.register(_open[0].close)
     return _open[0]
@@ -50,3 +53,9 @@ def sandbox() -> Sandbox | RemoteSandbox:
 
 def num_runs() -> int:
     return _open[0].num_runs if _open else 0
+
+
+def _remote(url: str) -> "RemoteSandbox":
+    from r1ray.sandbox.remote import RemoteSandbox  # its HTTP client takes a while, and the check loads this module
+
+    return RemoteSandbox(url)
