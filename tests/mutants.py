@@ -146,6 +146,27 @@ MUTANTS = (
         "if held_out.intersection(()):",
         "tests/unit/test_prompts.py",
     ),
+    Mutant(
+        "a judge's failure is a 0",
+        "r1ray/reward/judge/__init__.py",
+        "        return FAILED",
+        "        return PartScore(value=0.0)",
+        "tests/unit/test_judge.py",
+    ),
+    Mutant(
+        "a reply closes the judge's tags",
+        "r1ray/reward/judge/prompts.py",
+        "{harmless(fields[match[1]])}",
+        "{fields[match[1]]}",
+        "tests/unit/test_judge.py",
+    ),
+    Mutant(
+        "a verdict anywhere in the judge's last line",
+        "r1ray/reward/judge/prompts.py",
+        "pattern.fullmatch(line",
+        "pattern.search(line",
+        "tests/unit/test_judge.py",
+    ),
 )
 
 

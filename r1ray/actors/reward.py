@@ -7,6 +7,7 @@ import r1ray.reward
 from r1ray.config import Config
 from r1ray.data.sources import runs_programs
 from r1ray.reward.base import RewardContext
+from r1ray.reward.judge.client import num_requests
 from r1ray.sandbox.here import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
@@ -30,8 +31,8 @@ class RewardWorker:
         return self.index
 
     def vitals(self) -> dict[str, Any]:
-        """For the heartbeat: a group of programs may take longer than reward.timeout_s, but not one of them."""
-        return {"progress": num_runs()}
+        """For the heartbeat: a group may take longer than reward.timeout_s, but not one of its programs or requests to a judge."""
+        return {"progress": num_runs() + num_requests()}
 
     def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
         return self._scorer.score(problem, completions_G, context)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.check import model, names, rules, stages
+from r1ray.check import judges, model, names, rules, stages
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
 from r1ray.check.overrides import recipe_against_scale
@@ -32,7 +32,7 @@ GENERATING = (
         rules.rewards,
         rules.evaluation,
     ),
-    *(names.engine_name, names.reward_names, model.think_tags),
+    *(names.engine_name, names.reward_names, judges.judges, model.think_tags),
 )
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (names.algorithm_name, rules.batch, rules.algorithm, rules.not_empty, *GENERATING, *COMMON),

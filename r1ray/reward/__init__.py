@@ -16,6 +16,7 @@ from r1ray.reward.code.ioi import ioi
 from r1ray.reward.compose import Part, Scorer
 from r1ray.reward.cosine import cosine
 from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
+from r1ray.reward.judge import judge
 from r1ray.reward.language import language
 from r1ray.reward.length import length
 from r1ray.reward.logic import logic_rl
@@ -32,6 +33,7 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "format": format_reward,
     "format_soft": format_soft,
     "ioi": ioi,
+    "judge": judge,
     "language": language,
     "length": length,
     "logic_rl": logic_rl,

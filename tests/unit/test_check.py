@@ -89,6 +89,13 @@ def gsm8k(path: str) -> tuple[str, ...]:
     return "data.train.mine.source=gsm8k", f"data.train.mine.path={path}"
 
 
+JUDGED = (
+    "data.train.mine={source: rows, path: answered.jsonl, accuracy: judge}",
+    "reward.parts.judge={sources: [mine], args: {url: 'http://localhost:8000/v1', model: m}}",
+)
+"""An LLM judge for some of the data."""
+UNJUDGED = ("data.train.mine.accuracy=accuracy",)
+
 # overrides, key of the mistake, words of its rule, words of its remedy
 COMMAND_LINE = {
     "typo in a key": (["trainer.lrr=1"], "trainer.lrr", "trainer has no key lrr", "did you mean trainer.lr?"),
@@ -196,6 +203,55 @@ VALUES = {
     "an accuracy that leaves its source out": (
         ["reward.parts.format.sources=[countdown]", "reward.parts.accuracy.sources=[]"],
         "data.train.countdown.accuracy", "leaves countdown out", "add countdown",
+    ),
+    "a judge without an address": (
+        [*JUDGED, "reward.parts.judge.args.url=null"], "reward.parts.judge.args.url", "no address", "HOST:8000/v1",
+    ),
+    "a judge at no address": (
+        [*JUDGED, "reward.parts.judge.args.url=localhost:8000"], "reward.parts.judge.args.url", "http://HOST:PORT/v1", "HOST:8000",
+    ),
+    "a key in a judge's address": (
+        [*JUDGED, "reward.parts.judge.args.url='http://me:key@host/v1'"], "reward.parts.judge.args.url", "without a name or key",
+        "url=http://HOST",
+    ),
+    "a judge without a model": (
+        [*JUDGED, "reward.parts.judge.args.model=null"], "reward.parts.judge.args.model", "must name the model", "/v1/models",
+    ),
+    "a judge of no kind": (
+        [*JUDGED, "reward.parts.judge.args.kind=pairwse"], "reward.parts.judge.args.kind", "no kind", "did you mean pairwise?",
+    ),
+    "a judge's prompt without its fields": (
+        [*JUDGED, "reward.parts.judge.args.prompt='Is {answer} right?'"], "reward.parts.judge.args.prompt", "has no {question}:",
+        "{question}, {answer}",
+    ),
+    "a comparison's prompt with other fields": (
+        [*JUDGED, "reward.parts.judge.args.kind=pairwise", "reward.parts.judge.args.prompt='{question} {answer}'"],
+        "reward.parts.judge.args.prompt", "has no {reply_a} and no {reply_b}", "{reply_b}",
+    ),
+    "a judge without references": (
+        [*JUDGED, "reward.parts.judge.sources=[mine,countdown]"], "reward.parts.judge.sources", "countdown's problems have none",
+        "reward.parts.judge.sources=[mine]",
+    ),
+    "a comparison without references": (
+        [*JUDGED, "reward.parts.judge.args.kind=pairwise", "reward.parts.judge.sources=[countdown]", *UNJUDGED],
+        "reward.parts.judge.sources", "countdown's problems have none", "kind=score",
+    ),
+    "a judge's key instead of its variable": (
+        [*JUDGED, "reward.parts.judge.args.api_key_env=sk-12345"], "reward.parts.judge.args.api_key_env", "names an environment",
+        "export JUDGE_API_KEY",
+    ),
+    "a judge asked by nobody": (
+        [*JUDGED, "reward.parts.judge.args.concurrency=0"], "reward.parts.judge.args.concurrency", "at least 1", "leave",
+    ),
+    "text for a judge's patience": (
+        [*JUDGED, "reward.parts.judge.args.timeout_s=long"], "reward.parts.judge.args.timeout_s", "a number", "leave",
+    ),
+    "a judge more patient than the watch": (
+        [*JUDGED, "reward.parts.judge.args.timeout_s=200"], "reward.parts.judge.args.timeout_s", "may take 440 s",
+        "reward.timeout_s=440",
+    ),
+    "a judge's unknown argument": (
+        [*JUDGED, "reward.parts.judge.args.retry=3"], "reward.parts.judge", "unexpected keyword argument 'retry'", "args",
     ),
     "a weight of no step": (
         ["reward.parts.format.schedule={soon: 1}"], "reward.parts.format.schedule.soon.[key]", "whole number", "whole number",
@@ -406,6 +462,22 @@ def test_stage_is_the_base_with_its_fragment_over_it() -> None:
     assert (warm.trainer.lr, rl.trainer.lr) == (0.5, run.config.trainer.lr)
     assert list(warm.data.train) == ["t"]
     assert list(rl.data.train) == ["countdown"]
+
+
+def test_a_judge_beside_the_rules_is_accepted() -> None:
+    (run,) = check(*JUDGED)
+    assert run.config.data.train["mine"].accuracy == "judge"
+    score = "reward.parts.judge={sources: null, args: {kind: score}}"
+    assert check(*JUDGED, score), "a score needs no reference"
+
+
+def test_a_judges_key_is_not_shown(base: DictConfig) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_values(base, [*JUDGED, "reward.parts.judge.args.api_key_env=sk-12345"])
+    assert "sk-12345" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        check_values(base, [*JUDGED, "reward.parts.judge.args.url='http://me:sk-12345@host/v1'"])
+    assert "sk-12345" not in str(caught.value)
 
 
 def test_own_code_by_import_path_is_accepted() -> None:

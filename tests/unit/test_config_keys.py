@@ -23,6 +23,7 @@ QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
     "recipe/r1_zero": QWEN,
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
+    "reward/judge": ["data.train.prose={source: rows, path: org/prose, args: {verifier: exact}, accuracy: judge}"],
     "scale/cluster": QWEN,
     "stages/sft": ["data.train.countdown=null", "data.train.traces={source: traces, args: {num_problems: 9}}"],
 }

@@ -1,0 +1,100 @@
+"""LLM judges: can they be asked, and is there what they are to compare with? No judge is asked here."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.config import DataConfig, EvalConfig, RewardConfig, SourceConfig
+from r1ray.data.schemas import as_list
+from r1ray.data.sources import load_source, needs_network
+from r1ray.reward.judge.client import CONNECT_S, LONGEST_PAUSE_S
+from r1ray.reward.judge.prompts import KINDS, reference_of, text_of
+
+URL = re.compile(r"https?://[^/\s@]+(/\S*)?")
+VARIABLE = re.compile(r"[A-Za-z_]\w*")
+NUMBERS: Mapping[str, tuple[type | tuple[type, ...], float, str]] = {
+    "temperature": ((int, float), 0, "a number, at least 0"),
+    "max_tokens": (int, 1, "a whole number, at least 1"),
+    "max_chars": (int, 1, "a whole number, at least 1"),
+    "timeout_s": ((int, float), 0.1, "a number, at least 0.1"),
+    "retries": (int, 0, "a whole number, at least 0"),
+    "concurrency": (int, 1, "a whole number, at least 1"),
+}
+
+
+def judges(reward: RewardConfig, data: DataConfig, eval: EvalConfig, kind: str) -> Iterator[Mistake]:
+    for name, part in reward.parts.items():
+        if (part.name or name) != "judge":
+            continue
+        key = f"reward.parts.{name}"
+        yield from _address(f"{key}.args", part.args)
+        yield from _numbers(f"{key}.args", part.args, reward)
+        asked = part.args.get("kind", "yes_no")
+        if asked not in KINDS:
+            rule = "is no kind of judge"
+            yield Mistake(key=f"{key}.args.kind", value=asked, rule=rule, remedy=did_you_mean(str(asked), KINDS))
+            continue
+        prompt = text_of(KINDS[asked], prompt=part.args.get("prompt"), rubric=None)
+        missing = [f"{{{field}}}" for field in KINDS[asked].fields if f"{{{field}}}" not in prompt]
+        if missing:
+            rule = f"has no {' and no '.join(missing)}: the judge would not see what it judges"
+            remedy = f"a text with {', '.join(f'{{{field}}}' for field in KINDS[asked].fields)}, or null for ours"
+            yield Mistake(key=f"{key}.args.prompt", value=prompt, rule=rule, remedy=remedy)
+        elif asked == "pairwise" or "{reference}" in prompt:
+            named = {**(data.train if kind != "eval" else {}), **eval.sets}
+            wanted = named if part.sources is None else {name: named[name] for name in part.sources if name in named}
+            yield from _references(f"{key}.sources", wanted)
+
+
+def _address(key: str, args: Mapping[str, Any]) -> Iterator[Mistake]:
+    urls = as_list(args.get("url")) or [args.get("url")]
+    example = f"{key}.url=http://HOST:8000/v1 of any OpenAI-compatible server"
+    for url in urls:
+        if url is None:
+            rule = "a judge is asked over HTTP, and there is no address"
+            yield Mistake(key=f"{key}.url", value=None, rule=rule, remedy=example)
+        elif not URL.fullmatch(str(url)):
+            rule = "is not an address of the form http://HOST:PORT/v1, without a name or key in it"
+            yield Mistake(key=f"{key}.url", value=str(url).rpartition("@")[2], rule=rule, remedy=example)
+    if not args.get("model"):
+        rule, remedy = "must name the model that the server is asked for", f"{key}.model=NAME, as in its /v1/models"
+        yield Mistake(key=f"{key}.model", value=args.get("model"), rule=rule, remedy=remedy)
+    variable = args.get("api_key_env")
+    if variable is not None and not VARIABLE.fullmatch(str(variable)):
+        rule = "names an environment variable; the key itself belongs in no configuration"
+        remedy = f"export JUDGE_API_KEY=... and {key}.api_key_env=JUDGE_API_KEY"
+        yield Mistake(key=f"{key}.api_key_env", value="(not shown)", rule=rule, remedy=remedy)
+
+
+def _numbers(key: str, args: Mapping[str, Any], reward: RewardConfig) -> Iterator[Mistake]:
+    for name, (types, least, words) in NUMBERS.items():
+        value = args.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, types) or not value >= least:
+            yield Mistake(key=f"{key}.{name}", value=value, rule=f"must be {words}", remedy=f"leave {key}.{name} out")
+    timeout_s = args.get("timeout_s", 60.0)
+    if isinstance(timeout_s, int | float) and 2 * timeout_s + CONNECT_S + LONGEST_PAUSE_S > reward.timeout_s:
+        longest = 2 * timeout_s + CONNECT_S + LONGEST_PAUSE_S
+        rule = (
+            f"a request and the pause after it may take {longest:g} s, and after reward.timeout_s={reward.timeout_s:g} in "
+            "which nothing ends a reward worker counts as hung"
+        )
+        yield Mistake(key=f"{key}.timeout_s", value=timeout_s, rule=rule, remedy=f"reward.timeout_s={longest:g}")
+
+
+def _references(key: str, sources: Mapping[str, SourceConfig]) -> Iterator[Mistake]:
+    """Of what is on this disk or generated, the first row."""
+    for name, source in sources.items():
+        try:
+            items = () if needs_network(source) else load_source(name, source, head=1).items
+        except (TypeError, ValueError):
+            continue  # said of the dataset itself
+        if items and items[0].response is None and reference_of(items[0].payload) is None:
+            rule = (
+                f"the judge compares with a reference, and {name}'s problems have none (reference, answers or answer)"
+            )
+            others = [other for other in sources if other != name]
+            remedy = (
+                f"{key}={others or '[NAME]'}".replace("'", "") + ", sources that have, or kind=score, which needs none"
+            )
+            yield Mistake(key=key, value=sorted(sources), rule=rule, remedy=remedy)
