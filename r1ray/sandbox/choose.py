@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r1ray.sandbox.base import Ended, Language, Limits, Native, Program, SandboxUnavailable, Tier
-from r1ray.sandbox.cpp import REMEDY, Compiler
+from r1ray.sandbox.base import Ended, Language, Limits, Program, SandboxUnavailable, Tier
+from r1ray.sandbox.cpp import REMEDY
+from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 TIERS: Sequence[Tier] = ("T1", "T1-noproc", "T2")
@@ -157,12 +158,8 @@ def why_not(spec: ZygoteSpec) -> str | None:
 
 def check_cpp(spec: ZygoteSpec) -> None:
     """Raises SandboxUnavailable where C++ programs cannot be built, or can do what they must not."""
-    zygote = Zygote(spec)
-    try:
-        built = Compiler(zygote.run).build(CPP_CANARY.encode())
-        ended = zygote.run(Native(file=built, stdin=b"1 2", limits=QUICK)) if isinstance(built, bytes) else built
-    finally:
-        zygote.close()
+    with Sandbox(spec, slots=1) as sandbox:
+        ended = sandbox.run(Program(code=CPP_CANARY.encode(), stdin=b"1 2", language="cpp", limits=QUICK))
     if (ended.status, ended.stdout) != ("ok", b"3\n"):
         said = ended.why or ascii((ended.stdout + ended.stderr)[-300:].decode(errors="replace"))
         raise SandboxUnavailable(

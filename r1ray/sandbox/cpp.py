@@ -33,8 +33,9 @@ STEPS: Sequence[Sequence[str]] = (
     ("-static", "-s", "-fno-use-linker-plugin", INPUT, "-o", OUTPUT),
 )
 """Static, so that the binary needs nothing of the system; no plugin of the linker's, which would compile once more."""
-LIMITS = Limits(cpu_s=10.0, wall_s=30.0, memory_bytes=1 << 30, output_bytes=32 << 20, file_bytes=32 << 20)
-"""Of each step. A program with <bits/stdc++.h> takes 1 s and 200 MB; 32 MB are the most of assembler text, or of a binary."""
+LIMITS = Limits(cpu_s=15.0, wall_s=45.0, memory_bytes=1 << 30, output_bytes=32 << 20, file_bytes=32 << 20)
+"""Of each step. A program with <bits/stdc++.h> takes 1 s and 200 MB, with regular expressions 4 s; assembler text and binary may
+have 32 MB."""
 KEPT = 8
 """Programs of which the outcome is remembered: as many as one group of replies may be at."""
 SAID_BYTES = 1 << 16

@@ -61,6 +61,46 @@ def test_the_program_of_a_reply(text: str, program: str | None) -> None:
     assert last_program(text) == program
 
 
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        ("<think>a</think> ```cpp\nint a;\n```", "int a;\n"),
+        ("```c++\nint a;\n``` then ```cc\nint b;\n```", "int b;\n"),
+        ("```C++17\nint a;\n```", "int a;\n"),
+        ("```cpp\nint a;\n```\n```python\nb\n```", "int a;\n"),
+        ("```\nint a;\n```", "int a;\n"),
+        ("```python\nb\n```", None),
+        ("```c\nint a;\n```", None),
+        ("<think>```cpp\nint a;\n```</think>", None),
+        ("```cpp\nint a;", None),
+    ],
+)
+def test_the_program_of_a_reply_in_cpp(text: str, program: str | None) -> None:
+    assert last_program(text, "cpp") == program
+
+
+def test_a_problem_says_in_which_language_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(echo)
+    monkeypatch.setattr(code, "sandbox", lambda: runner)
+    reply = "```cpp\nint main() {}\n```\n```python\nprint(1)\n```"
+    tests = [{"input": "1\n", "output": "1"}, {"input": "2", "output": "2"}]
+    for language in (None, "python", "cpp"):
+        asked = problem(verifier="code", payload={"tests": tests} | ({"language": language} if language else {}))
+        (score,) = accuracy(asked, [completion(reply)], context())
+        assert score.correct
+    found = [(run.language, run.code) for run in runner.runs]
+    python, cpp = ("python", b"print(1)\n"), ("cpp", b"int main() {}\n")
+    assert found == [*[python] * 4, *[cpp] * 2]
+    with pytest.raises(ValueError, match="'java' are not run: language must be one of python, cpp"):
+        accuracy(problem(verifier="code", payload={"tests": tests, "language": "java"}), [completion(reply)], context())
+
+
+def test_functions_are_not_called_in_cpp() -> None:
+    calls = {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}]}
+    with pytest.raises(ValueError, match=r"C\+\+ programs are run whole"):
+        read_cases(calls, language="cpp")
+
+
 def test_the_forms_of_tests() -> None:
     pairs = read_cases([{"type": "stdin_stdout", "input": "1\n", "output": "2\n"}, {"input": "3", "output": "4"}])
     assert (pairs.function, pairs.inputs, pairs.expected) == (None, ["1\n", "3"], ["2\n", "4"])
@@ -127,6 +167,7 @@ def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
         (echo, 1.0, "ok", True),
         (lambda program: Ended(status="ok", stdout=b""), 0.0, "wrong_answer", False),
         (lambda program: Ended(status="memory", stdout=program.stdin), 0.0, "memory", False),
+        (lambda program: Ended(status="compile_error"), 0.0, "compile_error", False),
         (lambda program: Ended(status="sandbox_error"), None, "sandbox_error", None),
     ],
 )
@@ -157,8 +198,11 @@ def test_who_needs_a_sandbox() -> None:
     def one_liners(kind: str) -> SourceConfig:
         return SourceConfig(source="one_liners", args={"kind": kind, "num_problems": 5})
 
-    assert runs_programs([one_liners("boxed"), one_liners("program")])
-    assert runs_programs([SourceConfig(source="rows", args={"verifier": "code"})])
+    in_cpp = SourceConfig(source="rows", args={"verifier": "code", "programs": "cpp"})
+    assert runs_programs([one_liners("boxed"), one_liners("program")]) == {"python"}
+    assert runs_programs([SourceConfig(source="rows", args={"verifier": "code"})]) == {"python"}
+    assert runs_programs([one_liners("program"), in_cpp]) == {"python", "cpp"}
+    assert not runs_programs([SourceConfig(source="rows", args={"verifier": "math", "programs": "cpp"})])
     assert not runs_programs([one_liners("boxed"), SourceConfig(source="countdown"), SourceConfig(source="rows")])
 
 
@@ -183,6 +227,23 @@ def test_tests_that_cannot_be_read_are_seen_when_rows_are_loaded(tmp_path: Path)
     loaded = load_source("mine", SourceConfig(source="rows", path=str(rows), args={"verifier": "code"}))
     assert [item.messages[0].content for item in loaded.items] == ["double it", "graded"]
     assert loaded.counts["unreadable"] == 2
+
+
+def test_rows_whose_programs_are_in_cpp(tmp_path: Path) -> None:
+    """A column `language` is that of the prompt."""
+    rows = tmp_path / "rows.jsonl"
+    whole = {"prompt": "double it", "answer": "", "language": "zh", "tests": [{"input": "1", "output": "2"}]}
+    function = {**whole, "prompt": "f", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
+    rows.write_text("\n".join(map(json.dumps, (whole, function))))
+
+    def load(**args: str) -> Any:
+        return load_source("mine", SourceConfig(source="rows", path=str(rows), args={"verifier": "code", **args}))
+
+    (item,) = load(programs="cpp").items
+    assert (item.language, item.payload["language"]) == ("zh", "cpp")
+    assert [item.payload["language"] for item in load().items] == ["python", "python"]
+    with pytest.raises(ValueError, match="'java' are not run: language must be one of python, cpp"):
+        load(programs="java")
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -6,23 +6,25 @@ from functools import cache
 
 import pytest
 
-from r1ray.sandbox.seccomp import ALLOW, FAIL, KILL, PID_MARK, X32, program
-from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, NUMBERS, numbers
+from r1ray.sandbox.seccomp import ALLOW, AT_EMPTY_PATH, EXECUTED, FAIL, KILL, PID_MARK, X32, program
+from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, EXECUTING, NUMBERS, numbers
 
 MACHINES = list(NUMBERS)
 DENIED, MISSING = FAIL | errno.EPERM, FAIL | errno.ENOSYS
 
 
 @cache
-def decoded(machine: str, *, changing: bool) -> list[tuple[int, ...]]:
-    return list(struct.iter_unpack("<HBBI", program(machine, changing=changing)))
+def decoded(machine: str, *, changing: bool, executing: bool) -> list[tuple[int, ...]]:
+    return list(struct.iter_unpack("<HBBI", program(machine, changing=changing, executing=executing)))
 
 
-def verdict(machine: str, number: int, *args: int, arch: int | None = None, changing: bool = True) -> int:
+def verdict(
+    machine: str, number: int, *args: int, arch: int | None = None, changing: bool = True, executing: bool = False
+) -> int:
     """What the kernel would do with this call."""
     arguments = [*args, *[0] * (6 - len(args))]
     data = struct.pack("<IIQ6Q", number, AUDIT_ARCH[machine] if arch is None else arch, 0, *arguments)
-    code = decoded(machine, changing=changing)
+    code = decoded(machine, changing=changing, executing=executing)
     at = value = 0
     while True:
         kind, if_true, if_false, operand = code[at]
@@ -60,13 +62,29 @@ def test_who_has_no_folder_of_its_own_changes_no_file(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_a_native_program_may_be_executed_and_that_is_all_it_has_more(machine: str) -> None:
+    execveat = numbers(machine)["execveat"]
+    begin = (EXECUTED, 0x7FFF_0000_0000, 0x1000, 0x2000, AT_EMPTY_PATH)
+    assert EXECUTED == 4, "where the zygote puts it"
+    assert verdict(machine, execveat, *begin, executing=True) == ALLOW
+    assert verdict(machine, execveat, *begin) == DENIED, "not for Python"
+    for fd in (0, 3, 5, 0xFFFF_FF9C):  # the last is AT_FDCWD
+        assert verdict(machine, execveat, fd, *begin[1:], executing=True) == DENIED
+    for flags in (0, 0x100, 0x1100, 0x11000):
+        assert verdict(machine, execveat, *begin[:4], flags, executing=True) == DENIED
+    for number in set(range(600)) - {execveat}:
+        for args in ((), (EXECUTED, 0, 0, 0, AT_EMPTY_PATH), (0, 15, 0, 0, 1)):
+            assert verdict(machine, number, *args, executing=True) == verdict(machine, number, *args)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_calls_that_are_not_listed_fail(machine: str) -> None:
-    listed = set(numbers(machine).values())
+    listed = {number for name, number in numbers(machine).items() if name not in EXECUTING}
     for number in set(range(600)) - listed:
         assert verdict(machine, number) == DENIED
     never = {
-        "x86_64": (41, 49, 42, 57, 58, 59, 62, 101, 165, 272, 310, 319, 321),
-        "aarch64": (198, 200, 203, 221, 117, 40, 97),
+        "x86_64": (41, 49, 42, 57, 58, 59, 62, 101, 165, 272, 310, 319, 321, 322),
+        "aarch64": (198, 200, 203, 221, 117, 40, 97, 281),
     }
     assert not listed & set(never[machine]), "socket, bind, connect, fork, execve, kill, ptrace, mount, unshare ..."
 

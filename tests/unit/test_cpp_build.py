@@ -1,0 +1,155 @@
+"""How a C++ program is built: which steps there are, what their ends mean, and how often they are made. Without a compiler."""
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from r1ray.sandbox.base import OUTPUT, Ended, Native, SandboxUnavailable
+from r1ray.sandbox.cpp import INPUT, KEPT, SAID_BYTES, Compiler, tools_of_gpp
+
+TOOLS = [Native(file=f"/usr/bin/{name}") for name in ("cc1plus", "as", "ld")]
+
+
+class Steps:
+    """Instead of a sandbox: what each step ends with, by its tool."""
+
+    def __init__(self, end: Callable[[str, bytes], Ended]) -> None:
+        self.end, self.runs = end, list[str]()
+
+    def run(self, step: Native) -> Ended:
+        self.runs.append(str(step.file).rpartition("/")[2])
+        return self.end(self.runs[-1], step.stdin)
+
+
+def compiler(end: Callable[[str, bytes], Ended]) -> tuple[Compiler, Steps]:
+    steps = Steps(end)
+    made = Compiler(steps.run)
+    made.tools = TOOLS
+    return made, steps
+
+
+def good(tool: str, given: bytes) -> Ended:
+    return Ended(status="ok", stdout=given + b">" + tool.encode())
+
+
+def test_what_one_step_writes_the_next_one_reads() -> None:
+    made, steps = compiler(good)
+    assert made.build(b"source") == b"source>cc1plus>as>ld"
+    assert steps.runs == ["cc1plus", "as", "ld"]
+
+
+@pytest.mark.parametrize("tool", ["cc1plus", "as", "ld"])
+@pytest.mark.parametrize(
+    ("ended", "status"),
+    [
+        ("runtime_error", "compile_error"),
+        ("memory", "compile_error"),
+        ("output_limit", "compile_error"),
+        ("timeout", "timeout"),
+        ("sandbox_error", "sandbox_error"),
+    ],
+)
+def test_a_step_that_fails_is_the_last(tool: str, ended: Any, status: str) -> None:
+    said = b"no" * SAID_BYTES
+    failing = Ended(status=ended, stdout=b"half", stderr=said)
+    made, steps = compiler(lambda name, given: failing if name == tool else good(name, given))
+    built = made.build(b"source")
+    assert isinstance(built, Ended)
+    assert (built.status, built.stdout, len(built.stderr)) == (status, b"", SAID_BYTES)
+    assert steps.runs[-1] == tool
+
+
+@pytest.mark.parametrize(("status", "times"), [("ok", 1), ("runtime_error", 1), ("timeout", 1), ("sandbox_error", 3)])
+def test_what_is_the_programs_doing_is_remembered(status: Any, times: int) -> None:
+    made, steps = compiler(lambda name, given: Ended(status=status))
+    for _ in range(3):
+        made.build(b"source")
+    assert steps.runs.count("cc1plus") == times
+
+
+def test_the_programs_asked_for_last_are_remembered() -> None:
+    made, steps = compiler(good)
+    for n in (*range(KEPT), 0, KEPT, 0, 1):
+        made.build(b"%d" % n)
+    assert steps.runs.count("cc1plus") == KEPT + 2, "0 was asked for again, 1 had to make room"
+
+
+def test_who_asks_at_the_same_time_waits() -> None:
+    asked = threading.Barrier(2)
+
+    def slow(tool: str, given: bytes) -> Ended:
+        if tool == "cc1plus":
+            asked.wait(5)
+        return good(tool, given)
+
+    made, steps = compiler(slow)
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(made.build, b"source") for _ in range(4)]
+        asked.wait(5)
+        assert {done.result() for done in waiting} == {b"source>cc1plus>as>ld"}
+    assert len(steps.runs) == 3
+
+
+def test_what_breaks_here_is_told_to_all_and_not_remembered() -> None:
+    def broken(tool: str, given: bytes) -> Ended:
+        raise RuntimeError("no zygote")
+
+    made, steps = compiler(broken)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no zygote"):
+            made.build(b"source")
+    assert len(steps.runs) == 2
+
+
+SAID = """COLLECT_GCC=g++
+Target: aarch64-linux-gnu
+COLLECT_GCC_OPTIONS='-O2' '-S'
+{command}
+COLLECT_GCC_OPTIONS='-O2' '-S'
+"""
+COMMANDS = {
+    "c++": ' /usr/lib/gcc/cc1plus -quiet "-D_GNU_SOURCE" - -o -',
+    "assembler": f" as -EL {INPUT} -o {OUTPUT}",
+    "-static": f" /usr/lib/gcc/collect2 -static -o {OUTPUT} crt1.o {INPUT} -lc",
+}
+
+
+def test_gpp_is_asked_for_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(command: list[str], **_: Any) -> Any:
+        if "-print-prog-name=ld" in command:
+            return subprocess.CompletedProcess(command, 0, "ld\n", "")
+        step = next(text for word, text in COMMANDS.items() if word in command)
+        return subprocess.CompletedProcess(command, 0, "", SAID.format(command=step))
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: name if name[0] == "/" else f"/usr/bin/{name}")
+    compiling, assembling, linking = tools_of_gpp()
+    assert compiling.file == "/usr/lib/gcc/cc1plus"
+    assert compiling.arguments == ("/usr/lib/gcc/cc1plus", "-quiet", "-D_GNU_SOURCE", "-", "-o", "-")
+    assert (assembling.file, linking.file) == ("/usr/bin/as", "/usr/bin/ld"), "not collect2, which starts it"
+    assert linking.arguments == ("ld", "-static", "-o", OUTPUT, "crt1.o", INPUT, "-lc")
+    assert [tool.writes_file for tool in (compiling, assembling, linking)] == [False, True, True]
+
+
+@pytest.mark.parametrize("missing", ["g++", "as"])
+def test_a_compiler_that_is_not_whole_is_said(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(command: list[str], **_: Any) -> Any:
+        return subprocess.CompletedProcess(command, 0, "", " as - -o -\n")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None if name == missing else f"/usr/bin/{name}")
+    with pytest.raises(SandboxUnavailable, match=rf"there is no {missing.replace('+', '.')}.*apt-get install g\+\+"):
+        tools_of_gpp()
+
+
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "g++: fatal error: no input\n")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: failed)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/usr/bin/{name}")
+    with pytest.raises(SandboxUnavailable, match=r"failed: g\+\+: fatal error: no input \(remedy"):
+        tools_of_gpp()
