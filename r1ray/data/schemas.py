@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from r1ray.reward.code.cases import read_cases, read_language, read_subtasks
+from r1ray.reward.logic import roles
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
 from r1ray.types import Message
@@ -70,6 +71,26 @@ def one_liner(row: Row) -> Item:
         payload=row["payload"],
         id=row["id"],
         language=row["language"],
+    )
+
+
+def knights_and_knaves(row: Row) -> Item:
+    """Our generator's puzzles and those of K-and-K/knights-and-knaves (arXiv 2410.23123): a question and "(1) Ann is a knight ...".
+
+    The latter do not say how to answer: add that by `args.instruction`. Variants with other words for knights and knaves, which
+    the verifier does not know, are left out.
+    """
+    answer, names = text(row["answer"]), as_list(row["names"]) or []
+    if not names or set(roles(answer) or ()) != {str(name).lower() for name in names}:
+        raise Unreadable(
+            f"the answer does not say of each of {names} whether he is a knight or a knave: {answer!r:.200}"
+        )
+    return Item(
+        messages=user(row["question"]),
+        verifier="logic",
+        payload={"answers": [answer]},
+        id=row.get("id"),
+        language=row.get("language") or "en",
     )
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from r1ray.config import SourceConfig
-from r1ray.data import countdown, oneliners, programming, schemas, traces
+from r1ray.data import countdown, knights, oneliners, programming, schemas, traces
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
 from r1ray.lookup import resolve
@@ -74,6 +74,15 @@ SOURCES: Mapping[str, Source] = {
         read=schemas.countdown, columns={"numbers": "numbers", "target": "target"}, generate=_countdown_rows
     ),
     "countdown_hub": Source(read=schemas.countdown, columns={"numbers": "nums", "target": "target"}),
+    "knights_and_knaves": Source(
+        read=schemas.knights_and_knaves,
+        columns={name: name for name in ("id", "question", "answer", "names", "language")},
+        generate=knights.generate,
+    ),
+    "knights_and_knaves_hub": Source(
+        read=schemas.knights_and_knaves,
+        columns={"question": "quiz", "answer": "solution_text_format", "names": "names"},
+    ),
     "gsm8k": Source(read=schemas.gsm8k, columns={"question": "question", "answer": "answer"}),
     "math": Source(read=schemas.math_solution, columns={"problem": "problem", "solution": "solution"}),
     "math500": Source(read=schemas.problem_answer, columns=_PROBLEM),

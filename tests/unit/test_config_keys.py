@@ -22,6 +22,7 @@ OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for pat
 QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
     "recipe/r1_zero": QWEN,
+    "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
     "reward/judge": ["data.train.prose={source: rows, path: org/prose, args: {verifier: exact}, accuracy: judge}"],
     "scale/cluster": QWEN,

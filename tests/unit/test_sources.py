@@ -82,6 +82,13 @@ def test_countdown_from_the_hub_is_one_problem_whatever_the_order_of_its_numbers
     assert counts(loaded) == (4, 1, 1)
 
 
+def test_knights_and_knaves_from_the_hub_say_of_everybody_what_he_is():
+    loaded = load("knights_and_knaves_hub")
+    assert [item.payload["answers"] for item in loaded.items] == [["(1) Zoey is a knave\n(2) Oliver is a knight"]]
+    assert (loaded.items[0].verifier, loaded.items[0].messages[0].content[:4]) == ("logic", "Each")
+    assert counts(loaded) == (2, 1, 0)
+
+
 def test_rows_reads_any_table():
     first, second = load("rows").items
     assert first.payload == {"answers": ["4", "four"]}
@@ -127,7 +134,7 @@ def test_countdown_generates_its_rows():
 
 
 def test_every_schema_has_a_fixture():
-    covered = {path.stem for path in DATA.iterdir()} | {"countdown", "aime", "one_liners"}
+    covered = {path.stem for path in DATA.iterdir()} | {"countdown", "aime", "knights_and_knaves", "one_liners"}
     assert covered == set(SOURCES)
 
 

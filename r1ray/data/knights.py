@@ -1,0 +1,209 @@
+"""Knights and knaves, as hard as there are people (Logic-RL, arXiv 2502.14768): knights speak the truth, knaves never. Who is what?
+
+Everybody makes one claim, of the kinds in `KINDS`, and exactly one way to be knights and knaves fits them all (every one is tried).
+
+Which split a puzzle belongs to is decided by a hash of its claims alone, whatever the people are called and in whatever order they
+speak. Training and held-out puzzles are therefore disjoint, whatever seeds, names and counts are used.
+"""
+# ruff: noqa: RUF001  (Chinese punctuation is meant)
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "test"]
+Language = Literal["en", "zh"]
+Bools = NDArray[np.bool_]
+
+MIN_PEOPLE, MAX_PEOPLE = 2, 8
+PATIENCE = 500
+"""Draws without a new puzzle after which a split counts as used up."""
+TEST_PERCENT = 15
+NAMES = (
+    *("Ada", "Ann", "Ben", "Bob", "Clara", "Dan", "Ella", "Emil", "Eve", "Finn", "Greta", "Hugo", "Ida", "Ivan", "Jack", "Jane"),
+    *("Kurt", "Lena", "Leo", "Lucy", "Max", "Mia", "Nina", "Oscar", "Paul", "Rosa", "Sam", "Tara", "Tom", "Vera", "Yara", "Zoe"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How a claim is made of one or two statements "Ann is a knight"."""
+
+    text: Mapping[Language, str]
+    true: Callable[[Bools, Bools], Bools]
+    """From whether the first and the last statement are, in each of many worlds."""
+    num_parts: int = 2
+    symmetric: bool = True
+    """Whether the order of the statements is without meaning."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "is": Kind(text={"en": "{0}", "zh": "{0}"}, true=lambda p, _: p, num_parts=1),
+    "not": Kind(text={"en": "it is not true that {0}", "zh": "并非{0}"}, true=lambda p, _: ~p, num_parts=1),
+    "and": Kind(text={"en": "{0} and {1}", "zh": "{0}，并且{1}"}, true=lambda p, q: p & q),
+    "or": Kind(text={"en": "{0} or {1}", "zh": "{0}，或者{1}"}, true=lambda p, q: p | q),
+    "if": Kind(text={"en": "if {0} then {1}", "zh": "如果{0}，那么{1}"}, true=lambda p, q: ~p | q, symmetric=False),
+    "iff": Kind(text={"en": "{0} if and only if {1}", "zh": "{0}，当且仅当{1}"}, true=lambda p, q: p == q),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Example: `Claim(kind="or", parts=((0, True), (2, False)))` is "the first is a knight or the third is a knave"."""
+
+    kind: str
+    parts: tuple[tuple[int, bool], ...]
+    """(who, whether said to be a knight)."""
+
+
+def generate(
+    *,
+    split: Split,
+    num_problems: int,
+    seed: int = 0,
+    num_people: int | Sequence[int] = (3, 7),
+    language: Language = "en",
+) -> Iterator[dict[str, Any]]:
+    """Distinct puzzles of one split: {id, question, answer, names, language}; the answer is "(1) Ann is a knight (2) ...".
+
+    `num_people` is a number from 2 to 8, or [lowest, highest], of which every number gets the same share, in turn. Logic-RL has 3
+    to 7. Answers are in English in any language, as the verifier reads them.
+
+    Raises:
+        ValueError: split, language or num_people are none of these, or the split holds fewer puzzles.
+        TypeError: num_problems, seed or num_people are no whole numbers.
+    """
+    if split not in get_args(Split) or language not in get_args(Language):
+        raise ValueError(f"knights and knaves: split={split} must be train or test, language={language} en or zh")
+    lowest, highest = _range(num_people)
+    for name, value in (("num_problems", num_problems), ("seed", seed)):
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, not {value!r}")
+    rng = np.random.default_rng([seed, *split.encode()])
+    seen: set[str] = set()
+    failed = 0
+    while len(seen) < num_problems:
+        size = lowest + len(seen) % (highest - lowest + 1)
+        claims = [_claim(rng, speaker, size) for speaker in range(size)]
+        names = [str(name) for name in rng.choice(NAMES, size=len(claims), replace=False)]
+        worlds = solutions(claims)
+        asked = question(claims, names, language)
+        if len(worlds) != 1 or split_of(claims) != split or asked in seen:
+            failed += 1
+            if failed > PATIENCE:
+                raise ValueError(
+                    f"knights and knaves: split {split} has about {len(seen)} puzzles of {num_people} people, not {num_problems}; "
+                    "lower num_problems or raise num_people"
+                )
+            continue
+        failed = 0
+        seen.add(asked)
+        yield {
+            "id": f"knights_and_knaves/{language}/{len(names)}-{_digest(asked)}",
+            "question": asked,
+            "answer": answer(names, worlds[0]),
+            "names": names,
+            "language": language,
+        }
+
+
+def solutions(claims: Sequence[Claim]) -> Bools:
+    """Every way to be knights (True) and knaves that fits: a knight's claim is true, a knave's is not. One row a way.
+
+    Example: "Bob is a knight" by Ann and "Ann is a knave" by Bob fit no way, and the array has no rows.
+    """
+    worlds = _worlds(len(claims))
+    fits = np.ones(len(worlds), np.bool_)
+    for speaker, claim in enumerate(claims):
+        statements = [worlds[:, who] == knight for who, knight in claim.parts]
+        fits &= KINDS[claim.kind].true(statements[0], statements[-1]) == worlds[:, speaker]
+    return worlds[fits]
+
+
+def split_of(claims: Sequence[Claim]) -> Split:
+    """By `structure` alone."""
+    return "test" if int(structure(claims), 16) % 100 < TEST_PERCENT else "train"
+
+
+def structure(claims: Sequence[Claim]) -> str:
+    """A digest that is the same whoever is called what and whoever speaks first.
+
+    People are told apart by what they claim, then by what is claimed by those they speak of, and so on, once for each person.
+    """
+    seen_as = [""] * len(claims)
+    for _ in claims:
+        told: list[str] = []
+        for speaker, claim in enumerate(claims):
+            parts = [f"{'me' if who == speaker else seen_as[who]} {knight}" for who, knight in claim.parts]
+            told.append(_digest(f"{claim.kind} {sorted(parts) if KINDS[claim.kind].symmetric else parts}"))
+        seen_as = told
+    return _digest(" ".join(sorted(seen_as)))
+
+
+def question(claims: Sequence[Claim], names: Sequence[str], language: Language) -> str:
+    """The rules, what everybody says, and how to answer."""
+    said = [_said(claim, names, language) for claim in claims]
+    if language == "zh":
+        spoken = "".join(f"{name}说：{text}。" for name, text in zip(names, said, strict=True))
+        return (
+            f"岛上的每个人不是骑士就是骗子。骑士只说真话，骗子只说假话。你遇到了{len(names)}个人。{spoken}谁是骑士，谁是骗子？"
+            "按顺序写出每个人，格式为：(1) NAME is a knight (2) NAME is a knave"
+        )
+    spoken = " ".join(f"{name} says: {text}." for name, text in zip(names, said, strict=True))
+    return (
+        "Everybody on an island is either a knight or a knave. Knights only say what is true, knaves only what is false. You meet "
+        f"{len(names)} of them. {spoken} Who is a knight and who is a knave? Name everybody, in this order and like this: "
+        "(1) NAME is a knight (2) NAME is a knave"
+    )
+
+
+def answer(names: Sequence[str], knights: Sequence[bool] | Bools) -> str:
+    """Example: `answer(["Ann", "Bob"], [True, False])` is "(1) Ann is a knight (2) Bob is a knave"."""
+    roles = ["knight" if knight else "knave" for knight in knights]
+    return " ".join(f"({n}) {name} is a {role}" for n, (name, role) in enumerate(zip(names, roles, strict=True), 1))
+
+
+def _claim(rng: np.random.Generator, speaker: int, size: int) -> Claim:
+    """About two people, one of whom may be the speaker, or about one other: "I am a knight" says nothing."""
+    kind = str(rng.choice(list(KINDS)))
+    num_parts = KINDS[kind].num_parts
+    about = [who for who in range(size) if num_parts == 2 or who != speaker]
+    chosen = rng.choice(about, size=num_parts, replace=False)
+    return Claim(kind=kind, parts=tuple((int(who), bool(rng.integers(2))) for who in chosen))
+
+
+def _said(claim: Claim, names: Sequence[str], language: Language) -> str:
+    def statement(who: int, knight: bool) -> str:
+        if language == "zh":
+            return f"{names[who]}是{'骑士' if knight else '骗子'}"
+        return f"{names[who]} is a {'knight' if knight else 'knave'}"
+
+    return KINDS[claim.kind].text[language].format(*(statement(who, knight) for who, knight in claim.parts))
+
+
+def _range(num_people: int | Sequence[int]) -> tuple[int, int]:
+    both = list(num_people) if isinstance(num_people, Sequence) else [num_people, num_people]
+    if not all(isinstance(n, Integral) for n in both):
+        raise TypeError(f"num_people must be a whole number or two, not {num_people!r}")
+    if len(both) != 2 or not MIN_PEOPLE <= both[0] <= both[1] <= MAX_PEOPLE:
+        raise ValueError(
+            f"knights and knaves: num_people must be a number from {MIN_PEOPLE} to {MAX_PEOPLE} or [lowest, highest] of those, "
+            f"not {num_people}"
+        )
+    return both[0], both[1]
+
+
+@cache
+def _worlds(num_people: int) -> Bools:
+    return np.array(list(product((True, False), repeat=num_people)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
