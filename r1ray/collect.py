@@ -3,6 +3,9 @@
 Every problem that is dispatched becomes a ticket with a number. Replies and scores finish in any order; what is handed on is the
 first P tickets, by number, whose group the algorithm keeps. So whether a problem is trained on never depends on how fast its
 replies came (long replies would be lost first). Nothing is dispatched ahead of the step that trains on it: strictly on-policy.
+
+A group whose replies are whole and whose scores failed (a judge, a sandbox, a model) is scored again, on another worker where there
+is one, before it is generated again with other seeds; and when nothing can be scored, the step waits (`r1ray.outage`).
 """
 
 import time
@@ -12,6 +15,7 @@ from typing import Any, Protocol
 
 from r1ray.data.stream import Drawn
 from r1ray.engine.base import SamplingSpec
+from r1ray.outage import SURE, Outages, RewardOutage, nap, verdicts
 from r1ray.reward.base import RewardContext
 from r1ray.run.stop import Stopped
 from r1ray.seeds import seed_of
@@ -19,6 +23,8 @@ from r1ray.types import Completion, Group, Problem, Score
 
 MAX_REFILLS = 10
 """Groups generated for one step are at most this many times the groups trained on, then the step ends with an error."""
+MAX_RESCORES = 2
+"""A group whose scores failed is scored again this often before it is generated again."""
 
 Ref = Any
 """A result to come: an ObjectRef in a run, anything the workers understand in a test."""
@@ -31,8 +37,12 @@ class Workers(Protocol):
         """One reply per seed; the result is a tuple of Completion."""
         ...
 
-    def score(self, problem: Problem, completions: Ref, context: RewardContext) -> Ref:
-        """Scores of completions that may still be a Ref; the result is a tuple of Score."""
+    def score(self, problem: Problem, completions: Ref, context: RewardContext, *, not_where: Ref | None = None) -> Ref:
+        """Scores of the replies of a `generate`, ready or not; the result is a tuple of Score.
+
+        Args:
+            not_where: an earlier scoring that failed: not by its worker, where there is another.
+        """
         ...
 
     def wait(self, refs: Sequence[Ref], *, until: Callable[[], bool] = ...) -> Sequence[Ref]:
@@ -73,8 +83,14 @@ class Ticket:
     """0 for the first of the step."""
     drawn: Drawn
     attempt: int = 0
-    completions: Ref = None
-    scores: Ref = None
+    replies: Ref = None
+    scoring: Ref = None
+    completions: tuple[Completion, ...] | None = None
+    scores: tuple[Score, ...] | None = None
+    rescored: int = 0
+    """How often this attempt's replies have been scored again."""
+    failed: Sequence[str] = ()
+    """The reward parts for whose failure it could not be scored."""
     group: Group | None = None
 
 
@@ -87,6 +103,7 @@ class Collected:
     dropped: list[str]
     """Ids of problems given up after max_attempts."""
     regenerated: int
+    rescored: int
     rollout_s: float
     """From the first dispatch to the last reply."""
     reward_s: float
@@ -103,28 +120,32 @@ class Collector:
     keep: Callable[[Group], bool]
     run_seed: int
     ledger: Ledger
+    outages: Outages
     stopping: Callable[[], bool] = lambda: False
     """Asked while replies are awaited (`r1ray.run.stop.asked`)."""
 
     def take(self, num_groups: int, *, step: int) -> Collected:
         """Dispatch until `num_groups` groups are kept; wait for replies and scores (each wait ends by the workers' timeouts).
 
-        Raises Stopped when the run is to stop; the problems drawn for this step are then drawn again by the next one.
+        Raises Stopped when the run is to stop, RewardOutage when the rewards were out for too long; the problems drawn for this
+        step are then drawn again by the next one.
         """
         before = self.problems.state_dict()
         try:
             return self._take(num_groups, step=step)
-        except Stopped:
+        except (Stopped, RewardOutage):
             self.problems.load_state_dict(before)
             raise
 
     def _take(self, num_groups: int, *, step: int) -> Collected:
-        work = _Step(collector=self, step=step)
+        work = _Step(collector=self, step=step, num_groups=num_groups)
         for _ in range(num_groups):
             work.dispatch(self.problems.next())
         self.ledger.sync()
-        while work.pending:
+        while work.pending or work.unscored:
             work.advance()
+            if self.outages.parts:
+                continue  # nothing new meanwhile
             for _ in range(num_groups - work.num_possible):
                 if len(work.tickets) >= MAX_REFILLS * num_groups:
                     raise RuntimeError(
@@ -133,7 +154,7 @@ class Collector:
                         "larger algo.group_size or a smaller algo.problems_per_step would help."
                     )
                 work.dispatch(self.problems.next())
-        return work.collected(num_groups)
+        return work.collected()
 
 
 @dataclass(slots=True)
@@ -142,18 +163,22 @@ class _Step:
 
     collector: Collector
     step: int
-    tickets: list[Ticket] = field(default_factory=list)
-    pending: dict[Ref, Ticket] = field(default_factory=dict)
-    generating: set[Ref] = field(default_factory=set)
-    kept: list[Ticket] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    num_groups: int
+    tickets: list[Ticket] = field(default_factory=list[Ticket])
+    pending: dict[Ref, Ticket] = field(default_factory=dict[Ref, Ticket])
+    generating: set[Ref] = field(default_factory=set[Ref])
+    unscored: list[Ticket] = field(default_factory=list[Ticket])
+    """Whose replies are whole and whose scores failed, the longest untried first."""
+    kept: list[Ticket] = field(default_factory=list[Ticket])
+    dropped: list[str] = field(default_factory=list[str])
     regenerated: int = 0
+    rescored: int = 0
     started: float = field(default_factory=time.perf_counter)
     last_reply: float = 0.0
 
     @property
     def num_possible(self) -> int:
-        return len(self.kept) + len({ticket.number for ticket in self.pending.values()})
+        return len(self.kept) + len({ticket.number for ticket in (*self.pending.values(), *self.unscored)})
 
     def dispatch(self, drawn: Drawn) -> None:
         ticket = Ticket(number=len(self.tickets), drawn=drawn)
@@ -161,13 +186,15 @@ class _Step:
         self._start(ticket)
 
     def advance(self) -> None:
-        """Handle what is ready."""
-        ready = self.collector.workers.wait(list(self.pending), until=self.collector.stopping)
-        if not ready:
+        """Handle what is ready, and the groups whose scores failed."""
+        c = self.collector
+        until = lambda: c.stopping() or c.outages.due()  # noqa: E731
+        ready = c.workers.wait(list(self.pending), until=until) if self.pending else nap(until)
+        if not ready and c.stopping():
             raise Stopped("asked to stop while replies were awaited")
         for ref in ready:
             ticket = self.pending.pop(ref)
-            result = self.collector.workers.result(ref)
+            result = c.workers.result(ref)
             if ref in self.generating:
                 self.generating.discard(ref)
                 self.last_reply = time.perf_counter()
@@ -176,41 +203,93 @@ class _Step:
                 self._note("generated", ticket, replies=len(result), versions=versions)
             else:
                 ticket.scores = result
-                self._note("scored", ticket, usable=sum(score.usable for score in result))
             if ticket.completions is not None and ticket.scores is not None:
-                self._finish(ticket)
+                self._finish(ticket, ticket.completions, ticket.scores)
+        self._tend()
 
     def _start(self, ticket: Ticket) -> None:
         c, (problem, epoch, _) = self.collector, ticket.drawn
-        seed = (c.run_seed, problem.id, epoch, ticket.attempt)
-        ticket.completions = ticket.scores = None
+        ticket.completions, ticket.scoring, ticket.rescored = None, None, 0
         self._note("dispatched", ticket, problem=problem.id, epoch=epoch, group_size=c.group_size)
-        replies = c.workers.generate(
-            problem, seeds=[seed_of(*seed, k) for k in range(c.group_size)], sampling=c.sampling
-        )
-        context = RewardContext(step=self.step, seed=seed_of(*seed, -1), max_response_length=c.sampling.max_tokens)
-        scores = c.workers.score(problem, replies, context)
-        self.pending |= {replies: ticket, scores: ticket}
-        self.generating.add(replies)
+        seeds = [seed_of(c.run_seed, problem.id, epoch, ticket.attempt, k) for k in range(c.group_size)]
+        ticket.replies = c.workers.generate(problem, seeds=seeds, sampling=c.sampling)
+        self.pending[ticket.replies] = ticket
+        self.generating.add(ticket.replies)
+        self._score(ticket)
 
-    def _finish(self, ticket: Ticket) -> None:
-        completions: tuple[Completion, ...] = ticket.completions
-        scores: tuple[Score, ...] = ticket.scores
-        if sum(score.usable for score in scores) < min(2, self.collector.group_size):
-            if ticket.attempt + 1 < self.collector.max_attempts:
-                ticket.attempt += 1
-                self.regenerated += 1
-                self._start(ticket)
-            else:
-                self.dropped.append(ticket.drawn.problem.id)
-                self._note("dropped", ticket)
+    def _score(self, ticket: Ticket) -> None:
+        """Also once more."""
+        c, (problem, epoch, _) = self.collector, ticket.drawn
+        context = RewardContext(
+            step=self.step,
+            seed=seed_of(c.run_seed, problem.id, epoch, ticket.attempt, -1),
+            max_response_length=c.sampling.max_tokens,
+        )
+        ticket.scores = None
+        ticket.scoring = c.workers.score(problem, ticket.replies, context, not_where=ticket.scoring)
+        self.pending[ticket.scoring] = ticket
+
+    def _finish(self, ticket: Ticket, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
+        enough = min(2, self.collector.group_size)
+        usable = sum(score.usable for score in scores)
+        if usable < enough and sum(completion.finish != "abort" for completion in completions) >= enough:
+            self._could_not_be_scored(ticket, scores)
+            return
+        self._note("scored", ticket, usable=usable)
+        if usable < enough:
+            self._generate_again(ticket)
             return
         problem, epoch, _ = ticket.drawn
         ticket.group = Group(
             problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=ticket.attempt
         )
+        self.collector.outages.worked(verdicts(scores))  # also of a part that failed: its group needs it not
         if self.collector.keep(ticket.group):
             self.kept.append(ticket)
+
+    def _could_not_be_scored(self, ticket: Ticket, scores: tuple[Score, ...]) -> None:
+        found, outages = verdicts(scores), self.collector.outages
+        ticket.failed = [part for part, worked in found.items() if not worked]
+        outages.worked([part for part, worked in found.items() if worked])
+        # What a group at fault adds by being tried again is no evidence against the part.
+        first = ticket.attempt == 0 and ticket.rescored == 0
+        outages.failed(ticket.failed, draw=ticket.drawn.number if first else None)
+        self._note("unscored", ticket, parts=ticket.failed)
+        self.unscored.append(ticket)
+
+    def _tend(self) -> None:
+        """Groups whose scores failed are scored again, MAX_RESCORES times unless there is an outage, and then generated again."""
+        outages = self.collector.outages
+        if outages.look(step=self.step, num_groups=self.num_groups):
+            for ticket in (*self.pending.values(), *self.unscored):
+                ticket.rescored = 0
+        if outages.parts:
+            if outages.try_now():
+                self._score_again(self.unscored[:SURE])
+            return
+        self._score_again([ticket for ticket in self.unscored if ticket.rescored < MAX_RESCORES])
+        for ticket in list(self.unscored):
+            if self.pending and outages.suspected(ticket.failed):
+                continue  # others will tell
+            self.unscored.remove(ticket)
+            self._note("scored", ticket, usable=0)
+            self._generate_again(ticket)
+
+    def _score_again(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self.unscored.remove(ticket)
+            ticket.rescored += 1
+            self.rescored += 1
+            self._score(ticket)
+
+    def _generate_again(self, ticket: Ticket) -> None:
+        if ticket.attempt + 1 < self.collector.max_attempts:
+            ticket.attempt += 1
+            self.regenerated += 1
+            self._start(ticket)
+        else:
+            self.dropped.append(ticket.drawn.problem.id)
+            self._note("dropped", ticket)
 
     def _note(self, state: str, ticket: Ticket, **fields: Any) -> None:
         where = {"step": self.step, "draw": ticket.drawn.number, "attempt": ticket.attempt}
@@ -219,8 +298,8 @@ class _Step:
     def last_solve_rates(self) -> list[float | None]:
         return [ticket.group.solve_rate for ticket in self.tickets if ticket.group is not None][-8:]
 
-    def collected(self, num_groups: int) -> Collected:
-        kept = sorted(self.kept, key=lambda ticket: ticket.number)[:num_groups]
+    def collected(self) -> Collected:
+        kept = sorted(self.kept, key=lambda ticket: ticket.number)[: self.num_groups]
         for ticket in self.tickets:
             if ticket.group is not None:
                 self._note("trained" if ticket in kept else "left", ticket)
@@ -230,6 +309,7 @@ class _Step:
             generated=[ticket.group for ticket in self.tickets if ticket.group is not None],
             dropped=self.dropped,
             regenerated=self.regenerated,
+            rescored=self.rescored,
             rollout_s=self.last_reply - self.started,
             reward_s=now - self.last_reply,
         )

@@ -121,6 +121,9 @@ class RewardConfig(Strict):
     """A worker that has something to score and finishes nothing for so long counts as hung: it is started again."""
     local: bool
     """Only for `r1ray.grade`: score in processes of this machine, without Ray."""
+    outage_timeout_s: NotNegative
+    """How long a step waits when nothing can be scored (a judge or a sandbox is down) before the run ends; 0: it does not wait, its
+    problems are dropped."""
     truncated: Literal["zero", "score", "mask"]
     """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
 

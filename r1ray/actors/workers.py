@@ -134,10 +134,15 @@ class RayWorkers:
             call.send()
         return call
 
-    def score(self, problem: Problem, completions: Call, context: RewardContext) -> Call:
+    def score(
+        self, problem: Problem, completions: Call, context: RewardContext, *, not_where: Call | None = None
+    ) -> Call:
         arguments = {"problem": problem, "context": context}
         what = f"score {problem.id}"
-        call = self._made(self._rewards, method="score", what=what, arguments=arguments, after=completions)
+        index = None if not_where is None else not_where.index
+        call = self._made(
+            self._rewards, method="score", what=what, arguments=arguments, after=completions, avoided=index
+        )
         if completions.ref is not None:
             call.send()
         return call
@@ -186,10 +191,12 @@ class RayWorkers:
         refs: list[Any] = [handle.forget.remote() for handle in self._rollouts.handles]
         ray.wait(refs, num_returns=len(refs), timeout=ALIVE_TIMEOUT_S)
 
-    def _made(self, group: ActorGroup, **fields: Any) -> Call:
+    def _made(self, group: ActorGroup, *, avoided: int | None = None, **fields: Any) -> Call:
         load = self._load[group.role]
         taking_turns = self._deterministic and group is self._rollouts
-        index = len(self._held or ()) % len(group) if taking_turns else load.index(min(load))
+        # A worker whose sandbox is broken fails at once, and so would always be the idlest.
+        others = [index for index in range(len(group)) if index != avoided] or [0]
+        index = len(self._held or ()) % len(group) if taking_turns else min(others, key=load.__getitem__)
         load[index] += 1
         call = Call(group=group, index=index, made=0.0, **fields)
         self._open.append(call)

@@ -5,6 +5,10 @@
     {"step": 3, "draw": 17, "attempt": 0, "state": "scored", "usable": 8}
     {"step": 3, "draw": 17, "attempt": 0, "state": "trained"}
 
+Between `generated` and `scored` may stand, for every scoring that failed and was made again on the same replies,
+
+    {"step": 3, "draw": 17, "attempt": 0, "state": "unscored", "parts": ["judge"]}
+
 A draw ends as `trained`, as `left` (its group was not kept, or enough others were) or as `dropped` (after rollout.max_attempts). A
 run that goes on from step N writes `{"state": "resumed", "step": N}`: what stands above it about later steps never happened.
 """
@@ -109,7 +113,9 @@ def _faults(history: list[dict[str, Any]]) -> list[str]:
     if len(ends) != 1:
         faults.append(f"ended {len(ends)} times ({', '.join(row['state'] for row in ends) or 'lost'})")
     for attempt in {row["attempt"] for row in history}:
-        states = [row["state"] for row in history if row["attempt"] == attempt and row["state"] not in ENDS]
+        states = [
+            row["state"] for row in history if row["attempt"] == attempt and row["state"] not in (*ENDS, "unscored")
+        ]
         if sorted(states) != ["dispatched", "generated", "scored"]:
             faults.append(f"attempt {attempt} was {', '.join(states)}")
     size = history[0].get("group_size")

@@ -28,6 +28,7 @@ CATALOGUE: Mapping[str, str] = {
     "groups/kept": "share of groups that were trained on",
     "groups/dropped": "problems given up after rollout.max_attempts",
     "groups/regenerated": "groups generated again because too few replies were usable",
+    "groups/rescored": "times a group was scored again because its scores failed",
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
@@ -91,6 +92,7 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
         "groups/kept": len(collected.kept) / max(1, len(collected.generated)),
         "groups/dropped": len(collected.dropped),
         "groups/regenerated": collected.regenerated,
+        "groups/rescored": collected.rescored,
     }
     metrics |= {f"time/{name}": value for name, value in times.items()}
     if collected.rollout_s > 0:

@@ -24,6 +24,7 @@ from r1ray.data.stream import ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluate import evaluator_of
 from r1ray.loop import Parts, train
+from r1ray.outage import Outages
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
 from r1ray.run.stop import asked, raise_if_asked
@@ -124,6 +125,7 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         keep=cast.algo.keep,
         run_seed=cfg.seed,
         ledger=ledger,
+        outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),
         stopping=asked,
     )
     parts = Parts(

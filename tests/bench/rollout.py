@@ -270,6 +270,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
     from r1ray.actors.start import started, wait_until_up
     from r1ray.actors.workers import RayWorkers
     from r1ray.collect import Collector
+    from r1ray.outage import Outages
     from r1ray.run.directory import open_run
     from r1ray.run.ledger import Ledger
     from r1ray.stages.rl import problems_of, training_sampling
@@ -292,6 +293,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 keep=lambda group: True,
                 run_seed=cfg.seed,
                 ledger=Ledger(run.stage("rl").ledger, step=0),
+                outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=run.event),
             )
             yield lambda step: collector.take(cfg.algo.problems_per_step, step=step)
 

@@ -81,7 +81,7 @@ def test_the_program_of_a_reply_in_cpp(text: str, program: str | None) -> None:
 
 def test_a_problem_says_in_which_language_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(echo)
-    monkeypatch.setattr(code, "sandbox", lambda: runner)
+    monkeypatch.setattr(tested, "sandbox", lambda: runner)
     reply = "```cpp\nint main() {}\n```\n```python\nprint(1)\n```"
     tests = [{"input": "1\n", "output": "1"}, {"input": "2", "output": "2"}]
     for language in (None, "python", "cpp"):

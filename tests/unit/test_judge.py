@@ -66,7 +66,13 @@ def test_as_a_sources_accuracy_it_says_what_is_correct() -> None:
     with judge_server(lambda request: f"VERDICT: {'YES' if 'Rayleigh' in request.prompt else 'NO'}") as server:
         part = RewardPart(weight=2.0, args={"url": server.url, "model": "m"})
         cfg = RewardConfig(
-            parts={"judge": part}, num_workers=1, cpus_per_worker=0, timeout_s=9, local=False, truncated="zero"
+            parts={"judge": part},
+            num_workers=1,
+            cpus_per_worker=0,
+            timeout_s=9,
+            local=False,
+            outage_timeout_s=0,
+            truncated="zero",
         )
         made = reward.make(cfg).score(ASKED, [completion("Rayleigh"), completion("sea")], context())
     assert [(score.reward, score.correct, score.usable) for score in made] == [(2.0, True, True), (0.0, False, True)]
@@ -433,7 +439,13 @@ def test_who_is_interrupted_stops_trying(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_problem_without_a_reference_is_a_failure_that_says_so(caplog: pytest.LogCaptureFixture) -> None:
     part = RewardPart(args={"url": "http://127.0.0.1:1/v1", "model": "m"})
     cfg = RewardConfig(
-        parts={"judge": part}, num_workers=1, cpus_per_worker=0, timeout_s=9, local=False, truncated="zero"
+        parts={"judge": part},
+        num_workers=1,
+        cpus_per_worker=0,
+        timeout_s=9,
+        local=False,
+        outage_timeout_s=0,
+        truncated="zero",
     )
     (score,) = reward.make(cfg).score(problem(payload={}, accuracy="judge"), [completion("a")], context())
     assert (score.usable, score.correct) == (False, None)

@@ -13,6 +13,7 @@ from r1ray.cli import compose
 from r1ray.collect import Collected
 from r1ray.config import Config
 from r1ray.loop import Parts, due, train
+from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
 from r1ray.run.stop import Stopped
 from r1ray.types import Batch, Completion, Group, Message, Problem, Sample, Score, VersionSpan
@@ -59,6 +60,7 @@ class World:
     saved: list[Progress] = field(default_factory=list)
     stop_in: str = ""
     """Where the run is asked to stop, as in `take 2`."""
+    stops_with: type[Exception] = Stopped
 
     def begin(self, step: int) -> None:
         self.begun.append(step)
@@ -66,13 +68,15 @@ class World:
 
     def _stop_if_asked(self, here: str) -> None:
         if self.stop_in == here:
-            raise Stopped("asked to stop (SIGTERM)")
+            raise self.stops_with("asked to stop (SIGTERM)")
 
     def take(self, num_groups: int, *, step: int) -> Collected:
         self._stop_if_asked(f"take {step}")
         self.did.append(f"take {step}")
         groups = [group(i) for i in range(num_groups)]
-        return Collected(kept=groups, generated=groups, dropped=[], regenerated=0, rollout_s=1.0, reward_s=0.0)
+        return Collected(
+            kept=groups, generated=groups, dropped=[], regenerated=0, rescored=0, rollout_s=1.0, reward_s=0.0
+        )
 
     def annotate(self, samples: Sequence[Sample], needs: frozenset[Any]) -> list[Sample]:
         names = {"old_logprobs": "old_logprobs_T", "ref_logprobs": "ref_logprobs_T"}
@@ -181,6 +185,13 @@ def test_a_run_that_is_to_stop_saves_the_last_whole_step_and_nothing_else(where:
     assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
     assert [(saved.step, saved.updates, saved.version) for saved in world.saved] == [(1, 1, 1)]
     assert list(world.logged) == [1]
+
+
+def test_a_run_whose_rewards_do_not_come_back_saves_the_last_whole_step() -> None:
+    world = World(stop_in="take 2", stops_with=RewardOutage)
+    with pytest.raises(RewardOutage):
+        run(config("eval.before=false"), world)
+    assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
 
 
 def test_a_run_that_is_to_stop_before_its_first_step_saves_where_it_stands() -> None:

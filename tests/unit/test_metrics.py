@@ -55,7 +55,9 @@ def group(*scores: Score, completions: tuple[Completion, ...] | None = None, nam
 
 
 def collected(generated: list[Group], kept: list[Group]) -> Collected:
-    return Collected(kept=kept, generated=generated, dropped=["x"], regenerated=2, rollout_s=2.0, reward_s=0.5)
+    return Collected(
+        kept=kept, generated=generated, dropped=["x"], regenerated=2, rescored=3, rollout_s=2.0, reward_s=0.5
+    )
 
 
 RIGHT, WRONG = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
@@ -69,7 +71,7 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert metrics["train/solve_rate"] == 0.5
     assert metrics["groups/kept"] == 0.5
     assert (metrics["groups/all_wrong"], metrics["groups/all_right"]) == (0.5, 0.0)
-    assert (metrics["groups/dropped"], metrics["groups/regenerated"]) == (1, 2)
+    assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
 
 
 def test_times_and_speeds() -> None:

@@ -153,6 +153,7 @@ def pool(
     rollout_s: Sequence[float],
     reward_s: float = 0.0,
     *,
+    num_rewards: int = 1,
     deterministic: bool = False,
     moved: Callable[[str, int], float] = lambda role, index: 0.0,
 ) -> RayWorkers:
@@ -169,7 +170,7 @@ def pool(
 
     made = RayWorkers(
         ActorGroup("rollout", [world.actor(f"rollout-{i}", seconds) for i, seconds in enumerate(rollout_s)]),
-        ActorGroup("reward", [world.actor("reward-0", reward_s)]),
+        ActorGroup("reward", [world.actor(f"reward-{i}", reward_s) for i in range(num_rewards)]),
         cfg=cfg,
         restarts=Restarts(20, event=lambda kind, **f: world.event(f"{kind} {f['worker']}: {f['reason']}")),
         served=push,
@@ -316,6 +317,22 @@ def test_scores_that_were_lost_are_made_once_more_from_the_replies_that_are_ther
     world.fate[first] = ResultLost("the result of reward-0's 'score p0' is lost")
     assert len(drain(made, calls)) == 2
     assert world.sent == [("reward-0", "p0", replies), ("reward-0", "p0", f"value of {replies}")]
+    assert world.made("generate") == ["rollout-0"]
+
+
+@pytest.mark.parametrize(("num_rewards", "workers"), [(3, {"reward-1", "reward-2"}), (1, {"reward-0"})])
+def test_replies_are_scored_again_by_another_worker_where_there_is_one(
+    world: World, num_rewards: int, workers: set[str]
+) -> None:
+    """Though the first has nothing to do: it fails at once, and so would always be asked."""
+    made = pool(world, [0.5], num_rewards=num_rewards)
+    replies, first = calls = submit(made, 1)
+    drain(made, calls)
+    problem: Any = SimpleNamespace(id="p0")
+    again = [made.score(problem, replies, None, not_where=first) for _ in range(4)]  # type: ignore[arg-type]
+    drain(made, list(again))
+    assert {call.name for call in again} == workers and first.name == "reward-0"
+    assert all(sent == f"value of {replies.ref}" for _, _, sent in world.sent[1:]), "the same replies, by value"
     assert world.made("generate") == ["rollout-0"]
 
 
