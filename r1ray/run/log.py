@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from r1ray.config import Config
-from r1ray.run.console import StepConsole
+from r1ray.run.alarms import MEMORY, Seen, watch
+from r1ray.run.console import StepConsole, number
 from r1ray.run.directory import RunDir
-from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger
+from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger, read_metrics
 from r1ray.run.report import write_report
 from r1ray.run.rollouts import rollout_steps, write_rollouts
 from r1ray.types import Group, Ints
@@ -36,6 +37,9 @@ class RunLog:
         for step, path in rollout_steps(self.folder.rollouts).items():
             if step >= first_step:
                 path.unlink()
+        self.seen = Seen()
+        for row in [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step][-MEMORY:]:
+            self.seen, _ = watch(self.seen, row)  # they have been told
         self.write_report, self.write_rollouts = Guard("report.html"), Guard("writing rollouts")
         makers: dict[str, Callable[[], Logger]] = {
             "metrics.jsonl": lambda: JsonlLogger(self.folder.metrics, first_step=first_step),
@@ -56,9 +60,19 @@ class RunLog:
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         for guard, logger in self.loggers:
             guard(logger.step, step, metrics)
+        self._alarm(step, metrics)
         every = self.cfg.log.report_every_steps
         if every and step % every == 0:
             self.write_report(write_report, self.run)
+
+    def _alarm(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.seen, alarms = watch(self.seen, metrics)
+        for alarm in alarms:
+            kind = "alarm_over" if alarm.over else "alarm"
+            self.event(kind, name=alarm.name, step=step, normal=alarm.normal, now=alarm.now)
+            normal, now = number(alarm.normal), number(alarm.now)
+            what = f"is back at {now} (normal: {normal})" if alarm.over else f"jumped from {normal} to {now}"
+            print(f"r1ray: step {step}: {alarm.name} {what}")
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         """Write the replies of the first, the last and every N-th step: the report shows samples before and after."""

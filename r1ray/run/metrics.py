@@ -16,6 +16,7 @@ CATALOGUE: Mapping[str, str] = {
     "update": "optimiser updates done",
     "reward/mean": "weighted sum of the reward parts, mean over usable replies",
     "reward/<part>/mean": "one part's own value, mean over the replies to which it applies",
+    "zero/fraction": "share of usable replies that earned nothing: wrong, or of reward 0 where nothing says right or wrong",
     "solve_rate": "share of correct replies, mean over problems",
     "response_length/mean": "tokens of a reply",
     "response_length/max": "tokens of the longest reply",
@@ -23,6 +24,7 @@ CATALOGUE: Mapping[str, str] = {
     "truncated/fraction": "share of replies cut at the limit",
     "unusable/fraction": "share of replies without a score, for reasons not their own",
     "status/<name>": "share of replies of which at least one reward part says so (ok: all parts)",
+    "groups/generated": "groups that were scored; what stands without a prefix is counted over them",
     "groups/all_right": "share of groups that taught nothing because every reply was right",
     "groups/all_wrong": "share of groups that taught nothing because every reply was wrong",
     "groups/kept": "share of groups that were trained on",
@@ -116,12 +118,15 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
     oldest = [span.version for completion in completions for span in completion.versions]
     metrics = {
         "reward/mean": _mean(score.reward for score in usable),
+        # Correctness first: a format or length reward hides that nothing is right any more.
+        "zero/fraction": _mean(float(_earned_nothing(score)) for score in usable),
         "solve_rate": _mean(rates),
         "response_length/mean": fmean(lengths),
         "response_length/max": max(lengths),
         "reflection/mean": fmean(reflections(completion.text) for completion in completions),
         "truncated/fraction": fmean(completion.truncated for completion in completions),
         "unusable/fraction": 1 - len(usable) / len(scores),
+        "groups/generated": len(groups),
         "groups/all_right": sum(rate == 1 for rate in rates) / len(groups),
         "groups/all_wrong": sum(rate == 0 for rate in rates) / len(groups),
         "staleness/max": version - min(oldest) if oldest else None,
@@ -158,6 +163,10 @@ def reflections(text: str) -> int:
 
 def _completions(groups: Sequence[Group]) -> list[Completion]:
     return [completion for group in groups for completion in group.completions]
+
+
+def _earned_nothing(score: Score) -> bool:
+    return score.reward == 0 if score.correct is None else not score.correct
 
 
 def _part_means(scores: Sequence[Score]) -> dict[str, float | None]:

@@ -142,6 +142,28 @@ def test_a_stage_writes_metrics_rollouts_events_and_report(tmp_path: Path, cfg: 
     assert "<svg" in run.report.read_text()
 
 
+def test_a_jump_is_told_once_also_when_the_run_is_resumed_in_between(
+    tmp_path: Path, cfg: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(tmp_path)
+
+    def steps(first: int, last: int, share: float) -> list[str]:
+        log = log_of(run, cfg, first_step=first)
+        for step in range(first, last + 1):
+            log.step(step, {"zero/fraction": share, "groups/generated": 64.0})
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("r1ray")]
+
+    assert steps(1, 10, 0.25) == []
+    assert steps(11, 11, 0.75) == ["r1ray: step 11: zero/fraction jumped from 0.250 to 0.750"]
+    assert steps(12, 14, 0.75) == []
+    assert steps(15, 18, 0.25) == ["r1ray: step 17: zero/fraction is back at 0.250 (normal: 0.250)"]
+    events = [
+        {name: event[name] for name in ("kind", "name", "step", "normal", "now")} for event in run.read_events("alarm")
+    ]
+    assert events == [{"kind": "alarm", "name": "zero/fraction", "step": 11, "normal": 0.25, "now": 0.75}]
+    assert len(run.read_events("alarm_over")) == 1
+
+
 def test_a_resume_removes_rollouts_of_the_future(tmp_path: Path, cfg: Config) -> None:
     run = RunDir(tmp_path)
     log = log_of(run, cfg)

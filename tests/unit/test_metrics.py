@@ -74,6 +74,19 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
 
 
+def test_zeros_are_wrong_replies_and_without_correctness_rewards_of_zero() -> None:
+    """A wrong reply may earn something for its form; an unusable one counts neither way."""
+    formal = score(correct=False, reward=0.1)
+    assert (
+        group_metrics([group(RIGHT, formal, formal, score(usable=False, correct=None))], version=0)["zero/fraction"]
+        == 2 / 3
+    )
+    judged = [score(correct=None, reward=value) for value in (0.0, 0.3, 0.5, -1.0)]
+    metrics = group_metrics([group(*judged), group(*judged)], version=0)
+    assert metrics["zero/fraction"] == 0.25 and metrics["groups/generated"] == 2
+    assert "zero/fraction" not in group_metrics([group(score(usable=False))], version=0)
+
+
 def test_times_and_speeds() -> None:
     groups = [group(RIGHT, WRONG), group(RIGHT, WRONG)]
     metrics = step_metrics(collected(groups, kept=groups[:1]), {"collect": 2.5, "train": 4.0, "sync": 1.0}, version=0)
