@@ -137,6 +137,8 @@ class SandboxConfig(Strict):
     """The weakest that is accepted (`r1ray.sandbox.base.Tier`); the strongest that works is taken."""
     python: NotEmpty
     """The interpreter that runs them; everybody must be able to read it."""
+    packages: list[str]
+    """What that interpreter has installed and programs may import besides the standard library: [numpy, sympy]."""
 
 
 class RolloutConfig(Strict):

@@ -21,6 +21,11 @@ STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 START_ATTEMPTS = 3
 
 
+def starts_ray(cfg: ClusterConfig) -> bool:
+    """Whether a local Ray is started, so that this machine is all of the cluster."""
+    return cfg.address is None and not {"RAY_ADDRESS", SUBMITTED} & set(os.environ)
+
+
 @contextmanager
 def connected(cfg: ClusterConfig) -> Iterator[None]:
     """Connect; on leaving end what was started here.
@@ -33,7 +38,7 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cfg.address is not None:
         options["address"] = cfg.address
-    elif not {"RAY_ADDRESS", SUBMITTED} & set(os.environ):
+    elif starts_ray(cfg):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's workers start niced: next to anything else on the machine a collective would wait for its slowest rank.
         os.environ.setdefault("RAY_worker_niceness", "0")

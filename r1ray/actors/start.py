@@ -14,10 +14,8 @@ from r1ray.actors.placement import Slot
 from r1ray.actors.shared_folder import check_shared
 from r1ray.actors.spawn import spawn
 from r1ray.config import Config
-from r1ray.data.sources import runs_programs
 from r1ray.lookup import resolve
 from r1ray.run.directory import RunDir
-from r1ray.sandbox.here import check
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -47,12 +45,8 @@ def started(
 ) -> Iterator[dict[Role, ActorGroup]]:
     """Place and start the actors of `roles`; on leaving end their processes and free their places.
 
-    They come up while the body goes on: it calls `wait_until_up` before it uses them. Raises PlacementError when they do not fit,
-    SandboxUnavailable when programs are to be run and a machine that is all of the cluster has no sandbox for them.
+    They come up while the body goes on: it calls `wait_until_up` before it uses them. Raises PlacementError when they do not fit.
     """
-    languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
-    if languages and len(ray.nodes()) == 1:
-        check(cfg.sandbox, languages)  # the reward workers would say the same, but only when they are up
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
     try:

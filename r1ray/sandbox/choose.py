@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -116,15 +117,6 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier, languages: Collection[Language] 
         SandboxUnavailable: none from `min_tier` up does; the message says for each tier which probe failed and what would help.
             Or there is no working g++.
     """
-    if not os.access(spec.python, os.X_OK):
-        raise SandboxUnavailable(
-            f"there is no interpreter {spec.python} to run model-written programs: name one by sandbox.python that every user of "
-            "this machine may read (Debian, Ubuntu: apt-get install python3)"
-        )
-    if "/" in spec.folders:
-        raise SandboxUnavailable(
-            f"sandbox.python={spec.python} lies so high that programs could read everything: name another"
-        )
     reasons: list[str] = []
     for tier in TIERS[: TIERS.index(min_tier) + 1]:
         tried = replace(spec, tier=tier)
@@ -138,6 +130,34 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier, languages: Collection[Language] 
         f"no sandbox of tier {min_tier} or stronger works here, and model-written programs run in nothing less. "
         + "; ".join(reasons)
     )
+
+
+def check_python(python: str) -> None:
+    """Raises SandboxUnavailable for an interpreter that cannot run programs."""
+    if not os.access(python, os.X_OK):
+        raise SandboxUnavailable(
+            f"there is no interpreter {python} to run model-written programs: name one by sandbox.python that every user of "
+            "this machine may read (Debian, Ubuntu: apt-get install python3)"
+        )
+    if "/" in ZygoteSpec(python=python).folders:
+        raise SandboxUnavailable(
+            f"sandbox.python={python} lies so high that programs could read everything: name another"
+        )
+
+
+def folders_of(packages: Sequence[str], python: str) -> list[str]:
+    """From which folders this interpreter imports them. Raises SandboxUnavailable for a package that it cannot import."""
+    if not packages:
+        return []
+    ask = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; print(*sys.path, sep='\\n')"
+    done = subprocess.run([python, "-I", "-c", ask, *packages], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = done.stderr.strip().rpartition("\n")[2]
+        raise SandboxUnavailable(
+            f"sandbox.packages={list(packages)}: {python} cannot import them ({why}): install them for that interpreter, or name "
+            "another by sandbox.python"
+        )
+    return [folder for folder in done.stdout.split("\n") if folder.endswith("-packages") and os.path.isdir(folder)]
 
 
 def why_not(spec: ZygoteSpec) -> str | None:

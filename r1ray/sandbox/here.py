@@ -2,13 +2,14 @@
 
 import atexit
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1ray.config import SandboxConfig
 from r1ray.sandbox.base import Language, SandboxUnavailable
-from r1ray.sandbox.choose import choose, unprivileged_uid
+from r1ray.sandbox.choose import check_python, choose, folders_of, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import ZygoteSpec
+from r1ray.sandbox.supervisor import STDLIB, ZygoteSpec
 
 if TYPE_CHECKING:
     from r1ray.sandbox.remote import RemoteSandbox
@@ -20,9 +21,15 @@ _open: "list[Sandbox | RemoteSandbox]" = []
 def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
     """The strongest sandbox of this machine that works, for programs in `languages`.
 
-    Raises SandboxUnavailable when none of cfg.min_tier or stronger does, or no compiler.
+    Raises SandboxUnavailable when none of cfg.min_tier or stronger does, or an interpreter, package or compiler is missing.
     """
-    spec = ZygoteSpec(python=cfg.python, uid=unprivileged_uid())
+    check_python(cfg.python)
+    spec = ZygoteSpec(
+        python=str(Path(cfg.python).resolve()),
+        preload=(*STDLIB, *cfg.packages),
+        path=folders_of(cfg.packages, cfg.python),
+        uid=unprivileged_uid(),
+    )
     return choose(spec, min_tier=cfg.min_tier, languages=languages)
 
 

@@ -40,7 +40,11 @@ STDLIB = (
     *("statistics", "string", "textwrap", "threading", "typing"),
 )
 """What programs of contests import, there before they begin."""
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+ENVIRONMENT = {
+    **{"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"},
+    # Of numpy: the threads of its own would not survive a fork.
+    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+}
 """All of it: nothing of ours goes in."""
 
 

@@ -22,7 +22,7 @@ DATA = Path(__file__).parents[1] / "fixtures/datasets/livecodebench.jsonl"
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    cfg = SandboxConfig(url=None, min_tier="T2", python="/usr/bin/python3")
+    cfg = SandboxConfig(url=None, min_tier="T2", python="/usr/bin/python3", packages=[])
     with Sandbox(here.spec_of(cfg, ()), slots=1) as opened:
         yield opened
 

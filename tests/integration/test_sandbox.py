@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +16,16 @@ import attack_suite
 import psutil
 import pytest
 
+from r1ray.check import load
+from r1ray.cli import compose
+from r1ray.config import SandboxConfig
 from r1ray.sandbox import choose as choosing
+from r1ray.sandbox import here
 from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable
-from r1ray.sandbox.choose import PYTHON, REMEDIES, TIERS, choose, unprivileged_uid, why_not
+from r1ray.sandbox.choose import PYTHON, REMEDIES, TIERS, check_python, choose, unprivileged_uid, why_not
 from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
+from r1ray.stages.pipeline import check_sandbox
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 SUM = Program(code=b"print(sum(map(int, input().split())))", stdin=b"1 2\n")
@@ -206,7 +212,7 @@ def test_without_a_sandbox_it_is_said_what_is_missing_and_what_would_help(monkey
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "python3")
     with pytest.raises(SandboxUnavailable, match=rf"no interpreter {missing} .* sandbox\.python"):
-        choose(ZygoteSpec(python=missing), min_tier="T2")
+        check_python(missing)
 
 
 def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +230,33 @@ def test_the_strongest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SandboxUnavailable, match="tier T1 or stronger") as caught:
         choose(spec, min_tier="T1")
     assert "T2" not in str(caught.value)
+
+
+def test_packages_of_the_interpreter_are_there_for_programs(tmp_path: Path) -> None:
+    os.chmod(tmp_path.parent, 0o755)
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    [packages] = (tmp_path / "env").glob("lib/python3*/site-packages")
+    (packages / "toy.py").write_text("import time\nMADE = time.time()\n")
+    cfg = SandboxConfig(url=None, min_tier="T2", python=str(tmp_path / "env/bin/python"), packages=["toy"])
+    made = Program(code=b"import toy; print(toy.MADE)")
+    with Sandbox(here.spec_of(cfg, ()), slots=1) as sandbox:
+        first, second = sandbox.run(made), sandbox.run(made)
+        assert first.status == "ok" and first.stdout == second.stdout  # it was imported before them
+    with Sandbox(here.spec_of(cfg.model_copy(update={"packages": []}), ()), slots=1) as sandbox:
+        assert sandbox.run(made).status == "runtime_error"
+    with pytest.raises(SandboxUnavailable, match=r"sandbox\.packages=.*No module named 'tooy'"):
+        here.spec_of(cfg.model_copy(update={"packages": ["tooy"]}), ())
+
+
+def test_a_run_that_needs_a_sandbox_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "r1ray.main", f"run_dir={tmp_path}/run", "data=mixture", "sandbox.python=/nowhere"]
+    done = subprocess.run([*command, "scale=smoke"], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1 and "sandbox.python" in done.stderr and "apt-get install python3" in done.stderr
+    assert "stage_started" not in (tmp_path / "run/events.jsonl").read_text()
+
+
+def test_a_run_without_programs_needs_no_sandbox() -> None:
+    checked = load(compose(["sandbox.python=/nowhere"]))
+    check_sandbox(checked.config)
+    with pytest.raises(SandboxUnavailable):
+        check_sandbox(load(compose(["sandbox.python=/nowhere", "data=mixture"])).config)
