@@ -10,7 +10,7 @@ from pathlib import Path
 
 from r1ray.sandbox.base import Ended, Language, Limits, Program, SandboxUnavailable, Tier
 from r1ray.sandbox.cpp import REMEDY
-from r1ray.sandbox.pool import Sandbox
+from r1ray.sandbox.pool import RETRIES, Sandbox
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 TIERS: Sequence[Tier] = ("T1", "T1-noproc", "T2")
@@ -124,7 +124,7 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier, languages: Collection[Language] 
         if reason is None:
             if "cpp" in languages:
                 check_cpp(tried)
-            return tried
+            return replace(tried, refused=reasons)
         reasons.append(f"{tier}: {reason} (remedy: {REMEDIES[tier]})")
     raise SandboxUnavailable(
         f"no sandbox of tier {min_tier} or stronger works here, and model-written programs run in nothing less. "
@@ -191,7 +191,11 @@ def check_cpp(spec: ZygoteSpec) -> None:
 def failures(zygote: Zygote) -> Iterator[str]:
     """Of the self-test, which a sandbox has to pass before it is used."""
     for canary in CANARIES:
-        ended = zygote.run(Program(code=canary.code.encode(), stdin=canary.stdin.encode(), limits=canary.limits))
+        program = Program(code=canary.code.encode(), stdin=canary.stdin.encode(), limits=canary.limits)
+        for _ in range(1 + RETRIES):  # as for every program: on a busy machine a run may not come so far as to begin
+            ended = zygote.run(program)
+            if ended.status != "sandbox_error":
+                break
         if not canary.good(ended):
             yield f"the self-test '{canary.name}' ended with {ended.status} {ended.why or ascii(ended.stdout[:80])}"
     with tempfile.NamedTemporaryFile(dir="/tmp") as file:

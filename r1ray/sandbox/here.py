@@ -3,7 +3,7 @@
 import atexit
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r1ray.config import SandboxConfig
 from r1ray.sandbox.base import Language, SandboxUnavailable
@@ -33,12 +33,16 @@ def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
     return choose(spec, min_tier=cfg.min_tier, languages=languages)
 
 
-def check(cfg: SandboxConfig, languages: Collection[Language]) -> None:
-    """Raises SandboxUnavailable where `sandbox` would."""
+def check(cfg: SandboxConfig, languages: Collection[Language]) -> dict[str, Any]:
+    """What programs would be run in: its tier and why no stronger one is, or its address.
+
+    Raises SandboxUnavailable where `sandbox` would.
+    """
     if cfg.url is None:
-        spec_of(cfg, languages)
-    else:
-        _remote(cfg.url).close()
+        spec = spec_of(cfg, languages)
+        return {"tier": spec.tier, "refused": list(spec.refused)}
+    _remote(cfg.url).close()
+    return {"url": cfg.url}
 
 
 def allow_programs(cfg: SandboxConfig, languages: Collection[Language]) -> None:

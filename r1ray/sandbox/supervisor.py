@@ -73,6 +73,8 @@ class ZygoteSpec:
     uid: int | None = None
     """Whose rights a program has; None: those of the user who runs r1ray."""
     tier: Tier = "T2"
+    refused: Sequence[str] = ()
+    """Why no stronger tier was taken, one reason each."""
 
     @property
     def folders(self) -> list[str]:

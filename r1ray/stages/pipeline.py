@@ -1,5 +1,7 @@
 """A run: its stages one after another, each starting from the model that an earlier one left."""
 
+from typing import Any
+
 from r1ray import builtin
 from r1ray.actors.cluster import connected, starts_ray
 from r1ray.check import CheckedRun
@@ -12,18 +14,22 @@ from r1ray.stages import module_of
 from r1ray.stages.context import StageContext, result_of
 
 
-def check_sandbox(cfg: Config) -> None:
-    """Raises SandboxUnavailable when programs are to be run and this machine cannot. On a cluster the reward workers say so."""
-    if languages := runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values())):
-        here.check(cfg.sandbox, languages)
+def check_sandbox(cfg: Config) -> dict[str, Any]:
+    """What programs are going to be run in (`here.check`); {} where there are none.
+
+    Raises SandboxUnavailable when this machine cannot run them. On a cluster the reward workers say so.
+    """
+    languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
+    return here.check(cfg.sandbox, languages) if languages else {}
 
 
 def run_stages(checked: CheckedRun, run: RunDir) -> None:
     """Run them all; one that a resumed run finds at its last step starts nothing."""
     cfg = checked.config
     if starts_ray(cfg.cluster):
-        for _, _, stage_cfg in checked.stages:
-            check_sandbox(stage_cfg)  # before anything that takes longer
+        for name, _, stage_cfg in checked.stages:  # before anything that takes longer
+            if found := check_sandbox(stage_cfg):
+                run.event("sandbox", stage=name, **found)
     with connected(cfg.cluster):
         for name, stage, stage_cfg in checked.stages:
             path = stage_cfg.model.path if stage.after is None else str(result_of(run, stage.after))

@@ -2,7 +2,8 @@
 
     setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 tests/integration/attack_suite.py T2
 
-It needs nothing but Python and this repository, so that a user without rights can run it.
+With `chosen` for a tier it takes the one that r1ray would. It needs nothing but Python and this repository, so that a user without
+rights can run it.
 """
 
 import importlib.util
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from r1ray.sandbox.base import Ended, Limits, Program  # noqa: E402
-from r1ray.sandbox.choose import PYTHON, unprivileged_uid  # noqa: E402
+from r1ray.sandbox.choose import PYTHON, choose, unprivileged_uid  # noqa: E402
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("compare", ROOT / "r1ray/reward/code/compare.py")
@@ -94,12 +95,14 @@ def faults(zygote: Zygote, name: str) -> list[str]:
 
 def main(tier: str) -> int:
     os.environ["R1RAY_CANARY"] = CANARY.decode()
-    zygote = Zygote(spec_of(tier))
+    spec = choose(spec_of("T2"), min_tier="T2") if tier == "chosen" else spec_of(tier)
+    zygote = Zygote(spec)
     found = {name: wrong for name in ENTRIES if (wrong := faults(zygote, name))}
     zygote.close()
+    print(*spec.refused, sep="\n", file=sys.stderr)
     for name, wrong in found.items():
         print(name, *wrong, sep="\n  ")
-    print(f"{tier}, uid {os.getuid()}: {len(ENTRIES)} programs, {len(found)} verdicts that are not allowed")
+    print(f"{spec.tier}, uid {os.getuid()}: {len(ENTRIES)} programs, {len(found)} verdicts that are not allowed")
     return int(bool(found))
 
 

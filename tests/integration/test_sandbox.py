@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import attack_suite
+import container
 import psutil
 import pytest
 
@@ -71,6 +72,19 @@ def test_the_verdicts_are_the_same_for_a_user_without_rights(tier: str) -> None:
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", PYTHON, attack_suite.__file__, tier]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a container")
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize(("kind", "tier"), [("default", "T2"), ("unconfined", "T1-noproc")])
+def test_in_a_container_the_verdicts_are_the_same_in_the_tier_that_works_there(kind: str, tier: str, uid: int) -> None:
+    if tier not in HERE:
+        pytest.skip("bubblewrap is not installed")
+    command = [PYTHON, container.__file__, kind, str(uid), PYTHON, attack_suite.__file__, "chosen"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{tier}, uid {uid}: "), done.stderr
 
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
@@ -225,7 +239,8 @@ def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_strongest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ZygoteSpec(python=PYTHON)
     monkeypatch.setattr(choosing, "why_not", lambda spec: "no" if spec.tier == "T1" else None)
-    assert choose(spec, min_tier="T2").tier == "T1-noproc"
+    chosen = choose(spec, min_tier="T2")
+    assert chosen.tier == "T1-noproc" and len(chosen.refused) == 1 and chosen.refused[0].startswith("T1: ")
     monkeypatch.setattr(choosing, "why_not", lambda spec: "no")
     with pytest.raises(SandboxUnavailable, match="tier T1 or stronger") as caught:
         choose(spec, min_tier="T1")
@@ -257,6 +272,6 @@ def test_a_run_that_needs_a_sandbox_is_refused_before_anything_is_started(tmp_pa
 
 def test_a_run_without_programs_needs_no_sandbox() -> None:
     checked = load(compose(["sandbox.python=/nowhere"]))
-    check_sandbox(checked.config)
+    assert check_sandbox(checked.config) == {}
     with pytest.raises(SandboxUnavailable):
         check_sandbox(load(compose(["sandbox.python=/nowhere", "data=mixture"])).config)
