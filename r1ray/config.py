@@ -85,6 +85,8 @@ class SourceConfig(Strict):
     limit: Positive | None = None
     accuracy: str = "accuracy"
     """The reward part that says whether a reply is correct."""
+    extract: str | None = None
+    """How a reply's final answer is read: a name in r1ray.reward.answers or an import path; null: as its verifier does."""
     args: dict[str, Any] = {}
     """Passed to the source (generators)."""
 

@@ -15,9 +15,8 @@ from r1ray.config import Config
 from r1ray.data.evalmath import avg_at_k, maj_at_k, pass_at_k, standard_error
 from r1ray.data.prompts import ProblemSet
 from r1ray.engine.base import SamplingSpec
-from r1ray.lookup import resolve
-from r1ray.reward.accuracy import VERIFIERS
-from r1ray.reward.base import RewardContext, reply_text
+from r1ray.reward.accuracy import answer_of
+from r1ray.reward.base import RewardContext
 from r1ray.seeds import seed_of
 from r1ray.types import Group, Problem
 
@@ -103,7 +102,5 @@ def evaluator_of(
 
 
 def answers_of(group: Group) -> list[str | None]:
-    """Each reply's final answer as its verifier reads it; None where there is none."""
-    problem = group.problem
-    verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
-    return [verifier.answer(problem, reply_text(problem, completion)) for completion in group.completions]
+    """Each reply's final answer, None where there is none."""
+    return [answer_of(group.problem, completion) for completion in group.completions]

@@ -62,6 +62,8 @@ class Problem:
     """The end of the prompt that already belongs to the reply ("<think>"): rewards see prefill + text."""
     accuracy: str = "accuracy"
     """The reward part from which `Score.correct` is read."""
+    extract: str | None = None
+    """How the final answer of a reply is read: a name in `r1ray.reward.answers.EXTRACTORS`; None: the verifier's own way."""
     language: str = "en"
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

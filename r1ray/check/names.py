@@ -12,6 +12,7 @@ from r1ray.data.sources import SOURCES, load_source, needs_network
 from r1ray.engine import ENGINES
 from r1ray.reward import REWARDS, make
 from r1ray.reward.accuracy import VERIFIERS
+from r1ray.reward.answers import EXTRACTORS
 
 Finding = Mistake | str
 HEAD = 64
@@ -56,6 +57,8 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     if not unknown and "verifier" in source.args:
         verifier = str(source.args["verifier"])
         unknown = list(_name_in_module(f"{key}.args.verifier", verifier, VERIFIERS, what="a verifier"))
+    if source.extract is not None:
+        unknown += _extract(f"{key}.extract", source)
     yield from unknown
     if unknown:
         return
@@ -90,6 +93,14 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     if not to_learn and items[0].response is not None:
         rule = "gives replies to imitate, not problems to solve"
         yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy="use it in a stage of kind sft")
+
+
+def _extract(key: str, source: SourceConfig) -> Iterator[Mistake]:
+    assert source.extract is not None
+    yield from _name_in_module(key, source.extract, EXTRACTORS, what="a way to read answers")
+    if source.source in SOURCES and SOURCES[source.source].programs(source.args):
+        rule = "replies are programs, which are read from their fences"
+        yield Mistake(key=key, value=source.extract, rule=rule, remedy=f"{key}=null")
 
 
 def _name(key: str, name: str, known: Mapping[str, Any], *, what: str) -> Iterator[Mistake]:

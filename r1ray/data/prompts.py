@@ -85,6 +85,7 @@ def problem_set(
                 payload=item.payload,
                 prefill=prefill,
                 accuracy=source.accuracy,
+                extract=source.extract,
                 language=item.language,
                 meta=item.meta,
             )

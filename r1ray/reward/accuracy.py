@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from r1ray.lookup import resolve
 from r1ray.reward import choice, code, countdown, exact, logic, math, swe
+from r1ray.reward.answers import EXTRACTORS
 from r1ray.reward.base import PartScore, RewardContext, reply_text, right_or_wrong
 from r1ray.reward.text import last_answer
 from r1ray.types import Completion, Problem
@@ -13,7 +14,7 @@ from r1ray.types import Completion, Problem
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
     answer: Callable[[Problem, str], str | None]
-    """The final answer in a reply, as text; None when it gives none. Majority voting groups replies by it."""
+    """The final answer in a reply, as text, where the problem does not say how it is read; None when it gives none."""
     judge: Callable[[Problem, str], PartScore]
     """What that answer is worth, by the problem's payload."""
 
@@ -40,9 +41,17 @@ def accuracy(problem: Problem, completions_G: Sequence[Completion], context: Rew
     verifier: Verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
     scores: list[PartScore] = []
     for completion in completions_G:
-        answer = verifier.answer(problem, reply_text(problem, completion))
+        answer = answer_of(problem, completion)
         if answer is None:
             scores.append(right_or_wrong(False))
         else:
             scores.append(verifier.judge(problem, answer))
     return scores
+
+
+def answer_of(problem: Problem, completion: Completion) -> str | None:
+    """The final answer of a reply: what the accuracy reward judges, and what majority voting groups replies by."""
+    text = reply_text(problem, completion)
+    if problem.extract is None:
+        return resolve(problem.verifier, VERIFIERS, what="verifier").answer(problem, text)
+    return resolve(problem.extract, EXTRACTORS, what="way to read answers")(text)

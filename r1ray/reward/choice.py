@@ -20,11 +20,16 @@ def chosen(text: str) -> str | None:
     Example: `chosen("<think>2 > 1</think> <answer>(b) two</answer>")` is "B".
     """
     answer = final_answer(text)
-    match = OPTION.fullmatch(normalise(answer)) if answer is not None and len(answer) <= MAX_LENGTH else None
+    return None if answer is None else letter_of(answer)
+
+
+def letter_of(answer: str) -> str | None:
+    """Example: `letter_of("(b) two")` is "B"."""
+    match = OPTION.fullmatch(normalise(answer)) if len(answer) <= MAX_LENGTH else None
     return match[1].upper() if match else None
 
 
 def judge(problem: Problem, answer: str) -> PartScore:
     """1 for the letter of a right option, else 0."""
-    right = answer.upper() in {str(letter).strip().upper() for letter in problem.payload["answers"]}
+    right = letter_of(answer) in {str(letter).strip().upper() for letter in problem.payload["answers"]}
     return right_or_wrong(right)

@@ -256,6 +256,17 @@ VALUES = {
     "a weight of no step": (
         ["reward.parts.format.schedule={soon: 1}"], "reward.parts.format.schedule.soon.[key]", "whole number", "whole number",
     ),
+    "unknown way to read answers": (
+        ["data.train.countdown.extract=boxd"], "data.train.countdown.extract", "neither a way", "did you mean boxed?",
+    ),
+    "way to read answers in no module": (
+        ["eval.sets.countdown.extract=no.where:read"], "eval.sets.countdown.extract", "no module no.where", "PYTHONPATH",
+    ),
+    "a way to read answers where they are programs": (
+        ["data.train.program.source=one_liners", "data.train.program.args={kind: program, num_problems: 9}",
+         "data.train.program.extract=boxed"],
+        "data.train.program.extract", "are programs", "extract=null",
+    ),
     "no accuracy part": (
         ["reward.parts.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
     ),

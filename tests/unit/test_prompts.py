@@ -41,10 +41,11 @@ def table(folder: Path, name: str, *questions: str) -> SourceConfig:
 
 
 def test_a_problem_carries_everything(tokenizer, tmp_path: Path):
-    source = table(tmp_path, "t", "How many?").model_copy(update={"accuracy": "judge"})
+    source = table(tmp_path, "t", "How many?").model_copy(update={"accuracy": "judge", "extract": "boxed"})
     (problem,) = problem_set("mine", source, config(template="r1_zero"), tokenizer).problems
     assert tokenizer.decode(problem.prompt_ids_T) == f"{R1_ZERO}User: How many?\nAssistant:"
     assert (problem.source, problem.verifier, problem.accuracy, problem.prefill) == ("mine", "math", "judge", "")
+    assert problem.extract == "boxed"
     assert problem.id.startswith("mine/")
 
 

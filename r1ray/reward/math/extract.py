@@ -19,10 +19,13 @@ def final_answer(text: str) -> str | None:
     found = last_boxed(conclusion)
     if found is None:
         found = last_answer(text)
-    if found is None:
-        lines = ANSWER_LINE.findall(conclusion)
-        found = lines[-1].strip() if lines else None
-    return found
+    return answer_line(conclusion) if found is None else found
+
+
+def answer_line(text: str) -> str | None:
+    """What the last line that begins with `Answer:` says."""
+    lines = deque(ANSWER_LINE.finditer(text), maxlen=1)
+    return lines[0][1].strip() if lines else None
 
 
 def last_boxed(text: str) -> str | None:

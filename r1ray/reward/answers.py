@@ -1,0 +1,72 @@
+"""Ways to read the final answer of a reply, by name: what `extract` of a source may be, where its verifier's own is not wanted.
+
+    boxed              what the last \\boxed{} holds
+    answer             what the last <answer>...</answer> holds
+    boxed_in_answer    what the last box in the last <answer>...</answer> holds (Open-Reasoner-Zero)
+    answer_line        the last line "Answer: ..." (DAPO)
+    gsm8k              the number after the last "####" that one follows, and nothing else
+    last_number        the last number, wherever it stands
+    option             the letter of an option, in its box, its <answer> or its line
+
+These read what stands after the last `</think>`. Without that tag it is the whole reply, or nothing when `<think>` was opened: an
+answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Two have the rules of their projects instead:
+
+    deepscaler         the last box between the first `</think>` and the next; without the tag there is no answer
+    skywork            the same; without the tag the whole reply is read
+
+Replies are hostile: every way is linear in their length.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from r1ray.reward.choice import chosen
+from r1ray.reward.math.extract import answer_line, last_boxed
+from r1ray.reward.text import after_thinking, last_answer
+
+NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+LAST_NUMBER = re.compile(rf"(?:(?<![0-9A-Za-z)])-)?(?:{NUMBER})")
+"""A minus after a number, a letter or a parenthesis takes away, it is no sign."""
+HASHES = re.compile(rf"####[ \t]*(-?(?:{NUMBER}))")
+
+
+def boxed_in_answer(text: str) -> str | None:
+    """Example: `boxed_in_answer("\\\\boxed{1} <answer> so \\\\boxed{2} </answer>")` is "2"."""
+    content = last_answer(text)
+    return None if content is None else last_boxed(content)
+
+
+def gsm8k(text: str) -> str | None:
+    """Example: `gsm8k("So 36 pens.\\n#### 1,250")` is "1250"."""
+    found = deque(HASHES.finditer(after_thinking(text)), maxlen=1)
+    return found[0][1].replace(",", "") if found else None
+
+
+def last_number(text: str) -> str | None:
+    """Example: `last_number("From 5-3 we get $2.50.")` is "2.50"."""
+    found = deque(LAST_NUMBER.finditer(after_thinking(text)), maxlen=1)
+    return found[0][0].replace(",", "") if found else None
+
+
+def deepscaler(text: str) -> str | None:
+    """Example: `deepscaler("</think> \\\\boxed{1} </think> \\\\boxed{2}")` is "1"."""
+    return last_boxed(text.partition("</think>")[2].partition("</think>")[0])
+
+
+def skywork(text: str) -> str | None:
+    """Example: `skywork("<think> \\\\boxed{1}")` is "1"."""
+    return deepscaler(text) if "</think>" in text else last_boxed(text)
+
+
+EXTRACTORS: Mapping[str, Callable[[str], str | None]] = {
+    "boxed": lambda text: last_boxed(after_thinking(text)),
+    "answer": last_answer,
+    "boxed_in_answer": boxed_in_answer,
+    "answer_line": lambda text: answer_line(after_thinking(text)),
+    "gsm8k": gsm8k,
+    "last_number": last_number,
+    "option": chosen,
+    "deepscaler": deepscaler,
+    "skywork": skywork,
+}

@@ -1,0 +1,128 @@
+"""Ways to read the final answer: each with and without `</think>`, on hostile text, and wherever the choice of one counts."""
+
+import time
+from typing import Any
+
+import pytest
+from reward_samples import completion, context, problem
+
+from r1ray.evaluate import answers_of
+from r1ray.reward.accuracy import accuracy
+from r1ray.reward.answers import EXTRACTORS
+from r1ray.types import Group, Score
+
+THOUGHT = "<think>\\boxed{9} <answer>9</answer> <answer>\\boxed{9}</answer>\nAnswer: 9\n#### 9\n 9"
+FORMS = {
+    "boxed": (r"so \boxed{1} or \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+    "answer": ("<answer>1</answer> or <answer> 2 </answer>", "2"),
+    "boxed_in_answer": (r"\boxed{1} <answer>so \boxed{2}</answer> \boxed{3}", "2"),
+    "answer_line": ("Answer: 1\nAnswer:  $x = 2$ \nmore", "$x = 2$"),
+    "gsm8k": ("#### 1\nno:\n#### -1,250.5\n7", "-1250.5"),
+    "last_number": ("1 and 2,000 and 3,000.50, thus.", "3000.50"),
+    "option": ("<answer>(b) two</answer>", "B"),
+    "deepscaler": (r"\boxed{1} \boxed{2}", "2"),
+    "skywork": (r"\boxed{1} \boxed{2}", "2"),
+}
+"""By name, a text and the answer in it."""
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_the_answer_stands_after_the_thinking(name: str) -> None:
+    text, answer = FORMS[name]
+    assert EXTRACTORS[name](f"{THOUGHT}</think>{text}") == answer
+    assert EXTRACTORS[name](f"{THOUGHT}</think>") is None
+    assert EXTRACTORS[name]("") is None
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_without_thinking_the_whole_reply_is_read_but_by_deepscaler(name: str) -> None:
+    text, answer = FORMS[name]
+    assert EXTRACTORS[name](text) == (None if name == "deepscaler" else answer)
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_thinking_that_is_never_closed_holds_no_answer_but_for_skywork(name: str) -> None:
+    text, answer = FORMS[name]
+    assert EXTRACTORS[name](f"<think>{text}") == (answer if name == "skywork" else None)
+    assert EXTRACTORS[name](f"<think>a</think> b <think>{text}") == (
+        answer if name in ("deepscaler", "skywork") else None
+    )
+
+
+def test_of_several_closing_tags_the_projects_read_up_to_the_second_and_the_others_after_the_last() -> None:
+    text = r"a</think>\boxed{1}</think>\boxed{2}"
+    assert [EXTRACTORS[name](text) for name in ("boxed", "deepscaler", "skywork")] == ["2", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "answer"),
+    [
+        ("boxed", r"\boxed{\{1, 2\}} and \boxed{3", None),
+        ("boxed", "7", None),
+        ("answer", "<answer>7", None),
+        ("boxed_in_answer", r"<answer>7</answer> \boxed{7}", None),
+        ("boxed_in_answer", r"<answer>\boxed{7}", None),
+        ("answer_line", "The Answer: 7", None),
+        ("answer_line", "Answer:", None),
+        ("gsm8k", "#### 36 pens", "36"),
+        ("gsm8k", "#### thirty-six", None),
+        ("gsm8k", "### 36", None),
+        ("gsm8k", "####36", "36"),
+        ("last_number", "5-3", "3"),
+        ("last_number", "x = -3", "-3"),
+        ("last_number", "(2)-3", "3"),
+        ("last_number", "得-3", "-3"),
+        ("last_number", "about .5", ".5"),
+        ("last_number", "1,2", "2"),
+        ("last_number", "$18.", "18"),
+        ("last_number", "١٢", None),
+        ("last_number", "none", None),
+        ("option", "B", None),
+    ],
+)
+def test_what_is_an_answer(name: str, text: str, answer: str | None) -> None:
+    assert EXTRACTORS[name](text) == answer
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize(
+    "unit",
+    [r"\boxed{", r"\boxed ", "<answer>", "</answer>", "<think>", "</think>", "7", "1,", ",000", "-", "#", "#### ", "Answer:\n",
+     "Answer: ", " ", "\n", "{", "}", "\\", "(", "<answer>\\boxed{</answer>", "</think>\\boxed{"],
+)  # fmt: skip
+def test_a_megabyte_takes_no_time(name: str, unit: str) -> None:
+    text = unit * (1_000_000 // len(unit))
+    start = time.process_time()
+    for hostile in (text, f"</think>\\boxed{{<answer>####{text}"):
+        EXTRACTORS[name](hostile)
+    assert time.process_time() - start < 3
+
+
+def test_reward_and_vote_read_the_same_answer() -> None:
+    def judged(**fields: Any) -> tuple[list[bool | None], list[str | None]]:
+        asked = problem(verifier="exact", payload={"answers": ["7"]}, **fields)
+        replies = (completion(r"\boxed{7} or 8"), completion(r"\boxed{8}, or 7"), completion("none"))
+        scores = accuracy(asked, replies, context())
+        unscored = Score(reward=0.0, correct=None, parts={}, statuses={}, usable=True, seconds=0.0)
+        votes = answers_of(Group(problem=asked, completions=replies, scores=(unscored,) * 3))
+        return [score.correct for score in scores], votes
+
+    assert judged() == ([True, False, False], ["7", "8", None])
+    assert judged(extract="last_number") == ([False, True, False], ["8", "7", None])
+    assert judged(extract=f"{__name__}:shout") == ([False, False, False], ["OR 8", "OR 7", "NONE"])
+
+
+def shout(text: str) -> str:
+    """A way to read answers from outside."""
+    return text.upper()[-4:]
+
+
+def test_an_option_is_read_out_of_whatever_was_extracted() -> None:
+    asked = problem(verifier="choice", payload={"answers": ["B"]}, extract="boxed")
+    scores = accuracy(asked, [completion(r"\boxed{(b) two}"), completion("<answer>B</answer>")], context())
+    assert [score.correct for score in scores] == [True, False]
+
+
+def test_a_name_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'boxed'"):
+        accuracy(problem(extract="boxd"), [completion("1")], context())
