@@ -35,6 +35,10 @@ def judges(reward: RewardConfig, data: DataConfig, eval: EvalConfig, kind: str) 
             rule = "is no kind of judge"
             yield Mistake(key=f"{key}.args.kind", value=asked, rule=rule, remedy=did_you_mean(str(asked), KINDS))
             continue
+        for source in (source for source, cfg in eval.sets.items() if cfg.accuracy == name and asked != "yes_no"):
+            rule = f"a judge of kind {asked} gives points and does not say whether a reply is correct"
+            remedy = f"{key}.args.kind=yes_no, or another part for {source}"
+            yield Mistake(key=f"eval.sets.{source}.accuracy", value=name, rule=rule, remedy=remedy)
         prompt = text_of(KINDS[asked], prompt=part.args.get("prompt"), rubric=None)
         missing = [f"{{{field}}}" for field in KINDS[asked].fields if f"{{{field}}}" not in prompt]
         if missing:

@@ -244,6 +244,9 @@ def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval
             rule="every weight is 0: there would be nothing to learn from",
             remedy="reward.parts.accuracy.weight=1.0",
         )
+    if reward.local:
+        rule = "is for r1ray.grade: in a run the reward workers are actors"
+        yield Mistake(key="reward.local", value=True, rule=rule, remedy="reward.local=false")
     for name, part in reward.parts.items():
         limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
         if (part.name or name) == "overlong" and cache is not None and not 0 < cache <= limit:

@@ -240,6 +240,11 @@ VALUES = {
         [*JUDGED, "reward.parts.judge.args.api_key_env=sk-12345"], "reward.parts.judge.args.api_key_env", "names an environment",
         "export JUDGE_API_KEY",
     ),
+    "a judge of points as what says right or wrong": (
+        [*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}", "reward.parts.judge.args.kind=score"],
+        "eval.sets.mine.accuracy", "does not say whether a reply is correct", "reward.parts.judge.args.kind=yes_no",
+    ),
+    "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
     "a judge asked by nobody": (
         [*JUDGED, "reward.parts.judge.args.concurrency=0"], "reward.parts.judge.args.concurrency", "at least 1", "leave",
     ),
