@@ -123,12 +123,14 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
 
 def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
     """The problem of a line of a rollouts file, which its group's first reply records."""
-    name, record = row["problem"], as_object(row.get("asked"))
-    if record is None:
-        if last is None or last.id != name:
-            raise ValueError("nothing says how it is judged: that stands in the first line of its group (asked)")
-        return last
-    return problem_of(record, id=name)
+    if as_object(row.get("asked")) is not None:
+        try:
+            return problem_of(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"what it says of its problem (asked) is not whole: {error}") from error
+    if last is None or last.id != row["problem"]:
+        raise ValueError("nothing says how it is judged: that stands in the first line of its group (asked)")
+    return last
 
 
 def _rollout(row: Mapping[str, Any], problem: Problem, *, line: int, tokenise: Tokenise) -> Reply:

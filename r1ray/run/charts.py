@@ -67,7 +67,9 @@ def histogram(title: str, samples: Mapping[str, Sequence[float]], *, bins: int =
     values = [value for sample in samples.values() for value in sample]
     if not values:
         return ""
-    low, high = min(values), max(values) + 1
+    low, high = min(values), max(values)
+    if low == high or all(float(value).is_integer() for value in values):
+        high += 1  # counts: the largest needs room of its own
     width = (high - low) / bins
     shares = {}
     for name, sample in samples.items():

@@ -12,11 +12,13 @@ from string import Template
 from typing import Any
 
 from r1ray.run import charts
+from r1ray.run.audit import audit_section
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart
 from r1ray.run.console import clock, number
 from r1ray.run.directory import RunDir, StageDir, write_atomically
 from r1ray.run.loggers import read_metrics
 from r1ray.run.rollouts import read_rollouts, rollout_steps
+from r1ray.run.sample import sample_card
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -107,7 +109,7 @@ def _stage(stage: StageDir, *, titled: bool) -> str:
         shown = {f"step {step}": read_rollouts(files[step]) for step in dict.fromkeys((first, last))}
         lengths = {name: [line["length"] for line in lines] for name, lines in shown.items()}
         cards.append(histogram("Response length, first and last", lengths))
-        samples = _samples(shown)
+        samples = _samples(shown) + audit_section(rows, files)
     return f'{title}<div class="tiles">{_tiles(rows)}</div><div class="cards">{"".join(cards)}</div>{samples}'
 
 
@@ -165,31 +167,8 @@ def _samples(shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     for name, lines in shown.items():
         firsts = {line["problem"]: line for line in reversed(lines)}
         chosen = [firsts[problem] for problem in dict.fromkeys(line["problem"] for line in lines)][:SAMPLES]
-        columns.append(f"<div><h3>{html.escape(name)}</h3>{''.join(_sample(line) for line in chosen)}</div>")
+        columns.append(f"<div><h3>{html.escape(name)}</h3>{''.join(map(sample_card, chosen))}</div>")
     return f'<h2>What the model writes</h2><div class="samples">{"".join(columns)}</div>'
-
-
-def _sample(line: Mapping[str, Any]) -> str:
-    verdict = {True: '<span class="right">right</span>', False: '<span class="wrong">wrong</span>', None: ""}[
-        line["correct"]
-    ]
-    parts = ", ".join(f"{name} {number(value)}" for name, value in line["parts"].items() if value is not None)
-    facts = [
-        html.escape(line["problem"]),
-        verdict,
-        f"reward {number(line['reward'])} ({html.escape(parts)})",
-        f"{line['length']} tokens",
-    ]
-    if line["finish"] != "stop":
-        facts.append('<span class="wrong">cut at the limit</span>')
-    reply = html.escape(line["completion"])
-    reply = re.sub(r"(.*?&lt;/think&gt;)", r'<span class="think">\1</span>', reply, count=1, flags=re.DOTALL)
-    reply = re.sub(r"(&lt;answer&gt;.*?&lt;/answer&gt;)", r'<span class="answer">\1</span>', reply, flags=re.DOTALL)
-    head = "".join(f"<span>{fact}</span>" for fact in facts if fact)
-    prompt = html.escape(line["prompt"])
-    return (
-        f'<article class="sample"><header>{head}</header><pre class="prompt">{prompt}</pre><pre>{reply}</pre></article>'
-    )
 
 
 def _events(run: RunDir) -> str:

@@ -4,6 +4,7 @@ The first reply of a group also carries the problem (`asked`), so that the file 
 again (`r1ray.grade`).
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -12,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from r1ray.reward.accuracy import answer_of
 from r1ray.run.directory import write_atomically
 from r1ray.types import Group, Ints, Message, Problem
 
-NOT_RECORDED = {"id", "prompt_ids_T"}
+NOT_RECORDED = {"id", "source", "prompt_ids_T"}
 """Of a problem: they stand elsewhere in the line, the prompt as text."""
+MAX_ANSWER = 200
 
 
 def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: Callable[[Ints], str]) -> Path:
@@ -25,8 +28,10 @@ def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: 
     for group in groups:
         prompt = decode(group.problem.prompt_ids_T)
         for index, (completion, score) in enumerate(zip(group.completions, group.scores, strict=True)):
+            answer = answer_of(group.problem, completion)
             line = {
                 "problem": group.problem.id,
+                "source": group.problem.source,
                 "index": index,
                 "prompt": prompt,
                 "completion": completion.text,
@@ -38,6 +43,8 @@ def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: 
                 "parts": dict(score.parts),
                 "statuses": dict(score.statuses),
                 "version": min((span.version for span in completion.versions), default=None),
+                "answer": None if answer is None else in_short(answer),
+                "gold": gold_of(group.problem),
             }
             if index == 0:
                 line["asked"] = record_of(group.problem)
@@ -55,14 +62,28 @@ def record_of(problem: Problem) -> dict[str, Any]:
     return json.loads(json.dumps(record, default=lambda _: None))
 
 
-def problem_of(record: Mapping[str, Any], *, id: str) -> Problem:
-    """The problem of a record, without the ids of its prompt."""
-    messages = tuple(Message(**message) for message in record["messages"])
-    return Problem(**{**record, "id": id, "messages": messages, "prompt_ids_T": np.zeros(1, np.int32)})
+def problem_of(line: Mapping[str, Any]) -> Problem:
+    """The problem of the first line of a group, without the ids of its prompt."""
+    asked = line["asked"]
+    others = {"id": line["problem"], "source": line["source"], "prompt_ids_T": np.zeros(1, np.int32)}
+    return Problem(**{**asked, **others, "messages": tuple(Message(**message) for message in asked["messages"])})
+
+
+def gold_of(problem: Problem) -> str | None:
+    """The first solution of a problem that comes with some; None for programs and others that are judged otherwise."""
+    golds = problem.payload.get("answers")
+    return in_short(str(golds[0])) if isinstance(golds, list | tuple) and golds else None
+
+
+def in_short(answer: str) -> str:
+    """Long answers (programs) are cut, and still told apart."""
+    if len(answer) <= MAX_ANSWER:
+        return answer
+    return f"{answer[:MAX_ANSWER]} #{hashlib.sha256(answer.encode(errors='replace')).hexdigest()[:12]}"
 
 
 def read_rollouts(path: Path) -> list[dict[str, Any]]:
-    # Not splitlines: a reply may hold what Unicode calls the end of a line.
+    # Not splitlines: a reply may hold U+2028 and the like, which JSON leaves as they are.
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 

@@ -65,7 +65,7 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({"kind": "stdin_stdout", "code": "1", "tests": CASES}, "not those of a stdin_stdout"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": "much"}}, "could not convert"),
         ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),
-        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "missing"),
+        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
     ],
 )
 def test_a_broken_row_says_its_line_and_why(tmp_path: Path, row: Any, says: str) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -184,11 +185,12 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
     path = write_rollouts(tmp_path, [group(RIGHT, WRONG, completions=replies)], step=4, decode=lambda ids: "the prompt")
     first, second = read_rollouts(path)
     asked = first.pop("asked")
-    assert problem_of(asked, id="p").payload == asked["payload"] == group(RIGHT).problem.payload
+    assert problem_of(first | {"asked": asked}).payload == asked["payload"] == group(RIGHT).problem.payload
     assert "asked" not in second
     assert path.name == "step_000004.jsonl"
     assert first == {
         "problem": "p",
+        "source": "s",
         "index": 0,
         "prompt": "the prompt",
         "completion": "<think> é </think>",
@@ -200,11 +202,16 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
         "parts": {"accuracy": 1.0, "format": 1.0},
         "statuses": {"accuracy": "ok", "format": "ok"},
         "version": 7,
+        "answer": None,
+        "gold": None,
     }
     assert (second["finish"], second["statuses"]["accuracy"], second["version"]) == ("length", "wrong_answer", 8)
 
 
-def test_a_reply_may_hold_any_end_of_line(tmp_path: Path) -> None:
-    text = "a\u2028b\x85c\rd\ne"
-    path = write_rollouts(tmp_path, [group(RIGHT, completions=(completion(text=text),))], step=1, decode=lambda ids: "")
-    assert [line["completion"] for line in read_rollouts(path)] == [text]
+def test_a_rollout_line_holds_the_answer_and_the_solution_and_whatever_line_breaks_a_reply_has(tmp_path: Path) -> None:
+    text = "a\u2028b\x85c\x1d <answer> 42 </answer>"
+    asked = group(RIGHT, WRONG, completions=(completion(text=text), completion(text=f"<answer>{'7' * 300}</answer>")))
+    asked = replace(asked, problem=replace(asked.problem, payload={"answers": ["42", "42.0"]}))
+    first, second = read_rollouts(write_rollouts(tmp_path, [asked], step=4, decode=lambda ids: ""))
+    assert (first["completion"], first["answer"], first["gold"]) == (text, "42", "42")
+    assert second["answer"].startswith("7" * 200 + " #") and len(second["answer"]) == 214

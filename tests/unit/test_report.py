@@ -148,6 +148,12 @@ def test_a_histogram_shows_shares() -> None:
     assert svg.count("<rect") == 3
 
 
+def test_a_histogram_of_small_fractions_uses_its_whole_width() -> None:
+    svg = histogram("rewards", {"first": [0.0, 0.01, 0.02]})
+    assert svg.count("<rect") == histogram("rewards", {"first": [0.0, 0.25, 0.5]}).count("<rect")
+    assert histogram("one", {"first": [0.5, 0.5]}).count("<rect") == 1
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.23, 0.61), (0, 1e-7), (-5, 5), (90, 30_000)])
 def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     found = ticks(low, high)
