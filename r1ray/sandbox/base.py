@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Language = Literal["python", "cpp"]
 Tier = Literal["T1", "T1-noproc", "T2"]
@@ -83,6 +83,12 @@ class Ended:
 
 class SandboxUnavailable(RuntimeError):
     """No sandbox of the wanted strength works here; the message names the probe that failed and the remedy."""
+
+
+class Runner(Protocol):
+    """What runs programs: `r1ray.sandbox.pool.Sandbox`, `r1ray.sandbox.remote.RemoteSandbox`."""
+
+    def run(self, program: Program) -> Ended: ...
 
 
 Readable = Sequence[tuple[str, int]]

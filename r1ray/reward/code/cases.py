@@ -9,6 +9,8 @@
 Beside them a payload may have "subtasks", for rewards that give points: IOI's own, or MiMo's levels, the easiest first.
 
 [{"points": 30, "tests": [0, 1]}, {"points": 70, "tests": [1, 2, 3]}, ...]                   tests by their place, the first is 0
+
+and, for whole programs, a "checker" (`r1ray.reward.code.checker`), where more than one output is right.
 """
 
 import json

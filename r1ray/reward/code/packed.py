@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from r1ray.reward.code.verify import Runner
-from r1ray.sandbox.base import Limits, Program
+from r1ray.sandbox.base import Limits, Program, Runner
 
 UNPACK = b"""
 import base64, json, pickle, sys, zlib

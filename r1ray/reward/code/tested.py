@@ -6,6 +6,7 @@ from itertools import islice
 
 from r1ray.reward.base import PartScore, reply_text
 from r1ray.reward.code.cases import Subtask, read_cases, read_language, read_limits, read_subtasks
+from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
 from r1ray.reward.code.verify import Verdict, verdicts
@@ -38,7 +39,7 @@ class Run:
 
 
 class ProblemTests:
-    """Of one problem. Raises ValueError for tests, subtasks or limits of no known form."""
+    """Of one problem. Raises ValueError for tests, subtasks or limits of no known form, and for a checker that does not work."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -47,12 +48,15 @@ class ProblemTests:
         self.cases = read_cases(unpacked(tests, sandbox()) if is_packed(tests) else tests, language=language)
         self.subtasks = read_subtasks(problem.payload.get("subtasks"), num_tests=len(self.cases.inputs))
         self._limits = read_limits(problem.payload.get("limits"))
+        self._checker: Checker | None = None
+        if (code := problem.payload.get("checker")) and self.cases.function is None:
+            self._checker = Checker(code, sandbox(), given=self.cases.inputs[0], expected=self.cases.expected[0])
         self._runs: dict[str, Run] = {}
 
     def verdicts(self, program: str) -> Iterator[Verdict]:
         """One for every test, in order. Raises SandboxUnavailable where no sandbox was opened."""
         if program not in self._runs or self._runs[program].failed:
-            found = verdicts(program, self.cases, limits=self._limits, sandbox=sandbox())
+            found = verdicts(program, self.cases, limits=self._limits, sandbox=sandbox(), checker=self._checker)
             self._runs[program] = Run(found, num_tests=len(self.cases.inputs))
         return iter(self._runs[program])
 

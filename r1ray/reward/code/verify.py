@@ -3,16 +3,12 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from r1ray.reward.code.cases import Cases
+from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.compare import same_output, same_results
-from r1ray.sandbox.base import Ended, Limits, Program
+from r1ray.sandbox.base import Ended, Limits, Program, Runner
 from r1ray.types import Status
-
-
-class Runner(Protocol):
-    def run(self, program: Program) -> Ended: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +19,22 @@ class Verdict:
     status: Status
 
 
-def verdicts(code: str, cases: Cases, *, limits: Limits, sandbox: Runner) -> Iterator[Verdict]:
+def verdicts(
+    code: str, cases: Cases, *, limits: Limits, sandbox: Runner, checker: Checker | None = None
+) -> Iterator[Verdict]:
     """One for every test, as they are run: who needs no more stops asking.
 
-    A whole program is run once for every input; a function once for all of them, for what it leaves behind is its own affair.
+    A whole program is run once for every input; a function once for all of them, for what it leaves behind is its own affair. What
+    a program wrote is right if it is the expected output, or the problem's checker says so.
     """
     program = code.encode(errors="replace")
     if cases.function is None:
         for text, expected in zip(cases.inputs, cases.expected, strict=True):
             ended = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=limits))
-            yield _verdict(ended, same_output(ended.stdout, expected))
+            same: bool | None = same_output(ended.stdout, expected)
+            if not same and checker is not None and ended.status == "ok":
+                same = checker.right(text, expected, ended.stdout)
+            yield _verdict(ended, same)
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
     ended = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
@@ -40,8 +42,10 @@ def verdicts(code: str, cases: Cases, *, limits: Limits, sandbox: Runner) -> Ite
         yield _verdict(ended, same)
 
 
-def _verdict(ended: Ended, same: bool) -> Verdict:
+def _verdict(ended: Ended, same: bool | None) -> Verdict:
     """What came out before a run was ended does not count: it may have been ended for how it came by it."""
     if ended.status != "ok":
         return Verdict(right=False, status=ended.status)
+    if same is None:
+        return Verdict(right=False, status="sandbox_error")
     return Verdict(right=same, status="ok" if same else "wrong_answer")
