@@ -32,7 +32,7 @@ VERIFIERS: Mapping[str, Verifier] = {
     "logic": Verifier(answer=in_text(last_answer), judge=logic.judge),
     "math": Verifier(answer=in_text(math.final_answer), judge=math.judge),
     "patch": Verifier(answer=in_text(last_answer), judge=swe.judge),
-    "program": Verifier(answer=in_text(str), judge=code.judge),
+    "program": Verifier(answer=code.program_in, judge=code.judge),
 }
 
 

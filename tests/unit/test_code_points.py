@@ -1,6 +1,7 @@
 """Rewards that give programs a part of the points, and how often a test is run for all of them. The sandbox is another test's."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -196,3 +197,9 @@ def test_the_form_of_subtasks() -> None:
 def test_subtasks_of_another_form_are_refused(subtasks: Any) -> None:
     with pytest.raises(ValueError, match="subtasks"):
         read_subtasks(subtasks, num_tests=2)
+
+
+def test_a_bare_program_is_judged_by_every_reward_of_programs(runner: Runner) -> None:
+    bare = replace(graded(), verifier="program")
+    assert given("code_fraction", "not 2", asked=bare) == [(0.75, "timeout", False)]
+    assert given("accuracy", "all", asked=bare) == [(1.0, "ok", True)]

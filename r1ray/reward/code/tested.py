@@ -15,7 +15,9 @@ from r1ray.types import Completion, Problem
 
 
 def program_in(problem: Problem, text: str) -> str | None:
-    """The program in a reply, in the problem's language."""
+    """The program in a reply, in the problem's language; the whole reply where the verifier is `program`."""
+    if problem.verifier == "program":
+        return text
     return last_program(text, read_language(problem.payload.get("language")))
 
 
