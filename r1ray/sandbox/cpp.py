@@ -33,9 +33,9 @@ STEPS: Sequence[Sequence[str]] = (
     ("-static", "-s", "-fno-use-linker-plugin", INPUT, "-o", OUTPUT),
 )
 """Static, so that the binary needs nothing of the system; no plugin of the linker's, which would compile once more."""
-LIMITS = Limits(cpu_s=15.0, wall_s=45.0, memory_bytes=1 << 30, output_bytes=32 << 20, file_bytes=32 << 20)
+LIMITS = Limits(cpu_s=15.0, wall_s=90.0, memory_bytes=1 << 30, output_bytes=32 << 20, file_bytes=32 << 20)
 """Of each step. A program with <bits/stdc++.h> takes 1 s and 200 MB, with regular expressions 4 s; assembler text and binary may
-have 32 MB."""
+have 32 MB. Nothing in a compiler waits, so the wall clock only meets a machine that is too busy."""
 KEPT = 8
 """Programs of which the outcome is remembered: as many as one group of replies may be at."""
 SAID_BYTES = 1 << 16
@@ -52,8 +52,8 @@ class Compiler:
     def build(self, source: bytes) -> bytes | Ended:
         """The binary, or how the build ended without one. Once for each program, whoever asks for it at the same time or after.
 
-        `compile_error`: g++ refuses it, or it takes more memory or space than there is. `timeout`: more time. `sandbox_error` is
-        not remembered. Raises SandboxUnavailable where there is no g++.
+        `compile_error`: g++ refuses it, or it takes more memory or space than there is. `timeout`: more time. What is not the
+        program's doing is not remembered. Raises SandboxUnavailable where there is no g++.
         """
         tools = self.tools  # where there are none, nobody waits for a program
         key = hashlib.sha256(source).digest()
@@ -73,7 +73,7 @@ class Compiler:
             self._forget(key)
             mine.set_exception(error)
             raise
-        if isinstance(built, Ended) and built.status == "sandbox_error":
+        if isinstance(built, Ended) and (built.status == "sandbox_error" or built.starved):
             self._forget(key)
         mine.set_result(built)
         return built

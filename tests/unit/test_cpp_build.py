@@ -64,9 +64,18 @@ def test_a_step_that_fails_is_the_last(tool: str, ended: Any, status: str) -> No
     assert steps.runs[-1] == tool
 
 
-@pytest.mark.parametrize(("status", "times"), [("ok", 1), ("runtime_error", 1), ("timeout", 1), ("sandbox_error", 3)])
-def test_what_is_the_programs_doing_is_remembered(status: Any, times: int) -> None:
-    made, steps = compiler(lambda name, given: Ended(status=status))
+@pytest.mark.parametrize(
+    ("ended", "times"),
+    [
+        (Ended(status="ok"), 1),
+        (Ended(status="runtime_error"), 1),
+        (Ended(status="timeout"), 1),
+        (Ended(status="timeout", why="starved"), 3),
+        (Ended(status="sandbox_error"), 3),
+    ],
+)
+def test_what_is_the_programs_doing_is_remembered(ended: Ended, times: int) -> None:
+    made, steps = compiler(lambda name, given: ended)
     for _ in range(3):
         made.build(b"source")
     assert steps.runs.count("cc1plus") == times
