@@ -191,12 +191,26 @@ def test_wrong_replies_that_are_paid_like_right_ones() -> None:
 
 
 def test_sources_are_judged_by_themselves() -> None:
-    """What is much in one is little in the other."""
+    """What a wrong reply earns in one would be a right one's in the other."""
     other = [
-        one | {"source": "logic", "problem": f"logic/{i}", "reward": 5 * one["reward"]}
-        for i, one in enumerate(honest(20))
+        one | {"source": "logic", "problem": f"logic/{i // 8}", "reward": 2 + one["reward"]}
+        for i, one in enumerate(honest(10))
     ]
-    assert said([], honest(20) + other) == []
+    assert said([], honest(30) + other) == []
+
+
+def test_an_answer_that_is_only_guessed_at_times_is_not_the_groups() -> None:
+    lines = honest(40)
+    for one in lines:
+        if one["index"] < 2:
+            one |= {"answer": "7", "correct": False, "reward": 0.1}
+        else:
+            one["answer"] = f"{one['problem']} {one['index']}"
+    assert said([], lines) == []
+
+
+def test_accuracy_that_stays_at_its_best_has_not_fallen() -> None:
+    assert said(rows(rising(0.2, 0.8), {0: 0.2, 30: 0.6, 60: 0.6}, stderr=0.0), []) == []
 
 
 def test_few_groups_say_nothing_of_answers() -> None:
