@@ -47,21 +47,28 @@ class Evaluator:
         return metrics | {"time/eval": time.perf_counter() - start}
 
     def summarise(self, groups: Sequence[Group]) -> dict[str, float]:
-        correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in groups])
+        """Problems with a reply that could not be scored say nothing of the model: they are left out, and counted as `unusable`."""
         completions = [completion for group in groups for completion in group.completions]
-        answers_PG = [answers_of(group) for group in groups]
-        return {
-            "accuracy": avg_at_k(correct_PG),
-            "stderr": standard_error(correct_PG.mean(axis=1)),
+        metrics = {
             "response_length": float(np.mean([len(c.token_ids_T) for c in completions])),
             "truncated": float(np.mean([c.truncated for c in completions])),
             "unusable": float(np.mean([not score.usable for group in groups for score in group.scores])),
-            f"maj@{self.samples}": float(
-                np.mean([maj_at_k(a, c) for a, c in zip(answers_PG, correct_PG.tolist(), strict=True)])
-            ),
-        } | {
+        }
+        judged = [group for group in groups if all(score.usable for score in group.scores)]
+        if not judged:
+            return metrics
+        correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in judged])
+        votes = [maj_at_k(answers_of(g), c) for g, c in zip(judged, correct_PG.tolist(), strict=True)]
+        passed = {
             f"pass@{k}": float(np.mean([pass_at_k(self.samples, int(row.sum()), k) for row in correct_PG]))
             for k in self.pass_at
+        }
+        return {
+            "accuracy": avg_at_k(correct_PG),
+            "stderr": standard_error(correct_PG.mean(axis=1)),
+            **metrics,
+            f"maj@{self.samples}": float(np.mean(votes)),
+            **passed,
         }
 
     def _answer(self, problems: Sequence[Problem], *, step: int) -> list[Group] | None:

@@ -1,13 +1,17 @@
 """avg@k, pass@k, maj@k and their standard errors against the golden cases and by enumeration."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from reward_samples import completion, problem
 
 from r1ray.data.evalmath import avg_at_k, maj_at_k, pass_at_k, standard_error
+from r1ray.evaluate import Evaluator
+from r1ray.types import Group, Score
 
 GOLDEN = {
     c["id"]: c for c in json.loads((Path(__file__).parents[1] / "golden" / "algorithms.json").read_text())["cases"]
@@ -90,3 +94,14 @@ def test_every_golden_eval_case_is_used_or_named_here():
     # The expectation of maj@k over subsets of the replies: nothing reports it.
     unused = {"eval_maj_expected_subsample"}
     assert {name for name, case in GOLDEN.items() if case["category"] == "eval"} == used | unused
+
+
+def test_problems_that_could_not_be_scored_are_no_wrong_answers() -> None:
+    wrong = Score(reward=0.0, correct=False, parts={}, statuses={}, usable=True, seconds=0.0)
+    right, failed = replace(wrong, correct=True), replace(wrong, correct=None, usable=False)
+    replies = (completion("\\boxed{1}"), completion("\\boxed{2}"))
+    evaluator = Evaluator(workers=None, sets={}, sampling=None, samples=2, pass_at=[1, 2], seed=0)  # type: ignore[arg-type]
+    groups = [Group(problem=problem(), completions=replies, scores=s) for s in ((right, wrong), (right, failed))]
+    metrics = evaluator.summarise(groups)
+    assert (metrics["accuracy"], metrics["pass@2"], metrics["unusable"]) == (0.5, 1.0, 0.25)
+    assert "accuracy" not in evaluator.summarise(groups[1:])
