@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from r1ray.reward.math.compare import fast_equal, normalise
+from r1ray.reward.math.compare import fast_equal
+from r1ray.reward.math.typography import normalise
 
 
 def avg_at_k(correct_PK: Sequence[Sequence[bool]] | np.ndarray) -> float:

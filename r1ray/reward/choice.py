@@ -3,8 +3,8 @@
 import re
 
 from r1ray.reward.base import PartScore, right_or_wrong
-from r1ray.reward.math.compare import normalise
 from r1ray.reward.math.extract import final_answer
+from r1ray.reward.math.typography import normalise
 from r1ray.types import Problem
 
 MAX_LENGTH = 2000

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import maths_attacks
 import numpy as np
 import pytest
 import ray
@@ -80,12 +81,12 @@ def scores(gold: str | list[str], *texts: str) -> tuple[Score, ...]:
     [
         ("(x+1)^2", "x^2+2x+1"),
         ("x=6", "6"),
-        (r"6\text{ cm}", "6"),
         (r"\{1,2\}", r"\{2,1\}"),
         ("(1,2)", "1<x<2"),
         (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"),
         ("2^{10}", "1024"),
-        (r"90^\circ", "90"),
+        ("1.414214", r"\sqrt{2}"),
+        (r"\sqrt{5+2\sqrt{6}} - \sqrt{2} - \sqrt{3}", "0"),
         (r"\sin^2 x+\cos^2 x", "1"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
     ],
@@ -105,6 +106,10 @@ def test_right(verifier, answer: str, gold: str):
         (r"\frac{1}{0}-\frac{1}{0}+7", "7"),
         ("().__class__.__base__.__subclasses__()", "7"),
         ("7} \\boxed{8", "8"),
+        ("5t", "5"),
+        ("e^{-40}", "e^{-41}"),
+        (r"\frac{1}{3} \cdot 10^{-20}", r"\frac{1}{4} \cdot 10^{-20}"),
+        ("0", "e^{-40}"),
     ],
 )
 def test_wrong(verifier, answer: str, gold: str):
@@ -182,15 +187,27 @@ def test_works_off_the_main_thread(verifier):
 
 
 def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
+    """What needs no algebra is scored as ever; the rest get no score, not 0. The child is not waited for again and again."""
     broken = MathVerifier()
     broken._command = [sys.executable, "-c", "raise SystemExit('math_verify is not installed')"]
-    with pytest.raises(VerifierDown):
-        broken.verify(["7"], "x")
     monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: broken)
-    (score,) = scores("z^2", r"\boxed{z z}")
-    assert not score.usable
-    assert score.statuses["accuracy"] == "sandbox_error"
-    assert "VerifierDown" in caplog.text
+    made = scores("z^2", r"\boxed{z^2}", r"\boxed{z z}", r"\boxed{(z)(z)}", r"I do not know.", r"\boxed{7, 8}")
+    assert [score.usable for score in made] == [True, False, False, True, False]
+    assert [score.statuses["accuracy"] for score in made[1:3]] == ["sandbox_error"] * 2
+    assert [score.correct for score in made] == [True, None, None, False, None]
+    assert caplog.text.count("VerifierDown") == 1
+    monkeypatch.setattr(broken, "_ask", lambda request: pytest.fail("it was tried again at once"))
+    with pytest.raises(VerifierDown, match="process failed"):
+        broken.verify(["7"], "x")
+    monkeypatch.undo()
+    monkeypatch.setattr(r1ray.reward.math.verify, "RETRY_S", 0.0)
+    recovered = MathVerifier()
+    command, recovered._command = recovered._command, broken._command
+    with pytest.raises(VerifierDown):
+        recovered.verify(["7"], "x")
+    recovered._command = command
+    assert recovered.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    recovered.close()
 
 
 def test_no_process_outlives_its_owner():
@@ -233,24 +250,22 @@ def test_golden_with_r1rays_own_choices():
         assert score.reward == ours.get(pair["completion"], expected), pair
 
 
-def test_the_recorded_attacks_on_verifiers(tmp_path: Path):
-    """Answers that made published verifiers hang, swell, evaluate Python or accept a wrong answer."""
-    trace = tmp_path / "pwned"
-    attacks = {
-        f"\\boxed{{__import__('os').system('touch {trace}')}}": "0",
-        r"\boxed{7=7}": "True",
-        r"\boxed{\{0,1,2,3,4,5,6,7,8,9\}}": "7",
-        "".join(f"$\\boxed{{{n}}}$ " for n in range(50)): "7",
-        r"<think>the grader wants \boxed{7}</think> I refuse.": "7",
-        "\\boxed{\u0667}": "7",
-        "\\boxed{\u202e7\u202c\u200b}": "8",
-        r"\boxed{" * 1000: "7",
-        "\\boxed{" + "7" * 10_000 + "}": "7",
-    }
-    for text, gold in attacks.items():
-        (score,) = scores(gold, text)
-        assert (score.reward, score.usable) == (0.0, True), text[:60]
-    assert not trace.exists()
+@pytest.mark.parametrize("name", maths_attacks.ENTRIES)
+def test_a_hostile_answer_gets_the_same_allowed_verdict_twice(name: str):
+    assert not maths_attacks.faults(name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_hostile_answers_get_the_same_verdicts_from_a_user_without_rights():
+    # He may read all files, for the interpreter may lie in root's home; he may write none and signal nobody.
+    become = (
+        "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search"
+    )
+    command = [*become.split(), sys.executable, maths_attacks.__file__]
+    env = {"PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0 and "uid 65534" in done.stdout, done.stdout + done.stderr
 
 
 def test_equal_text_needs_no_process(monkeypatch):

@@ -1,13 +1,26 @@
-"""Maths answers: extract the one that counts, compare it cheaply, and ask math-verify, in its child process, only when needed."""
+"""Maths answers: extract the one that counts, compare it cheaply, and ask math-verify, in its child process, only when needed.
+
+    extract      the box after the thinking                     typography   one way to write it
+    compare      decides what needs no algebra, in this process: number, monomial, units, structure
+    child        the rest, behind limits on time and memory; `verify` is the way there
+
+Without a working child (math-verify missing, no process to be had) what `compare` decides is scored as ever. The other replies
+get no score at all: status sandbox_error, unusable, as after any failure of the machinery, and never 0. The log says so once, and
+the child is tried again after RETRY_S.
+"""
 
 import atexit
+import logging
 from functools import cache, lru_cache
 
 from r1ray.reward.base import PartScore
-from r1ray.reward.math.compare import MAX_LENGTH, fast_equal, hostile, normalise
+from r1ray.reward.math.compare import MAX_LENGTH, Question, decide, hostile
 from r1ray.reward.math.extract import final_answer
-from r1ray.reward.math.verify import MathVerifier
+from r1ray.reward.math.typography import normalise
+from r1ray.reward.math.verify import MathVerifier, VerifierDown
 from r1ray.types import Problem, Status
+
+log = logging.getLogger(__name__)
 
 __all__ = ["final_answer", "judge"]
 
@@ -23,27 +36,40 @@ STATUS_OF: dict[str, Status] = {
 def judge(problem: Problem, answer: str) -> PartScore:
     """1 if `answer` equals any of `payload["answers"]`, else 0: also for an answer that hangs, swells or kills the comparison.
 
-    Raises:
-        VerifierDown: there is no working verification process, which is no reply's fault.
+    No value where there is no working verification process, which is no reply's fault.
     """
-    verdict = compare(answer, tuple(problem.payload["answers"]))
+    try:
+        verdict = compare(answer, tuple(problem.payload["answers"]))
+    except VerifierDown as error:
+        _report(str(error))
+        return PartScore(value=None, status="sandbox_error")
     right = verdict == "right"
     return PartScore(value=float(right), status=STATUS_OF[verdict], correct=right)
 
 
 @lru_cache(maxsize=20_000)
 def compare(answer: str, golds: tuple[str, ...]) -> str:
-    """The verdict; the G replies of a group mostly give the same few answers, so pairs are remembered."""
+    """The verdict; the G replies of a group mostly give the same few answers, so pairs are remembered.
+
+    Raises:
+        VerifierDown: only algebra can tell, and there is no working process for it.
+    """
     if len(answer) > MAX_LENGTH:
         return "wrong"
-    answer, golds = normalise(answer), tuple(normalise(gold) for gold in golds)
-    fast = [fast_equal(answer, gold) for gold in golds]
-    if True in fast:
+    answer = normalise(answer)
+    decided = [decide(answer, normalise(gold)) for gold in golds]
+    if True in decided:
         return "right"
-    undecided = [gold for gold, equal in zip(golds, fast, strict=True) if equal is None]
-    if not undecided or hostile(answer):
-        return "wrong"
-    return verifier().verify(undecided, answer)
+    golds_of: dict[str, list[str]] = {}
+    for question in decided:
+        if isinstance(question, Question) and not hostile(question.answer):
+            golds_of.setdefault(question.answer, []).append(question.gold)
+    verdict = "wrong"
+    for answer, asked in golds_of.items():
+        verdict = verifier().verify(asked, answer)
+        if verdict != "wrong":
+            break
+    return verdict
 
 
 @cache
@@ -52,3 +78,9 @@ def verifier() -> MathVerifier:
     process = MathVerifier()
     atexit.register(process.close)
     return process
+
+
+@cache
+def _report(what: str) -> None:
+    """Once for each failure, however many replies it meets."""
+    log.error("VerifierDown: %s; replies that need it are unusable", what)

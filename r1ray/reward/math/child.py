@@ -24,49 +24,91 @@ WALL_FACTOR = 3
 """Wall seconds per CPU second: on a busy machine an honest answer must not time out."""
 RECYCLE = 500
 """Requests after which a worker is replaced: sympy's caches grow towards the memory limit."""
+CLEARLY, ROUNDED, EXACT = 1e-3, 1e-4, 1e-12
+"""How far apart two numbers are, relative to their size: surely others; the same, where one is a decimal; where none is."""
+NOTHING = 1e-60
+"""What is zero, as far as arithmetic can tell."""
+WARM_UP = (
+    (r"\frac{\sqrt{2}}{2} + \pi", r"\frac{1}{\sqrt{2}} + \ln 2"),
+    ("x^2+5x+6", "(x+2)(x+3)"),
+    ("x^2 + 1", "(1, 2)"),
+    ("y=2x+1", "2x-y+1=0"),
+    (r"\{1, \sqrt{2}\}", r"\{\sqrt{2}, 1\}"),
+)
 CRASHED, OUT_OF_MEMORY = 2, 3
 
 
 def main(cpu_s: float, memory_bytes: int) -> None:
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not be taken for a verdict
-    verify = load()
+    verify = Algebra().is_right
     replies.write(b'{"verdict": "ready"}\n')
     worker = Worker(verify, cpu_s, memory_bytes)
     for request in sys.stdin.buffer:
         replies.write(json.dumps({"verdict": worker.ask(request)}).encode() + b"\n")
 
 
-def load() -> Any:
-    """A function (golds, answer) -> bool, imported and used once: the first parse builds tables that forks then share."""
-    library: Any = importlib.import_module("math_verify")
-    parser: Any = importlib.import_module("math_verify.parser")
-    logging.disable(logging.CRITICAL)
-    # Open-R1's settings for answers: what is not written as LaTeX should be written is not repaired.
-    plain = parser.NormalizationConfig(
-        nits=False, malformed_operators=False, basic_latex=True, units=True, boxed="all", equations=False
-    )
-    options = {"boxed_match_priority": 0, "try_extract_without_anchor": False}
-    of_answer = library.LatexExtractionConfig(**options, normalization_config=plain)
-    of_gold = library.LatexExtractionConfig(**options)
-    parsed_golds: dict[str, list[Any]] = {}
+class Algebra:
+    """math-verify, imported and used on some pairs once: the first parses build tables that forks then share."""
 
-    def read(text: str, config: Any) -> list[Any]:
-        # The timeouts of math-verify are off: they would disarm the timer that guards this process.
-        return library.parse(f"\\boxed{{{text}}}", [config], fallback_mode="no_fallback", parsing_timeout=None)
+    def __init__(self) -> None:
+        self._library: Any = importlib.import_module("math_verify")
+        self._sympy: Any = importlib.import_module("sympy")
+        parser: Any = importlib.import_module("math_verify.parser")
+        logging.disable(logging.CRITICAL)
+        # Units are compared before (units.py): math-verify drops them, and with them the t of 5t. Broken LaTeX is mended before.
+        plain = parser.NormalizationConfig(
+            nits=False, malformed_operators=False, basic_latex=True, units=False, boxed="all", equations=False
+        )
+        self._config = self._library.LatexExtractionConfig(
+            boxed_match_priority=0, try_extract_without_anchor=False, normalization_config=plain
+        )
+        self._parsed_golds: dict[str, list[Any]] = {}
+        for gold, answer in WARM_UP:
+            self.is_right([gold], answer)
 
-    def is_right(golds: list[str], answer: str) -> bool:
-        parsed_answer = read(answer, of_answer)
+    def is_right(self, golds: list[str], answer: str) -> bool:
+        """Whether the answer is any of the golds."""
+        parsed_answer = self._read(answer)
         for gold in golds:
-            if gold not in parsed_golds:
-                parsed_golds[gold] = read(gold, of_gold)
+            if gold not in self._parsed_golds:
+                self._parsed_golds[gold] = self._read(gold)
+            parsed_gold = self._parsed_golds[gold]
+            pairs = list(zip(parsed_gold, parsed_answer, strict=False))
+            if any(self._differ(*pair) for pair in pairs):
+                continue
             # verify is not symmetric: the gold comes first
-            if library.verify(parsed_golds[gold], parsed_answer, timeout_seconds=None):
+            right = self._library.verify(parsed_gold, parsed_answer, timeout_seconds=None)
+            if right and all(self._same_size(*pair) for pair in pairs):
                 return True
         return False
 
-    is_right([r"\frac{\sqrt{2}}{2}", "(1, 2)"], "x^2 + 1")
-    return is_right
+    def _read(self, text: str) -> list[Any]:
+        # The timeouts of math-verify are off: they would disarm the timer that guards this process.
+        boxed = f"\\boxed{{{text}}}"
+        return self._library.parse(boxed, [self._config], fallback_mode="no_fallback", parsing_timeout=None)
+
+    def _differ(self, gold: Any, answer: Any) -> bool:
+        """Whether two functions of the same variables are clearly apart somewhere, which simplify takes long to find out."""
+        if not all(isinstance(side, self._sympy.Expr) and not side.is_Symbol for side in (gold, answer)):
+            return False
+        names = sorted(gold.free_symbols, key=str)
+        if not names or gold.free_symbols != answer.free_symbols:
+            return False
+        point = {name: self._sympy.Rational(7 + 4 * index, 5 + index) for index, name in enumerate(names)}
+        try:
+            here, there = (complex(side.subs(point).evalf(15)) for side in (gold, answer))
+        except (ArithmeticError, TypeError, ValueError):
+            return False
+        return abs(here - there) > CLEARLY * (abs(here) + abs(there))
+
+    def _same_size(self, gold: Any, answer: Any) -> bool:
+        """math-verify calls numbers the same whose difference is tiny, as the numbers may be themselves: 10^{-20}, 10^{-21}."""
+        if not all(isinstance(side, self._sympy.Expr) and side.is_number for side in (gold, answer)):
+            return True
+        limit = ROUNDED if any(side.has(self._sympy.Float) for side in (gold, answer)) else EXACT
+        difference = abs((gold - answer).evalf(30))
+        return bool(difference <= limit * abs(gold.evalf(30)) or difference < NOTHING)
 
 
 class Worker:

@@ -1,27 +1,21 @@
-"""Compare two maths answers without any parser or computer algebra: settles most pairs, in the trusted process, in microseconds.
+r"""Compare two maths answers without any parser or computer algebra: settles most pairs, in the trusted process, in microseconds.
 
-What is not a plain number, a word or the same text is left undecided, for math-verify in its child process. Only ASCII digits are
-digits, and the number of them is capped.
+Numbers (with units), words, lists, sets, tuples, intervals, unions, matrices and inequalities of such are decided here; of anything
+else only algebra can tell, in math-verify's child process. Everything is linear in the length of the texts but for a sort.
 """
 
 import re
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
+
+from r1ray.reward.math.monomial import monomial, same_monomial
+from r1ray.reward.math.number import MAX_DIGITS, Number, latex, number, same_number
+from r1ray.reward.math.structure import ELLIPSIS, PLUS_MINUS, Structure, chain, is_relation, split_name, structure
+from r1ray.reward.math.typography import WRAPPER, balanced, normalise, unwrapped
+from r1ray.reward.math.units import Quantity, quantity, same_unit
 
 MAX_LENGTH = 2000
-MAX_DIGITS = 300
-MAX_DEPTH = 50
-
-_UNSIGNED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
-DECIMAL = re.compile(rf"([+-]?)\s*({_UNSIGNED})")
-RATIO = re.compile(rf"([+-]?)\s*(?:\\frac\{{({_UNSIGNED})\}}\{{({_UNSIGNED})\}}|({_UNSIGNED})\s*/\s*({_UNSIGNED}))")
-SHORT_RATIO = re.compile(r"\\frac\s*([0-9])\s*([0-9])")
-WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf)\{([^{}\\]*)\}")
-SPACING = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;: ]|~")
-LOOKALIKES = str.maketrans(
-    # minus sign, no-break space, multiplication sign, pi, degree, infinity
-    {"\u2212": "-", "\u00a0": " ", "\u00d7": r"\times ", "\u03c0": r"\pi ", "\u00b0": r"^\circ ", "\u221e": r"\infty "}
-)
+MAX_MATCHED = 8
+"""Elements that are no numbers, to be found in any order."""
 
 HOSTILE = re.compile(
     rf"[0-9]{{{MAX_DIGITS + 1},}}"  # a number too long to convert
@@ -32,65 +26,37 @@ HOSTILE = re.compile(
 )
 
 
-def normalise(text: str) -> str:
-    """The same answer with its typography removed: delimiters, spacing, `\\dfrac`, a wrapping `\\text{}`, the final full stop."""
-    text = text.translate(LOOKALIKES).strip()
-    for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
-        if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
-            text = text[len(opening) : -len(closing)].strip()
-    text = text.replace(r"\$", "").replace("{,}", ",").replace(r"\%", "%")
-    text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", SPACING.sub("", text))
-    text = SHORT_RATIO.sub(r"\\frac{\1}{\2}", text)
-    wrapped = WRAPPER.fullmatch(text)
-    text = wrapped[1] if wrapped else text
-    return " ".join(text.split()).removesuffix(".").strip("$ ")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
-    """`50\\%` is Number(value=50, percent=True, exact=True); `0.5` is not exact: people round decimals."""
+class Question:
+    """What is left of a pair for algebra to answer: without names, units and typography."""
 
-    value: Fraction
-    percent: bool
-    exact: bool
+    answer: str
+    gold: str
 
 
-def number(text: str) -> Number | None:
-    """Read a normalised integer, decimal, fraction or percentage, thousands separators allowed; None for everything else."""
-    body = text.removesuffix("%").rstrip()
-    percent = body != text
-    if len(body) > MAX_DIGITS:
-        return None
-    if match := DECIMAL.fullmatch(body):
-        value = _unsigned(match[2])
-    elif match := RATIO.fullmatch(body):
-        over, under = (part for part in match.groups()[1:] if part is not None)
-        if not _unsigned(under):
-            return None
-        value = _unsigned(over) / _unsigned(under)
-    else:
-        return None
-    return Number(value=-value if match[1] == "-" else value, percent=percent, exact="." not in body)
+def decide(answer: str, gold: str) -> bool | Question:
+    """Whether two normalised answers are the same, or what only algebra can tell. Not symmetric: the gold sets the rules.
+
+    Example: `decide("x = 6", "6")` is True, `decide("(x+1)^2", "x^2+2x+1")` a Question.
+    """
+    if answer == gold:
+        return bool(answer)
+    answer_number, gold_number = number(answer), number(gold)
+    if answer_number and gold_number:
+        return same_number(answer_number, gold_number)
+    return bool(answer) and balanced(answer) and _equal(answer, gold)
 
 
 def fast_equal(answer: str, gold: str) -> bool | None:
-    """Whether two normalised answers are the same; None when only algebra can tell. Not symmetric: the gold sets the rules."""
-    if not answer:
-        return False
-    if answer == gold:
-        return True
-    answer_number, gold_number = number(answer), number(gold)
-    if answer_number and gold_number:
-        return _same_number(answer_number, gold_number)
-    if _is_word(gold):
-        return answer.casefold().strip("() ") == gold.casefold().strip("() ")
-    return None
+    """`decide` for those who have no algebra: None when only that could tell."""
+    decided = decide(answer, gold)
+    return None if isinstance(decided, Question) else decided
 
 
 def hostile(text: str) -> bool:
     """Whether an answer is too big or too strange to be worth a parser's time: huge numbers, towers, deep nesting, odd characters.
 
-    Words in `\\text{}` may be in any script (units); everything else must be ASCII.
+    Words in `\\text{}` may be in any script; everything else must be ASCII.
     """
     return (
         len(text) > MAX_LENGTH
@@ -105,32 +71,171 @@ def readable(gold: str) -> bool:
     return 0 < len(gold) <= MAX_LENGTH and gold.isprintable() and balanced(gold) and bool(normalise(gold))
 
 
-def balanced(text: str) -> bool:
-    """Braces pair up, and nothing nests deeper than MAX_DEPTH."""
-    braces = depth = 0
-    for character in re.sub(r"\\[{}]", "", text):
-        braces += (character == "{") - (character == "}")
-        depth += (character in "{([") - (character in "})]")
-        if braces < 0 or depth > MAX_DEPTH:
+def _equal(answer: str, gold: str) -> bool | Question:
+    if answer == gold:
+        return True
+    (answer_name, answer_value), (gold_name, gold_value) = split_name(answer), split_name(gold)
+    if answer_name and gold_name:
+        if answer_name == gold_name:
+            return _same(answer_value, gold_value)
+        other_variable = len(answer_name) == len(gold_name) == 1 and number(answer_value) and number(gold_value)
+        return False if other_variable else Question(answer=answer, gold=gold)
+    if is_relation(answer_value) or is_relation(gold_value):  # a name belongs to its equation
+        return _same(answer, gold)
+    return _same(answer_value, gold_value)
+
+
+def _same(answer: str, gold: str) -> bool | Question:
+    """Of two texts without the names of their values."""
+    if answer == gold:
+        return True
+    answer_chain, gold_chain = chain(answer), chain(gold)
+    if answer_chain and gold_chain:
+        return _same_chain(*answer_chain, *gold_chain)
+    answer_parts, gold_parts = structure(answer), structure(gold)
+    if answer_parts and gold_parts:
+        return _same_structure(answer_parts, gold_parts, otherwise=Question(answer=answer, gold=gold))
+    if answer_parts or gold_parts:
+        return _one_and_several(answer, answer_parts, gold, gold_parts)
+    return _same_value(answer, gold)
+
+
+def _same_chain(answer: list[str], answer_signs: list[str], gold: list[str], gold_signs: list[str]) -> bool | Question:
+    """Inequalities with the same parts are the same when their signs are; of others (2x < 6) algebra can tell."""
+    texts = (" ".join(_alternating(parts, signs)) for parts, signs in ((answer, answer_signs), (gold, gold_signs)))
+    question = Question(answer=next(texts), gold=next(texts))
+    if len(answer) != len(gold):
+        return question
+    equal = [_equal(a, g) for a, g in zip(answer, gold, strict=True)]
+    if all(e is True for e in equal):
+        return answer_signs == gold_signs
+    alike = all(e is True or (number(a) and number(g)) for e, a, g in zip(equal, answer, gold, strict=True))
+    return False if alike else question
+
+
+def _alternating(parts: list[str], signs: list[str]) -> list[str]:
+    return [parts[0], *(text for pair in zip(signs, parts[1:], strict=True) for text in pair)]
+
+
+def _same_structure(answer: Structure, gold: Structure, *, otherwise: Question) -> bool | Question:
+    kinds = {answer.kind, gold.kind}
+    answer_names, gold_names = _names(answer), _names(gold)
+    if kinds <= {"list", "{}"} or kinds == {"union"}:
+        if not gold_names or answer_names:
+            return _in_any_order(answer, gold, otherwise)
+        return _in_order(answer, gold, otherwise)
+    if len(kinds) == 1 or kinds == {"list", "()"}:
+        if answer_names and not gold_names:  # coordinates: x before y
+            answer = replace(
+                answer, items=tuple(item for _, item in sorted(zip(answer_names, answer.items, strict=True)))
+            )
+        return _in_order(answer, gold, otherwise)
+    brackets_or_shapes = all(len(kind) == 2 for kind in kinds) or all("x" in kind for kind in kinds)
+    return False if brackets_or_shapes else otherwise
+
+
+def _names(parts: Structure) -> list[str]:
+    """The names, where every item is a value of another one (`x = 1, y = 2`); else []."""
+    names = [split_name(item)[0] for item in parts.items]
+    return names if all(names) and len(set(names)) == len(names) else []
+
+
+def _in_order(answer: Structure, gold: Structure, otherwise: Question) -> bool | Question:
+    if len(answer.items) != len(gold.items):
+        return False if not _open_ended(answer, gold) else otherwise
+    equal = [_equal(a, g) for a, g in zip(answer.items, gold.items, strict=True)]
+    return otherwise if False not in equal and not all(e is True for e in equal) else False not in equal
+
+
+def _in_any_order(answer: Structure, gold: Structure, otherwise: Question) -> bool | Question:
+    answers, golds = answer.items, gold.items
+    if "{}" in (answer.kind, gold.kind):
+        answers, golds = tuple(dict.fromkeys(answers)), tuple(dict.fromkeys(golds))
+    if len(answers) != len(golds):
+        return False if not _open_ended(answer, gold) and gold.kind != "union" else otherwise
+    answer_numbers, gold_numbers = _sorted_numbers(answers), _sorted_numbers(golds)
+    if answer_numbers and gold_numbers:
+        return all(same_number(a, g) for a, g in zip(answer_numbers, gold_numbers, strict=True))
+    # Sets of sets could be matched in as many ways as there are elements, level by level.
+    nested = any(r"\{" in item or r"\cup" in item for item in (*answers, *golds))
+    if nested or len(golds) > MAX_MATCHED:
+        return sorted(answers) == sorted(golds) or otherwise
+    left = list(answers)
+    doubtful = False
+    for item in golds:
+        equal = [_equal(a, item) for a in left]
+        if True in equal:
+            del left[equal.index(True)]
+        elif any(isinstance(e, Question) for e in equal):
+            doubtful = True
+        else:
             return False
-    return braces == 0
+    return otherwise if doubtful else True
 
 
-def _unsigned(text: str) -> Fraction:
-    return Fraction(text.replace(",", "").rstrip("."))
+def _sorted_numbers(items: tuple[str, ...]) -> list[Number] | None:
+    """None when one is no plain number, or a percentage (which may be two)."""
+    numbers = [found for item in items if (found := number(item)) and not found.percent]
+    return sorted(numbers, key=lambda n: n.value) if len(numbers) == len(items) else None
 
 
-def _same_number(answer: Number, gold: Number) -> bool:
-    """Fractions and integers are equal or not; a decimal on either side may be rounded, to six decimals and to six digits.
+def _open_ended(*sides: Structure) -> bool:
+    """Whether an item may stand for several: `1 \\pm x`, `1, 2, \\ldots`."""
+    return any(item == ELLIPSIS or PLUS_MINUS.search(item) for side in sides for item in side.items)
 
-    A percentage equals both p / 100 and, where the other side has no percent sign, p: people answer "what percentage" either way.
-    """
-    if answer.percent != gold.percent:
-        bare, percentage = (gold, answer) if answer.percent else (answer, gold)
-        return percentage.value in (bare.value, 100 * bare.value)
-    if answer.exact and gold.exact:
-        return answer.value == gold.value
-    return abs(answer.value - gold.value) <= min(Fraction(5, 10**7), abs(gold.value) / 10**6)
+
+def _one_and_several(
+    answer: str, answer_parts: Structure | None, gold: str, gold_parts: Structure | None
+) -> bool | Question:
+    """A single value against a list or the like: the same only as a set of one, or where it stands for several (`\\pm`)."""
+    several, single = (answer_parts, gold) if answer_parts else (gold_parts, answer)
+    assert several is not None
+    if len(several.items) == 1:
+        return _equal(several.items[0], gold) if answer_parts else _equal(answer, several.items[0])
+    if PLUS_MINUS.search(single):
+        return Question(answer=answer, gold=gold)
+    plain = number(quantity(single).value) is not None or _is_word(single)
+    return False if plain else Question(answer=answer, gold=gold)
+
+
+def _same_value(answer: str, gold: str) -> bool | Question:
+    """Of two texts that are neither lists nor relations."""
+    answer, gold = unwrapped(answer), unwrapped(gold)
+    a, g = _quantities(answer, gold)
+    if not same_unit(a.unit, g.unit):
+        return False
+    answer_number, gold_number = number(a.value, scale=a.scale), number(g.value, scale=g.scale)
+    if answer_number and gold_number:
+        proportions = answer_number.percent or gold_number.percent
+        return not (proportions and (a.unit or g.unit)) and same_number(answer_number, gold_number)
+    if a.scale != g.scale:
+        return False
+    if a.value == g.value:
+        return True
+    if ELLIPSIS in (a.value, g.value):
+        return False
+    answer_product, gold_product = monomial(a.value), monomial(g.value)
+    if answer_product and gold_product:
+        return same_monomial(answer_product, gold_product)
+    words = WRAPPER.sub(r"\1", gold)
+    if _is_word(words):
+        return _as_word(WRAPPER.sub(r"\1", answer)) == _as_word(words)
+    return Question(answer=latex(answer_number) or a.value, gold=latex(gold_number) or g.value)
+
+
+def _quantities(answer: str, gold: str) -> tuple[Quantity, Quantity]:
+    """What could be a variable (`5m`) is a unit only where the other side shows one."""
+    sides = quantity(answer), quantity(gold)
+    shown = any(side.unit and side.certain for side in sides)
+    a, g = (
+        side if side.certain or shown else Quantity(value=text)
+        for side, text in zip(sides, (answer, gold), strict=True)
+    )
+    return a, g
+
+
+def _as_word(text: str) -> str:
+    return " ".join(text.casefold().strip("() .").split())
 
 
 def _is_word(text: str) -> bool:

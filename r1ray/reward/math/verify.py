@@ -25,6 +25,10 @@ ANSWER_S = 20.0
 """The child ends a comparison itself after 3 * CPU_S of wall time; silence beyond this is the child's failure."""
 
 
+RETRY_S = 30.0
+"""A child that has failed twice in a row is let be for so long: every reply that asked would wait for it to start."""
+
+
 class VerifierDown(RuntimeError):
     """The child cannot be started or does not answer: no reply's fault."""
 
@@ -37,6 +41,8 @@ class MathVerifier:
         self._command = [sys.executable, "-P", str(script), str(cpu_s), str(memory_bytes)]
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._down: tuple[float, str] = (0.0, "")
+        """Until when it is not tried again, and why."""
 
     def verify(self, golds: Sequence[str], answer: str) -> str:
         """ "right", "wrong", or what the answer did to the process: "timeout", "memory", "crash".
@@ -48,6 +54,9 @@ class MathVerifier:
         """
         request = json.dumps({"golds": list(golds), "answer": answer}).encode() + b"\n"
         with self._lock:
+            until, why = self._down
+            if time.monotonic() < until:
+                raise VerifierDown(why)
             try:
                 return self._ask(request)
             except (VerifierDown, OSError):
@@ -56,7 +65,9 @@ class MathVerifier:
                 return self._ask(request)
             except (VerifierDown, OSError) as error:
                 self._stop()
-                raise VerifierDown(f"the maths verification process failed: {error}") from error
+                why = f"the maths verification process failed: {error}"
+                self._down = (time.monotonic() + RETRY_S, why)
+                raise VerifierDown(why) from error
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,146 @@
+r"""How a maths answer is put together: lists, sets, tuples, intervals, unions, matrices, inequalities, names with a value.
+
+Splitting only: what the parts are worth is for `compare`. Each function is linear in the length of its text.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from r1ray.reward.math.number import number
+from r1ray.reward.math.units import quantity
+
+_BRACKET = r"\\[{}]|\\[lr]angle(?![A-Za-z])|[()\[\]{}]"
+CONNECTIVE = re.compile(
+    r",?\s*\\(?:text|mathrm)\s*\{\s*(?:and|or|和|或|与|及)\s*\}\s*|,?\s*(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])\s*"
+    r"|(?<=[0-9a-zA-Z)}\s])[和或与及](?=[0-9a-zA-Z(\\\s-])|\\(?:lor|vee)(?![A-Za-z])"
+)
+MATRIX = re.compile(
+    r"(?:\(|\[)?\s*\\begin\{([pb]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}\s*(?:\)|\])?", re.DOTALL
+)
+RELATION = re.compile(r"<|>|\\(?:le|ge|ne|in|to|approx)(?![A-Za-z])|=")
+FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+
+_WORD = r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|[A-Za-z0-9]))?'*"
+NAME = re.compile(
+    rf"((?:\\(?:angle|triangle|overline|vec)\s*\{{?)?(?:{_WORD}|\\text\{{[^{{}}]*\}}|\([A-Za-z](?:,\s*[A-Za-z])+\))\}}?(?:\([^()=<>]{{0,40}}\))?)"
+    r"\s*(?:=|\\in(?![A-Za-z]))\s*"
+)
+SAID = re.compile(
+    r"(?:the )?(?:final )?answer(?: is|:)\s*|\\approx(?![A-Za-z])\s*"
+    r"|(?:[A-Za-z]{1,12}|[\u4e00-\u9fff]{0,12}?)(?:是|等于|为)\s*|(?:[A-Za-z]{3,12}|[\u4e00-\u9fff]{1,12}):\s*",
+    re.IGNORECASE,
+)
+DENIED = re.compile("not|不|非|没|大于|小于|至|约|超|负|除", re.IGNORECASE)
+ELLIPSIS, PLUS_MINUS = r"\ldots", re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """`(1, 2]` is Structure(kind="(]", items=("1", "2")); `1 or 2` has the kind "list".
+
+    The other kinds are "{}", "()", "[]", "[)", "union" and, for a matrix, its shape ("2x3"), the items row by row.
+    """
+
+    kind: str
+    items: tuple[str, ...]
+
+
+def structure(text: str) -> Structure | None:
+    """What a normalised text is made of; None for a single value: `1,234`, or one in parentheses."""
+    if "," in text and number(quantity(text).value):
+        return None
+    if match := MATRIX.fullmatch(text):
+        return _matrix(match[2])
+    text = CONNECTIVE.sub(",", text).strip(", ")
+    items = [item.strip() for item in _split(text, ",;")]
+    if len(items) > 1:
+        return Structure(kind="list", items=tuple(items)) if all(items) else None
+    members = [member.strip() for member in _split(text, r"\cup")]
+    if len(members) > 1:
+        return Structure(kind="union", items=tuple(members)) if all(members) else None
+    return _bracketed(text)
+
+
+def chain(text: str) -> tuple[list[str], list[str]] | None:
+    """(parts, signs) of inequalities, turned so that they grow: `3 > x` is (["x", "3"], ["<"]). None when there are none."""
+    if "<" not in text and ">" not in text and r"\le" not in text and r"\ge" not in text:
+        return None
+    parts, signs = [""], list[str]()
+    for piece, sign in _pieces(text, RELATION):
+        parts[-1] = piece.strip()
+        if sign:
+            signs.append(sign)
+            parts.append("")
+    if not signs or not all(parts) or not set(signs) <= FLIPPED.keys() or len(list(_split(text, ",;"))) > 1:
+        return None
+    if set(signs) <= {">", r"\ge"}:
+        parts, signs = parts[::-1], [FLIPPED[sign] for sign in signs[::-1]]
+    return parts, signs
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """("x", "3") of `x = 3` and `x \\in 3`, ("", "3") of `the answer is 3` and of `3`: of a text with one such sign."""
+    if (said := SAID.match(text)) and said.end() < len(text) and not DENIED.search(said[0]):
+        text = text[said.end() :]
+    if match := NAME.match(text):
+        rest = text[match.end() :]
+        if rest and not RELATION.search(rest):
+            return re.sub(r"\s|\\text|[{}]", "", match[1]), rest
+    return "", text
+
+
+def is_relation(text: str) -> bool:
+    return RELATION.search(text) is not None
+
+
+def _matrix(body: str) -> Structure | None:
+    if r"\begin" in body:
+        return None
+    rows = [[cell.strip() for cell in row.split("&")] for row in body.split(r"\\") if row.strip()]
+    if not rows or len({len(row) for row in rows}) != 1:
+        return None
+    return Structure(kind=f"{len(rows)}x{len(rows[0])}", items=tuple(cell for row in rows for cell in row))
+
+
+def _bracketed(text: str) -> Structure | None:
+    opening = re.match(r"\\\{|\\langle|[(\[]", text)
+    closing = re.search(r"(?:\\\}|\\rangle|[)\]])$", text)
+    if not opening or not closing or opening.end() > closing.start():
+        return None
+    inner = text[opening.end() : closing.start()]
+    if any(depth < 0 for _, depth in _depths(inner)):  # `(1, 2) + (3, 4)`: they are not partners
+        return None
+    items = [item.strip() for item in _split(inner, ",;")]
+    kind = {r"\{": "{", r"\langle": "("}.get(opening[0], opening[0]) + {r"\}": "}", r"\rangle": ")"}.get(
+        closing[0], closing[0]
+    )
+    if not all(items) or (len(items) < 2 and kind != "{}") or (("{" in kind or "}" in kind) and kind != "{}"):
+        return None
+    return Structure(kind=kind, items=tuple(items))
+
+
+def _depths(text: str) -> Iterator[tuple[re.Match[str], int]]:
+    depth = 0
+    for match in re.finditer(_BRACKET, text):
+        depth += 1 if match[0][-1] in "({[" or match[0] in (r"\{", r"\langle") else -1
+        yield match, depth
+
+
+def _pieces(text: str, separator: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """(text, the separator after it), split where no bracket is open."""
+    start = depth = 0
+    for match in re.finditer(rf"{_BRACKET}|{separator.pattern}", text):
+        if re.fullmatch(_BRACKET, match[0]):
+            depth += 1 if match[0][-1] in "({[" or match[0] == r"\langle" else -1
+        elif depth == 0:
+            yield text[start : match.start()], match[0]
+            start = match.end()
+    yield text[start:], ""
+
+
+_SEPARATORS = {",;": re.compile("[,;]"), r"\cup": re.compile(r"\\cup(?![A-Za-z])")}
+
+
+def _split(text: str, separators: str) -> Iterator[str]:
+    return (piece for piece, _ in _pieces(text, _SEPARATORS[separators]))

@@ -1,0 +1,85 @@
+"""The hostile answers of tests/fixtures/attacks.json, judged as a reply is; also as a script, for another user:
+
+setpriv --reuid 65534 --regid 65534 --clear-groups python tests/integration/maths_attacks.py
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from r1ray.reward import math as maths  # noqa: E402
+from r1ray.reward.base import PartScore, right_or_wrong  # noqa: E402
+from r1ray.types import Message, Problem  # noqa: E402
+
+PWNED = Path("/tmp/r1ray_pwned")
+MAX_GROWTH = 16 << 20
+"""Bytes that an answer may add to the memory of the trusted process; a bomb takes hundreds of millions where it gets in."""
+ENTRIES: dict[str, dict[str, Any]] = {
+    entry["name"]: entry
+    for entry in json.loads((ROOT / "tests/fixtures/attacks.json").read_text())["entries"]
+    if entry["kind"] == "math_answer"
+}
+
+
+def problem(gold: str) -> Problem:
+    return Problem(
+        id="p",
+        source="s",
+        messages=(Message(role="user", content="?"),),
+        prompt_ids_T=np.array([1], np.int32),
+        verifier="math",
+        payload={"answers": [gold]},
+    )
+
+
+def judged(entry: dict[str, Any]) -> PartScore:
+    """As `accuracy` does it, without what is remembered of the pair."""
+    maths.compare.cache_clear()
+    answer = maths.final_answer(entry["code"])
+    return right_or_wrong(False) if answer is None else maths.judge(problem(entry["tests"]["gold"]), answer)
+
+
+def faults(name: str) -> list[str]:
+    """What is wrong with how this answer was judged, twice; [] when all is as it should be."""
+    entry, wrong = ENTRIES[name], []
+    memory, verdicts = resident(), list[PartScore]()
+    for _ in range(2):
+        start = time.monotonic()
+        verdicts.append(judged(entry))
+        if time.monotonic() - start > entry["limits"]["wall"] + 1:
+            wrong.append("it took too long")
+    score, expected = verdicts[0], entry["expected"]
+    if score.status not in expected["status"] or not (entry.get("reward_any") or score.value == expected["reward"]):
+        wrong.append(f"{score}, not {expected}")
+    if verdicts[1] != score:
+        wrong.append(f"first {score}, then {verdicts[1]}")
+    if resident() - memory > MAX_GROWTH:
+        wrong.append(f"{(resident() - memory) >> 20} MiB more memory")
+    if PWNED.exists():
+        wrong.append(f"it has written {PWNED}")
+    return wrong
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    maths.compare("x + x", ("2x",))  # the child is up before anything is timed
+    found = {name: wrong for name in ENTRIES if (wrong := faults(name))}
+    for name, wrong in found.items():
+        print(name, *wrong, sep="\n  ")
+    print(f"uid {os.getuid()}: {len(ENTRIES)} answers, {len(found)} verdicts that are not allowed")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
