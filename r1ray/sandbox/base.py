@@ -73,7 +73,7 @@ class Ended:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     why: str = ""
-    """Of a sandbox_error."""
+    """Of a sandbox_error; "starved" of a timeout that is."""
 
     @property
     def starved(self) -> bool:

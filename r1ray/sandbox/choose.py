@@ -182,9 +182,10 @@ def check_cpp(spec: ZygoteSpec) -> None:
         ended = sandbox.run(Program(code=CPP_CANARY.encode(), stdin=b"1 2", language="cpp", limits=QUICK))
     if (ended.status, ended.stdout) != ("ok", b"3\n"):
         said = ended.why or ascii((ended.stdout + ended.stderr)[-300:].decode(errors="replace"))
+        remedy = f" (remedy: {REMEDY})" if ended.status == "compile_error" else ""
         raise SandboxUnavailable(
-            f"C++ programs do not run in the sandbox here, of tier {spec.tier}: the self-test ended with {ended.status} {said} "
-            f"(remedy: {REMEDY})"
+            f"C++ programs do not run in the sandbox here, of tier {spec.tier}: the self-test ended with {ended.status} "
+            f"{said}{remedy}"
         )
 
 

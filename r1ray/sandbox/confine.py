@@ -13,6 +13,8 @@ Record = dict  # of what the supervisor has sent as JSON
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 22, 24, 38
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
+MAX_TASKS = 64
+"""Threads of one program."""
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
 """By ABI; from 5 on (1 << 16) - 1."""
@@ -35,19 +37,22 @@ def limits(config: Record, job: Record) -> None:
     for name, value in (
         ("RLIMIT_AS", config["own_bytes"] + job["memory_bytes"]),
         ("RLIMIT_CPU", int(job["cpu_s"]) + 1),
-        ("RLIMIT_FSIZE", job["file_bytes"]),
         ("RLIMIT_NOFILE", 64),
         ("RLIMIT_CORE", 0),
         ("RLIMIT_STACK", job["stack_bytes"]),
     ):
-        limit = getattr(resource, name)
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+        limit(name, value)
     # Where it has a user or a namespace of its own; else all that the user who runs r1ray does counts too.
     alone = config["uid"] is not None or config["namespaces"]
-    most = 64 if alone else config["num_tasks"] + 1000
+    most = MAX_TASKS if alone else config["num_tasks"] + 1000
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def limit(name: str, value: int) -> None:
+    number = getattr(resource, name)
+    hard = resource.getrlimit(number)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(number, (value, value))
 
 
 def memory(job: Record) -> None:

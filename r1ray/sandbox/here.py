@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _wanted: list[tuple[SandboxConfig, Collection[Language]]] = []
 _open: "list[Sandbox | RemoteSandbox]" = []
+_of_this_machine: list[Sandbox] = []
 
 
 def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
@@ -41,7 +42,7 @@ def check(cfg: SandboxConfig, languages: Collection[Language]) -> dict[str, Any]
     if cfg.url is None:
         spec = spec_of(cfg, languages)
         return {"tier": spec.tier, "refused": list(spec.refused)}
-    _remote(cfg.url).close()
+    _remote(cfg.url, languages).close()
     return {"url": cfg.url}
 
 
@@ -56,17 +57,27 @@ def sandbox() -> "Sandbox | RemoteSandbox":
         if not _wanted:
             raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
         [(cfg, languages)] = _wanted
-        opened = _remote(cfg.url) if cfg.url is not None else Sandbox(spec_of(cfg, languages), slots=1)
-        _open.append(opened)
+        _open.append(_remote(cfg.url, languages) if cfg.url is not None else local_sandbox())
         atexit.register(_open[0].close)
     return _open[0]
+
+
+def local_sandbox() -> Sandbox:
+    """For what no service may see: this machine's, whatever `sandbox.url` is. Raises as `sandbox` does."""
+    if not _of_this_machine:
+        if not _wanted:
+            raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
+        [(cfg, languages)] = _wanted
+        _of_this_machine.append(Sandbox(spec_of(cfg, languages if cfg.url is None else ()), slots=1))
+        atexit.register(_of_this_machine[0].close)
+    return _of_this_machine[0]
 
 
 def num_runs() -> int:
     return _open[0].num_runs if _open else 0
 
 
-def _remote(url: str) -> "RemoteSandbox":
+def _remote(url: str, languages: Collection[Language]) -> "RemoteSandbox":
     from r1ray.sandbox.remote import RemoteSandbox  # its HTTP client takes a while, and the check loads this module
 
-    return RemoteSandbox(url)
+    return RemoteSandbox(url, languages)

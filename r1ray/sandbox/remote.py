@@ -1,7 +1,8 @@
 """Programs run by a service that speaks SandboxFusion's `POST /run_code`, in place of this machine's sandbox.
 
-What a program may do there is the service's affair. What stays ours: expected outputs never go there, output is compared here, an
-exit code alone passes no test, and a service that fails makes replies unusable, not wrong.
+What a program may do there is the service's affair. What stays ours: expected outputs never go there (checkers and packed tests,
+which hold them, are run on this machine), output is compared here, an exit code alone passes no test, and a service that fails
+makes replies unusable, not wrong.
 
     Finished, exit code 0     ok                    TimeLimitExceeded     timeout
     another exit code         runtime_error         killed (137, -9)      memory
@@ -9,18 +10,23 @@ exit code alone passes no test, and a service that fails makes replies unusable,
 """
 
 import base64
+import json
 import time
+from collections.abc import Collection
 from typing import Any, cast
 
 import httpx
 
-from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable, Status
+from r1ray.sandbox import cpp
+from r1ray.sandbox.base import Ended, Language, Limits, Program, SandboxUnavailable, Status
 
 RETRIES = 3
 WAIT_S = 0.5
 """Before the first retry; then twice as long each time."""
 MARGIN_S = 30.0
 """Beyond the wall limit: the program may have to queue."""
+WRITTEN_AS = 6
+"""Bytes of JSON for one of output, at most."""
 KILLED = (137, -9)
 CALL = """
 import base64, io, json, os, sys
@@ -44,8 +50,12 @@ CANARIES = (
         ("ok", b"[1]\n[2]\n"),
     ),
     (Program(code=b"raise SystemExit(3)"), ("runtime_error", b"")),
+    (
+        Program(code=b"#include <bits/stdc++.h>\nint main() { std::cout << 3 << std::endl; }", language="cpp"),
+        ("ok", b"3\n"),
+    ),
 )
-"""A program, and how it has to end."""
+"""A program, and how it has to end. Those in C++ are asked for only where there are any."""
 
 
 class RemoteSandbox:
@@ -55,11 +65,13 @@ class RemoteSandbox:
         SandboxUnavailable: the service is not there, or does not run a few programs as it should.
     """
 
-    def __init__(self, url: str, *, wait_s: float = WAIT_S) -> None:
+    def __init__(self, url: str, languages: Collection[Language] = (), *, wait_s: float = WAIT_S) -> None:
         self._url, self._wait_s = url.rstrip("/") + "/run_code", wait_s
         self._client = httpx.Client()
         self.num_runs = 0
         for program, wanted in CANARIES:
+            if program.language == "cpp" and "cpp" not in languages:
+                continue
             ended = self.run(program)
             if (ended.status, ended.stdout) != wanted:
                 said = ended.why or ascii(ended.stdout[:80])
@@ -84,11 +96,16 @@ class RemoteSandbox:
         self._client.close()
 
     def _asked(self, request: dict[str, Any], limits: Limits) -> Ended:
+        most, content = WRITTEN_AS * 2 * limits.output_bytes + (1 << 16), b""
         try:
-            answer = self._client.post(self._url, json=request, timeout=limits.wall_s + MARGIN_S)
-            answer.raise_for_status()
-            return ended_of(answer.json(), limits)
-        except (httpx.HTTPError, ValueError) as error:
+            with self._client.stream("POST", self._url, json=request, timeout=limits.wall_s + MARGIN_S) as answer:
+                answer.raise_for_status()
+                for piece in answer.iter_bytes():
+                    content += piece
+                    if len(content) > most:
+                        return Ended(status="output_limit")
+            return ended_of(json.loads(content), limits)
+        except (httpx.HTTPError, ValueError, RecursionError) as error:
             return Ended(status="sandbox_error", why=f"{type(error).__name__}: {error}")
 
 
@@ -101,7 +118,7 @@ def request_of(program: Program) -> dict[str, Any]:
         "stdin": program.stdin.decode(errors="replace"),
         "language": program.language,
         "run_timeout": program.limits.wall_s,
-        "compile_timeout": program.limits.wall_s,
+        "compile_timeout": cpp.LIMITS.wall_s,
         "memory_limit_MB": program.limits.memory_bytes >> 20,
     }
 
@@ -113,8 +130,9 @@ def ended_of(answer: Any, limits: Limits) -> Ended:
         if answer["status"] == "SandboxError" or not (ran or built):
             return Ended(status="sandbox_error", why=f"SandboxError: {answer.get('message')}")
         last = cast("dict[str, Any]", ran or built)
-        stdout, stderr = ((last.get(name) or "").encode() for name in ("stdout", "stderr"))
-        status = _status(last) if ran else "compile_error"
+        stdout, stderr = ((last.get(name) or "").encode(errors="surrogatepass") for name in ("stdout", "stderr"))
+        late = last["status"] == "TimeLimitExceeded"
+        status = _status(last) if ran else "timeout" if late else "compile_error"
         wall_s = float(last.get("execution_time") or 0.0)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it is no answer of SandboxFusion's ({type(error).__name__}: {error})") from error

@@ -9,6 +9,7 @@ anything else                                        EPERM
 import errno
 import struct
 
+from r1ray.sandbox import zygote
 from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, EXECUTING, numbers
 
 PID_MARK = 0x5EEDF11D
@@ -25,7 +26,7 @@ F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY = 8, 10, 15, 1026
 TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX = 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451
 PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 15, 16, 0x53564D41
 
-EXECUTED, AT_EMPTY_PATH = 4, 0x1000
+EXECUTED, AT_EMPTY_PATH = zygote.CODE_FD, 0x1000
 
 Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, operand)."""

@@ -30,8 +30,9 @@ START_S = 60.0
 GRACE_S = 5.0
 """Beyond the wall limit, for the warden's own report."""
 CPU_MARGIN_S = 0.15
-STACK_BYTES = {"python": 64 << 20, "cpp": 256 << 20}
-"""As on Codeforces, where solutions in C++ recurse as deep as that."""
+STACK_BYTES = 64 << 20
+STACK_SHARE = 16
+"""Of a C++ program's memory is its stack, 256 MiB at most: recursion goes deep there, and every thread takes as much."""
 RECYCLE = 1000
 """Runs after which a zygote is replaced."""
 STDLIB = (
@@ -247,15 +248,23 @@ class Zygote:
 
 def wires(program: Program | Native) -> tuple[dict[str, int], dict[str, int]]:
     """({name: our end}, {name: the zygote's}) of a run. What it writes to a file is in `file`, in place of `stdout`."""
-    theirs = {"code": code_of(program), "stdin": in_memory(program.stdin)}
     ours: dict[str, int] = {}
-    if isinstance(program, Native) and program.writes_file:
-        theirs["stdout"] = os.memfd_create("", os.MFD_CLOEXEC)
-        ours["file"] = os.dup(theirs["stdout"])
-    for name in zygote.FDS:
-        if name not in theirs:
-            reading, writing = os.pipe()
-            ours[name], theirs[name] = (writing, reading) if name == "kill" else (reading, writing)
+    theirs: dict[str, int] = {}
+    try:
+        theirs["code"] = code_of(program)
+        theirs["stdin"] = in_memory(program.stdin)
+        if isinstance(program, Native) and program.writes_file:
+            theirs["stdout"] = os.memfd_create("", os.MFD_CLOEXEC)
+            ours["file"] = os.dup(theirs["stdout"])
+        for name in zygote.FDS:
+            if name not in theirs:
+                reading, writing = os.pipe()
+                ours[name], theirs[name] = (writing, reading) if name == "kill" else (reading, writing)
+                os.fchmod(writing, 0o200)  # who opened it by name to read from it would wait for ever
+    except OSError:
+        for fd in (*ours.values(), *theirs.values()):
+            os.close(fd)
+        raise
     return ours, theirs
 
 
@@ -284,7 +293,7 @@ def job_of(program: Program | Native, tier: Tier) -> dict[str, Any]:
         "wall_s": limits.wall_s,
         "memory_bytes": limits.memory_bytes,
         "file_bytes": limits.file_bytes,
-        "stack_bytes": STACK_BYTES["cpp" if bare else "python"],
+        "stack_bytes": min(256 << 20, limits.memory_bytes // STACK_SHARE) if bare else STACK_BYTES,
         "in_namespace": tier != "T2",
     }
 
@@ -298,6 +307,8 @@ def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tu
         waited_s = report["waited_s"]
         ready = waited_s is None or waited_s > limits.wall_s / 4  # a program that sleeps has nobody to blame
         return "timeout", "starved" if ready and report["cpu_s"] < limits.cpu_s / 2 else ""
+    if report["killed"] == "tasks":
+        return "runtime_error", ""
     by_kernel = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
     if report["killed"] == "cpu" or (by_kernel and report["cpu_s"] >= limits.cpu_s - CPU_MARGIN_S):
         return "timeout", ""
@@ -347,8 +358,13 @@ def collect(
 def in_memory(data: bytes) -> int:
     """A descriptor from which these bytes are read, and which nobody can write to any more."""
     fd = os.memfd_create("", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
     return fd

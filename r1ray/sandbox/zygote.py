@@ -38,8 +38,11 @@ from r1ray.sandbox.confine import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, Record,
 READY = b"\0"
 MEMORY_EXIT, BROKEN_EXIT, NOT_EXECUTED_EXIT = 86, 99, 126
 SETUP_S = 30.0
+LOOK_S = 0.05
 FDS = ("code", "stdin", "stdout", "stderr", "report", "kill")
 """What comes with every run, in this order."""
+CODE_FD = 4
+"""Of what is run, in the program's own process (`seccomp.EXECUTED`)."""
 COPIED = "/tmp/output"
 """What a tool writes where it has no /proc to write to a descriptor by name."""
 OVERLOADED = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE)
@@ -67,14 +70,24 @@ def serve(control: socket.socket) -> None:
             os.close(fd)
 
 
+def num_threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:  # it has just ended
+        return 0
+
+
 def waited_s(pid: int) -> float | None:
-    """How long its threads have been ready to run without a processor; None where the kernel does not say."""
+    """How long one of its threads has been ready to run without a processor; None where the kernel does not say.
+
+    The longest, not all together: they wait for each other, which is nobody else's doing.
+    """
     try:
         tasks = [f"/proc/{pid}/task/{task}/schedstat" for task in os.listdir(f"/proc/{pid}/task")]
         found = 0.0
         for path in tasks:
             with open(path) as file:
-                found += int(file.read().split()[1]) / 1e9
+                found = max(found, int(file.read().split()[1]) / 1e9)
         return found
     except (OSError, IndexError, ValueError):
         return None
@@ -153,7 +166,10 @@ def first_word(ready: int, kill: int) -> bytes:
 
 
 def watch(pid: int, kill_fd: int, start: float, job: Record) -> tuple[str | None, float | None]:
-    """(why it was killed: "wall", "cpu" or "supervisor", None when it ended by itself; how long it had waited for a processor)."""
+    """(why it was killed: "wall", "cpu", "tasks" or "supervisor", None when it ended by itself; how long it had waited).
+
+    Where all programs share a user's limit of processes, the warden counts the program's threads: they are its neighbours' too.
+    """
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -168,7 +184,11 @@ def watch(pid: int, kill_fd: int, start: float, job: Record) -> tuple[str | None
         soonest = min(left.values())
         if soonest <= 0:
             break
-        ready = [fd for fd, _ in poll.poll(max(1.0, 1000 * soonest))]
+        if not job["in_namespace"] and num_threads(pid) > confine.MAX_TASKS:
+            left = {"tasks": 0}
+            break
+        pause = soonest if job["in_namespace"] else min(soonest, LOOK_S)
+        ready = [fd for fd, _ in poll.poll(max(1.0, 1000 * pause))]
         if pidfd in ready:
             return None, None
         if kill_fd in ready:
@@ -201,12 +221,12 @@ def execute(job: Record, fds: dict[str, int]) -> None:
     """Become the file. That a program's file cannot be executed is the program's own doing: its author chose what is in it."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    confine.memory(job)
     try:
+        confine.memory(job)
         os.execve(fds["code"], job["arguments"], {})
-    except OSError as error:
-        ours = not job["bare"] or error.errno in OVERLOADED
-        os.write(fds["ready"] if ours else 2, f"it cannot be executed: {error}".encode())
+    except (OSError, MemoryError) as error:
+        ours = not job["bare"] or isinstance(error, MemoryError) or error.errno in OVERLOADED
+        os.write(fds["ready"] if ours else 2, b"it cannot be executed: " + str(error).encode())
     os._exit(NOT_EXECUTED_EXIT)
 
 
@@ -220,7 +240,7 @@ def give_up(config: Record, job: Record, fds: dict[str, int]) -> None:
     for number, fd in enumerate(aside):
         os.dup2(fd, number, inheritable=number < 3)
     os.closerange(len(wanted), 1 << 16)
-    fds.update(ready=3, code=4)
+    fds.update(ready=3, code=CODE_FD)
     confine.limits(config, job)
     if config["uid"] is not None:
         os.setgroups([])
@@ -230,6 +250,7 @@ def give_up(config: Record, job: Record, fds: dict[str, int]) -> None:
     if config["namespaces"]:
         confine.own_mounts(config, job)
         confine.no_capabilities()
+    confine.limit("RLIMIT_FSIZE", job["file_bytes"])  # not before: a copy of its standard input may be larger
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if confine.landlock_abi() or not config["namespaces"]:
         confine.landlock(config["bare" if job["bare"] else "readable"])

@@ -59,6 +59,11 @@ def test_what_is_written_for_the_checker_earns_nothing(code: str, sandbox: Sandb
     assert "ok" not in judged(code, sandbox, CHECKER)
 
 
+def test_ends_of_lines_are_read_as_from_a_file(sandbox: Sandbox) -> None:
+    code = "import sys\nprint(int(open(sys.argv[3]).read().splitlines() == open(sys.argv[2]).read().split('\\n')))"
+    assert Checker(code, sandbox, given="", expected="a\nb").right("", "a\nb", b"a\r\nb") is True
+
+
 def test_a_checker_opens_its_files_in_every_way(sandbox: Sandbox) -> None:
     code = """
 import io, pathlib, sys

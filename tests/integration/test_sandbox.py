@@ -193,6 +193,31 @@ def test_limits_are_kept_close() -> None:
     zygote.close()
 
 
+@pytest.mark.parametrize("tier", [T1, NOPROC, T2])
+def test_standard_input_may_be_larger_than_a_file_may_be(tier: str, zygotes: dict[str, Zygote]) -> None:
+    limits = Limits(file_bytes=1 << 20)
+    ended = zygotes[tier].run(Program(code=b"print(len(input()))", stdin=b"7" * (3 << 20), limits=limits))
+    assert (ended.status, ended.stdout) == ("ok", b"%d\n" % (3 << 20))
+
+
+def test_a_program_with_too_many_threads_is_ended_before_its_neighbours_lack_them(zygotes: dict[str, Zygote]) -> None:
+    code = b"import threading, time\nfor _ in range(90): threading.Thread(target=time.sleep, args=(30,)).start()"
+    ended = zygotes["T2"].run(Program(code=code, limits=Limits(cpu_s=5, wall_s=20)))
+    assert ended.status == "runtime_error" and ended.wall_s < 10
+
+
+def test_descriptors_that_run_out_are_not_lost(zygotes: dict[str, Zygote]) -> None:
+    import resource
+
+    before, (soft, hard) = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)
+    for room in range(2, 12):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + room, hard))
+        zygotes["T2"].run(SUM)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert zygotes["T2"].run(SUM).status == "ok"
+
+
 def test_asyncio_and_threads_work() -> None:
     code = b"""
 import asyncio, concurrent.futures

@@ -145,7 +145,7 @@ def test_every_tier_passes_its_own_test(tier: str) -> None:
 
 def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ZygoteSpec, "bare", [("/usr", READ), ("/lib64", READ)])
-    with pytest.raises(SandboxUnavailable, match=r"self-test ended with ok .*remedy: install g\+\+"):
+    with pytest.raises(SandboxUnavailable, match=r"self-test ended with ok "):
         check_cpp(attack_suite.spec_of("T2"))
 
 

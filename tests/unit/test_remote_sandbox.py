@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from reward_samples import problem
 
 from r1ray.config import SandboxConfig
+from r1ray.reward.code import tested
 from r1ray.sandbox import here
 from r1ray.sandbox.base import Limits, Program, SandboxUnavailable, Status
 from r1ray.sandbox.remote import RemoteSandbox, ended_of
@@ -75,7 +77,7 @@ def test_programs_and_functions_are_run(service: Service) -> None:
         "stdin": "abc\n",
         "language": "python",
         "run_timeout": 5,
-        "compile_timeout": 5,
+        "compile_timeout": 90.0,
         "memory_limit_MB": 256,
     }
     code = b'class Solution:\n    def add(self, a, b):\n        print("no")\n        return {"sum": a + b}'
@@ -98,6 +100,11 @@ BUILD = {"status": "Finished", "return_code": 1, "stdout": "", "stderr": "error:
         (answered(status="Error", return_code=None), "sandbox_error"),
         (answered(stdout="x" * 11), "output_limit"),
         ({"status": "Failed", "compile_result": BUILD, "run_result": None}, "compile_error"),
+        (
+            {"status": "Failed", "compile_result": {**BUILD, "status": "TimeLimitExceeded"}, "run_result": None},
+            "timeout",
+        ),
+        (answered(stdout="\ud800"), "ok"),
         ({"status": "SandboxError", "message": "no", "compile_result": None, "run_result": None}, "sandbox_error"),
         ({"status": "Success"}, "sandbox_error"),
     ],
@@ -133,3 +140,31 @@ def test_the_configured_service_is_this_processes_sandbox(service: Service, monk
     here.allow_programs(SandboxConfig(url=service.url, min_tier="T1", python="/nowhere", packages=[]), ())
     assert here.sandbox().run(Program(code=b"print(7)")).stdout == b"7\n"
     assert here.num_runs() == len(service.asked)
+
+
+def test_an_answer_without_end_is_cut_off(service: Service) -> None:
+    sandbox = RemoteSandbox(service.url, wait_s=0)
+    service.answers = [answered(stdout="x" * (32 << 20))]
+    limits = Limits(output_bytes=1 << 20)
+    assert sandbox.run(Program(code=b"print(1)", limits=limits)).status == "output_limit"
+
+
+def test_a_service_without_a_compiler_is_refused_where_there_are_programs_in_cpp(service: Service) -> None:
+    assert RemoteSandbox(service.url, wait_s=0)  # it runs everything as Python
+    with pytest.raises(SandboxUnavailable, match="a self-test ended with runtime_error"):
+        RemoteSandbox(service.url, {"cpp"}, wait_s=0)
+
+
+def test_what_holds_expected_outputs_never_goes_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    local, remote = object(), object()
+    monkeypatch.setattr(tested, "local_sandbox", lambda: local)
+    monkeypatch.setattr(tested, "sandbox", lambda: remote)
+    seen: list[object] = []
+    monkeypatch.setattr(tested, "Checker", lambda code, sandbox, **_: seen.append(sandbox))
+    monkeypatch.setattr(
+        tested, "unpacked", lambda tests, sandbox: seen.append(sandbox) or [{"input": "1", "output": "2"}]
+    )
+    tested.ProblemTests(
+        problem(payload={"tests": {"packed": "", "public": [], "fn_name": None}, "checker": "print(1)"})
+    )
+    assert seen == [local, local]

@@ -24,6 +24,7 @@ LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
         (signal.SIGKILL, "cpu", 2.0, False, ("timeout", "")),
         (signal.SIGKILL, "wall", 1.5, False, ("timeout", "")),
         (signal.SIGKILL, "wall", 0.1, False, ("timeout", "starved")),
+        (signal.SIGKILL, "tasks", 0.1, False, ("runtime_error", "")),
         (signal.SIGKILL, "supervisor", 0.1, True, ("output_limit", "")),
         (0, None, 0.1, True, ("output_limit", "")),
     ],

@@ -18,7 +18,7 @@ def opened(file, mode="r", *rest, **named):
     name = file if isinstance(file, int) else os.fspath(file)
     if name not in files:
         return of_the_system(file, mode, *rest, **named)
-    return io.BytesIO(files[name].encode()) if "b" in mode else io.StringIO(files[name])
+    return io.BytesIO(files[name].encode()) if "b" in mode else io.StringIO(files[name], newline=None)
 builtins.open = io.open = opened
 sys.argv, sys.stdin = ["checker.py", *files], io.StringIO()
 exec(compile(texts["checker"], "checker.py", "exec"), {{"__name__": "__main__"}})

@@ -17,7 +17,7 @@ import base64, json, pickle, sys, zlib
 inside = pickle.loads(zlib.decompress(base64.b64decode(sys.stdin.read())))
 sys.stdout.write(inside if isinstance(inside, str) else json.dumps(inside))
 """
-LIMITS = Limits(cpu_s=20.0, wall_s=120.0, memory_bytes=2 << 30, output_bytes=256 << 20)
+LIMITS = Limits(cpu_s=20.0, wall_s=120.0, memory_bytes=2 << 30, output_bytes=64 << 20)
 
 
 def is_packed(tests: Any) -> bool:
@@ -29,11 +29,17 @@ def unpacked(tests: Mapping[str, Any], sandbox: Runner) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: they cannot be read.
+        RuntimeError: the sandbox failed.
     """
     ended = sandbox.run(Program(code=UNPACK, stdin=str(tests["packed"]).encode(), limits=LIMITS))
+    if ended.status == "sandbox_error":
+        raise RuntimeError(f"the packed tests were not read: the sandbox failed ({ended.why})")
     if ended.status != "ok":
         raise ValueError(f"the packed tests cannot be read: {ended.status} {ended.stderr[-200:]!r}")
-    private: Any = json.loads(ended.stdout)
+    try:
+        private: Any = json.loads(ended.stdout)
+    except RecursionError as error:
+        raise ValueError("the packed tests are nested too deep") from error
     if not isinstance(private, list):
         raise ValueError(f"the packed tests are a {type(private).__name__}, not a list")
     return as_rows([*tests["public"], *cast("list[Any]", private)], function=tests["fn_name"])

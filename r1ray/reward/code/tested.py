@@ -10,7 +10,7 @@ from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
 from r1ray.reward.code.verify import Verdict, verdicts
-from r1ray.sandbox.here import sandbox
+from r1ray.sandbox.here import local_sandbox, sandbox
 from r1ray.types import Completion, Problem
 
 
@@ -47,12 +47,12 @@ class ProblemTests:
         self.problem = problem
         tests = problem.payload["tests"]
         language = read_language(problem.payload.get("language"))
-        self.cases = read_cases(unpacked(tests, sandbox()) if is_packed(tests) else tests, language=language)
+        self.cases = read_cases(unpacked(tests, local_sandbox()) if is_packed(tests) else tests, language=language)
         self.subtasks = read_subtasks(problem.payload.get("subtasks"), num_tests=len(self.cases.inputs))
         self._limits = read_limits(problem.payload.get("limits"))
         self._checker: Checker | None = None
         if (code := problem.payload.get("checker")) and self.cases.function is None:
-            self._checker = Checker(code, sandbox(), given=self.cases.inputs[0], expected=self.cases.expected[0])
+            self._checker = Checker(code, local_sandbox(), given=self.cases.inputs[0], expected=self.cases.expected[0])
         self._runs: dict[str, Run] = {}
 
     def verdicts(self, program: str) -> Iterator[Verdict]:
