@@ -147,19 +147,15 @@ def copy_to(fd: int) -> None:
 
 
 def first_word(ready: int, kill: int) -> bytes:
-    """What the program says before it begins, to the end; nothing when the supervisor has gone or it takes too long.
-
-    The end comes when it closes its side, or executes a file.
-    """
+    """What the program says before it begins, to the end, which comes when it closes its side or executes a file; so far as it has
+    come when the supervisor ends the run, or it takes too long. A program may be ended before its beginning is heard of here."""
     poll = select.poll()
     poll.register(ready, select.POLLIN)
     poll.register(kill, select.POLLIN)
     said = b""
     while True:
         events = [fd for fd, _ in poll.poll(1000 * SETUP_S)]
-        if ready not in events or kill in events:
-            return b""
-        more = os.read(ready, 500)
+        more = os.read(ready, 500) if ready in events else b""
         if not more:
             return said
         said += more

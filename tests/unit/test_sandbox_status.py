@@ -1,12 +1,13 @@
 """What a warden's report means."""
 
+import os
 import signal
 
 import pytest
 
 from r1ray.sandbox.base import Limits
 from r1ray.sandbox.supervisor import status_of
-from r1ray.sandbox.zygote import MEMORY_EXIT
+from r1ray.sandbox.zygote import MEMORY_EXIT, READY, first_word
 
 LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
 
@@ -39,3 +40,28 @@ def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> Non
     """Else a program that does nothing would be run twice, the second time with the machine to itself."""
     report = {"status": signal.SIGKILL, "killed": "wall", "cpu_s": 0.1, "waited_s": waited_s}
     assert status_of(report, LIMITS, flooded=False) == ("timeout", "starved" if starved else "")
+
+
+@pytest.mark.parametrize(
+    ("says", "closes", "heard"),
+    [
+        (READY, True, READY),
+        (READY, False, READY),
+        (READY + b"it cannot be executed", True, READY + b"it cannot be executed"),
+        (b"OSError: landlock", True, b"OSError: landlock"),
+        (b"", True, b""),
+        (b"", False, b""),
+    ],
+)
+def test_who_floods_at_once_has_begun_all_the_same(says: bytes, closes: bool, heard: bytes) -> None:
+    """The supervisor ends the run while a slow warden has yet to hear of its beginning: that is no sandbox_error."""
+    (ready, program), (kill, supervisor) = os.pipe(), os.pipe()
+    os.write(program, says)
+    os.close(supervisor)
+    if closes:
+        os.close(program)
+    try:
+        assert first_word(ready, kill) == heard
+    finally:
+        for fd in (ready, kill, *([] if closes else [program])):
+            os.close(fd)
