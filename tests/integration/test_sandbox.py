@@ -201,7 +201,7 @@ def test_standard_input_may_be_larger_than_a_file_may_be(tier: str, zygotes: dic
 
 
 def test_a_program_with_too_many_threads_is_ended_before_its_neighbours_lack_them(zygotes: dict[str, Zygote]) -> None:
-    code = b"import threading, time\nfor _ in range(90): threading.Thread(target=time.sleep, args=(30,)).start()"
+    code = b"import threading, time\nfor _ in range(90): threading.Thread(target=time.sleep, args=(30,), daemon=True).start()"
     ended = zygotes["T2"].run(Program(code=code, limits=Limits(cpu_s=5, wall_s=20)))
     assert ended.status == "runtime_error" and ended.wall_s < 10
 
