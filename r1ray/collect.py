@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from r1ray.data.stream import Drawn
 from r1ray.engine.base import SamplingSpec
-from r1ray.outage import SURE, Outages, RewardOutage, nap, verdicts
+from r1ray.outage import SURE, Outages, RewardOutage, enough, nap, verdicts
 from r1ray.reward.base import RewardContext
 from r1ray.run.stop import Stopped
 from r1ray.seeds import seed_of
@@ -265,7 +265,10 @@ class _Step:
                 ticket.rescored = 0
         if outages.parts:
             if outages.try_now():
+                too_few = len(self.unscored) < enough(self.num_groups)
                 self._score_again(self.unscored[:SURE])
+                if too_few and not self.generating:  # else groups that nobody can score would keep the pause on
+                    self.dispatch(self.collector.problems.next())
             return
         self._score_again([ticket for ticket in self.unscored if ticket.rescored < MAX_RESCORES])
         for ticket in list(self.unscored):

@@ -39,6 +39,8 @@ from r1ray.types import Score
 
 Told = dict[str, Any]
 """A row of OUT."""
+NO_SCORE = Score(reward=0.0, correct=None, parts={}, statuses={}, usable=False, seconds=0.0)
+"""Of replies that a worker did not come back from."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -87,6 +89,7 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
                 told = [{"id": job.id, "error": job.why}]
                 count["broken"] += 1
             else:
+                group_scores = group_scores or [NO_SCORE] * len(job)
                 told = [_told(reply, score) for reply, score in zip(job, group_scores, strict=True)]
                 count["right"] += sum(bool(score.correct) for score in group_scores)
                 count["unusable"] += sum(not score.usable for score in group_scores)
@@ -110,11 +113,10 @@ def _arguments(group: Sequence[Reply], cfg: Config) -> tuple[Any, ...]:
 
 
 def _told(reply: Reply, score: Score) -> Told:
-    failed = [status for status in score.statuses.values() if status == "sandbox_error"]
     return {
         "id": reply.id,
         "reward": score.reward if score.usable else None,
-        "status": score.statuses.get(reply.problem.accuracy, next(iter(failed), "ok")),
+        "status": score.statuses.get(reply.problem.accuracy, "ok") if score.usable else "sandbox_error",
         "parts": dict(score.parts),
         "seconds": round(score.seconds, 6),
     }

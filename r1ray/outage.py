@@ -3,8 +3,9 @@
 One group that cannot be scored may be its own fault (tests that nobody can run). So a part counts as out when it fails on SURE
 problems in a row, each seen for the first time (all of a step's problems, at least two, where those are fewer).
 
-Then the step pauses: nothing is dispatched, generated again or dropped; scoring is tried again with growing waits until the part
-works, the run is to stop, or reward.outage_timeout_s is over. Replies are kept, so an outage costs time and nothing else, unless it
+Then the step pauses: nothing is generated again or dropped, and scoring is tried again with growing waits until the part works, the
+run is to stop, or reward.outage_timeout_s is over. Nothing new is dispatched but a problem a try where too few groups are
+waiting: they alone might never tell that the part is back. Replies are kept, so an outage costs time and nothing else, unless it
 begins when a step has fewer than SURE problems left: then those are treated as if it were their fault, until those drawn in their
 place make it sure.
 """
@@ -82,8 +83,8 @@ class Outages:
         """
         if not self.timeout_s:
             return False
-        enough, now = max(2, min(SURE, num_groups)), time.monotonic()
-        out = [part for part, draws in self._failing.items() if len(draws) >= enough]
+        now = time.monotonic()
+        out = [part for part, draws in self._failing.items() if len(draws) >= enough(num_groups)]
         if not self.parts and out:
             self.parts, self._began = out, now
             self._wait_s, self._next_try = FIRST_WAIT_S, now + FIRST_WAIT_S
@@ -118,6 +119,11 @@ class Outages:
         self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
         self._next_try = time.monotonic() + self._wait_s
         return True
+
+
+def enough(num_groups: int) -> int:
+    """Failures in a row that make an outage, in a step of so many problems."""
+    return max(2, min(SURE, num_groups))
 
 
 def nap(until: Callable[[], bool]) -> tuple[()]:

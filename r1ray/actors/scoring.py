@@ -4,9 +4,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from r1ray.config import Config
 AHEAD = 4
 """Groups given to a worker before its first is done."""
 RESTARTS = 3
-"""Of one worker, and of one group that was lost with a worker."""
+"""Of one actor, and of one group that was lost with a worker."""
 
 Job = TypeVar("Job")
 Arguments = tuple[Any, ...]
@@ -41,20 +42,62 @@ def scored(
         yield job, result()
 
 
+class LocalWorkers:
+    """cfg.reward.num_workers processes. Groups that are lost with one are scored again; one that ends its worker RESTARTS times, or
+    takes longer than reward.timeout_s, gets no scores (None).
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._pool = self._begun()
+        self._given: dict[int, tuple[Arguments, Future[Any]]] = {}
+        self._numbers = count()
+
+    def submit(self, arguments: Arguments) -> Callable[[], Any]:
+        number = next(self._numbers)
+        self._given[number] = arguments, self._pool.submit(_score, arguments)
+        return partial(self._result, number)
+
+    def close(self) -> None:
+        for process in list(self._pool._processes.values()):  # one that hangs would keep this process from its end
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _result(self, number: int) -> Any:
+        result = None
+        for _ in range(RESTARTS):
+            try:
+                result = self._given[number][1].result(timeout=self._cfg.reward.timeout_s)
+                break
+            except TimeoutError:
+                break
+            except BrokenProcessPool:
+                self._begin_again()
+        hung = not self._given.pop(number)[1].done()
+        if hung:
+            self._begin_again()
+        return result
+
+    def _begin_again(self) -> None:
+        """What has been scored stays; the rest goes to new processes."""
+        self.close()
+        self._pool = self._begun()
+        for number, (arguments, future) in self._given.items():
+            if not future.done() or future.cancelled() or future.exception() is not None:
+                self._given[number] = arguments, self._pool.submit(_score, arguments)
+
+    def _begun(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._cfg.reward.num_workers, get_context("spawn"), _begin, (self._cfg,))
+
+
 @contextmanager
 def local_workers(cfg: Config) -> Iterator[Submit]:
-    """In cfg.reward.num_workers processes."""
-    with ProcessPoolExecutor(cfg.reward.num_workers, get_context("spawn"), _begin, (cfg,)) as pool:
-
-        def submit(arguments: Arguments) -> Callable[[], Any]:
-            future: Future[Any] = pool.submit(_score, arguments)
-            return partial(future.result, timeout=cfg.reward.timeout_s)
-
-        try:
-            yield submit
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    """In processes of this machine."""
+    workers = LocalWorkers(cfg)
+    try:
+        yield workers.submit
+    finally:
+        workers.close()
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from r1ray.data.schemas import as_object, golds, user
-from r1ray.reward.code.cases import read_cases, read_language, read_limits
+from r1ray.reward.accuracy import VERIFIERS
+from r1ray.reward.answers import EXTRACTORS
+from r1ray.reward.code.cases import read_cases, read_language, read_limits, read_subtasks
 from r1ray.run.rollouts import problem_of
 from r1ray.types import Completion, Finish, Ints, Problem
 
@@ -71,7 +73,7 @@ def _read(path: Path, tokenise: Tokenise) -> Iterator[Reply | Broken]:
                     yield _rollout(row, last, line=line, tokenise=tokenise)
                 else:
                     yield _own(row, line=line, tokenise=tokenise)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
                 name = row.get("id", row.get("problem"))
                 yield Broken(line=line, id=name if isinstance(name, str) else None, why=f"line {line}: {error}")
 
@@ -91,7 +93,7 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
     kind, name = row.get("kind"), row.get("id", str(line))
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not known; there are: {', '.join(KINDS)}")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _encodes(name):
         raise ValueError(f"id has to be a text, not {name!r:.60}")
     texts = {key: row[key] for key in ("completion", "code") if row.get(key) is not None}
     if len(texts) != 1 or not all(isinstance(text, str) for text in texts.values()):
@@ -108,7 +110,9 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
         limits = row.get("limits")
         read_limits(limits)
         verifier = "code" if form == "completion" else "program"
-        payload = {"tests": row["tests"], "limits": limits, "language": language}
+        read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
+        others = {key: row[key] for key in ("subtasks", "checker") if row.get(key) is not None}
+        payload = {"tests": row["tests"], "limits": limits, "language": language, **others}
     problem = Problem(
         id=name,
         source="rows",
@@ -125,9 +129,13 @@ def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
     """The problem of a line of a rollouts file, which its group's first reply records."""
     if as_object(row.get("asked")) is not None:
         try:
-            return problem_of(row)
+            problem = problem_of(row)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"what it says of its problem (asked) is not whole: {error}") from error
+        # A file names no code to import: what a run's own configuration may, its rollouts may not.
+        if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
+            raise ValueError(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
+        return problem
     if last is None or last.id != row["problem"]:
         raise ValueError("nothing says how it is judged: that stands in the first line of its group (asked)")
     return last
@@ -155,4 +163,16 @@ def _completion(text: str, *, finish: Finish, tokenise: Tokenise) -> Completion:
 
 
 def _before(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("reward", "correct", "parts") if row.get(key) is not None}
+    before = {key: row[key] for key in ("reward", "correct", "parts") if row.get(key) is not None}
+    kinds = {"reward": (int, float), "correct": bool, "parts": dict}
+    for key, value in before.items():
+        if not isinstance(value, kinds[key]) or (key == "reward" and not abs(value) <= 1e300):
+            raise ValueError(f"{key}={value!r:.60} is no verdict to compare with")
+    return before
+
+
+def _encodes(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False

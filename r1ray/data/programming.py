@@ -83,5 +83,5 @@ def _decoded(value: Any) -> Any:
         pass
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise Unreadable(f"{value!r:.60} is neither JSON nor a Python literal") from error

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from r1ray.reward.code.cases import read_cases, read_language, read_subtasks
+from r1ray.reward.code.cases import OF_PROGRAMS, read_cases, read_language, read_subtasks
 from r1ray.reward.logic import roles
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
@@ -135,7 +135,7 @@ def rows(row: Row, *, verifier: str = "math", programs: str = "python") -> Item:
     `subtasks`, and the programs are in the language `programs`: python or cpp (a column `language` is that of the prompt).
     """
     payload = golds(row["answer"]) if verifier == "math" else dict(row)
-    if verifier == "code":
+    if verifier in OF_PROGRAMS:
         payload["language"] = programs
         try:
             cases = read_cases(row.get("tests"), language=read_language(programs))

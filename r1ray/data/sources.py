@@ -17,6 +17,7 @@ from r1ray.data import countdown, knights, oneliners, programming, schemas, trac
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
 from r1ray.lookup import resolve
+from r1ray.reward.code.cases import OF_PROGRAMS
 from r1ray.sandbox.base import Language
 
 
@@ -35,7 +36,7 @@ class Source:
     generate: Callable[..., Iterator[dict[str, Any]]] | None = None
     """Makes the rows when no path is given; called with `SourceConfig.args`."""
     programs: Callable[[Mapping[str, Any]], Language | None] = lambda args: (
-        args.get("programs", "python") if args.get("verifier") == "code" else None
+        args.get("programs", "python") if args.get("verifier") in OF_PROGRAMS else None
     )
     """The language of the programs in replies, with these `SourceConfig.args`; None where there are none to be run."""
 

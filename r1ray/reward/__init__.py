@@ -4,7 +4,7 @@ leave it in your own package and use `package.module:function` as its name."""
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from r1ray.config import RewardConfig
 from r1ray.lookup import resolve
@@ -46,7 +46,10 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "think_format": think_format,
 }
 
-OF_TEXT = {"accuracy", "format", "format_soft", "language", "reasoning_steps", "tag_count", "think_format"}
+OF_TEXT = {
+    *("accuracy", "format", "format_soft", "language", "logic_rl", "patch_similarity", "reasoning_steps", "tag_count"),
+    *("think_format", "judge", "code_fraction", "codeforces", "ioi", "test_difficulty"),
+}
 """Rewards that read nothing of a reply but its text."""
 
 
@@ -65,11 +68,16 @@ def make(cfg: RewardConfig) -> Scorer:
     for name, part in cfg.parts.items():
         reward = resolve(part.name or name, REWARDS, what="reward")
         try:
-            inspect.signature(reward, follow_wrapped=False).bind("problem", "completions_G", "context", **part.args)
+            signature = inspect.signature(reward, follow_wrapped=False)
+            signature.bind("problem", "completions_G", "context", **part.args)
         except TypeError as error:
             raise ValueError(
                 f"reward.parts.{name}.args: {part.name or name} cannot be called with them ({error})"
             ) from error
+        for argument, value in part.args.items():
+            allowed = _allowed(signature, argument)
+            if allowed and value not in allowed:
+                raise ValueError(f"reward.parts.{name}.args.{argument}={value} has to be one of {', '.join(allowed)}")
         sources = None if part.sources is None else frozenset(part.sources)
         parts.append(
             Part(
@@ -81,3 +89,9 @@ def make(cfg: RewardConfig) -> Scorer:
             )
         )
     return Scorer(parts, truncated=cfg.truncated)
+
+
+def _allowed(signature: inspect.Signature, argument: str) -> tuple[str, ...]:
+    """The values of an argument that is one of a few; () for others."""
+    parameter = signature.parameters.get(argument)
+    return get_args(parameter.annotation) if parameter and get_origin(parameter.annotation) is Literal else ()

@@ -26,9 +26,9 @@ from r1ray.reward.math.extract import answer_line, last_boxed
 from r1ray.reward.text import after_thinking, last_answer
 
 NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-LAST_NUMBER = re.compile(rf"(?:(?<![0-9A-Za-z)])-)?(?:{NUMBER})")
+LAST_NUMBER = re.compile(rf"(?:(?<![0-9A-Za-z)}}\]])[-\u2212])?(?:{NUMBER})")
 """A minus after a number, a letter or a parenthesis takes away, it is no sign."""
-HASHES = re.compile(rf"####[ \t]*(-?(?:{NUMBER}))")
+HASHES = re.compile(rf"####[ \t]*([-\u2212]?(?:{NUMBER}))(?![0-9/,.]*[0-9/])")
 
 
 def boxed_in_answer(text: str) -> str | None:
@@ -40,13 +40,17 @@ def boxed_in_answer(text: str) -> str | None:
 def gsm8k(text: str) -> str | None:
     """Example: `gsm8k("So 36 pens.\\n#### 1,250")` is "1250"."""
     found = deque(HASHES.finditer(after_thinking(text)), maxlen=1)
-    return found[0][1].replace(",", "") if found else None
+    return _plain(found[0][1]) if found else None
 
 
 def last_number(text: str) -> str | None:
     """Example: `last_number("From 5-3 we get $2.50.")` is "2.50"."""
     found = deque(LAST_NUMBER.finditer(after_thinking(text)), maxlen=1)
-    return found[0][0].replace(",", "") if found else None
+    return _plain(found[0][0]) if found else None
+
+
+def _plain(number: str) -> str:
+    return number.replace(",", "").replace("\u2212", "-")
 
 
 def deepscaler(text: str) -> str | None:

@@ -4,14 +4,16 @@ import re
 
 from r1ray.reward.base import PartScore, right_or_wrong
 from r1ray.reward.math.extract import final_answer
-from r1ray.reward.math.typography import normalise
+from r1ray.reward.math.typography import WRAPPER, normalise
 from r1ray.types import Problem
 
 MAX_LENGTH = 2000
 OPTION = re.compile(
-    r"\W*(?:(?:option|choice|answer)\s+|选项\s*)?\(?([A-Za-z])(?:\W*|[).:．。：].*)",  # noqa: RUF001  Chinese punctuation
+    r"\W*(?:(?:the\s+)?(?:option|choice|answer)\s+(?:is\s+)?|选项\s*)?\(?([A-Za-z])(?:\W*|[).:．。：](.*))",  # noqa: RUF001  Chinese punctuation
     re.IGNORECASE | re.DOTALL,
 )
+ANOTHER = re.compile(r"\W*(?:(?:or|and|或|和)\W*[A-Z](?![A-Za-z])|\([A-Z]\)|[A-Z][).])|[A-Z]$")
+"""What follows an option that is hedged: `(A) or (B)`, `A.B`."""
 
 
 def chosen(text: str) -> str | None:
@@ -25,8 +27,8 @@ def chosen(text: str) -> str | None:
 
 def letter_of(answer: str) -> str | None:
     """Example: `letter_of("(b) two")` is "B"."""
-    match = OPTION.fullmatch(normalise(answer)) if len(answer) <= MAX_LENGTH else None
-    return match[1].upper() if match else None
+    match = OPTION.fullmatch(WRAPPER.sub(r"\1", normalise(answer))) if len(answer) <= MAX_LENGTH else None
+    return match[1].upper() if match and not ANOTHER.match(match[2] or "") else None
 
 
 def judge(problem: Problem, answer: str) -> PartScore:

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from string import Template
@@ -58,7 +58,7 @@ def write_report(run: RunDir) -> Path:
     stages = sorted((run.path / "stages").glob("*"), key=lambda path: _place(path.name, config))
     sections = [_stage(StageDir(path), titled=len(stages) > 1) for path in stages]
     body = "".join([*sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
-    body += _details("Versions", _table(versions))
+    body += _details("Versions", _table(versions.items()))
     colours = "\n".join(
         f"svg .c{i} {{ stroke: var(--c{i}); }} svg .f{i} {{ fill: var(--c{i}); }} .b{i} {{ background: var(--c{i}); }}"
         for i in range(8)
@@ -176,10 +176,10 @@ def _events(run: RunDir) -> str:
         return ""
     events = [json.loads(line) for line in run.events.read_text().splitlines()]
     loud = [event for event in events if event["kind"] not in QUIET_EVENTS]
-    rows = {
-        f"{time.strftime('%m-%d %H:%M:%S', time.localtime(e.pop('time')))} {e.pop('kind')}": json.dumps(e)
+    rows = [
+        (f"{time.strftime('%m-%d %H:%M:%S', time.localtime(e.pop('time')))} {e.pop('kind')}", json.dumps(e))
         for e in events[-50:]
-    }
+    ]
     title = f"Events ({len(loud)} worth a look)" if loud else "Events"
     return _details(title, _table(rows), opened=bool(loud))
 
@@ -188,8 +188,8 @@ def _details(title: str, inner: str, *, opened: bool = False) -> str:
     return f"<details{' open' if opened else ''}><summary>{html.escape(title)}</summary>{inner}</details>"
 
 
-def _table(rows: Mapping[str, Any]) -> str:
-    cells = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+def _table(rows: Iterable[tuple[str, Any]]) -> str:
+    cells = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows)
     return f"<table>{cells}</table>"
 
 

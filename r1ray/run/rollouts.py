@@ -83,8 +83,13 @@ def in_short(answer: str) -> str:
 
 
 def read_rollouts(path: Path) -> list[dict[str, Any]]:
+    """Every reply, without what it was `asked`: tests of programs may be large."""
     # Not splitlines: a reply may hold U+2028 and the like, which JSON leaves as they are.
-    return [json.loads(line) for line in path.read_text().split("\n") if line]
+    with path.open(newline="\n") as file:
+        lines = [json.loads(line) for line in file]
+    for line in lines:
+        line.pop("asked", None)
+    return lines
 
 
 def rollout_steps(folder: Path) -> dict[int, Path]:

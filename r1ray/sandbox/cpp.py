@@ -36,6 +36,16 @@ STEPS: Sequence[Sequence[str]] = (
 LIMITS = Limits(cpu_s=15.0, wall_s=90.0, memory_bytes=1 << 30, output_bytes=32 << 20, file_bytes=32 << 20)
 """Of each step. A program with <bits/stdc++.h> takes 1 s and 200 MB, with regular expressions 4 s; assembler text and binary may
 have 32 MB. Nothing in a compiler waits, so the wall clock only meets a machine that is too busy."""
+THREADS = b"""
+#include <pthread.h>
+__attribute__((constructor)) static void r1ray_threads() {
+    pthread_attr_t r1ray_attributes;
+    pthread_attr_init(&r1ray_attributes);
+    pthread_attr_setstacksize(&r1ray_attributes, 1 << 20);
+    pthread_setattr_default_np(&r1ray_attributes);
+}
+"""
+"""Below every program: else each of its threads would reserve as much stack as the first one may have."""
 KEPT = 8
 """Programs of which the outcome is remembered: as many as one group of replies may be at."""
 SAID_BYTES = 1 << 16
@@ -84,7 +94,7 @@ class Compiler:
         return tools_of_gpp()
 
     def _by(self, tools: Sequence[Native], source: bytes) -> bytes | Ended:
-        made = source
+        made = source + THREADS
         for tool in tools:
             ended = self._run(replace(tool, stdin=made))
             if ended.status != "ok":

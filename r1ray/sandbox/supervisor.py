@@ -31,8 +31,8 @@ GRACE_S = 5.0
 """Beyond the wall limit, for the warden's own report."""
 CPU_MARGIN_S = 0.15
 STACK_BYTES = 64 << 20
-STACK_SHARE = 16
-"""Of a C++ program's memory is its stack, 256 MiB at most: recursion goes deep there, and every thread takes as much."""
+CPP_STACK_BYTES = 256 << 20
+"""As on Codeforces, where solutions in C++ recurse as deep as that. Their threads take less (`r1ray.sandbox.cpp`)."""
 RECYCLE = 1000
 """Runs after which a zygote is replaced."""
 STDLIB = (
@@ -293,7 +293,7 @@ def job_of(program: Program | Native, tier: Tier) -> dict[str, Any]:
         "wall_s": limits.wall_s,
         "memory_bytes": limits.memory_bytes,
         "file_bytes": limits.file_bytes,
-        "stack_bytes": min(256 << 20, limits.memory_bytes // STACK_SHARE) if bare else STACK_BYTES,
+        "stack_bytes": CPP_STACK_BYTES if bare else STACK_BYTES,
         "in_namespace": tier != "T2",
     }
 

@@ -1,6 +1,9 @@
 """`r1ray.grade`: what a row is, what becomes of it, and what the command says."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +66,32 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "cpp"}, "C++ programs are run whole"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "ada"}, "must be one of python, cpp"),
         ({"kind": "stdin_stdout", "code": "1", "tests": CASES}, "not those of a stdin_stdout"),
-        ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": "much"}}, "could not convert"),
+        (
+            {"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": "much"}},
+            "limits.cpu='much' must be a number",
+        ),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": -1}}, "more than 0"),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"memory_mb": 1e400}}, "more than 0"),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "limits": "abc"}, "limits='abc'"),
+        ({"kind": "function_call", "code": "1", "tests": {**CASES, "fn_name": "1"}}, "no name of a function"),
+        ({**MATHS, "id": "\ud800"}, "id has to be a text"),
+        ({**MATHS, "parts": ["accuracy"]}, "no verdict to compare with"),
+        (
+            '{"kind": "math_answer", "completion": "1", "gold": "1", "reward": 1' + "0" * 400 + "}",
+            "no verdict to compare with",
+        ),
+        (
+            {"problem": "p", "source": "s", "asked": {"messages": [], "verifier": "os:system", "payload": {}}},
+            "none of r1ray's own",
+        ),
+        (
+            {
+                "problem": "p",
+                "source": "s",
+                "asked": {"messages": [], "verifier": "math", "payload": {}, "extract": "os:system"},
+            },
+            "none of r1ray's own",
+        ),
         ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),
         ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
     ],
@@ -146,3 +174,26 @@ def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest
     out.write_text("kept")
     assert main([str(mine), str(out)]) == 2
     assert out.read_text() == "kept"
+
+
+def hanging(problem: Any, completions_G: Any, context: Any) -> list[float]:
+    """A reward that some replies do not let end, or that they end the worker by."""
+    for reply in completions_G:
+        if reply.text == "hang":
+            time.sleep(600)
+        if reply.text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return [1.0] * len(completions_G)
+
+
+def test_a_row_that_hangs_or_ends_its_worker_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    texts = ["a", "hang", "b", "die", "c", "d"]
+    mine = written(tmp_path / "mine.jsonl", *[{**MATHS, "id": text, "completion": text} for text in texts])
+    out = tmp_path / "out.jsonl"
+    overrides = ["reward.local=true", "reward.num_workers=2", "reward.timeout_s=8"]
+    assert main([str(mine), str(out), *overrides, "reward.parts={accuracy: {name: 'test_grade:hanging'}}"]) == 1
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {row["id"]: row["reward"] for row in rows} == {t: None if t in ("hang", "die") else 1.0 for t in texts}

@@ -184,7 +184,7 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
     )
     path = write_rollouts(tmp_path, [group(RIGHT, WRONG, completions=replies)], step=4, decode=lambda ids: "the prompt")
     first, second = read_rollouts(path)
-    asked = first.pop("asked")
+    asked = json.loads(path.read_text().split("\n")[0])["asked"]
     assert problem_of(first | {"asked": asked}).payload == asked["payload"] == group(RIGHT).problem.payload
     assert "asked" not in second
     assert path.name == "step_000004.jsonl"

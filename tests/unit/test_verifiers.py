@@ -14,6 +14,13 @@ from r1ray.reward.swe import BadPatch, apply, blocks, patch_similarity, similari
 @pytest.mark.parametrize(
     ("answer", "letter"),
     [
+        ("\\boxed{(A) or (B)}", None),
+        ("\\boxed{(A) (B)}", None),
+        ("\\boxed{A.B}", None),
+        ("\\boxed{A. B. C. D}", None),
+        ("\\boxed{\\textbf{(C)}\\ 5}", "C"),
+        ("<answer>The answer is C</answer>", "C"),
+        ("<answer>(B) x.</answer>", "B"),
         ("<answer>B</answer>", "B"),
         ("<answer> (b) </answer>", "B"),
         ("<answer>B) the second, or C</answer>", "B"),

@@ -21,6 +21,10 @@ from typing import Any, cast, get_args
 
 from r1ray.sandbox.base import Language, Limits
 
+OF_PROGRAMS = ("code", "program")
+"""Verifiers that judge programs: the last block of a reply, or the whole of it."""
+MOST = 1e9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cases:
@@ -55,6 +59,10 @@ def read_cases(tests: Any, *, language: Language = "python") -> Cases:
         raise ValueError("there are no tests")
     if language == "cpp" and found.function is not None:
         raise ValueError("tests call a function, but C++ programs are run whole, on standard input")
+    if len(found.inputs) != len(found.expected):
+        raise ValueError(f"there are {len(found.inputs)} inputs and {len(found.expected)} outputs")
+    if found.function is not None and not found.function.isidentifier():
+        raise ValueError(f"fn_name={found.function!r:.60} is no name of a function")
     for given, expected in zip(found.inputs, found.expected, strict=True):
         texts = isinstance(given, str) and isinstance(expected, str)
         if not (texts if found.function is None else isinstance(given, list)):
@@ -132,11 +140,23 @@ def _subtask(row: Mapping[str, Any], num_tests: int) -> Subtask:
 def read_limits(given: Mapping[str, Any] | None) -> Limits:
     """{"cpu": seconds, "wall": seconds, "memory_mb", "output_bytes"}, each of which may be left out (wall: three times cpu)."""
     given = given or {}
+    if not isinstance(cast(Any, given), Mapping):
+        raise ValueError(f"limits={given!r:.60} must be {{cpu, wall, memory_mb, output_bytes}}")
     default = Limits()
-    cpu_s = float(given.get("cpu", default.cpu_s))
+
+    def positive(name: str, usual: float) -> float:
+        try:
+            value = float(given.get(name, usual))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"limits.{name}={given[name]!r:.60} must be a number") from error
+        if not 0 < value <= MOST:
+            raise ValueError(f"limits.{name}={value} must be more than 0, and no more than {MOST:g}")
+        return value
+
+    cpu_s = positive("cpu", default.cpu_s)
     return Limits(
         cpu_s=cpu_s,
-        wall_s=float(given.get("wall", 3 * cpu_s)),
-        memory_bytes=int(given.get("memory_mb", default.memory_bytes >> 20)) << 20,
-        output_bytes=int(given.get("output_bytes", default.output_bytes)),
+        wall_s=positive("wall", 3 * cpu_s),
+        memory_bytes=int(positive("memory_mb", default.memory_bytes >> 20)) << 20,
+        output_bytes=int(positive("output_bytes", default.output_bytes)),
     )

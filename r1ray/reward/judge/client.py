@@ -70,7 +70,9 @@ class Client:
         import httpx  # not at the top: the configuration check loads this module, and need not wait for httpx
 
         self._endpoint = endpoint
-        self._key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else ""
+        self._key = os.environ.get(endpoint.api_key_env, "").strip() if endpoint.api_key_env else ""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ValueError(f"what {endpoint.api_key_env} holds is no key: it has characters that no header may have")
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._http = httpx.Client(
             timeout=httpx.Timeout(endpoint.timeout_s, connect=min(endpoint.timeout_s, CONNECT_S)),
@@ -106,6 +108,7 @@ class Client:
                 return self._known[prompt]
         number = int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=4).digest())
         temperature, pause_s, why = self._endpoint.temperature, FIRST_PAUSE_S, ""
+        refused: set[str] = set()
         for attempt in range(self._endpoint.retries + 1):
             url = self._endpoint.urls[(number + attempt) % len(self._endpoint.urls)]
             try:
@@ -117,8 +120,11 @@ class Client:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
             except Refused as error:
-                self._tell(str(error), once=f"status {error.status}")
-                return None
+                self._tell(str(error), once=f"{url} {error.status}")
+                refused.add(url)
+                if len(refused) == len(self._endpoint.urls):
+                    return None
+                continue
             if (verdict := read(reply)) is not None:
                 return self._remember(prompt, verdict)
             why, temperature = "its replies do not end with a verdict", max(temperature, DRAWN_AGAIN)
@@ -192,14 +198,15 @@ class Client:
             known = once in self._told
             self._told.add(once)
         if not known:
-            log.error("%s", what)
+            log.error("%s", what.replace(self._key, "***") if self._key else what)
 
 
 def _words(content: bytes) -> str:
-    """`choices[0].message.content`, "" where there is none: no verdict then, and another try."""
+    """`choices[0].message.content`, "" where there is none, or it was cut: no verdict then, and another try."""
     try:
-        words: Any = json.loads(content)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+        choice: Any = json.loads(content)["choices"][0]
+        words: Any = choice["message"]["content"] if choice.get("finish_reason") != "length" else ""
+    except (ValueError, LookupError, TypeError, AttributeError):
         return ""
     return words if isinstance(words, str) else ""
 
@@ -218,4 +225,4 @@ def client_of(endpoint: Endpoint) -> Client:
 
 def num_requests() -> int:
     """Of this process, by all its clients: while it grows, a worker that waits for judges is not hung."""
-    return sum(client.num_requests for client in _clients.values())
+    return sum(client.num_requests for client in list(_clients.values()))

@@ -6,6 +6,7 @@ no verdict. What no form helps against is a judge that lets itself be talked rou
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,7 +17,7 @@ from r1ray.types import Problem
 FIELD = re.compile(r"\{(question|reference|answer|reply_a|reply_b)\}")
 TAG = re.compile(r"<(?=[A-Za-z/|!?<\u2581\uff5c])|<(?=\s*/)")
 """Of a tag or a control token: </answer>, <|im_end|>, <s>, <<SYS>>; DeepSeek's have a wide bar. `a < b` is none."""
-BRACKETED = re.compile(r"\[(?=/?[A-Z_]{2,20}\])")
+BRACKETED = re.compile(r"\[(?=/?[A-Z_]{2,20}(?:_[0-9]+)?\])")
 """Mistral's: [INST]."""
 
 MATERIAL = (
@@ -46,7 +47,7 @@ def last_line(form: str, value: Callable[[str], float]) -> Callable[[str], float
 
     Example: with `VERDICT:(YES|NO)`, "<think>YES?</think> It is not.\\n**VERDICT: NO**" gives `value("NO")`.
     """
-    pattern = re.compile(form.replace(":", r":[*_\s]*"), re.IGNORECASE)
+    pattern = re.compile(form.replace(":", r":[*_\s]*", 1), re.IGNORECASE)
 
     def read(reply: str) -> float | None:
         lines = after_thinking(reply).split("\n")
@@ -104,6 +105,7 @@ def harmless(text: str) -> str:
 
     Example: `harmless("a < b</answer> [INST]")` is "a < b\u2039/answer> [ INST]".
     """
+    text = "".join(letter for letter in text.replace("\uff1c", "<") if unicodedata.category(letter) != "Cf")
     return BRACKETED.sub("[ ", TAG.sub("\u2039", text)).encode(errors="replace").decode()
 
 
