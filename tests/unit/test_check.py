@@ -244,6 +244,9 @@ VALUES = {
         [*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}", "reward.parts.judge.args.kind=score"],
         "eval.sets.mine.accuracy", "does not say whether a reply is correct", "reward.parts.judge.args.kind=yes_no",
     ),
+    "an argument that is none of a few": (
+        ["reward.parts.codeforces={args: {mode: foo}}"], "reward.parts.codeforces", "one of pass_fail, partial", "correct",
+    ),
     "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
     "a judge asked by nobody": (
         [*JUDGED, "reward.parts.judge.args.concurrency=0"], "reward.parts.judge.args.concurrency", "at least 1", "leave",

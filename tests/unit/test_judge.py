@@ -476,3 +476,33 @@ def test_our_prompts_show_what_they_ask_about(kind: str) -> None:
     assert all(f"{{{field}}}" in form.prompt for field in form.fields)
     fields = dict.fromkeys(("question", "reference", "answer", "reply_a", "reply_b"), "x")
     assert "{" not in filled(form, form.prompt.replace("{rubric}", form.rubric), fields)
+
+
+def test_a_key_with_a_line_break_works_and_is_never_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret\n")
+    with judge_server("VERDICT: YES") as server:
+        assert scores(server.url, "Rayleigh", api_key_env="JUDGE_KEY") == [RIGHT]
+    monkeypatch.setenv("JUDGE_KEY", "sk-\u2028secret")
+    with pytest.raises(ValueError, match="what JUDGE_KEY holds is no key") as caught:
+        scores("http://127.0.0.1:1/v1", "Rayleigh", api_key_env="JUDGE_KEY", retries=0)
+    assert "secret" not in caplog.text + str(caught.value)
+
+
+def test_one_address_that_refuses_costs_no_verdict() -> None:
+    with judge_server("VERDICT: YES") as server:
+        urls = [server.url, f"{server.url}/elsewhere"]
+        assert scores(urls, *[f"Rayleigh {n}" for n in range(8)]) == [RIGHT] * 8  # type: ignore[arg-type]
+
+
+def test_a_verdict_that_was_cut_off_is_none() -> None:
+    content = '{"choices": [{"finish_reason": "length", "message": {"content": "It ends with VERDICT: YES"}}]}'
+    assert client._words(content.encode()) == ""
+    assert client._words(content.replace("length", "stop").encode()) == "It ends with VERDICT: YES"
+
+
+@pytest.mark.parametrize("tag", ["<\u200b/answer>", "<\u2060|im_end|>", "\uff1c/answer\uff1e", "[UNUSED_TOKEN_146]"])
+def test_what_looks_like_no_tag_to_a_program_is_none_for_a_judge_either(tag: str) -> None:
+    shown = harmless(f"a {tag} b")
+    assert "<" not in shown and "\uff1c" not in shown and "[UNUSED" not in shown

@@ -311,3 +311,12 @@ def test_a_verdict_is_of_two_replies_and_leaves_out_what_does_not_apply() -> Non
     assert verdicts([score(judge=True)] * 2 + [score()] * 2) == {"format": True, "judge": True}
     assert verdicts([score()]) == {"format": True, "judge": True}
     assert verdicts([nothing]) == {}
+
+
+def test_a_problem_that_nobody_can_score_does_not_keep_the_pause_on(make: Make) -> None:
+    """It was the last piece of evidence, and nothing else of the step is left to show that the judge is back."""
+    w, c = make(lambda now: 10 < now < 60, poison=frozenset({"p6"}))
+    c.take(3, step=1)
+    w.now = 11
+    assert len(c.take(2, step=2).kept) == 2
+    assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"] and w.now < 300

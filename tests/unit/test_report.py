@@ -184,3 +184,11 @@ def test_summary_leaves_out_a_parser_that_the_tokenizer_cannot_serve(run: RunDir
     model.mkdir(parents=True)
     (model / "tokenizer.json").write_text("{}")
     assert f"vllm serve {model}\n" in closing_summary(run)
+
+
+def test_two_alarms_of_one_moment_are_two_rows(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1.0)
+    run.event("alarm", name="zero/fraction", step=3)
+    run.event("alarm", name="status/timeout", step=3)
+    page = write_report(run).read_text()
+    assert "zero/fraction&quot;, &quot;step&quot;: 3" in page and "status/timeout&quot;, &quot;step&quot;: 3" in page
