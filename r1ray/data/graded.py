@@ -164,10 +164,10 @@ def _completion(text: str, *, finish: Finish, tokenise: Tokenise) -> Completion:
 
 def _before(row: Mapping[str, Any]) -> dict[str, Any]:
     before = {key: row[key] for key in ("reward", "correct", "parts") if row.get(key) is not None}
-    kinds = {"reward": (int, float), "correct": bool, "parts": dict}
-    for key, value in before.items():
-        if not isinstance(value, kinds[key]) or (key == "reward" and not abs(value) <= 1e300):
-            raise ValueError(f"{key}={value!r:.60} is no verdict to compare with")
+    kinds: Mapping[str, Any] = {"reward": (int, float), "correct": bool, "parts": dict}
+    wrong = {key: value for key, value in before.items() if not isinstance(value, kinds[key])}
+    if wrong or not abs(cast(float, before.get("reward", 0))) <= 1e300:
+        raise ValueError(f"{wrong or before!r:.80} is no verdict to compare with")
     return before
 
 
