@@ -166,6 +166,32 @@ MUTANTS = (
         "pattern.fullmatch(line",
         "pattern.search(line",
         "tests/unit/test_judge.py",
+        "another unit accepted",
+        "r1ray/reward/math/units.py",
+        "return answer.powers == gold.powers and (",
+        "return (",
+        "tests/unit/test_math_forms.py",
+    ),
+    Mutant(
+        "open and closed ends alike",
+        "r1ray/reward/math/compare.py",
+        "return False if brackets_or_shapes else otherwise",
+        "return _in_order(answer, gold, otherwise)",
+        "tests/unit/test_math_forms.py",
+    ),
+    Mutant(
+        "tiny numbers alike",
+        "r1ray/reward/math/child.py",
+        "if right and all(self._same_size(*pair) for pair in pairs):",
+        "if right:",
+        "tests/integration/test_math_verify.py -k test_wrong",
+    ),
+    Mutant(
+        "0 for want of a child",
+        "r1ray/reward/math/__init__.py",
+        'return PartScore(value=None, status="sandbox_error")',
+        'return PartScore(value=0.0, status="wrong_answer", correct=False)',
+        "tests/integration/test_math_verify.py -k nobodys_wrong_answer",
     ),
 )
 
