@@ -166,6 +166,8 @@ MUTANTS = (
         "pattern.fullmatch(line",
         "pattern.search(line",
         "tests/unit/test_judge.py",
+    ),
+    Mutant(
         "another unit accepted",
         "r1ray/reward/math/units.py",
         "return answer.powers == gold.powers and (",
