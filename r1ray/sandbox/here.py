@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from r1ray.sandbox.remote import RemoteSandbox
 
 _wanted: list[tuple[SandboxConfig, Collection[Language]]] = []
-_open: "list[Sandbox | RemoteSandbox]" = []
+_services: "list[RemoteSandbox]" = []
 _of_this_machine: list[Sandbox] = []
 
 
@@ -53,28 +53,32 @@ def allow_programs(cfg: SandboxConfig, languages: Collection[Language]) -> None:
 
 def sandbox() -> "Sandbox | RemoteSandbox":
     """Raises SandboxUnavailable with what is missing and what would help, and where nobody has allowed programs."""
-    if not _open:
-        if not _wanted:
-            raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
-        [(cfg, languages)] = _wanted
-        _open.append(_remote(cfg.url, languages) if cfg.url is not None else local_sandbox())
-        atexit.register(_open[0].close)
-    return _open[0]
+    cfg, languages = _allowed()
+    if cfg.url is None:
+        return local_sandbox()
+    if not _services:
+        _services.append(_remote(cfg.url, languages))
+        atexit.register(_services[0].close)
+    return _services[0]
 
 
 def local_sandbox() -> Sandbox:
     """For what no service may see: this machine's, whatever `sandbox.url` is. Raises as `sandbox` does."""
+    cfg, languages = _allowed()
     if not _of_this_machine:
-        if not _wanted:
-            raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
-        [(cfg, languages)] = _wanted
         _of_this_machine.append(Sandbox(spec_of(cfg, languages if cfg.url is None else ()), slots=1))
         atexit.register(_of_this_machine[0].close)
     return _of_this_machine[0]
 
 
 def num_runs() -> int:
-    return _open[0].num_runs if _open else 0
+    return sum(opened.num_runs for opened in (*_services, *_of_this_machine))
+
+
+def _allowed() -> tuple[SandboxConfig, Collection[Language]]:
+    if not _wanted:
+        raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
+    return _wanted[0]
 
 
 def _remote(url: str, languages: Collection[Language]) -> "RemoteSandbox":

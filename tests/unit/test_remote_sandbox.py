@@ -135,7 +135,7 @@ def test_a_service_that_does_not_run_programs_is_refused(service: Service) -> No
 
 
 def test_the_configured_service_is_this_processes_sandbox(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here, "_open", [])
+    monkeypatch.setattr(here, "_services", [])
     monkeypatch.setattr(here, "_wanted", [])
     here.allow_programs(SandboxConfig(url=service.url, min_tier="T1", python="/nowhere", packages=[]), ())
     assert here.sandbox().run(Program(code=b"print(7)")).stdout == b"7\n"
