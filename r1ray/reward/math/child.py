@@ -18,6 +18,7 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 WALL_FACTOR = 3
@@ -122,24 +123,27 @@ class Worker:
         if self._asked >= RECYCLE:
             self._end()
             self._start()
-        # Killed from outside is not the answer's doing, unless it happens to the same answer again (the machine's memory ran out).
+        # Killed from outside, or starved on a busy machine, is not the answer's doing unless it happens to it again.
         verdict = self._try(request)
-        return self._try(request) if verdict == "memory" and self._killed else verdict
+        return self._try(request) if self._others_doing else verdict
 
     def _try(self, request: bytes) -> str:
         self._asked += 1
-        self._killed = False
+        self._others_doing = False
+        used_before = cpu_seconds(self._pid)
         with suppress(BrokenPipeError):  # the worker died while it had nothing to do: its status says how
             self._requests.write(request)
         verdict = self._verdicts.readline()
         if verdict:
             return verdict.decode().strip()
-        status = self._end()
+        status, used = self._end()
         self._start()
         if os.WIFSIGNALED(status):
-            self._killed = os.WTERMSIG(status) == signal.SIGKILL
+            starved = os.WTERMSIG(status) == signal.SIGALRM and used - used_before < self._cpu_s / 2
+            killed = os.WTERMSIG(status) == signal.SIGKILL
+            self._others_doing = starved or killed
             late = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
-            return "timeout" if late else "memory" if self._killed else "crash"
+            return "timeout" if late else "memory" if killed else "crash"
         return "memory" if os.WEXITSTATUS(status) == OUT_OF_MEMORY else "crash"
 
     def _start(self) -> None:
@@ -161,10 +165,12 @@ class Worker:
         self._requests = os.fdopen(self_requests, "wb", buffering=0)
         self._verdicts = os.fdopen(self_verdicts, "rb")
 
-    def _end(self) -> int:
+    def _end(self) -> tuple[int, float]:
+        """How it ended, and the CPU seconds of its life."""
         self._requests.close()
         self._verdicts.close()
-        return os.waitpid(self._pid, 0)[1]
+        _, status, usage = os.wait4(self._pid, 0)
+        return status, usage.ru_utime + usage.ru_stime
 
     def _serve(self, lines: BinaryIO, out: BinaryIO) -> None:
         """In the worker. Not one file may be written, and the process ends by itself when a timer goes off."""
@@ -182,6 +188,12 @@ class Worker:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             out.write(b"right\n" if right else b"wrong\n")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process that may have died, but has not been waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

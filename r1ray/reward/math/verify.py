@@ -22,7 +22,7 @@ MEMORY_BYTES = 1 << 30
 START_S = 120.0
 """Importing sympy and the LaTeX grammar takes 2 s alone and far longer on a machine that is starting everything at once."""
 ANSWER_S = 20.0
-"""The child ends a comparison itself after 3 * CPU_S of wall time; silence beyond this is the child's failure."""
+"""The child ends a comparison itself after 3 * CPU_S of wall time, or twice that; silence beyond this is the child's failure."""
 
 
 RETRY_S = 30.0
