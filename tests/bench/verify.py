@@ -8,15 +8,17 @@ each a thought and a box. Problems as in MATH by kind: 60 % integers, 15 % fract
 Ours: the `accuracy` reward on whole groups, extraction included, nothing remembered from an earlier round, the child up.
 Theirs: Open-R1's accuracy reward (gold and answer parsed for each reply, answer as LaTeX alone), its timeouts on, imported before.
 
-Two workers: every different pair of the groups goes to math-verify's child, without the comparison that comes before it and with
-nothing remembered: all to one child, or half to each of two at the same time, every child on its own core.
+Two workers: every different pair of the groups goes to math-verify's child, without the comparison that comes before it or any
+memory of pairs: to one child, or to whichever of two is free, every child on its own core.
 """
 
 import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,16 +169,15 @@ class Workers:
 
     def rate(self, num_workers: int) -> float:
         """Verifications a second with the pairs dealt to so many children."""
-        chosen = self._verifiers[:num_workers]
+        pending = deque(self.pairs)
 
-        def work(verifier: MathVerifier, pairs: Sequence[tuple[str, str]]) -> None:
-            for gold, answer in pairs:
-                verifier.verify([gold], answer)
+        def work(verifier: MathVerifier) -> None:
+            with suppress(IndexError):
+                while True:
+                    gold, answer = pending.popleft()
+                    verifier.verify([gold], answer)
 
-        threads = [
-            threading.Thread(target=work, args=(verifier, self.pairs[index::num_workers]))
-            for index, verifier in enumerate(chosen)
-        ]
+        threads = [threading.Thread(target=work, args=(verifier,)) for verifier in self._verifiers[:num_workers]]
         start = time.perf_counter()
         for thread in threads:
             thread.start()

@@ -54,7 +54,7 @@ def faults(name: str) -> list[str]:
     for _ in range(2):
         start = time.monotonic()
         verdicts.append(judged(entry))
-        if time.monotonic() - start > entry["limits"]["wall"] + 1:
+        if time.monotonic() - start > 2 * entry["limits"]["wall"] + 1:  # on a busy machine it is made again, once
             wrong.append("it took too long")
     score, expected = verdicts[0], entry["expected"]
     if score.status not in expected["status"] or not (entry.get("reward_any") or score.value == expected["reward"]):
