@@ -110,7 +110,6 @@ def math_verify() -> Callable[[Pair], bool]:
     import math_verify as library
     from math_verify.parser import NormalizationConfig
 
-    logging.disable(logging.CRITICAL)
     plain = NormalizationConfig(
         nits=False, malformed_operators=False, basic_latex=True, units=True, boxed="all", equations=False
     )
@@ -123,9 +122,13 @@ def math_verify() -> Callable[[Pair], bool]:
     }  # pytest's own alarm stays armed
 
     def verdict(pair: Pair) -> bool:
-        gold = library.parse(f"\\boxed{{{pair.gold}}}", **untimed)
-        answer = library.parse(f"\\boxed{{{pair.answer}}}", extraction_config=[config], **untimed)
-        return bool(library.verify(gold, answer, timeout_seconds=None))
+        logging.disable(logging.CRITICAL)  # of it alone: others log, too
+        try:
+            gold = library.parse(f"\\boxed{{{pair.gold}}}", **untimed)
+            answer = library.parse(f"\\boxed{{{pair.answer}}}", extraction_config=[config], **untimed)
+            return bool(library.verify(gold, answer, timeout_seconds=None))
+        finally:
+            logging.disable(logging.NOTSET)
 
     return verdict
 
