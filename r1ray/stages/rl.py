@@ -1,5 +1,6 @@
 """A stage of kind `rl`: the loop of `r1ray.loop` on its four groups of actors."""
 
+import atexit
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -57,6 +58,7 @@ def run(context: StageContext) -> None:
         wait_until_up(groups, cfg)
         gc.collect()
         gc.freeze()  # what was imported stays: looking through it every few steps took a fifth of the driver's time
+        atexit.register(gc.unfreeze)  # else libraries that count what is left of them at the end complain of all of it
         restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
         with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
             cast = Cast(

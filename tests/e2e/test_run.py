@@ -45,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=cwd,
     )
     assert done.returncode == 0, done.stderr + done.stdout
+    assert "leaked" not in done.stderr
     return cwd / "runs" / "real"
 
 
