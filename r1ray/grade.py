@@ -146,7 +146,7 @@ def _tokeniser(cfg: Config) -> Tokenise:
         return lambda _: np.zeros(0, np.int32)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(builtin.path()) if cfg.model.path == "builtin" else cfg.model.path)
+    tokenizer = AutoTokenizer.from_pretrained(builtin.folder_of(cfg.model.path))
     return lambda text: np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
 
 

@@ -33,7 +33,7 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
     with connected(cfg.cluster):
         for name, stage, stage_cfg in checked.stages:
             path = stage_cfg.model.path if stage.after is None else str(result_of(run, stage.after))
-            model_path = str(builtin.path()) if path == "builtin" else path
+            model_path = builtin.folder_of(path)
             context = StageContext(name=name, cfg=stage_cfg, run=run, model_path=model_path)
             run.event("stage_started", stage=name, model=model_path)
             module_of(stage.kind).run(context)

@@ -15,13 +15,13 @@ import cpp_suite
 import psutil
 import pytest
 from cpp_suite import HONEST, SCANF, cpp
-from test_sandbox import NOPROC, T1, T2, alive, family
+from test_sandbox import NOPROC, T1, T2, family, left_of_a_worker
 
 from r1ray.sandbox import cpp as compiling
 from r1ray.sandbox.base import Limits, Native, SandboxUnavailable
 from r1ray.sandbox.choose import PYTHON, check_cpp, choose, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import READ, ZygoteSpec
+from r1ray.sandbox.supervisor import READ, Zygote, ZygoteSpec
 
 pytestmark = [
     pytest.mark.integration,
@@ -94,26 +94,16 @@ def test_a_build_is_one_process_and_gone_at_its_limit(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("source", [SLOW, "int main() { for (volatile int i = 0;; i++); }"], ids=["build", "program"])
 def test_the_supervisors_end_is_everybodys_end(tier: str, source: str) -> None:
     """SIGKILL of a worker, while its sandbox builds a program, or runs it."""
-    reading, writing = os.pipe()
-    worker = os.fork()
-    if worker == 0:
+
+    def begin() -> Zygote:
         made = Sandbox(attack_suite.spec_of(tier), slots=1)
         patient = Limits(cpu_s=60, wall_s=90)
         threading.Thread(target=made.run, args=[cpp(source, limits=patient)], daemon=True).start()
         while made.num_runs < (len(compiling.STEPS) if source is not SLOW else 0):
             time.sleep(0.1)
-        time.sleep(1)
-        os.write(writing, " ".join(map(str, family(made._zygote))).encode())
-        time.sleep(60)
-        os._exit(1)
-    members = [int(pid) for pid in os.read(reading, 1000).split()]
-    assert len(members) >= 3, "zygote, warden and program"
-    os.kill(worker, signal.SIGKILL)
-    os.waitpid(worker, 0)
-    deadline = time.monotonic() + 5
-    while any(map(alive, members)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, members))
+        return made._zygote
+
+    assert not left_of_a_worker(begin, within_s=5)
 
 
 def test_little_memory_is_enough_to_begin(sandbox: Sandbox) -> None:

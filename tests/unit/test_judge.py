@@ -15,6 +15,7 @@ from r1ray import reward
 from r1ray.config import RewardConfig, RewardPart, SourceConfig
 from r1ray.data.sources import load_source
 from r1ray.reward.base import PartScore
+from r1ray.reward.compose import Scorer
 from r1ray.reward.judge import client, judge
 from r1ray.reward.judge.prompts import KINDS, filled, harmless, reference_of
 from r1ray.types import Message, Problem
@@ -41,6 +42,12 @@ def scores(url: str, *replies: str, asked: Problem = ASKED, **args: Any) -> list
     return judge(asked, [completion(reply) for reply in replies], context(), url=url, model="m", **args)
 
 
+def scorer(url: str, *, weight: float = 1.0) -> Scorer:
+    """A reward worker's, of a judge alone."""
+    parts = {"judge": RewardPart(weight=weight, args={"url": url, "model": "m"})}
+    return reward.make(RewardConfig.model_construct(parts=parts, truncated="zero"))
+
+
 def field_of(prompt: str, name: str) -> str:
     """What stands between the tags: exactly one pair of them."""
     (text,) = re.findall(f"<{name}>\n(.*?)\n</{name}>", prompt, re.DOTALL)
@@ -64,17 +71,7 @@ def test_yes_is_right_and_no_is_wrong_by_what_follows_the_thinking() -> None:
 
 def test_as_a_sources_accuracy_it_says_what_is_correct() -> None:
     with judge_server(lambda request: f"VERDICT: {'YES' if 'Rayleigh' in request.prompt else 'NO'}") as server:
-        part = RewardPart(weight=2.0, args={"url": server.url, "model": "m"})
-        cfg = RewardConfig(
-            parts={"judge": part},
-            num_workers=1,
-            cpus_per_worker=0,
-            timeout_s=9,
-            local=False,
-            outage_timeout_s=0,
-            truncated="zero",
-        )
-        made = reward.make(cfg).score(ASKED, [completion("Rayleigh"), completion("sea")], context())
+        made = scorer(server.url, weight=2.0).score(ASKED, [completion("Rayleigh"), completion("sea")], context())
     assert [(score.reward, score.correct, score.usable) for score in made] == [(2.0, True, True), (0.0, False, True)]
 
 
@@ -437,17 +434,8 @@ def test_who_is_interrupted_stops_trying(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_problem_without_a_reference_is_a_failure_that_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    part = RewardPart(args={"url": "http://127.0.0.1:1/v1", "model": "m"})
-    cfg = RewardConfig(
-        parts={"judge": part},
-        num_workers=1,
-        cpus_per_worker=0,
-        timeout_s=9,
-        local=False,
-        outage_timeout_s=0,
-        truncated="zero",
-    )
-    (score,) = reward.make(cfg).score(problem(payload={}, accuracy="judge"), [completion("a")], context())
+    asked = problem(payload={}, accuracy="judge")
+    (score,) = scorer("http://127.0.0.1:1/v1").score(asked, [completion("a")], context())
     assert (score.usable, score.correct) == (False, None)
     assert "has no reference" in caplog.text
 
