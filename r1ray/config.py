@@ -207,6 +207,23 @@ class ReferenceConfig(Strict):
     """3 when the model does not fit one device."""
 
 
+class JudgeConfig(Strict):
+    """Engines of the run's own for the judges among the rewards: those parts that name no args.url."""
+
+    path: str | None
+    """A chat model, as model.path; null: no judge is started."""
+    num_workers: Positive
+    tensor_parallel_size: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    """For the whole engine is this times tensor_parallel_size."""
+    dtype: Literal["float32", "bfloat16"]
+    max_length: Positive
+    """Tokens of a question and its verdict together."""
+    engine_args: dict[str, Any]
+    """Passed to vLLM; keys that collide with ours are refused."""
+
+
 class SyncConfig(Strict):
     backend: Literal["auto", "gloo", "nccl"]
     """auto: nccl on cuda (unless trainer and engine share a GPU), gloo on cpu."""
@@ -259,7 +276,7 @@ class ClusterConfig(Strict):
     watchdog_s: AbovePositive
     """When nothing has finished for so long, stacks and queues go to events.jsonl and the console."""
     labels: dict[str, dict[str, str]]
-    """{role: {node label: value}}; roles: rollout, reward, reference, trainer."""
+    """{role: {node label: value}}; roles: rollout, judge, reward, reference, trainer."""
     threads_per_worker: Positive | None
     """OMP threads of each engine and trainer; null: cores of the node / workers of the role there."""
 
@@ -304,6 +321,7 @@ class Config(Strict):
     rollout: RolloutConfig
     trainer: TrainerConfig
     reference: ReferenceConfig
+    judge: JudgeConfig
     sync: SyncConfig
     eval: EvalConfig
     sft: SftConfig

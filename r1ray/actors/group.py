@@ -46,6 +46,7 @@ class ActorGroup:
     Args:
         make: starts worker i; None for a group that cannot be started again.
         meet: called before all workers are started again, for what they share (a meeting point).
+        restarted_by_ray: a worker that ends comes back by itself, under the same handle.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class ActorGroup:
         *,
         make: Callable[[int], ActorHandle] | None = None,
         meet: Callable[[], None] = lambda: None,
+        restarted_by_ray: bool = False,
     ) -> None:
-        self.role = role
+        self.role, self.restarted_by_ray = role, restarted_by_ray
         self.handles = list(handles)
         self.starting: set[int] = set()
         """Workers that are being started again: they cannot answer yet."""

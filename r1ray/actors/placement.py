@@ -1,7 +1,7 @@
 """Where actors go: placement groups with label selectors, and a plain answer when they cannot fit.
 
-One group per rollout engine, so that an engine can be lost and placed again alone; one group for all trainer ranks and one for the
-reference, which start and end together. Reward workers are small and many: one spread group.
+One group per engine (rollout, judge), so that an engine can be lost and placed again alone; one group for all trainer ranks and
+one for the reference, which start and end together. Reward workers are small and many: one spread group.
 """
 
 import os
@@ -14,8 +14,6 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1ray.config import Config
-
-ROLES = ("rollout", "reward", "reference", "trainer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +62,11 @@ def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
             cfg.rollout.cpus_per_worker * cfg.rollout.tensor_parallel_size,
             cfg.rollout.gpus_per_worker * cfg.rollout.tensor_parallel_size,
         ),
+        "judge": (
+            cfg.judge.num_workers,
+            cfg.judge.cpus_per_worker * cfg.judge.tensor_parallel_size,
+            cfg.judge.gpus_per_worker * cfg.judge.tensor_parallel_size,
+        ),
         "trainer": (cfg.trainer.num_workers, cfg.trainer.cpus_per_worker, cfg.trainer.gpus_per_worker),
         "reference": (cfg.reference.num_workers, cfg.reference.cpus_per_worker, cfg.reference.gpus_per_worker),
         "reward": (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0),
@@ -79,7 +82,7 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
     """Reserve everything at once, or raise PlacementError within `timeout_s` and leave nothing reserved."""
     groups: list[tuple[Need, PlacementGroup]] = []
     for need in needs:
-        num_groups, bundles = (need.num, 1) if need.role == "rollout" else (1, need.num)
+        num_groups, bundles = (need.num, 1) if need.role in ("rollout", "judge") else (1, need.num)
         for _ in range(num_groups):
             group = placement_group(
                 [need.bundle] * bundles,

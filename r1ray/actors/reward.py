@@ -1,13 +1,14 @@
 """The reward role: scores one group at a time, on CPUs. `r1ray.actors.workers.RayWorkers` spreads groups over the workers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import r1ray.reward
 from r1ray.config import Config
 from r1ray.data.sources import runs_programs
 from r1ray.reward.base import RewardContext
-from r1ray.reward.judge.client import num_requests
+from r1ray.reward.judge.client import num_requests, ours
+from r1ray.reward.judge.server import Endpoint, Server
 from r1ray.sandbox.here import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
@@ -18,8 +19,9 @@ class RewardWorker:
     Where programs have to be run it opens its sandbox first, and does not start without one.
     """
 
-    def __init__(self, *, index: int, cfg: Config) -> None:
+    def __init__(self, *, index: int, cfg: Config, judges: Sequence[Callable[[Endpoint], Server]] = ()) -> None:
         self.index = index
+        ours(judges)
         languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
         allow_programs(cfg.sandbox, languages)
         if languages:

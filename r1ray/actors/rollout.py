@@ -36,6 +36,11 @@ class RolloutWorker:
         """Set while new weights come in."""
         self._engine = EngineThread(lambda: r1ray.engine.make(cfg, model_path=model_path), index=index)
 
+    @property
+    def starting(self) -> bool:
+        """Whether the engine is being made."""
+        return self._engine.starting
+
     async def ping(self) -> int:
         """The engine's weight version, once it is ready; raises what its start raised."""
         return await self._call(lambda engine: engine.version)
@@ -158,6 +163,7 @@ class EngineThread:
         self._index = index
         self.num_steps = 0
         """Commands run and engine steps made: stands still only while the engine is stuck or has nothing to do."""
+        self.starting = True
         self._commands: queue.SimpleQueue[tuple[Callable[[RolloutEngine], Any], Future[Any]]] = queue.SimpleQueue()
         self._running: dict[str, Generation] = {}
         """By the ids of the requests that are not finished."""
@@ -238,6 +244,7 @@ class EngineThread:
         engine = None
         try:
             engine = make()
+            self.starting = False
             while True:
                 self._run_commands(engine)
                 if engine.num_unfinished:

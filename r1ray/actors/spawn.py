@@ -26,11 +26,13 @@ def spawn(
     meet: Callable[[], None] = lambda: None,
     max_concurrency: int | None = None,
     any_order: bool = False,
+    restarted_by_ray: bool = False,
 ) -> ActorGroup:
     """Start one actor per slot and return at once; call a method with `gather` to wait for the constructors.
 
     With `any_order` a call whose arguments are ready does not wait for earlier calls whose are not. `kwargs_of` is asked again
-    when a worker is started again; `meet` is called first when all are.
+    when a worker is started again; `meet` is called first when all are. With `restarted_by_ray` nobody else needs to start one
+    again, however often it ends.
 
     What an actor prints goes to `<log_dir>/<role>-<index>.log` instead of the driver's console.
 
@@ -55,11 +57,14 @@ def spawn(
             options["max_concurrency"] = max_concurrency
         if any_order:
             options["allow_out_of_order_execution"] = True
+        if restarted_by_ray:
+            options["max_restarts"] = -1
         handle: Any = actor_class.options(**options).remote(f"{log_dir}/{role}-{index}.log", kwargs_of(index))
         return handle
 
     meet()
-    return ActorGroup(role, [make(index) for index in range(len(slots))], make=make, meet=meet)
+    handles = [make(index) for index in range(len(slots))]
+    return ActorGroup(role, handles, make=make, meet=meet, restarted_by_ray=restarted_by_ray)
 
 
 def as_actor(worker_class: type) -> type:

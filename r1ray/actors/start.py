@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from r1ray.actors import placement
 from r1ray.actors.group import ActorGroup, gather
+from r1ray.actors.judge import JudgeServer
 from r1ray.actors.placement import Slot
 from r1ray.actors.shared_folder import check_shared
 from r1ray.actors.spawn import spawn
+from r1ray.builtin import folder_of
 from r1ray.config import Config
 from r1ray.lookup import resolve
 from r1ray.run.directory import RunDir
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
+    "judge": "r1ray.actors.judge:JudgeWorker",
     "trainer": "r1ray.actors.trainer:TrainerWorker",
     "reference": "r1ray.actors.reference:ReferenceWorker",
     "reward": "r1ray.actors.reward:RewardWorker",
@@ -31,6 +35,12 @@ CONCURRENT_CALLS = 1000
 
 SHARED_TIMEOUT_S = 60.0
 Role = str
+ENGINES = ("rollout", "judge")
+
+
+def scoring_roles(cfg: Config) -> list[Role]:
+    """The roles of which scores come."""
+    return ["reward", *(["judge"] if cfg.judge.path is not None else [])]
 
 
 @contextmanager
@@ -49,17 +59,19 @@ def started(
     """
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
+    paths = {"reference": reference_path, "judge": folder_of(cfg.judge.path or "")}
     try:
-        nodes = {slot.node_id for role in roles if role != "reward" for slot in slots[role]}
+        nodes = {slot.node_id for role in roles if role not in scoring_roles(cfg) for slot in slots[role]}
         check_shared(run.path, nodes, timeout_s=SHARED_TIMEOUT_S)
         for role in sorted(roles, key=list(WORKERS).index):
             groups[role] = _spawn(
                 role,
                 cfg,
                 slots=slots[role],
-                model_path=reference_path if role == "reference" else model_path,
+                model_path=paths.get(role, model_path),
                 trainer_kwargs=trainer_kwargs,
                 log_dir=run.path / "logs",
+                judges=groups["judge"].handles if role == "reward" and "judge" in groups else (),
             )
         yield groups
     finally:
@@ -83,6 +95,7 @@ def _spawn(
     model_path: str,
     trainer_kwargs: Mapping[str, Any],
     log_dir: Path,
+    judges: Sequence[ActorHandle],
 ) -> ActorGroup:
     threads = placement.threads_per_worker(slots, override=cfg.cluster.threads_per_worker if role != "reward" else 1)
     kwargs: dict[str, Any] = {"cfg": cfg}
@@ -94,6 +107,8 @@ def _spawn(
 
     if role != "reward":
         kwargs["model_path"] = model_path
+    elif judges:
+        kwargs["judges"] = [JudgeServer(handle) for handle in judges]
     if role == "trainer":
         kwargs |= {"log_dir": str(log_dir), **trainer_kwargs}
     number = "rank" if role in ("trainer", "reference") else "index"
@@ -105,8 +120,9 @@ def _spawn(
         env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
         log_dir=log_dir,
         meet=meet,
-        max_concurrency=CONCURRENT_CALLS if role == "rollout" else None,
+        max_concurrency=CONCURRENT_CALLS if role in ENGINES else None,
         any_order=role == "reward",  # scores wait for replies, which come in any order
+        restarted_by_ray=role == "judge",
     )
 
 

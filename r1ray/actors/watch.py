@@ -26,6 +26,8 @@ from r1ray.actors.group import WAITS, ActorGroup, Wait
 from r1ray.config import ClusterConfig
 
 STRIKES = 3
+START_STRIKES = 40
+"""Of one that Ray is starting again: its process has to come up and import first."""
 STACKS_TIMEOUT_S = 10.0
 STACK_LINES = 40
 
@@ -38,6 +40,8 @@ class Heart:
     beat: Any
     """The heartbeat that has been asked for."""
     strikes: int = 0
+    starting: bool = False
+    """It may not be able to answer yet: so it says, or Ray is about to start it again."""
     vitals: dict[str, Any] = field(default_factory=dict)
     moved: float = 0.0
     """When its progress was last seen to have grown."""
@@ -103,25 +107,32 @@ class Watch:
             return
         if not ray.wait([heart.beat], timeout=0)[0]:
             heart.strikes += 1
-            if heart.strikes >= STRIKES:
+            if heart.strikes >= (START_STRIKES if heart.starting else STRIKES):
+                seconds = heart.strikes * self._cfg.heartbeat_s
                 heart.strikes = 0
-                seconds = STRIKES * self._cfg.heartbeat_s
                 try:
                     self._report(f"{group.name(index)} has not answered for {seconds:.0f} s and is killed", late=[])
                 finally:
-                    ray.kill(handle, no_restart=True)
+                    if not group.restarted_by_ray:
+                        ray.kill(handle, no_restart=True)
                     end_process(heart.vitals)
+                    heart.starting = group.restarted_by_ray
             return
         try:
             vitals: Any = ray.get(heart.beat)
-        except ActorDiedError:
-            return  # whoever calls it next sees that too, and knows what was lost
-        except RayError:
+        except RayError as error:
+            if isinstance(error, ActorDiedError) and not group.restarted_by_ray:
+                return  # whoever calls it next sees that too, and knows what was lost
             heart.beat = handle.heartbeat.remote()  # out of reach for a moment, perhaps
+            heart.starting = group.restarted_by_ray
             return
+        if vitals["pid"] != heart.vitals.get("pid", vitals["pid"]):
+            self._event(
+                "worker_restarted", worker=group.name(index), reason="its process had ended; Ray has begun anew"
+            )
         if vitals.get("progress") != heart.vitals.get("progress"):
             heart.moved = time.monotonic()
-        heart.vitals, heart.strikes = vitals, 0
+        heart.vitals, heart.strikes, heart.starting = vitals, 0, vitals.get("starting", False)
         heart.beat = handle.heartbeat.remote()
 
     def _report(self, what: str, *, late: list[str]) -> None:

@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from r1ray.check.devices import divides
 from r1ray.check.mistakes import Mistake, did_you_mean
-from r1ray.config import DataConfig, EvalConfig, RewardConfig, SourceConfig
+from r1ray.check.model import facts_of, files, has_chat_template
+from r1ray.config import DataConfig, EvalConfig, JudgeConfig, ModelConfig, RewardConfig, RewardPart, SourceConfig
 from r1ray.data.schemas import as_list
 from r1ray.data.sources import load_source, needs_network
-from r1ray.reward.judge.client import CONNECT_S, LONGEST_PAUSE_S
+from r1ray.reward.judge import MAX_TOKENS
+from r1ray.reward.judge.client import LONGEST_PAUSE_S
+from r1ray.reward.judge.http import CONNECT_S
 from r1ray.reward.judge.prompts import KINDS, reference_of, text_of
 
 URL = re.compile(r"https?://[^/\s@]+(/\S*)?")
@@ -23,12 +28,15 @@ NUMBERS: Mapping[str, tuple[type | tuple[type, ...], float, str]] = {
 }
 
 
-def judges(reward: RewardConfig, data: DataConfig, eval: EvalConfig, kind: str) -> Iterator[Mistake]:
-    for name, part in reward.parts.items():
-        if (part.name or name) != "judge":
-            continue
+def judges(
+    reward: RewardConfig, judge: JudgeConfig, data: DataConfig, eval: EvalConfig, kind: str
+) -> Iterator[Mistake]:
+    for name, part in _parts(reward):
         key = f"reward.parts.{name}"
-        yield from _address(f"{key}.args", part.args)
+        if part.args.get("url") is None and part.args.get("model") is None and judge.path is not None:
+            yield from _of_ours(f"{key}.args", part.args, judge)
+        else:
+            yield from _address(f"{key}.args", part.args)
         yield from _numbers(f"{key}.args", part.args, reward)
         asked = part.args.get("kind", "yes_no")
         if asked not in KINDS:
@@ -51,9 +59,64 @@ def judges(reward: RewardConfig, data: DataConfig, eval: EvalConfig, kind: str) 
             yield from _references(f"{key}.sources", wanted)
 
 
+def with_address(reward: RewardConfig) -> Iterator[Mistake]:
+    """For tools that start no judges."""
+    for name, part in _parts(reward):
+        yield from _address(f"reward.parts.{name}.args", part.args)
+
+
+def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]:
+    """The judges that the run starts itself: a model that can be asked, and engines that can hold it."""
+    if judge.path is None:
+        return
+    if not any(part.args.get("url") is None for _, part in _parts(reward)):
+        rule = "no reward asks these judges"
+        remedy = "reward.parts.NAME={name: judge}, without args.url, or judge.path=null"
+        yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
+    model = ModelConfig(path=judge.path, template="chat", facts=None)
+    facts, findings = facts_of(model)
+    for missing in has_chat_template(model):
+        rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"
+        yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
+    for finding in (*findings, *files(model)):
+        yield (
+            replace(finding, key="judge.path") if isinstance(finding, Mistake) else finding.replace("model.", "judge.")
+        )
+    if facts is not None and judge.max_length > facts.context_length:
+        rule = f"the model's context is {facts.context_length} tokens"
+        remedy = f"judge.max_length={facts.context_length}"
+        yield Mistake(key="judge.max_length", value=judge.max_length, rule=rule, remedy=remedy)
+    if facts is not None:
+        yield from divides("judge", judge.tensor_parallel_size, facts)
+
+
+def _parts(reward: RewardConfig) -> list[tuple[str, RewardPart]]:
+    return [(name, part) for name, part in reward.parts.items() if (part.name or name) == "judge"]
+
+
+def _of_ours(key: str, args: Mapping[str, Any], judge: JudgeConfig) -> Iterator[Mistake]:
+    room = args.get("max_tokens", MAX_TOKENS)
+    if isinstance(room, int) and room >= judge.max_length:
+        rule = f"leaves nothing of judge.max_length={judge.max_length} for the question"
+        yield Mistake(
+            key=f"{key}.max_tokens", value=room, rule=rule, remedy=f"{key}.max_tokens={judge.max_length // 2}"
+        )
+    others = sorted((args.get("body") or {}).keys() - {"chat_template_kwargs"})
+    if others:
+        rule = "judges of the run's own take chat_template_kwargs, and no other field of a request"
+        yield Mistake(
+            key=f"{key}.body", value=others, rule=rule, remedy="leave these fields out, or name a server as args.url"
+        )
+    if args.get("api_key_env") is not None:
+        rule = "judges of the run's own need no key"
+        yield Mistake(key=f"{key}.api_key_env", value=args["api_key_env"], rule=rule, remedy="leave it out")
+
+
 def _address(key: str, args: Mapping[str, Any]) -> Iterator[Mistake]:
     urls = as_list(args.get("url")) or [args.get("url")]
-    example = f"{key}.url=http://HOST:8000/v1 of any OpenAI-compatible server"
+    example = (
+        f"{key}.url=http://HOST:8000/v1 of any OpenAI-compatible server; in a run, judge.path=MODEL starts one instead"
+    )
     for url in urls:
         if url is None:
             rule = "a judge is asked over HTTP, and there is no address"
@@ -61,7 +124,7 @@ def _address(key: str, args: Mapping[str, Any]) -> Iterator[Mistake]:
         elif not URL.fullmatch(str(url)):
             rule = "is not an address of the form http://HOST:PORT/v1, without a name or key in it"
             yield Mistake(key=f"{key}.url", value=str(url).rpartition("@")[2], rule=rule, remedy=example)
-    if not args.get("model"):
+    if not args.get("model") and args.get("url") is not None:
         rule, remedy = "must name the model that the server is asked for", f"{key}.model=NAME, as in its /v1/models"
         yield Mistake(key=f"{key}.model", value=args.get("model"), rule=rule, remedy=remedy)
     variable = args.get("api_key_env")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.check import judges, model, names, rules, stages
+from r1ray.check import devices, judges, model, names, rules, stages
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
 from r1ray.check.overrides import recipe_against_scale
@@ -19,12 +19,12 @@ from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
 
 COMMON = (
-    *(rules.devices, rules.transport, rules.precision, rules.trainer_args, rules.faults),
-    *(names.datasets, model.files),
+    *(devices.devices, rules.transport, rules.precision, rules.trainer_args, rules.faults),
+    *(names.datasets, model.trained_files),
 )
 GENERATING = (
     *(
-        rules.tensor_parallel,
+        devices.tensor_parallel,
         rules.lengths,
         rules.sampling,
         rules.temperature,
@@ -32,7 +32,7 @@ GENERATING = (
         rules.rewards,
         rules.evaluation,
     ),
-    *(names.engine_name, names.reward_names, judges.judges, model.think_tags),
+    *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags),
 )
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (names.algorithm_name, rules.batch, rules.algorithm, rules.not_empty, *GENERATING, *COMMON),
@@ -104,7 +104,7 @@ def load_rewards(cfg: DictConfig) -> Config:
     raw, mistakes = _plain_values(cfg)
     raw = without_removed(raw)
     groups, wrong = validate(raw)
-    findings = [*mistakes, *wrong, *_ask((names.reward_names,), groups)]
+    findings = [*mistakes, *wrong, *_ask((names.reward_names, judges.with_address), groups)]
     if found := [finding for finding in findings if isinstance(finding, Mistake)]:
         raise ConfigError(found)
     return Config.model_validate(raw)

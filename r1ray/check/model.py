@@ -74,14 +74,17 @@ def read_facts(folder: Path) -> ModelFacts:
     return ModelFacts(**values)
 
 
-def files(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mistake]:
-    """A local model has its weights (unless they are drawn anew) and its tokenizer."""
+def trained_files(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mistake]:
+    """As `files`, but for weights that are drawn anew."""
+    yield from files(model, weights=not (kind == "sft" and sft.init == "random"))
+
+
+def files(model: ModelConfig, *, weights: bool = True) -> Iterator[Mistake]:
+    """A local model has its weights and its tokenizer."""
     folder = local_folder(model.path)
     if folder is None or not (folder / "config.json").exists():
         return
-    needed = {"tokenizer*": "tokenizer"} | (
-        {} if kind == "sft" and sft.init == "random" else {"*.safetensors": "weights"}
-    )
+    needed = {"tokenizer*": "tokenizer"} | ({"*.safetensors": "weights"} if weights else {})
     for pattern, what in needed.items():
         if not any(folder.glob(pattern)):
             rule = f"{folder} has no {what} ({pattern})"
@@ -96,13 +99,11 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
         yield from _custom_template(model)
         return
     chat = _chat_template(model.path) if name == "chat" else None
-    folder = local_folder(model.path)
-    if name == "chat" and folder is None:
+    if name == "chat" and local_folder(model.path) is None:
         yield f"{NOT_CHECKED}whether the chat template of {model.path} has think tags (it is on the hub)"
         return
-    if name == "chat" and chat is None and folder is not None and folder.is_dir():
-        rule = f"the tokenizer in {folder} has no chat template"
-        yield Mistake(key="model.template", value=name, rule=rule, remedy="model.template=r1_zero")
+    if name == "chat" and (missing := list(has_chat_template(model))):
+        yield from missing
         return
     parts = [key for key, part in reward.parts.items() if (part.name or key) == "format" and part.weighs]
     if parts and (name == "none" or (chat is not None and "<think>" not in chat)):
@@ -112,6 +113,14 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
             rule=f"reward.parts.{parts[0]} asks for <think> and <answer> tags, and this template never mentions them",
             remedy=f"model.template=r1_zero, or reward.parts.{parts[0]}.weight=0",
         )
+
+
+def has_chat_template(model: ModelConfig) -> Iterator[Mistake]:
+    """Of a local model."""
+    folder = local_folder(model.path)
+    if folder is not None and folder.is_dir() and _chat_template(model.path) is None:
+        rule = f"the tokenizer in {folder} has no chat template"
+        yield Mistake(key="model.template", value=model.template, rule=rule, remedy="model.template=r1_zero")
 
 
 def _hub(model: ModelConfig) -> Iterator[Finding]:

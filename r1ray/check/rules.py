@@ -15,6 +15,7 @@ from r1ray.config import (
     ClusterConfig,
     DataConfig,
     EvalConfig,
+    JudgeConfig,
     LogConfig,
     ModelFacts,
     ReferenceConfig,
@@ -50,7 +51,7 @@ INSTEAD = {
     "zero_optimization.offload_optimizer": "trainer.cpu_offload",
 }
 """{key that is refused in a pass-through: ours}."""
-ROLES = ("rollout", "reward", "reference", "trainer")
+ROLES = ("rollout", "judge", "reward", "reference", "trainer")
 DEEPSPEED_BLOCKS = (
     *(
         "zero_optimization",
@@ -149,49 +150,6 @@ def sft_length(sft: SftConfig, facts: ModelFacts) -> Iterator[Finding]:
             value=sft.max_length,
             rule=f"must fit the model's context of {facts.context_length} tokens",
             remedy=f"sft.max_length={facts.context_length}",
-        )
-
-
-def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Finding]:
-    size, heads, kv_heads = rollout.tensor_parallel_size, facts.num_attention_heads, facts.num_key_value_heads
-    # vLLM splits query heads evenly; key-value heads are split, or each is copied to the same number of devices.
-    fits = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
-    if size not in fits:
-        yield Mistake(
-            key="rollout.tensor_parallel_size",
-            value=size,
-            rule=f"must divide the model's {heads} attention heads, and divide or be a multiple of its {kv_heads} key-value heads",
-            remedy=f"rollout.tensor_parallel_size={max(n for n in fits if n <= size)} (possible: {', '.join(map(str, fits))})",
-        )
-
-
-def devices(
-    device: str, algo: AlgoConfig, rollout: RolloutConfig, trainer: TrainerConfig, reference: ReferenceConfig, kind: str
-) -> Iterator[Finding]:
-    roles = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
-    if kind != "sft":
-        roles["rollout"] = rollout.gpus_per_worker
-    if kind == "rl" and algo.kl_coef > 0:
-        roles["reference"] = reference.gpus_per_worker
-    for role, gpus in roles.items():
-        key = f"{role}.gpus_per_worker"
-        if device == "cpu" and gpus > 0:
-            yield Mistake(key=key, value=gpus, rule="device is cpu", remedy=f"{key}=0, or device=cuda")
-        if device == "cuda" and gpus == 0:
-            rule = "device is cuda, so each worker needs a GPU or a share of one"
-            yield Mistake(
-                key=key, value=gpus, rule=rule, remedy=f"{key}=1, or scale=one_gpu to share one, or device=cpu"
-            )
-        if gpus > 1:
-            rule = "a worker drives one GPU: at most 1"
-            yield Mistake(key=key, value=gpus, rule=rule, remedy=f"{key}=1 and a larger {role}.num_workers")
-    size = rollout.tensor_parallel_size
-    if "rollout" in roles and size > 1 and 0 < rollout.gpus_per_worker < 1:
-        yield Mistake(
-            key="rollout.gpus_per_worker",
-            value=rollout.gpus_per_worker,
-            rule=f"an engine split over {size} GPUs needs whole ones",
-            remedy="rollout.gpus_per_worker=1, or rollout.tensor_parallel_size=1",
         )
 
 
@@ -307,19 +265,20 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Ite
     )
 
 
-def engine_args(rollout: RolloutConfig) -> Iterator[Finding]:
-    for name in sorted(rollout.engine_args.keys() & set(RESERVED_ENGINE_ARGS)):
-        yield _reserved(f"rollout.engine_args.{name}", rollout.engine_args[name], INSTEAD.get(name))
-    free = sorted(rollout.engine_args.keys() - set(RESERVED_ENGINE_ARGS))
-    if free:
-        yield f"{NOT_CHECKED}rollout.engine_args {', '.join(free)}: only {rollout.engine} itself knows what it takes"
+def engine_args(rollout: RolloutConfig, judge: JudgeConfig) -> Iterator[Finding]:
+    for role, args, engine in (("rollout", rollout.engine_args, rollout.engine), ("judge", judge.engine_args, "vLLM")):
+        for name in sorted(args.keys() & set(RESERVED_ENGINE_ARGS)):
+            yield _reserved(f"{role}.engine_args.{name}", args[name], INSTEAD.get(name, "").replace("rollout", role))
+        free = sorted(args.keys() - set(RESERVED_ENGINE_ARGS))
+        if free:
+            yield f"{NOT_CHECKED}{role}.engine_args {', '.join(free)}: only {engine} itself knows what it takes"
 
 
 def trainer_args(trainer: TrainerConfig) -> Iterator[Finding]:
     for name in reserved_deepspeed_keys(trainer.deepspeed):
         outer, _, inner = name.partition(".")
         value = trainer.deepspeed[outer][inner] if inner else trainer.deepspeed[outer]
-        yield _reserved(f"trainer.deepspeed.{name}", value, INSTEAD.get(name))
+        yield _reserved(f"trainer.deepspeed.{name}", value, INSTEAD.get(name, ""))
     for name in DEEPSPEED_BLOCKS:
         if name in trainer.deepspeed and not isinstance(trainer.deepspeed[name], dict):
             key = f"trainer.deepspeed.{name}"
@@ -330,7 +289,7 @@ def trainer_args(trainer: TrainerConfig) -> Iterator[Finding]:
             yield Mistake(key=key, value=trainer.deepspeed[name], rule=rule, remedy=remedy)
 
 
-def _reserved(key: str, value: object, instead: str | None) -> Mistake:
+def _reserved(key: str, value: object, instead: str) -> Mistake:
     rule = "r1ray sets this itself, because log-probs, weights or the size of an update depend on it"
     return Mistake(key=key, value=value, rule=rule, remedy=f"remove it; set {instead}" if instead else "remove it")
 
@@ -352,9 +311,14 @@ def logging(log: LogConfig) -> Iterator[Finding]:
 
 
 def faults(
-    fault: list[str], rollout: RolloutConfig, reward: RewardConfig, reference: ReferenceConfig, trainer: TrainerConfig
+    fault: list[str],
+    rollout: RolloutConfig,
+    judge: JudgeConfig,
+    reward: RewardConfig,
+    reference: ReferenceConfig,
+    trainer: TrainerConfig,
 ) -> Iterator[Finding]:
-    there = {"driver": 1, "rollout": rollout.num_workers, "reward": reward.num_workers}
+    there = {"driver": 1, "rollout": rollout.num_workers, "judge": judge.num_workers, "reward": reward.num_workers}
     there |= {"reference": reference.num_workers, "trainer": trainer.num_workers}
     for text in fault:
         try:

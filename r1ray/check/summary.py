@@ -48,6 +48,10 @@ def _actors(cfg: Config, kind: str) -> list[str]:
     if kind != "sft":
         cpus, gpus = cfg.rollout.cpus_per_worker * size, cfg.rollout.gpus_per_worker * size
         groups["rollout"] = (cfg.rollout.num_workers, cpus, gpus, f"{cfg.rollout.engine}, {cfg.rollout.dtype}")
+        if cfg.judge.path is not None:
+            judge, size = cfg.judge, cfg.judge.tensor_parallel_size
+            words = f"{judge.path}, {judge.dtype}"
+            groups["judge"] = (judge.num_workers, judge.cpus_per_worker * size, judge.gpus_per_worker * size, words)
         groups["reward"] = (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0, ", ".join(cfg.reward.parts))
     if kind == "rl" and cfg.algo.kl_coef > 0:
         reference = cfg.reference

@@ -13,7 +13,7 @@ import numpy as np
 from r1ray.lookup import resolve
 from r1ray.types import Ints, Message
 
-Template = Callable[[Sequence[Message], Any], str]
+Template = Callable[..., str]
 
 R1_ZERO = (
     "A conversation between User and Assistant. The Assistant first thinks, then answers: "
@@ -34,15 +34,15 @@ def r1_zero(messages: Sequence[Message], tokenizer: Any) -> str:
     return f"{R1_ZERO}{turns}Assistant:"
 
 
-def chat(messages: Sequence[Message], tokenizer: Any) -> str:
-    """The tokenizer's own chat template, up to where the assistant speaks."""
+def chat(messages: Sequence[Message], tokenizer: Any, **settings: Any) -> str:
+    """The tokenizer's own chat template, up to where the assistant speaks; `settings` are what that template takes."""
     if not tokenizer.chat_template:
         raise ValueError(
             "model.template=chat needs a tokenizer with a chat template, and this one has none; "
             "for a base model use model.template=r1_zero"
         )
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **settings)
 
 
 def none(messages: Sequence[Message], tokenizer: Any) -> str:
@@ -53,16 +53,17 @@ def none(messages: Sequence[Message], tokenizer: Any) -> str:
 TEMPLATES: Mapping[str, Template] = {"r1_zero": r1_zero, "chat": chat, "none": none}
 
 
-def render(messages: Sequence[Message], template: str, tokenizer: Any) -> tuple[Ints, str]:
+def render(messages: Sequence[Message], template: str, tokenizer: Any, **settings: Any) -> tuple[Ints, str]:
     """(prompt_ids_T, prefill). Exactly one BOS at the start if the tokenizer prepends one by itself, and none elsewhere.
 
+    `settings` are the template's own.
     Whether a template prints the BOS (Llama-3's chat does, r1_zero does not) and whether a question spells it out makes no
     difference: BOS is taken out of the messages, the text is encoded bare, and one is put in front.
     """
     has_bos = prepends_bos(tokenizer)
     if has_bos:
         messages = [Message(role=m.role, content=m.content.replace(tokenizer.bos_token, "")) for m in messages]
-    text = resolve(template, TEMPLATES, what="template")(messages, tokenizer)
+    text = resolve(template, TEMPLATES, what="template")(messages, tokenizer, **settings)
     ids = list(tokenizer.encode(text, add_special_tokens=False))
     if has_bos:
         start = next((t for t, token in enumerate(ids) if token != tokenizer.bos_token_id), len(ids))

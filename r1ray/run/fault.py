@@ -10,6 +10,7 @@ from dataclasses import dataclass
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "rollout": ("kill", "stop", "fail", "kill_in_sync"),
     "reward": ("kill", "stop"),
+    "judge": ("kill", "stop"),
     "reference": ("kill", "stop"),
     "trainer": ("kill", "stop"),
     "driver": ("kill", "term"),

@@ -1,7 +1,7 @@
 """A stage of kind `eval`: the evaluation sets answered by the model as it is, without a trainer."""
 
 from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import started, wait_until_up
+from r1ray.actors.start import scoring_roles, started, wait_until_up
 from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
@@ -15,7 +15,7 @@ def run(context: StageContext) -> None:
     cfg = context.cfg
     with started(
         cfg,
-        roles=("rollout", "reward"),
+        roles=("rollout", *scoring_roles(cfg)),
         model_path=context.model_path,
         reference_path=context.model_path,
         trainer_kwargs={},

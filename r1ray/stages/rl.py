@@ -13,7 +13,7 @@ from r1ray.actors.faults import Faults
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
 from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import started, wait_until_up
+from r1ray.actors.start import scoring_roles, started, wait_until_up
 from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
@@ -47,7 +47,7 @@ def run(context: StageContext) -> None:
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
     with started(
         cfg,
-        roles=["rollout", "reward", "trainer", *(["reference"] if "ref_logprobs" in algo.needs else [])],
+        roles=["rollout", "trainer", *scoring_roles(cfg), *(["reference"] if "ref_logprobs" in algo.needs else [])],
         model_path=context.model_path,
         reference_path=context.reference_path(progress),
         trainer_kwargs={"algorithm": algo, "total_updates": cfg.steps * cfg.algo.minibatches},

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
+from r1ray.check.summary import describe
 from r1ray.cli import check_command_line, compose, run_cli
 
 CHAT = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -94,6 +95,13 @@ JUDGED = (
     "reward.parts.judge={sources: [mine], args: {url: 'http://localhost:8000/v1', model: m}}",
 )
 """An LLM judge for some of the data."""
+OURS = (
+    JUDGED[0],
+    "reward.parts.judge={sources: [mine], args: {max_tokens: 256}}",
+    "judge.path=builtin",
+    "judge.max_length=1024",
+)
+"""The same, by engines of the run's own."""
 UNJUDGED = ("data.train.mine.accuracy=accuracy",)
 
 # overrides, key of the mistake, words of its rule, words of its remedy
@@ -216,6 +224,36 @@ VALUES = {
     ),
     "a judge without a model": (
         [*JUDGED, "reward.parts.judge.args.model=null"], "reward.parts.judge.args.model", "must name the model", "/v1/models",
+    ),
+    "a judge's address without a model of the run's own": (
+        [*OURS, "judge.path=null"], "reward.parts.judge.args.url", "no address", "judge.path=MODEL",
+    ),
+    "a judge's model that is not there": (
+        [*OURS, "judge.path=./nowhere"], "judge.path", "is not a folder", "hub name",
+    ),
+    "a judge longer than its model": (
+        [*OURS, "judge.max_length=2048"], "judge.max_length", "context is 1024", "judge.max_length=1024",
+    ),
+    "a judge without room for a question": (
+        [*OURS, "judge.max_length=200"], "reward.parts.judge.args.max_tokens", "leaves nothing", "max_tokens=100",
+    ),
+    "judges that nobody asks": (
+        [*JUDGED, "judge.path=builtin", "judge.max_length=1024"], "judge.path", "no reward asks", "judge.path=null",
+    ),
+    "judges split as their model is not": (
+        [*OURS, "judge.tensor_parallel_size=3"], "judge.tensor_parallel_size", "4 attention heads", "judge.tensor_parallel_size=2",
+    ),
+    "GPUs for judges where there are none": (
+        [*OURS, "judge.gpus_per_worker=1"], "judge.gpus_per_worker", "device is cpu", "judge.gpus_per_worker=0",
+    ),
+    "a judge's engine argument that is ours": (
+        [*OURS, "judge.engine_args={dtype: half}"], "judge.engine_args.dtype", "sets this itself", "set judge.dtype",
+    ),
+    "a request's field for judges of the run's own": (
+        [*OURS, "reward.parts.judge.args.body={top_p: 0.9}"], "reward.parts.judge.args.body", "chat_template_kwargs", "args.url",
+    ),
+    "a key for judges of the run's own": (
+        [*OURS, "reward.parts.judge.args.api_key_env=KEY"], "reward.parts.judge.args.api_key_env", "need no key", "leave it out",
     ),
     "a judge of no kind": (
         [*JUDGED, "reward.parts.judge.args.kind=pairwse"], "reward.parts.judge.args.kind", "no kind", "did you mean pairwise?",
@@ -488,6 +526,10 @@ def test_a_judge_beside_the_rules_is_accepted() -> None:
     assert run.config.data.train["mine"].accuracy == "judge"
     score = "reward.parts.judge={sources: null, args: {kind: score}}"
     assert check(*JUDGED, score), "a score needs no reference"
+
+
+def test_judges_of_the_runs_own_are_accepted_and_counted(base: DictConfig) -> None:
+    assert "  judge      1 x 0.1 CPU (builtin, float32)" in describe(check_values(base, OURS))
 
 
 def test_a_judges_key_is_not_shown(base: DictConfig) -> None:

@@ -16,8 +16,9 @@ from r1ray.config import RewardConfig, RewardPart, SourceConfig
 from r1ray.data.sources import load_source
 from r1ray.reward.base import PartScore
 from r1ray.reward.compose import Scorer
-from r1ray.reward.judge import client, judge
+from r1ray.reward.judge import client, http, judge
 from r1ray.reward.judge.prompts import KINDS, filled, harmless, reference_of
+from r1ray.reward.judge.server import Endpoint
 from r1ray.types import Message, Problem
 
 ASKED = problem(
@@ -179,15 +180,15 @@ def test_pauses_double_up_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.5)
     monkeypatch.setattr(client, "LONGEST_PAUSE_S", 3.0)
-    asked = client.Client(endpoint("http://127.0.0.1:1/v1", retries=5))
+    asked = client.client_of(endpoint("http://127.0.0.1:1/v1", retries=5))
     assert asked._verdict("?", KINDS["yes_no"].read, Ended()) is None
     assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
-def endpoint(*urls: str, **changes: Any) -> client.Endpoint:
+def endpoint(*urls: str, **changes: Any) -> Endpoint:
     fields: dict[str, Any] = {"urls": urls, "model": "m", "temperature": 0, "max_tokens": 9, "timeout_s": 5, "retries": 1,
                               "concurrency": 2, "api_key_env": None, "body": "{}"}  # fmt: skip
-    return client.Endpoint(**(fields | changes))
+    return Endpoint(**(fields | changes))
 
 
 def closes(handler: Any) -> None:
@@ -229,7 +230,7 @@ def test_a_connection_that_fails_is_no_verdict_and_ends_in_time(fails: Any) -> N
 
 
 def test_a_reply_is_not_read_without_end() -> None:
-    long = b" " * client.MAX_BYTES + b'{"choices": [{"message": {"content": "VERDICT: YES"}}]}'
+    long = b" " * http.MAX_BYTES + b'{"choices": [{"message": {"content": "VERDICT: YES"}}]}'
     with judge_server(lambda request: long if request.number == 0 else long[1000:]) as server:
         assert scores(server.url, "Rayleigh", retries=0) == [FAILED]
         assert scores(server.url, "Rayleigh", retries=0) == [RIGHT]
@@ -424,7 +425,7 @@ def test_requests_are_progress() -> None:
 
 def test_who_is_interrupted_stops_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 20.0)
-    asked = client.Client(endpoint("http://127.0.0.1:1/v1"))
+    asked = client.client_of(endpoint("http://127.0.0.1:1/v1"))
     ended = threading.Event()
     waiting = threading.Thread(target=asked._verdict, args=("?", KINDS["yes_no"].read, ended))
     waiting.start()
@@ -486,8 +487,8 @@ def test_one_address_that_refuses_costs_no_verdict() -> None:
 
 def test_a_verdict_that_was_cut_off_is_none() -> None:
     content = '{"choices": [{"finish_reason": "length", "message": {"content": "It ends with VERDICT: YES"}}]}'
-    assert client._words(content.encode()) == ""
-    assert client._words(content.replace("length", "stop").encode()) == "It ends with VERDICT: YES"
+    assert http._words(content.encode()) == ""
+    assert http._words(content.replace("length", "stop").encode()) == "It ends with VERDICT: YES"
 
 
 @pytest.mark.parametrize("tag", ["<\u200b/answer>", "<\u2060|im_end|>", "\uff1c/answer\uff1e", "[UNUSED_TOKEN_146]"])

@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RayError
 from r1ray.actors import group as group_module
 from r1ray.actors import watch as watch_module
 from r1ray.actors.group import WAITS, ActorGroup, gather, waiting
-from r1ray.actors.watch import STACK_LINES, STRIKES, Watch, dump_stack, stacks_of
+from r1ray.actors.watch import STACK_LINES, START_STRIKES, STRIKES, Watch, dump_stack, stacks_of
 
 
 class Worker:
@@ -321,3 +321,37 @@ def test_a_stack_is_cut_and_py_spys_refusal_is_passed_on(monkeypatch: pytest.Mon
 def test_without_py_spy_the_stack_says_so(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: fail(error)())
     assert dump_stack(1).startswith("py-spy failed: ")
+
+
+def test_a_worker_that_ray_starts_again_is_ended_once_and_told_once(world: World) -> None:
+    """Its handle stays, and while it starts it cannot answer."""
+    judge = Worker("judge-0", starting=False)
+    watch = world.watch(ActorGroup("judge", [judge], restarted_by_ray=True))  # type: ignore[list-item]
+    watch.look()
+    watch.look()
+    judge.state = "stuck"
+    for _ in range(START_STRIKES):
+        watch.look()
+    assert world.did == ["watchdog", "SIGKILL 1"], "Ray would not start again what it is told to kill"
+    judge.state, judge.vitals = "up", {"pid": 2, "starting": True}
+    watch.look()
+    assert world.events[-1]["kind"] == "worker_restarted" and world.events[-1]["worker"] == "judge-0"
+    judge.state = "stuck"  # importing, say
+    for _ in range(START_STRIKES - 1):
+        watch.look()
+    judge.state, judge.vitals = "up", {"pid": 2, "starting": False}
+    watch.look()
+    assert world.did == ["watchdog", "SIGKILL 1", "worker_restarted"]
+    judge.state = "stuck"
+    for _ in range(STRIKES):
+        watch.look()
+    assert world.did[-1] == "SIGKILL 2"
+
+
+def test_one_that_died_is_asked_again_where_ray_starts_it_again(world: World) -> None:
+    judge = Worker("judge-0")
+    watch = world.watch(ActorGroup("judge", [judge], restarted_by_ray=True))  # type: ignore[list-item]
+    watch.look()
+    judge.state, asked = "dead", judge.asked
+    watch.look()
+    assert judge.asked == asked + 1 and not world.did

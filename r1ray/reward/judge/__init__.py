@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r1ray.reward.base import PartScore, RewardContext, reply_text, right_or_wrong
-from r1ray.reward.judge.client import Endpoint, client_of
+from r1ray.reward.judge.client import client_of
 from r1ray.reward.judge.prompts import KINDS, filled, question_of, reference_of, text_of
+from r1ray.reward.judge.server import Endpoint
 from r1ray.reward.text import after_thinking
 from r1ray.types import Completion, Problem
 
+MAX_TOKENS = 2048
 FAILED = PartScore(value=None, status="sandbox_error")
 
 
@@ -31,7 +33,7 @@ def judge(
     thinking: bool = False,
     max_chars: int = 20_000,
     temperature: float = 0.0,
-    max_tokens: int = 2048,
+    max_tokens: int = MAX_TOKENS,
     timeout_s: float = 60.0,
     retries: int = 4,
     concurrency: int = 8,
@@ -47,7 +49,9 @@ def judge(
     Nothing after the thinking, or more of it than `max_chars`, is not worth asking about: 0.
 
     Args:
-        url: of any OpenAI-compatible server, up to and with /v1; or several that serve the same model.
+        url: of any OpenAI-compatible server, up to and with /v1; or several that serve the same model; None: the run's own judges
+            are asked (judge.path).
+        model: what a server at a url is asked for.
         prompt: instead of ours, with {question}, {answer} and perhaps {reference}; pairwise: {question}, {reply_a} and {reply_b}.
         rubric: what is good, for our prompt.
         thinking: whether the judge sees the reasoning too.
@@ -57,8 +61,10 @@ def judge(
         api_key_env: the name of the environment variable that holds the key.
         body: more fields of the request, as in {chat_template_kwargs: {enable_thinking: false}}; null leaves one of ours out.
     """
-    if not url or not model:
-        raise ValueError("a judge needs args.url and args.model")
+    if bool(url) != bool(model):
+        raise ValueError(
+            "a judge's args.url and args.model belong together: its address, and what is asked of it there"
+        )
     form, text = KINDS[kind], text_of(KINDS[kind], prompt=prompt, rubric=rubric)
     fields = {"question": question_of(problem)}
     reference = reference_of(problem.payload)
@@ -80,7 +86,7 @@ def judge(
         else:
             asked_G.append([filled(form, text, fields | {"answer": answer})])
     endpoint = Endpoint(
-        urls=(url,) if isinstance(url, str) else tuple(url),
+        urls=(url,) if isinstance(url, str) else tuple(url or ()),
         model=model,
         temperature=temperature,
         max_tokens=max_tokens,

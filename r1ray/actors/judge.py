@@ -1,0 +1,112 @@
+"""The judge role: engines whose model stays as it is, for the judges among the rewards (`r1ray.reward.judge`) that have no address.
+
+Ray itself starts one again that has ended, in its place and under the same handle, so the reward workers who hold that need not be
+told. What was asked of it meanwhile is asked again by `r1ray.reward.judge.client`; one that never comes back is an outage of the
+rewards (`r1ray.outage`). Plain class: Ray makes it an async actor when it is spawned.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from r1ray.actors.rollout import RolloutWorker
+from r1ray.config import Config
+from r1ray.data.templates import render
+from r1ray.engine.base import EngineFailed, SamplingSpec
+from r1ray.reward.judge.server import Endpoint, Question, Refused, Server, Unanswered
+from r1ray.types import Message
+
+
+class JudgeWorker:
+    """One engine that answers questions. The constructor returns at once; `ping` waits until the engine is ready."""
+
+    def __init__(self, *, index: int, cfg: Config, model_path: str) -> None:
+        self._engine = RolloutWorker(index=index, cfg=engine_config(cfg), model_path=model_path)
+        self._model_path = model_path
+
+    async def ping(self) -> None:
+        """Raises what the engine's start raised; ValueError when the model has no chat template."""
+        await self._engine.ping()
+        _ = self._tokenizer
+
+    async def reply(self, prompt: str, *, seed: int, sampling: SamplingSpec, settings: Mapping[str, Any]) -> str:
+        """What the model says to a user's message; "" when that is cut. Raises ValueError when the message is too long for it.
+
+        Args:
+            settings: what the model's chat template takes, as in {enable_thinking: False}.
+        """
+        try:
+            await self._engine.ping()  # it may just have been started again
+            turns = [Message(role="user", content=prompt)]
+            prompt_ids_T, prefill = render(turns, "chat", self._tokenizer, **settings)
+            [reply] = await self._engine.generate(
+                request_id="judge", prompt_ids_T=prompt_ids_T, seeds=[seed], sampling=sampling
+            )
+        except EngineFailed:
+            os.kill(os.getpid(), signal.SIGKILL)  # for Ray to begin anew
+            raise
+        return "" if reply.truncated else prefill + reply.text
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        # Only when the engine is there: two threads that import this at the same time fail.
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self._model_path)
+        if not tokenizer.chat_template:
+            raise ValueError(f"judge.path={self._model_path} has no chat template: a judge must be a chat model")
+        return tokenizer
+
+    def vitals(self) -> dict[str, Any]:
+        """As an engine's; `starting` too, for nobody else knows when Ray has started it again."""
+        return self._engine.vitals() | {"starting": self._engine.starting}
+
+
+def engine_config(cfg: Config) -> Config:
+    """The configuration in which judge.* stands where an engine looks for rollout.*."""
+    rollout = cfg.rollout.model_copy(
+        update={
+            "engine": "vllm",
+            "tensor_parallel_size": cfg.judge.tensor_parallel_size,
+            "dtype": cfg.judge.dtype,
+            "max_response_length": cfg.judge.max_length - 1,
+            "engine_args": cfg.judge.engine_args,
+        }
+    )
+    return cfg.model_copy(update={"rollout": rollout, "data": cfg.data.model_copy(update={"max_prompt_length": 1})})
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeServer:
+    """A judge worker as the rewards ask it: with an Endpoint's settings it is a Server."""
+
+    handle: ActorHandle
+
+    def __call__(self, endpoint: Endpoint) -> Server:
+        return partial(self._ask, endpoint)
+
+    def _ask(self, endpoint: Endpoint, question: Question) -> str:
+        settings = json.loads(endpoint.body).get("chat_template_kwargs") or {}
+        sampling = SamplingSpec(temperature=question.temperature, max_tokens=endpoint.max_tokens)
+        worker: Any = self.handle
+        ref = worker.reply.remote(question.prompt, seed=question.seed, sampling=sampling, settings=settings)
+        try:
+            return ray.get(ref, timeout=endpoint.timeout_s)
+        except GetTimeoutError as error:
+            ray.cancel(ref)  # what nobody waits for is not to keep others waiting
+            raise Unanswered(f"no answer within {endpoint.timeout_s:g} s") from error
+        except RayTaskError as error:
+            if isinstance(error.cause, ValueError):
+                what = f"the judge at judge.path refuses: {error.cause}. Its replies are unusable, never 0"
+                raise Refused(what, kind="judge.path") from error
+            raise Unanswered(f"{error.cause}") from error
+        except RayError as error:
+            raise Unanswered(f"{type(error).__name__}: {error}") from error

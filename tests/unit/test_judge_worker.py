@@ -1,0 +1,187 @@
+"""The judges of the run's own: what a worker around a fake engine says, and what the rewards make of it."""
+
+import asyncio
+import os
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from reward_samples import completion, context
+from test_judge import ASKED, FAILED, RIGHT, nothing_remembered  # noqa: F401  a fixture
+
+import r1ray.builtin
+import r1ray.engine
+from r1ray.actors import judge as judge_module
+from r1ray.actors.judge import JudgeServer, JudgeWorker, engine_config
+from r1ray.actors.placement import needs_of
+from r1ray.actors.start import scoring_roles
+from r1ray.check import load
+from r1ray.cli import compose
+from r1ray.config import Config
+from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
+from r1ray.engine.fake import FakeEngine
+from r1ray.reward.judge import client, judge
+from r1ray.reward.judge.server import Endpoint, Question, Refused, Unanswered
+from r1ray.types import Completion
+
+SAMPLING = SamplingSpec(temperature=0.0, max_tokens=30)
+ENDPOINT = Endpoint(
+    urls=(), model=None, temperature=0.0, max_tokens=9, timeout_s=5.0, retries=2, concurrency=2, api_key_env=None,
+    body='{"chat_template_kwargs": {"enable_thinking": false}}',
+)  # fmt: skip
+QUESTION = Question(prompt="Is it?", seed=7, temperature=0.5)
+
+
+class Engine(FakeEngine):
+    """Remembers its prompts; refuses those of more than 40 tokens, as vLLM does those that are too long."""
+
+    prompts: list[list[int]] = []
+    fault: Exception | None = None
+
+    def add(self, request: Request) -> None:
+        if len(request.prompt_ids_T) > 40:
+            raise ValueError("the prompt is longer than max_model_len")
+        self.prompts.append(request.prompt_ids_T.tolist())
+        super().add(request)
+
+    def step(self) -> list[tuple[str, Completion]]:
+        if self.fault:
+            raise self.fault
+        return super().step()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    made = Engine()
+    monkeypatch.setattr(r1ray.engine, "make", lambda cfg, *, model_path: made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def cfg() -> Config:
+    asked = "+reward.parts.judge={name: judge, weight: 1, args: {max_tokens: 64, kind: score}}"
+    return load(compose([asked, "judge.path=builtin", "judge.max_length=512", "judge.dtype=bfloat16"])).config
+
+
+def reply(cfg: Config, prompt: str, *, seed: int = 1, sampling: SamplingSpec = SAMPLING, path: str = "") -> str:
+    async def whole() -> str:
+        worker = JudgeWorker(index=0, cfg=cfg, model_path=path or str(r1ray.builtin.path()))
+        await worker.ping()
+        return await worker.reply(prompt, seed=seed, sampling=sampling, settings={})
+
+    return asyncio.run(asyncio.wait_for(whole(), 60))
+
+
+def test_the_message_is_a_users_in_the_models_chat_template(engine: Engine, cfg: Config) -> None:
+    said = reply(cfg, "Well?")
+    assert said and said == reply(cfg, "Well?"), "the seed decides"
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(r1ray.builtin.path())
+    assert tokenizer.decode(engine.prompts[-1]) == "<|im_start|>user\nWell?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_reply_that_is_cut_says_nothing(engine: Engine, cfg: Config) -> None:
+    engine.mean_length = 1000
+    assert reply(cfg, "Well?", sampling=SamplingSpec(temperature=0.0, max_tokens=2)) == ""
+
+
+def test_a_message_that_is_too_long_is_refused(engine: Engine, cfg: Config) -> None:
+    with pytest.raises(ValueError, match="longer than max_model_len"):
+        reply(cfg, "Well? " * 40)
+
+
+def test_a_model_that_cannot_chat_is_no_judge(engine: Engine, cfg: Config, tmp_path: Any) -> None:
+    for file in r1ray.builtin.path().glob("*token*.json"):
+        (tmp_path / file.name).write_text(file.read_text())
+    with pytest.raises(ValueError, match="no chat template: a judge must be a chat model"):
+        reply(cfg, "Well?", path=str(tmp_path))
+
+
+def test_an_engine_that_fails_ends_the_process(engine: Engine, cfg: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray starts it again; a process that lived on would fail for ever."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(judge_module.os, "kill", lambda pid, number: sent.append((pid, number)))
+    engine.fault = EngineBroken("out of memory")
+    with pytest.raises(EngineFailed):
+        reply(cfg, "Well?")
+    assert sent == [(os.getpid(), signal.SIGKILL)]
+
+
+def test_its_engine_has_judge_where_others_have_rollout(cfg: Config) -> None:
+    made = engine_config(cfg)
+    assert made.rollout.dtype == "bfloat16" != cfg.rollout.dtype
+    assert made.data.max_prompt_length + made.rollout.max_response_length == 512
+
+
+def handle(monkeypatch: pytest.MonkeyPatch, answer: Any) -> tuple[JudgeServer, list[Any], list[Any]]:
+    """A judge's handle whose calls give `answer`, or raise it; what was asked, and what was cancelled."""
+    asked: list[Any] = []
+    cancelled: list[Any] = []
+
+    def remote(prompt: str, **fields: Any) -> str:
+        asked.append((prompt, fields))
+        return "ref"
+
+    def get(ref: str, *, timeout: float) -> Any:
+        said = answer(len(asked)) if callable(answer) else answer
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
+    return JudgeServer(SimpleNamespace(reply=SimpleNamespace(remote=remote))), asked, cancelled  # type: ignore[arg-type]
+
+
+def test_a_question_goes_to_the_worker_with_the_judges_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, asked, _ = handle(monkeypatch, "VERDICT: YES")
+    assert server(ENDPOINT)(QUESTION) == "VERDICT: YES"
+    sampling = SamplingSpec(temperature=0.5, max_tokens=9)
+    assert asked == [("Is it?", {"seed": 7, "sampling": sampling, "settings": {"enable_thinking": False}})]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RayActorError(), Unanswered),
+        (RayTaskError("reply", "traceback", EngineFailed(0, "gone")), Unanswered),
+        (RayTaskError("reply", "traceback", ValueError("too long")), Refused),
+        (GetTimeoutError(), Unanswered),
+    ],
+)
+def test_what_another_try_may_mend_is_tried_again(monkeypatch: pytest.MonkeyPatch, error: Any, kind: Any) -> None:
+    server, _, cancelled = handle(monkeypatch, error)
+    with pytest.raises(kind):
+        server(ENDPOINT)(QUESTION)
+    assert bool(cancelled) == isinstance(error, GetTimeoutError), "nobody waits for a late one any more"
+
+
+def test_a_judge_that_comes_back_gives_its_verdict_and_one_that_does_not_gives_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, asked, _ = handle(monkeypatch, lambda call: RayActorError() if call < 3 else "VERDICT: YES")
+    client.ours([server])
+    assert judge(ASKED, [completion("Rayleigh")], context(), retries=2) == [RIGHT]
+    assert len(asked) == 3
+    monkeypatch.setattr(client, "_clients", {})
+    server, asked, _ = handle(monkeypatch, RayActorError())
+    client.ours([server])
+    assert judge(ASKED, [completion("Rayleigh")], context(), retries=2) == [FAILED]
+    client.ours([])
+
+
+def test_nobody_to_ask_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    client.ours([])
+    with pytest.raises(ValueError, match=r"judge\.path"):
+        judge(ASKED, [completion("Rayleigh")], context())
+
+
+def test_judges_have_places_of_their_own(cfg: Config) -> None:
+    assert scoring_roles(cfg) == ["reward", "judge"]
+    needs = {need.role: need.num for need in needs_of(cfg, roles=scoring_roles(cfg))}
+    assert needs == {"reward": cfg.reward.num_workers, "judge": 1}
+    assert scoring_roles(load(compose([])).config) == ["reward"]
