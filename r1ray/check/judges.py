@@ -101,7 +101,8 @@ def _of_ours(key: str, args: Mapping[str, Any], judge: JudgeConfig) -> Iterator[
         yield Mistake(
             key=f"{key}.max_tokens", value=room, rule=rule, remedy=f"{key}.max_tokens={judge.max_length // 2}"
         )
-    others = sorted((args.get("body") or {}).keys() - {"chat_template_kwargs"})
+    body: Mapping[str, Any] = args.get("body") or {}
+    others = sorted(body.keys() - {"chat_template_kwargs"})
     if others:
         rule = "judges of the run's own take chat_template_kwargs, and no other field of a request"
         yield Mistake(
