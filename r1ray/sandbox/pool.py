@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 from r1ray.sandbox.base import Ended, Native, Program, SandboxUnavailable
 from r1ray.sandbox.cpp import Compiler
@@ -22,8 +21,8 @@ from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 RETRIES = 2
 LOCK_S = 120.0
-LOCKS = Path("/tmp")
-"""All sandboxes of a machine meet at two files here."""
+GATE, ROOM = "/tmp/r1ray-sandbox-gate.lock", "/tmp/r1ray-sandbox-room.lock"
+"""All sandboxes of a machine meet at these."""
 
 
 class Sandbox:
@@ -114,7 +113,7 @@ def among_neighbours(*, alone: bool) -> Iterator[None]:
 
     Who wants to be alone closes the gate first, so that those who come later do not keep it waiting.
     """
-    gate, room = (_opened(LOCKS / f"r1ray-sandbox-{name}.lock") for name in ("gate", "room"))
+    gate, room = _opened(GATE), _opened(ROOM)
     try:
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         for lock in (gate, room):
@@ -136,7 +135,7 @@ def _hold(lock: int, kind: int) -> None:
         time.sleep(0.01)
 
 
-def _opened(path: Path) -> int:
+def _opened(path: str) -> int:
     # Of whoever came first: everybody may lock what he can read. Not created where it is there, which /tmp forbids others.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):

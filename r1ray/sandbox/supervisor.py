@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1ray.sandbox import confine, seccomp, zygote
+from r1ray.sandbox import confine, inside, seccomp, zygote
 from r1ray.sandbox.base import OUTPUT, Ended, Limits, Native, Program, Readable, SandboxUnavailable, Status, Tier
+from r1ray.sandbox.syscalls import numbers
 
 READ = 0b1101
 READ_WRITE_FILE = 0b0110
@@ -28,7 +29,7 @@ BUT_EXECUTE = 0xFFFE
 """Landlock's rights, by their bits."""
 START_S = 60.0
 GRACE_S = 5.0
-"""Beyond the wall limit, for the warden's own report."""
+"""Beyond the wall limit, for the zygote's report."""
 CPU_MARGIN_S = 0.15
 STACK_BYTES = 64 << 20
 CPP_STACK_BYTES = 256 << 20
@@ -49,7 +50,7 @@ ENVIRONMENT = {
 """All of it: nothing of ours goes in."""
 
 
-_MODULES = {module.__name__: Path(module.__file__ or "").read_text() for module in (confine, zygote)}
+_MODULES = {module.__name__: Path(module.__file__ or "").read_text() for module in (confine, inside, zygote)}
 STARTER = f"""
 import sys, types
 for name, text in {{"r1ray": "", "r1ray.sandbox": "", **{_MODULES!r}}}.items():
@@ -92,7 +93,7 @@ class ZygoteSpec:
     def bare(self) -> Readable:
         """For a native program, which needs nothing of the system and finds nothing there that it could execute."""
         devices = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
-        own = [("/tmp", BUT_EXECUTE), ("/dev/shm", BUT_EXECUTE), ("/proc", READ & BUT_EXECUTE)]
+        own = [("/tmp", BUT_EXECUTE), ("/proc", READ & BUT_EXECUTE)]  # /dev/shm is /tmp
         return [*((device, READ_WRITE_FILE) for device in devices), *(own if self.tier != "T2" else [])]
 
     def command(self, fd: int) -> list[str]:
@@ -155,6 +156,7 @@ class Zygote:
                 for kind in ("python", "native")
             },
             "pid_mark": seccomp.PID_MARK,
+            "clone": numbers(platform.machine())["clone"],
         }
         self._lock = threading.Lock()
         self.runs = self._active = 0
@@ -188,10 +190,12 @@ class Zygote:
             return Ended(status="sandbox_error", why=f"a run cannot be begun: {error}")
         try:
             try:
-                job = json.dumps(job_of(program, self.spec.tier)).encode()
+                job = job_of(program, self.spec.tier).packed()
+                assert len(job) <= zygote.JOB_BYTES
+                descriptors = zygote.DESCRIPTORS.pack(*(theirs[name] for name in zygote.FDS))
                 with self._lock:
                     self.runs, self._active = self.runs + 1, self._active + 1
-                    socket.send_fds(self._control, [job], [theirs[name] for name in zygote.FDS])
+                    self._control.sendmsg([job], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
             finally:
                 for fd in theirs.values():
                     os.close(fd)
@@ -206,17 +210,15 @@ class Zygote:
 
     def _result(self, program: Program | Native, ours: dict[str, int]) -> Ended:
         read, flooded = collect(
-            {name: ours[name] for name in ("stdout", "stderr", "report") if name in ours},
-            end=lambda: os.close(ours.pop("kill")),
-            most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "report": 4096},
+            {name: ours[name] for name in ("stdout", "stderr", "line") if name in ours},
+            end=lambda: let_go(ours["line"]),
+            most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "line": 4096},
             deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
         )
-        try:
-            report = json.loads(read["report"])
-        except ValueError:
-            return Ended(status="sandbox_error", why="the warden gave no report")
-        if "error" in report:
-            return Ended(status="sandbox_error", why=report["error"])
+        if len(read["line"]) != zygote.REPORT.size:
+            said = read["line"].decode(errors="replace") or "the zygote gave no report"
+            return Ended(status="sandbox_error", why=said)
+        report = report_of(read["line"])
         ended = {"cpu_s": report["cpu_s"], "wall_s": report["wall_s"]}
         status, why = status_of(report, program.limits, flooded=flooded)
         written = os.pread(ours["file"], program.limits.file_bytes, 0) if "file" in ours else read["stdout"]
@@ -256,16 +258,22 @@ def wires(program: Program | Native) -> tuple[dict[str, int], dict[str, int]]:
         if isinstance(program, Native) and program.writes_file:
             theirs["stdout"] = os.memfd_create("", os.MFD_CLOEXEC)
             ours["file"] = os.dup(theirs["stdout"])
-        for name in zygote.FDS:
+        for name in ("stdout", "stderr"):
             if name not in theirs:
-                reading, writing = os.pipe()
-                ours[name], theirs[name] = (writing, reading) if name == "kill" else (reading, writing)
-                os.fchmod(writing, 0o200)  # who opened it by name to read from it would wait for ever
+                ours[name], theirs[name] = os.pipe()
+                os.fchmod(theirs[name], 0o200)  # who opened it by name to read from it would wait for ever
+        ours["line"], theirs["line"] = (end.detach() for end in socket.socketpair())
     except OSError:
         for fd in (*ours.values(), *theirs.values()):
             os.close(fd)
         raise
     return ours, theirs
+
+
+def let_go(line: int) -> None:
+    """Of a run: the zygote ends it then, and its report still comes."""
+    with socket.socket(fileno=os.dup(line)) as end:
+        end.shutdown(socket.SHUT_WR)
 
 
 def code_of(program: Program | Native) -> int:
@@ -277,29 +285,40 @@ def code_of(program: Program | Native) -> int:
     return in_memory(code)
 
 
-def job_of(program: Program | Native, tier: Tier) -> dict[str, Any]:
-    """What the zygote is told of a run, as JSON."""
-    limits, native = program.limits, program if isinstance(program, Native) else None
-    bare = native is not None and isinstance(native.file, bytes)
-    copied = native is not None and native.writes_file and tier == "T1-noproc"
-    arguments = native.arguments if native is not None else ()
-    return {
-        "function": program.function if isinstance(program, Program) else None,
-        "native": native is not None,
-        "arguments": [zygote.COPIED if copied and part == OUTPUT else part for part in arguments],
-        "bare": bare,
-        "copied": copied,
-        "cpu_s": limits.cpu_s,
-        "wall_s": limits.wall_s,
-        "memory_bytes": limits.memory_bytes,
-        "file_bytes": limits.file_bytes,
-        "stack_bytes": CPP_STACK_BYTES if bare else STACK_BYTES,
-        "in_namespace": tier != "T2",
-    }
+def job_of(program: Program | Native, tier: Tier) -> inside.Job:
+    """What the zygote is told of a run."""
+    limits = program.limits
+    if isinstance(program, Program):
+        kind = inside.SCRIPT if program.function is None else inside.FUNCTION
+        texts = [program.function or ""]
+    elif isinstance(program.file, bytes):
+        kind, texts = inside.NATIVE, program.arguments
+    elif program.writes_file and tier == "T1-noproc":
+        kind = inside.COPIED_TOOL
+        texts = [f"/tmp/{inside.COPIED}" if part == OUTPUT else part for part in program.arguments]
+    else:
+        kind, texts = inside.TOOL, program.arguments
+    return inside.Job(
+        kind=kind,
+        wall_s=limits.wall_s,
+        cpu_s=limits.cpu_s,
+        memory_bytes=limits.memory_bytes,
+        file_bytes=limits.file_bytes,
+        stack_bytes=CPP_STACK_BYTES if kind == inside.NATIVE else STACK_BYTES,
+        code_bytes=len(program.code) if isinstance(program, Program) else 0,
+        texts=[text.encode() for text in texts],
+    )
+
+
+def report_of(data: bytes) -> dict[str, Any]:
+    """A zygote's report."""
+    status, cpu_s, wall_s, killed, waited_s = zygote.REPORT.unpack(data)
+    waited_s = waited_s if waited_s >= 0 else None
+    return {"status": status, "cpu_s": cpu_s, "wall_s": wall_s, "killed": zygote.KILLED[killed], "waited_s": waited_s}
 
 
 def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tuple[Status, str]:
-    """What a warden's report means. Only that it is not `ok` matters to a reward: a program can pretend to the kind."""
+    """What a zygote's report means. Only that it is not `ok` matters to a reward: a program can pretend to the kind."""
     status = report["status"]
     if flooded:
         return "output_limit", ""
@@ -317,7 +336,7 @@ def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tu
     match os.WEXITSTATUS(status):
         case 0:
             return "ok", ""
-        case zygote.MEMORY_EXIT:
+        case inside.MEMORY_EXIT:
             return "memory", ""
         case _:
             return "runtime_error", ""
@@ -359,8 +378,9 @@ def in_memory(data: bytes) -> int:
     """A descriptor from which these bytes are read, and which nobody can write to any more."""
     fd = os.memfd_create("", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
         os.lseek(fd, 0, os.SEEK_SET)

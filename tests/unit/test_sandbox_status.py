@@ -1,13 +1,15 @@
-"""What a warden's report means."""
+"""What a zygote's report means."""
 
 import os
+import select
 import signal
 
 import pytest
 
 from r1ray.sandbox.base import Limits
-from r1ray.sandbox.supervisor import status_of
-from r1ray.sandbox.zygote import MEMORY_EXIT, READY, first_word
+from r1ray.sandbox.inside import BEGUN, MEMORY_EXIT, READY, SCRIPT, Job
+from r1ray.sandbox.supervisor import report_of, status_of
+from r1ray.sandbox.zygote import KILLED, REPORT, Run
 
 LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
 
@@ -43,25 +45,33 @@ def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    ("says", "closes", "heard"),
+    ("says", "killed", "expected"),
     [
-        (READY, True, READY),
-        (READY, False, READY),
-        (READY + b"it cannot be executed", True, READY + b"it cannot be executed"),
-        (b"OSError: landlock", True, b"OSError: landlock"),
-        (b"", True, b""),
-        (b"", False, b""),
+        (BEGUN.pack(READY, 7.0), "supervisor", None),
+        (BEGUN.pack(READY, 7.0), None, None),
+        (BEGUN.pack(READY, 7.0) + b"it cannot be executed", None, "it cannot be executed"),
+        (b"OSError: landlock", None, "OSError: landlock"),
+        (b"", None, "it ended before it was ready"),
+        (b"", "setup", "it ended before it was ready"),
     ],
 )
-def test_who_floods_at_once_has_begun_all_the_same(says: bytes, closes: bool, heard: bytes) -> None:
-    """The supervisor ends the run while a slow warden has yet to hear of its beginning: that is no sandbox_error."""
-    (ready, program), (kill, supervisor) = os.pipe(), os.pipe()
-    os.write(program, says)
+def test_who_floods_at_once_has_begun_all_the_same(says: bytes, killed: str | None, expected: str | None) -> None:
+    """The supervisor may end a run while the zygote has yet to hear of its beginning: that is no sandbox_error."""
+    (ready, program), (supervisor, line) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(program, says)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(program)
+    job = Job(kind=SCRIPT, wall_s=9, cpu_s=9, memory_bytes=0, file_bytes=0, stack_bytes=0, code_bytes=0, texts=[])
+    run = Run(job, pid=pid, pidfd=os.pidfd_open(pid), line=line, ready=ready, copy_to=-1, shared=True)
+    select.select([run.pidfd], [], [])
+    run.killed = KILLED.index(killed)
+    run.end()
+    said = os.read(supervisor, 4096)
     os.close(supervisor)
-    if closes:
-        os.close(program)
-    try:
-        assert first_word(ready, kill) == heard
-    finally:
-        for fd in (ready, kill, *([] if closes else [program])):
-            os.close(fd)
+    if expected is not None:
+        assert said.decode() == expected and len(said) != REPORT.size
+    else:
+        report = report_of(said)
+        assert (report["status"], report["killed"], report["waited_s"]) == (signal.SIGKILL, killed, None)
