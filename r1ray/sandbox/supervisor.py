@@ -105,7 +105,9 @@ def bubblewrap(spec: ZygoteSpec) -> list[str]:
     """The outer sandbox of tier T1: a root folder that holds what programs may read and nothing else, no network, no processes."""
     binds = [part for folder in spec.folders for part in ("--ro-bind", folder, folder)]
     links = [part for name in ("bin", "lib", "lib64") for part in ("--symlink", f"usr/{name}", f"/{name}")]
-    files = [part for name in ("/etc/localtime", "/etc/ld.so.cache") for part in ("--ro-bind-try", name, name)]
+    # Debian's numpy finds its libblas.so.3 by way of the alternatives, which are links and nothing else.
+    names = ("/etc/localtime", "/etc/ld.so.cache", "/etc/alternatives")
+    files = [part for name in names for part in ("--ro-bind-try", name, name)]
     proc = ["--proc", "/proc"] if spec.tier == "T1" else ["--dir", "/proc", "--cap-add", "CAP_SYS_ADMIN"]
     small = [part for folder in ("/tmp", "/dev/shm") for part in ("--size", str(1 << 20), "--tmpfs", folder)]
     return [
