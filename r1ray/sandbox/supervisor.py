@@ -27,6 +27,8 @@ READ = 0b1101
 READ_WRITE_FILE = 0b0110
 BUT_EXECUTE = 0xFFFE
 """Landlock's rights, by their bits."""
+# All that there are: every run copies the mounts of its bubble, and takes them down.
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
 START_S = 60.0
 GRACE_S = 5.0
 """Beyond the wall limit, for the zygote's report."""
@@ -92,9 +94,8 @@ class ZygoteSpec:
     @property
     def bare(self) -> Readable:
         """For a native program, which needs nothing of the system and finds nothing there that it could execute."""
-        devices = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
         own = [("/tmp", BUT_EXECUTE), ("/proc", READ & BUT_EXECUTE)]  # /dev/shm is /tmp
-        return [*((device, READ_WRITE_FILE) for device in devices), *(own if self.tier != "T2" else [])]
+        return [*((device, READ_WRITE_FILE) for device in DEVICES), *(own if self.tier != "T2" else [])]
 
     def command(self, fd: int) -> list[str]:
         start = [self.python, "-s", "-S", "-B", "-c", STARTER, str(fd)]
@@ -109,16 +110,18 @@ def bubblewrap(spec: ZygoteSpec) -> list[str]:
     names = ("/etc/localtime", "/etc/ld.so.cache", "/etc/alternatives")
     files = [part for name in names for part in ("--ro-bind-try", name, name)]
     proc = ["--proc", "/proc"] if spec.tier == "T1" else ["--dir", "/proc", "--cap-add", "CAP_SYS_ADMIN"]
-    small = [part for folder in ("/tmp", "/dev/shm") for part in ("--size", str(1 << 20), "--tmpfs", folder)]
+    devices = [part for name in DEVICES for part in ("--dev-bind", name, name)]
+    streams = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+    devices += [part for name, to in streams.items() for part in ("--symlink", f"/proc/self/{to}", f"/dev/{name}")]
     return [
         *("bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
         *binds,
         *links,
         *files,
         *proc,
-        *("--dev", "/dev"),
-        *small,
-        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"),
+        *devices,
+        *("--dir", "/dev/shm", "--dir", "/tmp"),  # where each run mounts a folder of its own
+        *("--remount-ro", "/", "--chdir", "/", "--"),
     ]
 
 
