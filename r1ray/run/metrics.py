@@ -31,6 +31,9 @@ CATALOGUE: Mapping[str, str] = {
     "groups/dropped": "problems given up after rollout.max_attempts",
     "groups/regenerated": "groups generated again because too few replies were usable",
     "groups/rescored": "times a group was scored again because its scores failed",
+    "source/<source>/reward/mean": "reward/mean over one source's groups, where a step has groups of more than one",
+    "source/<source>/solve_rate": "solve_rate of one source, likewise",
+    "source/<source>/groups": "its groups that were scored",
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
@@ -86,7 +89,7 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
     """
     times = {name: value for name, value in seconds.items() if name != "collect"}
     times |= {"rollout": collected.rollout_s, "reward": collected.reward_s, "step": sum(seconds.values())}
-    metrics = group_metrics(collected.generated, version=version)
+    metrics = group_metrics(collected.generated, version=version) | source_metrics(collected.generated)
     trained = group_metrics(collected.kept, version=version)
     train_names = [name.removeprefix("train/") for name in CATALOGUE if name.startswith("train/")]
     metrics |= {f"train/{name}": trained[name] for name in train_names if name in trained}
@@ -117,7 +120,7 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
     usable = [score for score in scores if score.usable]
     oldest = [span.version for completion in completions for span in completion.versions]
     metrics = {
-        "reward/mean": _mean(score.reward for score in usable),
+        "reward/mean": _mean_reward(groups),
         # Correctness first: a format or length reward hides that nothing is right any more.
         "zero/fraction": _mean(float(_earned_nothing(score)) for score in usable),
         "solve_rate": _mean(rates),
@@ -132,6 +135,23 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
         "staleness/max": version - min(oldest) if oldest else None,
     }
     metrics |= _part_means(usable) | _status_shares(scores)
+    return {name: float(value) for name, value in metrics.items() if value is not None}
+
+
+def source_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """A mixture's reward and solve rate by source; {} when all groups are of one, of which the plain names say it."""
+    by_source: dict[str, list[Group]] = {}
+    for group in groups:
+        by_source.setdefault(group.problem.source, []).append(group)
+    if len(by_source) < 2:
+        return {}
+    metrics: dict[str, float | None] = {}
+    for source, theirs in sorted(by_source.items()):
+        metrics |= {
+            f"source/{source}/reward/mean": _mean_reward(theirs),
+            f"source/{source}/solve_rate": _mean(group.solve_rate for group in theirs),
+            f"source/{source}/groups": len(theirs),
+        }
     return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
@@ -163,6 +183,10 @@ def reflections(text: str) -> int:
 
 def _completions(groups: Sequence[Group]) -> list[Completion]:
     return [completion for group in groups for completion in group.completions]
+
+
+def _mean_reward(groups: Sequence[Group]) -> float | None:
+    return _mean(score.reward for group in groups for score in group.scores if score.usable)
 
 
 def _earned_nothing(score: Score) -> bool:

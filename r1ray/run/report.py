@@ -38,6 +38,10 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "Tokens per second": (r"tokens_per_second/.+",),
 }
 """{title: patterns of metric names}; a chart without data is left out."""
+SOURCE_CHARTS: Mapping[str, str] = {
+    "Reward by source": r"source/(.+)/reward/mean",
+    "Solve rate by source": r"source/(.+)/solve_rate",
+}
 LOG_CHARTS: Mapping[str, tuple[str, ...]] = {
     "Log-prob gap of trainer and engine": ("logprob_gap/max",),
     "Gradient norm": ("grad_norm",),
@@ -98,7 +102,7 @@ def _stage(stage: StageDir, *, titled: bool) -> str:
     if not rows:
         return ""
     title = f"<h2>Stage {html.escape(stage.path.name)}</h2>" if titled else ""
-    cards = [_eval_chart(rows)]
+    cards = [_eval_chart(rows), *(_source_chart(rows, title, pattern) for title, pattern in SOURCE_CHARTS.items())]
     cards += [line_chart(name, _curves(rows, patterns)) for name, patterns in CHARTS.items()]
     cards += [line_chart(name, _curves(rows, patterns), log=True) for name, patterns in LOG_CHARTS.items()]
     cards += [_time_chart(rows)]
@@ -152,6 +156,13 @@ def _eval_chart(rows: Rows) -> str:
     sets = eval_sets(rows)
     curves = [_curve(rows, f"eval/{s}/accuracy", label=s, errors=f"eval/{s}/stderr") for s in sets]
     return line_chart("Held-out accuracy (± standard error)", curves)
+
+
+def _source_chart(rows: Rows, title: str, pattern: str) -> str:
+    """One curve a source of a mixture."""
+    names = {name: None for row in rows for name in row}
+    found = [match for name in names if (match := re.fullmatch(pattern, name))]
+    return line_chart(title, [_curve(rows, match[0], label=match[1]) for match in found])
 
 
 def _time_chart(rows: Rows) -> str:

@@ -42,10 +42,12 @@ def score(
     return Score(reward=reward, correct=correct, parts=parts, statuses=statuses, usable=usable, seconds=0.0)
 
 
-def group(*scores: Score, completions: tuple[Completion, ...] | None = None, name: str = "p") -> Group:
+def group(
+    *scores: Score, completions: tuple[Completion, ...] | None = None, name: str = "p", source: str = "s"
+) -> Group:
     problem = Problem(
         id=name,
-        source="s",
+        source=source,
         messages=(Message(role="user", content="?"),),
         prompt_ids_T=np.array([1, 2, 3], np.int32),
         verifier="math",
@@ -148,6 +150,34 @@ def test_reflection_counts_whole_words() -> None:
     assert reflections("wait WAIT await checked but rebut uncheck") == 3
 
 
+def test_a_mixture_is_counted_by_source_before_the_filter() -> None:
+    formal = score(correct=False, reward=0.1)
+    broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error")
+    groups = [
+        group(RIGHT, WRONG, source="boxed"),
+        group(RIGHT, RIGHT, source="boxed"),
+        group(formal, formal, broken, source="program"),
+        group(score(correct=None, reward=0.5), source="essay"),
+    ]
+    metrics = step_metrics(collected(groups, kept=groups[:1]), {"collect": 1.0}, version=0)
+    assert {name: value for name, value in metrics.items() if name.startswith("source/")} == {
+        "source/boxed/reward/mean": 0.75,
+        "source/boxed/solve_rate": 0.75,
+        "source/boxed/groups": 2,
+        "source/program/reward/mean": 0.1,
+        "source/program/solve_rate": 0,
+        "source/program/groups": 1,
+        "source/essay/reward/mean": 0.5,
+        "source/essay/groups": 1,
+    }
+
+
+def test_of_one_source_the_plain_names_say_it() -> None:
+    groups = [group(RIGHT, WRONG), group(WRONG, WRONG)]
+    metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0}, version=0)
+    assert "solve_rate" in metrics and not any(name.startswith("source/") for name in metrics)
+
+
 def test_no_groups_no_metrics() -> None:
     assert group_metrics([], version=0) == {}
     assert step_metrics(collected([], kept=[]), {"collect": 1.0}, version=0)["groups/kept"] == 0
@@ -185,7 +215,7 @@ def test_no_update_is_no_skipped_update() -> None:
 
 
 def test_every_metric_has_a_place_in_the_catalogue() -> None:
-    groups = [group(RIGHT, WRONG)]
+    groups = [group(RIGHT, WRONG), group(RIGHT, WRONG, source="another")]
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0, "train": 1.0}, version=0)
     update = {"loss/policy": 0.1, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "kl_ref": 0.0, "grad_norm": 1.0}
     names = [*metrics, *reduce_updates([update]), *eval_metrics("aime", pass_at=[1, 4], samples=4)]

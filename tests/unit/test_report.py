@@ -101,6 +101,18 @@ def test_page_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert "Solve rate" in page
 
 
+def test_a_mixture_has_a_curve_for_each_source(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "mixed", raw={"name": "mixed"}, overrides=[])
+    rl = JsonlLogger(run.stage("rl").metrics, first_step=1)
+    for step in (1, 2):
+        sources = {"source/boxed/reward/mean": 0.5 * step, "source/logic/reward/mean": 0.1 * step}
+        rl.step(step, {"reward/mean": 0.3 * step, **sources, "source/boxed/groups": 4})
+    page = write_report(run).read_text()
+    card = next(card for card in page.split("<figure") if "Reward by source" in card)
+    assert all(f"</i>{name}" in card for name in ("boxed", "logic")) and len(points_of(card)) == 2
+    assert "Solve rate by source" not in page and "source/boxed/groups" not in page
+
+
 def test_page_is_replaced_whole(run: RunDir) -> None:
     write_report(run)
     run.report.write_text("old")
