@@ -1,4 +1,4 @@
-"""Hostile and honest programs (tests/fixtures/attacks.json) in one tier of the sandbox; also as a script, for another user:
+"""Hostile and honest programs (tests/fixtures/attacks.json) in one tier of the sandbox; twice as a script, for another user too:
 
     setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 tests/integration/attack_suite.py T2
 
@@ -69,11 +69,12 @@ def run(zygote: Zygote, entry: dict[str, Any]) -> tuple[int, str, list[Ended]]:
     return 1, "ok", ends
 
 
-def faults(zygote: Zygote, name: str) -> list[str]:
-    """What is wrong with how this entry ended; [] when it is as it should be."""
+def tried(zygote: Zygote, name: str) -> tuple[list[tuple[int, str]], list[str]]:
+    """(its verdicts: that of the entry and of the honest program after it; what is wrong with how they ended)."""
     entry, wrong = ENTRIES[name], []
     expected, start = entry["expected"], time.monotonic()
     reward, status, ends = run(zygote, entry)
+    verdicts = [(reward, status)]
     if status not in expected["status"] or not (entry.get("reward_any") or reward == expected["reward"]):
         wrong.append(f"{reward} {status}, not {expected}: {ends[-1].why} {ends[-1].stderr[-300:]!r}")
     if time.monotonic() - start > len(ends) * (limits_of(entry).wall_s + 1):
@@ -88,21 +89,34 @@ def faults(zygote: Zygote, name: str) -> list[str]:
         later = entry["followup"]
         later = {**entry, **later} if isinstance(later, dict) else {**entry, "code": later}
         reward, status, ends = run(zygote, later)
+        verdicts.append((reward, status))
         if reward != 1:
             wrong.append(f"the honest program after it: {status} {ends[-1].why} {ends[-1].stderr[-300:]!r}")
-    return wrong
+    return verdicts, wrong
+
+
+def twice(zygote: Zygote) -> dict[str, list[str]]:
+    """{entry: what is wrong with how it ended in two passes over all, also that they differ}; {} when all is as it should be."""
+    first, second = ({name: tried(zygote, name) for name in ENTRIES} for _ in range(2))
+    found = {}
+    for name in ENTRIES:
+        (verdicts, wrong), (again, wrong_again) = first[name], second[name]
+        differ = [f"{verdicts} at first, {again} the second time"] if again != verdicts else []
+        if complaints := [*wrong, *wrong_again, *differ]:
+            found[name] = complaints
+    return found
 
 
 def main(tier: str) -> int:
     os.environ["R1RAY_CANARY"] = CANARY.decode()
     spec = choose(spec_of("T2"), min_tier="T2") if tier == "chosen" else spec_of(tier)
     zygote = Zygote(spec)
-    found = {name: wrong for name in ENTRIES if (wrong := faults(zygote, name))}
+    found = twice(zygote)
     zygote.close()
     print(*spec.refused, sep="\n", file=sys.stderr)
     for name, wrong in found.items():
         print(name, *wrong, sep="\n  ")
-    print(f"{spec.tier}, uid {os.getuid()}: {len(ENTRIES)} programs, {len(found)} verdicts that are not allowed")
+    print(f"{spec.tier}, uid {os.getuid()}: {len(ENTRIES)} programs twice, {len(found)} not as allowed or not the same")
     return int(bool(found))
 
 
