@@ -102,7 +102,7 @@ def _stage(stage: StageDir, *, titled: bool) -> str:
     if not rows:
         return ""
     title = f"<h2>Stage {html.escape(stage.path.name)}</h2>" if titled else ""
-    cards = [_eval_chart(rows), *(_source_chart(rows, title, pattern) for title, pattern in SOURCE_CHARTS.items())]
+    cards = [_eval_chart(rows), *(_source_chart(rows, name, pattern) for name, pattern in SOURCE_CHARTS.items())]
     cards += [line_chart(name, _curves(rows, patterns)) for name, patterns in CHARTS.items()]
     cards += [line_chart(name, _curves(rows, patterns), log=True) for name, patterns in LOG_CHARTS.items()]
     cards += [_time_chart(rows)]

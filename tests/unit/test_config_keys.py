@@ -24,6 +24,7 @@ COMPANIONS = {
     "recipe/r1_zero": QWEN,
     "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
+    "reward/mixture": ["data=mixture"],
     "reward/judge": ["data.train.prose={source: rows, path: org/prose, args: {verifier: exact}, accuracy: judge}"],
     "scale/cluster": QWEN,
     "stages/sft": ["data.train.countdown=null", "data.train.traces={source: traces, args: {num_problems: 9}}"],
