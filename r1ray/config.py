@@ -199,6 +199,29 @@ class TrainerConfig(Strict):
     """Merged into the DeepSpeed config; keys that collide with ours are refused."""
 
 
+class OtherTrainerConfig(Strict):
+    """A trainer of another model than the policy; what stands under `trainer` and not here is as for the policy."""
+
+    path: str | None
+    """The model it starts from, as model.path; null: the one that the policy starts from."""
+    num_workers: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    lr: NotNegative
+    warmup_updates: Count
+    trainer: dict[str, Any]
+    """Other keys of `trainer`, where they differ from the policy's: {zero_stage: 3, betas: [0.9, 0.95]}."""
+
+
+class CriticConfig(OtherTrainerConfig):
+    """Values of states, for algorithms that need them (PPO and its kin). The folder of a reward model (sequence classification)
+    brings its head along."""
+
+    head_init: Literal["zero", "normal", "uniform"]
+    """Of a value head that the model folder does not bring: 0; deviation 1/sqrt(width + 1); or Open-Reasoner-Zero's uniform
+    between -sqrt(5) and sqrt(5)."""
+
+
 class ReferenceConfig(Strict):
     num_workers: Positive
     cpus_per_worker: NotNegative
@@ -276,7 +299,7 @@ class ClusterConfig(Strict):
     watchdog_s: AbovePositive
     """When nothing has finished for so long, stacks and queues go to events.jsonl and the console."""
     labels: dict[str, dict[str, str]]
-    """{role: {node label: value}}; roles: rollout, judge, reward, reference, trainer."""
+    """{role: {node label: value}}; roles: rollout, judge, reward, reference, trainer, critic, prm."""
     threads_per_worker: Positive | None
     """OMP threads of each engine and trainer; null: cores of the node / workers of the role there."""
 
@@ -320,6 +343,8 @@ class Config(Strict):
     sandbox: SandboxConfig
     rollout: RolloutConfig
     trainer: TrainerConfig
+    critic: CriticConfig
+    prm: OtherTrainerConfig
     reference: ReferenceConfig
     judge: JudgeConfig
     sync: SyncConfig
@@ -329,3 +354,19 @@ class Config(Strict):
     cluster: ClusterConfig
     log: LogConfig
     stages: dict[str, StageConfig]
+
+
+TrainerRole = Literal["trainer", "critic", "prm"]
+"""The policy's, the one of values, the one of process rewards."""
+
+
+def trainer_config(cfg: Config, role: TrainerRole) -> TrainerConfig:
+    """What a trainer's ranks go by: the policy's own keys, with those of the critic or the process reward model laid over them.
+
+    Example: with `critic.lr=5e-6` and `critic.trainer={zero_stage: 3}`, `trainer_config(cfg, "critic")` has both.
+    """
+    if role == "trainer":
+        return cfg.trainer
+    other = cfg.critic if role == "critic" else cfg.prm
+    own = {name: getattr(other, name) for name in OtherTrainerConfig.model_fields.keys() & TrainerConfig.model_fields}
+    return TrainerConfig.model_validate({**cfg.trainer.model_dump(), **own, **other.trainer})

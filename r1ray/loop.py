@@ -3,7 +3,7 @@
     groups  = collector.take()          P problems, G scored replies each
     samples = annotate(to_samples())    old and reference log-probs, where the algorithm needs them
     samples = algo.advantages()         pure, sees the whole step
-    policy.update() per minibatch       DeepSpeed
+    trainers update per minibatch       DeepSpeed: the policy first, then critic and process reward model
     sync.push()                         new weights, attested, before the next reply is sampled
 
 Everything that could make this page longer lives elsewhere: asynchrony and refill in `collect`, what distinguishes algorithms in
@@ -16,20 +16,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from r1ray.algo.base import Algorithm, Need, State
+from r1ray.algo.base import Algorithm, Learner, Need, State
 from r1ray.collect import Collector
-from r1ray.config import Config
+from r1ray.config import Config, TrainerRole, trainer_config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
-from r1ray.run.metrics import reduce_updates, step_metrics
+from r1ray.run.metrics import reduce_trainers, step_metrics
 from r1ray.run.stop import Stopped
 from r1ray.types import Batch, Sample
 
 
-class Policy(Protocol):
+class Trainer(Protocol):
     def update(self, batch: Batch) -> dict[str, float]:
         """One optimiser update over all ranks; metrics reduced over them."""
         ...
@@ -48,7 +48,8 @@ class Parts:
     algo: Algorithm
     collector: Collector
     annotate: Callable[[Sequence[Sample], frozenset[Need]], list[Sample]]
-    policy: Policy
+    trainers: Mapping[TrainerRole, Trainer]
+    """{role: trainer}; the policy's is `trainer`."""
     sync: Sync
     begin: Callable[[int], None]
     """Told the number of each step before it begins; raises Stopped when the run is to end here."""
@@ -83,17 +84,15 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
             samples = parts.annotate(samples, algo.needs)
             samples = algo.advantages(samples, state)
         with clock("train"):
-            updates = []
-            for part in algo.minibatches(samples, state, np.random.default_rng((cfg.seed, step))):
-                updates.append(parts.policy.update(pack_update(part, algo, state, cfg)))
-        moved = len(updates) - int(sum(update["updates_skipped"] for update in updates))
+            updates = {role: update_all(role, cfg, parts, samples, state, step) for role in parts.trainers}
+        moved = num_moved(updates["trainer"])
         progress = replace(
             progress, step=step, updates=progress.updates + moved, version=progress.version + (moved > 0)
         )
         with clock("sync"):
             sync = parts.sync.push(progress.version) if moved else {}
         progress = with_fresh_reference(cfg, parts, progress)
-        metrics = step_metrics(collected, clock.seconds, version=served) | reduce_updates(updates) | sync
+        metrics = step_metrics(collected, clock.seconds, version=served) | reduce_trainers(updates) | sync
         metrics["update"] = progress.updates
         state = algo.update_state(state, metrics)
         progress = replace(progress, algo=state)
@@ -106,14 +105,28 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     return progress
 
 
-def pack_update(part: Sequence[Sample], algo: Algorithm, state: State, cfg: Config) -> Batch:
-    """The packed rows of one optimiser update; the weights see all of its samples at once."""
-    return pack(
-        part,
-        weights=algo.weights(part, state),
-        num_ranks=cfg.trainer.num_workers,
-        max_tokens=cfg.trainer.micro_batch_tokens,
-    )
+def update_all(
+    role: TrainerRole, cfg: Config, parts: Parts, samples: Sequence[Sample], state: State, step: int
+) -> list[dict[str, float]]:
+    """All updates of one trainer in this pass; their metrics."""
+    learner: Learner = parts.algo if role == "trainer" else parts.algo.learners[role]
+    section = trainer_config(cfg, role)
+    rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "trainer" else (cfg.seed, step))
+    updates: list[dict[str, float]] = []
+    for part in learner.minibatches(samples, state, rng):
+        batch = pack(
+            part,
+            weights=learner.weights(part, state),
+            num_ranks=section.num_workers,
+            max_tokens=section.micro_batch_tokens,
+        )
+        updates.append(parts.trainers[role].update(batch))
+    return updates
+
+
+def num_moved(updates: Sequence[Mapping[str, float]]) -> int:
+    """Updates that have changed the weights."""
+    return len(updates) - int(sum(update["updates_skipped"] for update in updates))
 
 
 def with_fresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progress:

@@ -1,8 +1,9 @@
-"""Samples get the log-probs that the algorithm needs: pack -> log-probs -> unpack. Trainer and reference work at the same time."""
+"""Samples get what the algorithm needs of models: pack -> one value per token -> unpack. The groups work at the same time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,49 +13,47 @@ from r1ray.data.pack import pack, unpack
 from r1ray.types import Batch, Floats, Sample
 
 
-class LogprobGroup(Protocol):
-    """`TrainerGroup` or `ReferenceGroup`."""
+class OutputGroup(Protocol):
+    """`TrainerGroup` or `ReferenceGroup`: log-probs of a policy, values of a critic."""
 
     def __len__(self) -> int: ...
 
-    def logprobs(self, batch: Batch) -> list[list[Floats]]: ...
+    def outputs(self, batch: Batch) -> list[list[Floats]]: ...
 
 
 def annotate(
-    samples: Sequence[Sample],
-    needs: frozenset[Need],
-    *,
-    trainers: LogprobGroup,
-    reference: LogprobGroup | None,
-    max_tokens: int,
+    samples: Sequence[Sample], needs: frozenset[Need], *, groups: Mapping[Need, OutputGroup], max_tokens: int
 ) -> list[Sample]:
-    """The samples with exactly what `needs` names filled in."""
-    sources: dict[str, LogprobGroup] = {}
-    if "old_logprobs" in needs:
-        sources["old_logprobs_T"] = trainers
-    if "ref_logprobs" in needs:
-        assert reference is not None, "reference log-probs are needed and there is no reference group"
-        sources["ref_logprobs_T"] = reference
-    assert len(sources) == len(needs), f"nobody computes {sorted(needs)}"
-    with ThreadPoolExecutor(max_workers=2) as threads:
-        computed = {
-            name: threads.submit(sample_logprobs, samples, group, max_tokens=max_tokens)
-            for name, group in sources.items()
-        }
-    columns: dict[str, Any] = {name: future.result() for name, future in computed.items()}
+    """The samples with exactly what `needs` names filled in.
+
+    A process reward is the implicit one of PRIME (arXiv 2502.01456, eq. 3) before its coefficient: the log-ratio of the process
+    reward model to the reference.
+
+    Args:
+        groups: whom to ask for what; for process_rewards, the process reward model.
+    """
+    assert needs <= groups.keys(), f"nobody computes {sorted(needs - groups.keys())}"
+    with ThreadPoolExecutor(max_workers=max(1, len(needs))) as threads:
+        ask = partial(sample_outputs, samples, max_tokens=max_tokens)
+        asked = {need: threads.submit(ask, groups[need]) for need in sorted(needs)}
+    columns: dict[str, Any] = {need: future.result() for need, future in asked.items()}
+    if "process_rewards" in columns:
+        pairs = zip(columns["process_rewards"], columns["ref_logprobs"], strict=True)
+        columns["process_rewards"] = [ours_T - reference_T for ours_T, reference_T in pairs]
     return [
-        replace(sample, **{name: column[i] for name, column in columns.items()}) for i, sample in enumerate(samples)
+        replace(sample, **{f"{need}_T": column[i] for need, column in columns.items()})
+        for i, sample in enumerate(samples)
     ]
 
 
-def sample_logprobs(samples: Sequence[Sample], group: LogprobGroup, *, max_tokens: int) -> list[Floats]:
-    """logprobs_T of each sample; all 0 for samples without a token to train on, which nobody has to run."""
+def sample_outputs(samples: Sequence[Sample], group: OutputGroup, *, max_tokens: int) -> list[Floats]:
+    """output_T of each sample; all 0 for samples without a token to train on, which nobody has to run."""
     out = [np.zeros_like(sample.mask_T) for sample in samples]
     wanted = [i for i, sample in enumerate(samples) if sample.mask_T.any()]
     if not wanted:
         return out
     chosen = [samples[i] for i in wanted]
     batch = pack(chosen, weights=[{}] * len(chosen), num_ranks=len(group), max_tokens=max_tokens)
-    for i, logprobs_T in zip(wanted, unpack(group.logprobs(batch), batch), strict=True):
-        out[i] = logprobs_T
+    for i, output_T in zip(wanted, unpack(group.outputs(batch), batch), strict=True):
+        out[i] = output_T
     return out

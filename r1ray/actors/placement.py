@@ -1,7 +1,7 @@
 """Where actors go: placement groups with label selectors, and a plain answer when they cannot fit.
 
-One group per engine (rollout, judge), so that an engine can be lost and placed again alone; one group for all trainer ranks and
-one for the reference, which start and end together. Reward workers are small and many: one spread group.
+One group per engine (rollout, judge), so that an engine can be lost and placed again alone; one group for all ranks of a
+trainer and one for the reference, which start and end together. Reward workers are small and many: one spread group.
 """
 
 import os
@@ -68,6 +68,8 @@ def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
             cfg.judge.gpus_per_worker * cfg.judge.tensor_parallel_size,
         ),
         "trainer": (cfg.trainer.num_workers, cfg.trainer.cpus_per_worker, cfg.trainer.gpus_per_worker),
+        "critic": (cfg.critic.num_workers, cfg.critic.cpus_per_worker, cfg.critic.gpus_per_worker),
+        "prm": (cfg.prm.num_workers, cfg.prm.cpus_per_worker, cfg.prm.gpus_per_worker),
         "reference": (cfg.reference.num_workers, cfg.reference.cpus_per_worker, cfg.reference.gpus_per_worker),
         "reward": (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0),
     }

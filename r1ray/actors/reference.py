@@ -17,7 +17,7 @@ from r1ray.types import Floats, Row
 
 
 class ReferenceWorker:
-    """One rank. With ZeRO-3 `logprobs` and `load` are collectives."""
+    """One rank. With ZeRO-3 `outputs` and `load` are collectives."""
 
     def __init__(
         self, *, rank: int, world_size: int, master_addr: str, master_port: int, cfg: Config, model_path: str
@@ -53,7 +53,7 @@ class ReferenceWorker:
         else:
             self._policy = policy.to(self._cfg.device)
 
-    def logprobs(self, rows: Sequence[Row]) -> list[Floats]:
+    def outputs(self, rows: Sequence[Row]) -> list[Floats]:
         """Log-probs of each row's masked tokens at their temperature, 0 elsewhere."""
         device = torch.device(self._cfg.device)
         with torch.no_grad():

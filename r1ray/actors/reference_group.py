@@ -24,9 +24,9 @@ class ReferenceGroup:
     def __len__(self) -> int:
         return len(self._actors)
 
-    def logprobs(self, batch: Batch) -> list[list[Floats]]:
+    def outputs(self, batch: Batch) -> list[list[Floats]]:
         """[worker][row] -> one value per token of the row; the batch is packed for `len(self)` ranks."""
-        return self._on_all("logprobs", [(rows,) for rows in batch.rows], what="compute log-probs")
+        return self._on_all("outputs", [(rows,) for rows in batch.rows], what="compute log-probs")
 
     def load(self, path: str) -> None:
         """Become the model of another folder; nothing to do where it is that one."""

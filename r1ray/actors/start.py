@@ -16,7 +16,7 @@ from r1ray.actors.placement import Slot
 from r1ray.actors.shared_folder import check_shared
 from r1ray.actors.spawn import spawn
 from r1ray.builtin import folder_of
-from r1ray.config import Config
+from r1ray.config import Config, TrainerRole
 from r1ray.lookup import resolve
 from r1ray.run.directory import RunDir
 
@@ -24,6 +24,8 @@ WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
     "judge": "r1ray.actors.judge:JudgeWorker",
     "trainer": "r1ray.actors.trainer:TrainerWorker",
+    "critic": "r1ray.actors.trainer:TrainerWorker",
+    "prm": "r1ray.actors.trainer:TrainerWorker",
     "reference": "r1ray.actors.reference:ReferenceWorker",
     "reward": "r1ray.actors.reward:RewardWorker",
 }
@@ -36,6 +38,7 @@ CONCURRENT_CALLS = 1000
 SHARED_TIMEOUT_S = 60.0
 Role = str
 ENGINES = ("rollout", "judge")
+TRAINERS: tuple[TrainerRole, ...] = ("trainer", "critic", "prm")
 
 
 def scoring_roles(cfg: Config) -> list[Role]:
@@ -50,7 +53,7 @@ def started(
     roles: Sequence[Role],
     model_path: str,
     reference_path: str,
-    trainer_kwargs: Mapping[str, Any],
+    trainer_kwargs: Mapping[Role, Mapping[str, Any]],
     run: RunDir,
 ) -> Iterator[dict[Role, ActorGroup]]:
     """Place and start the actors of `roles`; on leaving end their processes and free their places.
@@ -60,6 +63,7 @@ def started(
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
     paths = {"reference": reference_path, "judge": folder_of(cfg.judge.path or "")}
+    paths |= {role: folder_of(path) for role, path in (("critic", cfg.critic.path), ("prm", cfg.prm.path)) if path}
     try:
         nodes = {slot.node_id for role in roles if role not in scoring_roles(cfg) for slot in slots[role]}
         check_shared(run.path, nodes, timeout_s=SHARED_TIMEOUT_S)
@@ -69,7 +73,7 @@ def started(
                 cfg,
                 slots=slots[role],
                 model_path=paths.get(role, model_path),
-                trainer_kwargs=trainer_kwargs,
+                trainer_kwargs=trainer_kwargs.get(role, {}),
                 log_dir=run.path / "logs",
                 judges=groups["judge"].handles if role == "reward" and "judge" in groups else (),
             )
@@ -101,7 +105,7 @@ def _spawn(
     kwargs: dict[str, Any] = {"cfg": cfg}
 
     def meet() -> None:
-        if role in ("trainer", "reference"):
+        if role in (*TRAINERS, "reference"):
             host, port = meeting_point(slots[0], timeout_s=cfg.trainer.start_timeout_s)
             kwargs.update(world_size=len(slots), master_addr=host, master_port=port)
 
@@ -109,9 +113,9 @@ def _spawn(
         kwargs["model_path"] = model_path
     elif judges:
         kwargs["judges"] = [JudgeServer(handle) for handle in judges]
-    if role == "trainer":
-        kwargs |= {"log_dir": str(log_dir), **trainer_kwargs}
-    number = "rank" if role in ("trainer", "reference") else "index"
+    if role in TRAINERS:
+        kwargs |= {"role": role, "log_dir": str(log_dir), **trainer_kwargs}
+    number = "rank" if role in (*TRAINERS, "reference") else "index"
     return spawn(
         resolve(WORKERS[role], {}, what="worker"),
         role=role,

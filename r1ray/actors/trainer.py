@@ -1,13 +1,13 @@
 """One rank of a trainer; `r1ray.actors.trainer_group` is all of them as the loop sees them.
 
-The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the algorithm's loss and
-weights are. Supervised fine-tuning is the same worker with another algorithm.
+The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the learner's loss and weights
+are. Supervised fine-tuning is the same worker with another learner, a critic or a process reward model with another model too.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from r1ray.actors.ranks import join_ranks
 from r1ray.actors.trainer_group import why_not
-from r1ray.algo.base import Algorithm, LossInput
-from r1ray.config import Config
+from r1ray.algo.base import Learner, LossInput
+from r1ray.config import Config, TrainerRole, trainer_config
 from r1ray.data.pack import pack, unpack
 from r1ray.model.forward import row_tensors
 from r1ray.model.schedule import lr_at
@@ -42,29 +42,34 @@ class TrainerWorker:
         master_port: int,
         cfg: Config,
         model_path: str,
-        algorithm: Algorithm,
+        learner: Learner,
         total_updates: int,
+        role: TrainerRole = "trainer",
         init: "Init" = "pretrained",
         log_dir: str = ".",
     ) -> None:
+        self._cfg = trainer_config(cfg, role)
         join_ranks(
             rank=rank,
             world_size=world_size,
             master_addr=master_addr,
             master_port=master_port,
             device=cfg.device,
-            timeout_s=cfg.trainer.timeout_s,
+            timeout_s=self._cfg.timeout_s,
         )
         # Not at the top: the driver imports this module before it starts the actors, and these take seconds.
         from r1ray.model.deepspeed import TrainEngine
-        from r1ray.model.load import load_policy
+        from r1ray.model.load import load_critic, load_policy
 
-        self.rank, self._log_dir = rank, log_dir
+        self.rank, self._role, self._log_dir = rank, role, log_dir
         self._host, self._sender = master_addr, WeightSender(rank=rank)
-        self._cfg, self._model_path, self._algorithm, self._total_updates = cfg, model_path, algorithm, total_updates
-        policy = load_policy(model_path, cfg=cfg, init=init)
-        self._lm = policy.lm
-        self._engine = TrainEngine(policy, cfg=cfg.trainer, device=cfg.device)
+        self._model_path, self._learner, self._total_updates = model_path, learner, total_updates
+        if role == "critic":
+            model: Any = load_critic(model_path, cfg=cfg, precision=self._cfg.precision)
+        else:
+            model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision)
+        self._lm = model.lm
+        self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device)
         self._updates = 0
 
     def ping(self) -> int:
@@ -83,7 +88,7 @@ class TrainerWorker:
                 self._engine.backward(self._loss(row, tally), last=k == len(rows) - 1)
             metrics = tally.over_ranks()
             lr = self._lr()
-            step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg.trainer)))
+            step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg)))
         self._updates += 1
         return metrics | {"grad_norm": step.grad_norm, "lr": lr, "updates_skipped": float(step.skipped)}
 
@@ -91,22 +96,25 @@ class TrainerWorker:
     def _profiled(self) -> Iterator[None]:
         """A trace for chrome://tracing or Perfetto of the updates that trainer.profile_updates names (the first is 1)."""
         update = self._updates + 1
-        if update not in self._cfg.trainer.profile_updates:
+        if update not in self._cfg.profile_updates:
             yield
             return
         with torch.profiler.profile() as profiler:
             yield
-        profiler.export_chrome_trace(f"{self._log_dir}/trainer-{self.rank}-update_{update:06d}.json.gz")
+        profiler.export_chrome_trace(f"{self._log_dir}/{self._role}-{self.rank}-update_{update:06d}.json.gz")
 
     def _loss(self, row: Row, tally: Tally) -> Tensor:
         """This row's share of the update's loss."""
         device = self._engine.device
-        logprobs_L, entropy_L = self._engine.forward(row_tensors(row, device=device))
+        output_L, entropy_L = self._engine.forward(row_tensors(row, device=device))
+        values_L = output_L if self._role == "critic" else None
+        logprobs_L = output_L if values_L is None else torch.zeros_like(output_L)
         arrays = {name: torch.tensor(value, device=device) for name, value in _loss_arrays(row).items()}
-        out = self._algorithm.loss(
+        out = self._learner.loss(
             LossInput(
                 logprobs_L=logprobs_L,
                 entropy_L=entropy_L,
+                values_L=values_L,
                 old_logprobs_L=arrays.pop("old_logprobs_L", logprobs_L.detach()),
                 ref_logprobs_L=arrays.pop("ref_logprobs_L", None),
                 **arrays,
@@ -121,7 +129,7 @@ class TrainerWorker:
         return torch.stack(list(losses.values())).sum()
 
     def _lr(self) -> float:
-        cfg = self._cfg.trainer
+        cfg = self._cfg
         return lr_at(
             self._updates,
             lr=cfg.lr,
@@ -131,16 +139,16 @@ class TrainerWorker:
             min_ratio=cfg.lr_min_ratio,
         )
 
-    def logprobs(self, rows: Sequence[Row]) -> list[Floats]:
-        """Log-probs of each row's masked tokens at their temperature, 0 elsewhere."""
+    def outputs(self, rows: Sequence[Row]) -> list[Floats]:
+        """Log-probs of each row's masked tokens at their temperature, or their values by a critic; 0 elsewhere."""
         device = self._engine.device
-        return [self._engine.logprobs(row_tensors(row, device=device)).cpu().numpy() for row in rows]
+        return [self._engine.outputs(row_tensors(row, device=device)).cpu().numpy() for row in rows]
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences, entry 0 of each is 0.0; without autocast, whatever the precision."""
         batch = whole_sequences(sequences)
         tensors = row_tensors(batch.rows[0][0], device=self._engine.device)
-        return unpack([[self._engine.logprobs(tensors, autocast=False).cpu().numpy()]], batch)
+        return unpack([[self._engine.outputs(tensors, autocast=False).cpu().numpy()]], batch)
 
     def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """(name, dtype, whole shape) of every weight, in the order in which `TrainEngine.weights` yields them."""
@@ -211,5 +219,7 @@ def _loss_arrays(row: Row) -> dict[str, np.ndarray]:
         "advantages_L": np.zeros_like(row.mask_L) if row.advantages_L is None else row.advantages_L,
         "old_logprobs_L": row.old_logprobs_L,
         "ref_logprobs_L": row.ref_logprobs_L,
+        "old_values_L": row.values_L,
+        "returns_L": row.returns_L,
     }
     return {name: value for name, value in arrays.items() if value is not None}

@@ -45,9 +45,9 @@ class TrainerGroup:
             raise RuntimeError(f"{self._skipped_in_a_row} updates in a row were skipped, the last because {reason}")
         return metrics
 
-    def logprobs(self, batch: Batch) -> list[list[Floats]]:
+    def outputs(self, batch: Batch) -> list[list[Floats]]:
         """[rank][row] -> one value per token of the row."""
-        refs = [handle.logprobs.remote(rows) for handle, rows in self._each(batch)]
+        refs = [handle.outputs.remote(rows) for handle, rows in self._each(batch)]
         return self._gather(refs, "compute log-probs")
 
     def save(self, path: str) -> None:

@@ -3,15 +3,19 @@
 Importing this loads no torch, so that the configuration check can read the names.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from r1ray.config import AlgoConfig
+from r1ray.config import AlgoConfig, TrainerRole
 from r1ray.lookup import resolve
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm
 
 ALGORITHMS = {"grpo": "r1ray.algo.grpo:Grpo"}
+
+OTHER_TRAINERS: Mapping[str, TrainerRole] = {}
+"""{algorithm: the trainer that it needs besides the policy's}, for checks, which load no torch. A test compares it with `learners`."""
 
 
 def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":

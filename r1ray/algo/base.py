@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
+from r1ray.config import TrainerRole
 from r1ray.types import Floats, Group, Sample
 
 Need = Literal["old_logprobs", "ref_logprobs", "values", "process_rewards"]
@@ -35,6 +36,11 @@ class LossInput:
     mask_L: Tensor
     segment_L: Tensor
     pair_L: Tensor
+    values_L: Tensor | None = None
+    """Of the critic being updated, before each token; carries gradient. Then log-probs and entropy are 0."""
+    old_values_L: Tensor | None = None
+    """The critic's before the first update of the step."""
+    returns_L: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +51,39 @@ class LossOutput:
     """{name: value_L}, averaged over all masked tokens of the update; a name ending in `/max` is reduced by maximum instead."""
 
 
-class Algorithm(Protocol):
+class Learner(Protocol):
+    """What a group of trainers learns by: the policy's by the algorithm itself, others' by what it names in `learners`."""
+
+    def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
+        """One list per optimiser update of this pass; may be empty (no update)."""
+        ...
+
+    def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
+        """For each sample of one optimiser update {term: weight_T}."""
+        ...
+
+    def loss(self, row: LossInput) -> LossOutput: ...
+
+
+class OtherLearner(Learner, Protocol):
+    """Of the critic or the process reward model."""
+
+    @property
+    def updates_per_step(self) -> int:
+        """As many minibatches as a full pass has, for the learning rate's schedule."""
+        ...
+
+
+class Algorithm(Learner, Protocol):
+    """The policy's learner (no minibatch: no new weight version), and everything around it."""
+
     @property
     def needs(self) -> frozenset[Need]: ...
+
+    @property
+    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
+        """What other trainers learn by; there are no other trainers than these."""
+        ...
 
     def initial_state(self) -> State: ...
 
@@ -58,15 +94,5 @@ class Algorithm(Protocol):
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
         """Pure; sees the whole step. Unusable samples get a zero mask."""
         ...
-
-    def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
-        """One list per optimiser update of this pass; may be empty (no update, no new weight version)."""
-        ...
-
-    def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
-        """For each sample of one optimiser update {term: weight_T}."""
-        ...
-
-    def loss(self, row: LossInput) -> LossOutput: ...
 
     def update_state(self, state: State, metrics: Mapping[str, float]) -> State: ...

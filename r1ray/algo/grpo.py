@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from r1ray.algo import ops
-from r1ray.algo.base import LossInput, LossOutput, Need, State
-from r1ray.config import AlgoConfig
+from r1ray.algo.base import LossInput, LossOutput, Need, OtherLearner, State
+from r1ray.config import AlgoConfig, TrainerRole
 from r1ray.types import Floats, Group, Sample
 
 
@@ -42,6 +42,10 @@ class Grpo:
             # With one update a pass the present log-probs, detached, are the old ones: no extra forward.
             needs.add("old_logprobs")
         return frozenset(needs)
+
+    @property
+    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
+        return {}
 
     def initial_state(self) -> State:
         return {}
@@ -72,9 +76,7 @@ class Grpo:
 
         Samples without a token to train on have done their work in the baseline and are left out.
         """
-        trained = [sample for sample in samples if sample.mask_T.any()]
-        parts = np.array_split(rng.permutation(len(trained)), self.cfg.minibatches)
-        return [[trained[i] for i in part] for part in parts if len(part)]
+        return ops.random_parts(samples, self.cfg.minibatches, rng)
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
         weights = ops.aggregation_weights(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from r1ray.types import Floats
+from r1ray.types import Floats, Sample
 
 KlEstimator = Literal["k1", "k2", "k3"]
 Aggregation = Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
@@ -113,3 +113,10 @@ def aggregation_weights(masks: Sequence[Floats], *, aggregation: Aggregation, ma
         }[aggregation]
         weights.append((mask_T / max(1, denominator)).astype(np.float32))
     return weights
+
+
+def random_parts(samples: Sequence[Sample], num_parts: int, rng: np.random.Generator) -> list[list[Sample]]:
+    """The samples that have a token to train on, split at random into as many updates; fewer where there are fewer samples."""
+    trained = [sample for sample in samples if sample.mask_T.any()]
+    parts = np.array_split(rng.permutation(len(trained)), num_parts)
+    return [[trained[i] for i in part] for part in parts if len(part)]

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+from r1ray.algo import OTHER_TRAINERS
 from r1ray.check.mistakes import Mistake
 from r1ray.config import (
     AlgoConfig,
+    CriticConfig,
     JudgeConfig,
     ModelFacts,
+    OtherTrainerConfig,
     ReferenceConfig,
     RolloutConfig,
     TrainerConfig,
@@ -19,10 +22,15 @@ def devices(
     rollout: RolloutConfig,
     judge: JudgeConfig,
     trainer: TrainerConfig,
+    critic: CriticConfig,
+    prm: OtherTrainerConfig,
     reference: ReferenceConfig,
     kind: str,
 ) -> Iterator[Mistake]:
-    roles = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
+    roles: dict[str, float] = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
+    other = OTHER_TRAINERS.get(algo.name) if kind == "rl" else None
+    if other:
+        roles[other] = (critic if other == "critic" else prm).gpus_per_worker
     engines: dict[str, RolloutConfig | JudgeConfig] = {} if kind == "sft" else {"rollout": rollout}
     if engines and judge.path is not None:
         engines["judge"] = judge

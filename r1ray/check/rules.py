@@ -13,11 +13,13 @@ from r1ray.config import (
     AlgoConfig,
     CheckpointConfig,
     ClusterConfig,
+    CriticConfig,
     DataConfig,
     EvalConfig,
     JudgeConfig,
     LogConfig,
     ModelFacts,
+    OtherTrainerConfig,
     ReferenceConfig,
     RewardConfig,
     RolloutConfig,
@@ -51,7 +53,7 @@ INSTEAD = {
     "zero_optimization.offload_optimizer": "trainer.cpu_offload",
 }
 """{key that is refused in a pass-through: ours}."""
-ROLES = ("rollout", "judge", "reward", "reference", "trainer")
+ROLES = ("rollout", "judge", "reward", "reference", "trainer", "critic", "prm")
 DEEPSPEED_BLOCKS = (
     *(
         "zero_optimization",
@@ -317,9 +319,12 @@ def faults(
     reward: RewardConfig,
     reference: ReferenceConfig,
     trainer: TrainerConfig,
+    critic: CriticConfig,
+    prm: OtherTrainerConfig,
 ) -> Iterator[Finding]:
     there = {"driver": 1, "rollout": rollout.num_workers, "judge": judge.num_workers, "reward": reward.num_workers}
     there |= {"reference": reference.num_workers, "trainer": trainer.num_workers}
+    there |= {"critic": critic.num_workers, "prm": prm.num_workers}
     for text in fault:
         try:
             wanted = parse(text)

@@ -1,8 +1,9 @@
 """What `check=true` prints: the arithmetic of a run before it starts."""
 
+from r1ray.algo import OTHER_TRAINERS
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.check.mistakes import NOT_CHECKED
-from r1ray.config import Config
+from r1ray.config import Config, trainer_config
 
 
 def describe(run: CheckedRun) -> str:
@@ -61,6 +62,10 @@ def _actors(cfg: Config, kind: str) -> list[str]:
         trainer = cfg.trainer
         words = f"ZeRO-{trainer.zero_stage}, {trainer.precision}"
         groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
+        if kind == "rl" and (role := OTHER_TRAINERS.get(cfg.algo.name)):
+            other = trainer_config(cfg, role)
+            words = f"ZeRO-{other.zero_stage}, {other.precision}"
+            groups[role] = (other.num_workers, other.cpus_per_worker, other.gpus_per_worker, words)
     lines = [f"  {role:11}{num} x {_amount(cpus, gpus)} ({words})" for role, (num, cpus, gpus, words) in groups.items()]
     cpus = sum(num * cpus for num, cpus, _, _ in groups.values())
     gpus = sum(num * gpus for num, _, gpus, _ in groups.values())

@@ -102,7 +102,7 @@ class TrainEngine:
         """As `Policy.forward`."""
         return self._engine(row)
 
-    def logprobs(self, row: RowTensors, *, autocast: bool | None = None) -> Tensor:
+    def outputs(self, row: RowTensors, *, autocast: bool | None = None) -> Tensor:
         with torch.no_grad():
             return self._engine(row, autocast=autocast)[0]
 

@@ -11,6 +11,7 @@ from transformers import (
     AttentionInterface,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
@@ -19,6 +20,7 @@ from transformers import (
 from r1ray.config import Config, ModelFacts
 from r1ray.model import attention
 from r1ray.model.forward import Policy
+from r1ray.model.value import ValueModel, value_head
 
 AttentionInterface.register(attention.NAME, attention.packed_attention)
 
@@ -28,11 +30,39 @@ _OTHER_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """What some models do to logits after lm_head, which r1ray's head does not."""
 
 
-def load_policy(path: str, *, cfg: Config, init: Init = "pretrained") -> Policy:
-    """The model as `cfg.trainer.precision` wants it; trainer and reference load alike, so that their first KL is exactly 0."""
-    dtype = torch.bfloat16 if cfg.trainer.precision == "bf16" else torch.float32
+def load_policy(path: str, *, cfg: Config, init: Init = "pretrained", precision: str | None = None) -> Policy:
+    """The model as `cfg.trainer.precision` wants it, or another; trainer and reference load alike, so that their first KL is 0."""
+    precision = precision or cfg.trainer.precision
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     lm = load_lm(path, dtype=dtype, facts=cfg.model.facts, init=init, seed=cfg.seed)
-    return Policy(lm, autocast=cfg.trainer.precision == "bf16_autocast")
+    return Policy(lm, autocast=precision == "bf16_autocast")
+
+
+def load_critic(path: str, *, cfg: Config, precision: str) -> ValueModel:
+    """A critic from a language model, with a head of its own, or from a reward model, whose head it takes over.
+
+    Raises:
+        ValueError: as `load_lm`; a reward model with more than one output.
+    """
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    autocast = precision == "bf16_autocast"
+    if not _is_reward_model(path):
+        lm = load_lm(path, dtype=dtype, seed=cfg.seed)
+        head = value_head(lm.config.hidden_size, init=cfg.critic.head_init, seed=cfg.seed)
+        return ValueModel(lm.model, head.to(dtype), autocast=autocast)
+    config = AutoConfig.from_pretrained(path)
+    if config.num_labels != 1:
+        raise ValueError(f"critic.path={path} has {config.num_labels} outputs: a reward model has one")
+    config.attention_dropout = 0.0
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        path, config=config, dtype=dtype, attn_implementation=attention.NAME
+    )
+    return ValueModel(model.model, model.score, autocast=autocast)
+
+
+def _is_reward_model(path: str) -> bool:
+    names = AutoConfig.from_pretrained(path).architectures or []
+    return any(name.endswith("ForSequenceClassification") for name in names)
 
 
 def load_lm(

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there: written aside, fsynced, sealed by a manifest of hashes, then renamed.
 
     step_000010/  hf/ (transformers, vllm serve)   trainer/ (DeepSpeed)   state.json   manifest.json        latest -> best ->
+                  critic/ and prm/ beside trainer/, where an algorithm has them
 
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
 """
@@ -53,9 +54,9 @@ class Checkpoint:
     def hf(self) -> Path:
         return self.path / "hf"
 
-    @property
-    def trainer(self) -> Path:
-        return self.path / "trainer"
+    def state_of(self, role: str) -> Path:
+        """What a trainer's ranks go on from."""
+        return self.path / role
 
 
 class Checkpoints:

@@ -13,6 +13,8 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "judge": ("kill", "stop"),
     "reference": ("kill", "stop"),
     "trainer": ("kill", "stop"),
+    "critic": ("kill", "stop"),
+    "prm": ("kill", "stop"),
     "driver": ("kill", "term"),
 }
 """kill: SIGKILL. stop: SIGSTOP. fail: the engine ends and its process lives. kill_in_sync: SIGKILL while new weights come in.

@@ -51,6 +51,16 @@ CATALOGUE: Mapping[str, str] = {
     "logprob_gap/mean": "the same, mean over tokens",
     "staleness/max": "weight versions between the oldest sampled token and the weights trained on",
     "updates_skipped": "updates left out because loss or gradient was not finite, or the gap too large",
+    "<trainer>/updates": "updates of the critic or the process reward model (prm) in this step",
+    "<trainer>/updates_skipped": "those of them that were left out",
+    "<trainer>/loss/<term>": "a term of its loss",
+    "<trainer>/grad_norm": "its gradient's norm before clipping",
+    "<trainer>/lr": "its learning rate",
+    "critic/value": "of the states of the step, mean over tokens",
+    "critic/return": "what they are to be, mean over tokens",
+    "critic/error": "mean squared difference of the two: above the returns' own variance nothing is explained",
+    "critic/value_clipped": "share of values that moved as far as they may",
+    "prm/accuracy": "share of replies whose summed process rewards have the right sign, weighted by tokens",
     "eval/<set>/accuracy": "mean over problems and replies (avg@k)",
     "eval/<set>/stderr": "standard error of the accuracy over problems",
     "eval/<set>/<metric>": "pass@k, maj@k and what else an evaluation reports",
@@ -174,6 +184,19 @@ def reduce_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
             metrics[name] = fmean(finite) if finite else math.nan
     first = updates[0] if updates else {}
     return metrics | {f"first_update/{name}": first[name] for name in _FIRST_UPDATE if name in first}
+
+
+def reduce_trainers(updates: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, float]:
+    """As `reduce_updates`, of the policy's trainer under plain names and of others under their role: `critic/loss/value`.
+
+    Args:
+        updates: {role: metrics of each update}; the policy's role is `trainer`.
+    """
+    metrics = reduce_updates(updates["trainer"])
+    for role in updates.keys() - {"trainer"}:
+        metrics |= {f"{role}/updates": float(len(updates[role]))}
+        metrics |= {f"{role}/{name}": value for name, value in reduce_updates(updates[role]).items()}
+    return metrics
 
 
 def reflections(text: str) -> int:

@@ -59,12 +59,19 @@ class StageContext:
             self.run, stage=self.name, cfg=self.cfg, first_step=first_step, last_step=last_step, decode=tokenizer.decode
         )
 
-    def save(self, checkpoints: Checkpoints, trainers: Any, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """hf/ and trainer/ by the trainer ranks, state.json and the seal by us."""
+    def save(
+        self, checkpoints: Checkpoints, trainers: Mapping[str, Any], progress: Progress, metrics: Mapping[str, float]
+    ) -> None:
+        """hf/, trainer/ and the folders of other trainers by their ranks, state.json and the seal by us.
+
+        Args:
+            trainers: {role: its `TrainerGroup`}, the policy's as `trainer`.
+        """
         score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
         with checkpoints.writing(progress, score=score) as folder:
-            trainers.save(str(folder / "trainer"))
-            trainers.export_hf(str(folder / "hf"))
+            for role, trainer in trainers.items():
+                trainer.save(str(folder / role))
+            trainers["trainer"].export_hf(str(folder / "hf"))
         self.run.event("checkpoint", stage=self.name, step=progress.step)
 
 

@@ -13,13 +13,13 @@ from r1ray.actors.faults import Faults
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
 from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import scoring_roles, started, wait_until_up
+from r1ray.actors.start import TRAINERS, scoring_roles, started, wait_until_up
 from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
-from r1ray.algo.base import Algorithm
+from r1ray.algo.base import Algorithm, Learner, Need
 from r1ray.collect import Collector
-from r1ray.config import Config, RolloutConfig
+from r1ray.config import Config, RolloutConfig, TrainerRole, trainer_config
 from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
 from r1ray.data.stream import ProblemStream
 from r1ray.engine.base import SamplingSpec
@@ -45,12 +45,18 @@ def run(context: StageContext) -> None:
     if progress.step >= cfg.steps:
         return
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
+    learners: list[tuple[TrainerRole, Learner, int]] = [("trainer", algo, cfg.algo.minibatches)]
+    learners += [(role, learner, learner.updates_per_step) for role, learner in algo.learners.items()]
+    reference = ["reference"] if "ref_logprobs" in algo.needs else []
     with started(
         cfg,
-        roles=["rollout", "trainer", *scoring_roles(cfg), *(["reference"] if "ref_logprobs" in algo.needs else [])],
+        roles=["rollout", *(role for role, *_ in learners), *scoring_roles(cfg), *reference],
         model_path=context.model_path,
         reference_path=context.reference_path(progress),
-        trainer_kwargs={"algorithm": algo, "total_updates": cfg.steps * cfg.algo.minibatches},
+        trainer_kwargs={
+            role: {"learner": learner, "total_updates": cfg.steps * updates_per_step}
+            for role, learner, updates_per_step in learners
+        },
         run=context.run,
     ) as groups:
         tokenizer = context.tokenizer()
@@ -100,9 +106,10 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
     cfg, groups = context.cfg, cast.groups
     progress = checkpoint.progress if checkpoint else START
     cast.stream.load_state_dict(progress.stream)
-    policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
+    trainers = {role: TrainerGroup(groups[role], cfg=trainer_config(cfg, role)) for role in TRAINERS if role in groups}
     if checkpoint:
-        policy.load(str(checkpoint.trainer))
+        for role, trainer in trainers.items():
+            trainer.load(str(checkpoint.state_of(role)))
     if cast.reference:
         cast.reference.load(context.reference_path(progress))
     sync = WeightSync(groups["trainer"], groups["rollout"], cfg=cfg, vocab_size=len(cast.tokenizer))
@@ -114,7 +121,7 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         served=sync.again,
         moved=cast.watch.moved,
     )
-    sync.mend = partial(mend, context, policy, workers)
+    sync.mend = partial(mend, context, trainers["trainer"], workers)
     workers.restart_lost()  # what has ended trainers (a node, memory) may have ended engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
     log = context.log(cast.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
@@ -134,14 +141,14 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         algo=cast.algo,
         collector=collector,
         annotate=partial(
-            annotate, trainers=policy, reference=cast.reference, max_tokens=cfg.trainer.micro_batch_tokens
+            annotate, groups=annotators(trainers, cast.reference), max_tokens=cfg.trainer.micro_batch_tokens
         ),
-        policy=policy,
+        trainers=trainers,
         sync=sync,
         begin=partial(begin, cast),
-        replace_reference=partial(replace_reference, context, policy, cast.reference),
+        replace_reference=partial(replace_reference, context, trainers["trainer"], cast.reference),
         evaluate=evaluator_of(cfg, workers, cast.held_out, stopping=asked),
-        save=partial(save, context, checkpoints, policy, cast.stream, ledger, cast.first_reference),
+        save=partial(save, context, checkpoints, trainers, cast.stream, ledger, cast.first_reference),
         log=log,
     )
     try:
@@ -150,6 +157,19 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
     finally:
         workers.forget()
         log.close()
+
+
+def annotators(
+    trainers: Mapping[TrainerRole, TrainerGroup], reference: ReferenceGroup | None
+) -> dict[Need, TrainerGroup | ReferenceGroup]:
+    """Whom to ask for what an algorithm may need."""
+    asked: dict[Need, TrainerGroup | ReferenceGroup | None] = {
+        "old_logprobs": trainers["trainer"],
+        "ref_logprobs": reference,
+        "values": trainers.get("critic"),
+        "process_rewards": trainers.get("prm"),
+    }
+    return {need: group for need, group in asked.items() if group is not None}
 
 
 def begin(cast: Cast, step: int) -> None:
@@ -215,7 +235,7 @@ def replace_reference(
 def save(
     context: StageContext,
     checkpoints: Checkpoints,
-    policy: TrainerGroup,
+    trainers: Mapping[TrainerRole, TrainerGroup],
     stream: ProblemStream,
     ledger: Ledger,
     first_reference: str,
@@ -225,5 +245,5 @@ def save(
     ledger.sync()
     if checkpoints.newest_step == progress.step:
         return  # asked to stop right after a save, or after a resume
-    context.save(checkpoints, policy, replace(progress, stream=stream.state_dict()), metrics)
+    context.save(checkpoints, trainers, replace(progress, stream=stream.state_dict()), metrics)
     context.forget_references(checkpoints, first=first_reference)

@@ -40,7 +40,7 @@ def run(context: StageContext) -> None:
         roles=("trainer",),
         model_path=context.model_path,
         reference_path=context.model_path,
-        trainer_kwargs={"algorithm": algo, "total_updates": last, "init": cfg.sft.init},
+        trainer_kwargs={"trainer": {"learner": algo, "total_updates": last, "init": cfg.sft.init}},
         run=context.run,
     ) as groups:
         wait_until_up(groups, cfg)
@@ -77,10 +77,10 @@ def train_from(
     """The updates after the checkpoint's, to number `last`; saves and raises Stopped when the run was asked to stop."""
     cfg, algo = context.cfg, Sft()
     if checkpoint:
-        policy.load(str(checkpoint.trainer))
+        policy.load(str(checkpoint.state_of("trainer")))
     for step in range(first_step(checkpoint), last + 1):
         if asked() and checkpoints.newest_step != step - 1:
-            context.save(checkpoints, policy, Progress(step=step - 1, updates=step - 1, version=0), {})
+            context.save(checkpoints, {"trainer": policy}, Progress(step=step - 1, updates=step - 1, version=0), {})
         raise_if_asked()
         restarts.step(step)
         faults.begin(step)
@@ -97,4 +97,4 @@ def train_from(
         metrics |= {"time/step": seconds, "tokens_per_second/train": batch.num_tokens / seconds, "update": step}
         log.step(step, metrics)
         if due(step, cfg.checkpoint.every_steps, last=last):
-            context.save(checkpoints, policy, Progress(step=step, updates=step, version=0), metrics)
+            context.save(checkpoints, {"trainer": policy}, Progress(step=step, updates=step, version=0), metrics)

@@ -164,7 +164,7 @@ def trainer_group(cfg: Config, *, work: Work, folder: Path, cores: Sequence[int]
         roles=["trainer"],
         model_path=str(folder),
         reference_path=str(folder),
-        trainer_kwargs={"algorithm": work.algorithm, "total_updates": 1000},
+        trainer_kwargs={"trainer": {"learner": work.algorithm, "total_updates": 1000}},
         run=RunDir(folder),
     ) as groups:
         wait_until_up(groups, cfg)

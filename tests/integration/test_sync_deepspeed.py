@@ -42,7 +42,7 @@ def trainers_of(folder: Path, *, zero_stage: int) -> Iterator[ActorGroup]:
             master_port=port,
             cfg=cfg,
             model_path=str(folder),
-            algorithm=r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
+            learner=r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
             total_updates=1,
         )
         for rank in range(2)

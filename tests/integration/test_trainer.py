@@ -26,7 +26,7 @@ from trainer_cases import (
 )
 from transformers import AutoModelForCausalLM
 
-from r1ray.actors.annotate import sample_logprobs
+from r1ray.actors.annotate import sample_outputs
 from r1ray.actors.reference import ReferenceWorker
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
@@ -89,7 +89,7 @@ def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, r
         rank=rank, world_size=world_size, master_addr="127.0.0.1", master_port=port, cfg=cfg, model_path=reference_path
     )
     for name, worker in (("old_logprobs_T", trainer), ("ref_logprobs_T", reference)):
-        column = sample_logprobs(samples, Together(worker, rank, world_size), max_tokens=max_tokens)
+        column = sample_outputs(samples, Together(worker, rank, world_size), max_tokens=max_tokens)
         samples = [replace(sample, **{name: column[i]}) for i, sample in enumerate(samples)]
     return algorithm.advantages(samples, {})
 

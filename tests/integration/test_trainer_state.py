@@ -19,7 +19,7 @@ from trainer_cases import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from r1ray.actors.annotate import sample_logprobs
+from r1ray.actors.annotate import sample_outputs
 from r1ray.actors.reference import ReferenceWorker
 from r1ray.algo.base import LossOutput
 from r1ray.algo.grpo import Grpo
@@ -240,7 +240,7 @@ def run_reference(rank, world_size, port, cfg, first, second):
     for path in (None, second):
         if path:
             reference.load(path)
-        out.append(sample_logprobs(samples, Together(reference, rank, world_size), max_tokens=40))
+        out.append(sample_outputs(samples, Together(reference, rank, world_size), max_tokens=40))
     return out
 
 

@@ -134,9 +134,9 @@ class Together:
     def __len__(self):
         return self.world_size
 
-    def logprobs(self, batch):
+    def outputs(self, batch):
         out = [None] * self.world_size
-        dist.all_gather_object(out, self.worker.logprobs(batch.rows[self.rank]))
+        dist.all_gather_object(out, self.worker.outputs(batch.rows[self.rank]))
         return out
 
 
@@ -148,7 +148,7 @@ def make_trainer(rank: int, world_size: int, port: int, cfg: Any, path: str, alg
         master_port=port,
         cfg=cfg,
         model_path=path,
-        algorithm=algorithm,
+        learner=algorithm,
         total_updates=100,
     )
 

@@ -38,10 +38,10 @@ class World:
         def load(path: str) -> Any:
             return "load", lambda: self.models.__setitem__(index, path)
 
-        def logprobs(rows: str) -> Any:
-            return "logprobs", lambda: f"{rows} by {self.models[index]}"
+        def outputs(rows: str) -> Any:
+            return "outputs", lambda: f"{rows} by {self.models[index]}"
 
-        return SimpleNamespace(load=SimpleNamespace(remote=load), logprobs=SimpleNamespace(remote=logprobs))
+        return SimpleNamespace(load=SimpleNamespace(remote=load), outputs=SimpleNamespace(remote=outputs))
 
     def gather(self, refs: list[Any], *, what: str, timeout_s: float) -> list[Any]:
         method = refs[0][0]
@@ -63,7 +63,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_each_worker_gets_its_rows(world: World) -> None:
-    assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 
 def test_the_model_it_has_is_not_loaded_again(world: World) -> None:
@@ -74,15 +74,15 @@ def test_the_model_it_has_is_not_loaded_again(world: World) -> None:
 
 @pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerLate("reference-1 is late")])
 def test_after_a_loss_all_are_started_again_and_the_call_is_made_again(world: World, error: Exception) -> None:
-    world.fails["logprobs"] = [error]
-    assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
-    assert world.did == ["logprobs", "worker_restarted reference", "restart all", "logprobs"]
+    world.fails["outputs"] = [error]
+    assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.did == ["outputs", "worker_restarted reference", "restart all", "outputs"]
 
 
 def test_after_a_loss_they_hold_the_model_that_was_in_use(world: World) -> None:
     world.group.load("second")
-    world.fails["logprobs"] = [WorkerDied("reference-1 died")]
-    assert world.group.logprobs(BATCH) == ["rows 0 by second", "rows 1 by second"]
+    world.fails["outputs"] = [WorkerDied("reference-1 died")]
+    assert world.group.outputs(BATCH) == ["rows 0 by second", "rows 1 by second"]
 
 
 def test_a_loss_while_a_model_is_loaded_ends_with_that_model(world: World) -> None:
@@ -94,21 +94,21 @@ def test_a_loss_while_a_model_is_loaded_ends_with_that_model(world: World) -> No
 
 def test_a_worker_that_complains_of_a_peer_that_has_gone_is_a_loss(world: World) -> None:
     """With ZeRO-3 they compute together: those that are left complain before the death is known."""
-    world.fails["logprobs"] = [WorkerFailed(GLOO)]
+    world.fails["outputs"] = [WorkerFailed(GLOO)]
     world.dead["reference-1"] = WorkerDied("reference-1 died")
-    assert world.group.logprobs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 
 def test_losses_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, max_restarts=2)
-    world.fails["logprobs"] = [WorkerDied("reference-1 died")] * 9
+    world.fails["outputs"] = [WorkerDied("reference-1 died")] * 9
     with pytest.raises(WorkerDied, match="2 restarts have been made before"):
-        world.group.logprobs(BATCH)
+        world.group.outputs(BATCH)
     assert world.did.count("restart all") == 2
 
 
 def test_an_error_of_a_workers_own_goes_through(world: World) -> None:
-    world.fails["logprobs"] = [WorkerFailed("reference-0 failed in 'compute log-probs': no memory")]
+    world.fails["outputs"] = [WorkerFailed("reference-0 failed in 'compute log-probs': no memory")]
     with pytest.raises(WorkerFailed, match="no memory"):
-        world.group.logprobs(BATCH)
-    assert world.did == ["logprobs"]
+        world.group.outputs(BATCH)
+    assert world.did == ["outputs"]

@@ -1,0 +1,47 @@
+"""How PRIME's process reward model learns, from outcomes alone: arXiv 2502.01456, eq. 3 and 5.
+
+    r_t  = beta (log pi_prm(y_t | y_<t) - log pi_ref(y_t | y_<t))
+    loss = mean_i CE( sigmoid( sum_t r_t ), outcome_i )
+
+The outcome stands in `Sample.returns_T`, on every token. The reference is the model from which the process reward model started.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from r1ray.algo import ops
+from r1ray.algo.base import LossInput, LossOutput, State
+from r1ray.types import Floats, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplicitPrmLearner:
+    """`r1ray.algo.base.OtherLearner` with the one loss term `outcome`."""
+
+    beta: float
+    updates_per_step: int = 1
+
+    def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
+        return ops.random_parts(samples, self.updates_per_step, rng)
+
+    def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
+        """Each reply's loss stands on all of its tokens: their mean is it again."""
+        masks = [sample.mask_T for sample in samples]
+        found = ops.aggregation_weights(masks, aggregation="seq_mean_token_mean", max_length=1)
+        return [{"outcome": w_T} for w_T in found]
+
+    def loss(self, row: LossInput) -> LossOutput:
+        """Metrics: `accuracy`, whether the sum has the outcome's sign."""
+        assert row.ref_logprobs_L is not None and row.returns_L is not None
+        ratio_L = ops.masked(row.logprobs_L - row.ref_logprobs_L, row.mask_L)
+        segment_L = row.segment_L.long()
+        sums_N = torch.zeros(int(segment_L.max()) + 1, dtype=ratio_L.dtype, device=ratio_L.device)
+        logits_L = self.beta * sums_N.index_add(0, segment_L, ratio_L)[segment_L]
+        outcome_L = ops.masked(row.returns_L, row.mask_L)
+        loss_L = functional.binary_cross_entropy_with_logits(logits_L, outcome_L, reduction="none")
+        right_L = ((logits_L.detach() > 0) == (outcome_L > 0.5)).to(ratio_L.dtype)
+        return LossOutput(terms={"outcome": loss_L}, metrics={"accuracy": right_L})

@@ -1,0 +1,78 @@
+"""The critic and the process reward model: are their trainers' keys sound, and is there a model to start from?"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from r1ray.algo import OTHER_TRAINERS
+from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.check.model import facts_of, files
+from r1ray.config import (
+    AlgoConfig,
+    CriticConfig,
+    ModelConfig,
+    ModelFacts,
+    OtherTrainerConfig,
+    TrainerConfig,
+)
+
+OWN = OtherTrainerConfig.model_fields.keys() & TrainerConfig.model_fields.keys()
+THE_POLICYS = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
+"""Keys that concern the policy, or all trainers alike."""
+
+
+def other_trainers(
+    algo: AlgoConfig, trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, facts: ModelFacts
+) -> Iterator[Mistake | str]:
+    role = OTHER_TRAINERS.get(algo.name)
+    for name, other in (("critic", critic), ("prm", prm)):
+        yield from _keys(f"{name}.trainer", other, trainer)
+        if other.path is None:
+            continue
+        if name != role:
+            rule = f"algo.name={algo.name} has no such trainer, so nobody would load this model"
+            yield Mistake(key=f"{name}.path", value=other.path, rule=rule, remedy=f"{name}.path=null")
+            continue
+        model = ModelConfig(path=other.path, template="none", facts=None)
+        found, findings = facts_of(model)
+        for finding in (*findings, *files(model)):
+            yield replace(finding, key=f"{name}.path") if isinstance(finding, Mistake) else finding
+        if found is not None and found.vocab_size != facts.vocab_size:
+            rule = f"its vocabulary of {found.vocab_size} is not the policy's of {facts.vocab_size}: they read the same tokens"
+            yield Mistake(
+                key=f"{name}.path",
+                value=other.path,
+                rule=rule,
+                remedy=f"a model of the policy's family, or {name}.path=null",
+            )
+
+
+def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig) -> Iterator[Mistake]:
+    """Those of `critic.trainer`: known, sound and not said twice."""
+    for name, value in other.trainer.items():
+        if name in OWN:
+            whole = f"{key.partition('.')[0]}.{name}"
+            yield Mistake(key=f"{key}.{name}", value=value, rule="stands beside `trainer`", remedy=f"{whole}={value}")
+        elif name in THE_POLICYS:
+            yield Mistake(key=f"{key}.{name}", value=value, rule="is trainer's alone", remedy=f"trainer.{name}={value}")
+        elif name not in TrainerConfig.model_fields:
+            remedy = did_you_mean(name, TrainerConfig.model_fields)
+            yield Mistake(key=f"{key}.{name}", value=value, rule="there is no such key of trainer", remedy=remedy)
+    known = {name: value for name, value in other.trainer.items() if name in TrainerConfig.model_fields}
+    try:
+        merged = TrainerConfig.model_validate({**trainer.model_dump(), **known})
+    except ValidationError as error:
+        for problem in error.errors():
+            name: Any = problem["loc"][0]
+            remedy = f"as trainer.{name}={getattr(trainer, name)}"
+            yield Mistake(key=f"{key}.{name}", value=problem["input"], rule=problem["msg"], remedy=remedy)
+        return
+    if merged.precision == "bf16" and merged.zero_stage == 0 and other.trainer:
+        yield Mistake(
+            key=f"{key}.precision",
+            value="bf16",
+            rule="DeepSpeed's bf16 optimizer without ZeRO follows another path and learns differently",
+            remedy=f"{key}.zero_stage=1",
+        )

@@ -1,0 +1,55 @@
+"""A critic: a language model's body with a scalar head, read before every token."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from r1ray.model.forward import RowTensors
+
+HeadInit = Literal["zero", "normal", "uniform"]
+
+HEAD_INITS: Mapping[HeadInit, Callable[[Tensor], Any]] = {
+    "zero": nn.init.zeros_,
+    "normal": lambda weight_1E: nn.init.normal_(weight_1E, std=1 / math.sqrt(weight_1E.shape[1] + 1)),
+    "uniform": lambda weight_1E: nn.init.uniform_(weight_1E, -math.sqrt(5), math.sqrt(5)),
+}
+"""`critic.head_init`: normal as in trlx and OpenRLHF, uniform as in Open-Reasoner-Zero (arXiv 2503.24290)."""
+
+
+class ValueModel(nn.Module):
+    """V(s_t), the value of what stands before token t: of the hidden state at t - 1, as log-probs are (`Policy`)."""
+
+    def __init__(self, body: nn.Module, head: nn.Linear, *, autocast: bool = False) -> None:
+        super().__init__()
+        self.lm: Any = body
+        self.head = head
+        self.autocast = autocast
+
+    def forward(self, row: RowTensors, *, autocast: bool | None = None) -> tuple[Tensor, Tensor]:
+        """-> (values_L, zeros_L), float32, 0 at tokens that are not wanted; the second stands where a policy has its entropy."""
+        enabled = self.autocast if autocast is None else autocast
+        device = row.token_ids_L.device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=enabled):
+            hidden_LE = self.lm(
+                input_ids=row.token_ids_L.unsqueeze(0),
+                position_ids=row.positions_L.unsqueeze(0),
+                attention_mask=None,
+                use_cache=False,
+                segments=row.segments,
+            ).last_hidden_state[0]
+        with torch.autocast(device, enabled=False):  # values in bfloat16 would move in steps of a hundredth
+            chosen_ME = hidden_LE.index_select(0, row.target_M - 1)
+            values_M = self.head(chosen_ME.to(self.head.weight.dtype)).squeeze(-1).float()
+        zeros_L = torch.zeros(len(row.token_ids_L), dtype=torch.float32, device=row.token_ids_L.device)
+        return zeros_L.index_copy(0, row.target_M, values_M), zeros_L
+
+
+def value_head(width: int, *, init: HeadInit, seed: int) -> nn.Linear:
+    """Without a bias, drawn from the seed."""
+    head = nn.Linear(width, 1, bias=False)
+    torch.manual_seed(seed)
+    HEAD_INITS[init](head.weight)
+    return head
