@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 ALGORITHMS = {"grpo": "r1ray.algo.grpo:Grpo"}
 
 OTHER_TRAINERS: Mapping[str, TrainerRole] = {}
-"""{algorithm: the trainer that it needs besides the policy's}, for checks, which load no torch. A test compares it with `learners`."""
+"""{algorithm: the trainer that it needs besides the policy's}, for checks, which load no torch; a test
+compares it with `learners`."""
 
 
 def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":

@@ -2,8 +2,8 @@
 
     loss = mean_t 1/2 max[ (V_t - R_t)^2, (clip(V_t, V_old,t - c, V_old,t + c) - R_t)^2 ]
 
-Returns are the algorithm's (`Sample.returns_T`); V_old is the critic before the first update of the step. The mean is over all tokens
-of an update, whatever the policy's aggregation: it is a regression.
+Returns are the algorithm's (`Sample.returns_T`); V_old is the critic before the first update of the step. The mean is over all
+tokens of an update, whatever the policy's aggregation: it is a regression.
 """
 
 from collections.abc import Sequence

@@ -102,7 +102,7 @@ def capture_gradients(trainer):
 
     def recording_step(**kwargs):
         for name, p in trainer._lm.named_parameters():
-            grad = p.grad if trainer._cfg.trainer.zero_stage == 0 else safe_get_full_grad(p)
+            grad = p.grad if trainer._cfg.zero_stage == 0 else safe_get_full_grad(p)
             grads[name] = grad.float().numpy().copy()
         return step(**kwargs)
 

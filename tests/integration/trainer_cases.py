@@ -17,9 +17,9 @@ from tiny_models import make_tokenizer, move_weights
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from r1ray.actors.trainer import TrainerWorker
-from r1ray.algo.base import Algorithm
+from r1ray.algo.base import Learner
 from r1ray.algo.grpo import Grpo
-from r1ray.config import AlgoConfig, ReferenceConfig, TrainerConfig
+from r1ray.config import AlgoConfig, CriticConfig, ReferenceConfig, TrainerConfig, TrainerRole
 from r1ray.types import Completion, Group, Problem, Score, VersionSpan
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -80,12 +80,14 @@ def make_models(folder: Path) -> Any:
     return SimpleNamespace(**{name: str(folder / name) for name in ("policy", "reference", "untied")})
 
 
-def config(**trainer):
-    """The parts of a Config that trainer and reference read."""
+def config(*, critic=None, **trainer):
+    """The parts of a Config that trainers and reference read."""
     defaults = yaml.safe_load((CONF / "trainer/default.yaml").read_text())
     quiet = {"lr": 1e-3, "logprob_gap_limit": math.inf, "timeout_s": 60}
     reference = yaml.safe_load((CONF / "reference/default.yaml").read_text())
+    critic_defaults = yaml.safe_load((CONF / "critic/default.yaml").read_text())
     return SimpleNamespace(
+        critic=CriticConfig(**critic_defaults | {"lr": 1e-3} | (critic or {})),
         trainer=TrainerConfig(**defaults | quiet | trainer),
         reference=ReferenceConfig(**reference | {"zero_stage": 3 if trainer.get("zero_stage") == 3 else 0}),
         model=SimpleNamespace(facts=None),
@@ -140,7 +142,9 @@ class Together:
         return out
 
 
-def make_trainer(rank: int, world_size: int, port: int, cfg: Any, path: str, algorithm: Algorithm) -> TrainerWorker:
+def make_trainer(
+    rank: int, world_size: int, port: int, cfg: Any, path: str, algorithm: Learner, role: TrainerRole = "trainer"
+) -> TrainerWorker:
     return TrainerWorker(
         rank=rank,
         world_size=world_size,
@@ -149,6 +153,7 @@ def make_trainer(rank: int, world_size: int, port: int, cfg: Any, path: str, alg
         cfg=cfg,
         model_path=path,
         learner=algorithm,
+        role=role,
         total_updates=100,
     )
 
