@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
@@ -39,11 +38,11 @@ class CriticLearner:
         values_L, old_L = ops.masked(row.values_L, row.mask_L), ops.masked(row.old_values_L, row.mask_L)
         returns_L = ops.masked(row.returns_L, row.mask_L)
         error_L = (values_L - returns_L).square()
-        loss_L, clipped_L = error_L, torch.zeros_like(error_L)
+        loss_L, clipped_L = error_L, error_L.new_zeros(len(error_L))
         if self.value_clip:
             held_L = old_L + (values_L - old_L).clamp(-self.value_clip, self.value_clip)
             held_error_L = (held_L - returns_L).square()
-            loss_L, clipped_L = torch.maximum(error_L, held_error_L), (held_error_L > error_L).float()
+            loss_L, clipped_L = error_L.maximum(held_error_L), (held_error_L > error_L).float()
         metrics = {
             "value": values_L.detach(),
             "return": returns_L,

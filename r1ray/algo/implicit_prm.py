@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
@@ -38,10 +36,9 @@ class ImplicitPrmLearner:
         """Metrics: `accuracy`, whether the sum has the outcome's sign."""
         assert row.ref_logprobs_L is not None and row.returns_L is not None
         ratio_L = ops.masked(row.logprobs_L - row.ref_logprobs_L, row.mask_L)
-        segment_L = row.segment_L.long()
-        sums_N = torch.zeros(int(segment_L.max()) + 1, dtype=ratio_L.dtype, device=ratio_L.device)
-        logits_L = self.beta * sums_N.index_add(0, segment_L, ratio_L)[segment_L]
+        logits_L = self.beta * ops.sums_of_sequences(ratio_L, row.segment_L)
         outcome_L = ops.masked(row.returns_L, row.mask_L)
-        loss_L = functional.binary_cross_entropy_with_logits(logits_L, outcome_L, reduction="none")
-        right_L = ((logits_L.detach() > 0) == (outcome_L > 0.5)).to(ratio_L.dtype)
+        # log(1 + exp(x)) - outcome x, by a form that cannot overflow.
+        loss_L = logits_L.clamp(min=0) - logits_L * outcome_L + (-logits_L.abs()).exp().log1p()
+        right_L = ((logits_L.detach() > 0) == (outcome_L > 0.5)).float()
         return LossOutput(terms={"outcome": loss_L}, metrics={"accuracy": right_L})

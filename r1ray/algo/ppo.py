@@ -1,0 +1,93 @@
+"""PPO with a critic: arXiv 1707.06347 eq. 7 and 11, GAE arXiv 1506.02438 eq. 16; and what R1's replications made of it.
+
+    delta_t = r_t + gamma V_t+1 - V_t
+    A_t     = sum_l (gamma lambda)^l delta_t+l              the policy's, whitened over the tokens of the step
+    R_t     = A_t + V_t                                     the critic's target, by a lambda of its own
+
+- VC-PPO (arXiv 2503.01491): the critic's lambda is 1, the policy's 0.95 (decoupled GAE), and the policy is frozen for the first
+  steps, while the critic learns the returns of a fixed policy (value pre-training): conf/algo/vc_ppo.yaml.
+- Open-Reasoner-Zero (arXiv 2503.24290): gamma = lambda = 1, one update of the policy and 12 of the critic a step, whitened by the
+  population's deviation: conf/algo/orz.yaml.
+
+The reward stands on the last token of a reply; V after it is 0, also where the reply was cut. With `kl_in: reward` each token's reward
+is lessened by beta KL. A step in which all rewards are equal still has advantages: each state is compared with its own value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from r1ray.algo import returns
+from r1ray.algo.base import Need, OtherLearner, State
+from r1ray.algo.critic import CriticLearner
+from r1ray.algo.policy import PolicyGradient
+from r1ray.config import TrainerRole
+from r1ray.types import Floats, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ppo(PolicyGradient):
+    """State besides the controllers': `steps`, where the policy is frozen at first."""
+
+    gamma: float
+    lam: float
+    """The policy's lambda."""
+    lam_critic: float
+    critic_updates: int
+    """Optimiser updates of the critic a step."""
+    value_clip: float
+    """How far a value may move from the one before the step; 0: as far as it likes."""
+    whiten_ddof: int
+    """1: by the sample's deviation (verl); 0: by the population's (OpenRLHF, Open-Reasoner-Zero)."""
+    policy_frozen_steps: int
+    """First steps in which only the critic learns."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return super().needs | {"values"}
+
+    @property
+    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
+        return {"critic": CriticLearner(updates_per_step=self.critic_updates, value_clip=self.value_clip)}
+
+    def initial_state(self) -> State:
+        return {**super().initial_state(), **({"steps": 0} if self.policy_frozen_steps else {})}
+
+    def update_state(self, state: State, metrics: Mapping[str, float]) -> State:
+        new = super().update_state(state, metrics)
+        return {**new, "steps": new["steps"] + 1} if "steps" in new else new
+
+    def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
+        if state.get("steps", self.policy_frozen_steps) < self.policy_frozen_steps:
+            return []
+        return super().minibatches(samples, state, rng)
+
+    def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
+        """With the critic's targets as returns_T."""
+        samples = super().advantages(samples, state)
+        found = self._gae(samples, state, [self.lam_critic] * len(samples))
+        return [
+            replace(sample, returns_T=((advantage_T + _values(sample)) * sample.mask_T).astype(np.float32))
+            for sample, advantage_T in zip(samples, found, strict=True)
+        ]
+
+    def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
+        """GAE, whitened over all tokens that are trained on."""
+        found = self._gae(samples, state, [self.policy_lambda(sample) for sample in samples])
+        return returns.whiten(found, [sample.mask_T for sample in samples], ddof=self.whiten_ddof)
+
+    def policy_lambda(self, sample: Sample) -> float:
+        return self.lam
+
+    def _gae(self, samples: Sequence[Sample], state: State, lambdas: Sequence[float]) -> list[Floats]:
+        rewards = self.token_rewards(samples, state)
+        return [
+            returns.gae(reward_T, _values(sample), sample.mask_T, gamma=self.gamma, lam=lam)
+            for reward_T, sample, lam in zip(rewards, samples, lambdas, strict=True)
+        ]
+
+
+def _values(sample: Sample) -> Floats:
+    assert sample.values_T is not None, f"sample {sample.group_id}[{sample.index}] reached PPO without values"
+    return sample.values_T

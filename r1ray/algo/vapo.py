@@ -1,0 +1,46 @@
+"""VAPO: arXiv 2504.05118. VC-PPO's decoupled GAE and frozen policy at first, and:
+
+    lambda_i = 1 - 1 / (alpha l_i)                                    l_i tokens of the reply (eq. 8); 0 where that is negative
+    loss     = PPO, token mean, clip 0.2 / 0.28  +  mu NLL            NLL: mean over the tokens of correct replies (eq. 11)
+
+Our choices: lambda is held at 0 for replies of fewer than 1 / alpha tokens (20 at alpha = 0.05), for which the formula is negative;
+a step without a correct reply has no NLL term's weight. Correct is what the problem's accuracy says, never the reward.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from r1ray.algo import returns
+from r1ray.algo.base import LossInput, LossOutput, State
+from r1ray.algo.ppo import Ppo
+from r1ray.types import Floats, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vapo(Ppo):
+    """One more loss term, `imitation`, whose weights carry mu."""
+
+    alpha: float
+    imitation_coef: float
+    """mu."""
+
+    def policy_lambda(self, sample: Sample) -> float:
+        return returns.vapo_lambda(int(sample.mask_T.sum()), alpha=self.alpha)
+
+    def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
+        right = [sample.score is not None and sample.score.correct is True for sample in samples]
+        tokens = sum(float(sample.mask_T.sum()) for sample, correct in zip(samples, right, strict=True) if correct)
+        scale = np.float32(self.imitation_coef / tokens if tokens else 0.0)
+        weights = super().weights(samples, state)
+        return [
+            {**terms, "imitation": scale * correct * sample.mask_T}
+            for terms, sample, correct in zip(weights, samples, right, strict=True)
+        ]
+
+    def loss(self, row: LossInput) -> LossOutput:
+        from r1ray.algo import ops
+
+        out = super().loss(row)
+        return replace(out, terms={**out.terms, "imitation": -ops.masked(row.logprobs_L, row.mask_L)})
