@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "advantage of sample i on i + 1",
-        "r1ray/algo/grpo.py",
+        "r1ray/algo/policy.py",
         "zip(samples, advantages_N, strict=True)",
         "zip(samples, np.roll(advantages_N, 1), strict=True)",
         "tests/unit/test_grpo.py",

@@ -106,7 +106,9 @@ class TrainerWorker:
     def _loss(self, row: Row, tally: Tally) -> Tensor:
         """This row's share of the update's loss."""
         device = self._engine.device
-        output_L, entropy_L = self._engine.forward(row_tensors(row, device=device))
+        output_L, entropy_L = self._engine.forward(
+            row_tensors(row, device=device), entropy_grad=self._learner.needs_entropy_grad
+        )
         values_L = output_L if self._role == "critic" else None
         logprobs_L = output_L if values_L is None else torch.zeros_like(output_L)
         arrays = {name: torch.tensor(value, device=device) for name, value in _loss_arrays(row).items()}

@@ -1,9 +1,10 @@
 """Algorithms by name. One file an algorithm; a new one adds its file, a line in ALGORITHMS, a YAML in conf/algo and a test.
 
-Importing this loads no torch, so that the configuration check can read the names.
+Neither importing this nor importing an algorithm loads torch: the configuration check reads the names, and from each algorithm's
+signature the arguments that `algo.args` may hold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from r1ray.config import AlgoConfig, TrainerRole
@@ -20,9 +21,13 @@ compares it with `learners`."""
 
 
 def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":
-    """The algorithm that `cfg.name` names: a key of ALGORITHMS or `package.module:attr`, called with these two arguments.
+    """The algorithm that `cfg.name` names: a key of ALGORITHMS or `package.module:attr`, called with these two and cfg.args.
 
     Raises ValueError when there is no such name or module.
     """
-    factory = resolve(ALGORITHMS.get(cfg.name, cfg.name), ALGORITHMS, what="algo.name")
-    return factory(cfg=cfg, max_response_length=max_response_length)
+    return factory_of(cfg.name)(cfg=cfg, max_response_length=max_response_length, **cfg.args)
+
+
+def factory_of(name: str) -> Callable[..., "Algorithm"]:
+    """What `make` calls. Raises ValueError when there is no such name or module."""
+    return resolve(ALGORITHMS.get(name, name), ALGORITHMS, what="algo.name")

@@ -7,13 +7,15 @@ step over all ranks and micro-batches; so the update cannot depend on packing, m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from r1ray.config import TrainerRole
 from r1ray.types import Floats, Group, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Need = Literal["old_logprobs", "ref_logprobs", "values", "process_rewards"]
 State = Mapping[str, Any]
@@ -24,35 +26,40 @@ State = Mapping[str, Any]
 class LossInput:
     """One packed row on the trainer's device; entries where mask_L is 0 are undefined and must not be read into a result."""
 
-    logprobs_L: Tensor
+    logprobs_L: "Tensor"
     """Of the policy being updated, at the sample's temperature; carries gradient."""
-    entropy_L: Tensor
-    """Of the policy's distribution; no gradient."""
-    old_logprobs_L: Tensor
+    entropy_L: "Tensor"
+    """Of the policy's distribution; carries gradient only where the algorithm says `needs_entropy_grad`."""
+    old_logprobs_L: "Tensor"
     """The trainer's before the first update of the step (equal to detached logprobs_L in a strictly on-policy step)."""
-    rollout_logprobs_L: Tensor
-    ref_logprobs_L: Tensor | None
-    advantages_L: Tensor
-    mask_L: Tensor
-    segment_L: Tensor
-    pair_L: Tensor
-    values_L: Tensor | None = None
+    rollout_logprobs_L: "Tensor"
+    ref_logprobs_L: "Tensor | None"
+    advantages_L: "Tensor"
+    mask_L: "Tensor"
+    segment_L: "Tensor"
+    pair_L: "Tensor"
+    values_L: "Tensor | None" = None
     """Of the critic being updated, before each token; carries gradient. Then log-probs and entropy are 0."""
-    old_values_L: Tensor | None = None
+    old_values_L: "Tensor | None" = None
     """The critic's before the first update of the step."""
-    returns_L: Tensor | None = None
+    returns_L: "Tensor | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossOutput:
-    terms: Mapping[str, Tensor]
+    terms: Mapping[str, "Tensor"]
     """{term: loss_L}; every term must have weights under the same name."""
-    metrics: Mapping[str, Tensor]
+    metrics: Mapping[str, "Tensor"]
     """{name: value_L}, averaged over all masked tokens of the update; a name ending in `/max` is reduced by maximum instead."""
 
 
 class Learner(Protocol):
     """What a group of trainers learns by: the policy's by the algorithm itself, others' by what it names in `learners`."""
+
+    @property
+    def needs_entropy_grad(self) -> bool:
+        """Whether the loss is differentiated through the entropy, which costs the trainer a little."""
+        ...
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
         """One list per optimiser update of this pass; may be empty (no update)."""

@@ -25,6 +25,8 @@ class CriticLearner:
     value_clip: float
     """c; 0: values move as far as they like."""
 
+    needs_entropy_grad = False
+
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
         return ops.random_parts(samples, self.updates_per_step, rng)
 

@@ -23,6 +23,8 @@ class ImplicitPrmLearner:
     beta: float
     updates_per_step: int = 1
 
+    needs_entropy_grad = False
+
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
         return ops.random_parts(samples, self.updates_per_step, rng)
 

@@ -1,20 +1,24 @@
 """The arithmetic that algorithms share: KL estimators, the clipped surrogate, group normalisation, aggregation weights.
 
-Pure functions of arrays; what they are put together to is in the file of each algorithm.
+Pure functions of arrays; what they are put together to is in the file of each algorithm. Tensors are used through their methods
+only: importing an algorithm loads no torch, so that the configuration check can read what arguments it takes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from r1ray.types import Floats, Sample
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 KlEstimator = Literal["k1", "k2", "k3"]
+RolloutCorrection = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 Aggregation = Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
 
 MAX_LOG_RATIO = 20.0
@@ -22,12 +26,21 @@ MAX_LOG_RATIO = 20.0
 MAX_K3 = 10.0
 
 
-def masked(value_L: Tensor, mask_L: Tensor) -> Tensor:
+def masked(value_L: "Tensor", mask_L: "Tensor") -> "Tensor":
     """value_L where mask_L is not 0, else 0; whatever stood there (inf and nan too) leaves no trace in values or gradients."""
-    return torch.where(mask_L > 0, value_L, torch.zeros_like(value_L))
+    return value_L.where(mask_L > 0, 0.0)
 
 
-def kl(logprobs_L: Tensor, other_L: Tensor, *, estimator: KlEstimator) -> Tensor:
+def sums_of_sequences(value_L: "Tensor", segment_L: "Tensor") -> "Tensor":
+    """At every token the sum of value_L over the sequence that the token belongs to.
+
+    Example: values [1, 2, 3, 4] of segments [0, 0, 0, 1] give [6, 6, 6, 4].
+    """
+    index_L = segment_L.long()
+    return value_L.new_zeros(len(value_L)).index_add(0, index_L, value_L)[index_L]
+
+
+def kl(logprobs_L: "Tensor", other_L: "Tensor", *, estimator: KlEstimator) -> "Tensor":
     """Per-token estimate of KL(p || other) from tokens sampled from p, with z = log other - log p (Schulman, "Approximating
     KL divergence", 2020):
 
@@ -48,27 +61,52 @@ def kl(logprobs_L: Tensor, other_L: Tensor, *, estimator: KlEstimator) -> Tensor
 class Surrogate:
     """Per-token objective (to be maximised), importance ratio, and 1 where clipping decides the objective."""
 
-    objective_L: Tensor
-    ratio_L: Tensor
-    clipped_L: Tensor
+    objective_L: "Tensor"
+    ratio_L: "Tensor"
+    clipped_L: "Tensor"
+
+
+def ratio(log_ratio_L: "Tensor") -> "Tensor":
+    """exp, clamped as above."""
+    return log_ratio_L.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def clipped_surrogate(
-    log_ratio_L: Tensor, advantages_L: Tensor, *, clip_low: float, clip_high: float, dual_clip: float | None
+    log_ratio_L: "Tensor", advantages_L: "Tensor", *, clip_low: float, clip_high: float, dual_clip: float | None
 ) -> Surrogate:
     """min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347 eq. 7; low and high apart: DAPO, arXiv 2503.14476 eq. 8).
 
     With dual clip c > 1 and A < 0 the objective is at least c A (arXiv 1912.09729 eq. 5). The clip widths are free: R1 uses 10,
     where only the upper side can bind.
     """
-    ratio_L = log_ratio_L.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    ratio_L = ratio(log_ratio_L)
     unclipped_L = ratio_L * advantages_L
-    objective_L = torch.minimum(unclipped_L, ratio_L.clamp(1 - clip_low, 1 + clip_high) * advantages_L)
+    objective_L = unclipped_L.minimum(ratio_L.clamp(1 - clip_low, 1 + clip_high) * advantages_L)
     if dual_clip is not None:
-        floor_L = torch.where(advantages_L < 0, dual_clip * advantages_L, torch.full_like(advantages_L, -torch.inf))
-        objective_L = torch.maximum(objective_L, floor_L)
+        objective_L = objective_L.maximum((dual_clip * advantages_L).where(advantages_L < 0, -math.inf))
     clipped_L = (objective_L != unclipped_L).to(ratio_L.dtype)
     return Surrogate(objective_L=objective_L, ratio_L=ratio_L, clipped_L=clipped_L)
+
+
+def rollout_weight(
+    log_ratio_L: "Tensor", segment_L: "Tensor", *, mode: RolloutCorrection, cap: float
+) -> tuple["Tensor", "Tensor"]:
+    """(importance weight from the engine's policy to the trainer's, 1 where it lies above the cap), per token.
+
+        token_truncate      min(w_t, C)             TIS (Yao et al., "Your efficient RL framework secretly brings you off-policy RL
+                                                    training", 2025); AReaL, arXiv 2505.24298
+        token_mask          w_t, 0 above C
+        sequence_truncate   min(w, C)               w = prod_t w_t of the whole sequence
+        sequence_mask       w, 0 above C            TRL's default (C = 3)
+
+    Args:
+        log_ratio_L: log w_t, trainer's log-prob before the pass less the engine's; 0 outside the mask.
+    """
+    of_sequence = mode in ("sequence_truncate", "sequence_mask")
+    weight_L = ratio(sums_of_sequences(log_ratio_L, segment_L) if of_sequence else log_ratio_L)
+    above_L = weight_L > cap
+    capped = cap if mode.endswith("truncate") else 0.0
+    return weight_L.where(~above_L, capped), above_L.to(weight_L.dtype)
 
 
 def normalise_group(

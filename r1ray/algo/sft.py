@@ -23,6 +23,10 @@ class Sft:
     def needs(self) -> frozenset[Need]:
         return frozenset()
 
+    @property
+    def needs_entropy_grad(self) -> bool:
+        return False
+
     def initial_state(self) -> State:
         return {}
 

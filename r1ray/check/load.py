@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.check import devices, judges, model, names, rules, stages, trainers
+from r1ray.check import algorithms, devices, judges, model, names, rules, stages, trainers
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
 from r1ray.check.overrides import recipe_against_scale
@@ -35,15 +35,7 @@ GENERATING = (
     *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags),
 )
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
-    "rl": (
-        names.algorithm_name,
-        trainers.other_trainers,
-        rules.batch,
-        rules.algorithm,
-        rules.not_empty,
-        *GENERATING,
-        *COMMON,
-    ),
+    "rl": (*algorithms.RULES, trainers.other_trainers, rules.not_empty, *GENERATING, *COMMON),
     "sft": (rules.sft_length, rules.not_empty, *COMMON),
     "eval": (rules.not_empty, *GENERATING, *COMMON),
 }

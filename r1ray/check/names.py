@@ -1,13 +1,12 @@
-"""Names of code and data: algorithm, rewards, engine, datasets. Local files are opened, hub names judged by their form."""
+"""Names of code and data: rewards, engine, datasets. Local files are opened, hub names judged by their form."""
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from r1ray.algo import ALGORITHMS
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
-from r1ray.config import AlgoConfig, DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
+from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
 from r1ray.data.sources import SOURCES, load_source, needs_network
 from r1ray.engine import ENGINES
 from r1ray.reward import REWARDS, make
@@ -19,12 +18,8 @@ HEAD = 64
 """Rows of a local dataset that are read."""
 
 
-def algorithm_name(algo: AlgoConfig) -> Iterator[Finding]:
-    yield from _name_in_module("algo.name", algo.name, ALGORITHMS, what="an algorithm")
-
-
 def engine_name(rollout: RolloutConfig) -> Iterator[Finding]:
-    yield from _name_in_module("rollout.engine", rollout.engine, ENGINES, what="an engine")
+    yield from name_in_module("rollout.engine", rollout.engine, ENGINES, what="an engine")
 
 
 def reward_names(reward: RewardConfig) -> Iterator[Finding]:
@@ -56,7 +51,7 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     unknown = list(_name(f"{key}.source", source.source, SOURCES, what="a dataset"))
     if not unknown and "verifier" in source.args:
         verifier = str(source.args["verifier"])
-        unknown = list(_name_in_module(f"{key}.args.verifier", verifier, VERIFIERS, what="a verifier"))
+        unknown = list(name_in_module(f"{key}.args.verifier", verifier, VERIFIERS, what="a verifier"))
     if source.extract is not None:
         unknown += _extract(f"{key}.extract", source)
     yield from unknown
@@ -97,7 +92,7 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
 
 def _extract(key: str, source: SourceConfig) -> Iterator[Mistake]:
     assert source.extract is not None
-    yield from _name_in_module(key, source.extract, EXTRACTORS, what="a way to read answers")
+    yield from name_in_module(key, source.extract, EXTRACTORS, what="a way to read answers")
     if source.source in SOURCES and SOURCES[source.source].programs(source.args):
         rule = "replies are programs, which are read from their fences"
         yield Mistake(key=key, value=source.extract, rule=rule, remedy=f"{key}=null")
@@ -109,7 +104,7 @@ def _name(key: str, name: str, known: Mapping[str, Any], *, what: str) -> Iterat
         yield Mistake(key=key, value=name, rule=rule, remedy=did_you_mean(name, known))
 
 
-def _name_in_module(key: str, name: str, known: Mapping[str, Any], *, what: str) -> Iterator[Mistake]:
+def name_in_module(key: str, name: str, known: Mapping[str, Any], *, what: str) -> Iterator[Mistake]:
     """The same; a module of the user's own is looked for but not imported, since it may import torch."""
     yield from _name(key, name, known, what=what)
     module = name.partition(":")[0]

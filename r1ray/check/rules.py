@@ -70,38 +70,6 @@ DEEPSPEED_BLOCKS = (
 """Keys of DeepSpeed's configuration under which it expects further keys."""
 
 
-def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
-    samples = algo.problems_per_step * algo.group_size
-    if samples % algo.minibatches:
-        fits = [n for n in range(1, samples + 1) if samples % n == 0]
-        near = sorted(fits, key=lambda n: abs(n - algo.minibatches))[:2]
-        yield Mistake(
-            key="algo.minibatches",
-            value=algo.minibatches,
-            rule=f"must divide problems_per_step * group_size = {algo.problems_per_step} * {algo.group_size} = {samples}",
-            remedy=" or ".join(f"algo.minibatches={n}" for n in sorted(near)),
-        )
-    elif samples // algo.minibatches < trainer.num_workers:
-        yield f"an update has {samples // algo.minibatches} samples for {trainer.num_workers} trainer ranks: some ranks idle"
-
-
-def algorithm(algo: AlgoConfig) -> Iterator[Finding]:
-    if algo.name == "grpo" and algo.group_size < 2:
-        yield Mistake(
-            key="algo.group_size",
-            value=algo.group_size,
-            rule="GRPO compares the replies of one problem with each other: at least 2",
-            remedy="algo.group_size=8 (R1: 16)",
-        )
-    if algo.dual_clip is not None and algo.dual_clip <= 1:
-        yield Mistake(
-            key="algo.dual_clip",
-            value=algo.dual_clip,
-            rule="the bound for negative advantages must be greater than 1",
-            remedy="algo.dual_clip=3.0 (arXiv 1912.09729), or null for none",
-        )
-
-
 def sampling(rollout: RolloutConfig) -> Iterator[Finding]:
     for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
         if value != only:

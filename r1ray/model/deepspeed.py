@@ -98,9 +98,9 @@ class TrainEngine:
     def device(self) -> torch.device:
         return self._engine.device
 
-    def forward(self, row: RowTensors) -> tuple[Tensor, Tensor]:
+    def forward(self, row: RowTensors, *, entropy_grad: bool) -> tuple[Tensor, Tensor]:
         """As `Policy.forward`."""
-        return self._engine(row)
+        return self._engine(row, entropy_grad=entropy_grad)
 
     def outputs(self, row: RowTensors, *, autocast: bool | None = None) -> Tensor:
         with torch.no_grad():

@@ -61,11 +61,14 @@ class Policy(nn.Module):
         """Matrix products in bfloat16 while weights stay float32. Ours rather than DeepSpeed's, so that canaries can do without."""
         self.lm.lm_head = LogprobHead(self.lm.lm_head)
 
-    def forward(self, row: RowTensors, *, autocast: bool | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, row: RowTensors, *, autocast: bool | None = None, entropy_grad: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """-> (logprobs_L, entropy_L), float32, 0 at tokens that are not wanted.
 
-        Entropy is of the distribution, at the token's temperature, from which the token would be drawn. It carries no gradient and
-        is 0 where log-probs carry none either (under no_grad nobody asks for it). `autocast` overrides the policy's own.
+        Entropy is of the distribution, at the token's temperature, from which the token would be drawn. It carries a gradient only
+        with `entropy_grad`, and is 0 where log-probs carry none (under no_grad nobody asks for it). `autocast` overrides the
+        policy's own.
         """
         enabled = self.autocast if autocast is None else autocast
         with torch.autocast(row.token_ids_L.device.type, dtype=torch.bfloat16, enabled=enabled):
@@ -81,6 +84,7 @@ class Policy(nn.Module):
                 hidden_LE.index_select(0, row.target_M - 1),
                 row.token_ids_L.index_select(0, row.target_M),
                 row.temperature_L.index_select(0, row.target_M),
+                entropy_grad=entropy_grad,
             )
         zeros_L = torch.zeros(len(row.token_ids_L), dtype=torch.float32, device=row.token_ids_L.device)
         return zeros_L.index_copy(0, row.target_M, logprobs_M), zeros_L.index_copy(0, row.target_M, entropy_M)
@@ -95,14 +99,16 @@ class LogprobHead(nn.Module):
             raise ValueError("a model whose lm_head has a bias is not supported")
         self.weight = linear.weight
 
-    def forward(self, hidden_ME: Tensor, labels_M: Tensor, temperature_M: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden_ME: Tensor, labels_M: Tensor, temperature_M: Tensor, *, entropy_grad: bool
+    ) -> tuple[Tensor, Tensor]:
         """hidden [M, E] -> (log-probs [M], entropy [M]), float32."""
         device = hidden_ME.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         with torch.autocast(device, enabled=False):  # else the entropy's dot product would be in bfloat16
             few = len(labels_M) * len(self.weight) <= _KEPT_LOGITS[device]
             function = _WholeLogprobs if few else _BlockedLogprobs
-            return function.apply(hidden_ME.to(dtype), self.weight, labels_M, temperature_M, dtype)
+            return function.apply(hidden_ME.to(dtype), self.weight, labels_M, temperature_M, dtype, entropy_grad)
 
 
 class _WholeLogprobs(torch.autograd.Function):
@@ -110,7 +116,13 @@ class _WholeLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ME: Tensor, weight_VE: Tensor, labels_M: Tensor, temperature_M: Tensor, dtype: torch.dtype
+        ctx: Any,
+        hidden_ME: Tensor,
+        weight_VE: Tensor,
+        labels_M: Tensor,
+        temperature_M: Tensor,
+        dtype: torch.dtype,
+        entropy_grad: bool,
     ) -> tuple[Tensor, Tensor]:
         log_MV = _logits(hidden_ME, weight_VE.to(dtype), temperature_M).log_softmax(-1)
         logprobs_M = log_MV.gather(-1, labels_M.unsqueeze(-1)).squeeze(-1)
@@ -119,17 +131,19 @@ class _WholeLogprobs(torch.autograd.Function):
             probs_MV = log_MV.exp()
             # A logit of -inf has probability 0 and adds nothing.
             entropy_M = -torch.linalg.vecdot(probs_MV, log_MV.clamp_min_(-1e30))
-        ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, probs_MV)
-        ctx.dtype = dtype
-        ctx.mark_non_differentiable(entropy_M)
+        ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, probs_MV, entropy_M)
+        _set_outputs(ctx, entropy_M, dtype, entropy_grad)
         return logprobs_M, entropy_M
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        hidden_ME, weight_VE, labels_M, temperature_M, probs_MV = ctx.saved_tensors
-        grad_MV = _logit_grads(probs_MV, labels_M, grads[0] / temperature_M).to(ctx.dtype)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        hidden_ME, weight_VE, labels_M, temperature_M, probs_MV, entropy_M = ctx.saved_tensors
+        grad_MV = _logit_grads(probs_MV, labels_M, grads[0] / temperature_M)
+        if ctx.entropy_grad:
+            grad_MV += _entropy_grads(probs_MV, entropy_M, grads[1] / temperature_M)
+        grad_MV = grad_MV.to(ctx.dtype)
         grad_weight_VE = grad_MV.T @ hidden_ME
-        return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE.to(weight_VE.dtype), None, None, None
+        return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE.to(weight_VE.dtype), None, None, None, None
 
 
 class _BlockedLogprobs(torch.autograd.Function):
@@ -141,7 +155,13 @@ class _BlockedLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ME: Tensor, weight_VE: Tensor, labels_M: Tensor, temperature_M: Tensor, dtype: torch.dtype
+        ctx: Any,
+        hidden_ME: Tensor,
+        weight_VE: Tensor,
+        labels_M: Tensor,
+        temperature_M: Tensor,
+        dtype: torch.dtype,
+        entropy_grad: bool,
     ) -> tuple[Tensor, Tensor]:
         num, device = len(labels_M), hidden_ME.device
         logsum_M = torch.full((num,), -torch.inf, device=device)
@@ -157,15 +177,14 @@ class _BlockedLogprobs(torch.autograd.Function):
                 mean_M = mean_M * (before_M - logsum_M).exp() + torch.linalg.vecdot(
                     probs_MB, logits_MB.clamp_min_(-1e30)
                 )
-        ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, logsum_M)
-        ctx.dtype = dtype
         entropy_M = logsum_M - mean_M if ctx.needs_input_grad[0] else torch.zeros_like(logsum_M)
-        ctx.mark_non_differentiable(entropy_M)
+        ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, logsum_M, entropy_M)
+        _set_outputs(ctx, entropy_M, dtype, entropy_grad)
         return chosen_M - logsum_M, entropy_M
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        hidden_ME, weight_VE, labels_M, temperature_M, logsum_M = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        hidden_ME, weight_VE, labels_M, temperature_M, logsum_M, entropy_M = ctx.saved_tensors
         scaled_M = grads[0] / temperature_M
         # Many blocks are summed: in bfloat16 the small ones would be lost.
         grad_hidden_ME = torch.zeros_like(hidden_ME, dtype=torch.float32)
@@ -174,10 +193,19 @@ class _BlockedLogprobs(torch.autograd.Function):
             cast_BE = weight_VE[block].to(ctx.dtype)
             probs_MB = _logits(hidden_ME, cast_BE, temperature_M).sub_(logsum_M.unsqueeze(-1)).exp_()
             here_M, label_M = _labels_in(block, labels_M)
-            grad_MB = _logit_grads(probs_MB, label_M, scaled_M, where_M=here_M).to(ctx.dtype)
+            grad_MB = _logit_grads(probs_MB, label_M, scaled_M, where_M=here_M)
+            if ctx.entropy_grad:
+                grad_MB += _entropy_grads(probs_MB, entropy_M, grads[1] / temperature_M)
+            grad_MB = grad_MB.to(ctx.dtype)
             grad_hidden_ME += grad_MB @ cast_BE
             grad_weight_VE[block] = grad_MB.T @ hidden_ME
-        return grad_hidden_ME.to(hidden_ME.dtype), grad_weight_VE, None, None, None
+        return grad_hidden_ME.to(hidden_ME.dtype), grad_weight_VE, None, None, None, None
+
+
+def _set_outputs(ctx: Any, entropy_M: Tensor, dtype: torch.dtype, entropy_grad: bool) -> None:
+    ctx.dtype, ctx.entropy_grad = dtype, entropy_grad
+    if not entropy_grad:
+        ctx.mark_non_differentiable(entropy_M)
 
 
 def _logit_grads(probs_MB: Tensor, labels_M: Tensor, scaled_M: Tensor, *, where_M: Tensor | None = None) -> Tensor:
@@ -189,6 +217,12 @@ def _logit_grads(probs_MB: Tensor, labels_M: Tensor, scaled_M: Tensor, *, where_
     """
     one_hot_M = scaled_M if where_M is None else scaled_M * where_M
     return (probs_MB * -scaled_M.unsqueeze(-1)).scatter_add_(-1, labels_M.unsqueeze(-1), one_hot_M.unsqueeze(-1))
+
+
+def _entropy_grads(probs_MB: Tensor, entropy_M: Tensor, scaled_M: Tensor) -> Tensor:
+    """d entropy / d logits = -p (log p + H) / temperature, times the incoming gradient; 0 where the probability is 0."""
+    surprise_MB = probs_MB.clamp_min(torch.finfo(probs_MB.dtype).tiny).log_().add_(entropy_M.unsqueeze(-1))
+    return surprise_MB.mul_(probs_MB).mul_(-scaled_M.unsqueeze(-1))
 
 
 def _blocks(weight_VE: Tensor, num: int) -> list[slice]:

@@ -28,8 +28,11 @@ class ValueModel(nn.Module):
         self.head = head
         self.autocast = autocast
 
-    def forward(self, row: RowTensors, *, autocast: bool | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, row: RowTensors, *, autocast: bool | None = None, entropy_grad: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """-> (values_L, zeros_L), float32, 0 at tokens that are not wanted; the second stands where a policy has its entropy."""
+        assert not entropy_grad, "a critic has no entropy"
         enabled = self.autocast if autocast is None else autocast
         device = row.token_ids_L.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=enabled):

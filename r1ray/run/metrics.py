@@ -45,6 +45,8 @@ CATALOGUE: Mapping[str, str] = {
     "ratio/max": "largest ratio of new to old probability",
     "first_update/<name>": "the same in the first update of the step, where the policy has not moved: ratio 1, nothing clipped",
     "first_update/<name>/max": "likewise",
+    "correction/mean": "importance weight from the engine's policy to the trainer's (algo.rollout_correction), mean over tokens",
+    "correction/capped": "share of tokens whose weight was above algo.correction_cap",
     "grad_norm": "global gradient norm before clipping",
     "lr": "learning rate of the last update",
     "logprob_gap/max": "largest difference between the trainer's and the engine's log-prob of a sampled token",

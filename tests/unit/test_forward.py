@@ -142,13 +142,39 @@ def test_blocks_of_the_vocabulary_change_neither_values_nor_gradients_and_bound_
         monkeypatch.setattr(forward, "_MIN_BLOCK", block)
         policy = Policy(make_lm(tied=False))
         shapes.clear()
-        logprobs_L, entropy_L = policy(row_tensors(one_row(make_samples())[1], device=CPU))
-        logprobs_L.square().sum().backward()
+        logprobs_L, entropy_L = policy(row_tensors(one_row(make_samples())[1], device=CPU), entropy_grad=True)
+        (logprobs_L.square().sum() + entropy_L.square().sum()).backward()
         values.append(torch.stack([logprobs_L, entropy_L]).detach())
         grads.append([p.grad / p.grad.abs().max() for p in policy.parameters()])
     assert max(shapes) == size and sum(shapes) == 2 * VOCAB, "once forward, once backward"
     torch.testing.assert_close(values[0], values[1])
     torch.testing.assert_close(grads[0], grads[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kept", [2**24, 0])
+def test_entropy_has_a_gradient_where_it_is_asked_for(monkeypatch, kept):
+    monkeypatch.setitem(forward._KEPT_LOGITS, "cpu", kept)
+    samples = make_samples(temperature=0.6)
+    reference = make_lm(implementation="eager").double()
+    sum(
+        (i + 1) * (0.5 * logprobs + entropy).sum()
+        for i, (logprobs, entropy) in enumerate(expected(reference, s) for s in samples)
+    ).backward()
+
+    policy, row = Policy(make_lm()), one_row(samples)[1]
+    logprobs_L, entropy_L = policy(row_tensors(row, device=CPU), entropy_grad=True)
+    ((0.5 * logprobs_L + entropy_L) * torch.tensor(row.sample_L + 1)).sum().backward()
+    wanted = dict(reference.named_parameters())
+    for name, p in policy.lm.named_parameters():
+        scale = wanted[name].grad.abs().max().clamp(min=1.0)
+        torch.testing.assert_close(p.grad.double() / scale, wanted[name].grad / scale, atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("kept", [2**24, 0])
+def test_entropy_has_no_gradient_otherwise(monkeypatch, kept):
+    monkeypatch.setitem(forward._KEPT_LOGITS, "cpu", kept)
+    logprobs_L, entropy_L = Policy(make_lm())(row_tensors(one_row(make_samples())[1], device=CPU))
+    assert logprobs_L.requires_grad and entropy_L.any() and not entropy_L.requires_grad
 
 
 def test_tokens_outside_the_mask_are_zero():

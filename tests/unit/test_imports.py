@@ -59,6 +59,8 @@ def test_module_imports_only_what_it_may(path: Path) -> None:
     if name.startswith(TORCHLESS):
         assert not found & {"torch"}
         assert not set(imports(path, at_import=True)) & {"transformers", "datasets"}
+    if name.startswith("algo/"):
+        assert "torch" not in set(imports(path, at_import=True)), "the check reads the signatures of algorithms"
 
 
 def loaded_by(statement: str) -> set[str]:

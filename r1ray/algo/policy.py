@@ -1,0 +1,263 @@
+"""What all policy-gradient algorithms share; the file of each says how it differs, which is mostly `_advantages`.
+
+    loss = sum over tokens of  w_t ( -c_t J_t  +  beta KL_t  -  eta H_t )
+
+    w     `algo.aggregation`: the denominators, over all samples of the update
+    J     `_surrogate`: the clipped surrogate of PPO (arXiv 1707.06347 eq. 7) unless an algorithm has another
+    c     `algo.rollout_correction`: from the engine's policy to the trainer's, 1 unless asked for
+    beta  `algo.kl_coef` with `kl_in: loss`; with `kl_in: reward` it is subtracted from the rewards of the tokens instead
+    eta   `algo.entropy_coef`
+
+With the correction, clipping is around the trainer's policy before the pass, and the weight leads there from the engine's:
+decoupled PPO (Hilton et al., arXiv 2110.00641; AReaL, arXiv 2505.24298). Both coefficients may follow a target
+(`r1ray.algo.controllers`); what they follow is measured in the step before, where Skywork measures the entropy of the same step.
+
+What a step does in which there is little to learn, unless the algorithm's docstring says otherwise:
+    all rewards of a group equal    its advantages are exactly 0; its tokens still count in the denominators, and for KL and entropy
+    no usable sample                no update, no new weight version
+    one usable sample               an update with a finite loss; it has nothing to be compared with (`ops.normalise_group`)
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1ray.algo import ops
+from r1ray.algo.base import LossInput, LossOutput, Need, OtherLearner, State
+from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
+from r1ray.config import AlgoConfig, TrainerRole
+from r1ray.types import Floats, Group, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradient(ABC):
+    """`r1ray.algo.base.Algorithm` but for `_advantages`.
+
+    Loss terms: `policy`, and where they are used `kl` and `entropy`, whose weights carry the coefficients. State: `kl_coef`;
+    `entropy_coef` and `entropy_bonus`; each only where it follows a target.
+    """
+
+    compares_replies: ClassVar[bool] = True
+    """Whether a reply is measured by the other replies to its problem, which a group of one has not."""
+
+    cfg: AlgoConfig
+    max_response_length: int
+    """Tokens; the constant of seq_mean_token_sum_norm."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        needs: set[Need] = set()
+        if self.cfg.kl_coef > 0:
+            needs.add("ref_logprobs")
+        if self.cfg.minibatches > 1 or self._kl_in_reward:
+            # With one update a pass the present log-probs, detached, are the old ones: no extra forward.
+            needs.add("old_logprobs")
+        return frozenset(needs)
+
+    @property
+    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
+        return {}
+
+    @property
+    def needs_entropy_grad(self) -> bool:
+        return self.cfg.entropy_coef > 0 or self.cfg.entropy_target is not None
+
+    @property
+    def _kl_in_reward(self) -> bool:
+        return self.cfg.kl_coef > 0 and self.cfg.kl_in == "reward"
+
+    @property
+    def _kl_in_loss(self) -> bool:
+        return self.cfg.kl_coef > 0 and self.cfg.kl_in == "loss"
+
+    def initial_state(self) -> State:
+        state: dict[str, float] = {}
+        if self.cfg.kl_target is not None:
+            state["kl_coef"] = self.cfg.kl_coef
+        if self.cfg.entropy_target is not None:
+            state |= {"entropy_coef": self.cfg.entropy_coef, "entropy_bonus": self.cfg.entropy_coef}
+        return state
+
+    def update_state(self, state: State, metrics: Mapping[str, float]) -> State:
+        """A step without an update measures nothing: its coefficients stay."""
+        cfg, new = self.cfg, {**self.initial_state(), **state}
+        kl, entropy = metrics.get("kl_ref", math.nan), metrics.get("entropy", math.nan)
+        if cfg.kl_target is not None and math.isfinite(kl):
+            num_samples = cfg.problems_per_step * cfg.group_size
+            new["kl_coef"] = adapted_kl_coef(
+                new["kl_coef"], kl=kl, target=cfg.kl_target, num_samples=num_samples, horizon=cfg.kl_horizon
+            )
+        if cfg.entropy_target is not None and math.isfinite(entropy):
+            target = cfg.entropy_target
+            coef = adapted_entropy_coef(
+                new["entropy_coef"], entropy=entropy, target=target, step=cfg.entropy_step, largest=cfg.entropy_max
+            )
+            new |= {"entropy_coef": coef, "entropy_bonus": entropy_bonus(coef, entropy=entropy, target=target)}
+        return new
+
+    def keep(self, group: Group) -> bool:
+        """Dynamic sampling (DAPO, arXiv 2503.14476 eq. 11) by the share of correct replies, whatever else is rewarded."""
+        rate, low, high = group.solve_rate, self.cfg.keep_low, self.cfg.keep_high
+        if rate is not None and ((low is not None and rate <= low) or (high is not None and rate >= high)):
+            return False
+        return not self.cfg.keep_unequal or len({score.reward for score in group.scores if score.usable}) > 1
+
+    def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
+        """Unusable samples get a zero mask, which leaves them out of the loss; what is masked gets no advantage."""
+        samples = [s if s.usable else replace(s, mask_T=np.zeros_like(s.mask_T)) for s in samples]
+        values = self._advantages(samples, state)
+        return [
+            replace(sample, advantages_T=(value_T * sample.mask_T).astype(np.float32))
+            for sample, value_T in zip(samples, values, strict=True)
+        ]
+
+    @abstractmethod
+    def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
+        """For each sample of the step one value a token; unusable samples (`sample.usable`) belong to no baseline."""
+
+    def rewards(self, samples: Sequence[Sample], state: State) -> NDArray[np.float64]:
+        """What each reply earned: its reward, less beta times the KL of its tokens with `kl_in: reward` (as verl sums them)."""
+        penalties = self._kl_penalties(samples, state)
+        return np.array([reward_of(s) - float(kl_T.sum()) for s, kl_T in zip(samples, penalties, strict=True)])
+
+    def token_rewards(
+        self, samples: Sequence[Sample], state: State, outcomes_N: Sequence[float] | None = None
+    ) -> list[Floats]:
+        """Per token: the outcome on the last trained one, less beta times the KL of each with `kl_in: reward` (InstructGPT, arXiv
+        2203.02155 eq. 2; REINFORCE++, arXiv 2501.03262).
+
+        Args:
+            outcomes_N: instead of the samples' rewards.
+        """
+        outcomes = [reward_of(sample) for sample in samples] if outcomes_N is None else outcomes_N
+        tokens: list[Floats] = []
+        for sample, outcome, kl_T in zip(samples, outcomes, self._kl_penalties(samples, state), strict=True):
+            reward_T = -kl_T
+            trained = np.flatnonzero(sample.mask_T)
+            if len(trained):
+                reward_T[trained[-1]] += outcome
+            tokens.append(reward_T)
+        return tokens
+
+    def _kl_penalties(self, samples: Sequence[Sample], state: State) -> list[Floats]:
+        """beta KL(pi_old || pi_ref) of each token; 0 on tokens that are not trained on, whose log-probs nobody has computed."""
+        if not self._kl_in_reward:
+            return [np.zeros_like(sample.mask_T) for sample in samples]
+        import torch
+
+        penalties: list[Floats] = []
+        for sample in samples:
+            assert sample.old_logprobs_T is not None and sample.ref_logprobs_T is not None, "kl_in=reward needs both"
+            old_T, ref_T = torch.tensor(sample.old_logprobs_T), torch.tensor(sample.ref_logprobs_T)
+            kl_T = ops.masked(ops.kl(old_T, ref_T, estimator=self.cfg.kl_estimator), torch.tensor(sample.mask_T))
+            penalties.append(np.float32(self._kl_coef(state)) * kl_T.numpy())
+        return penalties
+
+    def _kl_coef(self, state: State) -> float:
+        # A state from before the controller was turned on has none.
+        return self.cfg.kl_coef if self.cfg.kl_target is None else state.get("kl_coef", self.cfg.kl_coef)
+
+    def _entropy_coef(self, state: State) -> float:
+        fixed = self.cfg.entropy_target is None
+        return self.cfg.entropy_coef if fixed else state.get("entropy_bonus", self.cfg.entropy_coef)
+
+    def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
+        """Split at random into `minibatches` updates, one pass over the samples (R1: 8192 replies, 16 updates of 512).
+
+        Samples without a token to train on have done their work in the baseline and are left out.
+        """
+        return ops.random_parts(samples, self.cfg.minibatches, rng)
+
+    def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
+        scales = {"policy": 1.0}
+        if self._kl_in_loss:
+            scales["kl"] = self._kl_coef(state)
+        if self.needs_entropy_grad:
+            scales["entropy"] = self._entropy_coef(state)
+        weights = ops.aggregation_weights(
+            [sample.mask_T for sample in samples],
+            aggregation=self.cfg.aggregation,
+            max_length=self.max_response_length,
+        )
+        return [{term: np.float32(scale) * weight_T for term, scale in scales.items()} for weight_T in weights]
+
+    def loss(self, row: LossInput) -> LossOutput:
+        """Gradient flows through the policy's log-probs and, where asked for, its entropy; everything else is a constant.
+
+        Metrics: `kl_ref` is k3(pi || pi_ref), `kl_rollout` k3(engine || trainer before the pass), both whatever kl_estimator.
+        """
+        cfg, row = self.cfg, cleaned(row)
+        surrogate = self._surrogate(row)
+        gap_L = row.old_logprobs_L - row.rollout_logprobs_L
+        metrics = {
+            "clip_fraction": surrogate.clipped_L,
+            "ratio/max": surrogate.ratio_L.detach(),
+            "entropy": row.entropy_L.detach(),
+            "kl_rollout": ops.kl(row.rollout_logprobs_L, row.old_logprobs_L, estimator="k3"),
+            "logprob_gap/max": gap_L.abs(),
+            "logprob_gap/mean": gap_L.abs(),
+        }
+        terms = {"policy": -surrogate.objective_L}
+        if cfg.rollout_correction != "none":
+            weight_L, above_L = ops.rollout_weight(
+                gap_L, row.segment_L, mode=cfg.rollout_correction, cap=cfg.correction_cap
+            )
+            terms["policy"] = weight_L * terms["policy"]
+            metrics |= {"correction/mean": weight_L, "correction/capped": above_L}
+        if cfg.kl_coef > 0:
+            assert row.ref_logprobs_L is not None, "kl_coef > 0 but the row has no reference log-probs"
+            metrics["kl_ref"] = ops.kl(row.logprobs_L.detach(), row.ref_logprobs_L, estimator="k3")
+            if self._kl_in_loss:
+                terms["kl"] = ops.kl(row.logprobs_L, row.ref_logprobs_L, estimator=cfg.kl_estimator)
+        if self.needs_entropy_grad:
+            terms["entropy"] = -row.entropy_L
+        return LossOutput(terms=terms, metrics=metrics)
+
+    def _surrogate(self, row: LossInput) -> ops.Surrogate:
+        """min(r A, clip(r, 1 - low, 1 + high) A) with the ratio r of each token; the row is `cleaned`."""
+        return ops.clipped_surrogate(
+            row.logprobs_L - row.old_logprobs_L,
+            row.advantages_L,
+            clip_low=self.cfg.clip_low,
+            clip_high=self.cfg.clip_high,
+            dual_clip=self.cfg.dual_clip,
+        )
+
+
+def cleaned(row: LossInput) -> LossInput:
+    """The row with 0 for whatever stood outside the mask, and without gradient but through log-probs and entropy."""
+    mask_L, ref_L = row.mask_L, row.ref_logprobs_L
+    return replace(
+        row,
+        logprobs_L=ops.masked(row.logprobs_L, mask_L),
+        entropy_L=ops.masked(row.entropy_L, mask_L),
+        old_logprobs_L=ops.masked(row.old_logprobs_L.detach(), mask_L),
+        rollout_logprobs_L=ops.masked(row.rollout_logprobs_L.detach(), mask_L),
+        ref_logprobs_L=None if ref_L is None else ops.masked(ref_L.detach(), mask_L),
+        advantages_L=ops.masked(row.advantages_L.detach(), mask_L),
+    )
+
+
+def groups_of(samples: Sequence[Sample]) -> list[list[int]]:
+    """Indices of the usable samples of each group, in whatever order they come; samples are grouped by `group_id`."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        if sample.usable:
+            groups[sample.group_id].append(i)
+    return list(groups.values())
+
+
+def spread(samples: Sequence[Sample], advantages_N: Sequence[float] | NDArray[np.float64]) -> list[Floats]:
+    """One value a sequence to one value a token."""
+    return [np.full(len(sample.mask_T), value, np.float32) for sample, value in zip(samples, advantages_N, strict=True)]
+
+
+def reward_of(sample: Sample) -> float:
+    assert sample.score is not None, f"sample {sample.group_id}[{sample.index}] reached the algorithm without a score"
+    return sample.score.reward

@@ -1,0 +1,160 @@
+"""Rules of `algo`: does the algorithm exist, does it take its arguments, and do its options fit each other?
+
+Each is a rule as in `r1ray.check.rules`. Algorithms of r1ray are imported for their signatures, which loads no torch.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from r1ray.algo import ALGORITHMS, factory_of
+from r1ray.algo.policy import PolicyGradient
+from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.check.names import name_in_module
+from r1ray.config import AlgoConfig, TrainerConfig
+
+Finding = Mistake | str
+GIVEN = ("cfg", "max_response_length")
+"""What every algorithm is made with; the rest of its parameters are algo.args."""
+
+
+def name_and_arguments(algo: AlgoConfig) -> Iterator[Finding]:
+    unknown = list(name_in_module("algo.name", algo.name, ALGORITHMS, what="an algorithm"))
+    yield from unknown
+    if unknown:
+        return
+    if algo.name not in ALGORITHMS and find_spec("torch") is None:
+        yield f"{NOT_CHECKED}algo.name={algo.name} and algo.args: it may need torch, which is not installed here"
+        return
+    try:
+        factory = factory_of(algo.name)
+    except ValueError as error:
+        remedy = "correct the name; a package of your own must be on PYTHONPATH"
+        yield Mistake(key="algo.name", value=algo.name, rule=str(error), remedy=remedy)
+        return
+    yield from _arguments(algo, factory)
+    yield from _group(algo, factory)
+
+
+def _arguments(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    named = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if name not in GIVEN and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    for name, value in algo.args.items():
+        key = f"algo.args.{name}"
+        if name in named:
+            yield from _value(key, value, named[name])
+        elif not takes_any:
+            rule, remedy = f"{algo.name} takes no such argument", did_you_mean(name, named, prefix="algo.args.")
+            yield Mistake(key=key, value=value, rule=rule, remedy=remedy)
+    for name, parameter in named.items():
+        if name not in algo.args and parameter.default is parameter.empty:
+            key = f"algo.args.{name}"
+            remedy = f"algo={algo.name}, whose file sets it, or {key}=VALUE"
+            yield Mistake(key=key, value=None, rule=f"{algo.name} needs this argument", remedy=remedy)
+
+
+def _value(key: str, value: Any, parameter: inspect.Parameter) -> Iterator[Mistake]:
+    """Where the parameter's type is written down."""
+    if parameter.annotation is parameter.empty or isinstance(parameter.annotation, str):
+        return
+    try:
+        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+        TypeAdapter(parameter.annotation, config=config).validate_python(value, strict=True)
+    except ValidationError as error:
+        rule = error.errors()[0]["msg"].replace("Input should be", "must be")
+        yield Mistake(key=key, value=value, rule=rule, remedy="see conf/algo and the algorithm's docstring")
+
+
+def _group(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
+    if algo.group_size > 1:
+        return
+    filters = {"keep_low": algo.keep_low, "keep_high": algo.keep_high, "keep_unequal": algo.keep_unequal or None}
+    filtered = [name for name, value in filters.items() if value is not None]
+    if filtered:
+        yield Mistake(
+            key="algo.group_size",
+            value=algo.group_size,
+            rule=f"algo.{filtered[0]} chooses groups by how their replies differ, which one reply cannot: at least 2",
+            remedy="algo.group_size=8 (DAPO: 16), or keep_low, keep_high and keep_unequal off (null, null, false)",
+        )
+    elif isinstance(factory, type) and issubclass(factory, PolicyGradient) and factory.compares_replies:
+        yield Mistake(
+            key="algo.group_size",
+            value=algo.group_size,
+            rule=f"{algo.name} compares the replies of one problem with each other: at least 2",
+            remedy="algo.group_size=8 (R1: 16), or an algorithm that does not compare them: algo=reinforce_pp",
+        )
+
+
+def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
+    samples = algo.problems_per_step * algo.group_size
+    if samples % algo.minibatches:
+        fits = [n for n in range(1, samples + 1) if samples % n == 0]
+        near = sorted(fits, key=lambda n: abs(n - algo.minibatches))[:2]
+        yield Mistake(
+            key="algo.minibatches",
+            value=algo.minibatches,
+            rule=f"must divide problems_per_step * group_size = {algo.problems_per_step} * {algo.group_size} = {samples}",
+            remedy=" or ".join(f"algo.minibatches={n}" for n in sorted(near)),
+        )
+    elif samples // algo.minibatches < trainer.num_workers:
+        yield f"an update has {samples // algo.minibatches} samples for {trainer.num_workers} trainer ranks: some ranks idle"
+
+
+def group_filter(algo: AlgoConfig) -> Iterator[Finding]:
+    low = -1.0 if algo.keep_low is None else algo.keep_low
+    high = 2.0 if algo.keep_high is None else algo.keep_high
+    if low >= high:
+        yield Mistake(
+            key="algo.keep_low",
+            value=algo.keep_low,
+            rule=f"must be less than algo.keep_high = {algo.keep_high:g}: no group could be kept",
+            remedy="algo.keep_low=0 algo.keep_high=1 (DAPO), or null for an open side",
+        )
+    elif algo.group_size > 1 and not any(low < k / algo.group_size < high for k in range(algo.group_size + 1)):
+        rule = f"no number of right replies among {algo.group_size} is a share between {low:g} and {high:g}: no group could be kept"
+        remedy = "a larger algo.group_size, or bounds that are further apart"
+        yield Mistake(key="algo.keep_low", value=algo.keep_low, rule=rule, remedy=remedy)
+
+
+def coefficients(algo: AlgoConfig) -> Iterator[Finding]:
+    if algo.dual_clip is not None and algo.dual_clip <= 1:
+        yield Mistake(
+            key="algo.dual_clip",
+            value=algo.dual_clip,
+            rule="the bound for negative advantages must be greater than 1",
+            remedy="algo.dual_clip=3.0 (arXiv 1912.09729), or null for none",
+        )
+    if algo.kl_target is not None and algo.kl_coef == 0:
+        yield Mistake(
+            key="algo.kl_target",
+            value=algo.kl_target,
+            rule="the coefficient that follows it starts at algo.kl_coef = 0, and would stay there",
+            remedy="algo.kl_coef=0.001 to start with, or algo.kl_target=null for no KL",
+        )
+    if algo.entropy_target is not None and algo.entropy_max < max(algo.entropy_coef, algo.entropy_step):
+        yield Mistake(
+            key="algo.entropy_max",
+            value=algo.entropy_max,
+            rule=f"the coefficient that follows algo.entropy_target starts at {algo.entropy_coef:g} and moves in steps of "
+            f"{algo.entropy_step:g}: it needs room",
+            remedy="algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays",
+        )
+    if algo.rollout_correction != "none" and algo.correction_cap < 1:
+        yield Mistake(
+            key="algo.correction_cap",
+            value=algo.correction_cap,
+            rule="where engine and trainer agree the weight is 1: a lower cap would cut every token",
+            remedy="algo.correction_cap=2.0, or algo.rollout_correction=none",
+        )
+
+
+RULES = (name_and_arguments, batch, group_filter, coefficients)

@@ -1,0 +1,148 @@
+"""The check of `algo`: pieces that do not fit are refused with the remedy, before anything starts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
+from r1ray.check.overrides import conf_dir
+from r1ray.cli import compose
+
+OWN = """
+from dataclasses import dataclass
+from r1ray.algo.grpo import Grpo
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Grpo):
+    strength: float
+
+class AnyArguments:
+    def __init__(self, cfg, max_response_length, **args): ...
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_algo.py").write_text(OWN)
+
+
+@pytest.fixture(scope="module")
+def base() -> DictConfig:
+    return compose([])
+
+
+def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> CheckedRun:
+    """A sound configuration but for `overrides`; `algo` as on the command line, without Hydra's second of composing."""
+    cfg = base.copy()
+    OmegaConf.set_struct(cfg, False)
+    cfg.algo = OmegaConf.merge(
+        cfg.algo, option(algo), {"group_size": 8, "problems_per_step": 64}
+    )  # scale comes after algo
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+    return load(cfg)
+
+
+def option(name: str) -> DictConfig:
+    """conf/algo/NAME.yaml with what it is derived from."""
+    own = OmegaConf.load(conf_dir() / "algo" / f"{name}.yaml")
+    parents = [option(parent) for parent in own.pop("defaults", []) if parent != "_self_"]
+    return OmegaConf.merge(*parents, own)
+
+
+FILTER = "algo.keep_low=0", "algo.keep_high=1"
+# algorithm, overrides, key of the mistake, words of its rule, words of its remedy
+CASES = {
+    "group of one": ("grpo", ["algo.group_size=1"], "algo.group_size", "grpo compares", "algo.group_size=8"),
+    "dynamic sampling with a group of one": (
+        "grpo", ["algo.group_size=1", *FILTER], "algo.group_size", "algo.keep_low chooses groups", "keep_unequal off",
+    ),
+    "rewards that differ in a group of one": (
+        "grpo", ["algo.group_size=1", "algo.keep_unequal=true"], "algo.group_size", "algo.keep_unequal chooses", "group_size=8",
+    ),
+    "own algorithm that compares, with a group of one": (
+        "grpo", ["algo.name='own_algo:Mine'", "algo.args.strength=1", "algo.group_size=1"], "algo.group_size", "compares", "=8",
+    ),
+    "bounds the wrong way round": (
+        "grpo", ["algo.keep_low=0.9", "algo.keep_high=0.1"], "algo.keep_low", "less than algo.keep_high = 0.1", "algo.keep_low=0 ",
+    ),
+    "bounds that are equal": ("grpo", ["algo.keep_low=0", "algo.keep_high=0"], "algo.keep_low", "less than", "open side"),
+    "bounds that no group meets": (
+        "grpo", ["algo.keep_low=0.5", "algo.keep_high=0.6"], "algo.keep_low", "among 8 is a share between 0.5", "group_size",
+    ),
+    "a bound that is no share": ("grpo", ["algo.keep_low=-1"], "algo.keep_low", "at least 0", "algo.keep_low=0"),
+    "dual clip below one": ("grpo", ["algo.dual_clip=0.5"], "algo.dual_clip", "greater than 1", "null for none"),
+    "a target for no KL": (
+        "grpo", ["algo.kl_coef=0", "algo.kl_target=0.1"], "algo.kl_target", "would stay there", "algo.kl_coef=0.001",
+    ),
+    "KL in no place": ("grpo", ["algo.kl_in=rewards"], "algo.kl_in", "one of loss, reward", "did you mean reward?"),
+    "an entropy coefficient above its maximum": (
+        "grpo", ["algo.entropy_target=0.2", "algo.entropy_coef=0.01"], "algo.entropy_max", "starts at 0.01", "entropy_max=0.005",
+    ),
+    "an entropy coefficient that cannot move": (
+        "grpo", ["algo.entropy_target=0.2", "algo.entropy_max=0"], "algo.entropy_max", "needs room", "entropy_target=null",
+    ),
+    "a cap that cuts everything": (
+        "grpo", ["algo.rollout_correction=token_mask", "algo.correction_cap=0.5"], "algo.correction_cap", "every token",
+        "correction_cap=2.0",
+    ),
+    "a correction of no kind": (
+        "grpo", ["algo.rollout_correction=truncate"], "algo.rollout_correction", "token_truncate", "did you mean token_truncate?",
+    ),
+    "an argument of another algorithm": ("grpo", ["algo.args.gamma=1"], "algo.args.gamma", "grpo takes no such", "there are none"),
+    "own algorithm's argument that is missing": (
+        "grpo", ["algo.name='own_algo:Mine'"], "algo.args.strength", "needs this argument", "algo.args.strength=VALUE",
+    ),
+    "own algorithm's argument that is misspelt": (
+        "grpo", ["algo.name='own_algo:Mine'", "algo.args={strength: 1, strenght: 2}"], "algo.args.strenght", "takes no such",
+        "did you mean algo.args.strength?",
+    ),
+    "own algorithm's argument of another type": (
+        "grpo", ["algo.name='own_algo:Mine'", "algo.args.strength=much"], "algo.args.strength", "a valid number", "docstring",
+    ),
+    "own algorithm that is not there": (
+        "grpo", ["algo.name='own_algo:Yours'"], "algo.name", "has no attribute 'Yours'", "PYTHONPATH",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=CASES)
+def test_pieces_that_do_not_fit_are_refused(case: str, base: DictConfig) -> None:
+    algo, overrides, key, rule, remedy = CASES[case]
+    with pytest.raises(ConfigError) as caught:
+        check(base, overrides, algo=algo)
+    (mistake,) = caught.value.mistakes
+    assert mistake.key == key
+    assert rule in mistake.rule
+    assert remedy in mistake.remedy
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [*FILTER, "algo.min_kept=0"],
+        ["algo.keep_low=0.5", "algo.keep_high=0.7"],  # 5 of 8
+        ["algo.keep_low=0.9"],
+        ["algo.kl_in=reward", "algo.kl_target=0.1"],
+        ["algo.entropy_target=0.2"],
+        ["algo.rollout_correction=sequence_mask"],
+        ["algo.name='own_algo:Mine'", "algo.args.strength=1"],
+        ["algo.name='own_algo:AnyArguments'", "algo.args.whatever=1", "algo.group_size=1"],
+    ],
+    ids=" ".join,
+)
+def test_pieces_that_fit_are_accepted(overrides: list[str], base: DictConfig) -> None:
+    assert check(base, overrides).stages
+
+
+def test_where_torch_is_not_installed_own_algorithms_are_not_checked(
+    base: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r1ray.check.algorithms.find_spec", lambda name: None)
+    (note,) = check(base, ["algo.name='own_algo:Mine'"]).notes
+    assert note.startswith(NOT_CHECKED) and "own_algo:Mine" in note
