@@ -4,16 +4,23 @@ Every problem that is dispatched becomes a ticket with a number. Replies and sco
 first P tickets, by number, whose group the algorithm keeps. So whether a problem is trained on never depends on how fast its
 replies came (long replies would be lost first). Nothing is dispatched ahead of the step that trains on it: strictly on-policy.
 
+Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): for every group that the algorithm does not keep another is dispatched, no sooner, and
+a step ends when every group that was begun has ended. So nothing is generated in vain, nothing that runs is given up, and how many
+groups a step generates does not depend on their speed either. (MiMo's early stop, arXiv 2505.07608, which may give up running tasks
+once all that started before the chosen ones have ended, has nothing to give up here.) With algo.min_kept below 1, as in GPG (arXiv
+2504.02546), that share is enough, and the step is filled up with the earliest groups that were not kept.
+
 A group whose replies are whole and whose scores failed (a judge, a sandbox, a model) is scored again, on another worker where there
 is one, before it is generated again with other seeds; and when nothing can be scored, the step waits (`r1ray.outage`).
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from r1ray.data.stream import Drawn
+from r1ray.data.stream import Drawn, NothingToLearn
 from r1ray.engine.base import SamplingSpec
 from r1ray.outage import SURE, Outages, RewardOutage, enough, nap, verdicts
 from r1ray.reward.base import RewardContext
@@ -21,8 +28,6 @@ from r1ray.run.stop import Stopped
 from r1ray.seeds import seed_of
 from r1ray.types import Completion, Group, Problem, Score
 
-MAX_REFILLS = 10
-"""Groups generated for one step are at most this many times the groups trained on, then the step ends with an error."""
 MAX_RESCORES = 2
 """A group whose scores failed is scored again this often before it is generated again."""
 
@@ -102,6 +107,10 @@ class Collected:
     generated: list[Group]
     dropped: list[str]
     """Ids of problems given up after max_attempts."""
+    refilled: int
+    """Groups generated beyond the first of each place in the step: others were not kept, or dropped."""
+    fillers: int
+    """Of `kept`: groups that the algorithm's filter refused, for which algo.min_kept leaves room."""
     regenerated: int
     rescored: int
     rollout_s: float
@@ -118,6 +127,10 @@ class Collector:
     sampling: SamplingSpec
     max_attempts: int
     keep: Callable[[Group], bool]
+    min_kept: float
+    """Share of a step's groups that `keep` must accept."""
+    max_refills: int
+    """Groups generated for a step are at most this many times its groups."""
     run_seed: int
     ledger: Ledger
     outages: Outages
@@ -125,15 +138,17 @@ class Collector:
     """Asked while replies are awaited (`r1ray.run.stop.asked`)."""
 
     def take(self, num_groups: int, *, step: int) -> Collected:
-        """Dispatch until `num_groups` groups are kept; wait for replies and scores (each wait ends by the workers' timeouts).
+        """Dispatch until `num_groups` groups are there to train on; wait for replies and scores (each wait ends by the workers'
+        timeouts).
 
-        Raises Stopped when the run is to stop, RewardOutage when the rewards were out for too long; the problems drawn for this
-        step are then drawn again by the next one.
+        Raises Stopped when the run is to stop, RewardOutage when the rewards were out for too long, NothingToLearn when too few
+        groups are kept of all that may be generated or the problems have come to an end; the problems drawn for this step are then
+        drawn again by the next one.
         """
         before = self.problems.state_dict()
         try:
             return self._take(num_groups, step=step)
-        except (Stopped, RewardOutage):
+        except (Stopped, RewardOutage, NothingToLearn):
             self.problems.load_state_dict(before)
             raise
 
@@ -146,14 +161,10 @@ class Collector:
             work.advance()
             if self.outages.parts:
                 continue  # nothing new meanwhile
-            for _ in range(num_groups - work.num_possible):
-                if len(work.tickets) >= MAX_REFILLS * num_groups:
-                    raise RuntimeError(
-                        f"step {step}: of {len(work.tickets)} generated groups only {len(work.kept)} could be trained on, "
-                        f"{num_groups} are needed. Last solve rates: {work.last_solve_rates()}. Easier or harder problems, a "
-                        "larger algo.group_size or a smaller algo.problems_per_step would help."
-                    )
+            for _ in range(min(work.num_missing, self.max_refills * num_groups - len(work.tickets))):
                 work.dispatch(self.problems.next())
+        if work.num_missing > 0:
+            raise NothingToLearn(work.what_it_saw())
         return work.collected()
 
 
@@ -170,6 +181,8 @@ class _Step:
     unscored: list[Ticket] = field(default_factory=list[Ticket])
     """Whose replies are whole and whose scores failed, the longest untried first."""
     kept: list[Ticket] = field(default_factory=list[Ticket])
+    refused: list[Ticket] = field(default_factory=list[Ticket])
+    """By the algorithm's filter."""
     dropped: list[str] = field(default_factory=list[str])
     regenerated: int = 0
     rescored: int = 0
@@ -177,8 +190,16 @@ class _Step:
     last_reply: float = 0.0
 
     @property
-    def num_possible(self) -> int:
-        return len(self.kept) + len({ticket.number for ticket in (*self.pending.values(), *self.unscored)})
+    def num_required(self) -> int:
+        """Groups that must pass the filter, rounded up; 0.28 * 25 is a little more than 7 in floating point."""
+        return math.ceil(self.collector.min_kept * self.num_groups - 1e-9)
+
+    @property
+    def num_missing(self) -> int:
+        """Groups to dispatch so that, if all that is under way passes the filter, the step is full and enough of it has passed."""
+        coming = len({ticket.number for ticket in (*self.pending.values(), *self.unscored)})
+        passing = len(self.kept) + coming
+        return max(self.num_groups - len(self.refused) - passing, self.num_required - passing)
 
     def dispatch(self, drawn: Drawn) -> None:
         ticket = Ticket(number=len(self.tickets), drawn=drawn)
@@ -244,8 +265,7 @@ class _Step:
             problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=ticket.attempt
         )
         self.collector.outages.worked(verdicts(scores))  # also of a part that failed: its group needs it not
-        if self.collector.keep(ticket.group):
-            self.kept.append(ticket)
+        (self.kept if self.collector.keep(ticket.group) else self.refused).append(ticket)
 
     def _could_not_be_scored(self, ticket: Ticket, scores: tuple[Score, ...]) -> None:
         found, outages = verdicts(scores), self.collector.outages
@@ -298,11 +318,35 @@ class _Step:
         where = {"step": self.step, "draw": ticket.drawn.number, "attempt": ticket.attempt}
         self.collector.ledger.write(state, **where, **fields)
 
-    def last_solve_rates(self) -> list[float | None]:
-        return [ticket.group.solve_rate for ticket in self.tickets if ticket.group is not None][-8:]
+    def what_it_saw(self) -> str:
+        """Of a step that could not be filled: solve rates, and what would help."""
+        groups = [ticket.group for ticket in self.tickets if ticket.group is not None]
+        rates = [group.solve_rate for group in groups]
+        right, wrong, unknown = (rates.count(rate) for rate in (1, 0, None))
+        mixed = len(rates) - right - wrong - unknown
+        shown = ", ".join("-" if rate is None else f"{rate:.2f}" for rate in rates[-8:])
+        if not rates:
+            remedy = "rewards that work (logs/reward-*.log says what failed)"
+        elif unknown == len(rates):
+            remedy = "algo.keep_low=null and algo.keep_high=null: no reward part says which replies to these problems are correct"
+        elif mixed >= self.num_required:
+            remedy = "a wider band between algo.keep_low and algo.keep_high"
+        elif right > wrong:
+            remedy = "harder problems (data.curriculum.name=history leaves out what is solved)"
+        else:
+            remedy = "easier problems, or a larger algo.group_size"
+        return (
+            f"step {self.step}: of {len(self.tickets)} generated groups (algo.max_refills={self.collector.max_refills} x "
+            f"{self.num_groups}) {len(rates)} could be scored and {len(self.kept)} passed the filter of the algorithm, but "
+            f"{self.num_groups} and {self.num_required} are needed. {right} were all right, {wrong} all wrong, {mixed} mixed, "
+            f"{unknown} without a verdict, {len(self.dropped)} dropped; last solve rates: {shown or 'none'}. What would help: "
+            f"{remedy}; or a lower algo.min_kept, a larger algo.max_refills. The last whole step is saved"
+        )
 
     def collected(self) -> Collected:
-        kept = sorted(self.kept, key=lambda ticket: ticket.number)[: self.num_groups]
+        passed = _first(self.kept, self.num_groups)
+        fillers = _first(self.refused, self.num_groups - len(passed))
+        kept = _first([*passed, *fillers], self.num_groups)
         for ticket in self.tickets:
             if ticket.group is not None:
                 self._note("trained" if ticket in kept else "left", ticket)
@@ -311,8 +355,15 @@ class _Step:
             kept=[ticket.group for ticket in kept if ticket.group is not None],
             generated=[ticket.group for ticket in self.tickets if ticket.group is not None],
             dropped=self.dropped,
+            refilled=len(self.tickets) - self.num_groups,
+            fillers=len(fillers),
             regenerated=self.regenerated,
             rescored=self.rescored,
             rollout_s=self.last_reply - self.started,
             reward_s=now - self.last_reply,
         )
+
+
+def _first(tickets: Sequence[Ticket], num: int) -> list[Ticket]:
+    """In dispatch order."""
+    return sorted(tickets, key=lambda ticket: ticket.number)[:num]

@@ -21,6 +21,7 @@ from r1ray.collect import Collector
 from r1ray.config import Config, TrainerRole, trainer_config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
+from r1ray.data.stream import NothingToLearn
 from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
@@ -63,8 +64,8 @@ class Parts:
 def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     """Run the loop from `progress` to cfg.steps; returns where it ended. Step numbers in metrics start at 1.
 
-    Raises Stopped when the run was asked to stop, RewardOutage when nothing could be scored for too long: what the last whole step
-    has left is saved.
+    Raises Stopped when the run was asked to stop, RewardOutage when nothing could be scored for too long, NothingToLearn when the
+    problems have nothing left for this model: what the last whole step has left is saved.
     """
     algo, state = parts.algo, progress.algo or parts.algo.initial_state()
     parts.sync.push(progress.version)
@@ -76,7 +77,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
             parts.begin(step)
             with clock("collect"):
                 collected = parts.collector.take(cfg.algo.problems_per_step, step=step)
-        except (Stopped, RewardOutage):
+        except (Stopped, RewardOutage, NothingToLearn):
             parts.save(progress, {})
             raise
         with clock("annotate"):

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from r1ray.types import Problem
 
 
+class NothingToLearn(RuntimeError):
+    """No problem is left that the model could learn from. The last whole step is saved."""
+
+
 class Drawn(NamedTuple):
     """One draw of a stream."""
 

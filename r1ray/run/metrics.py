@@ -28,6 +28,8 @@ CATALOGUE: Mapping[str, str] = {
     "groups/all_right": "share of groups that taught nothing because every reply was right",
     "groups/all_wrong": "share of groups that taught nothing because every reply was wrong",
     "groups/kept": "share of groups that were trained on",
+    "groups/refilled": "groups generated in place of others that were not kept, or dropped",
+    "groups/fillers": "groups trained on that the filter refused (algo.min_kept leaves room for them)",
     "groups/dropped": "problems given up after rollout.max_attempts",
     "groups/regenerated": "groups generated again because too few replies were usable",
     "groups/rescored": "times a group was scored again because its scores failed",
@@ -107,6 +109,8 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
     metrics |= {f"train/{name}": trained[name] for name in train_names if name in trained}
     metrics |= {
         "groups/kept": len(collected.kept) / max(1, len(collected.generated)),
+        "groups/refilled": collected.refilled,
+        "groups/fillers": collected.fillers,
         "groups/dropped": len(collected.dropped),
         "groups/regenerated": collected.regenerated,
         "groups/rescored": collected.rescored,

@@ -132,6 +132,8 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         sampling=training_sampling(cfg.rollout),
         max_attempts=cfg.rollout.max_attempts,
         keep=cast.algo.keep,
+        min_kept=cfg.algo.min_kept,
+        max_refills=cfg.algo.max_refills,
         run_seed=cfg.seed,
         ledger=ledger,
         outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),

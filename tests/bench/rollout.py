@@ -291,6 +291,8 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 sampling=training_sampling(cfg.rollout),
                 max_attempts=cfg.rollout.max_attempts,
                 keep=lambda group: True,
+                min_kept=cfg.algo.min_kept,
+                max_refills=cfg.algo.max_refills,
                 run_seed=cfg.seed,
                 ledger=Ledger(run.stage("rl").ledger, step=0),
                 outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=run.event),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1ray.collect import MAX_REFILLS, Collector
-from r1ray.data.stream import Drawn
+from r1ray.collect import Collected, Collector
+from r1ray.data.stream import Drawn, NothingToLearn
 from r1ray.engine.base import SamplingSpec
 from r1ray.outage import Outages
 from r1ray.reward.base import RewardContext
@@ -61,7 +61,10 @@ class ShuffledWorkers:
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> int:
         self.calls.append((problem.id, tuple(seeds)))
-        return self._add(tuple(completion(seed) for seed in seeds))
+        return self._add(tuple(self.reply(problem, seed) for seed in seeds))
+
+    def reply(self, problem: Problem, seed: int) -> Completion:
+        return completion(seed)
 
     def score(self, problem: Problem, completions: int, context: RewardContext, *, not_where: int | None = None) -> int:
         ref = self._add(self.score_of(problem, self.results[completions]))
@@ -123,14 +126,19 @@ def collector(
     seed: int = 0,
     ledger: Any = None,
     outages: Outages | None = None,
+    min_kept: float = 1.0,
+    max_refills: int = 10,
+    workers: type[ShuffledWorkers] = ShuffledWorkers,
 ) -> Collector:
     return Collector(
         problems=Count(),
-        workers=ShuffledWorkers(score_of=score_of, rng=random.Random(seed)),
+        workers=workers(score_of=score_of, rng=random.Random(seed)),
         group_size=4,
         sampling=SamplingSpec(temperature=1.0, max_tokens=8),
         max_attempts=3,
         keep=keep,
+        min_kept=min_kept,
+        max_refills=max_refills,
         run_seed=7,
         ledger=ledger or Rows(),
         outages=outages or Outages(timeout_s=1800, event=no_event),
@@ -180,9 +188,143 @@ def test_filter_keeps_the_first_in_dispatch_order_and_metrics_see_all(seed: int)
     assert len(collected.generated) > len(collected.kept)
 
 
-def test_a_filter_that_nothing_satisfies_ends_with_what_it_saw() -> None:
-    with pytest.raises(RuntimeError, match=rf"of {MAX_REFILLS * 2} generated groups only 0 .* Last solve rates: \[1.0"):
-        collector(all_right, keep=lambda group: False).take(2, step=1)
+def outcome(number: int) -> int:
+    """How many of the four replies to problem `number` are right; no pattern that a count of finished groups could follow."""
+    return [0, 4, 1, 4, 0, 2, 4, 3, 0, 0, 4, 1, 4, 2][number * 5 % 14]
+
+
+def by_outcome(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+    return tuple(score(correct=k < outcome(int(problem.id[1:]))) for k in range(len(completions)))
+
+
+def is_mixed(group: Group) -> bool:
+    return 0 < (group.solve_rate or 0) < 1
+
+
+def numbers(groups: Sequence[Group]) -> list[int]:
+    return [int(group.problem.id[1:]) for group in groups]
+
+
+def expected(num_groups: int, *, required: int) -> tuple[list[int], list[int]]:
+    """(trained, generated) as the rule has it, one problem after another."""
+    passed: list[int] = []
+    refused: list[int] = []
+    number = 0
+    while len(passed) < required or len(passed) + len(refused) < num_groups:
+        (passed if 0 < outcome(number) < 4 else refused).append(number)
+        number += 1
+    return sorted(passed[:num_groups] + refused[: num_groups - len(passed)]), list(range(number))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("min_kept", "num_groups", "required"), [(1.0, 5, 5), (0.6, 5, 3), (0.5, 5, 3), (0.1, 10, 1), (0.0, 5, 0)]
+)
+def test_trained_are_the_first_that_pass_in_dispatch_order_whatever_finishes_first(
+    seed: int, min_kept: float, num_groups: int, required: int
+) -> None:
+    c = collector(by_outcome, keep=is_mixed, seed=seed, min_kept=min_kept)
+    collected = c.take(num_groups, step=1)
+    trained, generated = expected(num_groups, required=required)
+    assert numbers(collected.kept) == trained
+    assert numbers(collected.generated) == generated, "and no group more than it takes"
+    assert collected.refilled == len(generated) - num_groups
+    assert collected.fillers == sum(not is_mixed(group) for group in collected.kept)
+
+
+def test_seven_of_twenty_five_are_seven() -> None:
+    assert 0.28 * 25 > 7
+    c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) < 7, min_kept=0.28)
+    assert c.take(25, step=1).refilled == 0
+    c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) in (*range(6), 26), min_kept=0.28)
+    assert numbers(c.take(25, step=1).kept) == [*range(24), 26]
+
+
+class LongLast(ShuffledWorkers):
+    """Replies of 1 to 200 tokens; whatever is shortest is ready first, and one thing at a time."""
+
+    def reply(self, problem: Problem, seed: int) -> Completion:
+        return completion(seed, length=1 + seed % 200)
+
+    def wait(self, refs: Sequence[int], *, until: Callable[[], bool] = lambda: False) -> list[int]:
+        possible = [ref for ref in refs if self.waits_for.get(ref) is None or self.waits_for[ref] in self.done]
+        return [min(possible, key=lambda ref: (self._longest(ref), ref))]
+
+    def _longest(self, ref: int) -> int:
+        replies = self.results[self.waits_for.get(ref, ref)]
+        return max(len(reply.token_ids_T) for reply in replies)
+
+
+def right_when_long(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+    return tuple(score(correct=len(reply.token_ids_T) > 80) for reply in completions)
+
+
+def mean_length(groups: Sequence[Group]) -> float:
+    return float(np.mean([len(reply.token_ids_T) for group in groups for reply in group.completions]))
+
+
+def steps_of(c: Collector, count: int, *, groups: int) -> list[Collected]:
+    return [c.take(groups, step=step) for step in range(1, count + 1)]
+
+
+def test_long_replies_that_end_last_are_trained_on_as_often_as_they_pass() -> None:
+    """Correctness grows with length, so a collector that takes what is ready first trains on short and wrong replies."""
+    steps = steps_of(collector(right_when_long, keep=is_mixed, workers=LongLast), 20, groups=8)
+    for step in steps:
+        passing = [group for group in step.generated if is_mixed(group)]
+        assert numbers(step.kept) == numbers(passing), (
+            "none that passes is left, for being late or for any other reason"
+        )
+        assert mean_length(step.kept) == mean_length(passing)
+    assert sum(step.refilled for step in steps) > 20, "the filter has something to do"
+
+
+def test_without_a_filter_trained_lengths_are_the_generated_ones() -> None:
+    for step in steps_of(collector(right_when_long, workers=LongLast), 20, groups=8):
+        assert step.kept == step.generated and step.refilled == 0
+
+
+NOT_ENOUGH = {
+    "all right": (4, "8 were all right, 0 all wrong, 0 mixed", "harder problems"),
+    "all wrong": (0, "0 were all right, 8 all wrong, 0 mixed", "easier problems"),
+    "mixed, but outside of the band": (2, "0 were all right, 0 all wrong, 8 mixed", "a wider band"),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("case", NOT_ENOUGH, ids=NOT_ENOUGH)
+def test_a_filter_that_nothing_satisfies_ends_with_what_it_saw(case: str, seed: int) -> None:
+    num_right, counts, remedy = NOT_ENOUGH[case]
+
+    def same(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        return tuple(score(correct=k < num_right) for k in range(len(completions)))
+
+    c = collector(same, keep=lambda group: False, max_refills=4, seed=seed)
+    with pytest.raises(NothingToLearn) as caught:
+        c.take(2, step=3)
+    told = str(caught.value)
+    assert "step 3: of 8 generated groups (algo.max_refills=4 x 2) 8 could be scored and 0 passed" in told
+    assert counts in told and remedy in told and f"last solve rates: {num_right / 4:.2f}" in told
+    assert c.problems.state_dict() == {"number": 0}, "its problems are drawn again"
+
+
+def test_rewards_that_never_work_end_with_what_it_saw() -> None:
+    def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        return tuple(score(usable=False) for _ in completions)
+
+    c = collector(broken, max_refills=2, outages=Outages(timeout_s=0, event=no_event))
+    with pytest.raises(
+        NothingToLearn, match=r"0 could be scored .* 4 dropped; last solve rates: none.*rewards that work"
+    ):
+        c.take(2, step=1)
+
+
+def test_the_last_refill_may_still_fill_the_step() -> None:
+    def late(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        return tuple(score(correct=int(problem.id[1:]) >= 6) for _ in completions)
+
+    c = collector(late, keep=lambda group: group.solve_rate == 1, max_refills=4)
+    assert numbers(c.take(2, step=1).kept) == [6, 7]
 
 
 def test_an_unusable_group_is_generated_again_with_other_seeds_then_dropped() -> None:

@@ -12,6 +12,7 @@ from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.collect import Collected
 from r1ray.config import Config
+from r1ray.data.stream import NothingToLearn
 from r1ray.loop import Parts, due, train
 from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
@@ -74,9 +75,8 @@ class World:
         self._stop_if_asked(f"take {step}")
         self.did.append(f"take {step}")
         groups = [group(i) for i in range(num_groups)]
-        return Collected(
-            kept=groups, generated=groups, dropped=[], regenerated=0, rescored=0, rollout_s=1.0, reward_s=0.0
-        )
+        counts = {"refilled": 0, "fillers": 0, "regenerated": 0, "rescored": 0}
+        return Collected(kept=groups, generated=groups, dropped=[], rollout_s=1.0, reward_s=0.0, **counts)
 
     def annotate(self, samples: Sequence[Sample], needs: frozenset[Any]) -> list[Sample]:
         names = {"old_logprobs": "old_logprobs_T", "ref_logprobs": "ref_logprobs_T"}
@@ -187,9 +187,10 @@ def test_a_run_that_is_to_stop_saves_the_last_whole_step_and_nothing_else(where:
     assert list(world.logged) == [1]
 
 
-def test_a_run_whose_rewards_do_not_come_back_saves_the_last_whole_step() -> None:
-    world = World(stop_in="take 2", stops_with=RewardOutage)
-    with pytest.raises(RewardOutage):
+@pytest.mark.parametrize("error", [RewardOutage, NothingToLearn])
+def test_a_run_that_cannot_go_on_saves_the_last_whole_step(error: type[Exception]) -> None:
+    world = World(stop_in="take 2", stops_with=error)
+    with pytest.raises(error):
         run(config("eval.before=false"), world)
     assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
 

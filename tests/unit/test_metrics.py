@@ -57,9 +57,8 @@ def group(
 
 
 def collected(generated: list[Group], kept: list[Group]) -> Collected:
-    return Collected(
-        kept=kept, generated=generated, dropped=["x"], regenerated=2, rescored=3, rollout_s=2.0, reward_s=0.5
-    )
+    counts = {"refilled": 4, "fillers": 1, "regenerated": 2, "rescored": 3}
+    return Collected(kept=kept, generated=generated, dropped=["x"], rollout_s=2.0, reward_s=0.5, **counts)
 
 
 RIGHT, WRONG = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
