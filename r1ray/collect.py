@@ -4,11 +4,11 @@ Every problem that is dispatched becomes a ticket with a number. Replies and sco
 first P tickets, by number, whose group the algorithm keeps. So whether a problem is trained on never depends on how fast its
 replies came (long replies would be lost first). Nothing is dispatched ahead of the step that trains on it: strictly on-policy.
 
-Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): for every group that the algorithm does not keep another is dispatched, no sooner, and
-a step ends when every group that was begun has ended. So nothing is generated in vain, nothing that runs is given up, and how many
-groups a step generates does not depend on their speed either. (MiMo's early stop, arXiv 2505.07608, which may give up running tasks
-once all that started before the chosen ones have ended, has nothing to give up here.) With algo.min_kept below 1, as in GPG (arXiv
-2504.02546), that share is enough, and the step is filled up with the earliest groups that were not kept.
+Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): for every group that the algorithm does not keep another is dispatched, no sooner,
+and a step ends when every group that was begun has ended. So nothing is generated in vain, nothing that runs is given up, and how
+many groups a step generates does not depend on their speed either. (MiMo's early stop, arXiv 2505.07608, which gives up what
+still runs once all that started before the chosen ones has ended, has nothing to give up here.) With algo.min_kept below 1, as in
+GPG (arXiv 2504.02546), that share is enough, and the step is filled up with the earliest groups that were not kept.
 
 A group whose replies are whole and whose scores failed (a judge, a sandbox, a model) is scored again, on another worker where there
 is one, before it is generated again with other seeds; and when nothing can be scored, the step waits (`r1ray.outage`).
@@ -16,11 +16,11 @@ is one, before it is generated again with other seeds; and when nothing can be s
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from r1ray.data.stream import Drawn, NothingToLearn
+from r1ray.data.stream import Drawn, NothingToLearn, Problems
 from r1ray.engine.base import SamplingSpec
 from r1ray.outage import SURE, Outages, RewardOutage, enough, nap, verdicts
 from r1ray.reward.base import RewardContext
@@ -60,16 +60,6 @@ class Workers(Protocol):
     def result(self, ref: Ref) -> Any:
         """The result of a Ref that is ready; raises with the name of the worker that failed."""
         ...
-
-
-class Problems(Protocol):
-    """An endless stream (`r1ray.data.stream.ProblemStream`)."""
-
-    def next(self) -> Drawn: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Ledger(Protocol):

@@ -121,8 +121,17 @@ class SourceConfig(Strict):
     """Passed to the source (generators)."""
 
 
+class CurriculumConfig(Strict):
+    """Which problems come next, by what the model did with earlier ones."""
+
+    name: str
+    """A name in r1ray.data.curriculum.CURRICULA, or `package.module:function`."""
+    args: dict[str, Any]
+
+
 class DataConfig(Strict):
     train: dict[str, SourceConfig]
+    curriculum: CurriculumConfig
     max_prompt_length: Positive
     overlong_prompt: Literal["drop", "cut", "error"]
     shuffle: bool

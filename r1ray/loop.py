@@ -80,6 +80,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         except (Stopped, RewardOutage, NothingToLearn):
             parts.save(progress, {})
             raise
+        curriculum = parts.collector.problems.observe(collected.generated)
         with clock("annotate"):
             samples = to_samples(collected.kept, truncated=cfg.reward.truncated)
             samples = parts.annotate(samples, algo.needs)
@@ -94,7 +95,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
             sync = parts.sync.push(progress.version) if moved else {}
         progress = with_fresh_reference(cfg, parts, progress)
         metrics = step_metrics(collected, clock.seconds, version=served) | reduce_trainers(updates) | sync
-        metrics["update"] = progress.updates
+        metrics |= curriculum | {"update": progress.updates}
         state = algo.update_state(state, metrics)
         progress = replace(progress, algo=state)
         if due(step, cfg.eval.every_steps, last=cfg.steps):

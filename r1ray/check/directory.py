@@ -39,7 +39,7 @@ def run_directory(run_dir: str, resume: str, raw: dict[str, Any]) -> Iterator[Mi
             remedy="resume=auto to go on with it, or name=ANOTHER for a new one",
         )
         return
-    before_all = _mapping_in(run.config)
+    before_all = mapping_in(run.config)
     if before_all is None:
         rule = f"{run.config} is empty or not what a run writes, so nobody knows which run this was"
         remedy = "put that file back, or name=ANOTHER for a new run"
@@ -63,8 +63,8 @@ def trainer_layout(
     latest = {name: run.stage(name).checkpoints / "latest" for name in stages}
     for name, stage in stages.items():
         tree = trees[name]
-        layout = _mapping_in(latest[name] / "trainer" / "layout.json") or {}
-        step, steps = (_mapping_in(latest[name] / "state.json") or {}).get("step"), tree.get("steps")
+        layout = mapping_in(latest[name] / "trainer" / "layout.json") or {}
+        step, steps = (mapping_in(latest[name] / "state.json") or {}).get("step"), tree.get("steps")
         at_end = stage.kind == "rl" and isinstance(step, int) and isinstance(steps, int) and step >= steps
         finished = any(other.after == name and latest[after].exists() for after, other in stages.items())
         if finished or at_end:
@@ -86,7 +86,7 @@ def trainer_layout(
             )
 
 
-def _mapping_in(file: Path) -> dict[str, Any] | None:
+def mapping_in(file: Path) -> dict[str, Any] | None:
     """What a YAML or JSON file holds; None when it holds no mapping or is not there."""
     try:
         found = yaml.safe_load(file.read_text())

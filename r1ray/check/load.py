@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.check import algorithms, devices, judges, model, names, rules, stages, trainers
+from r1ray.check import algorithms, curriculum, devices, judges, model, names, rules, stages, trainers
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
 from r1ray.check.overrides import recipe_against_scale
@@ -35,7 +35,10 @@ GENERATING = (
     *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags),
 )
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
-    "rl": (*algorithms.RULES, trainers.other_trainers, rules.not_empty, *GENERATING, *COMMON),
+    "rl": (
+        *(*algorithms.RULES, trainers.other_trainers, names.curriculum_name, curriculum.arguments),
+        *(rules.not_empty, *GENERATING, *COMMON),
+    ),
     "sft": (rules.sft_length, rules.not_empty, *COMMON),
     "eval": (rules.not_empty, *GENERATING, *COMMON),
 }
@@ -85,6 +88,7 @@ def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
             findings += stage_findings
         if {"run_dir", "resume"} <= groups.keys() and groups["resume"] == "auto":
             findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
+            findings += curriculum.goes_on(groups["run_dir"], groups["stages"], trees)
     findings += recipe_against_scale(overrides)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     wrong = [finding for finding in findings if isinstance(finding, Mistake)]

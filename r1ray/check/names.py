@@ -7,6 +7,7 @@ from typing import Any
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
 from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
+from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES, load_source, needs_network
 from r1ray.engine import ENGINES
 from r1ray.reward import REWARDS, make
@@ -16,6 +17,10 @@ from r1ray.reward.answers import EXTRACTORS
 Finding = Mistake | str
 HEAD = 64
 """Rows of a local dataset that are read."""
+
+
+def curriculum_name(data: DataConfig) -> Iterator[Finding]:
+    yield from name_in_module("data.curriculum.name", data.curriculum.name, CURRICULA, what="a curriculum")
 
 
 def engine_name(rollout: RolloutConfig) -> Iterator[Finding]:

@@ -66,6 +66,14 @@ def has(tree: Tree, key: str) -> bool:
     return not rest or (isinstance(below, Mapping) and has(cast(Tree, below), rest))
 
 
+def value_of(tree: Tree, key: str) -> Any:
+    """What stands at a dotted key; None where nothing does."""
+    value: Any = tree
+    for part in key.split("."):
+        value = cast(Tree, value).get(part) if isinstance(value, Mapping) else None
+    return value
+
+
 def _ancestors(name: str, stages: Mapping[str, StageConfig]) -> list[str]:
     """What a stage comes after, nearest first; ends where a circle closes."""
     found: list[str] = []

@@ -32,8 +32,13 @@ SIZES: dict[int, dict[Split, int]] = {
 _BUCKETS: dict[Split, range] = {"traces": range(40), "train": range(40, 86), "test": range(86, 100)}
 
 
-def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3) -> Iterator[dict[str, Any]]:
+def generate(
+    *, split: Split, num_problems: int, seed: int, num_numbers: int | Sequence[int] = 3
+) -> Iterator[dict[str, Any]]:
     """Distinct problems of one split: {id, question, numbers, target, solution}.
+
+    `num_numbers` is a number from 2 to 5, or [lowest, highest], of which every number gets the same share, in turn, as long as the
+    split has problems of it.
 
     Example: `{"id": "countdown/2-3-5=11", "question": "Make 11 from 5, 2, 3. Use each number once.", "numbers": [5, 2, 3],
     "target": 11, "solution": "(2 * 3) + 5"}`.
@@ -45,34 +50,35 @@ def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3
     """
     if split not in _BUCKETS:
         raise ValueError(f"countdown: unknown split {split!r}; known: {', '.join(get_args(Split))}")
-    if num_numbers not in COUNTS_OF_NUMBERS:
-        raise ValueError(
-            f"countdown: num_numbers must be 2, 3, 4 or 5, not {num_numbers}; 3 is what r1ray's base has learnt"
-        )
+    counts = _counts(num_numbers)
     for name, value in (("num_problems", num_problems), ("seed", seed)):
         if not isinstance(value, Integral):
             raise TypeError(f"{name} must be a whole number, not {value!r}")
-    size = SIZES[num_numbers][split] if num_numbers in SIZES else None
-    if size is not None and num_problems > size:
-        raise ValueError(_too_many(split, f"{size}", num_numbers=num_numbers, num_problems=num_problems))
+    sizes = {count: SIZES[count][split] for count in counts if count in SIZES}
+    if len(sizes) == len(counts) and num_problems > sum(sizes.values()):
+        raise ValueError(_too_many(split, f"{sum(sizes.values())}", num_numbers=num_numbers, num_problems=num_problems))
     rng = np.random.default_rng([seed, *split.encode()])
     seen: set[str] = set()
+    made = dict.fromkeys(counts, 0)
     failed = 0
     while len(seen) < num_problems:
-        numbers = [int(n) for n in rng.integers(1, MAX_NUMBER + 1, size=num_numbers)]
+        left = [count for count in counts if count not in sizes or made[count] < sizes[count]]
+        count = min(left, key=lambda count: made[count])
+        numbers = [int(n) for n in rng.integers(1, MAX_NUMBER + 1, size=count)]
         solutions = reachable(numbers)
         targets = [t for t in sorted(solutions) if t >= MIN_TARGET and split_of(numbers, t) == split]
         target = int(rng.choice(targets)) if targets else 0
         name = problem_id(numbers, target)
         if not targets or name in seen:
             failed += 1
-            if failed > PATIENCE and size is None:
+            if failed > PATIENCE and count not in sizes:
                 raise ValueError(
                     _too_many(split, f"about {len(seen)}", num_numbers=num_numbers, num_problems=num_problems)
                 )
             continue
         failed = 0
         seen.add(name)
+        made[count] += 1
         yield {
             "id": name,
             "question": question(numbers, target),
@@ -82,7 +88,17 @@ def generate(*, split: Split, num_problems: int, seed: int, num_numbers: int = 3
         }
 
 
-def _too_many(split: Split, has: str, *, num_numbers: int, num_problems: int) -> str:
+def _counts(num_numbers: int | Sequence[int]) -> list[int]:
+    both = list(num_numbers) if isinstance(num_numbers, Sequence) else [num_numbers, num_numbers]
+    if len(both) != 2 or not all(n in COUNTS_OF_NUMBERS for n in both) or both[0] > both[1]:
+        raise ValueError(
+            f"countdown: num_numbers must be 2, 3, 4 or 5, not {num_numbers}, or [lowest, highest] of those; 3 is what r1ray's "
+            "base has learnt"
+        )
+    return list(range(both[0], both[1] + 1))
+
+
+def _too_many(split: Split, has: str, *, num_numbers: int | Sequence[int], num_problems: int) -> str:
     return (
         f"countdown: split {split} has {has} problems with {num_numbers} numbers, not {num_problems}; "
         "lower num_problems or raise num_numbers"

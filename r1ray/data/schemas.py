@@ -60,6 +60,7 @@ def countdown(row: Row) -> Item:
         verifier="countdown",
         payload={"numbers": numbers, "target": target},
         id=problem_id(numbers, target),
+        meta={"difficulty": len(numbers)},
     )
 
 
@@ -91,6 +92,7 @@ def knights_and_knaves(row: Row) -> Item:
         payload={"answers": [answer]},
         id=row.get("id"),
         language=row.get("language") or "en",
+        meta={"difficulty": len(names)},
     )
 
 
@@ -103,11 +105,13 @@ def gsm8k(row: Row) -> Item:
 
 
 def math_solution(row: Row) -> Item:
-    """Hendrycks MATH: the gold is the last box of the solution."""
+    """Hendrycks MATH: the gold is the last box of the solution; its level ("Level 3") goes into `meta`."""
     gold = last_boxed(text(row["solution"]))
     if gold is None:
         raise Unreadable("the solution has no closed \\boxed{}")
-    return Item(messages=user(row["problem"]), payload=golds([gold]))
+    level = row.get("level")
+    meta = {} if level is None else {"level": level}
+    return Item(messages=user(row["problem"]), payload=golds([gold]), meta=meta)
 
 
 def problem_answer(row: Row) -> Item:

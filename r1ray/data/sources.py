@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -42,7 +42,7 @@ class Source:
 
 
 def _countdown_rows(
-    *, split: countdown.Split, num_problems: int, seed: int = 0, num_numbers: int = 3
+    *, split: countdown.Split, num_problems: int, seed: int = 0, num_numbers: int | Sequence[int] = 3
 ) -> Iterator[dict[str, Any]]:
     return countdown.generate(split=split, num_problems=num_problems, seed=seed, num_numbers=num_numbers)
 
@@ -85,7 +85,11 @@ SOURCES: Mapping[str, Source] = {
         columns={"question": "quiz", "answer": "solution_text_format", "names": "names"},
     ),
     "gsm8k": Source(read=schemas.gsm8k, columns={"question": "question", "answer": "answer"}),
-    "math": Source(read=schemas.math_solution, columns={"problem": "problem", "solution": "solution"}),
+    "math": Source(
+        read=schemas.math_solution,
+        columns={"problem": "problem", "solution": "solution", "level": "level"},
+        optional=frozenset({"level"}),
+    ),
     "math500": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "aime": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "deepscaler": Source(read=schemas.problem_answer, columns=_PROBLEM),

@@ -7,12 +7,12 @@ one that was never interrupted.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r1ray.types import Problem
+from r1ray.types import Group, Problem
 
 
 class NothingToLearn(RuntimeError):
@@ -24,13 +24,33 @@ class Drawn(NamedTuple):
 
     problem: Problem
     epoch: int
-    """Of the problem's source."""
+    """Of the problem's source; draws beside it (a pool) count down from -1. No problem has one epoch twice: seeds depend on it."""
     number: int
     """0 for the first draw, without gaps: two draws of a stream never share one."""
 
 
+class Problems(Protocol):
+    """What the collector draws from: a ProblemStream, or one with a curriculum over it (`r1ray.data.curriculum`)."""
+
+    def next(self) -> Drawn:
+        """Raises NothingToLearn when there is no problem left."""
+        ...
+
+    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Told all groups generated in a step, once a step, before the next draw; gives metrics `curriculum/...`."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able; what is drawn and observed later does not change it."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where `state` was taken; {} is the beginning."""
+        ...
+
+
 class ProblemStream:
-    """`next()` for ever."""
+    """`next()` for ever, whatever the model does with the problems."""
 
     def __init__(
         self, sources: Mapping[str, Sequence[Problem]], *, weights: Mapping[str, float], seed: int, shuffle: bool
@@ -39,21 +59,29 @@ class ProblemStream:
             if not problems:
                 raise ValueError(f"source {name!r} has no problems")
         self._sources = dict(sources)
+        self.seed = seed
         shares = np.array([weights[name] for name in self._sources], np.float64)
         self._bounds = np.cumsum(shares / shares.sum())
-        self._seed, self._shuffle = seed, shuffle
+        self._shuffle = shuffle
         self._draws = 0
         self._taken = dict.fromkeys(self._sources, 0)
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
 
     def next(self) -> Drawn:
-        point = np.random.default_rng((self._seed, self._draws)).random()
+        point = np.random.default_rng((self.seed, self._draws)).random()
         name = list(self._sources)[min(int(np.searchsorted(self._bounds, point, side="right")), len(self._sources) - 1)]
         problems = self._sources[name]
         epoch, position = divmod(self._taken[name], len(problems))
         self._draws += 1
         self._taken[name] += 1
         return Drawn(problems[int(self._order(name, epoch)[position])], epoch, self._draws - 1)
+
+    @property
+    def sources(self) -> Mapping[str, Sequence[Problem]]:
+        return self._sources
+
+    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: `{"draws": 7, "sources": {"countdown": {"epoch": 0, "position": 7, "size": 20000}}}`."""
@@ -72,6 +100,7 @@ class ProblemStream:
         if not state:
             self._draws, self._taken = 0, dict.fromkeys(self._sources, 0)
             return
+        refuse_other(state, present="none")
         present = {name: len(problems) for name, problems in self._sources.items()}
         saved = {name: source["size"] for name, source in state["sources"].items()}
         if present != saved:
@@ -88,7 +117,17 @@ class ProblemStream:
         if known != epoch:
             size = len(self._sources[name])
             # The name and the epoch are hashed in, so that no two sources or epochs share an order.
-            rng = np.random.default_rng((self._seed, zlib.crc32(name.encode()), epoch))
+            rng = np.random.default_rng((self.seed, zlib.crc32(name.encode()), epoch))
             order = rng.permutation(size) if self._shuffle else np.arange(size)
             self._orders[name] = (epoch, order)
         return order
+
+
+def refuse_other(state: Mapping[str, Any], *, present: str) -> None:
+    """Raise ValueError when `state` was saved under another curriculum than the present one."""
+    saved = state.get("curriculum", "none")
+    if saved != present:
+        raise ValueError(
+            f"the checkpoint was made with data.curriculum.name={saved}, and cannot go on with {present}: keep it, or start a new "
+            "run from the checkpoint's weights"
+        )

@@ -39,6 +39,8 @@ CATALOGUE: Mapping[str, str] = {
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
+    "curriculum/<what>": "pool_size, pool_draws, left_out: problems, as the curriculum has them after the step",
+    "curriculum/<source>/<what>": "level: of the problems that come next",
     "loss/<term>": "a term of the loss as it is minimised: weighted by algo.aggregation and its coefficient, summed",
     "kl_ref": "KL of the policy to the reference",
     "kl_rollout": "KL of the trainer's policy to the engine's, on the sampled tokens",

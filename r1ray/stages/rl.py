@@ -20,8 +20,9 @@ from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm, Learner, Need
 from r1ray.collect import Collector
 from r1ray.config import Config, RolloutConfig, TrainerRole, trainer_config
+from r1ray.data import curriculum
 from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
-from r1ray.data.stream import ProblemStream
+from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluate import evaluator_of
 from r1ray.loop import Parts, train
@@ -93,7 +94,7 @@ class Cast:
     first_reference: str
     """The model folder with which the reference workers start."""
     tokenizer: Any
-    stream: ProblemStream
+    stream: Problems
     held_out: Mapping[str, ProblemSet]
     restarts: Restarts
     watch: Watch
@@ -187,7 +188,7 @@ def mend(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error
     workers.restart_lost(error.late)
 
 
-def problems_of(context: StageContext, tokenizer: Any) -> tuple[ProblemStream, dict[str, ProblemSet]]:
+def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
     """The training stream and the evaluation sets; what was dropped, cut or held out stands in events.jsonl."""
     cfg = context.cfg
     held_out = evaluation_sets(cfg, tokenizer)
@@ -201,7 +202,7 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[ProblemStream, d
         seed=cfg.seed,
         shuffle=cfg.data.shuffle,
     )
-    return stream, held_out
+    return curriculum.make(cfg.data.curriculum, stream), held_out
 
 
 def training_sampling(cfg: RolloutConfig) -> SamplingSpec:
@@ -238,7 +239,7 @@ def save(
     context: StageContext,
     checkpoints: Checkpoints,
     trainers: Mapping[TrainerRole, TrainerGroup],
-    stream: ProblemStream,
+    stream: Problems,
     ledger: Ledger,
     first_reference: str,
     progress: Progress,

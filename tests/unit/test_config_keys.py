@@ -21,6 +21,7 @@ OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for pat
 # many GPUs need a model with that many heads.
 QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
+    "curriculum/difficulty": ["data=knights_and_knaves"],
     "recipe/r1_zero": QWEN,
     "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],

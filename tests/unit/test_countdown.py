@@ -1,8 +1,10 @@
 """The problem generator and the traces of the built-in base."""
 
 import re
+from collections import Counter
 from fractions import Fraction
 from itertools import combinations_with_replacement
+from typing import Any
 
 import pytest
 
@@ -163,3 +165,20 @@ def test_every_puzzle_has_one_solution():
     for claims in oneliners.PUZZLES:
         assert len(oneliners._solutions(claims)) == 1
     assert len(oneliners.PUZZLES) > 10
+
+
+def test_several_counts_of_numbers_get_the_same_share_as_long_as_there_are_problems() -> None:
+    made = list(countdown.generate(split="train", num_problems=300, seed=0, num_numbers=[2, 4]))
+    assert Counter(len(row["numbers"]) for row in made) == {2: 83, 3: 109, 4: 108}, "83 is all that there are of two"
+    assert [len(row["numbers"]) for row in made[:6]] == [2, 3, 4, 2, 3, 4]
+
+
+def test_more_problems_than_all_counts_have_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"split train has 3284 problems with \[2, 3\] numbers, not 3300"):
+        next(countdown.generate(split="train", num_problems=3300, seed=0, num_numbers=[2, 3]))
+
+
+@pytest.mark.parametrize("num_numbers", [[3, 2], [1, 3], [2, 3, 4], [3], "34"])
+def test_counts_of_numbers_that_are_no_range_are_refused(num_numbers: Any) -> None:
+    with pytest.raises(ValueError, match="must be 2, 3, 4 or 5"):
+        next(countdown.generate(split="train", num_problems=3, seed=0, num_numbers=num_numbers))

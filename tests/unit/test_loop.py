@@ -59,9 +59,14 @@ class World:
     begun: list[int] = field(default_factory=list)
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
     saved: list[Progress] = field(default_factory=list)
+    observed: list[int] = field(default_factory=list)
     stop_in: str = ""
     """Where the run is asked to stop, as in `take 2`."""
     stops_with: type[Exception] = Stopped
+
+    @property
+    def problems(self) -> "World":
+        return self
 
     def begin(self, step: int) -> None:
         self.begun.append(step)
@@ -77,6 +82,10 @@ class World:
         groups = [group(i) for i in range(num_groups)]
         counts = {"refilled": 0, "fillers": 0, "regenerated": 0, "rescored": 0}
         return Collected(kept=groups, generated=groups, dropped=[], rollout_s=1.0, reward_s=0.0, **counts)
+
+    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
+        self.observed.append(len(groups))
+        return {"curriculum/left_out": float(sum(self.observed))}
 
     def annotate(self, samples: Sequence[Sample], needs: frozenset[Any]) -> list[Sample]:
         names = {"old_logprobs": "old_logprobs_T", "ref_logprobs": "ref_logprobs_T"}
@@ -139,6 +148,14 @@ def test_weights_are_pushed_before_the_first_reply_and_after_every_step() -> Non
     ]
     assert (end.step, end.updates, end.version) == (3, 3, 3)
     assert list(world.logged) == [0, 1, 2, 3]
+
+
+def test_the_curriculum_is_told_every_step_once_and_what_it_says_is_logged() -> None:
+    world = World()
+    run(config(), world)
+    assert world.observed == [2, 2, 2]
+    assert [world.logged[step]["curriculum/left_out"] for step in (1, 2, 3)] == [2, 4, 6]
+    assert "curriculum/left_out" not in world.logged[0]
 
 
 def test_steps_count_passes_and_updates_count_optimiser_updates() -> None:

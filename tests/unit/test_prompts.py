@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r1ray.config import Config, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
+from r1ray.config import Config, CurriculumConfig, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
 from r1ray.data.prompts import ProblemSet, evaluation_sets, problem_set, training_sets
 from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
@@ -28,7 +28,13 @@ def config(
 ) -> Config:
     return Config.model_construct(
         model=ModelConfig(path="builtin", template=template, facts=None),
-        data=DataConfig(train=train or {}, max_prompt_length=max_prompt_length, overlong_prompt=overlong, shuffle=True),
+        data=DataConfig(
+            train=train or {},
+            curriculum=CurriculumConfig(name="none", args={}),
+            max_prompt_length=max_prompt_length,
+            overlong_prompt=overlong,
+            shuffle=True,
+        ),
         eval=EvalConfig.model_construct(sets=sets or {}),
         sft=SftConfig.model_construct(max_length=1000),
     )

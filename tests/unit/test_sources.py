@@ -37,6 +37,7 @@ def test_gsm8k_reads_the_result_after_the_hashes():
 def test_math_reads_the_last_box_of_the_solution():
     loaded = load("math")
     assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{1}{2}"], ["8"]]
+    assert [item.meta for item in loaded.items] == [{"level": "Level 1"}] * 2
     assert counts(loaded) == (3, 1, 0)
 
 
@@ -79,6 +80,7 @@ def test_countdown_from_the_hub_is_one_problem_whatever_the_order_of_its_numbers
     assert [item.id for item in loaded.items] == ["countdown/19-35-44=98", "countdown/63-95-96=64"]
     assert loaded.items[0].verifier == "countdown"
     assert loaded.items[0].payload == {"numbers": [44, 19, 35], "target": 98}
+    assert loaded.items[0].meta == {"difficulty": 3}
     assert counts(loaded) == (4, 1, 1)
 
 
@@ -86,6 +88,7 @@ def test_knights_and_knaves_from_the_hub_say_of_everybody_what_he_is():
     loaded = load("knights_and_knaves_hub")
     assert [item.payload["answers"] for item in loaded.items] == [["(1) Zoey is a knave\n(2) Oliver is a knight"]]
     assert (loaded.items[0].verifier, loaded.items[0].messages[0].content[:4]) == ("logic", "Each")
+    assert loaded.items[0].meta == {"difficulty": 2}
     assert counts(loaded) == (2, 1, 0)
 
 

@@ -1,0 +1,108 @@
+"""Difficulty that follows the model: of each source with levels, only problems of its present level are drawn.
+
+A level is the `difficulty` (or `level`) of a problem's `meta`: people in knights and knaves, numbers in Countdown, "Level 3" in
+MATH, a column of your own. A source begins at its lowest level. Once `window` groups of the present level have been seen, their
+mean solve rate decides: above `high` the level rises, below `low` it falls, to the next that the source has; then the window
+begins anew. The band is where groups are mixed, so where GRPO and its kin learn most. Sources without levels are drawn from as
+ever.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from r1ray.data.curriculum.base import Curriculum, check_share
+from r1ray.data.stream import ProblemStream
+from r1ray.types import Group, Problem
+
+
+class Difficulty(Curriculum):
+    """Metrics: `curriculum/<source>/level`, of the next step's problems.
+
+    Args:
+        low, high: the band of the solve rate, from 0 to 1.
+        window: groups of one level that are looked at, the newest; a step may bring more.
+
+    Raises:
+        ValueError: arguments out of range, no source with two levels, or one of whose problems only some have a level.
+    """
+
+    name = "difficulty"
+
+    def __init__(self, stream: ProblemStream, *, low: float = 0.3, high: float = 0.7, window: int = 64) -> None:
+        super().__init__(stream)
+        check_share("low", low)
+        check_share("high", high)
+        if low >= high:
+            raise ValueError(f"low={low} must be below high={high}: between them the level stays")
+        if isinstance(window, bool) or not isinstance(window, int) or window < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"window must be a whole number of groups, at least 1, not {window!r}")
+        self._low, self._high, self._window = low, high, window
+        self._levels = {
+            name: levels for name, problems in stream.sources.items() if (levels := _levels(name, problems))
+        }
+        if not any(len(levels) > 1 for levels in self._levels.values()):
+            raise ValueError(
+                f"no source of {', '.join(stream.sources)} has problems of two levels (there are: {self._levels or 'none'}). "
+                "Knights and knaves have them with args.num_people=[3,7], countdown with args.num_numbers=[2,4], your own rows "
+                "with a column difficulty"
+            )
+        self.remember({})
+
+    def draw(self, number: int) -> tuple[Problem, int]:
+        return self.passing_over(
+            lambda problem: problem.source in self._present and level_of(problem) != self._present[problem.source]
+        )
+
+    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
+        for group in groups:
+            source, rate = group.problem.source, group.solve_rate
+            if rate is not None and source in self._present and level_of(group.problem) == self._present[source]:
+                self._recent[source].append(rate)
+        for source, levels in self._levels.items():
+            self._recent[source] = recent = self._recent[source][-self._window :]
+            if len(recent) < self._window:
+                continue
+            index = levels.index(self._present[source])
+            moved = index + (fmean(recent) > self._high) - (fmean(recent) < self._low)
+            if moved != index and 0 <= moved < len(levels):
+                self._present[source] = levels[moved]
+                self._recent[source] = []
+        return {f"curriculum/{source}/level": level for source, level in self._present.items()}
+
+    def memory(self) -> dict[str, Any]:
+        recent = {source: list(rates) for source, rates in self._recent.items()}
+        return {"level": dict(self._present), "recent": recent}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Raises ValueError when a level is not one of the source's any more."""
+        self._present: dict[str, float] = {source: levels[0] for source, levels in self._levels.items()}
+        self._present |= memory.get("level", {})
+        self._recent: dict[str, list[float]] = {source: [] for source in self._levels}
+        self._recent |= {source: list(rates) for source, rates in memory.get("recent", {}).items()}
+        for source, level in self._present.items():
+            if level not in self._levels.get(source, ()):
+                raise ValueError(
+                    f"the checkpoint stood at level {level:g} of source {source!r}, which has no such level now"
+                )
+
+
+def level_of(problem: Problem) -> float | None:
+    """Examples: 3.0 for meta {"difficulty": 3} and for {"level": "Level 3"}; None for {"level": "hard"} and {}."""
+    value = problem.meta.get("difficulty", problem.meta.get("level"))
+    if isinstance(value, str):
+        digits = re.findall(r"\d+(?:\.\d+)?", value)
+        return float(digits[-1]) if digits else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _levels(name: str, problems: Sequence[Problem]) -> list[float]:
+    """The levels of a source, from low to high; [] where it has none."""
+    found = [level_of(problem) for problem in problems]
+    known = sorted({level for level in found if level is not None})
+    if known and None in found:
+        raise ValueError(
+            f"source {name!r}: {found.count(None)} of {len(found)} problems have no level (a number in meta difficulty or level)"
+        )
+    return known

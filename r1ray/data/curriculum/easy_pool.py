@@ -1,0 +1,61 @@
+"""MiMo's easy pool (arXiv 2505.07608, 3.3): what is solved leaves the stream, but not for good.
+
+A problem whose replies were all right goes to the pool and is passed over by the stream; each draw comes from the pool with
+probability 0.1. So nearly all replies go to what is not solved yet, and what is solved is not forgotten. A problem of the pool
+whose replies are not all right any more goes back to the stream. When every problem is in the pool, all draws come from it.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from r1ray.data.curriculum.base import Curriculum, check_share
+from r1ray.data.stream import ProblemStream
+from r1ray.types import Group, Problem
+
+
+class EasyPool(Curriculum):
+    """Metrics: `curriculum/pool_size`, problems in the pool; `curriculum/pool_draws`, groups of this step that came from it.
+
+    Args:
+        probability: of a draw from the pool, once there is one.
+    """
+
+    name = "easy_pool"
+
+    def __init__(self, stream: ProblemStream, *, probability: float = 0.1) -> None:
+        super().__init__(stream)
+        check_share("probability", probability)
+        self._probability = probability
+        self._pool: dict[str, None] = {}
+        """Ids, in the order in which they came in."""
+        self._drawn: dict[str, int] = {}
+        """How often each was drawn from the pool: the epochs of these draws are -1, -2, ..."""
+
+    def draw(self, number: int) -> tuple[Problem, int]:
+        # The number alone decides: nothing of a generator has to be saved.
+        rng = np.random.default_rng((self.stream.seed, zlib.crc32(b"easy_pool"), number))
+        from_pool = rng.random() < self._probability or len(self._pool) == len(self.problems)
+        if not self._pool or not from_pool:
+            return self.passing_over(lambda problem: problem.id in self._pool)
+        name = list(self._pool)[rng.integers(len(self._pool))]
+        self._drawn[name] = self._drawn.get(name, 0) + 1
+        return self.problems[name], -self._drawn[name]
+
+    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
+        for group in groups:
+            if group.solve_rate == 1:
+                self._pool[group.problem.id] = None
+            elif group.solve_rate is not None:
+                self._pool.pop(group.problem.id, None)
+        from_pool = sum(group.epoch < 0 for group in groups)
+        return {"curriculum/pool_size": float(len(self._pool)), "curriculum/pool_draws": float(from_pool)}
+
+    def memory(self) -> dict[str, Any]:
+        return {"pool": list(self._pool), "drawn": dict(self._drawn)}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        self._pool = dict.fromkeys(memory.get("pool", ()))
+        self._drawn = dict(memory.get("drawn", {}))

@@ -1,0 +1,44 @@
+"""SRPO's history resampling (arXiv 2504.14286): an epoch is made of what the epoch before it did not solve.
+
+Problems whose replies were all right are left out of the later epochs, for good (they are not tried again, so nothing could bring
+them back); mixed groups, which teach, and all-wrong ones, which may teach later, stay. When all problems of all sources have been
+left out the stage ends with NothingToLearn.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from r1ray.data.curriculum.base import Curriculum
+from r1ray.data.stream import NothingToLearn, ProblemStream
+from r1ray.types import Group, Problem
+
+
+class History(Curriculum):
+    """Metrics: `curriculum/left_out`, problems that do not come again."""
+
+    name = "history"
+
+    def __init__(self, stream: ProblemStream) -> None:
+        super().__init__(stream)
+        self._left_out: dict[str, None] = {}
+
+    def draw(self, number: int) -> tuple[Problem, int]:
+        if len(self._left_out) == len(self.problems):
+            raise NothingToLearn(
+                f"all {len(self.problems)} problems of data.train have been solved by every reply of a group, and "
+                "data.curriculum.name=history leaves such problems out: nothing is left to learn from. The last whole step is "
+                "saved; a new run from its weights could have harder problems, or data.curriculum.name=easy_pool, which draws solved "
+                "ones too"
+            )
+        # A problem comes once an epoch, so what is left out at once is left out of the next epochs.
+        return self.passing_over(lambda problem: problem.id in self._left_out)
+
+    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
+        self._left_out |= {group.problem.id: None for group in groups if group.solve_rate == 1}
+        return {"curriculum/left_out": float(len(self._left_out))}
+
+    def memory(self) -> dict[str, Any]:
+        return {"left_out": list(self._left_out)}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        self._left_out = dict.fromkeys(memory.get("left_out", ()))
