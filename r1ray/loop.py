@@ -18,7 +18,7 @@ import numpy as np
 
 from r1ray.algo.base import Algorithm, Learner, Need, State
 from r1ray.collect import Collector
-from r1ray.config import Config, TrainerRole, trainer_config
+from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.data.stream import NothingToLearn
@@ -27,6 +27,7 @@ from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import reduce_trainers, step_metrics
 from r1ray.run.stop import Stopped
+from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Sample
 
 

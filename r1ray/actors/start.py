@@ -16,9 +16,10 @@ from r1ray.actors.placement import Slot
 from r1ray.actors.shared_folder import check_shared
 from r1ray.actors.spawn import spawn
 from r1ray.builtin import folder_of
-from r1ray.config import Config, TrainerRole
+from r1ray.config import Config
 from r1ray.lookup import resolve
 from r1ray.run.directory import RunDir
+from r1ray.trainers import TrainerRole
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",

@@ -17,13 +17,14 @@ from torch import Tensor
 from r1ray.actors.ranks import join_ranks
 from r1ray.actors.trainer_group import why_not
 from r1ray.algo.base import Learner, LossInput
-from r1ray.config import Config, TrainerRole, trainer_config
+from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
 from r1ray.model.forward import row_tensors
 from r1ray.model.schedule import lr_at
 from r1ray.model.tally import Tally
 from r1ray.sync.layout import Meeting
 from r1ray.sync.sender import Sent, WeightSender
+from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
 if TYPE_CHECKING:

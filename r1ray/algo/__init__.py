@@ -7,8 +7,9 @@ signature the arguments that `algo.args` may hold.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from r1ray.config import AlgoConfig, TrainerRole
+from r1ray.config import AlgoConfig
 from r1ray.lookup import resolve
+from r1ray.trainers import TrainerRole
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, Need, OtherLearner, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
-from r1ray.config import AlgoConfig, TrainerRole
+from r1ray.config import AlgoConfig
+from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Group, Sample
 
 

@@ -9,8 +9,8 @@
 - Open-Reasoner-Zero (arXiv 2503.24290): gamma = lambda = 1, one update of the policy and 12 of the critic a step, whitened by the
   population's deviation: conf/algo/orz.yaml.
 
-The reward stands on the last token of a reply; V after it is 0, also where the reply was cut. With `kl_in: reward` each token's reward
-is lessened by beta KL. A step in which all rewards are equal still has advantages: each state is compared with its own value.
+The reward stands on the last token of a reply; V after it is 0, also where the reply was cut. With `kl_in: reward` each token's
+reward is lessened by beta KL. A step in which all rewards are equal still has advantages: a state is compared with its own value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from r1ray.algo import returns
 from r1ray.algo.base import Need, OtherLearner, State
 from r1ray.algo.critic import CriticLearner
 from r1ray.algo.policy import PolicyGradient
-from r1ray.config import TrainerRole
+from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
 
 

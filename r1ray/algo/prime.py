@@ -4,9 +4,9 @@
     A_t = sum_s>=t [ c (r_s - leave-one-out of the replies' mean r)  +  1[s is the last] (outcome - leave-one-out of outcomes) ]
 
 whitened over the tokens of the step; then PPO's clipped loss. The process reward model is trained on the same replies, after the
-policy (`r1ray.algo.implicit_prm`); with the reference it starts from the model that the run starts from, so its first rewards are 0.
-Problems are kept whose share of correct replies lies strictly between keep_low and keep_high. A group of which one reply is usable has
-no other to compare with: its advantages are 0 before whitening.
+policy (`r1ray.algo.implicit_prm`); it starts from the reference, so that its first rewards are 0. Problems are kept whose share of
+correct replies lies strictly between keep_low and keep_high. A group of which one reply is usable has no other to compare with: its
+advantages are 0 before whitening.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from r1ray.algo import returns
 from r1ray.algo.base import Need, OtherLearner, State
 from r1ray.algo.implicit_prm import ImplicitPrmLearner
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
-from r1ray.config import TrainerRole
+from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
 
 
@@ -43,8 +43,7 @@ class Prime(PolicyGradient):
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
         """With the outcome as returns_T, which the process reward model learns: 1 for a correct reply, 0 for another."""
         return [
-            replace(sample, returns_T=_outcome(sample) * sample.mask_T)
-            for sample in super().advantages(samples, state)
+            replace(sample, returns_T=_outcome(sample) * sample.mask_T) for sample in super().advantages(samples, state)
         ]
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
@@ -53,7 +52,9 @@ class Prime(PolicyGradient):
             process = [self._process_rewards(samples[i]) for i in members]
             masks = [samples[i].mask_T for i in members]
             outcomes = [reward_of(samples[i]) for i in members]
-            for i, total_T in zip(members, returns.prime(process, outcomes, masks, coef=self.process_coef), strict=True):
+            for i, total_T in zip(
+                members, returns.prime(process, outcomes, masks, coef=self.process_coef), strict=True
+            ):
                 totals[i] = total_T
         return returns.whiten(totals, [sample.mask_T for sample in samples], ddof=self.whiten_ddof)
 

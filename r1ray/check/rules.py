@@ -10,7 +10,6 @@ from math import lcm
 
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
 from r1ray.config import (
-    AlgoConfig,
     CheckpointConfig,
     ClusterConfig,
     CriticConfig,

@@ -3,7 +3,8 @@
 from r1ray.algo import OTHER_TRAINERS
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.check.mistakes import NOT_CHECKED
-from r1ray.config import Config, trainer_config
+from r1ray.config import Config
+from r1ray.trainers import trainer_config
 
 
 def describe(run: CheckedRun) -> str:

@@ -19,7 +19,7 @@ from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm, Learner, Need
 from r1ray.collect import Collector
-from r1ray.config import Config, RolloutConfig, TrainerRole, trainer_config
+from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
 from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
 from r1ray.data.stream import Problems, ProblemStream
@@ -33,6 +33,7 @@ from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 from r1ray.stages.recovery import with_trainers_restored
 from r1ray.sync.push import SyncFailed, WeightSync
+from r1ray.trainers import TrainerRole, trainer_config
 
 START = Progress(step=0, updates=0, version=0)
 

@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from r1ray.actors.trainer import TrainerWorker
 from r1ray.algo.base import Learner
 from r1ray.algo.grpo import Grpo
-from r1ray.config import AlgoConfig, CriticConfig, ReferenceConfig, TrainerConfig, TrainerRole
+from r1ray.config import AlgoConfig, CriticConfig, ReferenceConfig, TrainerConfig
+from r1ray.trainers import TrainerRole
 from r1ray.types import Completion, Group, Problem, Score, VersionSpan
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -1,0 +1,20 @@
+"""Which trainers there may be, and what the ranks of each go by."""
+
+from typing import Literal
+
+from r1ray.config import Config, OtherTrainerConfig, TrainerConfig
+
+TrainerRole = Literal["trainer", "critic", "prm"]
+"""The policy's, the one of values, the one of process rewards."""
+
+
+def trainer_config(cfg: Config, role: TrainerRole) -> TrainerConfig:
+    """What a trainer's ranks go by: the policy's own keys, with those of the critic or the process reward model laid over them.
+
+    Example: with `critic.lr=5e-6` and `critic.trainer={zero_stage: 3}`, `trainer_config(cfg, "critic")` has both.
+    """
+    if role == "trainer":
+        return cfg.trainer
+    other = cfg.critic if role == "critic" else cfg.prm
+    own = {name: getattr(other, name) for name in OtherTrainerConfig.model_fields.keys() & TrainerConfig.model_fields}
+    return TrainerConfig.model_validate({**cfg.trainer.model_dump(), **own, **other.trainer})
