@@ -14,7 +14,18 @@ from r1ray.trainers import TrainerRole
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm
 
-ALGORITHMS = {"grpo": "r1ray.algo.grpo:Grpo"}
+ALGORITHMS = {
+    "cispo": "r1ray.algo.cispo:Cispo",
+    "dapo": "r1ray.algo.dapo:Dapo",
+    "dr_grpo": "r1ray.algo.dr_grpo:DrGrpo",
+    "gpg": "r1ray.algo.gpg:Gpg",
+    "grpo": "r1ray.algo.grpo:Grpo",
+    "gspo": "r1ray.algo.gspo:Gspo",
+    "reinforce_pp": "r1ray.algo.reinforce_pp:ReinforcePP",
+    "reinforce_pp_baseline": "r1ray.algo.reinforce_pp:ReinforcePPBaseline",
+    "rloo": "r1ray.algo.rloo:Rloo",
+    "skywork_or1": "r1ray.algo.skywork_or1:SkyworkOr1",
+}
 
 OTHER_TRAINERS: Mapping[str, TrainerRole] = {}
 """{algorithm: the trainer that it needs besides the policy's}, for checks, which load no torch; a test

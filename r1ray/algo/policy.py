@@ -120,7 +120,10 @@ class PolicyGradient(ABC):
 
     @abstractmethod
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
-        """For each sample of the step one value a token; unusable samples (`sample.usable`) belong to no baseline."""
+        """For each sample of the step one value a token; unusable samples (`sample.usable`) belong to no baseline.
+
+        The first line of an algorithm's own stands in r1ray/algo/README.md.
+        """
 
     def rewards(self, samples: Sequence[Sample], state: State) -> NDArray[np.float64]:
         """What each reply earned: its reward, less beta times the KL of its tokens with `kl_in: reward` (as verl sums them)."""
@@ -221,7 +224,10 @@ class PolicyGradient(ABC):
         return LossOutput(terms=terms, metrics=metrics)
 
     def _surrogate(self, row: LossInput) -> ops.Surrogate:
-        """min(r A, clip(r, 1 - low, 1 + high) A) with the ratio r of each token; the row is `cleaned`."""
+        """min(r A, clip(r, 1 - low, 1 + high) A)
+
+        r is the ratio of the token, the row is `cleaned`. The first line stands in r1ray/algo/README.md.
+        """
         return ops.clipped_surrogate(
             row.logprobs_L - row.old_logprobs_L,
             row.advantages_L,

@@ -1,5 +1,7 @@
-"""Small samples and the GRPO configuration of conf/, for tests of algorithms, packing and the forward pass."""
+"""Small samples and the algorithms of conf/, for tests of algorithms, packing and the forward pass."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +9,47 @@ import numpy as np
 import yaml
 
 from r1ray.config import AlgoConfig
-from r1ray.types import Sample, Score
+from r1ray.types import Completion, Group, Problem, Sample, Score
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def algo_config(**overrides: Any) -> AlgoConfig:
-    return AlgoConfig(**yaml.safe_load((CONF / "algo/grpo.yaml").read_text()) | overrides)
+def algo_option(name: str) -> dict[str, Any]:
+    """conf/algo/NAME.yaml with what it is derived from, as Hydra composes them."""
+    own = yaml.safe_load((CONF / f"algo/{name}.yaml").read_text())
+    values: dict[str, Any] = {}
+    for parent in own.pop("defaults", []):
+        values |= {} if parent == "_self_" else algo_option(parent)
+    return values | own | {"args": values.get("args", {}) | own.get("args", {})}
+
+
+def algo_config(option: str = "grpo", **overrides: Any) -> AlgoConfig:
+    return AlgoConfig(**algo_option(option) | overrides)
 
 
 def score(reward: float, *, usable: bool = True) -> Score:
     return Score(reward=reward, correct=None, parts={}, statuses={}, usable=usable, seconds=0.0)
+
+
+def group_of(corrects: Sequence[int | None], *, rewards: Sequence[float] | None = None) -> Group:
+    """A group of one-token replies; None: could not be scored."""
+    problem = Problem(
+        id="p", source="s", messages=(), prompt_ids_T=np.array([1], np.int32), verifier="none", payload={}
+    )
+    completion = Completion(
+        token_ids_T=np.array([0], np.int32),
+        rollout_logprobs_T=np.zeros(1, np.float32),
+        temperature=1.0,
+        text="",
+        finish="stop",
+        versions=(),
+    )
+    earned = [float(correct or 0) for correct in corrects] if rewards is None else rewards
+    scores = tuple(
+        replace(score(reward, usable=correct is not None), correct=None if correct is None else bool(correct))
+        for correct, reward in zip(corrects, earned, strict=True)
+    )
+    return Group(problem=problem, completions=(completion,) * len(scores), scores=scores)
 
 
 def sample(

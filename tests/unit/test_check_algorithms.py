@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from algo_samples import algo_option
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
-from r1ray.check.overrides import conf_dir
 from r1ray.cli import compose
 
 OWN = """
@@ -41,18 +41,11 @@ def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> 
     cfg = base.copy()
     OmegaConf.set_struct(cfg, False)
     cfg.algo = OmegaConf.merge(
-        cfg.algo, option(algo), {"group_size": 8, "problems_per_step": 64}
+        cfg.algo, algo_option(algo), {"group_size": 8, "problems_per_step": 64}
     )  # scale comes after algo
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
     return load(cfg)
-
-
-def option(name: str) -> DictConfig:
-    """conf/algo/NAME.yaml with what it is derived from."""
-    own = OmegaConf.load(conf_dir() / "algo" / f"{name}.yaml")
-    parents = [option(parent) for parent in own.pop("defaults", []) if parent != "_self_"]
-    return OmegaConf.merge(*parents, own)
 
 
 FILTER = "algo.keep_low=0", "algo.keep_high=1"
@@ -95,6 +88,17 @@ CASES = {
         "grpo", ["algo.rollout_correction=truncate"], "algo.rollout_correction", "token_truncate", "did you mean token_truncate?",
     ),
     "an argument of another algorithm": ("grpo", ["algo.args.gamma=1"], "algo.args.gamma", "grpo takes no such", "there are none"),
+    "a correction of gamma's name": (
+        "reinforce_pp", ["algo.args.gama=1"], "algo.args.gama", "takes no such argument", "did you mean algo.args.gamma?",
+    ),
+    "a gamma that is no discount": ("reinforce_pp", ["algo.args.gamma=2"], "algo.args.gamma", "or equal to 1", "conf/algo"),
+    "an alpha of no kind": ("gpg", ["algo.args.alpha=papr"], "algo.args.alpha", "must be 'paper' or 'verl'", "conf/algo"),
+    "an algorithm without its arguments": (
+        "grpo", ["algo.name=gpg"], "algo.args.alpha", "gpg needs this argument", "algo=gpg, whose file sets it",
+    ),
+    "leave one out of one": ("rloo", ["algo.group_size=1"], "algo.group_size", "rloo compares", "algo=reinforce_pp"),
+    "a group's mean of one": ("reinforce_pp_baseline", ["algo.group_size=1"], "algo.group_size", "compares", "algo=reinforce_pp"),
+    "DAPO with a group of one": ("dapo", ["algo.group_size=1"], "algo.group_size", "algo.keep_low chooses", "null, null, false"),
     "own algorithm's argument that is missing": (
         "grpo", ["algo.name='own_algo:Mine'"], "algo.args.strength", "needs this argument", "algo.args.strength=VALUE",
     ),
@@ -129,6 +133,7 @@ def test_pieces_that_do_not_fit_are_refused(case: str, base: DictConfig) -> None
         ["algo.keep_low=0.5", "algo.keep_high=0.7"],  # 5 of 8
         ["algo.keep_low=0.9"],
         ["algo.kl_in=reward", "algo.kl_target=0.1"],
+        ["algo.name=reinforce_pp", "algo.args.gamma=1", "algo.group_size=1"],
         ["algo.entropy_target=0.2"],
         ["algo.rollout_correction=sequence_mask"],
         ["algo.name='own_algo:Mine'", "algo.args.strength=1"],

@@ -1,0 +1,63 @@
+"""GPG, group policy gradient (Chu et al., arXiv 2504.02546: its objective and "accurate gradient estimation").
+
+    A_i   = alpha (r_i - mean r) / F_norm                           F_norm = 1; the group's deviation is the variant
+    loss  = mean over tokens of -A_i log pi(o_t)                    no ratio, no clip, no KL, no reference, no critic
+    alpha = B / (B - M)                                             B replies of the step, M of them in groups of equal rewards
+
+alpha makes up for the groups without a gradient. Paper and verl disagree on it: `alpha: paper` is the above, `alpha: verl` is
+B / (number of replies whose reward is not 0). Sampling goes on until a share `min_kept` of the groups has rewards that differ
+(`keep_unequal`; 0.6 in the paper's best row), then others fill the step.
+
+Our choices: `scale_by_std` is F_norm; only usable replies count in B and M. With nothing but equal groups every advantage is
+exactly 0 and alpha does not matter. A pass of several minibatches is off-policy without any correction for it; the clip widths and
+`dual_clip` are not read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1ray.algo import ops
+from r1ray.algo.base import LossInput, State
+from r1ray.algo.policy import PolicyGradient, groups_of, spread
+from r1ray.types import Floats, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpg(PolicyGradient):
+    """The plain policy gradient, with the group's mean as its baseline."""
+
+    alpha: Literal["paper", "verl"]
+
+    def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
+        """alpha (r - group mean)"""
+        rewards_N, advantages_N = self.rewards(samples, state), np.zeros(len(samples))
+        groups = groups_of(samples)
+        for members in groups:
+            advantages_N[members] = ops.normalise_group(
+                rewards_N[members].tolist(),
+                std_ddof=self.cfg.std_ddof,
+                eps=self.cfg.adv_eps,
+                scale_by_std=self.cfg.scale_by_std,
+            )
+        return spread(samples, self._alpha([rewards_N[members] for members in groups]) * advantages_N)
+
+    def _alpha(self, groups: Sequence[NDArray[np.float64]]) -> float:
+        counted = sum(len(rewards_G) for rewards_G in groups)
+        if self.alpha == "paper":
+            with_gradient = sum(len(rewards_G) for rewards_G in groups if np.ptp(rewards_G) > 0)
+        else:
+            with_gradient = sum(int(np.count_nonzero(rewards_G)) for rewards_G in groups)
+        return counted / with_gradient if with_gradient else 1.0
+
+    def _surrogate(self, row: LossInput) -> ops.Surrogate:
+        """A log pi"""
+        ratio_L = ops.ratio(row.logprobs_L.detach() - row.old_logprobs_L)
+        return ops.Surrogate(
+            objective_L=row.advantages_L * row.logprobs_L,
+            ratio_L=ratio_L,
+            clipped_L=row.mask_L.new_zeros(row.mask_L.shape),
+        )

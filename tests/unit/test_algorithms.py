@@ -1,0 +1,153 @@
+"""What sets each algorithm apart, on small numbers; what all have in common is in test_algo_contract."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from algo_samples import algo_config, group_of, sample
+from test_grpo import loss_input
+
+from r1ray.algo import make
+
+
+def algorithm(option, *, limit=16, **overrides):
+    return make(algo_config(option, **overrides), max_response_length=limit)
+
+
+def advantages(option, samples, **overrides):
+    algo = algorithm(option, **overrides)
+    return [float(s.advantages_T[-1]) for s in algo.advantages(samples, algo.initial_state())]
+
+
+def groups(*rewards):
+    return [
+        sample(3 + k, reward=r, group=str(g), index=k)
+        for g, rewards_G in enumerate(rewards)
+        for k, r in enumerate(rewards_G)
+    ]
+
+
+def gradient(option, logprobs, *, old, advantages, segments=None, **overrides):
+    values = torch.tensor(logprobs, requires_grad=True)
+    row = loss_input(values, mask=[1.0] * len(logprobs), old=old, advantages=advantages)
+    row = row if segments is None else replace(row, segment_L=torch.tensor(segments))
+    out = algorithm(option, **overrides).loss(row)
+    out.terms["policy"].sum().backward()
+    return values.grad.tolist(), out
+
+
+def test_dr_grpo_divides_neither_by_the_deviation_nor_by_the_length():
+    samples = groups([1.0, 0.0, 0.0, 0.0])
+    assert advantages("dr_grpo", samples) == pytest.approx([0.75, -0.25, -0.25, -0.25])
+    weights = algorithm("dr_grpo", limit=10).weights(samples, {})
+    assert {float(w["policy"][-1]) for w in weights} == {np.float32(1 / 40)}
+
+
+def test_dapo_averages_over_tokens_and_clips_higher():
+    samples = groups([1.0, 0.0])
+    assert {float(w["policy"][-1]) for w in algorithm("dapo").weights(samples, {})} == {np.float32(1 / 5)}
+    grad, _ = gradient("dapo", np.log([1.25, 1.3]).tolist(), old=[0.0, 0.0], advantages=[1.0, 1.0])
+    assert grad == pytest.approx([-1.25, 0])
+
+
+def test_rloo_leaves_the_reply_out_of_its_own_baseline():
+    assert advantages("rloo", groups([1.0, 0.0, 0.0]), kl_coef=0.0) == pytest.approx([1, -0.5, -0.5])
+
+
+def test_rloo_sums_over_the_tokens_of_a_reply():
+    weights = algorithm("rloo", kl_coef=0.0).weights(groups([1.0, 0.0]), {})
+    assert {float(w["policy"][-1]) for w in weights} == {0.5}
+
+
+def test_reinforce_pp_compares_with_the_whole_step_and_its_baseline_variant_with_the_group_first():
+    easy_and_hard = [
+        sample(2, reward=r, group=g, index=k)
+        for g, r_G in (("e", [1, 1, 1, 0]), ("h", [1, 0, 0, 0]))
+        for k, r in enumerate(r_G)
+    ]
+    plain = advantages("reinforce_pp", easy_and_hard, kl_coef=0.0)
+    assert plain[0] == plain[4] and plain[3] == plain[7], "a right reply is worth the same wherever it comes from"
+    with_baseline = advantages("reinforce_pp_baseline", easy_and_hard, kl_coef=0.0)
+    assert with_baseline[4] == pytest.approx(3 * with_baseline[0]), "a right reply to the hard problem is worth more"
+    assert np.mean(with_baseline) == pytest.approx(0, abs=1e-6)
+    assert np.std(with_baseline, ddof=1) == pytest.approx(1, rel=1e-5)
+
+
+def test_reinforce_pp_discounts():
+    algo = algorithm("reinforce_pp", kl_coef=0.0, args={"gamma": 0.5})
+    (one,) = algo.advantages([sample(4, reward=1.0)], {})
+    centred = np.array([0.25, 0.5, 1.0]) - np.mean([0.25, 0.5, 1.0])
+    np.testing.assert_allclose(one.advantages_T[1:], centred / np.sqrt(centred.var() * 1.5 + 1e-8), rtol=1e-5)
+
+
+def test_logic_rl_is_reinforce_pp_with_the_kl_in_the_loss():
+    algo = algorithm("logic_rl")
+    assert type(algo) is type(algorithm("reinforce_pp"))
+    assert algo.needs == {"ref_logprobs"}
+    assert set(algo.weights([sample(3)], {})[0]) == {"policy", "kl"}
+
+
+@pytest.mark.parametrize(("alpha", "want"), [("paper", 4 / 2), ("verl", 4 / 3)])
+def test_gpg_makes_up_for_groups_without_a_gradient(alpha, want):
+    samples = groups([1.0, 0.0], [1.0, 1.0])
+    assert advantages("gpg", samples, args={"alpha": alpha}) == pytest.approx([want / 2, -want / 2, 0, 0])
+
+
+def test_gpg_counts_usable_replies_only():
+    samples = [*groups([1.0, 0.0], [1.0, 1.0]), sample(3, reward=1.0, group="1", index=2, usable=False)]
+    assert advantages("gpg", samples)[:2] == pytest.approx([1, -1])
+
+
+def test_gpg_is_the_plain_policy_gradient_however_far_the_policy_has_moved():
+    grad, out = gradient("gpg", [-1.0, -5.0], old=[-4.0, -0.1], advantages=[2.0, -3.0])
+    assert grad == [-2.0, 3.0]
+    assert out.metrics["clip_fraction"].sum() == 0
+    assert out.metrics["ratio/max"][0] == pytest.approx(np.exp(3.0))
+
+
+def test_gspo_clips_replies_whole():
+    # Mean log-ratios 1e-4 and 1e-2 of two replies with a positive advantage: the second is clipped, all of it.
+    logprobs, old = [-1.0 + 5e-4, -2.0 - 3e-4, -1.0, -1.0], [-1.0, -2.0, -1.0 - 3e-2, -1.0 + 1e-2]
+    grad, out = gradient("gspo", logprobs, old=old, advantages=[1.0] * 4, segments=[0, 0, 1, 1])
+    assert out.metrics["clip_fraction"].tolist() == [0, 0, 1, 1]
+    assert grad[2:] == [0, 0]
+    # Both tokens carry J, whose gradient is s A / T each: 2 * s / 2.
+    assert grad[:2] == pytest.approx([-np.exp(1e-4)] * 2, rel=1e-3)
+    assert out.metrics["ratio/max"][0] == out.metrics["ratio/max"][1]
+
+
+def test_gspo_takes_the_mean_over_trained_tokens_only():
+    values = torch.tensor([-9.0, -1.0, -2.0], requires_grad=True)
+    row = loss_input(values, mask=[0.0, 1.0, 1.0], old=[0.0, -1.2, -2.0])
+    assert algorithm("gspo").loss(row).metrics["ratio/max"].tolist()[1:] == pytest.approx([np.exp(0.1)] * 2, rel=1e-5)
+
+
+def test_cispo_clips_the_weight_and_not_the_update():
+    log_ratios = np.log([0.5, 2.0, 50.0]).tolist()
+    grad, out = gradient("cispo", log_ratios, old=[0.0] * 3, advantages=[1.0, -1.0, 1.0])
+    assert grad == pytest.approx([-0.5, 2.0, -5.0], rel=1e-5), "no gradient through the weight, none is silenced"
+    assert out.metrics["clip_fraction"].tolist() == [0, 0, 1]
+
+
+def test_skywork_removes_equal_groups_from_every_denominator():
+    algo = algorithm("skywork_or1")
+    samples = groups([1.0, 0.0], [1.0, 1.0])
+    out = algo.advantages(samples, algo.initial_state())
+    assert [bool(s.mask_T.any()) for s in out] == [True, True, False, False]
+    (update,) = algo.minibatches(out, {}, np.random.default_rng(0))
+    assert len(update) == 2
+    assert sum(float(w["policy"].sum()) for w in algo.weights(update, {})) == pytest.approx(1)
+    assert algo.keep(group_of([1, 1])), "nothing is sampled in their place"
+
+
+def test_skywork_removes_no_reply_that_is_average():
+    algo = algorithm("skywork_or1")
+    out = algo.advantages(groups([0.0, 0.5, 1.0]), algo.initial_state())
+    assert all(s.mask_T.any() for s in out)
+    assert out[1].advantages_T.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("option", ["light_r1", "deepscaler", "deepcoder"])
+def test_recipes_without_code_of_their_own_are_grpo(option):
+    assert algo_config(option).name == "grpo"
