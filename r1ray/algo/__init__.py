@@ -21,13 +21,16 @@ ALGORITHMS = {
     "gpg": "r1ray.algo.gpg:Gpg",
     "grpo": "r1ray.algo.grpo:Grpo",
     "gspo": "r1ray.algo.gspo:Gspo",
+    "ppo": "r1ray.algo.ppo:Ppo",
+    "prime": "r1ray.algo.prime:Prime",
     "reinforce_pp": "r1ray.algo.reinforce_pp:ReinforcePP",
     "reinforce_pp_baseline": "r1ray.algo.reinforce_pp:ReinforcePPBaseline",
     "rloo": "r1ray.algo.rloo:Rloo",
     "skywork_or1": "r1ray.algo.skywork_or1:SkyworkOr1",
+    "vapo": "r1ray.algo.vapo:Vapo",
 }
 
-OTHER_TRAINERS: Mapping[str, TrainerRole] = {}
+OTHER_TRAINERS: Mapping[str, TrainerRole] = {"ppo": "critic", "prime": "prm", "vapo": "critic"}
 """{algorithm: the trainer that it needs besides the policy's}, for checks, which load no torch; a test
 compares it with `learners`."""
 

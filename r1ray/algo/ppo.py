@@ -15,13 +15,15 @@ reward is lessened by beta KL. A step in which all rewards are equal still has a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from r1ray.algo import returns
 from r1ray.algo.base import Need, OtherLearner, State
 from r1ray.algo.critic import CriticLearner
 from r1ray.algo.policy import PolicyGradient
+from r1ray.algo.returns import gae, whiten
+from r1ray.config import Count, Fraction, NotNegative, Positive
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
 
@@ -30,17 +32,17 @@ from r1ray.types import Floats, Sample
 class Ppo(PolicyGradient):
     """State besides the controllers': `steps`, where the policy is frozen at first."""
 
-    gamma: float
-    lam: float
+    compares_replies: ClassVar[bool] = False
+
+    gamma: Fraction
+    lam: Fraction
     """The policy's lambda."""
-    lam_critic: float
-    critic_updates: int
+    lam_critic: Fraction
+    critic_updates: Positive
     """Optimiser updates of the critic a step."""
-    value_clip: float
+    value_clip: NotNegative
     """How far a value may move from the one before the step; 0: as far as it likes."""
-    whiten_ddof: int
-    """1: by the sample's deviation (verl); 0: by the population's (OpenRLHF, Open-Reasoner-Zero)."""
-    policy_frozen_steps: int
+    policy_frozen_steps: Count
     """First steps in which only the critic learns."""
 
     @property
@@ -75,7 +77,7 @@ class Ppo(PolicyGradient):
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """GAE, whitened over all tokens that are trained on."""
         found = self._gae(samples, state, [self.policy_lambda(sample) for sample in samples])
-        return returns.whiten(found, [sample.mask_T for sample in samples], ddof=self.whiten_ddof)
+        return whiten(found, [sample.mask_T for sample in samples], ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
     def policy_lambda(self, sample: Sample) -> float:
         return self.lam
@@ -83,7 +85,7 @@ class Ppo(PolicyGradient):
     def _gae(self, samples: Sequence[Sample], state: State, lambdas: Sequence[float]) -> list[Floats]:
         rewards = self.token_rewards(samples, state)
         return [
-            returns.gae(reward_T, _values(sample), sample.mask_T, gamma=self.gamma, lam=lam)
+            gae(reward_T, _values(sample), sample.mask_T, gamma=self.gamma, lam=lam)
             for reward_T, sample, lam in zip(rewards, samples, lambdas, strict=True)
         ]
 

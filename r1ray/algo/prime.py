@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1ray.algo import returns
 from r1ray.algo.base import Need, OtherLearner, State
 from r1ray.algo.implicit_prm import ImplicitPrmLearner
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
+from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
+from r1ray.config import AbovePositive, NotNegative
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
 
@@ -26,11 +27,9 @@ from r1ray.types import Floats, Sample
 class Prime(PolicyGradient):
     """A reply is measured by the others to its problem, token by token."""
 
-    beta: float
-    process_coef: float
+    beta: AbovePositive
+    process_coef: NotNegative
     """c."""
-    whiten_ddof: int
-    """1: by the sample's deviation (verl, PRIME's code)."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -47,16 +46,22 @@ class Prime(PolicyGradient):
         ]
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
-        totals: list[Floats] = [np.zeros_like(sample.mask_T) for sample in samples]
+        """Both rewards less the others', summed from each token to the end and whitened over the step's tokens."""
+        masks = [sample.mask_T for sample in samples]
+        outcomes_N = self.rewards(samples, state)
+        process: list[Floats] = [np.zeros_like(mask_T) for mask_T in masks]
         for members in groups_of(samples):
-            process = [self._process_rewards(samples[i]) for i in members]
-            masks = [samples[i].mask_T for i in members]
-            outcomes = [reward_of(samples[i]) for i in members]
-            for i, total_T in zip(
-                members, returns.prime(process, outcomes, masks, coef=self.process_coef), strict=True
-            ):
-                totals[i] = total_T
-        return returns.whiten(totals, [sample.mask_T for sample in samples], ddof=self.whiten_ddof)
+            outcomes_N[members] = leave_one_out(outcomes_N[members].tolist())
+            found = token_leave_one_out(
+                [self._process_rewards(samples[i]) for i in members], [masks[i] for i in members]
+            )
+            for i, reward_T in zip(members, found, strict=True):
+                process[i] = reward_T
+        totals = [
+            reward_to_go(np.float32(self.process_coef) * reward_T, mask_T, gamma=1.0) + np.float32(outcome) * mask_T
+            for reward_T, mask_T, outcome in zip(process, masks, outcomes_N, strict=True)
+        ]
+        return whiten(totals, masks, ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
     def _process_rewards(self, sample: Sample) -> Floats:
         assert sample.process_rewards_T is not None, "PRIME needs a process reward model"

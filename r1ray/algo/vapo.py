@@ -8,13 +8,15 @@ a step without a correct reply has no NLL term's weight. Correct is what the pro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from r1ray.algo import returns
+from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
 from r1ray.algo.ppo import Ppo
+from r1ray.algo.returns import vapo_lambda
+from r1ray.config import AbovePositive, Fraction, NotNegative
 from r1ray.types import Floats, Sample
 
 
@@ -22,12 +24,14 @@ from r1ray.types import Floats, Sample
 class Vapo(Ppo):
     """One more loss term, `imitation`, whose weights carry mu."""
 
-    alpha: float
-    imitation_coef: float
+    lam: Fraction = field(init=False, default=1.0)
+    """Not asked: lambda follows the length."""
+    alpha: AbovePositive
+    imitation_coef: NotNegative
     """mu."""
 
     def policy_lambda(self, sample: Sample) -> float:
-        return returns.vapo_lambda(int(sample.mask_T.sum()), alpha=self.alpha)
+        return vapo_lambda(max(1, int(sample.mask_T.sum())), alpha=self.alpha)
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
         right = [sample.score is not None and sample.score.correct is True for sample in samples]
@@ -40,7 +44,5 @@ class Vapo(Ppo):
         ]
 
     def loss(self, row: LossInput) -> LossOutput:
-        from r1ray.algo import ops
-
         out = super().loss(row)
         return replace(out, terms={**out.terms, "imitation": -ops.masked(row.logprobs_L, row.mask_L)})

@@ -111,7 +111,7 @@ COMMAND_LINE = {
     "typo in a map's entry": (
         ["data.train.countdown.limits=3"], "data.train.countdown.limits", "no key limits", "data.train.countdown.limit?",
     ),
-    "key of another group": (["lr=1"], "lr", "the configuration has no key lr", "did you mean trainer.lr?"),
+    "key of another group": (["lr=1"], "lr", "the configuration has no key lr", "did you mean trainer.lr or"),
     "typo in a group's name": (["recipes=r1_zero"], "recipes", "no key recipes", "did you mean recipe?"),
     "typo in a group's option": (["algo=grop"], "algo", "there is no algo/grop.yaml", "did you mean grpo?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),

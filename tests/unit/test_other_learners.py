@@ -1,0 +1,168 @@
+"""What critic and process reward model learn, and what PPO, VAPO and PRIME make of them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from algo_samples import algo_config, sample
+
+from r1ray.algo import ALGORITHMS, OTHER_TRAINERS, make
+from r1ray.algo.base import LossInput
+from r1ray.algo.critic import CriticLearner
+from r1ray.algo.implicit_prm import ImplicitPrmLearner
+from r1ray.types import Sample
+
+
+def algorithm(option: str, **args: Any) -> Any:
+    cfg = algo_config(option, group_size=4, problems_per_step=2, minibatches=1)
+    return make(cfg.model_copy(update={"args": {**cfg.args, **args}}), max_response_length=12)
+
+
+def row(samples: list[Sample], **changes: Any) -> LossInput:
+    """Samples end to end, in float64."""
+
+    def joined(name: str) -> torch.Tensor | None:
+        parts = [getattr(s, f"{name}_T") for s in samples]
+        return None if parts[0] is None else torch.tensor(np.concatenate(parts).astype(np.float64))
+
+    mask_L = joined("mask")
+    assert mask_L is not None
+    segment = np.repeat(np.arange(len(samples)), [len(s.mask_T) for s in samples])
+    fields: dict[str, Any] = {
+        "logprobs_L": joined("rollout_logprobs"), "entropy_L": torch.zeros_like(mask_L), "segment_L": torch.tensor(segment),
+        "old_logprobs_L": joined("rollout_logprobs"), "rollout_logprobs_L": joined("rollout_logprobs"),
+        "ref_logprobs_L": joined("ref_logprobs"), "advantages_L": joined("advantages"), "mask_L": mask_L,
+        "pair_L": torch.tensor(segment), "old_values_L": joined("values"), "returns_L": joined("returns"),
+    }  # fmt: skip
+    return LossInput(**(fields | changes))
+
+
+def step(*, rewards: Any = (1.0, 0.0, 0.0, 1.0), correct: Any = (True, False, False, True)) -> list[Sample]:
+    """A group of four with everything that a model may be asked for."""
+    out = []
+    for i, (reward, right) in enumerate(zip(rewards, correct, strict=True)):
+        one = sample(5 + i, prompt=2, reward=reward, group="g", index=i, seed=i)
+        assert one.score is not None
+        rng, size = np.random.default_rng(i), len(one.mask_T)
+        draws = {
+            name: (rng.normal(size=size) * one.mask_T).astype(np.float32) for name in ("values", "process_rewards")
+        }
+        out.append(
+            replace(
+                one,
+                score=replace(one.score, correct=right),
+                values_T=draws["values"],
+                process_rewards_T=draws["process_rewards"],
+                ref_logprobs_T=one.rollout_logprobs_T * np.float32(0.9),
+                old_logprobs_T=one.rollout_logprobs_T,
+            )
+        )
+    return out
+
+
+def test_the_table_of_other_trainers_is_what_the_algorithms_say() -> None:
+    found = {name: tuple(algorithm(name).learners) for name in ALGORITHMS}
+    assert {name: roles for name, roles in found.items() if roles} == {n: (r,) for n, r in OTHER_TRAINERS.items()}
+
+
+def test_a_value_is_pulled_to_its_return_and_no_further_than_the_clip_lets_it() -> None:
+    learner = CriticLearner(updates_per_step=1, value_clip=0.5)
+    values_L = torch.tensor([9.0, 0.2, 2.0, 0.9, 0.0], requires_grad=True, dtype=torch.float64)
+    old_L = torch.tensor([9.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    returns_L = torch.tensor([5.0, 1.0, 3.0, 0.0, 0.0], dtype=torch.float64)
+    given = row(step()[:1], values_L=values_L, old_values_L=old_L, returns_L=returns_L)
+    given = replace(given, mask_L=torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64))
+    out = learner.loss(given)
+    # Held at 1.5, a value of 2 that is to be 3 is charged for 1.5; one that moves the wrong way is charged as it stands.
+    assert out.terms["value"].tolist() == pytest.approx([0, 0.5 * 0.8**2, 0.5 * 1.5**2, 0.5 * 0.9**2, 0])
+    assert out.metrics["value_clipped"].tolist() == [0, 0, 1, 0, 0]
+    out.terms["value"].sum().backward()
+    assert values_L.grad is not None
+    assert values_L.grad.tolist() == pytest.approx([0, -0.8, 0, 0.9, 0])
+    free = CriticLearner(updates_per_step=1, value_clip=0.0).loss(given)
+    assert free.terms["value"].tolist() == pytest.approx([0, 0.32, 0.5, 0.405, 0])
+
+
+def test_critic_updates_share_the_samples_and_weigh_every_token_alike() -> None:
+    samples = algorithm("ppo", critic_updates=3).advantages(step(), {})
+    learner = algorithm("ppo", critic_updates=3).learners["critic"]
+    parts = learner.minibatches(samples, {}, np.random.default_rng(0))
+    assert len(parts) == 3 == learner.updates_per_step
+    assert sorted(s.index for part in parts for s in part) == [0, 1, 2, 3]
+    weights = learner.weights(samples, {})
+    assert np.concatenate([w["value"] for w in weights]).sum() == pytest.approx(1)
+    assert len({round(float(x), 9) for w in weights for x in w["value"] if x}) == 1
+
+
+def test_the_implicit_reward_is_trained_by_the_sum_of_a_replys_log_ratios() -> None:
+    samples = algorithm("prime").advantages(step(), {})
+    learner = ImplicitPrmLearner(beta=0.5)
+    given = row(samples)
+    logprobs_L = given.logprobs_L.clone().requires_grad_()
+    out = learner.loss(replace(given, logprobs_L=logprobs_L))
+    weights_L = torch.tensor(np.concatenate([w["outcome"] for w in learner.weights(samples, {})]))
+    loss = (weights_L * out.terms["outcome"]).sum()
+    wanted = []
+    for s, outcome in zip(samples, (1.0, 0.0, 0.0, 1.0), strict=True):
+        assert s.ref_logprobs_T is not None and s.returns_T is not None
+        assert set(s.returns_T[s.mask_T > 0]) == {outcome}
+        total = 0.5 * float(((s.rollout_logprobs_T - s.ref_logprobs_T) * s.mask_T).sum())
+        chance = 1 / (1 + np.exp(-total))
+        wanted.append(-np.log(chance if outcome else 1 - chance))
+    assert loss.item() == pytest.approx(np.mean(wanted), rel=1e-5)
+    loss.backward()
+    assert logprobs_L.grad is not None and not logprobs_L.grad[given.mask_L == 0].any()
+    right_L = out.metrics["accuracy"]
+    assert 0 < float(right_L.mean()) < 1
+
+
+def test_the_policy_is_frozen_while_the_critic_learns_its_first_steps() -> None:
+    algo = algorithm("vc_ppo", policy_frozen_steps=2)
+    state, samples = algo.initial_state(), step()
+    for frozen in (True, True, False):
+        found = algo.advantages(samples, state)
+        assert (algo.minibatches(found, state, np.random.default_rng(0)) == []) == frozen
+        assert algo.learners["critic"].minibatches(found, state, np.random.default_rng(0))
+        state = algo.update_state(state, {})
+
+
+def test_the_critics_lambda_is_not_the_policys() -> None:
+    algo = algorithm("vc_ppo")
+    for s in algo.advantages(step(), {}):
+        assert s.returns_T is not None and s.values_T is not None and s.score is not None
+        # lambda 1: whatever the values are, the target is the return.
+        np.testing.assert_allclose(s.returns_T[s.mask_T > 0], s.score.reward, atol=1e-5)
+    decoupled, coupled = algo, algorithm("vc_ppo", lam_critic=0.0)
+    assert not np.allclose(decoupled.advantages(step(), {})[0].returns_T, coupled.advantages(step(), {})[0].returns_T)
+
+
+def test_advantages_are_whitened_over_the_steps_tokens() -> None:
+    samples = algorithm("ppo").advantages(step(), {})
+    tokens = np.concatenate([s.advantages_T[s.mask_T > 0] for s in samples if s.advantages_T is not None])
+    assert tokens.mean() == pytest.approx(0, abs=1e-6) and tokens.std(ddof=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_vapo_imitates_correct_replies_alone_whatever_they_earned() -> None:
+    algo = algorithm("vapo")
+    samples = algo.advantages(step(rewards=(0.0, 1.0, 1.0, 0.0)), algo.initial_state())
+    weights = [w["imitation"] for w in algo.weights(samples, algo.initial_state())]
+    assert [bool(w.any()) for w in weights] == [True, False, False, True]
+    assert sum(float(w.sum()) for w in weights) == pytest.approx(0.1), "mu times a mean over their tokens"
+    nobody = algo.advantages(step(correct=(False,) * 4), algo.initial_state())
+    assert not any(w["imitation"].any() for w in algo.weights(nobody, algo.initial_state()))
+
+
+def test_vapos_lambda_follows_the_length() -> None:
+    algo = algorithm("vapo", alpha=0.5)
+    short, long = sample(5, prompt=2, reward=1.0), sample(42, prompt=2, reward=1.0)
+    assert algo.policy_lambda(short) == pytest.approx(1 - 1 / 1.5)
+    assert algo.policy_lambda(long) == pytest.approx(0.95)
+
+
+def test_primes_process_rewards_move_advantages_within_a_reply() -> None:
+    within = [float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in algorithm("prime").advantages(step(), {})]
+    assert min(within) > 0.01
+    flat = algorithm("prime", process_coef=0.0).advantages(step(), {})
+    assert max(float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in flat if s.advantages_T is not None) < 1e-6
