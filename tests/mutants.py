@@ -77,6 +77,27 @@ MUTANTS = (
         "tests/unit/test_grpo.py",
     ),
     Mutant(
+        "an unusable reply in the baseline",
+        "r1ray/algo/policy.py",
+        "        if sample.usable:",
+        "        if True:",
+        "tests/unit/test_algo_contract.py",
+    ),
+    Mutant(
+        "CISPO's weight with a gradient",
+        "r1ray/algo/cispo.py",
+        "ops.ratio(row.logprobs_L.detach() - row.old_logprobs_L)",
+        "ops.ratio(row.logprobs_L - row.old_logprobs_L)",
+        "tests/unit/test_algorithms.py",
+    ),
+    Mutant(
+        "a sequence's ratio over its packed neighbours too",
+        "r1ray/algo/ops.py",
+        "index_L = segment_L.long()",
+        "index_L = segment_L.long() * 0",
+        "tests/unit/test_algo_contract.py",
+    ),
+    Mutant(
         "reference log-probs of the wrong row after packing",
         "r1ray/data/pack.py",
         "out[row.sample_L[start]] = np.asarray",

@@ -13,7 +13,8 @@ decoupled PPO (Hilton et al., arXiv 2110.00641; AReaL, arXiv 2505.24298). Both c
 (`r1ray.algo.controllers`); what they follow is measured in the step before, where Skywork measures the entropy of the same step.
 
 What a step does in which there is little to learn, unless the algorithm's docstring says otherwise:
-    all rewards of a group equal    its advantages are exactly 0; its tokens still count in the denominators, and for KL and entropy
+    all rewards of a group equal    its advantages are exactly 0, unless KL is part of the rewards; its tokens still count in the
+                                    denominators, and for KL and entropy
     no usable sample                no update, no new weight version
     one usable sample               an update with a finite loss; it has nothing to be compared with (`ops.normalise_group`)
 """
