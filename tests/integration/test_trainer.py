@@ -54,15 +54,23 @@ def reply_logprobs(model, reply):
     return torch.stack([log[first + t - 1, reply.ids[t]] for t in range(len(reply.ids))])
 
 
-def reference_loss(model, replies, advantages, old, ref):
-    """Mean over replies of the mean over tokens of -min(rho A, clip(rho) A) + beta k3."""
+def reply_entropies(model, reply):
+    """Of the distributions from which the tokens of the reply were drawn."""
+    ids = torch.tensor([reply.prompt + reply.ids])
+    log = (model(ids).logits[0] / TEMPERATURE).log_softmax(-1)
+    first = len(reply.prompt)
+    return -(log.exp() * log).sum(-1)[first - 1 : first - 1 + len(reply.ids)]
+
+
+def reference_loss(model, replies, advantages, old, ref, *, entropy_coef):
+    """Mean over replies of the mean over tokens of -min(rho A, clip(rho) A) + beta k3 - entropy_coef H."""
     losses = []
     for reply, advantage, old_T, ref_T in zip(replies, advantages, old, ref, strict=True):
         new = reply_logprobs(model, reply)
         rho = torch.exp(new - old_T)
         objective = torch.minimum(rho * advantage, torch.clamp(rho, 1 - CLIP, 1 + CLIP) * advantage)
         k3 = torch.exp(ref_T - new) - (ref_T - new) - 1
-        losses.append((-objective + BETA * k3).mean())
+        losses.append((-objective + BETA * k3 - entropy_coef * reply_entropies(model, reply)).mean())
     return torch.stack(losses).mean()
 
 
@@ -124,7 +132,7 @@ def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, replies,
     return updates
 
 
-def check_pass(updates, models, replies):
+def check_pass(updates, models, replies, *, entropy_coef=0.0):
     """Every update of rank 0 against the reference at the same weights."""
     first = float64_model(models.policy)
     other = float64_model(models.reference)
@@ -136,10 +144,12 @@ def check_pass(updates, models, replies):
             old = [reply_logprobs(first, replies[i]) for i in chosen]
             ref = [reply_logprobs(other, replies[i]) for i in chosen]
         model = float64_model(models.policy, update["weights"])
-        loss = reference_loss(model, [replies[i] for i in chosen], [advantages[i] for i in chosen], old, ref)
+        trained, their_advantages = [replies[i] for i in chosen], [advantages[i] for i in chosen]
+        loss = reference_loss(model, trained, their_advantages, old, ref, entropy_coef=entropy_coef)
         loss.backward()
         metrics = update["metrics"]
-        assert metrics["loss/policy"] + metrics["loss/kl"] == pytest.approx(loss.item(), abs=1e-5)
+        terms = sum(value for name, value in metrics.items() if name.startswith("loss/"))
+        assert terms == pytest.approx(loss.item(), abs=1e-5)
         wanted = reference_gradients(model)
         assert update["grads"].keys() == wanted.keys()
         for name, grad in update["grads"].items():
@@ -177,6 +187,15 @@ def test_loss_and_gradients_equal_the_reference(ranks, models, world_size, max_t
     check_pass(results[0], models, REPLIES)
     for mine, theirs in zip(results[0], results[-1], strict=True):
         assert mine["metrics"] == theirs["metrics"]
+
+
+@pytest.mark.parametrize(("world_size", "zero_stage"), [(1, 0), (2, 3)])
+def test_an_entropy_bonus_is_part_of_loss_and_gradients(ranks, models, world_size, zero_stage):
+    args = (config(zero_stage=zero_stage), models.policy, models.reference, grpo(entropy_coef=0.1), REPLIES, 40)
+    updates = ranks[world_size].run(run_pass, *args)[0]
+    assert len(updates) == MINIBATCHES
+    assert all(update["metrics"]["loss/entropy"] < 0 for update in updates)
+    check_pass(updates, models, REPLIES, entropy_coef=0.1)
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
