@@ -114,7 +114,8 @@ class Collector:
     problems: Problems
     workers: Workers
     group_size: int
-    sampling: SamplingSpec
+    sampling: Callable[[int], SamplingSpec]
+    """Of a step."""
     max_attempts: int
     keep: Callable[[Group], bool]
     min_kept: float
@@ -223,7 +224,7 @@ class _Step:
         ticket.completions, ticket.scoring, ticket.rescored = None, None, 0
         self._note("dispatched", ticket, problem=problem.id, epoch=epoch, group_size=c.group_size)
         seeds = [seed_of(c.run_seed, problem.id, epoch, ticket.attempt, k) for k in range(c.group_size)]
-        ticket.replies = c.workers.generate(problem, seeds=seeds, sampling=c.sampling)
+        ticket.replies = c.workers.generate(problem, seeds=seeds, sampling=c.sampling(self.step))
         self.pending[ticket.replies] = ticket
         self.generating.add(ticket.replies)
         self._score(ticket)
@@ -234,7 +235,7 @@ class _Step:
         context = RewardContext(
             step=self.step,
             seed=seed_of(c.run_seed, problem.id, epoch, ticket.attempt, -1),
-            max_response_length=c.sampling.max_tokens,
+            max_response_length=c.sampling(self.step).max_tokens,
         )
         ticket.scores = None
         ticket.scoring = c.workers.score(problem, ticket.replies, context, not_where=ticket.scoring)

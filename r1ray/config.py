@@ -16,6 +16,8 @@ AbovePositive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """What numpy and vLLM take."""
 NotEmpty = Annotated[str, Field(min_length=1)]
+Temperature = Annotated[float, Field(ge=0.01)]
+"""vLLM raises smaller ones to 0.01, while the trainer would divide by the smaller."""
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -192,8 +194,9 @@ class RolloutConfig(Strict):
     """For the whole engine is this times tensor_parallel_size."""
     dtype: Literal["float32", "bfloat16"]
     max_response_length: Positive
-    temperature: Annotated[float, Field(ge=0.01)]
-    """vLLM raises smaller ones to 0.01, while the trainer would divide by the smaller."""
+    temperature: Temperature
+    temperature_schedule: dict[Positive, Temperature]
+    """{step from which on: another temperature}, as in {200: 1.1}."""
     top_p: float
     top_k: int
     max_attempts: Positive

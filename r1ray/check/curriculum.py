@@ -12,7 +12,7 @@ from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.stages import has, value_of
 from r1ray.config import DataConfig, SourceConfig, StageConfig
 from r1ray.data.curriculum import CURRICULA, make
-from r1ray.data.sources import load_source, needs_network
+from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
 from r1ray.data.stream import ProblemStream
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir
@@ -35,8 +35,8 @@ def arguments(data: DataConfig) -> Iterator[Finding]:
         yield Mistake(key=f"data.curriculum.args.{argument}", value=args[argument], rule=rule, remedy=remedy)
     if unknown or name == "none":
         return
-    if remote := [source for source, cfg in data.train.items() if needs_network(cfg)]:
-        yield f"{NOT_CHECKED}data.curriculum.name={name} with the problems of {', '.join(remote)}"
+    if later := [source for source, cfg in data.train.items() if needs_network(cfg) or is_left_by_a_run(cfg)]:
+        yield f"{NOT_CHECKED}data.curriculum.name={name} with the problems of {', '.join(later)}"
         return
     try:
         problems = {source: _first_problems(source, cfg) for source, cfg in data.train.items()}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.check import algorithms, curriculum, devices, judges, model, names, rules, stages, trainers
+from r1ray.check import algorithms, curriculum, devices, judges, mined, model, names, rules, sampling, stages, trainers
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
 from r1ray.check.overrides import recipe_against_scale
@@ -26,8 +26,8 @@ GENERATING = (
     *(
         devices.tensor_parallel,
         rules.lengths,
-        rules.sampling,
-        rules.temperature,
+        sampling.whole_distribution,
+        sampling.temperature,
         rules.engine_args,
         rules.rewards,
         rules.evaluation,
@@ -37,7 +37,7 @@ GENERATING = (
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (
         *(*algorithms.RULES, trainers.other_trainers, names.curriculum_name, curriculum.arguments),
-        *(rules.not_empty, *GENERATING, *COMMON),
+        *(sampling.temperature_schedule, rules.not_empty, *GENERATING, *COMMON),
     ),
     "sft": (rules.sft_length, rules.not_empty, *COMMON),
     "eval": (rules.not_empty, *GENERATING, *COMMON),
@@ -86,6 +86,8 @@ def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
         for name in stages.in_order(groups["stages"]):
             trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
             findings += stage_findings
+        if "run_dir" in groups:
+            findings += mined.mined_problems(groups["run_dir"], groups["stages"], trees)
         if {"run_dir", "resume"} <= groups.keys() and groups["resume"] == "auto":
             findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
             findings += curriculum.goes_on(groups["run_dir"], groups["stages"], trees)

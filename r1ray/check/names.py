@@ -8,7 +8,7 @@ from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
 from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
 from r1ray.data.curriculum import CURRICULA
-from r1ray.data.sources import SOURCES, load_source, needs_network
+from r1ray.data.sources import SOURCES, is_left_by_a_run, load_source, needs_network
 from r1ray.engine import ENGINES
 from r1ray.reward import REWARDS, make
 from r1ray.reward.accuracy import VERIFIERS
@@ -62,6 +62,8 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     yield from unknown
     if unknown:
         return
+    if is_left_by_a_run(source):
+        return  # r1ray.check.mined
     if needs_network(source):
         if HUB_NAME.fullmatch(source.path or ""):
             yield f"{NOT_CHECKED}{key}.path={source.path} is a hub name (or a folder that does not exist)"

@@ -69,30 +69,6 @@ DEEPSPEED_BLOCKS = (
 """Keys of DeepSpeed's configuration under which it expects further keys."""
 
 
-def sampling(rollout: RolloutConfig) -> Iterator[Finding]:
-    for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
-        if value != only:
-            yield Mistake(
-                key=f"rollout.{key}",
-                value=value,
-                rule="the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly",
-                remedy=f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free",
-            )
-
-
-def temperature(rollout: RolloutConfig, eval: EvalConfig) -> Iterator[Finding]:
-    for key, value in (("rollout.temperature", rollout.temperature), ("eval.temperature", eval.temperature)):
-        if value > 2:
-            yield Mistake(
-                key=key, value=value, rule="vLLM samples at temperatures up to 2", remedy=f"{key}=1.0 (R1: 1.0)"
-            )
-    if 0 < eval.temperature < 0.01:
-        rule = "vLLM samples at temperatures from 0.01 up, or at 0: always the likeliest token"
-        yield Mistake(
-            key="eval.temperature", value=eval.temperature, rule=rule, remedy="eval.temperature=0, or 0.01 and up"
-        )
-
-
 def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, facts: ModelFacts) -> Iterator[Finding]:
     total = data.max_prompt_length + rollout.max_response_length
     if total > facts.context_length:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1ray.config import Config, SourceConfig
+from r1ray.data.mined import check_judged
 from r1ray.data.schemas import Item
-from r1ray.data.sources import load_source
+from r1ray.data.sources import load_source, located
 from r1ray.data.templates import render
 from r1ray.types import Ints, Message, Problem
 
@@ -59,7 +60,7 @@ def problem_set(
     Raises:
         ValueError: the source cannot be loaded, a prompt is too long and overlong_prompt is `error`, or no problem is left.
     """
-    loaded = load_source(name, source)
+    loaded = load_source(name, located(source, cfg))
     counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0})
     problems: list[Problem] = []
     keys: set[str] = set()
@@ -74,6 +75,8 @@ def problem_set(
         messages, prompt_ids_T, prefill = _fitted(item, cfg, tokenizer, counts)
         if prompt_ids_T is None:
             continue
+        if item.accuracy is not None:
+            check_judged(item.accuracy, name=name, reward=cfg.reward)
         keys |= item.keys
         problems.append(
             Problem(
@@ -84,8 +87,8 @@ def problem_set(
                 verifier=item.verifier,
                 payload=item.payload,
                 prefill=prefill,
-                accuracy=source.accuracy,
-                extract=source.extract,
+                accuracy=item.accuracy or source.accuracy,
+                extract=item.extract or source.extract,
                 language=item.language,
                 meta=item.meta,
             )

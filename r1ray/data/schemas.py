@@ -43,6 +43,9 @@ class Item:
     the instruction, the template and what was cut off."""
     language: str = "en"
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    accuracy: str | None = None
+    extract: str | None = None
+    """Of a problem that says itself how it is judged; None: as the source's configuration does."""
 
 
 def countdown(row: Row) -> Item:

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from r1ray.config import SourceConfig
-from r1ray.data import countdown, knights, oneliners, programming, schemas, traces
+from r1ray.config import Config, SourceConfig
+from r1ray.data import countdown, knights, mined, oneliners, programming, schemas, traces
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
 from r1ray.lookup import resolve
@@ -35,6 +36,8 @@ class Source:
     """Hand the other columns on, under their own names."""
     generate: Callable[..., Iterator[dict[str, Any]]] | None = None
     """Makes the rows when no path is given; called with `SourceConfig.args`."""
+    gather: Callable[..., Iterator[dict[str, Any]]] | None = None
+    """Makes the rows of what a run has left at the path; called with that (`located`) and `SourceConfig.args`."""
     programs: Callable[[Mapping[str, Any]], Language | None] = lambda args: (
         args.get("programs", "python") if args.get("verifier") in OF_PROGRAMS else None
     )
@@ -109,6 +112,9 @@ SOURCES: Mapping[str, Source] = {
         optional=frozenset({"language"}),
         keep_others=True,
     ),
+    "mined": Source(
+        read=mined.mined, columns={name: name for name in ("problem", "source", "asked")}, gather=mined.mined_rows
+    ),
     "traces": Source(
         read=schemas.traces, columns={"question": "question", "response": "response"}, generate=_trace_rows
     ),
@@ -142,9 +148,9 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     source: Source = resolve(cfg.source, SOURCES, what="source")
     arguments = dict(cfg.args)
     instruction = arguments.pop("instruction", "")
-    generate = source.generate if cfg.path is None else None
-    rows = _rows(name, cfg, generate, arguments)
-    arguments = {} if generate else _bound(name, source.read, arguments, skip="row")
+    make = source.gather or (source.generate if cfg.path is None else None)
+    rows = _rows(name, cfg, make, arguments, takes_path=source.gather is not None)
+    arguments = {} if make else _bound(name, source.read, arguments, skip="row")
     columns = _columns(name, source, cfg)
     counts: Counter[str] = Counter(rows=0, unreadable=0, duplicates=0)
     items: list[Item] = []
@@ -185,18 +191,37 @@ def runs_programs(sources: Iterable[SourceConfig]) -> frozenset[Language]:
     return frozenset(found)
 
 
+def located(cfg: SourceConfig, run: Config) -> SourceConfig:
+    """With the path to where a run has left what the source reads; of other sources as it is."""
+    if cfg.path is None or not is_left_by_a_run(cfg):
+        return cfg
+    return cfg.model_copy(update={"path": str(Path(run.run_dir).expanduser() / Path(cfg.path).expanduser())})
+
+
+def is_left_by_a_run(cfg: SourceConfig) -> bool:
+    """Whether it reads what an earlier stage writes, so that it may not be there before that has run."""
+    return cfg.source in SOURCES and SOURCES[cfg.source].gather is not None
+
+
 def needs_network(cfg: SourceConfig) -> bool:
     """Whether loading asks the hub."""
-    return cfg.path is not None and not is_local(cfg.path)
+    return cfg.path is not None and not is_left_by_a_run(cfg) and not is_local(cfg.path)
 
 
 def _rows(
-    name: str, cfg: SourceConfig, generate: Callable[..., Iterator[Any]] | None, arguments: Mapping[str, Any]
+    name: str,
+    cfg: SourceConfig,
+    make: Callable[..., Iterator[Any]] | None,
+    arguments: Mapping[str, Any],
+    *,
+    takes_path: bool,
 ) -> Iterator[Any]:
-    if generate is not None:
-        return generate(**_bound(name, generate, arguments))
-    if cfg.path is None:
+    if cfg.path is None and (make is None or takes_path):
         raise ValueError(f"source {name!r} ({cfg.source}) needs a path: a hub name, or a local file or folder")
+    if make is not None:
+        given = {"path": cfg.path} if takes_path else {}
+        return make(**given, **_bound(name, make, arguments, skip="path" if takes_path else ""))
+    assert cfg.path is not None
     return read_rows(cfg.path, subset=cfg.subset, split=cfg.split)
 
 

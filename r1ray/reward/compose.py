@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from r1ray.reward.base import PartScore, RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
+from r1ray.schedule import value_at
 from r1ray.types import Completion, Problem, Score
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,7 @@ class Part:
 
     def weight_at(self, step: int) -> float:
         """Example: weight 0.0 and schedule {100: 0.5} are 0.0 at step 99 and 0.5 at step 100."""
-        begun = [start for start in self.schedule if start <= step]
-        return self.schedule[max(begun)] if begun else self.weight
+        return value_at(step, self.weight, self.schedule)
 
 
 class Scorer:

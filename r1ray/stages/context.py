@@ -78,6 +78,10 @@ class StageContext:
 def result_of(run: RunDir, stage: str) -> Path:
     """The model that a finished stage leaves to the next: its best checkpoint where there is one, else the latest.
 
+    Weights are all that goes on, as where DeepScaleR and Skywork-OR1 lengthen their replies: the next stage has a new optimizer,
+    counts its steps and updates from 0, runs its own learning-rate schedule, holds itself to this model as the reference, and its
+    stream of problems and its curriculum begin anew.
+
     Raises ValueError when the stage has left none.
     """
     folder = run.stage(stage).checkpoints

@@ -30,6 +30,7 @@ from r1ray.outage import Outages
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
 from r1ray.run.stop import asked, raise_if_asked
+from r1ray.schedule import value_at
 from r1ray.stages.context import StageContext
 from r1ray.stages.recovery import with_trainers_restored
 from r1ray.sync.push import SyncFailed, WeightSync
@@ -131,7 +132,7 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         problems=cast.stream,
         workers=workers,
         group_size=cfg.algo.group_size,
-        sampling=training_sampling(cfg.rollout),
+        sampling=partial(training_sampling, cfg.rollout),
         max_attempts=cfg.rollout.max_attempts,
         keep=cast.algo.keep,
         min_kept=cfg.algo.min_kept,
@@ -206,10 +207,10 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
     return curriculum.make(cfg.data.curriculum, stream), held_out
 
 
-def training_sampling(cfg: RolloutConfig) -> SamplingSpec:
-    return SamplingSpec(
-        temperature=cfg.temperature, max_tokens=cfg.max_response_length, top_p=cfg.top_p, top_k=cfg.top_k
-    )
+def training_sampling(cfg: RolloutConfig, step: int) -> SamplingSpec:
+    """Of the replies of one step."""
+    temperature = value_at(step, cfg.temperature, cfg.temperature_schedule)
+    return SamplingSpec(temperature=temperature, max_tokens=cfg.max_response_length, top_p=cfg.top_p, top_k=cfg.top_k)
 
 
 def reference_of(

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -288,7 +289,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 problems=stream,
                 workers=RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts),
                 group_size=cfg.algo.group_size,
-                sampling=training_sampling(cfg.rollout),
+                sampling=partial(training_sampling, cfg.rollout),
                 max_attempts=cfg.rollout.max_attempts,
                 keep=lambda group: True,
                 min_kept=cfg.algo.min_kept,

@@ -34,6 +34,10 @@ def check(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
 NUMBERS = "data.train.countdown.args={split: train, num_problems: 200, num_numbers: [2, 4]}"
 DIFFICULTY = ("data.curriculum.name=difficulty", NUMBERS)
 
+MINED = "data.train.hard={source: mined, path: stages/rl/rollouts, args: {correct: [0, 3]}}"
+ANNEAL = "stages.anneal={kind: rl, after: rl, config: {data: {train: {countdown: null, hard: {source: mined, path: stages/rl/rollouts, args: {correct: [0, 3]}}}}}}"  # noqa: E501
+HARD = "stages.anneal.config.data.train.hard"
+
 # overrides, key of the mistake, words of its rule, words of its remedy
 WRONG = {
     "a share above one": (["algo.min_kept=1.5"], "algo.min_kept", "must be at most 1", "algo.min_kept=1"),
@@ -60,6 +64,46 @@ WRONG = {
     "problems of one level": (
         ["data.curriculum.name=difficulty"], "data.curriculum", "has problems of two levels (there are: {'countdown': [3.0]})",
         "data.curriculum.name=none",
+    ),
+    "a temperature of no step": (
+        ["rollout.temperature_schedule={0: 1.1}"], "rollout.temperature_schedule.0.[key]", "must be at least 1", "1",
+    ),
+    "a later temperature that is too cold": (
+        ["rollout.temperature_schedule={10: 0.001}"], "rollout.temperature_schedule", "must be at least 0.01", "larger",
+    ),
+    "a later temperature that is too hot": (
+        ["rollout.temperature_schedule={10: 2.5}"], "rollout.temperature_schedule.10", "up to 2", "=1.0",
+    ),
+    "a temperature that never comes": (
+        ["rollout.temperature_schedule={900: 0.9}"], "rollout.temperature_schedule.900", "ends after 40 steps", "steps=900",
+    ),
+    "mined by the stage itself": ([MINED], "data.train.hard.path", "no stage of kind rl that is called rl comes before rl", "none"),
+    "mined from a stage that is not there": (
+        [ANNEAL, f"{HARD}.path=stages/r1/rollouts"], f"{HARD}.path", "called r1 comes before anneal", "there are: rl",
+    ),
+    "mined from nowhere": ([ANNEAL, f"{HARD}.path=null"], f"{HARD}.path", "must name a folder", "=stages/rl/rollouts"),
+    "mined from a folder without rollouts": (
+        [ANNEAL, f"{HARD}.path=elsewhere"], f"{HARD}.path", "no stage wrote rollouts to runs", "=stages/rl/rollouts",
+    ),
+    "mined from a stage that writes none": (
+        [ANNEAL, "stages.rl.config.log.rollouts_every_steps=0"], "stages.rl.config.log.rollouts_every_steps",
+        f"stage rl writes no rollouts, and {HARD} is to be mined", "rollouts_every_steps=1",
+    ),
+    "mined without a range": ([ANNEAL, f"{HARD}.args.correct=null"], f"{HARD}.args.correct", "[fewest, most]", "correct=[0,3]"),
+    "mined in a range that no group has": (
+        [ANNEAL, f"{HARD}.args.correct=[9,16]"], f"{HARD}.args.correct", "groups of 8 replies", "correct=[0,2]",
+    ),
+    "mined with an unknown argument": (
+        [ANNEAL, f"{HARD}.args.sorces=[countdown]"], f"{HARD}.args.sorces", "no such argument", "did you mean sources?",
+    ),
+    "mined from a source that the stage has not": (
+        [ANNEAL, f"{HARD}.args.sources=[countdwn]"], f"{HARD}.args.sources", "has no such source", "did you mean countdown?",
+    ),
+    "mined to evaluate on": (
+        [MINED.replace("data.train", "eval.sets")], "eval.sets.hard.source", "trained on", "data.train of an rl stage",
+    ),
+    "mined to imitate": (
+        [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "by stages of kind rl", "an rl stage",
     ),
     "a stage's own curriculum": (
         ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name", "neither a", "history",
@@ -107,6 +151,10 @@ def test_a_mistake_is_answered(case: str, base: DictConfig) -> None:
         [*DIFFICULTY, "data.curriculum.args={low: 0.2, high: 0.8, window: 16}"],
         ["run_dir=begun", "resume=auto", "data.curriculum.name=history"],
         ["run_dir=older", "resume=auto"],
+        ["rollout.temperature_schedule={10: 1.1, 20: 1.2}"],
+        [ANNEAL],
+        [ANNEAL, f"{HARD}.args={{correct: [0, 8], sources: [countdown], instruction: Think.}}"],
+        [ANNEAL, "stages.anneal.config.data.curriculum.name=easy_pool"],
     ],
 )
 def test_what_fits_is_accepted(overrides: list[str], base: DictConfig) -> None:
@@ -116,3 +164,17 @@ def test_what_fits_is_accepted(overrides: list[str], base: DictConfig) -> None:
 def test_what_is_on_the_hub_is_noted(base: DictConfig) -> None:
     run = check(base, ["data.train.gsm8k={source: gsm8k, path: openai/gsm8k}", "data.curriculum.name=difficulty"])
     assert "not checked: data.curriculum.name=difficulty with the problems of gsm8k" in run.notes
+
+
+def test_lengths_are_stages_that_start_from_each_other() -> None:
+    short, middle, long = load(compose(["stages=lengths", "stages.long.config.rollout.temperature=0.8"])).stages
+    assert [stage.stage.after for stage in (short, middle, long)] == [None, "short", "middle"]
+    assert [stage.config.rollout.max_response_length for stage in (short, middle, long)] == [96, 192, 384]
+    assert [stage.config.rollout.temperature for stage in (short, middle, long)] == [1.0, 1.0, 0.8]
+    assert {stage.config.steps for stage in (short, middle, long)} == {20}
+
+
+def test_a_stage_may_have_other_data_than_the_one_before(base: DictConfig) -> None:
+    rl, anneal = check(base, [ANNEAL]).stages
+    assert list(rl.config.data.train) == ["countdown"] and list(anneal.config.data.train) == ["hard"]
+    assert anneal.config.data.train["hard"].path == "stages/rl/rollouts"

@@ -58,9 +58,11 @@ class ShuffledWorkers:
     waits_for: dict[int, int] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
     calls: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    temperatures: list[float] = field(default_factory=list)
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> int:
         self.calls.append((problem.id, tuple(seeds)))
+        self.temperatures.append(sampling.temperature)
         return self._add(tuple(self.reply(problem, seed) for seed in seeds))
 
     def reply(self, problem: Problem, seed: int) -> Completion:
@@ -134,7 +136,7 @@ def collector(
         problems=Count(),
         workers=workers(score_of=score_of, rng=random.Random(seed)),
         group_size=4,
-        sampling=SamplingSpec(temperature=1.0, max_tokens=8),
+        sampling=lambda step: SamplingSpec(temperature=step / 4, max_tokens=8),
         max_attempts=3,
         keep=keep,
         min_kept=min_kept,
@@ -160,6 +162,12 @@ def test_one_step_goes_on_where_the_last_ended() -> None:
     c = collector(all_right)
     c.take(3, step=1)
     assert [group.problem.id for group in c.take(2, step=2).kept] == ["p3", "p4"]
+
+
+def test_each_step_is_sampled_as_its_own_number_says() -> None:
+    c = collector(all_right)
+    steps_of(c, 3, groups=2)
+    assert c.workers.temperatures == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75]  # type: ignore[attr-defined]
 
 
 def test_replies_of_a_group_have_different_seeds_and_problems_do_not_share_them() -> None:

@@ -26,9 +26,9 @@ class History(Curriculum):
         if len(self._left_out) == len(self.problems):
             raise NothingToLearn(
                 f"all {len(self.problems)} problems of data.train have been solved by every reply of a group, and "
-                "data.curriculum.name=history leaves such problems out: nothing is left to learn from. The last whole step is "
-                "saved; a new run from its weights could have harder problems, or data.curriculum.name=easy_pool, which draws "
-                "solved ones too"
+                "data.curriculum.name=history leaves such problems out: nothing is left to learn from. The last whole step "
+                "is saved; a new run from its weights could have harder problems, or data.curriculum.name=easy_pool, which "
+                "draws solved ones too"
             )
         # A problem comes once an epoch, so what is left out at once is left out of the next epochs.
         return self.passing_over(lambda problem: problem.id in self._left_out)

@@ -1,0 +1,41 @@
+"""How replies are sampled: what the engine can do and the trainer can follow."""
+
+from collections.abc import Iterator
+
+from r1ray.check.mistakes import Mistake
+from r1ray.config import EvalConfig, RolloutConfig
+
+Finding = Mistake | str
+
+
+def whole_distribution(rollout: RolloutConfig) -> Iterator[Finding]:
+    for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
+        if value != only:
+            yield Mistake(
+                key=f"rollout.{key}",
+                value=value,
+                rule="the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly",
+                remedy=f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free",
+            )
+
+
+def temperature(rollout: RolloutConfig, eval: EvalConfig) -> Iterator[Finding]:
+    there = {"rollout.temperature": rollout.temperature, "eval.temperature": eval.temperature}
+    there |= {f"rollout.temperature_schedule.{step}": value for step, value in rollout.temperature_schedule.items()}
+    for key, value in there.items():
+        if value > 2:
+            yield Mistake(
+                key=key, value=value, rule="vLLM samples at temperatures up to 2", remedy=f"{key}=1.0 (R1: 1.0)"
+            )
+    if 0 < eval.temperature < 0.01:
+        rule = "vLLM samples at temperatures from 0.01 up, or at 0: always the likeliest token"
+        yield Mistake(
+            key="eval.temperature", value=eval.temperature, rule=rule, remedy="eval.temperature=0, or 0.01 and up"
+        )
+
+
+def temperature_schedule(steps: int, rollout: RolloutConfig) -> Iterator[Finding]:
+    for step, value in rollout.temperature_schedule.items():
+        if step > steps:
+            key, rule = f"rollout.temperature_schedule.{step}", f"the stage ends after {steps} steps"
+            yield Mistake(key=key, value=value, rule=rule, remedy=f"an earlier step, or steps={step} and more")

@@ -1,0 +1,189 @@
+"""Problems mined from a stage's rollouts: which, and that they are judged as they were."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r1ray.check import load
+from r1ray.cli import compose
+from r1ray.config import Config, SourceConfig
+from r1ray.data.prompts import problem_set
+from r1ray.data.sources import load_source, located
+from r1ray.reward import make
+from r1ray.reward.base import RewardContext
+from r1ray.run.rollouts import write_rollouts
+from r1ray.types import Completion, Group, Message, Problem, Score
+
+
+def problem(name: str, **fields: Any) -> Problem:
+    made = Problem(
+        id=name,
+        source="countdown",
+        messages=(Message(role="user", content=f"question {name}"),),
+        prompt_ids_T=np.array([1], np.int32),
+        verifier="countdown",
+        payload={"numbers": [2, 3], "target": 5},
+        meta={"difficulty": 2},
+        prefill="of another template",
+    )
+    return replace(made, **fields)
+
+
+def group(asked: Problem, right: int | None, *, size: int = 4, broken: int = 0) -> Group:
+    """The last `broken` replies could not be scored; None: nothing says right or wrong."""
+    reply = Completion(
+        token_ids_T=np.zeros(1, np.int32),
+        rollout_logprobs_T=np.zeros(1, np.float32),
+        temperature=1.0,
+        text='he said "index": 0\u2028',
+        finish="stop",
+        versions=(),
+    )
+    scores = tuple(
+        Score(
+            reward=0.0,
+            correct=None if right is None else k < right or k >= size - broken,
+            parts={},
+            statuses={},
+            usable=k < size - broken,
+            seconds=0.0,
+        )
+        for k in range(size)
+    )
+    return Group(problem=asked, completions=(reply,) * size, scores=scores)
+
+
+def write(run: Path, steps: Mapping[int, Sequence[Group]]) -> Path:
+    folder = run / "stages/rl/rollouts"
+    for step, groups in steps.items():
+        write_rollouts(folder, groups, step=step, decode=str)
+    return folder
+
+
+def mine(folder: Path, *, correct: list[int], **args: Any) -> list[str]:
+    cfg = SourceConfig(source="mined", path=str(folder), args={"correct": correct, **args})
+    return [item.id or "" for item in load_source("hard", cfg).items]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    old = [group(problem("solved"), 0), group(problem("lost"), 4), group(problem("never"), 0)]
+    prose = problem("prose", source="prose", accuracy="judge", verifier="exact", payload={"answers": ["5"]})
+    new = [group(problem("solved"), 4), group(problem("lost"), 1), group(problem("mixed"), 2), group(prose, 1)]
+    other = [group(problem("unsaid"), None), group(problem("unscored"), 1, broken=2)]
+    return write(tmp_path / "run", {9: old, 10: new, 11: other})
+
+
+def test_the_newest_group_of_a_problem_counts(folder: Path) -> None:
+    assert mine(folder, correct=[0, 1]) == ["lost", "never", "prose", "unscored"]
+    assert mine(folder, correct=[0, 0]) == ["never"]
+    assert mine(folder, correct=[4, 4]) == ["solved"]
+    assert mine(folder, correct=[2, 2]) == ["mixed"]
+
+
+def test_problems_of_some_sources_only(folder: Path) -> None:
+    assert mine(folder, correct=[0, 4], sources=["prose"]) == ["prose"]
+
+
+def test_a_mined_problem_is_judged_as_it_was(folder: Path) -> None:
+    cfg = SourceConfig(source="mined", path=str(folder), args={"correct": [0, 0]})
+    (item,) = load_source("hard", cfg).items
+    assert (item.verifier, item.payload, item.meta) == (
+        "countdown",
+        {"numbers": [2, 3], "target": 5},
+        {"difficulty": 2},
+    )
+    assert item.messages == (Message(role="user", content="question never"),)
+
+
+def test_nothing_in_range_tells_what_there_is(folder: Path) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"none of the 6 problems .* has 3 to 3 right .* 0 right: 1, 1 right: 3, 2 right: 1, 4 right: 1",
+    ):
+        mine(folder, correct=[3, 3])
+
+
+def test_a_stage_without_rollouts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no stage wrote rollouts to .* log\.rollouts_every_steps=1"):
+        mine(tmp_path / "stages/rl/rollouts", correct=[0, 3])
+
+
+@pytest.mark.parametrize("correct", [[3, 0], [0], [-1, 2], "03", [0.5, 1], None, [True, True]])
+def test_a_range_that_is_none_is_refused(folder: Path, correct: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be \[fewest, most\]"):
+        mine(folder, correct=correct)
+
+
+def test_rollouts_name_no_code_to_import(tmp_path: Path) -> None:
+    folder = write(tmp_path, {1: [group(problem("a"), 0), group(problem("b", extract="boxed"), 0)]})
+    file = folder / "step_000001.jsonl"
+    text = file.read_text().replace('"verifier": "countdown"', '"verifier": "own:verifier"', 1)
+    file.write_text(text.replace('"extract": "boxed"', '"extract": "own:extract"'))
+    with pytest.raises(ValueError, match="not one of 2 rows can be used: verifier 'own:verifier'"):
+        mine(folder, correct=[0, 4])
+
+
+def config(run: Path, *overrides: str) -> Config:
+    return load(compose([f"run_dir={run}", *overrides])).config
+
+
+PLAIN = ("data.max_prompt_length=600", "model.template=none", "reward.parts.format=null")
+
+
+class Characters:
+    """A tokenizer of one token a character."""
+
+    bos_token_id, bos_token = None, None
+
+    def encode(self, text: str, **kwargs: Any) -> list[int]:
+        return [ord(character) for character in text]
+
+    def __call__(self, text: str, **kwargs: Any) -> dict[str, list[int]]:
+        return {"input_ids": self.encode(text)}
+
+
+def test_a_stage_reads_them_below_the_run_directory(folder: Path, tmp_path: Path) -> None:
+    cfg = config(tmp_path / "run", *PLAIN)
+    source = SourceConfig(
+        source="mined", path="stages/rl/rollouts", args={"correct": [0, 1], "sources": ["countdown"]}, extract="boxed"
+    )
+    made = problem_set("hard", source, cfg, Characters())
+    first = made.problems[0]
+    assert [p.id for p in made.problems] == ["lost", "never", "unscored"]
+    assert (first.source, first.accuracy, first.extract, first.prefill) == ("hard", "accuracy", "boxed", "")
+    assert located(source, cfg).path == str(tmp_path / "run/stages/rl/rollouts")
+    # The payload that went through the file is what the verifier reads.
+    (score,) = make(cfg.reward).score(first, (reply("2 + 3"),), RewardContext(step=1, seed=0, max_response_length=9))
+    assert score.correct
+
+
+def reply(text: str) -> Completion:
+    return Completion(
+        token_ids_T=np.zeros(1, np.int32),
+        rollout_logprobs_T=np.zeros(1, np.float32),
+        temperature=1.0,
+        text=f"<think>so</think> \\boxed{{{text}}}",
+        finish="stop",
+        versions=(),
+    )
+
+
+def test_a_part_that_does_not_judge_them_here_is_named(folder: Path, tmp_path: Path) -> None:
+    cfg = config(tmp_path / "run", *PLAIN)
+    source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 4], "sources": ["prose"]})
+    with pytest.raises(ValueError, match=r"'judge', which does not judge them here: add reward\.parts\.judge"):
+        problem_set("hard", source, cfg, Characters())
+
+
+def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "rollouts"
+    folder.mkdir()
+    (folder / "step_000001.jsonl").write_text(json.dumps({"question": "?"}) + "\n")
+    with pytest.raises(ValueError, match=r"step_000001.jsonl is no rollouts file"):
+        mine(folder, correct=[0, 1])
