@@ -4,12 +4,13 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from r1ray.check.mistakes import Mistake, did_you_mean
 from r1ray.check.stages import has, in_order, value_of
 from r1ray.config import StageConfig
 from r1ray.data.mined import correct_range, mined_rows
+from r1ray.data.schemas import as_list, as_object
 
 IN_RUN = re.compile(r"stages/([^/]+)/rollouts/?")
 Trees = Mapping[str, Mapping[str, Any]]
@@ -18,22 +19,31 @@ Trees = Mapping[str, Mapping[str, Any]]
 def mined_problems(run_dir: str, stages: Mapping[str, StageConfig], trees: Trees) -> Iterator[Mistake]:
     """`trees` holds each stage's whole configuration as plain values."""
     for name, tree in trees.items():
-        for group in ("data.train", "eval.sets"):
-            for source, entry in (value_of(tree, group) or {}).items():
-                if isinstance(entry, Mapping) and cast("Mapping[str, Any]", entry).get("source") == "mined":
-                    key = f"{group}.{source}"
-                    where = f"stages.{name}.config.{key}" if has(stages[name].config, key) else key
-                    yield from _source(where, cast("Mapping[str, Any]", entry), name, run_dir, stages, trees)
+        groups = ["eval.sets"] if stages[name].kind == "eval" else ["data.train", "eval.sets"]
+        for group in groups:
+            for source, entry in (as_object(value_of(tree, group)) or {}).items():
+                fields = as_object(entry) or {}
+                args = as_object(fields.get("args", {}))
+                if fields.get("source") != "mined" or args is None:
+                    continue  # of another kind, or of a form of which the schema speaks
+                key = f"{group}.{source}"
+                where = f"stages.{name}.config.{key}" if has(stages[name].config, key) else key
+                yield from _source(where, fields.get("path"), args, name, run_dir, stages, trees)
 
 
 def _source(
-    key: str, source: Mapping[str, Any], name: str, run_dir: str, stages: Mapping[str, StageConfig], trees: Trees
+    key: str,
+    path: Any,
+    args: Mapping[str, Any],
+    name: str,
+    run_dir: str,
+    stages: Mapping[str, StageConfig],
+    trees: Trees,
 ) -> Iterator[Mistake]:
     if stages[name].kind != "rl" or ".sets." in key:
         rule = "mined problems are trained on by stages of kind rl"
         yield Mistake(key=f"{key}.source", value="mined", rule=rule, remedy="mine in data.train of an rl stage")
         return
-    path, args = source.get("path"), source.get("args", {})
     taken = [parameter for parameter in inspect.signature(mined_rows).parameters if parameter != "path"]
     for argument in sorted(set(args) - {*taken, "instruction"}):
         rule, remedy = "mined takes no such argument", did_you_mean(argument, taken)
@@ -43,6 +53,11 @@ def _source(
     except ValueError as error:
         remedy = f"{key}.args.correct=[0,3] for problems of which at most 3 replies were right"
         yield Mistake(key=f"{key}.args.correct", value=args.get("correct"), rule=str(error), remedy=remedy)
+        return
+    sources = args.get("sources")
+    if sources is not None and as_list(sources) is None:
+        rule, remedy = "must be a list of names of that stage's data.train", f"{key}.args.sources=[{sources}]"
+        yield Mistake(key=f"{key}.args.sources", value=sources, rule=rule, remedy=remedy)
         return
     before = [stage for stage in in_order(stages)[: in_order(stages).index(name)] if stages[stage].kind == "rl"]
     example = f"{key}.path=stages/{before[-1] if before else 'STAGE'}/rollouts"
@@ -84,7 +99,7 @@ def _earlier(
         yield Mistake(
             key=f"{key}.args.correct", value=args["correct"], rule=rule, remedy=f"{key}.args.correct=[0,{size // 4}]"
         )
-    there, sources = value_of(tree, "data.train") or {}, args.get("sources")
+    there, sources = as_object(value_of(tree, "data.train")) or {}, as_list(args.get("sources"))
     for source in sources or ():
         if source not in there:
             rule = f"stage {name} has no such source"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import RewardConfig
-from r1ray.data.schemas import Item, Row, Unreadable
+from r1ray.data.schemas import Item, Row, Unreadable, as_list
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 from r1ray.run.rollouts import problem_of, rollout_steps
@@ -61,7 +61,7 @@ def mined_rows(path: str, *, correct: Sequence[int], sources: Sequence[str] | No
 
 def correct_range(correct: Any) -> tuple[int, int]:
     """Raises ValueError when it is not [fewest, most]."""
-    both = list(correct) if isinstance(correct, Sequence) and not isinstance(correct, str) else []
+    both = as_list(correct) or []
     if len(both) != 2 or not all(type(n) is int for n in both) or not 0 <= both[0] <= both[1]:
         raise ValueError(f"args.correct must be [fewest, most] right replies of a group, as in [0, 3], not {correct!r}")
     return both[0], both[1]

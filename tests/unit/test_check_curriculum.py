@@ -99,6 +99,10 @@ WRONG = {
     "mined from a source that the stage has not": (
         [ANNEAL, f"{HARD}.args.sources=[countdwn]"], f"{HARD}.args.sources", "has no such source", "did you mean countdown?",
     ),
+    "mined with a number for arguments": ([ANNEAL, f"{HARD}.args=5"], f"{HARD}.args", "must be a mapping", "mapping"),
+    "mined from sources that are no list": (
+        [ANNEAL, f"{HARD}.args.sources=countdown"], f"{HARD}.args.sources", "must be a list", "sources=[countdown]",
+    ),
     "mined to evaluate on": (
         [MINED.replace("data.train", "eval.sets")], "eval.sets.hard.source", "trained on", "data.train of an rl stage",
     ),
