@@ -17,9 +17,9 @@ from r1ray.run.rollouts import read_rollouts, rollout_steps
 pytestmark = pytest.mark.integration
 REPO = Path(__file__).parents[2]
 SOURCES = ["boxed", "choice", "countdown", "logic", "program"]
-LEARN = ["steps=60", "algo.problems_per_step=72", "algo.minibatches=4", "trainer.lr=3e-4"]
+LEARN = ["steps=60", "algo.minibatches=4", "trainer.lr=3e-4"]
 WINDOW = 5
-"""Steps at the start and at the end that are looked at together: 60 groups and more of every source."""
+"""Steps at the start and at the end that are looked at together: about 50 groups of the rarer sources, 75 of the others."""
 SURE = 3.0
 """Standard errors that a reward has to rise by. The eight replies to a problem are right or wrong together, problems are
 independent, so the error is taken over groups, from the groups themselves. A reward that stays as it is passes once in 700 runs."""
@@ -51,15 +51,17 @@ def test_every_source_is_scored_by_its_own_rewards(tmp_path: Path) -> None:
     rows, steps = rows_of(run), replies_of(run)
     for row, replies in zip(rows, steps.values(), strict=True):
         assert row["unusable/fraction"] == row["status/sandbox_error"] == 0
-        assert sum(row[f"source/{source}/groups"] for source in SOURCES) == 40
-        for source in SOURCES:
-            theirs = [line for line in replies if line["source"] == source]
-            assert row[f"source/{source}/reward/mean"] == pytest.approx(fmean(line["reward"] for line in theirs))
-            assert row[f"source/{source}/solve_rate"] == pytest.approx(fmean(line["correct"] for line in theirs))
+        by_source = {source: [line for line in replies if line["source"] == source] for source in SOURCES}
+        for source, theirs in by_source.items():
+            if theirs:  # it was drawn in this step
+                assert row[f"source/{source}/groups"] == len(theirs) / 4
+                assert row[f"source/{source}/reward/mean"] == pytest.approx(fmean(line["reward"] for line in theirs))
+                assert row[f"source/{source}/solve_rate"] == pytest.approx(fmean(line["correct"] for line in theirs))
     lines = [line for replies in steps.values() for line in replies]
+    assert len(lines) == 2 * 40 * 4
     for source in SOURCES:
         theirs = [line for line in lines if line["source"] == source]
-        assert {line["correct"] for line in theirs} == {True, False}
+        assert {line["correct"] for line in theirs} == {True, False} and fmean(line["reward"] for line in theirs) > 0
         applies = {part for line in theirs for part, value in line["parts"].items() if value is not None}
         own = {"program": {"code_fraction"}, "logic": {"logic_rl"}}.get(source, set())
         assert applies == {"accuracy", "format"} | own
