@@ -174,6 +174,16 @@ def reply(text: str) -> Completion:
     )
 
 
+def test_accuracy_and_extract_go_with_a_problem(tmp_path: Path) -> None:
+    judged = problem("a", accuracy="judge", extract="boxed")
+    write(tmp_path, {1: [group(judged, 0), group(problem("b"), 0)]})
+    cfg = config(tmp_path, *PLAIN, "reward.parts.judge={name: accuracy}")
+    source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 0]}, extract="answer")
+    a, b = problem_set("hard", source, cfg, Characters()).problems
+    assert (a.accuracy, a.extract) == ("judge", "boxed")
+    assert (b.accuracy, b.extract) == ("accuracy", "answer"), "what it does not say itself is as the source says"
+
+
 def test_a_part_that_does_not_judge_them_here_is_named(folder: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path / "run", *PLAIN)
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 4], "sources": ["prose"]})
