@@ -69,7 +69,8 @@ def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig) -> Iterat
             remedy = f"as trainer.{name}={getattr(trainer, name)}"
             yield Mistake(key=f"{key}.{name}", value=problem["input"], rule=problem["msg"], remedy=remedy)
         return
-    if merged.precision == "bf16" and merged.zero_stage == 0 and other.trainer:
+    own = {"precision", "zero_stage"} & other.trainer.keys()  # else it has been said of the policy's
+    if merged.precision == "bf16" and merged.zero_stage == 0 and own:
         yield Mistake(
             key=f"{key}.precision",
             value="bf16",

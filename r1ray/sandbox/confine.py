@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import resource
 import signal
@@ -211,12 +212,28 @@ def num_tasks() -> int:
 
 
 def virtual_bytes() -> int:
-    """Of address space that the interpreter takes itself; a generous guess where there is no /proc to ask."""
+    """Of address space that the interpreter takes itself."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
-        return 512 << 20
+        return smallest_limit()
+
+
+def smallest_limit() -> int:
+    """The least limit of address space under which one more page is had: where there is no /proc to ask."""
+    page, (soft, hard) = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
+    low, high = 0, 1 << 32
+    while high - low > page:
+        middle = (low + high) // 2 // page * page
+        set_limit(resource.RLIMIT_AS, (middle, hard))
+        try:
+            mmap.mmap(-1, page).close()
+            high = middle
+        except (OSError, MemoryError):
+            low = middle
+    set_limit(resource.RLIMIT_AS, (soft, hard))
+    return low
 
 
 def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, options: bytes = b"") -> None:
