@@ -48,42 +48,63 @@ def run(context: StageContext) -> None:
     if progress.step >= cfg.steps:
         return
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
-    learners: list[tuple[TrainerRole, Learner, int]] = [("trainer", algo, cfg.algo.minibatches)]
-    learners += [(role, learner, learner.updates_per_step) for role, learner in algo.learners.items()]
-    reference = ["reference"] if "ref_logprobs" in algo.needs else []
     with started(
         cfg,
-        roles=["rollout", *(role for role, *_ in learners), *scoring_roles(cfg), *reference],
+        roles=["rollout", *scoring_roles(cfg), *training_roles(algo)],
         model_path=context.model_path,
         reference_path=context.reference_path(progress),
-        trainer_kwargs={
-            role: {"learner": learner, "total_updates": cfg.steps * updates_per_step}
-            for role, learner, updates_per_step in learners
-        },
+        trainer_kwargs=trainer_kwargs(cfg, algo),
         run=context.run,
     ) as groups:
-        tokenizer = context.tokenizer()
-        stream, held_out = problems_of(context, tokenizer)
-        wait_until_up(groups, cfg)
-        gc.collect()
-        gc.freeze()  # what was imported stays: looking through it every few steps took a fifth of the driver's time
-        atexit.register(gc.unfreeze)  # else libraries that count what is left of them at the end complain of all of it
-        restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
-        with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
-            cast = Cast(
-                algo=algo,
-                groups=groups,
-                reference=reference_of(cfg, groups, restarts, path=context.reference_path(progress)),
-                first_reference=context.reference_path(progress),
-                tokenizer=tokenizer,
-                stream=stream,
-                held_out=held_out,
-                restarts=restarts,
-                watch=watch,
-                faults=Faults(cfg.fault, stage=context.name, groups=groups, run=context.run),
-            )
-            body = partial(train_from, context, checkpoints, cast)
-            with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
+        train_on(groups, context, algo, checkpoints, checkpoint)
+
+
+def training_roles(algo: Algorithm) -> list[str]:
+    """Whom this algorithm needs besides those who make and score replies."""
+    return ["trainer", *algo.learners, *(["reference"] if "ref_logprobs" in algo.needs else [])]
+
+
+def trainer_kwargs(cfg: Config, algo: Algorithm) -> dict[str, dict[str, Any]]:
+    """{trainer's role: what its workers are told}."""
+    learners: dict[str, tuple[Learner, int]] = {"trainer": (algo, cfg.algo.minibatches)}
+    learners |= {role: (learner, learner.updates_per_step) for role, learner in algo.learners.items()}
+    return {
+        role: {"learner": learner, "total_updates": cfg.steps * updates_per_step}
+        for role, (learner, updates_per_step) in learners.items()
+    }
+
+
+def train_on(
+    groups: Mapping[str, ActorGroup],
+    context: StageContext,
+    algo: Algorithm,
+    checkpoints: Checkpoints,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Train with these actors, who may still be starting, from a checkpoint or from the start."""
+    cfg, progress = context.cfg, checkpoint.progress if checkpoint else START
+    tokenizer = context.tokenizer()
+    stream, held_out = problems_of(context, tokenizer)
+    wait_until_up(groups, cfg)
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through it every few steps took a fifth of the driver's time
+    atexit.register(gc.unfreeze)  # else libraries that count what is left of them at the end complain of all of it
+    restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
+    with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+        cast = Cast(
+            algo=algo,
+            groups=groups,
+            reference=reference_of(cfg, groups, restarts, path=context.reference_path(progress)),
+            first_reference=context.reference_path(progress),
+            tokenizer=tokenizer,
+            stream=stream,
+            held_out=held_out,
+            restarts=restarts,
+            watch=watch,
+            faults=Faults(cfg.fault, stage=context.name, groups=groups, run=context.run),
+        )
+        body = partial(train_from, context, checkpoints, cast)
+        with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

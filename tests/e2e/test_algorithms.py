@@ -1,0 +1,135 @@
+"""Every algorithm on the built-in model with the real actors: two steps, in which what distinguishes it is seen to happen.
+
+Engines and reward workers are started once; each algorithm brings its own trainers, whose first push brings the engines its model.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ray import algo as algorithms
+from r1ray import builtin
+from r1ray.actors.cluster import connected
+from r1ray.actors.group import ActorGroup
+from r1ray.actors.start import started
+from r1ray.check import load
+from r1ray.check.overrides import conf_dir
+from r1ray.cli import compose
+from r1ray.config import Config
+from r1ray.run.directory import RunDir, open_run
+from r1ray.stages import rl
+from r1ray.stages.context import StageContext
+
+pytestmark = pytest.mark.integration
+SMALL = ("algo.group_size=4", "algo.problems_per_step=8", "algo.minibatches=2", "steps=2", "reward.num_workers=1")
+QUICK = (
+    "eval.every_steps=0",
+    "eval.before=false",
+    "eval.sets.countdown=null",
+    "checkpoint.best_metric=null",
+    "log.wandb=disabled",
+)
+PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "trainer.lr=1e-4", "rollout.max_response_length=128")
+CRITIC = {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"}
+FILTERED = {"groups/refilled"}
+
+RECIPES: dict[str, tuple[list[str], set[str]]] = {
+    "cispo": ([], FILTERED),
+    "dapo": ([], FILTERED),
+    "deepcoder": ([], set()),
+    "deepscaler": ([], {"kl_ref", "loss/kl"}),
+    "dr_grpo": ([], set()),
+    "gpg": ([], {"groups/refilled"}),
+    "grpo": ([], {"kl_ref", "loss/kl"}),
+    "gspo": (["algo.clip_low=1e-6", "algo.clip_high=1e-6"], {"clip_fraction"}),
+    "light_r1": ([], {"kl_ref", "loss/kl"}),
+    "logic_rl": ([], {"kl_ref", "loss/kl"}),
+    "orz": ([], CRITIC),
+    "ppo": (["algo.clip_low=1e-5", "algo.clip_high=1e-5"], {*CRITIC, "clip_fraction"}),
+    "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/refilled"}),
+    "reinforce_pp": ([], {"kl_ref"}),
+    "reinforce_pp_baseline": ([], {"kl_ref"}),
+    "rloo": ([], {"kl_ref"}),
+    "skywork_or1": (["algo.entropy_target=9"], {"loss/entropy"}),
+    "vapo": (["algo.args.policy_frozen_steps=1"], {*CRITIC, "loss/imitation"}),
+    "vc_ppo": (["algo.args.policy_frozen_steps=1"], CRITIC),
+}
+"""{option of algo: overrides beside SMALL, metrics that are not 0 in one step at least}."""
+MORE: dict[str, tuple[list[str], set[str]]] = {
+    "easy pool": (
+        ["curriculum=easy_pool", "data.curriculum.args.probability=1.0"],
+        {"curriculum/pool_size", "curriculum/pool_draws"},
+    ),
+    "history": (["curriculum=history"], {"curriculum/left_out"}),
+    "correction": (["algo=grpo", "algo.rollout_correction=token_truncate"], {"correction/mean"}),
+    "adaptive KL": (["algo=reinforce_pp", "algo.kl_target=0.01"], {"kl_ref"}),
+}
+"""What is no option of algo."""
+
+
+def config(*overrides: str) -> Config:
+    return load(compose([*overrides, *SMALL, *PLACES, *QUICK])).config
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, ActorGroup]]:
+    cfg = config()
+    run = RunDir(tmp_path_factory.mktemp("shared"))
+    with (
+        connected(cfg.cluster),
+        started(
+            cfg,
+            roles=("rollout", "reward"),
+            model_path=str(builtin.path()),
+            reference_path="",
+            trainer_kwargs={},
+            run=run,
+        ) as groups,
+    ):
+        yield groups
+
+
+def steps_of(shared: Mapping[str, ActorGroup], folder: Path, overrides: list[str]) -> list[dict[str, Any]]:
+    """The metrics of each step."""
+    checked = load(compose([*overrides, *SMALL, *PLACES, *QUICK, f"run_dir={folder}/run"]))
+    [(name, _, cfg)] = checked.stages
+    run = open_run(cfg.run_dir, raw=checked.raw, overrides=checked.overrides)
+    context = StageContext(name=name, cfg=cfg, run=run, model_path=str(builtin.path()))
+    algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
+    with started(
+        cfg,
+        roles=rl.training_roles(algo),
+        model_path=context.model_path,
+        reference_path=context.model_path,
+        trainer_kwargs=rl.trainer_kwargs(cfg, algo),
+        run=run,
+    ) as trainers:
+        rl.train_on({**shared, **trainers}, context, algo, context.checkpoints(), None)
+    return [json.loads(line) for line in run.stage(name).metrics.read_text().splitlines()]
+
+
+def check(steps: list[dict[str, Any]], wanted: set[str]) -> None:
+    assert [step["step"] for step in steps] == [1, 2]
+    assert steps[-1]["update"] > 0 and not any(step["updates_skipped"] for step in steps)
+    assert any(step.get("grad_norm") for step in steps)
+    missing = {name for name in wanted if not any(step.get(name) for step in steps)}
+    assert not missing, f"{missing} stayed 0 or absent; there are {sorted(steps[-1])}"
+
+
+def test_every_option_of_algo_stands_in_the_table() -> None:
+    assert sorted(RECIPES) == sorted(path.stem for path in (conf_dir() / "algo").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("option", RECIPES)
+def test_an_algorithm_does_what_distinguishes_it(option: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+    overrides, wanted = RECIPES[option]
+    check(steps_of(shared, tmp_path, [f"algo={option}", *overrides]), wanted)
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_what_goes_with_any_algorithm_happens(name: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+    overrides, wanted = MORE[name]
+    check(steps_of(shared, tmp_path, overrides), wanted)
