@@ -4,12 +4,11 @@ Neither importing this nor importing an algorithm loads torch: the configuration
 signature the arguments that `algo.args` may hold.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from r1ray.config import AlgoConfig
 from r1ray.lookup import resolve
-from r1ray.trainers import TrainerRole
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm
@@ -30,10 +29,6 @@ ALGORITHMS = {
     "vapo": "r1ray.algo.vapo:Vapo",
 }
 
-OTHER_TRAINERS: Mapping[str, TrainerRole] = {"ppo": "critic", "prime": "prm", "vapo": "critic"}
-"""{algorithm: the trainer that it needs besides the policy's}, for checks, which load no torch; a test
-compares it with `learners`."""
-
 
 def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":
     """The algorithm that `cfg.name` names: a key of ALGORITHMS or `package.module:attr`, called with these two and cfg.args.
@@ -46,3 +41,16 @@ def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":
 def factory_of(name: str) -> Callable[..., "Algorithm"]:
     """What `make` calls. Raises ValueError when there is no such name or module."""
     return resolve(ALGORITHMS.get(name, name), ALGORITHMS, what="algo.name")
+
+
+def training_roles(algo: "Algorithm") -> list[str]:
+    """Whose actors an algorithm needs besides those that make and score replies."""
+    return ["trainer", *algo.learners, *(["reference"] if "ref_logprobs" in algo.needs else [])]
+
+
+def roles_of(cfg: AlgoConfig) -> list[str]:
+    """The same for checks, which say elsewhere what is wrong with an algorithm that cannot be made."""
+    try:
+        return training_roles(make(cfg, max_response_length=1))
+    except (ValueError, TypeError, AttributeError, ImportError):
+        return ["trainer"]

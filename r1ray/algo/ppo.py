@@ -58,7 +58,8 @@ class Ppo(PolicyGradient):
 
     def update_state(self, state: State, metrics: Mapping[str, float]) -> State:
         new = super().update_state(state, metrics)
-        return {**new, "steps": new["steps"] + 1} if "steps" in new else new
+        # One from before the policy was to be frozen has no count: its policy is not frozen any more.
+        return {**new, "steps": state.get("steps", self.policy_frozen_steps) + 1} if "steps" in new else new
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
         if state.get("steps", self.policy_frozen_steps) < self.policy_frozen_steps:

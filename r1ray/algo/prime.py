@@ -3,14 +3,17 @@
     r_t = beta ( log pi_prm(y_t) - log pi_ref(y_t) )
     A_t = sum_s>=t [ c (r_s - leave-one-out of the replies' mean r)  +  1[s is the last] (outcome - leave-one-out of outcomes) ]
 
-whitened over the tokens of the step; then PPO's clipped loss. The process reward model is trained on the same replies, after the
-policy (`r1ray.algo.implicit_prm`); it starts from the reference, so that its first rewards are 0. Problems are kept whose share of
-correct replies lies strictly between keep_low and keep_high. A group of which one reply is usable has no other to compare with: its
-advantages are 0 before whitening.
+whitened over the tokens of the step; then PPO's clipped loss. As its code does (`prime_norm: batch_norm`), r is first divided
+by the step's largest |sum_s>=t r_s|, so that process and outcome are of like size whatever the lengths. The process reward
+model is trained on the same replies, after the policy (`r1ray.algo.implicit_prm`), on what is correct; the outcome above is the
+whole reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
+refresh). Problems are kept whose share of correct replies lies strictly between keep_low and keep_high. A group of which one
+reply is usable has no other to compare with: its advantages are 0 before whitening.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +33,8 @@ class Prime(PolicyGradient):
     beta: AbovePositive
     process_coef: NotNegative
     """c."""
+    process_norm: Literal["batch", "none"]
+    """batch: process rewards are divided by the step's largest sum of them from a token to its reply's end."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -50,11 +55,10 @@ class Prime(PolicyGradient):
         masks = [sample.mask_T for sample in samples]
         outcomes_N = self.rewards(samples, state)
         process: list[Floats] = [np.zeros_like(mask_T) for mask_T in masks]
+        rewards = self._process_rewards(samples)
         for members in groups_of(samples):
             outcomes_N[members] = leave_one_out(outcomes_N[members].tolist())
-            found = token_leave_one_out(
-                [self._process_rewards(samples[i]) for i in members], [masks[i] for i in members]
-            )
+            found = token_leave_one_out([rewards[i] for i in members], [masks[i] for i in members])
             for i, reward_T in zip(members, found, strict=True):
                 process[i] = reward_T
         totals = [
@@ -63,9 +67,16 @@ class Prime(PolicyGradient):
         ]
         return whiten(totals, masks, ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
-    def _process_rewards(self, sample: Sample) -> Floats:
-        assert sample.process_rewards_T is not None, "PRIME needs a process reward model"
-        return np.float32(self.beta) * sample.process_rewards_T
+    def _process_rewards(self, samples: Sequence[Sample]) -> list[Floats]:
+        found: list[Floats] = []
+        for sample in samples:
+            assert sample.process_rewards_T is not None, "PRIME needs a process reward model"
+            found.append(np.float32(self.beta) * sample.process_rewards_T * sample.mask_T)
+        if self.process_norm == "none":
+            return found
+        sums = [reward_to_go(r_T, sample.mask_T, gamma=1.0) for r_T, sample in zip(found, samples, strict=True)]
+        largest = max((float(np.abs(sum_T).max(initial=0.0)) for sum_T in sums), default=0.0)
+        return [reward_T / np.float32(largest or 1.0) for reward_T in found]
 
 
 def _outcome(sample: Sample) -> np.float32:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from r1ray.algo import OTHER_TRAINERS
+from r1ray.algo import roles_of
 from r1ray.check.mistakes import Mistake
 from r1ray.config import (
     AlgoConfig,
@@ -28,15 +28,13 @@ def devices(
     kind: str,
 ) -> Iterator[Mistake]:
     roles: dict[str, float] = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
-    other = OTHER_TRAINERS.get(algo.name) if kind == "rl" else None
-    if other:
-        roles[other] = (critic if other == "critic" else prm).gpus_per_worker
+    needed = roles_of(algo) if kind == "rl" else []
+    others = {"critic": critic.gpus_per_worker, "prm": prm.gpus_per_worker, "reference": reference.gpus_per_worker}
+    roles |= {role: gpus for role, gpus in others.items() if role in needed}
     engines: dict[str, RolloutConfig | JudgeConfig] = {} if kind == "sft" else {"rollout": rollout}
     if engines and judge.path is not None:
         engines["judge"] = judge
     roles |= {role: engine.gpus_per_worker for role, engine in engines.items()}
-    if kind == "rl" and algo.kl_coef > 0:
-        roles["reference"] = reference.gpus_per_worker
     for role, gpus in roles.items():
         key = f"{role}.gpus_per_worker"
         if device == "cpu" and gpus > 0:

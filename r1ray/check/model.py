@@ -79,12 +79,13 @@ def trained_files(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mis
     yield from files(model, weights=not (kind == "sft" and sft.init == "random"))
 
 
-def files(model: ModelConfig, *, weights: bool = True) -> Iterator[Mistake]:
-    """A local model has its weights and its tokenizer."""
+def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -> Iterator[Mistake]:
+    """A local model has its weights and its tokenizer, where they are needed."""
     folder = local_folder(model.path)
     if folder is None or not (folder / "config.json").exists():
         return
-    needed = {"tokenizer*": "tokenizer"} | ({"*.safetensors": "weights"} if weights else {})
+    needed = {"tokenizer*": "tokenizer"} if tokenizer else {}
+    needed |= {"*.safetensors": "weights"} if weights else {}
     for pattern, what in needed.items():
         if not any(folder.glob(pattern)):
             rule = f"{folder} has no {what} ({pattern})"

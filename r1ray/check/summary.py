@@ -1,10 +1,10 @@
 """What `check=true` prints: the arithmetic of a run before it starts."""
 
-from r1ray.algo import OTHER_TRAINERS
+from r1ray.algo import roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.check.mistakes import NOT_CHECKED
 from r1ray.config import Config
-from r1ray.trainers import trainer_config
+from r1ray.trainers import OTHERS, trainer_config
 
 
 def describe(run: CheckedRun) -> str:
@@ -55,7 +55,8 @@ def _actors(cfg: Config, kind: str) -> list[str]:
             words = f"{judge.path}, {judge.dtype}"
             groups["judge"] = (judge.num_workers, judge.cpus_per_worker * size, judge.gpus_per_worker * size, words)
         groups["reward"] = (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0, ", ".join(cfg.reward.parts))
-    if kind == "rl" and cfg.algo.kl_coef > 0:
+    needed = roles_of(cfg.algo) if kind == "rl" else []
+    if "reference" in needed:
         reference = cfg.reference
         words = f"ZeRO-{reference.zero_stage}"
         groups["reference"] = (reference.num_workers, reference.cpus_per_worker, reference.gpus_per_worker, words)
@@ -63,10 +64,11 @@ def _actors(cfg: Config, kind: str) -> list[str]:
         trainer = cfg.trainer
         words = f"ZeRO-{trainer.zero_stage}, {trainer.precision}"
         groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
-        if kind == "rl" and (role := OTHER_TRAINERS.get(cfg.algo.name)):
-            other = trainer_config(cfg, role)
-            words = f"ZeRO-{other.zero_stage}, {other.precision}"
-            groups[role] = (other.num_workers, other.cpus_per_worker, other.gpus_per_worker, words)
+        for role in OTHERS:
+            if role in needed:
+                other = trainer_config(cfg, role)
+                words = f"ZeRO-{other.zero_stage}, {other.precision}"
+                groups[role] = (other.num_workers, other.cpus_per_worker, other.gpus_per_worker, words)
     lines = [f"  {role:11}{num} x {_amount(cpus, gpus)} ({words})" for role, (num, cpus, gpus, words) in groups.items()]
     cpus = sum(num * cpus for num, cpus, _, _ in groups.values())
     gpus = sum(num * gpus for num, _, gpus, _ in groups.values())

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1ray.algo import OTHER_TRAINERS
+from r1ray.algo import roles_of
 from r1ray.check.mistakes import Mistake, did_you_mean
 from r1ray.check.model import facts_of, files
 from r1ray.config import (
@@ -24,20 +24,35 @@ THE_POLICYS = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
 
 
 def other_trainers(
-    algo: AlgoConfig, trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, facts: ModelFacts
+    algo: AlgoConfig,
+    trainer: TrainerConfig,
+    critic: CriticConfig,
+    prm: OtherTrainerConfig,
+    steps: int,
+    facts: ModelFacts,
 ) -> Iterator[Mistake | str]:
-    role = OTHER_TRAINERS.get(algo.name)
+    needed = roles_of(algo)
+    if "prm" in needed and algo.reference_refresh_updates:
+        key, rule = (
+            "algo.reference_refresh_updates",
+            "process rewards are measured from the reference, which has to stay",
+        )
+        yield Mistake(key=key, value=algo.reference_refresh_updates, rule=rule, remedy=f"{key}=0")
+    frozen = algo.args.get("policy_frozen_steps", 0)
+    if isinstance(frozen, int) and frozen >= steps:
+        key, rule = "algo.args.policy_frozen_steps", f"of steps={steps} none would be left in which the policy learns"
+        yield Mistake(key=key, value=frozen, rule=rule, remedy=f"{key}={steps // 4}, or more steps")
     for name, other in (("critic", critic), ("prm", prm)):
         yield from _keys(f"{name}.trainer", other, trainer)
         if other.path is None:
             continue
-        if name != role:
+        if name not in needed:
             rule = f"algo.name={algo.name} has no such trainer, so nobody would load this model"
             yield Mistake(key=f"{name}.path", value=other.path, rule=rule, remedy=f"{name}.path=null")
             continue
         model = ModelConfig(path=other.path, template="none", facts=None)
         found, findings = facts_of(model)
-        for finding in (*findings, *files(model)):
+        for finding in (*findings, *files(model, tokenizer=False)):
             yield replace(finding, key=f"{name}.path") if isinstance(finding, Mistake) else finding
         if found is not None and found.vocab_size != facts.vocab_size:
             rule = f"its vocabulary of {found.vocab_size} is not the policy's of {facts.vocab_size}: they read the same tokens"

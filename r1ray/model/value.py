@@ -25,7 +25,7 @@ class ValueModel(nn.Module):
     def __init__(self, body: nn.Module, head: nn.Linear, *, autocast: bool = False) -> None:
         super().__init__()
         self.lm: Any = body
-        self.head = head
+        self.head = ValueHead(head)
         self.autocast = autocast
 
     def forward(
@@ -43,11 +43,21 @@ class ValueModel(nn.Module):
                 use_cache=False,
                 segments=row.segments,
             ).last_hidden_state[0]
-        with torch.autocast(device, enabled=False):  # values in bfloat16 would move in steps of a hundredth
-            chosen_ME = hidden_LE.index_select(0, row.target_M - 1)
-            values_M = self.head(chosen_ME.to(self.head.weight.dtype)).squeeze(-1).float()
+        values_M = self.head(hidden_LE.index_select(0, row.target_M - 1))
         zeros_L = torch.zeros(len(row.token_ids_L), dtype=torch.float32, device=row.token_ids_L.device)
         return zeros_L.index_copy(0, row.target_M, values_M), zeros_L
+
+
+class ValueHead(nn.Module):
+    """A linear layer's one output, in float32 whatever the weights are: values in bfloat16 would move in steps of a hundredth."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight
+
+    def forward(self, hidden_ME: Tensor) -> Tensor:
+        with torch.autocast(hidden_ME.device.type, enabled=False):
+            return (hidden_ME.float() @ self.weight.float().T).squeeze(-1)
 
 
 def value_head(width: int, *, init: HeadInit, seed: int) -> nn.Linear:

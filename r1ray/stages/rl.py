@@ -50,18 +50,13 @@ def run(context: StageContext) -> None:
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
     with started(
         cfg,
-        roles=["rollout", *scoring_roles(cfg), *training_roles(algo)],
+        roles=["rollout", *scoring_roles(cfg), *r1ray.algo.training_roles(algo)],
         model_path=context.model_path,
         reference_path=context.reference_path(progress),
         trainer_kwargs=trainer_kwargs(cfg, algo),
         run=context.run,
     ) as groups:
         train_on(groups, context, algo, checkpoints, checkpoint)
-
-
-def training_roles(algo: Algorithm) -> list[str]:
-    """Whom this algorithm needs besides those who make and score replies."""
-    return ["trainer", *algo.learners, *(["reference"] if "ref_logprobs" in algo.needs else [])]
 
 
 def trainer_kwargs(cfg: Config, algo: Algorithm) -> dict[str, dict[str, Any]]:

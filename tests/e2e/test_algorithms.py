@@ -101,7 +101,7 @@ def steps_of(shared: Mapping[str, ActorGroup], folder: Path, overrides: list[str
     algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
     with started(
         cfg,
-        roles=rl.training_roles(algo),
+        roles=algorithms.training_roles(algo),
         model_path=context.model_path,
         reference_path=context.model_path,
         trainer_kwargs=rl.trainer_kwargs(cfg, algo),

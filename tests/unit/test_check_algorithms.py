@@ -51,6 +51,24 @@ def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> 
 FILTER = "algo.keep_low=0", "algo.keep_high=1"
 # algorithm, overrides, key of the mistake, words of its rule, words of its remedy
 CASES = {
+    "a policy that is frozen to the end": (
+        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "none would be left", "policy_frozen_steps=12, or more steps",
+    ),
+    "a reference that leaves its process rewards": (
+        "prime", ["algo.reference_refresh_updates=400"], "algo.reference_refresh_updates", "has to stay", "updates=0",
+    ),
+    "a critic where there is none": ("grpo", ["critic.path=builtin"], "critic.path", "has no such trainer", "critic.path=null"),
+    "a critic's rank count said twice": (
+        "ppo", ["critic.trainer={num_workers: 2}"], "critic.trainer.num_workers", "stands beside", "critic.num_workers=2",
+    ),
+    "a critic's key that is none": ("ppo", ["critic.trainer={zero_stag: 3}"], "critic.trainer.zero_stag", "no such key", "zero_stage"),
+    "a critic's key of a wrong value": (
+        "ppo", ["critic.trainer={zero_stage: 7}"], "critic.trainer.zero_stage", "Input should be", "trainer.zero_stage=0",
+    ),
+    "a reference without a GPU for process rewards": (
+        "prime", ["device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1", "prm.gpus_per_worker=1"],
+        "reference.gpus_per_worker", "needs a GPU", "reference.gpus_per_worker=1",
+    ),
     "group of one": ("grpo", ["algo.group_size=1"], "algo.group_size", "grpo compares", "algo.group_size=8"),
     "dynamic sampling with a group of one": (
         "grpo", ["algo.group_size=1", *FILTER], "algo.group_size", "algo.keep_low chooses groups", "keep_unequal off",

@@ -22,6 +22,8 @@ OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for pat
 # many GPUs need a model with that many heads.
 QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
+    "algo/vapo": ["steps=100"],
+    "algo/vc_ppo": ["steps=100"],
     "curriculum/difficulty": ["data=knights_and_knaves"],
     "recipe/r1_zero": QWEN,
     "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],

@@ -8,7 +8,7 @@ import pytest
 import torch
 from algo_samples import algo_config, sample
 
-from r1ray.algo import ALGORITHMS, OTHER_TRAINERS, make
+from r1ray.algo import make, roles_of
 from r1ray.algo.base import LossInput
 from r1ray.algo.critic import CriticLearner
 from r1ray.algo.implicit_prm import ImplicitPrmLearner
@@ -62,9 +62,12 @@ def step(*, rewards: Any = (1.0, 0.0, 0.0, 1.0), correct: Any = (True, False, Fa
     return out
 
 
-def test_the_table_of_other_trainers_is_what_the_algorithms_say() -> None:
-    found = {name: tuple(algorithm(name).learners) for name in ALGORITHMS}
-    assert {name: roles for name, roles in found.items() if roles} == {n: (r,) for n, r in OTHER_TRAINERS.items()}
+def test_roles_are_what_the_algorithms_say() -> None:
+    cfg = {name: algo_config(name) for name in ("grpo", "ppo", "vapo", "prime")}
+    assert roles_of(cfg["grpo"]) == ["trainer", "reference"]
+    assert roles_of(cfg["ppo"]) == roles_of(cfg["vapo"]) == ["trainer", "critic"]
+    assert roles_of(cfg["prime"]) == ["trainer", "prm", "reference"]
+    assert roles_of(cfg["ppo"].model_copy(update={"args": {}})) == ["trainer"], "said elsewhere"
 
 
 def test_a_value_is_pulled_to_its_return_and_no_further_than_the_clip_lets_it() -> None:
@@ -166,3 +169,24 @@ def test_primes_process_rewards_move_advantages_within_a_reply() -> None:
     assert min(within) > 0.01
     flat = algorithm("prime", process_coef=0.0).advantages(step(), {})
     assert max(float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in flat if s.advantages_T is not None) < 1e-6
+
+
+def test_primes_process_rewards_are_of_the_outcomes_size_whatever_the_lengths() -> None:
+    """A process reward model that is far off cannot outweigh the outcomes."""
+
+    def first(norm: str) -> list[float]:
+        far = [replace(s, process_rewards_T=s.process_rewards_T * np.float32(1000)) for s in step()]
+        samples = algorithm("prime", process_norm=norm).advantages(far, {})
+        return [float(s.advantages_T[s.mask_T > 0][0]) for s in samples if s.advantages_T is not None]
+
+    same = [float(s.advantages_T[s.mask_T > 0][0]) for s in algorithm("prime").advantages(step(), {})]
+    assert first("batch") == pytest.approx(same, abs=1e-4)
+    assert first("none") != pytest.approx(same, abs=0.1)
+
+
+def test_a_policy_that_was_not_frozen_before_a_resume_is_not_frozen_after_it() -> None:
+    algo = algorithm("vc_ppo", policy_frozen_steps=5)
+    state: Any = {"kl_coef": 0.1}
+    for _ in range(3):
+        assert algo.minibatches(algo.advantages(step(), state), state, np.random.default_rng(0))
+        state = algo.update_state(state, {})
