@@ -61,7 +61,9 @@ CASES = {
     "a critic's rank count said twice": (
         "ppo", ["critic.trainer={num_workers: 2}"], "critic.trainer.num_workers", "stands beside", "critic.num_workers=2",
     ),
-    "a critic's key that is none": ("ppo", ["critic.trainer={zero_stag: 3}"], "critic.trainer.zero_stag", "no such key", "zero_stage"),
+    "a critic's key that is none": (
+        "ppo", ["critic.trainer={zero_stag: 3}"], "critic.trainer.zero_stag", "no such key", "zero_stage",
+    ),
     "a critic's key of a wrong value": (
         "ppo", ["critic.trainer={zero_stage: 7}"], "critic.trainer.zero_stage", "Input should be", "trainer.zero_stage=0",
     ),
