@@ -98,6 +98,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         metrics = step_metrics(collected, clock.seconds, version=served) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates}
         state = algo.update_state(state, metrics)
+        metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
         progress = replace(progress, algo=state)
         if due(step, cfg.eval.every_steps, last=cfg.steps):
             metrics |= parts.evaluate(step)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +17,15 @@ class OutputGroup(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def max_tokens(self) -> int:
+        """Of one of its rows."""
+        ...
+
     def outputs(self, batch: Batch) -> list[list[Floats]]: ...
 
 
-def annotate(
-    samples: Sequence[Sample], needs: frozenset[Need], *, groups: Mapping[Need, OutputGroup], max_tokens: int
-) -> list[Sample]:
+def annotate(samples: Sequence[Sample], needs: frozenset[Need], *, groups: Mapping[Need, OutputGroup]) -> list[Sample]:
     """The samples with exactly what `needs` names filled in.
 
     A process reward is the implicit one of PRIME (arXiv 2502.01456, eq. 3) before its coefficient: the log-ratio of the process
@@ -34,8 +36,7 @@ def annotate(
     """
     assert needs <= groups.keys(), f"nobody computes {sorted(needs - groups.keys())}"
     with ThreadPoolExecutor(max_workers=max(1, len(needs))) as threads:
-        ask = partial(sample_outputs, samples, max_tokens=max_tokens)
-        asked = {need: threads.submit(ask, groups[need]) for need in sorted(needs)}
+        asked = {need: threads.submit(sample_outputs, samples, groups[need]) for need in sorted(needs)}
     columns: dict[str, Any] = {need: future.result() for need, future in asked.items()}
     if "process_rewards" in columns:
         pairs = zip(columns["process_rewards"], columns["ref_logprobs"], strict=True)
@@ -46,14 +47,14 @@ def annotate(
     ]
 
 
-def sample_outputs(samples: Sequence[Sample], group: OutputGroup, *, max_tokens: int) -> list[Floats]:
+def sample_outputs(samples: Sequence[Sample], group: OutputGroup) -> list[Floats]:
     """output_T of each sample; all 0 for samples without a token to train on, which nobody has to run."""
     out = [np.zeros_like(sample.mask_T) for sample in samples]
     wanted = [i for i, sample in enumerate(samples) if sample.mask_T.any()]
     if not wanted:
         return out
     chosen = [samples[i] for i in wanted]
-    batch = pack(chosen, weights=[{}] * len(chosen), num_ranks=len(group), max_tokens=max_tokens)
+    batch = pack(chosen, weights=[{}] * len(chosen), num_ranks=len(group), max_tokens=group.max_tokens)
     for i, output_T in zip(wanted, unpack(group.outputs(batch), batch), strict=True):
         out[i] = output_T
     return out

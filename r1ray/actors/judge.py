@@ -38,7 +38,7 @@ class JudgeWorker:
         _ = self._tokenizer
 
     async def reply(self, prompt: str, *, seed: int, sampling: SamplingSpec, settings: Mapping[str, Any]) -> str:
-        """What the model says to a user's message; "" when that is cut. Raises ValueError when the message is too long for it.
+        """What the model says to a user's message; "" when it is no whole reply. Raises ValueError for a message that is too long.
 
         Args:
             settings: what the model's chat template takes, as in {enable_thinking: False}.
@@ -53,7 +53,7 @@ class JudgeWorker:
         except EngineFailed:
             os.kill(os.getpid(), signal.SIGKILL)  # for Ray to begin anew
             raise
-        return "" if reply.truncated else prefill + reply.text
+        return prefill + reply.text if reply.finish == "stop" else ""
 
     @cached_property
     def _tokenizer(self) -> Any:

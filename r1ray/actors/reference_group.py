@@ -12,12 +12,21 @@ class ReferenceGroup:
 
     Args:
         started_with: the model folder that a worker loads when it starts.
+        max_tokens: of one row.
         start_timeout_s: for workers that are started again.
     """
 
     def __init__(
-        self, actors: ActorGroup, *, started_with: str, timeout_s: float, start_timeout_s: float, restarts: Restarts
+        self,
+        actors: ActorGroup,
+        *,
+        started_with: str,
+        max_tokens: int,
+        timeout_s: float,
+        start_timeout_s: float,
+        restarts: Restarts,
     ) -> None:
+        self.max_tokens = max_tokens
         self._actors, self._started_with, self._path = actors, started_with, started_with
         self._timeout_s, self._start_timeout_s, self._restarts = timeout_s, start_timeout_s, restarts
 

@@ -35,6 +35,10 @@ class TrainerGroup:
     def __len__(self) -> int:
         return len(self._actors)
 
+    @property
+    def max_tokens(self) -> int:
+        return self._cfg.micro_batch_tokens
+
     def update(self, batch: Batch) -> dict[str, float]:
         """One optimiser update (`TrainerWorker.update`). Raises RuntimeError when trainer.max_nan_updates in a row were skipped."""
         refs = [handle.update.remote(rows) for handle, rows in self._each(batch)]

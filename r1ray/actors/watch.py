@@ -113,9 +113,10 @@ class Watch:
                 try:
                     self._report(f"{group.name(index)} has not answered for {seconds:.0f} s and is killed", late=[])
                 finally:
-                    if not group.restarted_by_ray:
-                        ray.kill(handle, no_restart=True)
-                    end_process(heart.vitals)
+                    known = heart.vitals if not heart.starting else {}  # else of the process before
+                    if not group.restarted_by_ray or not known:
+                        ray.kill(handle, no_restart=not group.restarted_by_ray)
+                    end_process(known)
                     heart.starting = group.restarted_by_ray
             return
         try:

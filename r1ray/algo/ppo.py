@@ -47,7 +47,8 @@ class Ppo(PolicyGradient):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return super().needs | {"values"}
+        own: set[Need] = {"values"}
+        return super().needs | own
 
     @property
     def learners(self) -> Mapping[TrainerRole, OtherLearner]:

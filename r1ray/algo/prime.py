@@ -38,7 +38,8 @@ class Prime(PolicyGradient):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return super().needs | {"process_rewards", "ref_logprobs"}
+        own: set[Need] = {"process_rewards", "ref_logprobs"}
+        return super().needs | own
 
     @property
     def learners(self) -> Mapping[TrainerRole, OtherLearner]:
@@ -61,10 +62,10 @@ class Prime(PolicyGradient):
             found = token_leave_one_out([rewards[i] for i in members], [masks[i] for i in members])
             for i, reward_T in zip(members, found, strict=True):
                 process[i] = reward_T
-        totals = [
-            reward_to_go(np.float32(self.process_coef) * reward_T, mask_T, gamma=1.0) + np.float32(outcome) * mask_T
-            for reward_T, mask_T, outcome in zip(process, masks, outcomes_N, strict=True)
-        ]
+        totals: list[Floats] = []
+        for reward_T, mask_T, outcome in zip(process, masks, outcomes_N, strict=True):
+            process_T = reward_to_go(reward_T, mask_T, gamma=1.0)
+            totals.append((self.process_coef * process_T + outcome * mask_T).astype(np.float32))
         return whiten(totals, masks, ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
     def _process_rewards(self, samples: Sequence[Sample]) -> list[Floats]:

@@ -11,6 +11,7 @@ from r1ray.check.mistakes import Mistake
 from r1ray.check.stages import has
 from r1ray.config import StageConfig
 from r1ray.run.directory import RunDir, changes
+from r1ray.trainers import OTHERS
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
@@ -63,27 +64,34 @@ def trainer_layout(
     latest = {name: run.stage(name).checkpoints / "latest" for name in stages}
     for name, stage in stages.items():
         tree = trees[name]
-        layout = mapping_in(latest[name] / "trainer" / "layout.json") or {}
         step, steps = (mapping_in(latest[name] / "state.json") or {}).get("step"), tree.get("steps")
         at_end = stage.kind == "rl" and isinstance(step, int) and isinstance(steps, int) and step >= steps
         finished = any(other.after == name and latest[after].exists() for after, other in stages.items())
-        if finished or at_end:
-            continue  # nothing is loaded
-        trainer = tree.get("trainer")
-        now_there = cast("dict[str, Any]", trainer) if isinstance(trainer, dict) else {}
-        for key, before in layout.items():
-            now = now_there.get(key, before)
-            if now == before:
-                continue
-            where = f"trainer.{key}"
-            where = f"stages.{name}.config.{where}" if has(stage.config, where) else where
-            rule = (
-                f"the trainer's state in {latest[name]} was saved with {before}, and cannot be read with another value"
-            )
-            model = f"model.path={latest[name].resolve() / 'hf'}"
-            yield Mistake(
-                key=where, value=now, rule=rule, remedy=f"{where}={before}, or a new run: name=ANOTHER {model}"
-            )
+        if not finished and not at_end:  # else nothing is loaded
+            for role in ("trainer", *OTHERS):
+                yield from _layout_of(role, latest[name], tree, stage, f"stages.{name}.config.")
+
+
+def _layout_of(
+    role: str, checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, prefix: str
+) -> Iterator[Mistake]:
+    """One trainer's; of a critic or a process reward model what it does not say itself is the policy's."""
+    layout = mapping_in(checkpoint / role / "layout.json") or {}
+    trainer, own = (_mapping(tree.get(name)) for name in ("trainer", role))
+    now_there = {**trainer, **own, **(_mapping(own.get("trainer")) if role != "trainer" else {})}
+    for key, before in layout.items():
+        now = now_there.get(key, before)
+        if now == before:
+            continue
+        where = f"{role}.{key}" if role == "trainer" or key in own else f"{role}.trainer.{key}"
+        where = f"{prefix}{where}" if has(stage.config, where) else where
+        rule = f"the {role}'s state in {checkpoint} was saved with {before}, and cannot be read with another value"
+        model = f"model.path={checkpoint.resolve() / 'hf'}"
+        yield Mistake(key=where, value=now, rule=rule, remedy=f"{where}={before}, or a new run: name=ANOTHER {model}")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def mapping_in(file: Path) -> dict[str, Any] | None:

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from r1ray.algo import roles_of
 from r1ray.check.mistakes import Mistake, did_you_mean
 from r1ray.check.model import facts_of, files
+from r1ray.check.rules import precision, trainer_args
 from r1ray.config import (
     AlgoConfig,
     CriticConfig,
     ModelConfig,
     ModelFacts,
     OtherTrainerConfig,
+    RolloutConfig,
     TrainerConfig,
 )
 
@@ -25,6 +27,7 @@ THE_POLICYS = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
 
 def other_trainers(
     algo: AlgoConfig,
+    rollout: RolloutConfig,
     trainer: TrainerConfig,
     critic: CriticConfig,
     prm: OtherTrainerConfig,
@@ -43,7 +46,7 @@ def other_trainers(
         key, rule = "algo.args.policy_frozen_steps", f"of steps={steps} none would be left in which the policy learns"
         yield Mistake(key=key, value=frozen, rule=rule, remedy=f"{key}={steps // 4}, or more steps")
     for name, other in (("critic", critic), ("prm", prm)):
-        yield from _keys(f"{name}.trainer", other, trainer)
+        yield from _keys(f"{name}.trainer", other, trainer, rollout)
         if other.path is None:
             continue
         if name not in needed:
@@ -64,7 +67,7 @@ def other_trainers(
             )
 
 
-def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig) -> Iterator[Mistake]:
+def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig, rollout: RolloutConfig) -> Iterator[Mistake]:
     """Those of `critic.trainer`: known, sound and not said twice."""
     for name, value in other.trainer.items():
         if name in OWN:
@@ -84,11 +87,14 @@ def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig) -> Iterat
             remedy = f"as trainer.{name}={getattr(trainer, name)}"
             yield Mistake(key=f"{key}.{name}", value=problem["input"], rule=problem["msg"], remedy=remedy)
         return
-    own = {"precision", "zero_stage"} & other.trainer.keys()  # else it has been said of the policy's
-    if merged.precision == "bf16" and merged.zero_stage == 0 and own:
-        yield Mistake(
-            key=f"{key}.precision",
-            value="bf16",
-            rule="DeepSpeed's bf16 optimizer without ZeRO follows another path and learns differently",
-            remedy=f"{key}.zero_stage=1",
-        )
+    said = {finding.key for finding in _rules(trainer, rollout) if isinstance(finding, Mistake)}
+    for finding in _rules(merged, rollout):
+        if isinstance(finding, Mistake) and finding.key not in said:  # else it has been said of the policy's
+            name = finding.key.removeprefix("trainer.")
+            yield replace(finding, key=f"{key}.{name}", remedy=finding.remedy.replace("trainer.", f"{key}."))
+
+
+def _rules(trainer: TrainerConfig, rollout: RolloutConfig) -> Iterator[Mistake | str]:
+    """Those that look at one trainer alone."""
+    yield from precision(trainer, rollout, "sft")
+    yield from trainer_args(trainer)

@@ -45,6 +45,7 @@ CATALOGUE: Mapping[str, str] = {
     "kl_ref": "KL of the policy to the reference",
     "kl_rollout": "KL of the trainer's policy to the engine's, on the sampled tokens",
     "entropy": "of the policy's distribution, mean over tokens",
+    "state/<name>": "a number of the algorithm's state after the step: a coefficient that follows a target, steps of a critic",
     "clip_fraction": "share of tokens whose ratio was clipped",
     "ratio/max": "largest ratio of new to old probability",
     "first_update/<name>": "the same in the first update of the step, where the policy has not moved: ratio 1, nothing clipped",

@@ -74,7 +74,7 @@ class Fork:
         flags |= CLONE_PIDFD | signal.SIGCHLD | ((CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) if known else 0)
         # Architectures differ in which of the last two it is; the other one is not looked at.
         self._arguments = (number, flags, 0, ctypes.addressof(self._pidfd), address.value, address.value)
-        self._alone = threading.active_count() == 1
+        self._alone = num_threads() == 1
 
     def __call__(self) -> tuple[int, int]:
         if self._alone:
@@ -85,6 +85,14 @@ class Fork:
             (ctypes.pythonapi.PyOS_AfterFork_Parent if pid else ctypes.pythonapi.PyOS_AfterFork_Child)()
             checked(pid, "clone")
         return pid, self._pidfd.value if pid else -1
+
+
+def num_threads() -> int:
+    """Of this process, those of libraries too where there is a /proc to ask."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
 
 
 class Walls:
@@ -223,7 +231,7 @@ def virtual_bytes() -> int:
 def smallest_limit() -> int:
     """The least limit of address space under which one more page is had: where there is no /proc to ask."""
     page, (soft, hard) = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
-    low, high = 0, 1 << 32
+    low, high = 0, 1 << 40 if hard == resource.RLIM_INFINITY else hard
     while high - low > page:
         middle = (low + high) // 2 // page * page
         set_limit(resource.RLIMIT_AS, (middle, hard))
@@ -259,7 +267,8 @@ class Landlock:
     def __init__(self, readable: Sequence[tuple[str, int]], fresh: Sequence[str], abi: int) -> None:
         self.abi, self._rights = abi, FS_RIGHTS.get(abi, (1 << 16) - 1)
         attributes = struct.pack("<QQQ", self._rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
-        self._attributes = ctypes.create_string_buffer(attributes, 24 if abi >= 6 else 16 if abi >= 4 else 8)
+        size = 24 if abi >= 6 else 16 if abi >= 4 else 8  # an older kernel refuses what it does not know
+        self._attributes = ctypes.create_string_buffer(attributes[:size], size)
         self._where, self._size = ctypes.addressof(self._attributes), len(self._attributes)
         there = (
             [(path, allowed) for path, allowed in readable if path not in fresh and os.path.exists(path)] if abi else []

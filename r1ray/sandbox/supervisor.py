@@ -333,6 +333,8 @@ def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tu
         return "timeout", "starved" if ready and report["cpu_s"] < limits.cpu_s / 2 else ""
     if report["killed"] == "tasks":
         return "runtime_error", ""
+    if report["killed"] in ("setup", "supervisor"):
+        return "sandbox_error", "it did not come to its beginning or its end in time"
     by_kernel = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
     if report["killed"] == "cpu" or (by_kernel and report["cpu_s"] >= limits.cpu_s - CPU_MARGIN_S):
         return "timeout", ""

@@ -54,32 +54,37 @@ class Run:
         "pid",
         "pidfd",
         "ready",
+        "said",
         "waited_s",
     )
 
     def __init__(self, job: Job, *, pid: int, pidfd: int, line: int, ready: int, copy_to: int, shared: bool) -> None:
         self.job, self.pid, self.pidfd, self.line, self.ready, self.copy_to = job, pid, pidfd, line, ready, copy_to
         self.killed, self.waited_s, self.folder, self.begun = 0, -1.0, -1, 0.0
+        self.said = b""
+        """Why it could not begin, or be executed."""
         self.forked = time.monotonic()
         # Where all programs share a user's limit of processes their threads are counted: they are the neighbours' too.
         self.due = self.forked + (LOOK_S if shared else min(job.wall_s, job.cpu_s / CORES))
 
-    def hear(self) -> bytes:
-        """What it has said before its beginning but for that. The wall clock runs only from there: on a busy machine giving
-        everything up may take long."""
+    def hear(self) -> None:
+        """Take what it says of its beginning. The wall clock runs only from there: on a busy machine giving everything up may take
+        long."""
         if self.job.kind == COPIED_TOOL and self.folder < 0:
             with socket.socket(fileno=os.dup(self.ready)) as line:
                 self.folder = next(iter(socket.recv_fds(line, 1, 1)[1]), -1)
             if not select.select([self.ready], [], [], 0)[0]:
-                return b""
+                return
         said = os.read(self.ready, 1024)
         if said[:1] == READY and not self.begun:
             _, self.begun = BEGUN.unpack_from(said)
-            return said[BEGUN.size :]
-        return said
+            said = said[BEGUN.size :]
+        self.said += said
 
     def look(self, now: float, *, shared: bool) -> None:
         """Is it at a limit, and when to look again."""
+        if self.killed:
+            return
         if not self.begun and select.select([self.ready], [], [], 0)[0]:
             self.hear()
         if self.begun:
@@ -107,9 +112,9 @@ class Run:
         """It has ended: say how, or why it could not begin."""
         used_s, now = cpu_s(self.pid), time.monotonic()
         status = os.waitpid(self.pid, 0)[1]
-        said = self.hear()  # all of it: nobody else has the other end
-        if said or not self.begun:
-            report = said or b"it ended before it was ready"
+        self.hear()  # all of it: nobody else has the other end
+        if self.said or not self.begun:
+            report = self.said or b"it ended before it was ready"
         else:
             report = REPORT.pack(status, used_s, now - self.begun, self.killed, self.waited_s)
         if self.folder >= 0:

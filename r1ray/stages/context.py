@@ -10,6 +10,7 @@ from r1ray.config import Config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
+from r1ray.trainers import TrainerRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,11 @@ class StageContext:
         )
 
     def save(
-        self, checkpoints: Checkpoints, trainers: Mapping[str, Any], progress: Progress, metrics: Mapping[str, float]
+        self,
+        checkpoints: Checkpoints,
+        trainers: Mapping[TrainerRole, Any],
+        progress: Progress,
+        metrics: Mapping[str, float],
     ) -> None:
         """hf/, trainer/ and the folders of other trainers by their ranks, state.json and the seal by us.
 

@@ -125,7 +125,9 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
     cfg, groups = context.cfg, cast.groups
     progress = checkpoint.progress if checkpoint else START
     cast.stream.load_state_dict(progress.stream)
-    trainers = {role: TrainerGroup(groups[role], cfg=trainer_config(cfg, role)) for role in TRAINERS if role in groups}
+    trainers: dict[TrainerRole, TrainerGroup] = {
+        role: TrainerGroup(groups[role], cfg=trainer_config(cfg, role)) for role in TRAINERS if role in groups
+    }
     if checkpoint:
         for role, trainer in trainers.items():
             trainer.load(str(checkpoint.state_of(role)))
@@ -161,9 +163,7 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
     parts = Parts(
         algo=cast.algo,
         collector=collector,
-        annotate=partial(
-            annotate, groups=annotators(trainers, cast.reference), max_tokens=cfg.trainer.micro_batch_tokens
-        ),
+        annotate=partial(annotate, groups=annotators(trainers, cast.reference)),
         trainers=trainers,
         sync=sync,
         begin=partial(begin, cast),
@@ -238,6 +238,7 @@ def reference_of(
     return ReferenceGroup(
         groups["reference"],
         started_with=path,
+        max_tokens=cfg.trainer.micro_batch_tokens,
         timeout_s=cfg.trainer.timeout_s,
         start_timeout_s=cfg.trainer.start_timeout_s,
         restarts=restarts,

@@ -30,13 +30,13 @@ def samples_with_returns() -> list[Any]:
 def one_pass(rank: int, world_size: int, port: int, cfg: Any, path: str, max_tokens: int) -> dict[str, Any]:
     """Values before, the metrics of an update, the head after it and the values after it."""
     trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
-    together, samples = Together(trainer, rank, world_size), samples_with_returns()
-    before = sample_outputs(samples, together, max_tokens=max_tokens)
+    together, samples = Together(trainer, rank, world_size, max_tokens), samples_with_returns()
+    before = sample_outputs(samples, together)
     samples = [replace(s, values_T=v_T + 0.1 * s.mask_T) for s, v_T in zip(samples, before, strict=True)]
     (part,) = LEARNER.minibatches(samples, {}, np.random.default_rng(0))
     batch = pack(part, weights=LEARNER.weights(part, {}), num_ranks=world_size, max_tokens=max_tokens)
     metrics = trainer.update(batch.rows[rank])
-    return {"before": before, "metrics": metrics, "after": sample_outputs(samples, together, max_tokens=max_tokens)}
+    return {"before": before, "metrics": metrics, "after": sample_outputs(samples, together)}
 
 
 def plain(body: Any, head_1E: torch.Tensor, sample: Any) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_values_loss_and_update_are_those_of_a_plain_model(
 
 def values_of(rank: int, world_size: int, port: int, cfg: Any, path: str) -> list[Any]:
     trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
-    return sample_outputs(samples_with_returns(), Together(trainer, rank, world_size), max_tokens=64)
+    return sample_outputs(samples_with_returns(), Together(trainer, rank, world_size, 64))
 
 
 @pytest.mark.parametrize("init", ["zero", "normal", "uniform"])
@@ -114,17 +114,17 @@ def saved_and_loaded(rank: int, world_size: int, port: int, cfg: Any, path: str,
     samples, out = samples_with_returns(), []
     for load in (False, True):
         trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
-        together = Together(trainer, rank, world_size)
+        together = Together(trainer, rank, world_size, 64)
         if load:
             trainer.load(folder)
         for step in range(1 if load else 0, 2):
-            values = sample_outputs(samples, together, max_tokens=64)
+            values = sample_outputs(samples, together)
             part = [replace(s, values_T=v_T) for s, v_T in zip(samples, values, strict=True) if s.mask_T.any()]
             batch = pack(part, weights=LEARNER.weights(part, {}), num_ranks=world_size, max_tokens=64)
             trainer.update(batch.rows[rank])
             if step == 0:
                 trainer.save(folder)
-        out.append(sample_outputs(samples, together, max_tokens=64))
+        out.append(sample_outputs(samples, together))
     return out
 
 

@@ -97,7 +97,7 @@ def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, r
         rank=rank, world_size=world_size, master_addr="127.0.0.1", master_port=port, cfg=cfg, model_path=reference_path
     )
     for name, worker in (("old_logprobs_T", trainer), ("ref_logprobs_T", reference)):
-        column = sample_outputs(samples, Together(worker, rank, world_size), max_tokens=max_tokens)
+        column = sample_outputs(samples, Together(worker, rank, world_size, max_tokens))
         samples = [replace(sample, **{name: column[i]}) for i, sample in enumerate(samples)]
     return algorithm.advantages(samples, {})
 

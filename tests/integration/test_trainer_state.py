@@ -240,7 +240,7 @@ def run_reference(rank, world_size, port, cfg, first, second):
     for path in (None, second):
         if path:
             reference.load(path)
-        out.append(sample_outputs(samples, Together(reference, rank, world_size), max_tokens=40))
+        out.append(sample_outputs(samples, Together(reference, rank, world_size, 40)))
     return out
 
 

@@ -131,8 +131,8 @@ def groups_of(replies, *, rollout_logprob=-1.0):
 class Together:
     """A worker of each rank as one group, seen from inside every rank."""
 
-    def __init__(self, worker, rank, world_size):
-        self.worker, self.rank, self.world_size = worker, rank, world_size
+    def __init__(self, worker, rank, world_size, max_tokens):
+        self.worker, self.rank, self.world_size, self.max_tokens = worker, rank, world_size, max_tokens
 
     def __len__(self):
         return self.world_size

@@ -11,7 +11,7 @@ class FakeGroup:
     """Answers with a function of each token, so that a value at the wrong token shows."""
 
     def __init__(self, size, factor):
-        self.size, self.factor, self.tokens = size, factor, 0
+        self.size, self.factor, self.tokens, self.max_tokens = size, factor, 0, 32
 
     def __len__(self):
         return self.size
@@ -28,7 +28,7 @@ SAMPLES = [sample(n, prompt=2, index=i, seed=1) for i, n in enumerate([5, 30, 3,
 def test_old_and_reference_log_probs_return_to_their_samples(num_ranks):
     trainers, reference = FakeGroup(num_ranks, 2.0), FakeGroup(2, -3.0)
     needs = frozenset({"old_logprobs", "ref_logprobs"})
-    out = annotate(SAMPLES, needs, groups={"old_logprobs": trainers, "ref_logprobs": reference}, max_tokens=32)
+    out = annotate(SAMPLES, needs, groups={"old_logprobs": trainers, "ref_logprobs": reference})
     for before, after in zip(SAMPLES, out, strict=True):
         assert after.index == before.index
         np.testing.assert_array_equal(after.old_logprobs_T, 2.0 * before.token_ids_T)
@@ -37,7 +37,7 @@ def test_old_and_reference_log_probs_return_to_their_samples(num_ranks):
 
 def test_only_what_is_needed_is_computed():
     trainers = FakeGroup(1, 1.0)
-    out = annotate(SAMPLES, frozenset(), groups={"old_logprobs": trainers}, max_tokens=32)
+    out = annotate(SAMPLES, frozenset(), groups={"old_logprobs": trainers})
     assert trainers.tokens == 0
     assert all(one.old_logprobs_T is None and one.ref_logprobs_T is None for one in out)
 
@@ -45,21 +45,21 @@ def test_only_what_is_needed_is_computed():
 def test_masked_samples_cost_nothing():
     masked = sample(50, index=9, mask_T=np.zeros(50, np.float32))
     trainers = FakeGroup(1, 1.0)
-    out = annotate([SAMPLES[0], masked], frozenset({"old_logprobs"}), groups={"old_logprobs": trainers}, max_tokens=32)
+    out = annotate([SAMPLES[0], masked], frozenset({"old_logprobs"}), groups={"old_logprobs": trainers})
     assert trainers.tokens == 5
     assert not out[1].old_logprobs_T.any()
-    (only,) = annotate([masked], frozenset({"old_logprobs"}), groups={"old_logprobs": trainers}, max_tokens=32)
+    (only,) = annotate([masked], frozenset({"old_logprobs"}), groups={"old_logprobs": trainers})
     assert not only.old_logprobs_T.any()
 
 
 def test_process_rewards_are_the_log_ratio_to_the_reference():
     needs = frozenset({"process_rewards", "ref_logprobs", "values"})
     groups = {"process_rewards": FakeGroup(2, 2.0), "ref_logprobs": FakeGroup(1, -3.0), "values": FakeGroup(1, 7.0)}
-    for before, after in zip(SAMPLES, annotate(SAMPLES, needs, groups=groups, max_tokens=32), strict=True):
+    for before, after in zip(SAMPLES, annotate(SAMPLES, needs, groups=groups), strict=True):
         np.testing.assert_array_equal(after.process_rewards_T, 5.0 * before.token_ids_T)
         np.testing.assert_array_equal(after.values_T, 7.0 * before.token_ids_T)
 
 
 def test_what_nobody_computes_is_a_mistake_of_ours():
     with pytest.raises(AssertionError, match="values"):
-        annotate(SAMPLES, frozenset({"values"}), groups={}, max_tokens=32)
+        annotate(SAMPLES, frozenset({"values"}), groups={})

@@ -29,6 +29,7 @@ class World:
         self.group = ReferenceGroup(
             self.actors,
             started_with="first",
+            max_tokens=64,
             timeout_s=600,
             start_timeout_s=9,
             restarts=Restarts(max_restarts, event=lambda kind, **f: self.did.append(f"{kind} {f['worker']}")),

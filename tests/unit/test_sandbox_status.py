@@ -3,15 +3,18 @@
 import os
 import select
 import signal
+import time
 
 import pytest
 
+from r1ray.sandbox import confine
 from r1ray.sandbox.base import Limits
 from r1ray.sandbox.inside import BEGUN, MEMORY_EXIT, READY, SCRIPT, Job
 from r1ray.sandbox.supervisor import report_of, status_of
 from r1ray.sandbox.zygote import KILLED, REPORT, Run
 
 LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
+LATE = ("sandbox_error", "it did not come to its beginning or its end in time")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,8 @@ LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
         (signal.SIGKILL, "wall", 0.1, False, ("timeout", "starved")),
         (signal.SIGKILL, "tasks", 0.1, False, ("runtime_error", "")),
         (signal.SIGKILL, "supervisor", 0.1, True, ("output_limit", "")),
+        (signal.SIGKILL, "supervisor", 0.1, False, LATE),
+        (signal.SIGKILL, "setup", 0.1, False, LATE),
         (0, None, 0.1, True, ("output_limit", "")),
     ],
 )
@@ -55,7 +60,10 @@ def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> Non
         (b"", "setup", "it ended before it was ready"),
     ],
 )
-def test_who_floods_at_once_has_begun_all_the_same(says: bytes, killed: str | None, expected: str | None) -> None:
+@pytest.mark.parametrize("looked", [False, True])
+def test_who_floods_at_once_has_begun_all_the_same(
+    says: bytes, killed: str | None, expected: str | None, looked: bool
+) -> None:
     """The supervisor may end a run while the zygote has yet to hear of its beginning: that is no sandbox_error."""
     (ready, program), (supervisor, line) = os.pipe(), os.pipe()
     pid = os.fork()
@@ -63,9 +71,11 @@ def test_who_floods_at_once_has_begun_all_the_same(says: bytes, killed: str | No
         os.write(program, says)
         os.kill(os.getpid(), signal.SIGKILL)
     os.close(program)
-    job = Job(kind=SCRIPT, wall_s=9, cpu_s=9, memory_bytes=0, file_bytes=0, stack_bytes=0, code_bytes=0, texts=[])
+    job = Job(kind=SCRIPT, wall_s=1e9, cpu_s=9, memory_bytes=0, file_bytes=0, stack_bytes=0, code_bytes=0, texts=[])
     run = Run(job, pid=pid, pidfd=os.pidfd_open(pid), line=line, ready=ready, copy_to=-1, shared=True)
     select.select([run.pidfd], [], [])
+    if looked:  # the clock may have come by in between, and what it heard is not lost
+        run.look(time.monotonic(), shared=False)
     run.killed = KILLED.index(killed)
     run.end()
     said = os.read(supervisor, 4096)
@@ -75,3 +85,13 @@ def test_who_floods_at_once_has_begun_all_the_same(says: bytes, killed: str | No
     else:
         report = report_of(said)
         assert (report["status"], report["killed"], report["waited_s"]) == (signal.SIGKILL, killed, None)
+
+
+@pytest.mark.parametrize("abi", range(9))
+def test_a_ruleset_is_as_large_as_the_kernel_knows_it(monkeypatch: pytest.MonkeyPatch, abi: int) -> None:
+    """This machine's kernel takes all of these sizes; older ones only their own."""
+    asked: list[int] = []
+    monkeypatch.setattr(confine, "_syscall", lambda *args: asked.append(args[2]) or -1)
+    monkeypatch.setattr(confine, "checked", lambda result, what: result)
+    confine.Landlock([("/tmp", 1)], (), abi)
+    assert asked[:1] == ([] if abi == 0 else [8] if abi < 4 else [16] if abi < 6 else [24])

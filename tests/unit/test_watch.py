@@ -346,6 +346,9 @@ def test_a_worker_that_ray_starts_again_is_ended_once_and_told_once(world: World
     for _ in range(STRIKES):
         watch.look()
     assert world.did[-1] == "SIGKILL 2"
+    for _ in range(START_STRIKES):  # what Ray has started in its place hangs before its first beat: nobody knows its id
+        watch.look()
+    assert world.did[-2:] == ["kill judge-0", "SIGKILL None"]
 
 
 def test_one_that_died_is_asked_again_where_ray_starts_it_again(world: World) -> None:
