@@ -11,7 +11,7 @@ from r1ray.check.model import facts_of, files, has_chat_template
 from r1ray.config import DataConfig, EvalConfig, JudgeConfig, ModelConfig, RewardConfig, RewardPart, SourceConfig
 from r1ray.data.schemas import as_list
 from r1ray.data.sources import load_source, needs_network
-from r1ray.reward.judge import MAX_TOKENS
+from r1ray.reward.judge import MAX_CHARS, MAX_TOKENS
 from r1ray.reward.judge.client import LONGEST_PAUSE_S
 from r1ray.reward.judge.http import CONNECT_S
 from r1ray.reward.judge.prompts import KINDS, reference_of, text_of
@@ -101,6 +101,15 @@ def _of_ours(key: str, args: Mapping[str, Any], judge: JudgeConfig) -> Iterator[
         yield Mistake(
             key=f"{key}.max_tokens", value=room, rule=rule, remedy=f"{key}.max_tokens={judge.max_length // 2}"
         )
+    elif isinstance(room, int):
+        most, left = args.get("max_chars", MAX_CHARS), judge.max_length - room
+        if isinstance(most, int) and most > left:  # as long as digits and Chinese are: a token a character
+            rule = (
+                f"a reply of so many characters may not fit judge.max_length={judge.max_length} less max_tokens={room}, and "
+                "what its judge cannot read is not trained on: replies could grow out of its reach"
+            )
+            remedy = f"{key}.max_chars={left} (longer ones earn 0), or judge.max_length={most + room}"
+            yield Mistake(key=f"{key}.max_chars", value=most, rule=rule, remedy=remedy)
     body: Mapping[str, Any] = args.get("body") or {}
     others = sorted(body.keys() - {"chat_template_kwargs"})
     if others:

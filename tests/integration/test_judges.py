@@ -89,7 +89,7 @@ class Judged:
 
 @contextmanager
 def judged(judge: Path | str, log_dir: Path) -> Iterator[Judged]:
-    args = "{max_tokens: 16, timeout_s: 20, retries: 8, prompt: '{question} {answer}'}"
+    args = "{max_tokens: 16, max_chars: 900, timeout_s: 20, retries: 8, prompt: '{question} {answer}'}"
     overrides = [
         f"judge.path={judge}",
         "judge.max_length=1024",

@@ -97,7 +97,7 @@ JUDGED = (
 """An LLM judge for some of the data."""
 OURS = (
     JUDGED[0],
-    "reward.parts.judge={sources: [mine], args: {max_tokens: 256}}",
+    "reward.parts.judge={sources: [mine], args: {max_tokens: 256, max_chars: 700}}",
     "judge.path=builtin",
     "judge.max_length=1024",
 )
@@ -236,6 +236,9 @@ VALUES = {
     ),
     "a judge without room for a question": (
         [*OURS, "judge.max_length=200"], "reward.parts.judge.args.max_tokens", "leaves nothing", "max_tokens=100",
+    ),
+    "a judge that could not read what it is sent": (
+        [*OURS, "reward.parts.judge.args.max_chars=2000"], "reward.parts.judge.args.max_chars", "out of its reach", "max_chars=768",
     ),
     "judges that nobody asks": (
         [*JUDGED, "judge.path=builtin", "judge.max_length=1024"], "judge.path", "no reward asks", "judge.path=null",

@@ -62,7 +62,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 @pytest.fixture(scope="module")
 def cfg() -> Config:
-    asked = "+reward.parts.judge={name: judge, weight: 1, args: {max_tokens: 64, kind: score}}"
+    asked = "+reward.parts.judge={name: judge, weight: 1, args: {max_tokens: 64, max_chars: 400, kind: score}}"
     return load(compose([asked, "judge.path=builtin", "judge.max_length=512", "judge.dtype=bfloat16"])).config
 
 

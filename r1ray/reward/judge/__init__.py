@@ -16,7 +16,7 @@ from r1ray.reward.judge.server import Endpoint
 from r1ray.reward.text import after_thinking
 from r1ray.types import Completion, Problem
 
-MAX_TOKENS = 2048
+MAX_TOKENS, MAX_CHARS = 2048, 20_000
 FAILED = PartScore(value=None, status="sandbox_error")
 
 
@@ -31,7 +31,7 @@ def judge(
     prompt: str | None = None,
     rubric: str | None = None,
     thinking: bool = False,
-    max_chars: int = 20_000,
+    max_chars: int = MAX_CHARS,
     temperature: float = 0.0,
     max_tokens: int = MAX_TOKENS,
     timeout_s: float = 60.0,
