@@ -7,6 +7,7 @@ from r1ray.config import Config, OtherTrainerConfig, TrainerConfig
 TrainerRole = Literal["trainer", "critic", "prm"]
 """The policy's, the one of values, the one of process rewards."""
 OTHERS: tuple[TrainerRole, ...] = ("critic", "prm")
+TRAINERS: tuple[TrainerRole, ...] = ("trainer", *OTHERS)
 
 
 def trainer_config(cfg: Config, role: TrainerRole) -> TrainerConfig:

@@ -19,7 +19,7 @@ from r1ray.builtin import folder_of
 from r1ray.config import Config
 from r1ray.lookup import resolve
 from r1ray.run.directory import RunDir
-from r1ray.trainers import TrainerRole
+from r1ray.trainers import TRAINERS
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -39,7 +39,6 @@ CONCURRENT_CALLS = 1000
 SHARED_TIMEOUT_S = 60.0
 Role = str
 ENGINES = ("rollout", "judge")
-TRAINERS: tuple[TrainerRole, ...] = ("trainer", "critic", "prm")
 
 
 def scoring_roles(cfg: Config) -> list[Role]:

@@ -11,7 +11,7 @@ from r1ray.check.mistakes import Mistake
 from r1ray.check.stages import has
 from r1ray.config import StageConfig
 from r1ray.run.directory import RunDir, changes
-from r1ray.trainers import OTHERS
+from r1ray.trainers import TRAINERS
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
@@ -68,7 +68,7 @@ def trainer_layout(
         at_end = stage.kind == "rl" and isinstance(step, int) and isinstance(steps, int) and step >= steps
         finished = any(other.after == name and latest[after].exists() for after, other in stages.items())
         if not finished and not at_end:  # else nothing is loaded
-            for role in ("trainer", *OTHERS):
+            for role in TRAINERS:
                 yield from _layout_of(role, latest[name], tree, stage, f"stages.{name}.config.")
 
 

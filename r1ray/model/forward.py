@@ -47,6 +47,18 @@ def row_tensors(row: Row, *, device: torch.device) -> RowTensors:
     )
 
 
+def hidden_states(body: Any, row: RowTensors) -> Tensor:
+    """[L, E] of a transformers model without its head, each sequence of the row by itself."""
+    # use_cache=False: with a cache object transformers would treat the row as one sequence in more than one place.
+    return body(
+        input_ids=row.token_ids_L.unsqueeze(0),
+        position_ids=row.positions_L.unsqueeze(0),
+        attention_mask=None,
+        use_cache=False,
+        segments=row.segments,
+    ).last_hidden_state[0]
+
+
 class Policy(nn.Module):
     """A Hugging Face causal LM whose forward gives the log-probs of a packed row's own tokens.
 
@@ -72,14 +84,7 @@ class Policy(nn.Module):
         """
         enabled = self.autocast if autocast is None else autocast
         with torch.autocast(row.token_ids_L.device.type, dtype=torch.bfloat16, enabled=enabled):
-            # use_cache=False: with a cache object transformers would treat the row as one sequence in more than one place.
-            hidden_LE = self.lm.model(
-                input_ids=row.token_ids_L.unsqueeze(0),
-                position_ids=row.positions_L.unsqueeze(0),
-                attention_mask=None,
-                use_cache=False,
-                segments=row.segments,
-            ).last_hidden_state[0]
+            hidden_LE = hidden_states(self.lm.model, row)
             logprobs_M, entropy_M = self.lm.lm_head(
                 hidden_LE.index_select(0, row.target_M - 1),
                 row.token_ids_L.index_select(0, row.target_M),

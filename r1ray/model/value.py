@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from r1ray.model.forward import RowTensors
+from r1ray.model.forward import RowTensors, hidden_states
 
 HeadInit = Literal["zero", "normal", "uniform"]
 
@@ -36,13 +36,7 @@ class ValueModel(nn.Module):
         enabled = self.autocast if autocast is None else autocast
         device = row.token_ids_L.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=enabled):
-            hidden_LE = self.lm(
-                input_ids=row.token_ids_L.unsqueeze(0),
-                position_ids=row.positions_L.unsqueeze(0),
-                attention_mask=None,
-                use_cache=False,
-                segments=row.segments,
-            ).last_hidden_state[0]
+            hidden_LE = hidden_states(self.lm, row)
         values_M = self.head(hidden_LE.index_select(0, row.target_M - 1))
         zeros_L = torch.zeros(len(row.token_ids_L), dtype=torch.float32, device=row.token_ids_L.device)
         return zeros_L.index_copy(0, row.target_M, values_M), zeros_L

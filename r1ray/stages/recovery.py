@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 from r1ray.actors.group import ActorGroup, Losses
 from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import TRAINERS
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.run.checkpoint import Checkpoint, Checkpoints
 from r1ray.run.stop import asked
 from r1ray.stages.context import StageContext
+from r1ray.trainers import TRAINERS
 
 
 def with_trainers_restored(

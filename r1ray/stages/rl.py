@@ -13,7 +13,7 @@ from r1ray.actors.faults import Faults
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
 from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import TRAINERS, scoring_roles, started, wait_until_up
+from r1ray.actors.start import scoring_roles, started, wait_until_up
 from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
@@ -34,7 +34,7 @@ from r1ray.schedule import value_at
 from r1ray.stages.context import StageContext
 from r1ray.stages.recovery import with_trainers_restored
 from r1ray.sync.push import SyncFailed, WeightSync
-from r1ray.trainers import TrainerRole, trainer_config
+from r1ray.trainers import TRAINERS, TrainerRole, trainer_config
 
 START = Progress(step=0, updates=0, version=0)
 
