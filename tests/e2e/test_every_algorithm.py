@@ -1,27 +1,14 @@
-"""Every algorithm on the built-in model with the real actors: two steps, in which what distinguishes it is seen to happen.
+"""Every algorithm on the built-in model with the real actors: two steps, in which what distinguishes it is seen to happen."""
 
-Engines and reward workers are started once; each algorithm brings its own trainers, whose first push brings the engines its model.
-"""
-
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_engines import engines, train
 
-from r1ray import algo as algorithms
-from r1ray import builtin
-from r1ray.actors.cluster import connected
 from r1ray.actors.group import ActorGroup
-from r1ray.actors.start import started
-from r1ray.check import load
 from r1ray.check.overrides import conf_dir
-from r1ray.cli import compose
-from r1ray.config import Config
-from r1ray.run.directory import RunDir, open_run
-from r1ray.stages import rl
-from r1ray.stages.context import StageContext
 
 pytestmark = pytest.mark.integration
 SMALL = ("algo.group_size=4", "algo.problems_per_step=8", "algo.minibatches=2", "steps=2", "reward.num_workers=1")
@@ -70,45 +57,15 @@ MORE: dict[str, tuple[list[str], set[str]]] = {
 """What is no option of algo."""
 
 
-def config(*overrides: str) -> Config:
-    return load(compose([*overrides, *SMALL, *PLACES, *QUICK])).config
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, ActorGroup]]:
-    cfg = config()
-    run = RunDir(tmp_path_factory.mktemp("shared"))
-    with (
-        connected(cfg.cluster),
-        started(
-            cfg,
-            roles=("rollout", "reward"),
-            model_path=str(builtin.path()),
-            reference_path="",
-            trainer_kwargs={},
-            run=run,
-        ) as groups,
-    ):
+    with engines([*SMALL, *PLACES, *QUICK], tmp_path_factory.mktemp("shared")) as groups:
         yield groups
 
 
 def steps_of(shared: Mapping[str, ActorGroup], folder: Path, overrides: list[str]) -> list[dict[str, Any]]:
     """The metrics of each step."""
-    checked = load(compose([*overrides, *SMALL, *PLACES, *QUICK, f"run_dir={folder}/run"]))
-    [(name, _, cfg)] = checked.stages
-    run = open_run(cfg.run_dir, raw=checked.raw, overrides=checked.overrides)
-    context = StageContext(name=name, cfg=cfg, run=run, model_path=str(builtin.path()))
-    algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
-    with started(
-        cfg,
-        roles=algorithms.training_roles(algo),
-        model_path=context.model_path,
-        reference_path=context.model_path,
-        trainer_kwargs=rl.trainer_kwargs(cfg, algo),
-        run=run,
-    ) as trainers:
-        rl.train_on({**shared, **trainers}, context, algo, context.checkpoints(), None)
-    return [json.loads(line) for line in run.stage(name).metrics.read_text().splitlines()]
+    return train(shared, [*overrides, *SMALL, *PLACES, *QUICK], folder / "run")
 
 
 def check(steps: list[dict[str, Any]], wanted: set[str]) -> None:

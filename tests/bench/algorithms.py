@@ -1,0 +1,136 @@
+"""The algorithms side by side: the same model, problems, samples a step, learning rate and reward; three seeds, sixty steps.
+
+    python -m tests.bench.algorithms                # whatever algorithms.jsonl has not yet; it goes on where it stopped
+    python -m tests.bench.algorithms --table        # the table of what it has
+    python -m tests.bench.algorithms --only gpg ppo --seeds 0
+
+What each algorithm is keeps its own option file; what is not its own (group size, problems, minibatches, learning rates) is the
+same for all. Countdown with three numbers on the built-in model, replies of 128 tokens at most.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+from shared_engines import engines, train
+
+from tests.bench.side_by_side import machine, pin
+
+TABLE = Path(__file__).with_suffix(".jsonl")
+STEPS = 60
+SEEDS = (0, 1, 2)
+ENDS = 5
+"""Steps at either end whose mean is told."""
+COMMON = (
+    *(f"steps={STEPS}", "algo.group_size=8", "algo.problems_per_step=16", "algo.minibatches=2"),
+    *(
+        "cluster.threads_per_worker=1",
+        "rollout.num_workers=1",
+        "rollout.max_response_length=128",
+        "reward.num_workers=1",
+    ),
+    *("trainer.num_workers=1", "trainer.lr=1e-4", "critic.lr=1e-3", "prm.lr=1e-3"),
+    *("eval.every_steps=0", "eval.before=true", "eval.samples=2", "eval.pass_at=[1]"),
+    *("checkpoint.every_steps=0", "checkpoint.best_metric=null", "log.wandb=disabled", "log.report_every_steps=0"),
+)
+ALGORITHMS: Mapping[str, Sequence[str]] = {
+    "grpo": (),
+    "dr_grpo": (),
+    "dapo": (),
+    "rloo": (),
+    "reinforce_pp": (),
+    "gpg": (),
+    "ppo": (),
+    "vapo": ("algo.args.policy_frozen_steps=5", "algo.args.critic_updates=2"),
+    "prime": (),
+}
+"""{option of algo: what its own numbers become at this size}."""
+EVALUATED = "eval/countdown/accuracy"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="print the table of what is measured, and stop")
+    parser.add_argument("--only", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    args = parser.parse_args()
+    if not args.table:
+        measure([(name, seed) for seed in args.seeds for name in args.only])
+    print(table(rows()))
+
+
+def rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in TABLE.read_text().splitlines()] if TABLE.exists() else []
+
+
+def measure(wanted: Sequence[tuple[str, int]]) -> None:
+    done = {(row["algorithm"], row["seed"]) for row in rows()}
+    left = [pair for pair in wanted if pair not in done]
+    if not left:
+        return
+    cores = pin(2)
+    with tempfile.TemporaryDirectory() as folder, engines(COMMON, Path(folder) / "engines") as shared:
+        for name, seed in left:
+            start = time.monotonic()
+            overrides = [f"algo={name}", f"seed={seed}", *COMMON, *ALGORITHMS[name]]
+            steps = train(shared, overrides, Path(folder) / f"{name}_{seed}")
+            row = {"algorithm": name, "seed": seed, **summary(steps), "wall_s": time.monotonic() - start}
+            with TABLE.open("a") as file:
+                file.write(json.dumps({**row, "cores": len(cores), **machine()}) + "\n")
+            print(
+                {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}, flush=True
+            )
+
+
+def summary(steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Of a run's metrics; what is of `steps` 1 and on is a mean over the first and the last few."""
+    before, *trained = steps
+    first, last = trained[:ENDS], trained[-ENDS:]
+    seen: dict[str, Any] = {
+        "steps": len(trained),
+        "samples": sum(step["groups/generated"] for step in trained) * 8,
+        "step_s": statistics.median(step["time/step"] for step in trained),
+        "eval": [before[EVALUATED], trained[-1][EVALUATED]],
+        "eval_stderr": trained[-1]["eval/countdown/stderr"],
+    }
+    for name, key in (("solve_rate", "solve_rate"), ("length", "response_length/mean"), ("entropy", "entropy")):
+        seen[name] = [statistics.fmean(step[key] for step in part if key in step) for part in (first, last)]
+    return seen
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: means over the seeds, and the least and the most of the last solve rate."""
+    lines = [
+        "| algorithm | seeds | solve rate, first -> last 5 steps (last: least .. most) | held-out accuracy, before -> after | "
+        "tokens a reply | samples | seconds a step (median) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ALGORITHMS:
+        mine = [row for row in found if row["algorithm"] == name]
+        if not mine:
+            continue
+
+        def mean(value: Callable[[Mapping[str, Any]], float], mine: Sequence[Mapping[str, Any]] = mine) -> float:
+            return statistics.fmean(value(row) for row in mine)
+
+        last = [row["solve_rate"][1] for row in mine]
+        pairs = [
+            " -> ".join(f"{mean(lambda row, key=key, i=i: row[key][i]):.{digits}f}" for i in (0, 1))
+            for key, digits in (("solve_rate", 3), ("eval", 3), ("length", 1))
+        ]
+        lines.append(
+            f"| `{name}` | {len(mine)} | {pairs[0]} ({min(last):.3f} .. {max(last):.3f}) | {pairs[1]} | {pairs[2]} | "
+            f"{mean(lambda row: row['samples']):,.0f} | {mean(lambda row: row['step_s']):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

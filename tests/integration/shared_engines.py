@@ -1,0 +1,59 @@
+"""Many short runs on engines that are started once: each brings its own trainers, whose first push brings the engines its model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from real_run import json_lines
+
+from r1ray import algo as algorithms
+from r1ray import builtin
+from r1ray.actors.cluster import connected
+from r1ray.actors.group import ActorGroup
+from r1ray.actors.start import started
+from r1ray.check import load
+from r1ray.cli import compose
+from r1ray.run.directory import RunDir, open_run
+from r1ray.stages import rl
+from r1ray.stages.context import StageContext
+
+
+@contextmanager
+def engines(overrides: Sequence[str], folder: Path) -> Iterator[Mapping[str, ActorGroup]]:
+    """Rollout and reward workers as a run with these overrides has them; their logs go to `folder`."""
+    cfg = load(compose(overrides)).config
+    with (
+        connected(cfg.cluster),
+        started(
+            cfg,
+            roles=("rollout", "reward"),
+            model_path=str(builtin.path()),
+            reference_path="",
+            trainer_kwargs={},
+            run=RunDir(folder),
+        ) as groups,
+    ):
+        yield groups
+
+
+def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path) -> list[dict[str, Any]]:
+    """A run of one stage on these engines, in `folder`: the metrics of each step.
+
+    What the overrides say of rollout and reward must be what the engines were started with, but for what each request brings along.
+    """
+    checked = load(compose([*overrides, f"run_dir={folder}"]))
+    [(name, _, cfg)] = checked.stages
+    run = open_run(cfg.run_dir, raw=checked.raw, overrides=checked.overrides)
+    context = StageContext(name=name, cfg=cfg, run=run, model_path=str(builtin.path()))
+    algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
+    with started(
+        cfg,
+        roles=algorithms.training_roles(algo),
+        model_path=context.model_path,
+        reference_path=context.model_path,
+        trainer_kwargs=rl.trainer_kwargs(cfg, algo),
+        run=run,
+    ) as trainers:
+        rl.train_on({**shared, **trainers}, context, algo, context.checkpoints(), None)
+    return json_lines(run.stage(name).metrics)
