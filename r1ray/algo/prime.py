@@ -21,7 +21,7 @@ from r1ray.algo.base import Need, OtherLearner, State
 from r1ray.algo.implicit_prm import ImplicitPrmLearner
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
-from r1ray.config import AbovePositive, NotNegative
+from r1ray.config.base import AbovePositive, NotNegative
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
 

@@ -23,7 +23,7 @@ from r1ray.algo import ops
 from r1ray.algo.base import State
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import reward_to_go, whiten
-from r1ray.config import Fraction
+from r1ray.config.base import Fraction
 from r1ray.types import Floats, Sample
 
 

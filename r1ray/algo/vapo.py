@@ -16,7 +16,7 @@ from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
 from r1ray.algo.ppo import Ppo
 from r1ray.algo.returns import vapo_lambda
-from r1ray.config import AbovePositive, Fraction, NotNegative
+from r1ray.config.base import AbovePositive, Fraction, NotNegative
 from r1ray.types import Floats, Sample
 
 

@@ -153,7 +153,7 @@ def _translate(error: dict[str, Any], prefix: str) -> Mistake:
     for name, words in TYPES.items():
         if kind.startswith(name):
             return _wrong_type(key, value, words)
-    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and r1ray/config.py")
+    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and r1ray/config")
 
 
 def _wrong_type(key: str, value: Any, words: str) -> Mistake:

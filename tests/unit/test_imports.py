@@ -20,9 +20,9 @@ ONLY = {
     "ray": ("actors/", "build.py", "main.py"),
     "wandb": ("run/loggers.py",),
 }
-PURE = ("types.py", "config.py", "check", "algo", "data", "reward")
+PURE = ("types.py", "config", "check", "algo", "data", "reward")
 NEVER_IN_PURE = {"ray", "vllm", "deepspeed", "wandb"}
-TORCHLESS = ("types.py", "config.py", "check", "data", "reward", "cli.py", "lookup.py")
+TORCHLESS = ("types.py", "config", "check", "data", "reward", "cli.py", "lookup.py")
 """`algo` may import torch, the others may not."""
 
 

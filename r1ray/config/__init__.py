@@ -1,0 +1,80 @@
+"""The schema of everything in conf/. Defaults live in the YAML only; a test compares the two key sets.
+
+Hydra composes, Pydantic judges: every model here is frozen and refuses unknown keys. Rules that look at more than one key live
+in `r1ray.check`, which reports every mistake at once. This package imports neither ray nor torch.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from r1ray.config.algo import AlgoConfig
+from r1ray.config.base import NotEmpty, Positive, Seed, Strict
+from r1ray.config.data import CurriculumConfig, DataConfig, SourceConfig
+from r1ray.config.engine import JudgeConfig, RolloutConfig, SyncConfig
+from r1ray.config.model import ModelConfig, ModelFacts
+from r1ray.config.reward import RewardConfig, RewardPart, SandboxConfig
+from r1ray.config.run import CheckpointConfig, ClusterConfig, EvalConfig, LogConfig, StageConfig
+from r1ray.config.trainer import CriticConfig, OtherTrainerConfig, ReferenceConfig, SftConfig, TrainerConfig
+
+__all__ = [
+    "AlgoConfig",
+    "CheckpointConfig",
+    "ClusterConfig",
+    "Config",
+    "CriticConfig",
+    "CurriculumConfig",
+    "DataConfig",
+    "EvalConfig",
+    "JudgeConfig",
+    "LogConfig",
+    "ModelConfig",
+    "ModelFacts",
+    "OtherTrainerConfig",
+    "ReferenceConfig",
+    "RewardConfig",
+    "RewardPart",
+    "RolloutConfig",
+    "SandboxConfig",
+    "SftConfig",
+    "SourceConfig",
+    "StageConfig",
+    "Strict",
+    "SyncConfig",
+    "TrainerConfig",
+]
+
+
+class Config(Strict):
+    name: NotEmpty
+    run_dir: NotEmpty
+    seed: Seed
+    steps: Positive
+    """Loop passes of an rl stage."""
+    check: bool
+    """Only check the configuration; needs no network, Ray or GPU."""
+    resume: Literal["auto", "never"]
+    deterministic: bool
+    """Two runs on the same machines are the same to the last bit, and so is one that was killed and resumed. Slower: engines wait
+    for each other."""
+    fault: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+    """Injuries on purpose, to see the run survive them: `rollout-1:kill@3` or a list of such (`r1ray.run.fault`)."""
+    device: Literal["cpu", "cuda"]
+    algo: AlgoConfig
+    model: ModelConfig
+    data: DataConfig
+    reward: RewardConfig
+    sandbox: SandboxConfig
+    rollout: RolloutConfig
+    trainer: TrainerConfig
+    critic: CriticConfig
+    prm: OtherTrainerConfig
+    reference: ReferenceConfig
+    judge: JudgeConfig
+    sync: SyncConfig
+    eval: EvalConfig
+    sft: SftConfig
+    checkpoint: CheckpointConfig
+    cluster: ClusterConfig
+    log: LogConfig
+    stages: dict[str, StageConfig]

@@ -1,0 +1,53 @@
+"""Engines, and how weights come to them."""
+
+from typing import Any, Literal
+
+from r1ray.config.base import AbovePositive, NotNegative, Positive, Strict, Temperature
+
+
+class RolloutConfig(Strict):
+    engine: str
+    """`vllm`, or `package.module:Class`."""
+    num_workers: Positive
+    tensor_parallel_size: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    """For the whole engine is this times tensor_parallel_size."""
+    dtype: Literal["float32", "bfloat16"]
+    max_response_length: Positive
+    temperature: Temperature
+    temperature_schedule: dict[Positive, Temperature]
+    """{step from which on: another temperature}, as in {200: 1.1}."""
+    top_p: float
+    top_k: int
+    max_attempts: Positive
+    """A group whose replies or scores failed is generated again this often, then dropped and counted."""
+    timeout_s: AbovePositive
+    """An engine that has something to do and finishes no group for so long counts as hung: it is started again."""
+    start_timeout_s: AbovePositive
+    engine_args: dict[str, Any]
+    """Passed to vLLM; keys that collide with ours are refused."""
+
+
+class JudgeConfig(Strict):
+    """Engines of the run's own for the judges among the rewards: those parts that name no args.url."""
+
+    path: str | None
+    """A chat model, as model.path; null: no judge is started."""
+    num_workers: Positive
+    tensor_parallel_size: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    """For the whole engine is this times tensor_parallel_size."""
+    dtype: Literal["float32", "bfloat16"]
+    max_length: Positive
+    """Tokens of a question and its verdict together."""
+    engine_args: dict[str, Any]
+    """Passed to vLLM; keys that collide with ours are refused."""
+
+
+class SyncConfig(Strict):
+    backend: Literal["auto", "gloo", "nccl"]
+    """auto: nccl on cuda (unless trainer and engine share a GPU), gloo on cpu."""
+    bucket_mb: AbovePositive
+    timeout_s: AbovePositive

@@ -1,0 +1,82 @@
+"""Trainers and the reference."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from r1ray.config.base import AbovePositive, Count, Fraction, Momentum, NotNegative, Positive, Strict
+
+
+class TrainerConfig(Strict):
+    num_workers: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    zero_stage: Literal[0, 1, 2, 3]
+    precision: Literal["fp32", "bf16_autocast", "bf16"]
+    micro_batch_tokens: Positive
+    """Tokens of one packed row at most (a longer sequence gets a row of its own)."""
+    lr: NotNegative
+    lr_schedule: Literal["constant", "linear", "cosine"]
+    lr_min_ratio: Fraction
+    """The schedule ends at lr * this."""
+    warmup_updates: Count
+    betas: tuple[Momentum, Momentum]
+    adam_eps: AbovePositive
+    weight_decay: NotNegative
+    grad_clip: NotNegative
+    """Global norm; 0: off."""
+    activation_checkpointing: bool
+    cpu_offload: bool
+    max_nan_updates: Positive
+    """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
+    logprob_gap_limit: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None
+    """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 judges the largest difference of a token,
+    bf16 and bf16_autocast the mean; null: 1e-3 and 0.1; inf: every step is trained on."""
+    profile_updates: list[Positive]
+    """Updates of which every rank leaves a trace of torch's profiler in the run's logs folder."""
+    timeout_s: AbovePositive
+    start_timeout_s: AbovePositive
+    deepspeed: dict[str, Any]
+    """Merged into the DeepSpeed config; keys that collide with ours are refused."""
+
+
+class OtherTrainerConfig(Strict):
+    """A trainer of another model than the policy; what stands under `trainer` and not here is as for the policy."""
+
+    path: str | None
+    """The model it starts from, as model.path; null: the one that the policy starts from."""
+    num_workers: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    lr: NotNegative
+    warmup_updates: Count
+    trainer: dict[str, Any]
+    """Other keys of `trainer`, where they differ from the policy's: {zero_stage: 3, betas: [0.9, 0.95]}."""
+
+
+class CriticConfig(OtherTrainerConfig):
+    """Values of states, for algorithms that need them (PPO and its kin). The folder of a reward model (sequence classification)
+    brings its head along."""
+
+    head_init: Literal["zero", "normal", "uniform"]
+    """Of a value head that the model folder does not bring: 0; deviation 1/sqrt(width + 1); or Open-Reasoner-Zero's uniform
+    between -sqrt(5) and sqrt(5)."""
+
+
+class ReferenceConfig(Strict):
+    num_workers: Positive
+    cpus_per_worker: NotNegative
+    gpus_per_worker: NotNegative
+    zero_stage: Literal[0, 3]
+    """3 when the model does not fit one device."""
+
+
+class SftConfig(Strict):
+    """Read by stages of kind `sft` only."""
+
+    batch_size: Positive
+    """Sequences per optimiser update."""
+    epochs: AbovePositive
+    max_length: Positive
+    init: Literal["pretrained", "random"]
+    """random: weights drawn anew from the model's config and the seed (how the built-in base is made)."""
