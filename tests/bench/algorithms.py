@@ -40,18 +40,21 @@ COMMON = (
     *("eval.every_steps=0", "eval.before=true", "eval.samples=2", "eval.pass_at=[1]"),
     *("checkpoint.every_steps=0", "checkpoint.best_metric=null", "log.wandb=disabled", "log.report_every_steps=0"),
 )
+SHORT = ("algo.args.policy_frozen_steps=5", "algo.args.critic_updates=2")
+"""Of 60 steps of two updates."""
 ALGORITHMS: Mapping[str, Sequence[str]] = {
-    "grpo": (),
-    "dr_grpo": (),
-    "dapo": (),
-    "rloo": (),
-    "reinforce_pp": (),
-    "gpg": (),
-    "ppo": (),
-    "vapo": ("algo.args.policy_frozen_steps=5", "algo.args.critic_updates=2"),
-    "prime": (),
+    "grpo": ("algo=grpo",),
+    "dr_grpo": ("algo=dr_grpo",),
+    "dapo": ("algo=dapo",),
+    "rloo": ("algo=rloo",),
+    "reinforce_pp": ("algo=reinforce_pp",),
+    "gpg": ("algo=gpg",),
+    "ppo": ("algo=ppo",),
+    "vapo": ("algo=vapo", *SHORT, "algo.args.alpha=1.0"),
+    "vapo, alpha 0.05": ("algo=vapo", *SHORT),
+    "prime": ("algo=prime",),
 }
-"""{option of algo: what its own numbers become at this size}."""
+"""{row: which algorithm, and what its own numbers become at this size}."""
 EVALUATED = "eval/countdown/accuracy"
 
 
@@ -79,8 +82,8 @@ def measure(wanted: Sequence[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder, engines(COMMON, Path(folder) / "engines") as shared:
         for name, seed in left:
             start = time.monotonic()
-            overrides = [f"algo={name}", f"seed={seed}", *COMMON, *ALGORITHMS[name]]
-            steps = train(shared, overrides, Path(folder) / f"{name}_{seed}")
+            overrides = [f"seed={seed}", *COMMON, *ALGORITHMS[name]]
+            steps = train(shared, overrides, Path(folder) / f"run_{len(rows())}")
             row = {"algorithm": name, "seed": seed, **summary(steps), "wall_s": time.monotonic() - start}
             with TABLE.open("a") as file:
                 file.write(json.dumps({**row, "cores": len(cores), **machine()}) + "\n")
@@ -100,8 +103,8 @@ def summary(steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         "eval": [before[EVALUATED], trained[-1][EVALUATED]],
         "eval_stderr": trained[-1]["eval/countdown/stderr"],
     }
-    for name, key in (("solve_rate", "solve_rate"), ("length", "response_length/mean"), ("entropy", "entropy")):
-        seen[name] = [statistics.fmean(step[key] for step in part if key in step) for part in (first, last)]
+    for name, key in (("solve_rate", "solve_rate"), ("length", "response_length/mean")):
+        seen[name] = [statistics.fmean(step[key] for step in part) for part in (first, last)]
     return seen
 
 
