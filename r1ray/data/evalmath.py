@@ -45,15 +45,49 @@ def maj_at_k(
 
     Example: `maj_at_k(["1/2", "3", "0.5", "3", None], [True, False, True, False, False])` is 1.
     """
-    classes: list[list[int]] = []
-    for index, answer in enumerate(answers_K):
-        if answer is not None:
-            members = next((c for c in classes if _same_class(answers_K, correct_K, c[0], index, same)), None)
-            if members is None:
-                classes.append([index])
-            else:
-                members.append(index)
-    return float(correct_K[max(classes, key=len)[0]]) if classes else 0.0
+    voted = voted_for(answers_K, correct_K, same=same)
+    return 0.0 if voted is None else float(correct_K[voted])
+
+
+def voted_for(
+    answers_K: Sequence[str | None], correct_K: Sequence[bool], *, same: Callable[[str, str], bool] = same_answer
+) -> int | None:
+    """The first reply with the answer that won the vote of `maj_at_k`; None where nobody voted."""
+    classes = _classes(answers_K, correct_K, same)
+    return max(classes, key=len)[0] if classes else None
+
+
+def expected_maj_at_k(
+    answers_K: Sequence[str | None],
+    correct_K: Sequence[bool],
+    k: int,
+    *,
+    same: Callable[[str, str], bool] = same_answer,
+) -> float:
+    """maj@k of k replies drawn from those given without replacement, on average; a tie goes to each with the same chance.
+
+    Exact, by counting: j of the k drawn are right, and t other classes have j as well. No evaluation reports it: a vote over all
+    replies is what papers print.
+
+    Example: of the answers A, A, B and C (A is right) three give `(1 + 1 + 1/3 + 1/3) / 4`.
+
+    Raises:
+        ValueError: k is larger than the number of replies.
+    """
+    if not 1 <= k <= len(answers_K):
+        raise ValueError(
+            f"maj@{k} needs at least {k} replies a problem, there are {len(answers_K)}; raise eval.samples"
+        )
+    classes = _classes(answers_K, correct_K, same)
+    right = sum(len(members) for members in classes if correct_K[members[0]])
+    others = [len(members) for members in classes if not correct_K[members[0]]]
+    silent = sum(answer is None for answer in answers_K)
+    won = sum(
+        math.comb(right, votes) * ways / (1 + ties)
+        for votes in range(1, min(right, k) + 1)
+        for ties, ways in enumerate(_ways(others, silent, drawn=k - votes, most=votes))
+    )
+    return won / math.comb(len(answers_K), k)
 
 
 def standard_error(scores_P: Sequence[float] | np.ndarray) -> float:
@@ -74,3 +108,31 @@ def _same_class(
     a, b = answers_K[first], answers_K[second]
     assert a is not None and b is not None
     return bool(correct_K[first]) == bool(correct_K[second]) and (bool(correct_K[first]) or same(a, b))
+
+
+def _classes(
+    answers_K: Sequence[str | None], correct_K: Sequence[bool], same: Callable[[str, str], bool]
+) -> list[list[int]]:
+    """The replies that vote, by answer."""
+    classes: list[list[int]] = []
+    for index, answer in enumerate(answers_K):
+        if answer is not None:
+            members = next((c for c in classes if _same_class(answers_K, correct_K, c[0], index, same)), None)
+            if members is None:
+                classes.append([index])
+            else:
+                members.append(index)
+    return classes
+
+
+def _ways(classes: Sequence[int], silent: int, *, drawn: int, most: int) -> list[int]:
+    """[ties] -> ways to draw so many from classes of these sizes and from the silent, at most `most` from a class and just as many
+    from `ties` of them."""
+    ways = {(n, 0): math.comb(silent, n) for n in range(min(silent, drawn) + 1)}
+    for size in classes:
+        before, ways = ways, dict[tuple[int, int], int]()
+        for (sofar, ties), count in before.items():
+            for n in range(min(size, most, drawn - sofar) + 1):
+                key = sofar + n, ties + (n == most)
+                ways[key] = ways.get(key, 0) + count * math.comb(size, n)
+    return [ways.get((drawn, ties), 0) for ties in range(len(classes) + 1)]

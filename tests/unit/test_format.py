@@ -1,8 +1,5 @@
 """R1-Zero's format reward: every tag once, in order, some reasoning, nothing after the answer."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from reward_samples import value
@@ -10,8 +7,6 @@ from reward_samples import value
 from r1ray.reward.base import RewardContext
 from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
 from r1ray.types import Completion, Message, Problem, VersionSpan
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "algorithms.json"
 
 
 def value_of(text: str, *, prefill: str = "") -> float | None:
@@ -81,13 +76,6 @@ def test_bad_formats(text: str):
 def test_a_prefilled_tag_counts_as_the_replys_own():
     assert value_of("a</think> <answer>b</answer>", prefill="<think>\n") == 1.0
     assert value_of("<think>a</think> <answer>b</answer>", prefill="<think>\n") == 0.0
-
-
-def test_stricter_than_the_public_pattern():
-    """Open-R1's expression wants newlines inside the tags, and lets a doubled tag and trailing text pass; not so ours."""
-    case = next(c for c in json.loads(GOLDEN.read_text())["cases"] if c["id"] == "reward_format_openr1")
-    ours = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
-    assert [value_of(text) for text in case["inputs"]["texts"]] == ours
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,5 @@
-"""tests/golden/algorithms.json: numbers computed with numpy and math alone, most also by hand.
+"""The algorithms' cases of tests/golden/algorithms.json, and that no case of any category is passed over in silence."""
 
-Dispatch is on category and input names. Categories that this file claims must not hold a case it does not know; the cases of
-other categories are claimed where their code is tested.
-"""
-
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +7,7 @@ import pytest
 import torch
 import yaml
 from algo_samples import CONF, algo_config, algo_option, group_of, sample
+from golden_cases import CASES, CLAIMED, NOT_YET, cases_of, check, signature
 
 from r1ray.algo import controllers, ops, returns
 from r1ray.algo.base import LossInput
@@ -22,9 +18,6 @@ from r1ray.algo.policy import spread
 from r1ray.algo.reinforce_pp import ReinforcePP
 from r1ray.algo.sft import Sft
 from r1ray.model.schedule import lr_at
-
-CASES = json.loads((Path(__file__).parents[1] / "golden/algorithms.json").read_text())["cases"]
-CLAIMED = {"advantage", "gae", "policy_loss", "kl", "aggregation", "sampling", "sft", "schedule"}
 
 
 def group_advantages(x):
@@ -342,28 +335,23 @@ COMPUTE = {
 }
 
 
-def signature(case):
-    return case["category"], " ".join(sorted(case["inputs"]))
-
-
-@pytest.mark.parametrize("case", [c for c in CASES if c["category"] in CLAIMED], ids=lambda c: c["id"])
+@pytest.mark.parametrize("case", cases_of("test_golden"), ids=lambda case: case["id"])
 def test_golden(case):
-    compute = COMPUTE.get(signature(case))
-    assert compute, f"{case['id']}: nothing here computes {signature(case)}"
-    got, want = compute(case["inputs"]), case["expected"]
-    if isinstance(want, dict):
-        assert got.keys() == want.keys() - {"wrong_mean_of_means"}, "all but the value that would be wrong"
-        want = {key: want[key] for key in got}
-    else:
-        got, want = {"value": got}, {"value": want}
-    for key in want:
-        assert_close(got[key], want[key], atol=case["tolerance"])
+    check(case, COMPUTE, left_out=["wrong_mean_of_means"])
 
 
-def assert_close(got, want, *, atol):
-    if isinstance(want, list) and want and isinstance(want[0], list):
-        assert len(got) == len(want)
-        for inner_got, inner_want in zip(got, want, strict=True):
-            assert_close(inner_got, inner_want, atol=atol)
-        return
-    np.testing.assert_allclose(got, want, rtol=1e-6, atol=atol)
+def test_every_category_is_claimed_or_named_as_not_yet_there():
+    assert {case["category"] for case in CASES} == {*CLAIMED, *NOT_YET}
+    assert not CLAIMED.keys() & set(NOT_YET)
+    for test in CLAIMED.values():
+        assert f'cases_of("{test}")' in (Path(__file__).parent / f"{test}.py").read_text()
+
+
+def test_a_case_that_nobody_computes_fails():
+    with pytest.raises(AssertionError, match="nothing here computes"):
+        check({"id": "x", "category": "advantage", "inputs": {"rewards": [], "luck": 1}, "expected": 0}, COMPUTE)
+    (known,) = (case for case in CASES if signature(case) == ("gae", "alpha clamp_min lengths"))
+    with pytest.raises(AssertionError):
+        check({**known, "expected": [*known["expected"][:-1], 0.5]}, COMPUTE)
+    with pytest.raises(AssertionError):
+        check({**known, "expected": {"lambdas": known["expected"]}}, COMPUTE)
