@@ -25,7 +25,7 @@ from r1ray.data.stream import NothingToLearn
 from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
-from r1ray.run.metrics import reduce_trainers, step_metrics
+from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics
 from r1ray.run.stop import Stopped
 from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Sample
@@ -96,7 +96,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
             sync = parts.sync.push(progress.version) if moved else {}
         progress = with_fresh_reference(cfg, parts, progress)
         metrics = step_metrics(collected, clock.seconds, version=served) | reduce_trainers(updates) | sync
-        metrics |= curriculum | {"update": progress.updates}
+        metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
         state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
         progress = replace(progress, algo=state)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from r1ray.collect import Collected
-from r1ray.types import STATUSES, Completion, Group, Score
+from r1ray.types import STATUSES, Completion, Group, Sample, Score
 
 CATALOGUE: Mapping[str, str] = {
     "update": "optimiser updates done",
@@ -39,6 +39,8 @@ CATALOGUE: Mapping[str, str] = {
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
+    "train/masked/fraction": "share of their replies of which no token is in the loss: unusable, cut and masked for it "
+    "(reward.truncated=mask), or of a group that the algorithm removed",
     "curriculum/<what>": "pool_size, pool_draws, left_out: problems, as the curriculum has them after the step",
     "curriculum/<source>/<what>": "level: of the problems that come next",
     "loss/<term>": "a term of the loss as it is minimised: weighted by algo.aggregation and its coefficient, summed",
@@ -127,6 +129,11 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
         replies = sum(len(completion.token_ids_T) for completion in _completions(collected.kept))
         metrics["tokens_per_second/train"] = (prompts + replies) / seconds["train"]
     return metrics
+
+
+def masked_share(samples: Sequence[Sample]) -> float:
+    """Of what the algorithm was given, as it left it: the share without a token to train on."""
+    return sum(not sample.mask_T.any() for sample in samples) / max(1, len(samples))
 
 
 def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:

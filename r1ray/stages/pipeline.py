@@ -4,7 +4,7 @@ from typing import Any
 
 from r1ray import builtin
 from r1ray.actors.cluster import connected, starts_ray
-from r1ray.check import CheckedRun
+from r1ray.check import CheckedRun, CheckedStage
 from r1ray.config import Config
 from r1ray.data.sources import runs_programs
 from r1ray.run.directory import RunDir
@@ -31,11 +31,19 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
             if found := check_sandbox(stage_cfg):
                 run.event("sandbox", stage=name, **found)
     with connected(cfg.cluster):
-        for name, stage, stage_cfg in checked.stages:
-            path = stage_cfg.model.path if stage.after is None else str(result_of(run, stage.after))
-            model_path = builtin.folder_of(path)
-            context = StageContext(name=name, cfg=stage_cfg, run=run, model_path=model_path)
-            run.event("stage_started", stage=name, model=model_path)
-            module_of(stage.kind).run(context)
-            run.event("stage_finished", stage=name)
+        for checked_stage in checked.stages:
+            context = context_of(checked_stage, run)
+            run.event("stage_started", stage=context.name, model=context.model_path)
+            module_of(checked_stage.stage.kind).run(context)
+            run.event("stage_finished", stage=context.name)
     print(closing_summary(run))
+
+
+def context_of(checked: CheckedStage, run: RunDir) -> StageContext:
+    """Of a stage whose turn it is: the one that it comes after is through.
+
+    Raises ValueError when that one has left no model.
+    """
+    name, stage, cfg = checked
+    path = cfg.model.path if stage.after is None else str(result_of(run, stage.after))
+    return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(path))

@@ -1,7 +1,8 @@
 """Every algorithm on the built-in model with the real actors: two steps, in which what distinguishes it is seen to happen."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from shared_engines import engines, train
 
 from r1ray.actors.group import ActorGroup
 from r1ray.check.overrides import conf_dir
+from r1ray.run.rollouts import read_rollouts, rollout_steps
 
 pytestmark = pytest.mark.integration
 SMALL = ("algo.group_size=4", "algo.problems_per_step=8", "algo.minibatches=2", "steps=2", "reward.num_workers=1")
@@ -26,25 +28,65 @@ FILTERED = {"groups/refilled"}
 RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "cispo": ([], FILTERED),
     "dapo": ([], FILTERED),
-    "deepcoder": ([], set()),
+    "deepcoder": (["reward.truncated=mask", "rollout.max_response_length=64"], {"truncated/fraction"}),
     "deepscaler": ([], {"kl_ref", "loss/kl"}),
-    "dr_grpo": ([], set()),
+    "dr_grpo": (["algo.minibatches=1"], {"loss/policy"}),
     "gpg": ([], {"groups/refilled"}),
     "grpo": ([], {"kl_ref", "loss/kl"}),
     "gspo": (["algo.clip_low=1e-6", "algo.clip_high=1e-6"], {"clip_fraction"}),
     "light_r1": ([], {"kl_ref", "loss/kl"}),
     "logic_rl": ([], {"kl_ref", "loss/kl"}),
-    "orz": ([], CRITIC),
+    "orz": (["algo.minibatches=1"], CRITIC),
     "ppo": (["algo.clip_low=1e-5", "algo.clip_high=1e-5"], {*CRITIC, "clip_fraction"}),
     "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/refilled"}),
     "reinforce_pp": ([], {"kl_ref"}),
     "reinforce_pp_baseline": ([], {"kl_ref"}),
     "rloo": ([], {"kl_ref"}),
-    "skywork_or1": (["algo.entropy_target=9"], {"loss/entropy"}),
+    "skywork_or1": (["algo.entropy_target=9"], {"loss/entropy", "train/masked/fraction"}),
     "vapo": (["algo.args.policy_frozen_steps=1"], {*CRITIC, "loss/imitation"}),
     "vc_ppo": (["algo.args.policy_frozen_steps=1"], CRITIC),
 }
 """{option of algo: overrides beside SMALL, metrics that are not 0 in one step at least}."""
+
+
+def overlong_replies_are_masked(steps: list[dict[str, Any]], run: Path) -> None:
+    """Every reply that was cut, and no other."""
+    for step in steps:
+        assert step["train/masked/fraction"] == step["truncated/fraction"] and step["unusable/fraction"] == 0
+
+
+def no_length_is_in_the_norm(steps: list[dict[str, Any]], run: Path) -> None:
+    """With one update a step the ratio is 1, so that the loss is - sum of T_i (r_i - mean of its group) / (N limit)."""
+    for step, path in zip(steps, rollout_steps(run / "stages/rl/rollouts").values(), strict=True):
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for reply in read_rollouts(path):
+            groups.setdefault(reply["problem"], []).append(reply)
+        assert {len(replies) for replies in groups.values()} == {4}
+        means = {problem: fmean(reply["reward"] for reply in replies) for problem, replies in groups.items()}
+        terms = [
+            reply["length"] * (reply["reward"] - means[problem])
+            for problem, replies in groups.items()
+            for reply in replies
+        ]
+        assert step["loss/policy"] == pytest.approx(-sum(terms) / (len(terms) * 128), rel=1e-3)
+
+
+def one_update_of_the_policy_and_twelve_of_the_critic(steps: list[dict[str, Any]], run: Path) -> None:
+    assert [(step["update"], step["critic/updates"]) for step in steps] == [(1, 12), (2, 12)]
+
+
+def the_policy_stays_at_first(steps: list[dict[str, Any]], run: Path) -> None:
+    assert steps[0]["update"] == 0 and steps[0]["critic/updates"] > 0
+
+
+EXACTLY: dict[str, Callable[[list[dict[str, Any]], Path], None]] = {
+    "deepcoder": overlong_replies_are_masked,
+    "dr_grpo": no_length_is_in_the_norm,
+    "orz": one_update_of_the_policy_and_twelve_of_the_critic,
+    "vapo": the_policy_stays_at_first,
+    "vc_ppo": the_policy_stays_at_first,
+}
+"""{option of algo: what else holds of its steps and its run directory}."""
 MORE: dict[str, tuple[list[str], set[str]]] = {
     "easy pool": (
         ["curriculum=easy_pool", "data.curriculum.args.probability=1.0"],
@@ -65,7 +107,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Ac
 
 def steps_of(shared: Mapping[str, ActorGroup], folder: Path, overrides: list[str]) -> list[dict[str, Any]]:
     """The metrics of each step."""
-    return train(shared, [*overrides, *SMALL, *PLACES, *QUICK], folder / "run")
+    return train(shared, [*SMALL, *PLACES, *QUICK, *overrides], folder / "run")
 
 
 def check(steps: list[dict[str, Any]], wanted: set[str]) -> None:
@@ -83,7 +125,10 @@ def test_every_option_of_algo_stands_in_the_table() -> None:
 @pytest.mark.parametrize("option", RECIPES)
 def test_an_algorithm_does_what_distinguishes_it(option: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     overrides, wanted = RECIPES[option]
-    check(steps_of(shared, tmp_path, [f"algo={option}", *overrides]), wanted)
+    steps = steps_of(shared, tmp_path, [f"algo={option}", *overrides])
+    check(steps, wanted)
+    if option in EXACTLY:
+        EXACTLY[option](steps, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", MORE)

@@ -17,6 +17,7 @@ from r1ray.cli import compose
 from r1ray.run.directory import RunDir, open_run
 from r1ray.stages import rl
 from r1ray.stages.context import StageContext
+from r1ray.stages.pipeline import context_of
 
 
 @contextmanager
@@ -38,14 +39,27 @@ def engines(overrides: Sequence[str], folder: Path) -> Iterator[Mapping[str, Act
 
 
 def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """A run of one stage on these engines, in `folder`: the metrics of each step.
+    """A run of one stage on these engines, in `folder`: the metrics of each step."""
+    [steps] = train_stages(shared, overrides, folder).values()
+    return steps
+
+
+def train_stages(
+    shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """A run on these engines, in `folder`: the metrics of each step of each stage.
 
     What the overrides say of rollout and reward must be what the engines were started with, but for what each request brings along.
     """
     checked = load(compose([*overrides, f"run_dir={folder}"]))
-    [(name, _, cfg)] = checked.stages
-    run = open_run(cfg.run_dir, raw=checked.raw, overrides=checked.overrides)
-    context = StageContext(name=name, cfg=cfg, run=run, model_path=str(builtin.path()))
+    run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
+    for stage in checked.stages:
+        train_stage(shared, context_of(stage, run))
+    return {stage.name: json_lines(run.stage(stage.name).metrics) for stage in checked.stages}
+
+
+def train_stage(shared: Mapping[str, ActorGroup], context: StageContext) -> None:
+    cfg = context.cfg
     algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
     with started(
         cfg,
@@ -53,7 +67,6 @@ def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Pa
         model_path=context.model_path,
         reference_path=context.model_path,
         trainer_kwargs=rl.trainer_kwargs(cfg, algo),
-        run=run,
+        run=context.run,
     ) as trainers:
         rl.train_on({**shared, **trainers}, context, algo, context.checkpoints(), None)
-    return json_lines(run.stage(name).metrics)

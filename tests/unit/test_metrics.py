@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from algo_samples import sample
 
 from r1ray.collect import Collected
 from r1ray.run.metrics import (
@@ -11,6 +12,7 @@ from r1ray.run.metrics import (
     eval_metrics,
     group_metrics,
     is_metric,
+    masked_share,
     reduce_updates,
     reflections,
     step_metrics,
@@ -62,6 +64,12 @@ def collected(generated: list[Group], kept: list[Group]) -> Collected:
 
 
 RIGHT, WRONG = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
+
+
+def test_replies_without_a_token_in_the_loss_are_counted() -> None:
+    masked = sample(4, mask_T=np.zeros(4, np.float32))
+    assert masked_share([sample(4), masked, sample(5), sample(2)]) == 0.25
+    assert masked_share([]) == 0
 
 
 def test_metrics_are_taken_before_the_filter() -> None:
