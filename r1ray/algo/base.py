@@ -92,6 +92,11 @@ class Algorithm(Learner, Protocol):
         """What other trainers learn by; there are no other trainers than these."""
         ...
 
+    @property
+    def frozen_steps(self) -> int:
+        """First steps in which the policy makes no update, for the learning rate's schedule."""
+        ...
+
     def initial_state(self) -> State: ...
 
     def keep(self, group: Group) -> bool:

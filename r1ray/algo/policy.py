@@ -67,6 +67,10 @@ class PolicyGradient(ABC):
         return {}
 
     @property
+    def frozen_steps(self) -> int:
+        return 0
+
+    @property
     def needs_entropy_grad(self) -> bool:
         return self.cfg.entropy_coef > 0 or self.cfg.entropy_target is not None
 

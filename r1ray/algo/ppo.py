@@ -54,6 +54,10 @@ class Ppo(PolicyGradient):
     def learners(self) -> Mapping[TrainerRole, OtherLearner]:
         return {"critic": CriticLearner(updates_per_step=self.critic_updates, value_clip=self.value_clip)}
 
+    @property
+    def frozen_steps(self) -> int:
+        return self.policy_frozen_steps
+
     def initial_state(self) -> State:
         return {**super().initial_state(), **({"steps": 0} if self.policy_frozen_steps else {})}
 

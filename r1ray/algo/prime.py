@@ -8,7 +8,8 @@ by the step's largest |sum_s>=t r_s|, so that process and outcome are of like si
 model is trained on the same replies, after the policy (`r1ray.algo.implicit_prm`), on what is correct; the outcome above is the
 whole reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
 refresh). Problems are kept whose share of correct replies lies strictly between keep_low and keep_high. A group of which one
-reply is usable has no other to compare with: its advantages are 0 before whitening.
+reply is usable has no other to compare with: its advantages are 0 before whitening. A reply that is masked for being cut stays
+in the baseline of outcomes; process rewards it has none, so it is not in theirs.
 """
 
 from collections.abc import Mapping, Sequence

@@ -66,15 +66,16 @@ def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> l
 
         r_i,t  ->  r_i,t G / (G - 1) - sum over all j of mean_j / (G - 1)
 
-    A group of one has no others: 0.
+    G counts the replies that have a token to train on: of others there are no rewards. Where there is one, it has no others: 0.
     """
-    size = len(rewards)
-    if size == 1:
-        return [np.zeros_like(reward_T) for reward_T in rewards]
     means_G = [
-        reward_T[mask_T > 0].mean(dtype=np.float64) if mask_T.any() else 0.0
+        reward_T[mask_T > 0].mean(dtype=np.float64)
         for reward_T, mask_T in zip(rewards, masks, strict=True)
+        if mask_T.any()
     ]
+    size = len(means_G)
+    if size < 2:
+        return [np.zeros_like(reward_T) for reward_T in rewards]
     baseline = sum(means_G) / (size - 1)
     return [
         ((reward_T.astype(np.float64) * size / (size - 1) - baseline) * (mask_T > 0)).astype(np.float32)

@@ -60,13 +60,12 @@ def run(context: StageContext) -> None:
 
 
 def trainer_kwargs(cfg: Config, algo: Algorithm) -> dict[str, dict[str, Any]]:
-    """{trainer's role: what its workers are told}."""
-    learners: dict[str, tuple[Learner, int]] = {"trainer": (algo, cfg.algo.minibatches)}
-    learners |= {role: (learner, learner.updates_per_step) for role, learner in algo.learners.items()}
-    return {
-        role: {"learner": learner, "total_updates": cfg.steps * updates_per_step}
-        for role, (learner, updates_per_step) in learners.items()
+    """{trainer's role: what its workers are told}; updates are counted as each really makes them: a frozen policy makes none."""
+    learners: dict[str, tuple[Learner, int]] = {
+        "trainer": (algo, (cfg.steps - algo.frozen_steps) * cfg.algo.minibatches)
     }
+    learners |= {role: (learner, cfg.steps * learner.updates_per_step) for role, learner in algo.learners.items()}
+    return {role: {"learner": learner, "total_updates": updates} for role, (learner, updates) in learners.items()}
 
 
 def train_on(

@@ -12,6 +12,9 @@ from r1ray.algo import make, roles_of
 from r1ray.algo.base import LossInput
 from r1ray.algo.critic import CriticLearner
 from r1ray.algo.implicit_prm import ImplicitPrmLearner
+from r1ray.check import load
+from r1ray.cli import compose
+from r1ray.stages.rl import trainer_kwargs
 from r1ray.types import Sample
 
 
@@ -169,6 +172,25 @@ def test_primes_process_rewards_move_advantages_within_a_reply() -> None:
     assert min(within) > 0.01
     flat = algorithm("prime", process_coef=0.0).advantages(step(), {})
     assert max(float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in flat if s.advantages_T is not None) < 1e-6
+
+
+def test_a_reply_masked_for_being_cut_is_not_in_the_baseline_of_process_rewards() -> None:
+    """Nobody has computed any of its own."""
+    algo, samples = algorithm("prime", process_coef=1e6), step(rewards=(0.0,) * 4)
+    nothing_T = np.zeros_like(samples[3].mask_T)
+    cut = [*samples[:3], replace(samples[3], mask_T=nothing_T, process_rewards_T=nothing_T)]
+    *others, last = algo.advantages(cut, {})
+    assert last.advantages_T is not None and not last.advantages_T.any()
+    for got, alone in zip(others, algo.advantages(samples[:3], {}), strict=True):
+        np.testing.assert_allclose(got.advantages_T, alone.advantages_T, atol=1e-3)
+
+
+def test_the_schedule_of_a_policy_counts_the_updates_that_it_makes() -> None:
+    base = load(compose(["steps=60", "algo=ppo", "algo.minibatches=4"])).config
+    for frozen, updates in ((0, 240), (50, 40)):
+        algo = algorithm("vapo", policy_frozen_steps=frozen, critic_updates=12)
+        told = trainer_kwargs(base, algo)
+        assert {role: kwargs["total_updates"] for role, kwargs in told.items()} == {"trainer": updates, "critic": 720}
 
 
 def test_primes_process_rewards_are_of_the_outcomes_size_whatever_the_lengths() -> None:

@@ -38,6 +38,16 @@ def test_leave_one_out_of_tokens_is_that_of_replies_when_all_tokens_of_a_reply_e
     assert returns.token_leave_one_out([rewards[0]], [MASK])[0].tolist() == [0] * 5
 
 
+def test_a_reply_without_a_token_to_train_on_is_not_in_the_baseline_of_tokens():
+    nobody, rewards = np.zeros(5, np.float32), [np.full(5, value, np.float32) for value in (1.0, 0.25)]
+    with_it = returns.token_leave_one_out([*rewards, nobody], [MASK, MASK, nobody])
+    without = returns.token_leave_one_out(rewards, [MASK] * 2)
+    assert [r_T.tolist() for r_T in with_it] == [*(r_T.tolist() for r_T in without), [0] * 5]
+    assert with_it[0].tolist() == pytest.approx((0.75 * MASK).tolist())
+    alone = returns.token_leave_one_out([rewards[0], nobody], [MASK, nobody])
+    assert [r_T.tolist() for r_T in alone] == [[0] * 5] * 2
+
+
 def test_whitening_sees_masked_tokens_of_all_sequences_and_nothing_else():
     values = [np.float32([99, 1, 2, 99, 3]), np.float32([4, 99])]
     out = returns.whiten(values, [MASK, np.float32([1, 0])], ddof=0, eps=0.0)
