@@ -65,8 +65,10 @@ class TrainerWorker:
         self.rank, self._role, self._log_dir = rank, role, log_dir
         self._host, self._sender = master_addr, WeightSender(rank=rank)
         self._model_path, self._learner, self._total_updates = model_path, learner, total_updates
+        self._head: Any = None
         if role == "critic":
             model: Any = load_critic(model_path, cfg=cfg, precision=self._cfg.precision)
+            self._head = model.head
         else:
             model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision)
         self._lm = model.lm
@@ -183,13 +185,22 @@ class TrainerWorker:
         self._updates = self._engine.load(path)["updates"]
 
     def export_hf(self, path: str) -> None:
-        """A folder that transformers and vLLM load: weights as they are trained, config, tokenizer, generation settings."""
+        """A folder that transformers loads, weights as they are trained.
+
+        The policy's, which vLLM loads too, has tokenizer and generation settings; a critic's is that of a reward model.
+        """
         # Every rank walks, rank 0 keeps. Copies, because ZeRO's weights are views into one buffer, which safetensors refuses.
         weights = {name: weight.to("cpu", copy=True) for name, weight in self._engine.weights() if self.rank == 0}
+        head_1E = None if self._head is None else self._engine.gathered(self._head.weight).to("cpu", copy=True)
         if self.rank == 0:
-            from r1ray.model.load import save_lm
+            from r1ray.model.load import save_critic, save_lm, save_weights
 
-            save_lm(weights, path, lm=self._lm, source=self._model_path)
+            if head_1E is not None:
+                save_critic(weights, head_1E, path, body=self._lm)
+            elif self._role == "trainer":
+                save_lm(weights, path, lm=self._lm, source=self._model_path)
+            else:
+                save_weights(weights, path, config=self._lm.config)
         dist.barrier()
 
 

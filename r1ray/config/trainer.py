@@ -56,7 +56,7 @@ class OtherTrainerConfig(Strict):
 
 class CriticConfig(OtherTrainerConfig):
     """Values of states, for algorithms that need them (PPO and its kin). The folder of a reward model (sequence classification)
-    brings its head along."""
+    brings its head along; a stage that comes after one with a critic starts from that critic, where `path` is null."""
 
     head_init: Literal["zero", "normal", "uniform"]
     """Of a value head that the model folder does not bring: 0; deviation 1/sqrt(width + 1); or Open-Reasoner-Zero's uniform

@@ -131,6 +131,13 @@ class TrainEngine:
         grads = [p.grad for p in self._policy.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(grads))
 
+    def gathered(self, p: torch.nn.Parameter) -> Tensor:
+        """One weight whole, as `weights` yields them."""
+        if self._cfg.zero_stage < 3:
+            return p.detach()
+        with deepspeed.zero.GatheredParameters([p]):
+            return p.detach().clone() if dist.get_rank() == 0 else p.new_empty(0)
+
     def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """(name, dtype, whole shape) of every weight, named as transformers names them, a tied lm_head left out."""
         return [

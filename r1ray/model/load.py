@@ -1,6 +1,7 @@
 """A causal language model from a folder or the hub, ready for packed rows; and back into a folder that others load."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,11 +103,8 @@ def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, so
         lm: whose config this is.
         source: the model folder or hub name whose tokenizer goes along.
     """
+    save_weights(weights, path, config=lm.config)
     folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_torch_state_dict(dict(weights), folder)
-    lm.config.dtype = next(iter(weights.values())).dtype
-    lm.config.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.save_pretrained(folder)
     generation = GenerationConfig(
@@ -118,6 +116,31 @@ def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, so
         pad_token_id=tokenizer.pad_token_id,
     )
     generation.save_pretrained(folder)
+
+
+def save_weights(weights: Mapping[str, Tensor], path: str, *, config: Any) -> None:
+    """Write config and safetensors, and no tokenizer: for a model that is never asked but beside a policy, which has one."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_torch_state_dict(dict(weights), folder)
+    config.dtype = next(iter(weights.values())).dtype
+    config.save_pretrained(folder)
+
+
+def save_critic(weights: Mapping[str, Tensor], head_1E: Tensor, path: str, *, body: PreTrainedModel) -> None:
+    """Write a critic as reward models are, which `load_critic` and transformers load: sequence classification of one label.
+
+    Its score of a sequence is the value of what comes after the last token. There is no tokenizer beside it.
+
+    Args:
+        weights: the body's.
+    """
+    config = deepcopy(body.config)
+    config.num_labels = 1
+    with torch.device("meta"):
+        config.architectures = [type(AutoModelForSequenceClassification.from_config(config)).__name__]
+    named = {f"model.{name}": weight for name, weight in weights.items()}
+    save_weights({**named, "score.weight": head_1E}, path, config=config)
 
 
 def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] | None:

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there: written aside, fsynced, sealed by a manifest of hashes, then renamed.
 
     step_000010/  hf/ (transformers, vllm serve)   trainer/ (DeepSpeed)   state.json   manifest.json        latest -> best ->
-                  critic/ and prm/ beside trainer/, where an algorithm has them
+                  critic/ and prm/ beside trainer/, where an algorithm has them; each with hf/ (transformers) after the stage's
+                  last step, and always in a stage that another comes after
 
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
 """
@@ -57,6 +58,10 @@ class Checkpoint:
     def state_of(self, role: str) -> Path:
         """What a trainer's ranks go on from."""
         return self.path / role
+
+    def model_of(self, role: str) -> Path:
+        """Where the model of a critic or a process reward model is, if it was exported."""
+        return self.path / role / "hf"
 
 
 class Checkpoints:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
-from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
+from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress, load
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
 from r1ray.trainers import TrainerRole
@@ -69,6 +69,9 @@ class StageContext:
     ) -> None:
         """hf/, trainer/ and the folders of other trainers by their ranks, state.json and the seal by us.
 
+        The models of other trainers are as large as the policy's. Whoever goes on from this checkpoint has their state, so they are
+        exported only where another stage, or another run, may start from them.
+
         Args:
             trainers: {role: its `TrainerGroup`}, the policy's as `trainer`.
         """
@@ -76,21 +79,28 @@ class StageContext:
         with checkpoints.writing(progress, score=score) as folder:
             for role, trainer in trainers.items():
                 trainer.save(str(folder / role))
-            trainers["trainer"].export_hf(str(folder / "hf"))
+                if role == "trainer":
+                    trainer.export_hf(str(folder / "hf"))
+                elif progress.step >= self.cfg.steps or self._is_gone_on_from():
+                    trainer.export_hf(str(folder / role / "hf"))
         self.run.event("checkpoint", stage=self.name, step=progress.step)
 
+    def _is_gone_on_from(self) -> bool:
+        return any(stage.after == self.name for stage in self.cfg.stages.values())
 
-def result_of(run: RunDir, stage: str) -> Path:
-    """The model that a finished stage leaves to the next: its best checkpoint where there is one, else the latest.
 
-    Weights are all that goes on, as where DeepScaleR and Skywork-OR1 lengthen their replies: the next stage has a new optimizer,
-    counts its steps and updates from 0, runs its own learning-rate schedule, holds itself to this model as the reference, and its
-    stream of problems and its curriculum begin anew.
+def result_of(run: RunDir, stage: str) -> Checkpoint:
+    """What a finished stage leaves to the next: its best checkpoint where there is one, else the latest.
+
+    Weights are all that goes on, as where DeepScaleR and Skywork-OR1 lengthen their replies: the policy's and the critic's. The
+    next stage has new optimizers, counts its steps and updates from 0, runs its own learning-rate schedules, holds itself to this
+    model as the reference, and its stream of problems and its curriculum begin anew. A process reward model begins anew too: its
+    rewards are measured from the reference, which is another one now.
 
     Raises ValueError when the stage has left none.
     """
     folder = run.stage(stage).checkpoints
     for name in ("best", "latest"):
         if (folder / name).exists():
-            return (folder / name).resolve() / "hf"
+            return load(folder / name)
     raise ValueError(f"stage {stage!r} left no checkpoint in {folder}: the stage after it has nothing to start from")

@@ -4,6 +4,7 @@ from typing import Any
 
 from r1ray import builtin
 from r1ray.actors.cluster import connected, starts_ray
+from r1ray.algo import roles_of
 from r1ray.check import CheckedRun, CheckedStage
 from r1ray.config import Config
 from r1ray.data.sources import runs_programs
@@ -33,7 +34,10 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
     with connected(cfg.cluster):
         for checked_stage in checked.stages:
             context = context_of(checked_stage, run)
-            run.event("stage_started", stage=context.name, model=context.model_path)
+            critic = context.cfg.critic.path
+            run.event(
+                "stage_started", stage=context.name, model=context.model_path, **({"critic": critic} if critic else {})
+            )
             module_of(checked_stage.stage.kind).run(context)
             run.event("stage_finished", stage=context.name)
     print(closing_summary(run))
@@ -42,8 +46,14 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
 def context_of(checked: CheckedStage, run: RunDir) -> StageContext:
     """Of a stage whose turn it is: the one that it comes after is through.
 
-    Raises ValueError when that one has left no model.
+    Where critic.path is null the critic starts from the earlier stage's, if that had one. Raises ValueError when the earlier stage
+    has left no model.
     """
     name, stage, cfg = checked
-    path = cfg.model.path if stage.after is None else str(result_of(run, stage.after))
-    return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(path))
+    if stage.after is None:
+        return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(cfg.model.path))
+    result = result_of(run, stage.after)
+    critic = result.model_of("critic")
+    if cfg.critic.path is None and critic.exists() and "critic" in roles_of(cfg.algo):
+        cfg = cfg.model_copy(update={"critic": cfg.critic.model_copy(update={"path": str(critic)})})
+    return StageContext(name=name, cfg=cfg, run=run, model_path=str(result.hf))

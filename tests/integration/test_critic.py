@@ -134,6 +134,47 @@ def test_a_critic_that_was_saved_goes_on_as_if_it_had_not_been(ranks: Any, model
         np.testing.assert_array_equal(first_T, second_T)
 
 
+def exported(rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str) -> list[Any]:
+    trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
+    trainer.export_hf(folder)
+    return sample_outputs(samples_with_returns(), Together(trainer, rank, world_size, 64))
+
+
+@pytest.mark.parametrize("zero_stage", [1, 3])
+def test_an_exported_critic_is_a_reward_model_for_transformers_and_a_critic_for_the_next_stage(
+    ranks: Any, models: Any, tmp_path: Path, zero_stage: int
+) -> None:
+    cfg = config(critic={"trainer": {"zero_stage": zero_stage}})
+    values = ranks[2].run(exported, cfg, models.policy, str(tmp_path))[0]
+    model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert model.config.num_labels == 1 and not any(info.values())
+    for sample, got_T in zip(samples_with_returns(), values, strict=True):
+        want_T = plain(model.model, model.score.weight, sample).detach().numpy()
+        np.testing.assert_allclose(got_T, want_T, atol=2e-5)
+        if sample.mask_T.any():  # its score is the value of what stands before the token that comes next
+            before = torch.tensor(sample.token_ids_T[None, :-1].astype(np.int64))
+            assert model(before).logits.item() == pytest.approx(float(got_T[-1]), abs=2e-5)
+    (again,) = ranks[1].run(values_of, config(), str(tmp_path))
+    for first_T, second_T in zip(values, again, strict=True):
+        np.testing.assert_allclose(first_T, second_T, atol=1e-5)
+
+
+def exported_prm(rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str) -> None:
+    make_trainer(rank, world_size, port, cfg, path, LEARNER, "prm").export_hf(folder)
+
+
+def test_an_exported_process_reward_model_is_a_language_model_and_needs_no_tokenizer(
+    ranks: Any, models: Any, tmp_path: Path
+) -> None:
+    source = tmp_path / "without"
+    original = AutoModelForCausalLM.from_pretrained(models.policy)
+    original.save_pretrained(source)
+    ranks[1].run(exported_prm, config(), str(source), str(tmp_path / "prm"))
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "prm").state_dict()
+    for name, weight in original.state_dict().items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=0)
+
+
 def test_a_classifier_of_several_classes_is_no_reward_model(ranks: Any, reward_model: Path, tmp_path: Path) -> None:
     shape = Qwen2Config.from_pretrained(reward_model, num_labels=3)
     AutoModelForSequenceClassification.from_config(shape).save_pretrained(tmp_path)

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from r1ray.actors.trainer import TrainerWorker
 from r1ray.algo.base import Learner
 from r1ray.algo.grpo import Grpo
-from r1ray.config import AlgoConfig, CriticConfig, ReferenceConfig, TrainerConfig
+from r1ray.config import AlgoConfig, CriticConfig, OtherTrainerConfig, ReferenceConfig, TrainerConfig
 from r1ray.trainers import TrainerRole
 from r1ray.types import Completion, Group, Problem, Score, VersionSpan
 
@@ -89,6 +89,7 @@ def config(*, critic=None, **trainer):
     critic_defaults = yaml.safe_load((CONF / "critic/default.yaml").read_text())
     return SimpleNamespace(
         critic=CriticConfig(**critic_defaults | {"lr": 1e-3} | (critic or {})),
+        prm=OtherTrainerConfig(**yaml.safe_load((CONF / "prm/default.yaml").read_text())),
         trainer=TrainerConfig(**defaults | quiet | trainer),
         reference=ReferenceConfig(**reference | {"zero_stage": 3 if trainer.get("zero_stage") == 3 else 0}),
         model=SimpleNamespace(facts=None),

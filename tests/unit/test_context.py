@@ -1,15 +1,18 @@
 """What the stages share: which references outlive their checkpoints, what goes on to the next, how replies are sampled."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from algo_samples import algo_config
 
-from r1ray.check import load
+from r1ray.check import CheckedStage, load
 from r1ray.cli import compose
 from r1ray.run.checkpoint import Progress
 from r1ray.run.directory import RunDir
 from r1ray.stages.context import StageContext, result_of
+from r1ray.stages.pipeline import context_of
 from r1ray.stages.rl import training_sampling
 
 
@@ -47,11 +50,73 @@ def test_the_next_stage_starts_from_the_best_checkpoint_or_else_the_last(tmp_pat
     for step in (1, 2):
         with checkpoints.writing(Progress(step=step, updates=step, version=step)):
             pass
-    assert result_of(run, "short") == checkpoints.folder / "step_000002/hf"
+    assert result_of(run, "short").hf == checkpoints.folder / "step_000002/hf"
     for step, score in ((3, 0.5), (4, 0.4)):
         with checkpoints.writing(Progress(step=step, updates=step, version=step), score=score):
             pass
-    assert result_of(run, "short") == checkpoints.folder / "step_000003/hf"
+    assert result_of(run, "short").hf == checkpoints.folder / "step_000003/hf"
+
+
+class Folders:
+    """A trainer group that leaves nothing but folders."""
+
+    def save(self, path: str) -> None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+    def export_hf(self, path: str) -> None:
+        self.save(path)
+        (Path(path) / "config.json").write_text("{}")
+
+
+TRAINERS = {"trainer": Folders(), "critic": Folders(), "prm": Folders()}
+TWO = "+stages.second={kind: rl, after: rl, config: {steps: 9}}"
+
+
+def save(stage: CheckedStage, run: RunDir, step: int) -> Path:
+    """A checkpoint of that step; a step's number is its score."""
+    context = context_of(stage, run)
+    checkpoints = context.checkpoints()
+    metrics = {"solve_rate": float(step)}
+    context.save(checkpoints, TRAINERS, Progress(step=step, updates=step, version=step), metrics)  # type: ignore[arg-type]
+    return checkpoints.folder / f"step_{step:06d}"
+
+
+def stages_of(tmp_path: Path, *overrides: str) -> tuple[list[CheckedStage], RunDir]:
+    (tmp_path / "run").mkdir()
+    best = ["steps=5", "checkpoint.best_metric=solve_rate"]
+    return load(compose([TWO, *best, f"run_dir={tmp_path}/run", *overrides])).stages, RunDir(tmp_path / "run")
+
+
+def test_other_models_are_exported_where_somebody_may_start_from_them(tmp_path: Path) -> None:
+    (first, second), run = stages_of(tmp_path)
+    for stage, step, exported in ((first, 2, True), (second, 2, False), (second, 9, True)):
+        folder = save(stage, run, step)
+        assert (folder / "hf/config.json").exists()
+        for role in ("critic", "prm"):
+            assert (folder / role).exists()
+            assert (folder / role / "hf/config.json").exists() == exported, (stage.name, step)
+
+
+def test_a_critic_goes_on_from_the_stage_before(tmp_path: Path) -> None:
+    (first, second), run = stages_of(tmp_path, "algo=ppo")
+    assert context_of(first, run).cfg.critic.path is None
+    left = save(first, run, 3)
+    context = context_of(second, run)
+    assert context.model_path == str(left / "hf")
+    assert context.cfg.critic.path == str(left / "critic/hf")
+    assert context.cfg.prm.path is None, "its rewards are measured from the reference, which is another one now"
+    ours = second.config.critic.model_copy(update={"path": "builtin"})
+    named = second._replace(config=second.config.model_copy(update={"critic": ours}))
+    assert context_of(named, run).cfg.critic.path == "builtin"
+
+
+def test_a_stage_without_a_critic_and_one_after_it_have_none_to_go_on_from(tmp_path: Path) -> None:
+    (first, second), run = stages_of(tmp_path)
+    left = save(first, run, 3)
+    assert (left / "critic/hf").exists() and context_of(second, run).cfg.critic.path is None
+    shutil.rmtree(left / "critic")
+    cfg = second.config.model_copy(update={"algo": algo_config("ppo")})
+    assert context_of(second._replace(config=cfg), run).cfg.critic.path is None
 
 
 def test_temperatures_change_at_their_steps() -> None:
