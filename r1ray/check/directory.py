@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import yaml
 
-from r1ray.check.mistakes import Mistake
-from r1ray.check.stages import has
+from r1ray.check.mistakes import Mistake, show
+from r1ray.check.stages import has, laid_over, value_of
 from r1ray.config import StageConfig
 from r1ray.run.directory import RunDir, changes
-from r1ray.trainers import TRAINERS
+from r1ray.trainers import OTHERS, TRAINERS
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
@@ -68,6 +68,7 @@ def trainer_layout(
         at_end = stage.kind == "rl" and isinstance(step, int) and isinstance(steps, int) and step >= steps
         finished = any(other.after == name and latest[after].exists() for after, other in stages.items())
         if not finished and not at_end:  # else nothing is loaded
+            yield from _beginnings_of(run, name, tree, stage, latest[name])
             for role in TRAINERS:
                 yield from _layout_of(role, latest[name], tree, stage, f"stages.{name}.config.")
 
@@ -88,6 +89,22 @@ def _layout_of(
         rule = f"the {role}'s state in {checkpoint} was saved with {before}, and cannot be read with another value"
         model = f"model.path={checkpoint.resolve() / 'hf'}"
         yield Mistake(key=where, value=now, rule=rule, remedy=f"{where}={before}, or a new run: name=ANOTHER {model}")
+
+
+def _beginnings_of(
+    run: RunDir, name: str, tree: Mapping[str, Any], stage: StageConfig, checkpoint: Path
+) -> Iterator[Mistake]:
+    """What a critic or a process reward model has begun with is in its state: another value would be passed over in silence."""
+    before_all = mapping_in(run.config) or {}
+    before = laid_over(before_all, _mapping(value_of(before_all, f"stages.{name}.config")))
+    for role in OTHERS:
+        for key in (f"{role}.path", f"{role}.head_init"):
+            was, now = value_of(before, key), value_of(tree, key)
+            if was == now or not (checkpoint / role).exists():
+                continue
+            where = f"stages.{name}.config.{key}" if has(stage.config, key) else key
+            rule = f"the {role} in {checkpoint} has begun with {show(was)} and goes on from what it has learned"
+            yield Mistake(key=where, value=now, rule=rule, remedy=f"{where}={show(was)}, or name=ANOTHER for a new run")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

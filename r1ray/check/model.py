@@ -74,6 +74,19 @@ def read_facts(folder: Path) -> ModelFacts:
     return ModelFacts(**values)
 
 
+def token_count(path: str) -> int | None:
+    """One more than the highest id of a local model's tokenizer; None where no tokenizer.json says it."""
+    folder = local_folder(path)
+    try:
+        tokenizer: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text()) if folder else {}
+        vocab: dict[str, int] | list[Any] = tokenizer["model"]["vocab"]
+        added: list[dict[str, Any]] = tokenizer.get("added_tokens", [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    known = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+    return 1 + max(-1, *known, *(token["id"] for token in added))
+
+
 def trained_files(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mistake]:
     """As `files`, but for weights that are drawn anew."""
     yield from files(model, weights=not (kind == "sft" and sft.init == "random"))

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from r1ray.algo import roles_of
-from r1ray.check.mistakes import Mistake, did_you_mean
-from r1ray.check.model import facts_of, files
+from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.check.model import facts_of, files, token_count
 from r1ray.check.rules import precision, trainer_args
 from r1ray.config import (
     AlgoConfig,
@@ -33,6 +33,7 @@ def other_trainers(
     prm: OtherTrainerConfig,
     steps: int,
     facts: ModelFacts,
+    model: ModelConfig,
 ) -> Iterator[Mistake | str]:
     needed = roles_of(algo)
     if "prm" in needed and algo.reference_refresh_updates:
@@ -53,18 +54,28 @@ def other_trainers(
             rule = f"algo.name={algo.name} has no such trainer, so nobody would load this model"
             yield Mistake(key=f"{name}.path", value=other.path, rule=rule, remedy=f"{name}.path=null")
             continue
-        model = ModelConfig(path=other.path, template="none", facts=None)
-        found, findings = facts_of(model)
-        for finding in (*findings, *files(model, tokenizer=False)):
+        its = ModelConfig(path=other.path, template="none", facts=None)
+        found, findings = facts_of(its)
+        for finding in (*findings, *files(its, tokenizer=False)):
             yield replace(finding, key=f"{name}.path") if isinstance(finding, Mistake) else finding
-        if found is not None and found.vocab_size != facts.vocab_size:
-            rule = f"its vocabulary of {found.vocab_size} is not the policy's of {facts.vocab_size}: they read the same tokens"
-            yield Mistake(
-                key=f"{name}.path",
-                value=other.path,
-                rule=rule,
-                remedy=f"a model of the policy's family, or {name}.path=null",
+        if found is not None and found.vocab_size < facts.vocab_size:
+            yield from _vocabulary(
+                f"{name}.path", other.path, found.vocab_size, policy=model.path, of_policy=facts.vocab_size
             )
+
+
+def _vocabulary(key: str, path: str, size: int, *, policy: str, of_policy: int) -> Iterator[Mistake | str]:
+    """A model of a smaller vocabulary than the policy's (whose weights may be padded) must have every token of the tokenizer."""
+    tokens = token_count(policy)
+    if tokens is None:
+        yield (
+            f"{NOT_CHECKED}whether the vocabulary of {key}={path} ({size}) has every token of {policy}'s tokenizer: "
+            f"the policy's own has room for {of_policy}"
+        )
+    elif size < tokens:
+        rule = f"its vocabulary of {size} has not every token of the policy's tokenizer, which are {tokens}: both read the same"
+        remedy = f"a model of the policy's family, or {key}=null"
+        yield Mistake(key=key, value=path, rule=rule, remedy=remedy)
 
 
 def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig, rollout: RolloutConfig) -> Iterator[Mistake]:

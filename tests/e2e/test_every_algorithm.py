@@ -6,8 +6,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from shared_engines import engines, train
+import torch
+from safetensors.torch import load_file
+from shared_engines import engines, train, train_stages
 
+from r1ray import builtin
 from r1ray.actors.group import ActorGroup
 from r1ray.check.overrides import conf_dir
 from r1ray.run.rollouts import read_rollouts, rollout_steps
@@ -135,3 +138,33 @@ def test_an_algorithm_does_what_distinguishes_it(option: str, shared: Mapping[st
 def test_what_goes_with_any_algorithm_happens(name: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     overrides, wanted = MORE[name]
     check(steps_of(shared, tmp_path, overrides), wanted)
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: weight.float() for name, weight in load_file(folder / "model.safetensors").items()}
+
+
+def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    """Of what both have."""
+    return all(torch.equal(a[name], b[name]) for name in a.keys() & b.keys())
+
+
+def test_a_second_stage_goes_on_with_the_policy_and_the_critic_of_the_first(
+    shared: Mapping[str, ActorGroup], tmp_path: Path
+) -> None:
+    """It learns nothing, so that what it leaves is what it began with; its replies are longer."""
+    still = "steps: 2, trainer: {lr: 0}, critic: {lr: 0}, rollout: {max_response_length: 128}"
+    long = f"+stages.long={{kind: rl, after: rl, config: {{{still}}}}}"
+    one_update = ["algo=ppo", "algo.minibatches=1", "steps=1", "rollout.max_response_length=48", long]
+    stages = train_stages(shared, [*SMALL, *PLACES, *QUICK, *one_update], tmp_path / "run")
+    assert [(name, len(steps)) for name, steps in stages.items()] == [("rl", 1), ("long", 2)]
+    for steps in stages.values():
+        assert [step["update"] for step in steps] == list(range(1, 1 + len(steps)))
+        assert all(step["critic/updates"] == 1 and not step["updates_skipped"] for step in steps)
+    assert stages["rl"][0]["response_length/max"] == 48 < stages["long"][0]["response_length/max"]
+    first, second = (tmp_path / f"run/stages/{name}/checkpoints/latest" for name in stages)
+    assert not same(weights_in(first / "hf"), weights_in(builtin.path()))
+    for model in ("hf", "critic/hf"):
+        assert weights_in(second / model).keys() == weights_in(first / model).keys()
+        assert same(weights_in(second / model), weights_in(first / model)), model
+    assert not same(weights_in(second / "critic/hf"), weights_in(second / "hf")), "a fresh critic has the policy's body"

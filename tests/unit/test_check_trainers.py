@@ -1,0 +1,120 @@
+"""The check of critic and process reward model: what they may start from, and what must stay when a run goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from algo_samples import algo_option
+from omegaconf import DictConfig, OmegaConf
+
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
+from r1ray.cli import compose
+
+TOKENS = {"model": {"vocab": {"a": 0, "b": 7}}, "added_tokens": [{"id": 9, "content": "<think>"}]}
+"""A tokenizer of ten ids."""
+
+
+@pytest.fixture(scope="module")
+def base() -> DictConfig:
+    return compose([])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Makes a model's folder, with no more in it than the check reads."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name: str, *, vocabulary: int, tokenizer: Any = TOKENS) -> str:
+        path = tmp_path / name
+        path.mkdir()
+        config = {"max_position_embeddings": 4096, "num_attention_heads": 4, "vocab_size": vocabulary}
+        (path / "config.json").write_text(json.dumps(config))
+        (path / "model.safetensors").touch()
+        (path / "tokenizer_config.json").write_text('{"chat_template": "<think>"}')
+        if tokenizer:
+            (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        return str(path)
+
+    return make
+
+
+def check(base: DictConfig, algo: str, **values: Any) -> CheckedRun:
+    """A sound configuration but for `values`: {key with __ for a dot: value}."""
+    cfg = base.copy()
+    OmegaConf.set_struct(cfg, False)
+    cfg.algo = OmegaConf.merge(cfg.algo, algo_option(algo), {"group_size": 8, "problems_per_step": 64})
+    for key, value in values.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value, force_add=True)
+    return load(cfg)
+
+
+@pytest.mark.parametrize("vocabulary", [16, 12, 10])
+def test_a_critic_whose_vocabulary_has_every_token_is_accepted(
+    base: DictConfig, folder: Callable[..., str], vocabulary: int
+) -> None:
+    """A model's weights may have more rows than its tokenizer has tokens (Qwen2.5-0.5B: 151,936, 7B: 152,064)."""
+    policy, critic = folder("policy", vocabulary=12), folder("critic", vocabulary=vocabulary, tokenizer=None)
+    checked = check(base, "ppo", model__path=policy, critic__path=critic)
+    assert not [note for note in checked.notes if "vocabulary" in note]
+
+
+@pytest.mark.parametrize(("algo", "role"), [("ppo", "critic"), ("prime", "prm")])
+def test_a_vocabulary_without_some_tokens_is_refused(
+    base: DictConfig, folder: Callable[..., str], algo: str, role: str
+) -> None:
+    policy, other = folder("policy", vocabulary=12), folder("other", vocabulary=9)
+    with pytest.raises(ConfigError) as caught:
+        check(base, algo, model__path=policy, **{f"{role}__path": other})
+    (mistake,) = caught.value.mistakes
+    assert mistake.key == f"{role}.path" and f"{role}.path=null" in mistake.remedy
+    assert "vocabulary of 9 has not every token of the policy's tokenizer, which are 10" in mistake.rule
+
+
+def test_where_no_tokenizer_can_be_read_a_smaller_vocabulary_is_noted(
+    base: DictConfig, folder: Callable[..., str]
+) -> None:
+    policy, critic = folder("policy", vocabulary=12, tokenizer={"model": {}}), folder("critic", vocabulary=11)
+    (note,) = (n for n in check(base, "ppo", model__path=policy, critic__path=critic).notes if "vocabulary" in n)
+    assert note.startswith(NOT_CHECKED) and "(11) has every token" in note and "room for 12" in note
+
+
+@pytest.fixture
+def trained(tmp_path: Path, base: DictConfig, folder: Callable[..., str]) -> Path:
+    """The run directory of a run with PPO that has a checkpoint."""
+    run = tmp_path / "trained"
+    begun = check(base, "ppo", run_dir=str(run), critic__path=folder("critic", vocabulary=1000))
+    state = run / "stages/rl/checkpoints/step_000010"
+    (state / "critic").mkdir(parents=True)
+    (state / "state.json").write_text('{"step": 10}')
+    (run / "stages/rl/checkpoints/latest").symlink_to("step_000010")
+    (run / "config.yaml").write_text(yaml.safe_dump(begun.raw))
+    return run
+
+
+CHANGES = {
+    "another path": ({"critic__path": None}, "critic.path"),
+    "another head": ({"critic__head_init": "zero"}, "critic.head_init"),
+    "another head in the stage": (
+        {"stages__rl__config__critic__head_init": "zero"}, "stages.rl.config.critic.head_init",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES, ids=CHANGES)
+def test_what_a_critic_has_begun_with_stays_when_the_run_goes_on(base: DictConfig, trained: Path, case: str) -> None:
+    values, key = CHANGES[case]
+    same = {"run_dir": str(trained), "resume": "auto", "critic__path": str(trained.parent / "critic")}
+    assert check(base, "ppo", **same).stages
+    with pytest.raises(ConfigError) as caught:
+        check(base, "ppo", **{**same, **values})
+    (mistake,) = caught.value.mistakes
+    assert mistake.key == key
+    assert "has begun with" in mistake.rule and mistake.remedy.startswith(f"{key}=")
+
+
+def test_before_its_first_checkpoint_a_critic_may_begin_with_something_else(base: DictConfig, trained: Path) -> None:
+    (trained / "stages/rl/checkpoints/latest").unlink()
+    assert check(base, "ppo", run_dir=str(trained), resume="auto", critic__head_init="zero").stages
