@@ -70,7 +70,8 @@ class TrainerWorker:
             model: Any = load_critic(model_path, cfg=cfg, precision=self._cfg.precision)
             self._head = model.head
         else:
-            model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision)
+            key = "prm.path" if role == "prm" and cfg.prm.path is not None else "model.path"
+            model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision, key=key)
         self._lm = model.lm
         self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device)
         self._updates = 0

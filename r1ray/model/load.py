@@ -1,6 +1,7 @@
 """A causal language model from a folder or the hub, ready for packed rows; and back into a folder that others load."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +32,18 @@ _OTHER_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """What some models do to logits after lm_head, which r1ray's head does not."""
 
 
-def load_policy(path: str, *, cfg: Config, init: Init = "pretrained", precision: str | None = None) -> Policy:
-    """The model as `cfg.trainer.precision` wants it, or another; trainer and reference load alike, so that their first KL is 0."""
+def load_policy(
+    path: str, *, cfg: Config, init: Init = "pretrained", precision: str | None = None, key: str = "model.path"
+) -> Policy:
+    """The model as `cfg.trainer.precision` wants it, or another; trainer and reference load alike, so that their first KL is 0.
+
+    Args:
+        key: which key names the model: model.facts are of model.path alone.
+    """
     precision = precision or cfg.trainer.precision
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    lm = load_lm(path, dtype=dtype, facts=cfg.model.facts, init=init, seed=cfg.seed)
+    facts = cfg.model.facts if key == "model.path" else None
+    lm = load_lm(path, dtype=dtype, facts=facts, init=init, seed=cfg.seed, key=key)
     return Policy(lm, autocast=precision == "bf16_autocast")
 
 
@@ -47,36 +55,40 @@ def load_critic(path: str, *, cfg: Config, precision: str) -> ValueModel:
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     autocast = precision == "bf16_autocast"
-    if not _is_reward_model(path):
-        lm = load_lm(path, dtype=dtype, seed=cfg.seed)
+    key = "model.path" if cfg.critic.path is None else "critic.path"
+    with _named(key, path):
+        config = AutoConfig.from_pretrained(path)
+    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+        lm = load_lm(path, dtype=dtype, seed=cfg.seed, key=key)
         head = value_head(lm.config.hidden_size, init=cfg.critic.head_init, seed=cfg.seed)
         return ValueModel(lm.model, head.to(dtype), autocast=autocast)
-    config = AutoConfig.from_pretrained(path)
     if config.num_labels != 1:
-        raise ValueError(f"critic.path={path} has {config.num_labels} outputs: a reward model has one")
+        raise ValueError(f"{key}={path} has {config.num_labels} outputs: a reward model has one")
     config.attention_dropout = 0.0
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
-        path, config=config, dtype=dtype, attn_implementation=attention.NAME
-    )
+    with _named(key, path):
+        model: Any = AutoModelForSequenceClassification.from_pretrained(
+            path, config=config, dtype=dtype, attn_implementation=attention.NAME
+        )
     return ValueModel(model.model, model.score, autocast=autocast)
 
 
-def _is_reward_model(path: str) -> bool:
-    names = AutoConfig.from_pretrained(path).architectures or []
-    return any(name.endswith("ForSequenceClassification") for name in names)
-
-
 def load_lm(
-    path: str, *, dtype: torch.dtype, facts: ModelFacts | None = None, init: Init = "pretrained", seed: int = 0
+    path: str,
+    *,
+    dtype: torch.dtype,
+    facts: ModelFacts | None = None,
+    init: Init = "pretrained",
+    seed: int = 0,
+    key: str = "model.path",
 ) -> PreTrainedModel:
     """The model on the CPU, with r1ray's packed attention and without dropout.
 
     `init="random"` draws the weights anew from the folder's config and the seed. Raises ValueError when the model cannot be had,
     contradicts `facts` (what the configuration was checked against), or does something to its logits that r1ray does not know.
     """
-    try:
+    with _named(key, path):
         config = AutoConfig.from_pretrained(path)
-        _check(config, path=path, facts=facts)
+        _check(config, name=f"{key}={path}", facts=facts)
         if hasattr(config, "attention_dropout"):
             config.attention_dropout = 0.0  # a ratio of two passes over the same tokens must be 1
         if init == "random":
@@ -85,6 +97,13 @@ def load_lm(
         return AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=dtype, attn_implementation=attention.NAME
         )
+
+
+@contextmanager
+def _named(key: str, path: str) -> Iterator[None]:
+    """What cannot be had is said with the key that names it."""
+    try:
+        yield
     except OSError as error:
         local = Path(path).exists() or path.startswith((".", "/", "~"))
         remedy = (
@@ -92,7 +111,7 @@ def load_lm(
             if local
             else "is the hub name right, and the hub in reach?"
         )
-        raise ValueError(f"model.path={path} cannot be loaded: {remedy}\n{error}") from error
+        raise ValueError(f"{key}={path} cannot be loaded: {remedy}\n{error}") from error
 
 
 def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, source: str) -> None:
@@ -151,10 +170,10 @@ def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] 
     return ids[0] if len(ids) == 1 else ids or None
 
 
-def _check(config: Any, *, path: str, facts: ModelFacts | None) -> None:
-    for name in _OTHER_LOGITS:
-        if getattr(config, name, None) not in (None, 1.0):
-            raise ValueError(f"model.path={path}: its logits are changed by {name}, which r1ray does not support")
+def _check(config: Any, *, name: str, facts: ModelFacts | None) -> None:
+    for changed in _OTHER_LOGITS:
+        if getattr(config, changed, None) not in (None, 1.0):
+            raise ValueError(f"{name}: its logits are changed by {changed}, which r1ray does not support")
     if facts is None:
         return
     real = {
@@ -165,9 +184,9 @@ def _check(config: Any, *, path: str, facts: ModelFacts | None) -> None:
         "tied": config.tie_word_embeddings,
     }
     wrong = [
-        f"model.facts.{name}={getattr(facts, name)}, the model has {value}"
-        for name, value in real.items()
-        if getattr(facts, name) != value
+        f"model.facts.{fact}={getattr(facts, fact)}, the model has {value}"
+        for fact, value in real.items()
+        if getattr(facts, fact) != value
     ]
     if wrong:
-        raise ValueError(f"model.path={path} is not what model.facts says: {'; '.join(wrong)}")
+        raise ValueError(f"{name} is not what model.facts says: {'; '.join(wrong)}")

@@ -109,6 +109,24 @@ def test_a_language_model_gets_a_head_drawn_from_the_seed(ranks: Any, models: An
     np.testing.assert_allclose(hidden[4:-1] @ head, found[3][5:], atol=1e-3)
 
 
+def test_values_are_float32_where_weights_are_bfloat16(ranks: Any, reward_model: Path) -> None:
+    """Near 1, bfloat16 has steps of 1/128; the value of a hidden state is told more exactly than that."""
+    cfg = config(zero_stage=1, precision="bf16", critic={"trainer": {"zero_stage": 1}})
+    (found,) = ranks[1].run(values_of, cfg, str(reward_model))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        reward_model, dtype=torch.bfloat16, attn_implementation="eager"
+    )
+    head_1E, rounded = model.score.weight.float(), []
+    for sample, got_T in zip(samples_with_returns(), found, strict=True):
+        ids = torch.tensor(sample.token_ids_T.astype(np.int64))[None]
+        hidden = model.model(ids, use_cache=False).last_hidden_state[0]
+        wanted = torch.cat([torch.zeros(1), (hidden.float() @ head_1E.T).squeeze(-1)[:-1]]).detach().numpy()
+        np.testing.assert_allclose(got_T, wanted * sample.mask_T, atol=0.05)
+        values = torch.tensor(got_T[sample.mask_T > 0])
+        rounded += (values == values.bfloat16().float()).tolist()
+    assert np.mean(rounded) < 0.1
+
+
 def saved_and_loaded(rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str) -> list[Any]:
     """Values after another update: of a critic that went on, and of one that was loaded."""
     samples, out = samples_with_returns(), []

@@ -1,11 +1,13 @@
 """Loading: what cannot be had, or is not what the configuration was checked against, is said plainly."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
 from r1ray.config import ModelFacts
-from r1ray.model.load import load_lm
+from r1ray.model.load import load_critic, load_lm, load_policy
 from r1ray.model.reserved import reserved_deepspeed_keys
 from r1ray.model.schedule import lr_at
 
@@ -61,6 +63,34 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         ValueError, match=r"model.path=.*nowhere cannot be loaded: it must be a folder with config.json"
     ):
         load_lm(str(tmp_path / "nowhere"), dtype=torch.float32)
+
+
+def others(**paths):
+    """As much of a Config as loading reads, of a model of other facts than the policy's."""
+    facts = ModelFacts(**FACTS | {"vocab_size": 41})
+    critic = SimpleNamespace(path=paths.get("critic"), head_init="zero")
+    return SimpleNamespace(model=SimpleNamespace(facts=facts), critic=critic, seed=0)
+
+
+def test_facts_are_of_the_policys_model_alone(folder):
+    with pytest.raises(ValueError, match=r"model.path=.* is not what model.facts says"):
+        load_policy(folder, cfg=others(), precision="fp32")
+    assert load_policy(folder, cfg=others(), precision="fp32", key="prm.path").lm.config.vocab_size == 40
+    assert load_critic(folder, cfg=others(critic=folder), precision="fp32").head.weight.shape == (1, 16)
+
+
+def test_what_cannot_be_loaded_is_said_with_the_key_that_names_it(folder, tmp_path):
+    nowhere, wanted = str(tmp_path / "nowhere"), r"cannot be loaded: it must be a folder with config.json"
+    with pytest.raises(ValueError, match=rf"^critic.path=.*nowhere {wanted}"):
+        load_critic(nowhere, cfg=others(critic=nowhere), precision="fp32")
+    with pytest.raises(ValueError, match=rf"^model.path=.*nowhere {wanted}"):
+        load_critic(nowhere, cfg=others(), precision="fp32")
+    with pytest.raises(ValueError, match=rf"^prm.path=.*nowhere {wanted}"):
+        load_policy(nowhere, cfg=others(), precision="fp32", key="prm.path")
+    empty = tmp_path / "classifier"
+    Qwen2Config(architectures=["Qwen2ForSequenceClassification"], num_labels=1).save_pretrained(empty)
+    with pytest.raises(ValueError, match=rf"^critic.path=.*classifier {wanted}"):
+        load_critic(str(empty), cfg=others(critic=str(empty)), precision="fp32")
 
 
 def test_a_model_that_changes_its_logits_is_refused(tmp_path):
