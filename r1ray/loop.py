@@ -121,7 +121,7 @@ def update_all(
         batch = pack(
             part,
             weights=learner.weights(part, state),
-            num_ranks=section.num_workers,
+            num_ranks=section.data_parallel,
             max_tokens=section.micro_batch_tokens,
         )
         updates.append(parts.trainers[role].update(batch))

@@ -10,7 +10,7 @@ Shape suffixes, used everywhere:
     T tokens of one sequence    L tokens of one packed row                D data-parallel ranks        V vocabulary
 
 Index t of every per-token array is token t: its log-probability given the tokens before t, the value *before* it. The shift
-between logits and labels lives in one function, `r1ray.model.forward.token_logprobs`.
+between logits and labels lives in one function, `r1ray.model.forward.row_tensors`.
 """
 
 from collections.abc import Mapping
@@ -252,6 +252,7 @@ class Row:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The rows of one optimiser step, dealt to D ranks: `rows[d]` is what rank d runs, the same number of rows on every rank.
+    (With `trainer.sequence_parallel` ranks that share rows count as one.)
 
     A rank with too few sequences gets empty rows (two tokens, every weight 0), because ZeRO-2 and 3 communicate in every
     backward and all ranks must make the same number of them.

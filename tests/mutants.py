@@ -30,9 +30,30 @@ MUTANTS = (
     Mutant(
         "labels shifted by one",
         "r1ray/model/forward.py",
-        "hidden_LE.index_select(0, row.target_M - 1)",
-        "hidden_LE.index_select(0, row.target_M)",
+        "source_M=torch.tensor(target_M - 1 - share.rank * size",
+        "source_M=torch.tensor(target_M - share.rank * size",
         "tests/unit/test_forward.py",
+    ),
+    Mutant(
+        "positions counted from a rank's slice",
+        "r1ray/model/forward.py",
+        "torch.tensor(share.slice_of(row.positions_L), dtype",
+        "torch.tensor(np.arange(size), dtype",
+        "tests/unit/test_share.py",
+    ),
+    Mutant(
+        "padding between sequences that ranks share",
+        "r1ray/model/sequence_parallel.py",
+        "own = x_L[self.rank * size : (self.rank + 1) * size]",
+        "own = np.array_split(x_L, self.size)[self.rank]",
+        "tests/unit/test_share.py",
+    ),
+    Mutant(
+        "rows that ranks share counted by each",
+        "r1ray/model/tally.py",
+        "value / self._sharers",
+        "value",
+        "tests/integration/test_sequence_parallel.py -k critic",
     ),
     Mutant(
         "prompt tokens in the mask",

@@ -15,7 +15,9 @@ from r1ray.types import Batch, Floats, Sample
 class OutputGroup(Protocol):
     """`TrainerGroup` or `ReferenceGroup`: log-probs of a policy, values of a critic."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """For how many ranks its rows are packed."""
+        ...
 
     @property
     def max_tokens(self) -> int:

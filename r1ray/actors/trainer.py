@@ -19,8 +19,9 @@ from r1ray.actors.trainer_group import why_not
 from r1ray.algo.base import Learner, LossInput
 from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
-from r1ray.model.forward import row_tensors
+from r1ray.model.forward import RowTensors, row_tensors
 from r1ray.model.schedule import lr_at
+from r1ray.model.sequence_parallel import check_shareable, share_rows
 from r1ray.model.tally import Tally
 from r1ray.sync.layout import Meeting
 from r1ray.sync.sender import Sent, WeightSender
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class TrainerWorker:
-    """One rank. All but `ping` and `weight_metadata` are collectives: all ranks are called together, with equally many rows."""
+    """One rank. All but `ping` and `weight_metadata` are collectives: all ranks are called together, with equally many rows.
+
+    Ranks that share rows (`r1ray.model.sequence_parallel`) are called with the same ones, and each returns all of the result.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,8 @@ class TrainerWorker:
             key = "prm.path" if role == "prm" and cfg.prm.path is not None else "model.path"
             model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision, key=key)
         self._lm = model.lm
+        check_shareable(self._lm.config, self._cfg.sequence_parallel)
+        self._share = share_rows(self._cfg.sequence_parallel, timeout_s=self._cfg.timeout_s)
         self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device)
         self._updates = 0
 
@@ -86,7 +92,7 @@ class TrainerWorker:
         `updates_skipped` is 1 when all ranks left the weights as they were, because a loss or the gradient was not finite or the
         engine's log-probs were further from ours than trainer.logprob_gap_limit.
         """
-        tally = Tally()
+        tally = Tally(sharers=self._share.size)
         with self._profiled():
             for k, row in enumerate(rows):
                 self._engine.backward(self._loss(row, tally), last=k == len(rows) - 1)
@@ -110,9 +116,7 @@ class TrainerWorker:
     def _loss(self, row: Row, tally: Tally) -> Tensor:
         """This row's share of the update's loss."""
         device = self._engine.device
-        output_L, entropy_L = self._engine.forward(
-            row_tensors(row, device=device), entropy_grad=self._learner.needs_entropy_grad
-        )
+        output_L, entropy_L = self._engine.forward(self._tensors(row), entropy_grad=self._learner.needs_entropy_grad)
         values_L = output_L if self._role == "critic" else None
         logprobs_L = output_L if values_L is None else torch.zeros_like(output_L)
         arrays = {name: torch.tensor(value, device=device) for name, value in _loss_arrays(row).items()}
@@ -134,6 +138,9 @@ class TrainerWorker:
         tally.add(losses, out.metrics, mask_L=arrays["mask_L"])
         return torch.stack(list(losses.values())).sum()
 
+    def _tensors(self, row: Row) -> RowTensors:
+        return row_tensors(row, device=self._engine.device, share=self._share)
+
     def _lr(self) -> float:
         cfg = self._cfg
         return lr_at(
@@ -147,14 +154,13 @@ class TrainerWorker:
 
     def outputs(self, rows: Sequence[Row]) -> list[Floats]:
         """Log-probs of each row's masked tokens at their temperature, or their values by a critic; 0 elsewhere."""
-        device = self._engine.device
-        return [self._engine.outputs(row_tensors(row, device=device)).cpu().numpy() for row in rows]
+        return [self._engine.outputs(self._tensors(row)).cpu().numpy() for row in rows]
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences, entry 0 of each is 0.0; without autocast, whatever the precision."""
         batch = whole_sequences(sequences)
-        tensors = row_tensors(batch.rows[0][0], device=self._engine.device)
-        return unpack([[self._engine.outputs(tensors, autocast=False).cpu().numpy()]], batch)
+        output_L = self._engine.outputs(self._tensors(batch.rows[0][0]), autocast=False)
+        return unpack([[output_L.cpu().numpy()]], batch)
 
     def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """(name, dtype, whole shape) of every weight, in the order in which `TrainEngine.weights` yields them."""

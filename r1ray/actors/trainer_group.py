@@ -33,7 +33,8 @@ class TrainerGroup:
         self._skipped_in_a_row = 0
 
     def __len__(self) -> int:
-        return len(self._actors)
+        """Ranks that get rows of their own, those that share rows counted once: what batches are packed for."""
+        return len(self._actors) // self._cfg.sequence_parallel
 
     @property
     def max_tokens(self) -> int:
@@ -50,9 +51,9 @@ class TrainerGroup:
         return metrics
 
     def outputs(self, batch: Batch) -> list[list[Floats]]:
-        """[rank][row] -> one value per token of the row."""
+        """[rank][row] -> one value per token of the row, from the first of ranks that share rows."""
         refs = [handle.outputs.remote(rows) for handle, rows in self._each(batch)]
-        return self._gather(refs, "compute log-probs")
+        return self._gather(refs, "compute log-probs")[:: self._cfg.sequence_parallel]
 
     def save(self, path: str) -> None:
         self._gather([handle.save.remote(path) for handle in self._actors.handles], "save its state")
@@ -64,7 +65,8 @@ class TrainerGroup:
         self._gather([handle.export_hf.remote(path) for handle in self._actors.handles], "export the model")
 
     def _each(self, batch: Batch) -> list[tuple[Any, tuple[Row, ...]]]:
-        return list(zip(self._actors.handles, batch.rows, strict=True))
+        rows_of_ranks = [rows for rows in batch.rows for _ in range(self._cfg.sequence_parallel)]
+        return list(zip(self._actors.handles, rows_of_ranks, strict=True))
 
     def raise_if_lost(self, late: Collection[str] = ()) -> None:
         """For when something else has failed of which a lost rank may be the cause.

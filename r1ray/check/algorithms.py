@@ -105,8 +105,9 @@ def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
             rule=f"must divide problems_per_step * group_size = {algo.problems_per_step} * {algo.group_size} = {samples}",
             remedy=" or ".join(f"algo.minibatches={n}" for n in sorted(near)),
         )
-    elif samples // algo.minibatches < trainer.num_workers:
-        yield f"an update has {samples // algo.minibatches} samples for {trainer.num_workers} trainer ranks: some ranks idle"
+    elif samples // algo.minibatches < trainer.data_parallel:
+        ranks = "trainer ranks" if trainer.sequence_parallel == 1 else "groups of trainer ranks"
+        yield f"an update has {samples // algo.minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
 
 
 def group_filter(algo: AlgoConfig) -> Iterator[Finding]:

@@ -1,19 +1,24 @@
-"""Do workers have the devices that they need, and do engines divide their model evenly?"""
+"""Do workers have the devices that they need, and do engines and trainers divide their model evenly?"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from r1ray.algo import roles_of
 from r1ray.check.mistakes import Mistake
+from r1ray.check.model import facts_of
 from r1ray.config import (
     AlgoConfig,
     CriticConfig,
     JudgeConfig,
+    ModelConfig,
     ModelFacts,
     OtherTrainerConfig,
     ReferenceConfig,
     RolloutConfig,
     TrainerConfig,
 )
+from r1ray.model.heads import head_splits
+from r1ray.trainers import TrainerRole
 
 
 def devices(
@@ -56,15 +61,70 @@ def devices(
 
 
 def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Mistake]:
-    yield from divides("rollout", rollout.tensor_parallel_size, facts)
+    yield from divides("rollout.tensor_parallel_size", rollout.tensor_parallel_size, facts)
 
 
-def divides(role: str, size: int, facts: ModelFacts) -> Iterator[Mistake]:
+def shared_rows(
+    algo: AlgoConfig, trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
+) -> Iterator[Mistake]:
+    """Ranks that share rows come in whole groups."""
+    for sharing in _sharing(algo, trainer, critic, prm, kind):
+        num, size = sharing.num_workers, sharing.size
+        if num % size:
+            fits = max(n for n in range(1, size) if num % n == 0)
+            yield Mistake(
+                key=f"{sharing.role}.num_workers",
+                value=num,
+                rule=f"{sharing.key}={size} ranks share each row, so it must be a multiple of {size}",
+                remedy=f"{sharing.role}.num_workers={-(-num // size) * size}, or {sharing.key}={fits}",
+            )
+
+
+def shared_heads(
+    algo: AlgoConfig,
+    trainer: TrainerConfig,
+    critic: CriticConfig,
+    prm: OtherTrainerConfig,
+    kind: str,
+    facts: ModelFacts,
+) -> Iterator[Mistake]:
+    """Ranks that share rows split the attention heads."""
+    for sharing in _sharing(algo, trainer, critic, prm, kind):
+        own = facts_of(ModelConfig(path=sharing.path, template="none", facts=None))[0] if sharing.path else facts
+        # A trainer that has both from the policy's would say the same again.
+        if own is not None and (sharing.role == "trainer" or sharing.path or sharing.size != trainer.sequence_parallel):
+            yield from divides(sharing.key, sharing.size, own)
+
+
+class _Sharing(NamedTuple):
+    """How many ranks of a trainer share a row, and the key that says so."""
+
+    role: TrainerRole
+    key: str
+    size: int
+    num_workers: int
+    path: str | None
+    """Of a model other than the policy's."""
+
+
+def _sharing(
+    algo: AlgoConfig, trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
+) -> Iterator[_Sharing]:
+    """Of the trainers that a stage has."""
+    if kind != "eval":
+        yield _Sharing("trainer", "trainer.sequence_parallel", trainer.sequence_parallel, trainer.num_workers, None)
+    others: tuple[tuple[TrainerRole, OtherTrainerConfig], ...] = (("critic", critic), ("prm", prm))
+    for role, other in others:
+        size = other.trainer.get("sequence_parallel", trainer.sequence_parallel)
+        # A value that is none is reported with the other keys of `critic.trainer`.
+        if kind == "rl" and role in roles_of(algo) and isinstance(size, int) and size >= 1:
+            yield _Sharing(role, f"{role}.trainer.sequence_parallel", size, other.num_workers, other.path)
+
+
+def divides(key: str, size: int, facts: ModelFacts) -> Iterator[Mistake]:
     heads, kv_heads = facts.num_attention_heads, facts.num_key_value_heads
-    # vLLM splits query heads evenly; key-value heads are split, or each is copied to the same number of devices.
-    fits = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
+    fits = head_splits(heads, kv_heads)
     if size not in fits:
-        key = f"{role}.tensor_parallel_size"
         yield Mistake(
             key=key,
             value=size,

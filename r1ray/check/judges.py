@@ -87,7 +87,7 @@ def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]
         remedy = f"judge.max_length={facts.context_length}"
         yield Mistake(key="judge.max_length", value=judge.max_length, rule=rule, remedy=remedy)
     if facts is not None:
-        yield from divides("judge", judge.tensor_parallel_size, facts)
+        yield from divides("judge.tensor_parallel_size", judge.tensor_parallel_size, facts)
 
 
 def _parts(reward: RewardConfig) -> list[tuple[str, RewardPart]]:

@@ -19,8 +19,8 @@ from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
 
 COMMON = (
-    *(devices.devices, rules.transport, rules.precision, rules.trainer_args, rules.faults),
-    *(names.datasets, model.trained_files),
+    *(devices.devices, devices.shared_rows, devices.shared_heads),
+    *(rules.transport, rules.precision, rules.trainer_args, rules.faults, names.datasets, model.trained_files),
 )
 GENERATING = (
     *(

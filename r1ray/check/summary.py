@@ -3,7 +3,7 @@
 from r1ray.algo import roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.check.mistakes import NOT_CHECKED
-from r1ray.config import Config
+from r1ray.config import Config, TrainerConfig
 from r1ray.trainers import OTHERS, trainer_config
 
 
@@ -62,17 +62,20 @@ def _actors(cfg: Config, kind: str) -> list[str]:
         groups["reference"] = (reference.num_workers, reference.cpus_per_worker, reference.gpus_per_worker, words)
     if kind != "eval":
         trainer = cfg.trainer
-        words = f"ZeRO-{trainer.zero_stage}, {trainer.precision}"
-        groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
+        groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, _words(trainer))
         for role in OTHERS:
             if role in needed:
                 other = trainer_config(cfg, role)
-                words = f"ZeRO-{other.zero_stage}, {other.precision}"
-                groups[role] = (other.num_workers, other.cpus_per_worker, other.gpus_per_worker, words)
+                groups[role] = (other.num_workers, other.cpus_per_worker, other.gpus_per_worker, _words(other))
     lines = [f"  {role:11}{num} x {_amount(cpus, gpus)} ({words})" for role, (num, cpus, gpus, words) in groups.items()]
     cpus = sum(num * cpus for num, cpus, _, _ in groups.values())
     gpus = sum(num * gpus for num, _, gpus, _ in groups.values())
     return [*lines, f"  in all     {_amount(cpus, gpus)}"]
+
+
+def _words(trainer: TrainerConfig) -> str:
+    sharing = f", {trainer.sequence_parallel} ranks share a row" if trainer.sequence_parallel > 1 else ""
+    return f"ZeRO-{trainer.zero_stage}, {trainer.precision}{sharing}"
 
 
 def _amount(cpus: float, gpus: float) -> str:

@@ -15,6 +15,8 @@ class TrainerConfig(Strict):
     precision: Literal["fp32", "bf16_autocast", "bf16"]
     micro_batch_tokens: Positive
     """Tokens of one packed row at most (a longer sequence gets a row of its own)."""
+    sequence_parallel: Positive
+    """Ranks that share each row, every one with a slice of its tokens (DeepSpeed-Ulysses); num_workers is a multiple of it."""
     lr: NotNegative
     lr_schedule: Literal["constant", "linear", "cosine"]
     lr_min_ratio: Fraction
@@ -38,6 +40,11 @@ class TrainerConfig(Strict):
     start_timeout_s: AbovePositive
     deepspeed: dict[str, Any]
     """Merged into the DeepSpeed config; keys that collide with ours are refused."""
+
+    @property
+    def data_parallel(self) -> int:
+        """Ranks that get rows of their own, those that share rows counted once."""
+        return self.num_workers // self.sequence_parallel
 
 
 class OtherTrainerConfig(Strict):

@@ -7,6 +7,8 @@ L x L mask.)
 
 The sequences of a row are copied into a few padded groups of similar length and each group is one causal call; padding stands
 at the end, where causality keeps it out of every real token's sight. So no mask is built.
+
+Ranks that share the row exchange their slices of it for their share of the heads here, and only here.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from r1ray.model.sequence_parallel import ALONE, Share
 
 NAME = "r1ray"
 
@@ -111,15 +115,19 @@ def packed_attention(
     *,
     scaling: float,
     segments: Segments | None = None,
+    share: Share = ALONE,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """query [1, heads, L, dim], key and value [1, kv heads, L, dim] -> ([1, L, heads, dim], None).
+    """query [1, heads, C, dim], key and value [1, kv heads, C, dim] -> ([1, C, heads, dim], None).
+
+    C tokens are this rank's slice of the row, or the row itself.
 
     Raises ValueError for what it cannot do: a window shorter than a sequence, soft-capped scores, attention sinks.
     """
     assert segments is not None, "attention 'r1ray' was called without its segments; use r1ray.model.forward"
-    assert attention_mask is None and query.shape[0] == 1 and query.shape[2] == key.shape[2] == segments.length
+    size = share.slice_length(segments.length)
+    assert attention_mask is None and query.shape[0] == 1 and query.shape[2] == key.shape[2] == size
     if sliding_window is not None and sliding_window < segments.groups[0][1]:
         raise ValueError(
             f"the model attends in a window of {sliding_window} tokens, a sequence has {segments.groups[0][1]}"
@@ -128,7 +136,8 @@ def packed_attention(
         if kwargs.get(name) is not None:
             raise ValueError(f"the model's attention uses {name}, which r1ray's packed attention does not have")
     # Under autocast the rotary embedding has made query and key float32 again; the value still has the dtype to compute in.
-    q, k, v = (_to_slots(x[0].transpose(0, 1).to(value.dtype), segments) for x in (query, key, value))
+    qkv_CHD = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
+    q, k, v = (_to_slots(x_LHD, segments) for x_LHD in share.to_heads(*qkv_CHD, length=segments.length))
     outs = []
     sizes = [num * longest for num, longest in segments.groups]
     for (num, longest), *qkv in zip(segments.groups, q.split(sizes), k.split(sizes), v.split(sizes), strict=True):
@@ -137,7 +146,7 @@ def packed_attention(
         outs.append(out_GHTD.transpose(1, 2).reshape(num * longest, *q.shape[1:]))
     out_SHD = torch.cat(outs) if len(outs) > 1 else outs[0]
     out_LHD = out_SHD if segments.slot_L is None else _FromSlots.apply(out_SHD, segments.slot_L)
-    return out_LHD.unsqueeze(0), None
+    return share.to_slice(out_LHD).unsqueeze(0), None
 
 
 def _to_slots(x_LHD: Tensor, segments: Segments) -> Tensor:

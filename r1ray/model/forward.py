@@ -1,7 +1,7 @@
 """Log-probabilities of given tokens under a causal language model, without the logits of the whole vocabulary.
 
-Two things live here and nowhere else: the shift between logits and labels (the hidden state at t - 1 speaks of token t), and the
-division of logits by the sampling temperature.
+Two things live here and nowhere else: the shift between logits and labels (the hidden state at t - 1 speaks of token t, also across
+the border between two ranks' slices of a row), and the division of logits by the sampling temperature.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from r1ray.model.attention import Segments, segments_of
+from r1ray.model.sequence_parallel import ALONE, Share
 from r1ray.types import Row
 
 _KEPT_LOGITS = {"cpu": 2**24, "cuda": 2**27}
@@ -24,38 +25,56 @@ _MIN_BLOCK = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTensors:
-    """What the model needs of a packed row, on its device."""
+    """What the model needs of a packed row, on its device. Ranks that share the row have a slice of C tokens each (alone: all L),
+    and of the wanted tokens those M before which there is a token of the slice."""
 
-    token_ids_L: Tensor
-    positions_L: Tensor
-    temperature_L: Tensor
+    token_ids_C: Tensor
+    positions_C: Tensor
+    source_M: Tensor
+    """Index in the slice of the token before each wanted one."""
+    label_M: Tensor
+    """The wanted tokens' ids."""
+    temperature_M: Tensor
     target_M: Tensor
-    """Indices of the tokens whose log-probs are wanted; none of them is the first of its sequence."""
+    """Indices in the row of the wanted tokens; none of them is the first of its sequence."""
     segments: Segments
+    """Of the whole row."""
+    share: Share
+
+    def spread(self, values_M: Tensor) -> Tensor:
+        """-> [L] of the whole row on every rank that shares it, 0 at tokens that are not wanted."""
+        zeros_L = torch.zeros(self.segments.length, dtype=torch.float32, device=values_M.device)
+        return self.share.joined(zeros_L.index_copy(0, self.target_M, values_M))
 
 
-def row_tensors(row: Row, *, device: torch.device) -> RowTensors:
+def row_tensors(row: Row, *, device: torch.device, share: Share = ALONE) -> RowTensors:
     """A row for `Policy.forward`; wanted are the tokens where mask_L is not 0."""
+    size = share.slice_length(len(row.token_ids_L))
     target_M = np.flatnonzero((row.mask_L > 0) & (row.positions_L > 0))
+    target_M = target_M[(target_M - 1) // size == share.rank]
     lengths = np.bincount(row.segment_L).tolist()
     return RowTensors(
-        token_ids_L=torch.tensor(row.token_ids_L, dtype=torch.long, device=device),
-        positions_L=torch.tensor(row.positions_L, dtype=torch.long, device=device),
-        temperature_L=torch.tensor(row.temperature_L, device=device),
+        token_ids_C=torch.tensor(share.slice_of(row.token_ids_L), dtype=torch.long, device=device),
+        positions_C=torch.tensor(share.slice_of(row.positions_L), dtype=torch.long, device=device),
+        source_M=torch.tensor(target_M - 1 - share.rank * size, device=device),
+        label_M=torch.tensor(row.token_ids_L[target_M], dtype=torch.long, device=device),
+        temperature_M=torch.tensor(row.temperature_L[target_M], device=device),
         target_M=torch.tensor(target_M, device=device),
         segments=segments_of(lengths, device=device),
+        share=share,
     )
 
 
 def hidden_states(body: Any, row: RowTensors) -> Tensor:
-    """[L, E] of a transformers model without its head, each sequence of the row by itself."""
+    """[C, E] of a transformers model without its head, each sequence of the row by itself."""
     # use_cache=False: with a cache object transformers would treat the row as one sequence in more than one place.
     return body(
-        input_ids=row.token_ids_L.unsqueeze(0),
-        position_ids=row.positions_L.unsqueeze(0),
+        input_ids=row.token_ids_C.unsqueeze(0),
+        position_ids=row.positions_C.unsqueeze(0),
         attention_mask=None,
         use_cache=False,
         segments=row.segments,
+        share=row.share,
     ).last_hidden_state[0]
 
 
@@ -83,16 +102,12 @@ class Policy(nn.Module):
         policy's own.
         """
         enabled = self.autocast if autocast is None else autocast
-        with torch.autocast(row.token_ids_L.device.type, dtype=torch.bfloat16, enabled=enabled):
-            hidden_LE = hidden_states(self.lm.model, row)
+        with torch.autocast(row.label_M.device.type, dtype=torch.bfloat16, enabled=enabled):
+            hidden_CE = hidden_states(self.lm.model, row)
             logprobs_M, entropy_M = self.lm.lm_head(
-                hidden_LE.index_select(0, row.target_M - 1),
-                row.token_ids_L.index_select(0, row.target_M),
-                row.temperature_L.index_select(0, row.target_M),
-                entropy_grad=entropy_grad,
+                hidden_CE.index_select(0, row.source_M), row.label_M, row.temperature_M, entropy_grad=entropy_grad
             )
-        zeros_L = torch.zeros(len(row.token_ids_L), dtype=torch.float32, device=row.token_ids_L.device)
-        return zeros_L.index_copy(0, row.target_M, logprobs_M), zeros_L.index_copy(0, row.target_M, entropy_M)
+        return row.spread(logprobs_M), row.spread(entropy_M)
 
 
 class LogprobHead(nn.Module):

@@ -9,9 +9,14 @@ from torch import Tensor
 
 
 class Tally:
-    """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`."""
+    """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`.
 
-    def __init__(self) -> None:
+    Args:
+        sharers: ranks that add the same rows, which count once.
+    """
+
+    def __init__(self, *, sharers: int = 1) -> None:
+        self._sharers = sharers
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._maxima: dict[str, Tensor] = {}
@@ -34,6 +39,7 @@ class Tally:
     def over_ranks(self) -> dict[str, float]:
         """A collective; the same on every rank. Without a masked token anywhere means and maxima are 0."""
         sums = _reduced(self._losses | self._sums, dist.ReduceOp.SUM)
+        sums = {name: value / self._sharers for name, value in sums.items()}
         maxima = _reduced(self._maxima, dist.ReduceOp.MAX) if self._maxima else {}
         tokens = sums.pop("tokens")
         metrics = {name: value if name in self._losses else value / max(1.0, tokens) for name, value in sums.items()}

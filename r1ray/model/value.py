@@ -34,12 +34,10 @@ class ValueModel(nn.Module):
         """-> (values_L, zeros_L), float32, 0 at tokens that are not wanted; the second stands where a policy has its entropy."""
         assert not entropy_grad, "a critic has no entropy"
         enabled = self.autocast if autocast is None else autocast
-        device = row.token_ids_L.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=enabled):
-            hidden_LE = hidden_states(self.lm, row)
-        values_M = self.head(hidden_LE.index_select(0, row.target_M - 1))
-        zeros_L = torch.zeros(len(row.token_ids_L), dtype=torch.float32, device=row.token_ids_L.device)
-        return zeros_L.index_copy(0, row.target_M, values_M), zeros_L
+        with torch.autocast(row.label_M.device.type, dtype=torch.bfloat16, enabled=enabled):
+            hidden_CE = hidden_states(self.lm, row)
+        values_L = row.spread(self.head(hidden_CE.index_select(0, row.source_M)))
+        return values_L, torch.zeros_like(values_L)
 
 
 class ValueHead(nn.Module):

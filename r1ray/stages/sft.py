@@ -89,7 +89,7 @@ def train_from(
         batch = pack(
             samples,
             weights=algo.weights(samples, {}),
-            num_ranks=cfg.trainer.num_workers,
+            num_ranks=cfg.trainer.data_parallel,
             max_tokens=cfg.trainer.micro_batch_tokens,
         )
         metrics = policy.update(batch)

@@ -10,7 +10,7 @@ from ranks import Ranks
 @pytest.fixture(scope="module")
 def ranks() -> Iterator[dict[int, Ranks]]:
     """{number of ranks: processes}; they start with their first use."""
-    groups = {world_size: Ranks(world_size) for world_size in (1, 2)}
+    groups = {world_size: Ranks(world_size) for world_size in (1, 2, 4)}
     yield groups
     for group in groups.values():
         group.close()

@@ -18,6 +18,7 @@ from trainer_cases import (
     REPLIES,
     TEMPERATURE,
     Together,
+    capture_gradients,
     config,
     groups_of,
     grpo,
@@ -100,22 +101,6 @@ def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, r
         column = sample_outputs(samples, Together(worker, rank, world_size, max_tokens))
         samples = [replace(sample, **{name: column[i]}) for i, sample in enumerate(samples)]
     return algorithm.advantages(samples, {})
-
-
-def capture_gradients(trainer):
-    """The whole gradients that the next update steps with, in a dict that fills then."""
-    from deepspeed.utils import safe_get_full_grad
-
-    grads, step = {}, trainer._engine.step
-
-    def recording_step(**kwargs):
-        for name, p in trainer._lm.named_parameters():
-            grad = p.grad if trainer._cfg.zero_stage == 0 else safe_get_full_grad(p)
-            grads[name] = grad.float().numpy().copy()
-        return step(**kwargs)
-
-    trainer._engine.step = recording_step
-    return grads
 
 
 def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, replies, max_tokens):

@@ -132,16 +132,21 @@ def groups_of(replies, *, rollout_logprob=-1.0):
 class Together:
     """A worker of each rank as one group, seen from inside every rank."""
 
-    def __init__(self, worker, rank, world_size, max_tokens):
+    def __init__(self, worker, rank, world_size, max_tokens, sharers=1):
+        self.sharers = sharers
         self.worker, self.rank, self.world_size, self.max_tokens = worker, rank, world_size, max_tokens
 
     def __len__(self):
-        return self.world_size
+        return self.world_size // self.sharers
+
+    def rows(self, batch):
+        """Those of this rank."""
+        return batch.rows[self.rank // self.sharers]
 
     def outputs(self, batch):
         out = [None] * self.world_size
-        dist.all_gather_object(out, self.worker.outputs(batch.rows[self.rank]))
-        return out
+        dist.all_gather_object(out, self.worker.outputs(self.rows(batch)))
+        return out[:: self.sharers]
 
 
 def make_trainer(
@@ -162,3 +167,19 @@ def make_trainer(
 
 def weights_of(trainer):
     return {name: weight.float().numpy().copy() for name, weight in trainer._engine.weights()}
+
+
+def capture_gradients(trainer):
+    """The whole gradients that the next update steps with, in a dict that fills then."""
+    from deepspeed.utils import safe_get_full_grad
+
+    grads, step = {}, trainer._engine.step
+
+    def recording_step(**kwargs):
+        for name, p in trainer._lm.named_parameters():
+            grad = p.grad if trainer._cfg.zero_stage == 0 else safe_get_full_grad(p)
+            grads[name] = grad.float().numpy().copy()
+        return step(**kwargs)
+
+    trainer._engine.step = recording_step
+    return grads

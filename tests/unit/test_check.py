@@ -392,6 +392,14 @@ VALUES = {
         ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference")), "sync.backend=nccl"],
         "sync.backend", "whole GPUs", "sync.backend=auto",
     ),
+    "ranks that form no whole groups": (
+        ["trainer.num_workers=6", "trainer.sequence_parallel=4"], "trainer.num_workers", "must be a multiple of 4",
+        "trainer.num_workers=8, or trainer.sequence_parallel=3",
+    ),
+    "heads that ranks cannot split": (
+        ["trainer.num_workers=3", "trainer.sequence_parallel=3"], "trainer.sequence_parallel", "4 attention heads",
+        "trainer.sequence_parallel=2 (possible: 1, 2, 4)",
+    ),
     "bf16 without ZeRO": (["trainer.precision=bf16"], "trainer.precision", "learns differently", "trainer.zero_stage=1"),
     "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
     "engine rounds, trainer does not": (["rollout.dtype=bfloat16"], "rollout.dtype", "no step would be", "rollout.dtype=float32"),

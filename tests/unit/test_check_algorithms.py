@@ -67,6 +67,17 @@ CASES = {
     "a critic's key of a wrong value": (
         "ppo", ["critic.trainer={zero_stage: 7}"], "critic.trainer.zero_stage", "Input should be", "trainer.zero_stage=0",
     ),
+    "a critic of one rank whose rows two share": (
+        "ppo", ["trainer.sequence_parallel=2", "critic.num_workers=1"], "critic.num_workers",
+        "critic.trainer.sequence_parallel=2 ranks share each row", "=2, or critic.trainer.sequence_parallel=1",
+    ),
+    "a critic's heads that ranks cannot split": (
+        "ppo", ["critic.num_workers=3", "critic.trainer={sequence_parallel: 3}"], "critic.trainer.sequence_parallel",
+        "4 attention heads", "(possible: 1, 2, 4)",
+    ),
+    "a critic's ranks that share rows, and no number": (
+        "ppo", ["critic.trainer={sequence_parallel: x}"], "critic.trainer.sequence_parallel", "valid integer", "parallel=1",
+    ),
     "a reference without a GPU for process rewards": (
         "prime", ["device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1", "prm.gpus_per_worker=1"],
         "reference.gpus_per_worker", "needs a GPU", "reference.gpus_per_worker=1",

@@ -111,7 +111,7 @@ def test_a_cache_object_does_not_join_the_sequences(family):
     lm.config.use_cache = True
     _, row = one_row(make_samples())
     tensors = row_tensors(row, device=CPU)
-    inputs = {"input_ids": tensors.token_ids_L[None], "position_ids": tensors.positions_L[None]}
+    inputs = {"input_ids": tensors.token_ids_C[None], "position_ids": tensors.positions_C[None]}
     with torch.no_grad():
         right, cached = (
             lm.model(**inputs, segments=tensors.segments, use_cache=use).last_hidden_state for use in (False, True)

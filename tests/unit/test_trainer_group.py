@@ -25,23 +25,25 @@ def trainer_config(**overrides):
 class FakeActors:
     """Stands in for an ActorGroup: calls run at once, a reference is the result."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, num=2):
         self.answers, self.seen, self.dead = list(answers), [], {}
-        self.handles = [SimpleNamespace(update=SimpleNamespace(remote=self._update)) for _ in range(2)]
+        call = SimpleNamespace(remote=self._call)
+        self.handles = [SimpleNamespace(update=call, outputs=call) for _ in range(num)]
 
     role = "trainer"
 
     def __len__(self):
         return len(self.handles)
 
-    def _update(self, rows):
+    def _call(self, rows):
         self.seen.append(rows)
+        return len(self.seen) - 1
 
     def gather(self, refs, *, what, timeout_s):
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return [answer] * len(refs)
+        return [answer] * len(refs) if isinstance(answer, dict) else [answer[ref] for ref in refs]
 
     def not_alive(self, *, timeout_s):
         return self.dead
@@ -63,6 +65,16 @@ def test_each_rank_gets_its_own_rows():
     actors, rows = FakeActors([GOOD]), batch()
     assert group_of(actors).update(rows) == GOOD
     assert [id(seen) for seen in actors.seen] == [id(rank) for rank in rows.rows]
+
+
+def test_ranks_that_share_rows_get_the_same_ones_and_count_once():
+    actors, rows = FakeActors([GOOD, ["a", "a again", "b", "b again"]], num=4), batch()
+    group = group_of(actors, num_workers=4, sequence_parallel=2)
+    assert len(group) == len(rows.rows) == 2
+    assert group.update(rows) == GOOD
+    assert [id(seen) for seen in actors.seen] == [id(rank) for rank in rows.rows for _ in range(2)]
+    actors.seen.clear()
+    assert group.outputs(rows) == ["a", "b"]
 
 
 def test_skipped_updates_in_a_row_end_the_run():

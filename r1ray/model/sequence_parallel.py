@@ -1,0 +1,152 @@
+"""Sequence parallelism: several ranks share a row whose activations are too large for one (DeepSpeed-Ulysses, arXiv 2309.14509).
+
+Each rank runs the model on a slice of the row's tokens. Attention alone needs the whole row: there the ranks exchange slices of all
+heads for the whole row of a share of the heads, and back. With 2 ranks, 5 tokens and heads a b c d:
+
+    rank 0   tokens 0 1 2, heads a b c d           tokens 0 1 2 3 4, heads a b
+    rank 1   tokens 3 4 -, heads a b c d   <---->  tokens 0 1 2 3 4, heads c d
+
+What a loss reads, a number per token, is small: every rank gets all of it (`joined`), computes the loss of the whole row, and sends
+the gradient back into its own slice. Ranks' gradients then add up to the row's, as they do over ranks with rows of their own.
+
+DeepSpeed's own layer for transformers (UlyssesSPAttentionHF) is not used: it takes rows of a length that ranks divide, finds the
+sequences of a row in position ids that it gathers once more in each layer, and makes three exchanges where one does.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from r1ray.model.heads import head_splits
+
+SAME_FOR_ALL_SLICES = {"full_attention", "sliding_attention"}
+"""Kinds of layers that meet other tokens in attention only (transformers' names)."""
+BY_LENGTH = {"dynamic", "longrope"}
+"""Rotary embeddings whose frequencies follow the largest position that is seen, of which slices see different ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one of `size` ranks has of the rows that they share. `to_heads`, `to_slice` and `joined` are collectives of those."""
+
+    rank: int
+    size: int
+    group: Any
+    """The ranks' process group; None where there is one rank."""
+
+    def slice_length(self, length: int) -> int:
+        """Tokens of every rank's slice; padding at the row's end makes slices equal."""
+        return -(-length // self.size)
+
+    def slice_of(self, x_L: np.ndarray) -> np.ndarray:
+        """This rank's entries, padded with 0. Example: of [1, 2, 3, 4, 5] rank 1 of 2 has [4, 5, 0]."""
+        size = self.slice_length(len(x_L))
+        own = x_L[self.rank * size : (self.rank + 1) * size]
+        return np.pad(own, (0, size - len(own)))
+
+    def to_heads(self, *slices: Tensor, length: int) -> list[Tensor]:
+        """Each [C, heads, dim] of a slice -> [length, heads / size, dim] of the whole row.
+
+        Fewer heads than ranks (key-value heads) are repeated, so that each rank has the one that its query heads share.
+        """
+        if self.size == 1:
+            return list(slices)
+        size = len(slices[0])
+        shared = [x.repeat_interleave(max(1, self.size // x.shape[1]), dim=1) for x in slices]
+        parts = [x.reshape(size, self.size, -1) for x in shared]
+        # Slices come in the order of ranks, which is that of the row.
+        row_LW = self._exchange(torch.cat(parts, dim=-1).transpose(0, 1)).flatten(0, 1)[:length]
+        return [
+            part.reshape(length, x.shape[1] // self.size, x.shape[2])
+            for part, x in zip(row_LW.split([part.shape[-1] for part in parts], dim=-1), shared, strict=True)
+        ]
+
+    def to_slice(self, x_LHD: Tensor) -> Tensor:
+        """[L, heads / size, dim] of the whole row -> [C, heads, dim] of this rank's slice; padding is 0."""
+        if self.size == 1:
+            return x_LHD
+        length, _, dim = x_LHD.shape
+        size = self.slice_length(length)
+        padded = F.pad(x_LHD, (0, 0, 0, 0, 0, self.size * size - length))
+        return self._exchange(padded.reshape(self.size, size, -1)).transpose(0, 1).reshape(size, -1, dim)
+
+    def joined(self, x_L: Tensor) -> Tensor:
+        """The sum over ranks, each of which has its own entries and 0 elsewhere: on all ranks to the last bit the same."""
+        return x_L if self.size == 1 else _Joined.apply(x_L, self.group)
+
+    def _exchange(self, x: Tensor) -> Tensor:
+        return _Exchange.apply(x, self.group)
+
+
+ALONE = Share(rank=0, size=1, group=None)
+
+
+def share_rows(size: int, *, timeout_s: float) -> Share:
+    """Ranks 0 ... size-1 share rows, and so on. A collective of all ranks, whose number `size` divides."""
+    if size == 1:
+        return ALONE
+    group, _ = dist.new_subgroups(group_size=size, timeout=timedelta(seconds=timeout_s))
+    return Share(rank=dist.get_rank(group), size=size, group=group)
+
+
+def check_shareable(config: Any, size: int) -> None:
+    """Raises ValueError when rows of a model with this transformers config cannot be shared by so many ranks."""
+    if size == 1:
+        return
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    if size not in head_splits(heads, kv_heads):
+        raise ValueError(
+            f"sequence_parallel={size} does not split the model's {heads} attention heads and {kv_heads} key-value heads: "
+            f"possible are {', '.join(map(str, head_splits(heads, kv_heads)))}"
+        )
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {rope.get("rope_type"), *(each.get("rope_type") for each in rope.values() if isinstance(each, dict))}
+    others = (kinds & BY_LENGTH) | (set(getattr(config, "layer_types", None) or ()) - SAME_FOR_ALL_SLICES)
+    if others:
+        raise ValueError(
+            f"sequence_parallel={size}: the model has {', '.join(sorted(others))}, which would be computed of each slice of a "
+            "row by itself; set sequence_parallel=1"
+        )
+
+
+class _Exchange(torch.autograd.Function):
+    """[size, ...] on every rank: entry r goes to rank r and stands there at the index of the rank it came from.
+
+    To do it twice is to do nothing, and so is the transposed: the backward is the same exchange.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        return _exchanged(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _exchanged(grads[0], ctx.group), None
+
+
+def _exchanged(x: Tensor, group: Any) -> Tensor:
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    dist.all_to_all_single(out, x, group=group)
+    return out
+
+
+class _Joined(torch.autograd.Function):
+    """A sum over ranks, of which each computes the same function. So the gradient that each has is the whole one already."""
+
+    @staticmethod
+    def forward(_: Any, x_L: Tensor, group: Any) -> Tensor:
+        out = x_L.clone()
+        dist.all_reduce(out, group=group)
+        return out
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
