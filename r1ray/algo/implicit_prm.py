@@ -21,7 +21,7 @@ class ImplicitPrmLearner:
     """`r1ray.algo.base.OtherLearner` with the one loss term `outcome`."""
 
     beta: float
-    updates_per_step: int = 1
+    updates_per_step: int
 
     needs_entropy_grad = False
 

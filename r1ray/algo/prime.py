@@ -22,7 +22,7 @@ from r1ray.algo.base import Need, OtherLearner, State
 from r1ray.algo.implicit_prm import ImplicitPrmLearner
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
-from r1ray.config.base import AbovePositive, NotNegative
+from r1ray.config.base import AbovePositive, NotNegative, Positive
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
 
@@ -33,9 +33,11 @@ class Prime(PolicyGradient):
 
     beta: AbovePositive
     process_coef: NotNegative
-    """c."""
+    """c: the weight of process rewards where outcomes have 1."""
     process_norm: Literal["batch", "none"]
     """batch: process rewards are divided by the step's largest sum of them from a token to its reply's end."""
+    prm_updates: Positive
+    """Optimiser updates of the process reward model a step."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -44,7 +46,7 @@ class Prime(PolicyGradient):
 
     @property
     def learners(self) -> Mapping[TrainerRole, OtherLearner]:
-        return {"prm": ImplicitPrmLearner(beta=self.beta)}
+        return {"prm": ImplicitPrmLearner(beta=self.beta, updates_per_step=self.prm_updates)}
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
         """With the outcome as returns_T, which the process reward model learns: 1 for a correct reply, 0 for another."""

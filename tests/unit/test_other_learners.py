@@ -104,7 +104,7 @@ def test_critic_updates_share_the_samples_and_weigh_every_token_alike() -> None:
 
 def test_the_implicit_reward_is_trained_by_the_sum_of_a_replys_log_ratios() -> None:
     samples = algorithm("prime").advantages(step(), {})
-    learner = ImplicitPrmLearner(beta=0.5)
+    learner = ImplicitPrmLearner(beta=0.5, updates_per_step=1)
     given = row(samples)
     logprobs_L = given.logprobs_L.clone().requires_grad_()
     out = learner.loss(replace(given, logprobs_L=logprobs_L))
@@ -122,6 +122,15 @@ def test_the_implicit_reward_is_trained_by_the_sum_of_a_replys_log_ratios() -> N
     assert logprobs_L.grad is not None and not logprobs_L.grad[given.mask_L == 0].any()
     right_L = out.metrics["accuracy"]
     assert 0 < float(right_L.mean()) < 1
+
+
+def test_the_process_reward_model_makes_as_many_updates_as_it_is_told() -> None:
+    for updates in (1, 2):
+        algo = algorithm("prime", prm_updates=updates)
+        learner, samples = algo.learners["prm"], algo.advantages(step(), {})
+        parts = learner.minibatches(samples, {}, np.random.default_rng(0))
+        assert len(parts) == updates == learner.updates_per_step
+        assert sorted(s.index for part in parts for s in part) == [0, 1, 2, 3]
 
 
 def test_the_policy_is_frozen_while_the_critic_learns_its_first_steps() -> None:
