@@ -70,16 +70,17 @@ class TrainerWorker:
         self._host, self._sender = master_addr, WeightSender(rank=rank)
         self._model_path, self._learner, self._total_updates = model_path, learner, total_updates
         self._head: Any = None
+        lora = cfg.model.lora if role == "trainer" else None
         if role == "critic":
             model: Any = load_critic(model_path, cfg=cfg, precision=self._cfg.precision)
             self._head = model.head
         else:
             key = "prm.path" if role == "prm" and cfg.prm.path is not None else "model.path"
-            model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision, key=key)
+            model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision, key=key, lora=lora)
         self._lm = model.lm
         check_shareable(self._lm.config, self._cfg.sequence_parallel)
         self._share = share_rows(self._cfg.sequence_parallel, timeout_s=self._cfg.timeout_s)
-        self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device)
+        self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device, lora=lora)
         self._updates = 0
 
     def ping(self) -> int:

@@ -90,7 +90,7 @@ def shared_heads(
 ) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
     for sharing in _sharing(algo, trainer, critic, prm, kind):
-        own = facts_of(ModelConfig(path=sharing.path, template="none", facts=None))[0] if sharing.path else facts
+        own = facts_of(ModelConfig(path=sharing.path, template="none", facts=None, lora=None))[0] if sharing.path else facts
         # A trainer that has both from the policy's would say the same again.
         if own is not None and (sharing.role == "trainer" or sharing.path or sharing.size != trainer.sequence_parallel):
             yield from divides(sharing.key, sharing.size, own)

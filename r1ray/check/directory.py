@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from pydantic import ValidationError
 
 from r1ray.check.mistakes import Mistake, show
 from r1ray.check.stages import has, laid_over, value_of
-from r1ray.config import StageConfig
+from r1ray.config import LoraConfig, StageConfig
 from r1ray.run.directory import RunDir, changes
 from r1ray.trainers import OTHERS, TRAINERS
 
@@ -49,8 +50,22 @@ def run_directory(run_dir: str, resume: str, raw: dict[str, Any]) -> Iterator[Mi
     for key, (before, now) in changes(before_all, raw).items():
         # Stage fragments may change their numbers; which stages there are, and their order, may not.
         if key.startswith(FIXED) and ".config" not in key:
-            rule = f"the run in {run_dir} was started with {before}, and cannot go on as another run"
-            yield Mistake(key=key, value=now, rule=rule, remedy=f"{key}={before}, or name=ANOTHER for a new run")
+            yield _another_run(run_dir, key, before, now)
+    # Nor what they begin from: the reference and what adapters stand beside are no part of a checkpoint.
+    for key, (before, now) in changes(_models_of_stages(before_all), _models_of_stages(raw)).items():
+        yield _another_run(run_dir, key, show(before), now)
+
+
+def _another_run(run_dir: str, key: str, before: Any, now: Any) -> Mistake:
+    rule = f"the run in {run_dir} was started with {before}, and cannot go on as another run"
+    return Mistake(key=key, value=now, rule=rule, remedy=f"{key}={before}, or name=ANOTHER for a new run")
+
+
+def _models_of_stages(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """{key: the model} of the stages whose fragment names one."""
+    fragments = {name: _mapping(_mapping(stage).get("config")) for name, stage in _mapping(raw.get("stages")).items()}
+    paths = {name: _mapping(fragment.get("model")).get("path") for name, fragment in fragments.items()}
+    return {f"stages.{name}.config.model.path": path for name, path in paths.items()}
 
 
 def trainer_layout(
@@ -71,6 +86,7 @@ def trainer_layout(
             yield from _beginnings_of(run, name, tree, stage, latest[name])
             for role in TRAINERS:
                 yield from _layout_of(role, latest[name], tree, stage, f"stages.{name}.config.")
+            yield from _adapters_of(latest[name], tree, stage, f"stages.{name}.config.")
 
 
 def _layout_of(
@@ -86,9 +102,28 @@ def _layout_of(
             continue
         where = f"{role}.{key}" if role == "trainer" or key in own else f"{role}.trainer.{key}"
         where = f"{prefix}{where}" if has(stage.config, where) else where
-        rule = f"the {role}'s state in {checkpoint} was saved with {before}, and cannot be read with another value"
-        model = f"model.path={checkpoint.resolve() / 'hf'}"
-        yield Mistake(key=where, value=now, rule=rule, remedy=f"{where}={before}, or a new run: name=ANOTHER {model}")
+        yield _saved_otherwise(role, checkpoint, where, now, f"{before}", f"{where}={before}")
+
+
+def _adapters_of(checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, prefix: str) -> Iterator[Mistake]:
+    """The policy's state is that of its adapters, where it has any."""
+    layout, lora = mapping_in(checkpoint / "trainer" / "layout.json"), _mapping(tree.get("model")).get("lora")
+    if layout is None:
+        return
+    try:
+        now = None if lora is None else LoraConfig.model_validate(lora).model_dump()
+    except ValidationError:  # which is said elsewhere
+        return
+    if now != layout.get("lora"):
+        before, given = (show(value).replace("'", "") for value in (layout.get("lora"), now))
+        where = f"{prefix}model.lora" if has(stage.config, "model.lora") else "model.lora"
+        yield _saved_otherwise("trainer", checkpoint, where, given, before, f"'{where}={before}'")
+
+
+def _saved_otherwise(role: str, checkpoint: Path, where: str, now: Any, before: str, remedy: str) -> Mistake:
+    rule = f"the {role}'s state in {checkpoint} was saved with {before}, and cannot be read with another value"
+    model = f"model.path={checkpoint.resolve() / 'hf'}"
+    return Mistake(key=where, value=now, rule=rule, remedy=f"{remedy}, or a new run: name=ANOTHER {model}")
 
 
 def _beginnings_of(

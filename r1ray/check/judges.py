@@ -73,7 +73,7 @@ def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]
         rule = "no reward asks these judges"
         remedy = "reward.parts.NAME={name: judge}, without args.url, or judge.path=null"
         yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
-    model = ModelConfig(path=judge.path, template="chat", facts=None)
+    model = ModelConfig(path=judge.path, template="chat", facts=None, lora=None)
     facts, findings = facts_of(model)
     for missing in has_chat_template(model):
         rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"

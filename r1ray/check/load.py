@@ -11,7 +11,20 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.check import algorithms, curriculum, devices, judges, mined, model, names, rules, sampling, stages, trainers
+from r1ray.check import (
+    algorithms,
+    curriculum,
+    devices,
+    judges,
+    lora,
+    mined,
+    model,
+    names,
+    rules,
+    sampling,
+    stages,
+    trainers,
+)
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
 from r1ray.check.overrides import recipe_against_scale
@@ -37,9 +50,9 @@ GENERATING = (
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (
         *(*algorithms.RULES, trainers.other_trainers, names.curriculum_name, curriculum.arguments),
-        *(sampling.temperature_schedule, rules.not_empty, *GENERATING, *COMMON),
+        *(sampling.temperature_schedule, rules.not_empty, lora.targets, *GENERATING, *COMMON),
     ),
-    "sft": (rules.sft_length, rules.not_empty, *COMMON),
+    "sft": (rules.sft_length, rules.not_empty, lora.targets, lora.something_to_adapt, *COMMON),
     "eval": (rules.not_empty, *GENERATING, *COMMON),
 }
 """What is asked of a stage, by its kind."""

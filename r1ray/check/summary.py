@@ -62,7 +62,8 @@ def _actors(cfg: Config, kind: str) -> list[str]:
         groups["reference"] = (reference.num_workers, reference.cpus_per_worker, reference.gpus_per_worker, words)
     if kind != "eval":
         trainer = cfg.trainer
-        groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, _words(trainer))
+        words = _words(trainer) + (f", LoRA of rank {cfg.model.lora.rank}" if cfg.model.lora else "")
+        groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
         for role in OTHERS:
             if role in needed:
                 other = trainer_config(cfg, role)

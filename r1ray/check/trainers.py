@@ -54,7 +54,7 @@ def other_trainers(
             rule = f"algo.name={algo.name} has no such trainer, so nobody would load this model"
             yield Mistake(key=f"{name}.path", value=other.path, rule=rule, remedy=f"{name}.path=null")
             continue
-        its = ModelConfig(path=other.path, template="none", facts=None)
+        its = ModelConfig(path=other.path, template="none", facts=None, lora=None)
         found, findings = facts_of(its)
         for finding in (*findings, *files(its, tokenizer=False)):
             yield replace(finding, key=f"{name}.path") if isinstance(finding, Mistake) else finding

@@ -12,7 +12,7 @@ from r1ray.config.algo import AlgoConfig
 from r1ray.config.base import NotEmpty, Positive, Seed, Strict
 from r1ray.config.data import CurriculumConfig, DataConfig, SourceConfig
 from r1ray.config.engine import JudgeConfig, RolloutConfig, SyncConfig
-from r1ray.config.model import ModelConfig, ModelFacts
+from r1ray.config.model import LoraConfig, ModelConfig, ModelFacts
 from r1ray.config.reward import RewardConfig, RewardPart, SandboxConfig
 from r1ray.config.run import CheckpointConfig, ClusterConfig, EvalConfig, LogConfig, StageConfig
 from r1ray.config.trainer import CriticConfig, OtherTrainerConfig, ReferenceConfig, SftConfig, TrainerConfig
@@ -28,6 +28,7 @@ __all__ = [
     "EvalConfig",
     "JudgeConfig",
     "LogConfig",
+    "LoraConfig",
     "ModelConfig",
     "ModelFacts",
     "OtherTrainerConfig",

@@ -1,6 +1,12 @@
 """The model."""
 
-from r1ray.config.base import Positive, Strict
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from r1ray.config.base import AbovePositive, NotEmpty, Positive, Strict
+
+ALL_LINEAR = "all-linear"
 
 
 class ModelFacts(Strict):
@@ -13,9 +19,20 @@ class ModelFacts(Strict):
     tied: bool
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters (arXiv 2106.09685): the change that is learned is alpha / rank times B A, A [rank, in], B [out, rank]."""
+
+    rank: Positive
+    alpha: AbovePositive
+    targets: Annotated[list[NotEmpty], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+    """What linear layers of the transformer blocks are called (q_proj, ...), or `all-linear`: every one."""
+
+
 class ModelConfig(Strict):
     path: str
     """`builtin`, a local folder or a hub name."""
     template: str
     """`r1_zero`, `chat` (the tokenizer's own) or `none`; or `module:function`."""
     facts: ModelFacts | None
+    lora: LoraConfig | None
+    """Train the policy by adapters beside its frozen weights; null: the weights themselves."""

@@ -21,8 +21,9 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 
-from r1ray.config import TrainerConfig
+from r1ray.config import LoraConfig, TrainerConfig
 from r1ray.model.forward import Policy, RowTensors
+from r1ray.model.lora import served_weights
 from r1ray.model.reserved import reserved_deepspeed_keys
 
 _TAG = "deepspeed"
@@ -73,10 +74,13 @@ class StepResult:
 
 
 class TrainEngine:
-    """One rank's policy with its optimiser. `backward` any number of times (equally often on all ranks), then `step`."""
+    """One rank's policy with its optimiser. `backward` any number of times (equally often on all ranks), then `step`.
 
-    def __init__(self, policy: Policy, *, cfg: TrainerConfig, device: str) -> None:
-        self._cfg = cfg
+    `lora` says which adapters the policy has: they alone are then trained and saved.
+    """
+
+    def __init__(self, policy: Policy, *, cfg: TrainerConfig, device: str, lora: LoraConfig | None = None) -> None:
+        self._cfg, self._lora = cfg, lora
         self._world_size = dist.get_world_size()
         config = deepspeed_config(cfg, device=device)
         if cfg.activation_checkpointing:
@@ -84,7 +88,7 @@ class TrainEngine:
         policy.train()
         _partition(policy, config)
         self._optimizer = _SkippableAdamW(
-            policy.parameters(),
+            [p for p in policy.parameters() if p.requires_grad],
             lr=cfg.lr,
             betas=cfg.betas,
             eps=cfg.adam_eps,
@@ -141,25 +145,26 @@ class TrainEngine:
     def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """(name, dtype, whole shape) of every weight, named as transformers names them, a tied lm_head left out."""
         return [
-            (name, str(p.dtype).removeprefix("torch."), tuple(getattr(p, "ds_shape", p.shape)))
-            for name, p in self._policy.lm.named_parameters()
+            (w.name, str(w.base.dtype).removeprefix("torch."), tuple(getattr(w.base, "ds_shape", w.base.shape)))
+            for w in served_weights(self._policy.lm)
         ]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight whole, in the order of `weight_metadata`. With ZeRO-3 all ranks must walk it to the end, rank 0 gets the
-        tensors and the others empty ones; otherwise every rank gets views of its own."""
-        for name, p in self._policy.lm.named_parameters():
+        tensors and the others empty ones; otherwise every rank gets views of its own, or what its adapters are merged into."""
+        for weight in served_weights(self._policy.lm):
             if self._cfg.zero_stage < 3:
-                yield name, p.detach()
+                yield weight.name, weight.whole()
                 continue
-            with deepspeed.zero.GatheredParameters([p]):
+            with deepspeed.zero.GatheredParameters(weight.parts):
                 # Yielding in here would keep the weight gathered for as long as the caller takes.
-                whole = p.detach().clone() if dist.get_rank() == 0 else p.new_empty(0)
-            yield name, whole
+                whole = weight.whole().clone() if dist.get_rank() == 0 else weight.base.new_empty(0)
+            yield weight.name, whole
 
     def save(self, path: str, *, state: Mapping[str, Any]) -> None:
-        """Sharded weights and optimiser state of all ranks, this rank's random states, and `state`."""
-        self._engine.save_checkpoint(path, tag=_TAG, client_state=dict(state))
+        """Sharded weights (those that are trained) and optimiser state of all ranks, this rank's random states, and `state`."""
+        adapted = self._lora is not None
+        self._engine.save_checkpoint(path, tag=_TAG, client_state=dict(state), exclude_frozen_parameters=adapted)
         torch.save(_rng_states(), Path(path) / f"rng_{dist.get_rank()}.pt")
         if dist.get_rank() == 0:
             (Path(path) / _LAYOUT).write_text(json.dumps(self._layout()))
@@ -173,13 +178,15 @@ class TrainEngine:
             raise ValueError(
                 f"{path} holds trainer state of {saved}, this run has {self._layout()}: use the same, or resume=never"
             )
-        _, state = self._engine.load_checkpoint(path, tag=_TAG)
+        # With adapters not strict: the frozen weights were not saved, this engine has them from the model's folder.
+        _, state = self._engine.load_checkpoint(path, tag=_TAG, load_module_strict=self._lora is None)
         _set_rng_states(torch.load(Path(path) / f"rng_{dist.get_rank()}.pt", weights_only=False))
         return state
 
     def _layout(self) -> dict[str, Any]:
-        """What optimiser shards depend on, as keys of `trainer`."""
-        return {"num_workers": self._world_size, "zero_stage": self._cfg.zero_stage, "precision": self._cfg.precision}
+        """What optimiser shards depend on, as keys of `trainer`, and `model.lora` where there are adapters."""
+        layout = {"num_workers": self._world_size, "zero_stage": self._cfg.zero_stage, "precision": self._cfg.precision}
+        return layout if self._lora is None else {**layout, "lora": self._lora.model_dump()}
 
 
 def sharded_for_inference(policy: Policy, *, precision: str) -> Any:

@@ -156,14 +156,15 @@ class _WholeLogprobs(torch.autograd.Function):
         return logprobs_M, entropy_M
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
         hidden_ME, weight_VE, labels_M, temperature_M, probs_MV, entropy_M = ctx.saved_tensors
         grad_MV = _logit_grads(probs_MV, labels_M, grads[0] / temperature_M)
         if ctx.entropy_grad:
             grad_MV += _entropy_grads(probs_MV, entropy_M, grads[1] / temperature_M)
         grad_MV = grad_MV.to(ctx.dtype)
-        grad_weight_VE = grad_MV.T @ hidden_ME
-        return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE.to(weight_VE.dtype), None, None, None, None
+        # A frozen head wants none, and it is as much work as the other product.
+        grad_weight_VE = (grad_MV.T @ hidden_ME).to(weight_VE.dtype) if ctx.needs_input_grad[1] else None
+        return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE, None, None, None, None
 
 
 class _BlockedLogprobs(torch.autograd.Function):
@@ -203,12 +204,12 @@ class _BlockedLogprobs(torch.autograd.Function):
         return chosen_M - logsum_M, entropy_M
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
         hidden_ME, weight_VE, labels_M, temperature_M, logsum_M, entropy_M = ctx.saved_tensors
         scaled_M = grads[0] / temperature_M
         # Many blocks are summed: in bfloat16 the small ones would be lost.
         grad_hidden_ME = torch.zeros_like(hidden_ME, dtype=torch.float32)
-        grad_weight_VE = torch.empty_like(weight_VE)
+        grad_weight_VE = torch.empty_like(weight_VE) if ctx.needs_input_grad[1] else None
         for block in _blocks(weight_VE, len(labels_M)):
             cast_BE = weight_VE[block].to(ctx.dtype)
             probs_MB = _logits(hidden_ME, cast_BE, temperature_M).sub_(logsum_M.unsqueeze(-1)).exp_()
@@ -218,7 +219,8 @@ class _BlockedLogprobs(torch.autograd.Function):
                 grad_MB += _entropy_grads(probs_MB, entropy_M, grads[1] / temperature_M)
             grad_MB = grad_MB.to(ctx.dtype)
             grad_hidden_ME += grad_MB @ cast_BE
-            grad_weight_VE[block] = grad_MB.T @ hidden_ME
+            if grad_weight_VE is not None:
+                grad_weight_VE[block] = grad_MB.T @ hidden_ME
         return grad_hidden_ME.to(hidden_ME.dtype), grad_weight_VE, None, None, None, None
 
 

@@ -19,9 +19,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from r1ray.config import Config, ModelFacts
+from r1ray.config import Config, LoraConfig, ModelFacts
 from r1ray.model import attention
 from r1ray.model.forward import Policy
+from r1ray.model.lora import add_adapters
 from r1ray.model.value import ValueModel, value_head
 
 AttentionInterface.register(attention.NAME, attention.packed_attention)
@@ -33,17 +34,26 @@ _OTHER_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 def load_policy(
-    path: str, *, cfg: Config, init: Init = "pretrained", precision: str | None = None, key: str = "model.path"
+    path: str,
+    *,
+    cfg: Config,
+    init: Init = "pretrained",
+    precision: str | None = None,
+    key: str = "model.path",
+    lora: LoraConfig | None = None,
 ) -> Policy:
     """The model as `cfg.trainer.precision` wants it, or another; trainer and reference load alike, so that their first KL is 0.
 
     Args:
         key: which key names the model: model.facts are of model.path alone.
+        lora: freezes it but for adapters, which change nothing yet.
     """
     precision = precision or cfg.trainer.precision
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     facts = cfg.model.facts if key == "model.path" else None
     lm = load_lm(path, dtype=dtype, facts=facts, init=init, seed=cfg.seed, key=key)
+    if lora is not None:
+        add_adapters(lm, lora, seed=cfg.seed)
     return Policy(lm, autocast=precision == "bf16_autocast")
 
 

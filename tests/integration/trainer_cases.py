@@ -81,7 +81,7 @@ def make_models(folder: Path) -> Any:
     return SimpleNamespace(**{name: str(folder / name) for name in ("policy", "reference", "untied")})
 
 
-def config(*, critic=None, **trainer):
+def config(*, critic=None, lora=None, **trainer):
     """The parts of a Config that trainers and reference read."""
     defaults = yaml.safe_load((CONF / "trainer/default.yaml").read_text())
     quiet = {"lr": 1e-3, "logprob_gap_limit": math.inf, "timeout_s": 60}
@@ -92,7 +92,7 @@ def config(*, critic=None, **trainer):
         prm=OtherTrainerConfig(**yaml.safe_load((CONF / "prm/default.yaml").read_text())),
         trainer=TrainerConfig(**defaults | quiet | trainer),
         reference=ReferenceConfig(**reference | {"zero_stage": 3 if trainer.get("zero_stage") == 3 else 0}),
-        model=SimpleNamespace(facts=None),
+        model=SimpleNamespace(facts=None, lora=lora),
         device="cpu",
         seed=0,
     )

@@ -1,0 +1,98 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): frozen linear layers, each with two thin matrices beside it that learn.
+
+h = x W^T + (alpha / rank) x A^T B^T, with A drawn and B at 0, so that training begins at the base model exactly. Whoever asks for
+the weights (engines, reference, exported folders) gets W + (alpha / rank) B A under the name of W: an ordinary model.
+
+Our own rather than peft: the layer is these few lines, while what is hard would be ours with peft too. Under ZeRO-3 base, A and B
+of one layer are gathered together and merged apart from the model (peft merges in place, into weights that are spread over the
+ranks), in float32 and under the names that transformers gave; and peft brings a second package (accelerate) to every trainer.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from r1ray.config import LoraConfig
+from r1ray.config.model import ALL_LINEAR
+
+ADAPTERS = ("lora_a", "lora_b")
+
+
+class LoraLinear(nn.Module):
+    """Takes the place of a linear layer and keeps the names of its parameters.
+
+    They are all its own, not those of a layer inside: with ZeRO-3 they are whole only while this very module runs.
+    """
+
+    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.scale = alpha / rank
+        like = {"dtype": linear.weight.dtype, "device": linear.weight.device}
+        bound = 1 / math.sqrt(linear.in_features)
+        # As the paper's own code draws it (the paper says Gaussian); in float32, so that a seed means one A whatever the precision.
+        drawn = torch.rand(rank, linear.in_features, generator=generator) * (2 * bound) - bound
+        self.lora_a = nn.Parameter(drawn.to(**like))
+        self.lora_b = nn.Parameter(torch.zeros(linear.out_features, rank, **like))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias) + F.linear(F.linear(x, self.lora_a), self.lora_b) * self.scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedWeight:
+    """A weight as others know it, and what it is made of."""
+
+    name: str
+    base: nn.Parameter
+    adapter: LoraLinear | None
+
+    @property
+    def parts(self) -> list[nn.Parameter]:
+        """What must be whole before `whole` is called."""
+        return [self.base] if self.adapter is None else [self.base, self.adapter.lora_a, self.adapter.lora_b]
+
+    def whole(self) -> Tensor:
+        """A new tensor W + scale B A, summed in float32; without an adapter W itself, no copy."""
+        base, adapter = self.base.detach(), self.adapter
+        if adapter is None:
+            return base
+        change = adapter.lora_b.detach().float() @ adapter.lora_a.detach().float()
+        return base.float().add(change, alpha=adapter.scale).to(base.dtype)
+
+
+def served_weights(lm: nn.Module) -> Iterator[ServedWeight]:
+    """Every weight of a model, with adapters or without, in the order and under the names of the model without them."""
+    adapted = {f"{name}.weight": module for name, module in lm.named_modules() if isinstance(module, LoraLinear)}
+    for name, parameter in lm.named_parameters():
+        if not name.endswith(ADAPTERS):
+            yield ServedWeight(name=name, base=parameter, adapter=adapted.get(name))
+
+
+def add_adapters(lm: Any, lora: LoraConfig, *, seed: int) -> None:
+    """Freeze the model and give the linear layers of its blocks that `lora.targets` names adapters, which alone learn.
+
+    Embedding and head lie outside the blocks and stay as they are, tied or not.
+
+    Raises:
+        ValueError: a target names no such layer.
+    """
+    layers = {name: module for name, module in lm.model.named_modules() if isinstance(module, nn.Linear)}
+    kinds = {name.rpartition(".")[2] for name in layers}
+    if unknown := [target for target in lora.targets if target not in {*kinds, ALL_LINEAR}]:
+        raise ValueError(
+            f"model.lora.targets names {', '.join(unknown)}, which no linear layer of the model's blocks is called: "
+            f"there are {', '.join(sorted(kinds))}, and {ALL_LINEAR} for every one"
+        )
+    lm.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name, linear in layers.items():
+        parent, _, kind = name.rpartition(".")
+        if kind in lora.targets or ALL_LINEAR in lora.targets:
+            adapted = LoraLinear(linear, rank=lora.rank, alpha=lora.alpha, generator=generator)
+            setattr(lm.model.get_submodule(parent), kind, adapted)

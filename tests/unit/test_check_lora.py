@@ -1,0 +1,163 @@
+"""The check of `model.lora`: what a person gets to read, before anything starts."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from r1ray import builtin
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load, lora
+from r1ray.check.load import RULES
+from r1ray.check.lora import linear_layers, something_to_adapt
+from r1ray.check.summary import describe
+from r1ray.cli import compose
+
+ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"
+SFT = (
+    "stages={rl: null, warm: {kind: sft}}",
+    "data.train={countdown: null, t: {source: traces, args: {num_problems: 9}}}",
+)
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def base() -> DictConfig:
+    return compose([])
+
+
+def check(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
+    """Plain values laid over the defaults, without Hydra's second of composing."""
+    cfg = base.copy()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+    return load(cfg)
+
+
+def trained(folder: Path, *, adapters: object) -> None:
+    """A run that has saved its trainer's state."""
+    trainer = folder / "stages/rl/checkpoints/latest/trainer"
+    trainer.mkdir(parents=True)
+    before = {"seed": 0, "model": {"path": "builtin"}, "algo": {"name": "grpo"}, "stages": {"rl": {"kind": "rl"}}}
+    (folder / "config.yaml").write_text(json.dumps(before))
+    layout = {"num_workers": 2, "zero_stage": 0, "precision": "fp32"}
+    (trainer / "layout.json").write_text(json.dumps(layout | ({"lora": adapters} if adapters else {})))
+    (trainer.parent / "state.json").write_text(json.dumps({"step": 10}))
+
+
+# overrides, {key of each mistake: (words of its rule, words of its remedy)}
+CASES = {
+    "a rank of 0": ([ALL, "model.lora.rank=0"], {"model.lora.rank": ("must be at least 1", "model.lora.rank=1")}),
+    "an alpha of 0": ([ALL, "model.lora.alpha=0"], {"model.lora.alpha": ("must be greater than 0", "larger")}),
+    "no alpha": (["model.lora={rank: 4, targets: q_proj}"], {"model.lora.alpha": ("must be given", "model.lora.alpha=")}),
+    "a key that is none": ([ALL, "model.lora.r=4"], {"model.lora.r": ("has no key r", "rank")}),
+    "no layers": ([ALL, "model.lora.targets=[]"], {"model.lora.targets": ("names no layer", "targets=all-linear")}),
+    "a typo": (
+        [ALL, "model.lora.targets=[q_prj, v_proj]"],
+        {"model.lora.targets": ("there are down_proj, gate_proj, k_proj, o_proj", "did you mean q_proj?")},
+    ),
+    "the head": ([ALL, "model.lora.targets=[lm_head]"], {"model.lora.targets": ("the model's blocks", "all-linear")}),
+    "the embedding": ([ALL, "model.lora.targets=embed_tokens"], {"model.lora.targets": ("the model's blocks", "all-linear")}),
+    "a norm": ([ALL, "model.lora.targets=[input_layernorm]"], {"model.lora.targets": ("no linear layer", "all-linear")}),
+    "a frozen beginning": ([ALL, *SFT, "sft.init=random"], {"model.lora": ("would stay as they were drawn", "model.lora=null")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_cannot_be_is_answered(case: str, base: DictConfig) -> None:
+    overrides, wanted = CASES[case]
+    with pytest.raises(ConfigError) as caught:
+        check(base, overrides)
+    found = {mistake.key: mistake for mistake in caught.value.mistakes}
+    assert found.keys() == wanted.keys()
+    for key, (rule, remedy) in wanted.items():
+        assert rule in found[key].rule
+        assert remedy in found[key].remedy
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "[all-linear]", "q_proj", "[q_proj, down_proj]"])
+def test_what_can_be_is_accepted_and_shown(targets: str, base: DictConfig) -> None:
+    run = check(base, [ALL, f"model.lora.targets={targets}"])
+    assert run.config.model.lora is not None
+    assert run.notes == []
+    assert "LoRA of rank 4" in describe(run)
+
+
+def test_a_run_without_adapters_shows_none(base: DictConfig) -> None:
+    assert "LoRA" not in describe(check(base, []))
+
+
+@pytest.mark.parametrize(("init", "mistakes"), [("random", 1), ("pretrained", 0)])
+def test_supervised_fine_tuning_may_have_them(init: str, mistakes: int, base: DictConfig) -> None:
+    cfg = check(base, [ALL, f"sft.init={init}"]).config
+    assert len(list(something_to_adapt(cfg.model, cfg.sft, "sft"))) == mistakes
+    assert lora.targets in RULES["sft"]
+
+
+def test_layers_are_read_from_the_weight_files(workplace: Path) -> None:
+    assert linear_layers(builtin.path()) == {
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    }
+    broken = workplace / "broken"
+    broken.mkdir()
+    for name, content in {"a": b"", "b": b"\0" * 7, "c": b"\xff" * 64, "d": (2).to_bytes(8, "little") + b"[]"}.items():
+        (broken / f"{name}.safetensors").write_bytes(content)
+    assert linear_layers(broken) == set()
+
+
+def test_layers_that_cannot_be_seen_are_left_to_the_load(workplace: Path, base: DictConfig) -> None:
+    shutil.copytree(builtin.path(), workplace / "mine")
+    (workplace / "mine/model.safetensors").write_bytes(b"")
+    run = check(base, [ALL, "model.path=./mine", "model.lora.targets=[W_pack]"])
+    assert run.notes == [f"{NOT_CHECKED}whether ./mine has the layers that model.lora.targets names"]
+
+
+SAVED = {"rank": 4, "alpha": 8.0, "targets": ["all-linear"]}
+
+
+@pytest.mark.parametrize(
+    ("saved", "overrides", "before", "key"),
+    [
+        (SAVED, [], "{rank: 4, alpha: 8.0, targets: [all-linear]}", "model.lora"),
+        (SAVED, [ALL, "model.lora.rank=8"], "{rank: 4, alpha: 8.0, targets: [all-linear]}", "model.lora"),
+        (SAVED, [ALL, "model.lora.alpha=9"], "{rank: 4, alpha: 8.0, targets: [all-linear]}", "model.lora"),
+        (SAVED, [ALL, "model.lora.targets=[q_proj]"], "{rank: 4, alpha: 8.0, targets: [all-linear]}", "model.lora"),
+        (None, [ALL], "null", "model.lora"),
+        (
+            SAVED,
+            ["stages.rl={kind: rl, config: {model: {lora: {rank: 2, alpha: 8, targets: all-linear}}}}"],
+            "{rank: 4, alpha: 8.0, targets: [all-linear]}",
+            "stages.rl.config.model.lora",
+        ),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_with_its_own_adapters(
+    saved: object, overrides: list[str], before: str, key: str, workplace: Path, base: DictConfig
+) -> None:
+    trained(workplace / "old", adapters=saved)
+    resumed = ["run_dir=old", "resume=auto"]
+    with pytest.raises(ConfigError) as caught:
+        check(base, [*resumed, *overrides])
+    (mistake,) = caught.value.mistakes
+    assert mistake.key == key
+    assert f"was saved with {before}" in mistake.rule
+    assert f"'{key}={before}', or a new run: name=ANOTHER model.path=" in mistake.remedy
+    again = ALL if saved else "model.lora=null"
+    assert check(base, [*resumed, again]).config.model.lora == (check(base, [again]).config.model.lora)
+
+
+def test_adapters_stay_on_the_model_that_their_stage_began_from(workplace: Path, base: DictConfig) -> None:
+    trained(workplace / "old", adapters=SAVED)
+    moved = "stages.rl={kind: rl, config: {model: {path: other/model}}}"
+    with pytest.raises(ConfigError) as caught:
+        check(base, ["run_dir=old", "resume=auto", ALL, moved])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["stages.rl.config.model.path"]
