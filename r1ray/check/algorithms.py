@@ -110,6 +110,20 @@ def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
         yield f"an update has {samples // algo.minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
 
 
+def aside(algo: AlgoConfig) -> Iterator[Finding]:
+    """What an algorithm does with options that it was not meant for."""
+    if algo.name == "gspo" and algo.aggregation != "seq_mean_token_mean":
+        yield (
+            f"algo.aggregation={algo.aggregation} with gspo, whose loss is the same at every token of a reply: replies weigh by "
+            "their length (seq_mean_token_mean: all alike, as in the paper)"
+        )
+    if algo.name == "gpg" and algo.minibatches > 1:
+        yield (
+            f"algo.minibatches={algo.minibatches} with gpg, which has no ratio: all but the first update of a step are off-policy "
+            "and nothing corrects for it"
+        )
+
+
 def group_filter(algo: AlgoConfig) -> Iterator[Finding]:
     low = -1.0 if algo.keep_low is None else algo.keep_low
     high = 2.0 if algo.keep_high is None else algo.keep_high
@@ -158,4 +172,4 @@ def coefficients(algo: AlgoConfig) -> Iterator[Finding]:
         )
 
 
-RULES = (name_and_arguments, batch, group_filter, coefficients)
+RULES = (name_and_arguments, batch, aside, group_filter, coefficients)

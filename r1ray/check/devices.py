@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from r1ray.algo import roles_of
 from r1ray.check.mistakes import Mistake
 from r1ray.check.model import facts_of
 from r1ray.config import (
-    AlgoConfig,
     CriticConfig,
     JudgeConfig,
     ModelConfig,
@@ -23,7 +21,7 @@ from r1ray.trainers import TrainerRole
 
 def devices(
     device: str,
-    algo: AlgoConfig,
+    needed: list[str],
     rollout: RolloutConfig,
     judge: JudgeConfig,
     trainer: TrainerConfig,
@@ -33,7 +31,6 @@ def devices(
     kind: str,
 ) -> Iterator[Mistake]:
     roles: dict[str, float] = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
-    needed = roles_of(algo) if kind == "rl" else []
     others = {"critic": critic.gpus_per_worker, "prm": prm.gpus_per_worker, "reference": reference.gpus_per_worker}
     roles |= {role: gpus for role, gpus in others.items() if role in needed}
     engines: dict[str, RolloutConfig | JudgeConfig] = {} if kind == "sft" else {"rollout": rollout}

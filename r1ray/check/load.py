@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from r1ray.algo import roles_of
 from r1ray.check import (
     algorithms,
     curriculum,
@@ -140,6 +141,8 @@ def _check_stage(
     # What is wrong in the base tree has been said without the prefix.
     findings: list[Mistake | str] = [m for m in mistakes if stages.has(stage.config, m.key.removeprefix(prefix))]
     known = dict(groups) | {"kind": stage.kind}
+    if "algo" in groups:
+        known["needed"] = roles_of(groups["algo"]) if stage.kind == "rl" else []
     if "model" in groups:
         facts, about = model.facts_of(groups["model"])
         known |= {"facts": facts} if facts else {}

@@ -1,7 +1,7 @@
 """Rules that look at more than one key. Each is a generator of findings: a Mistake, or a plain sentence worth knowing.
 
-A rule names the groups it reads as its parameters (`facts` is what is known of the model, `kind` the stage's kind); it is asked
-only when all of them are sound, so one mistake never causes another message.
+A rule names the groups it reads as its parameters (`facts` is what is known of the model, `kind` the stage's kind, `needed` the
+roles that its algorithm needs); it is asked only when all of them are sound, so one mistake never causes another message.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1ray.algo import roles_of
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import facts_of, files, token_count
 from r1ray.check.rules import precision, trainer_args
@@ -34,8 +33,8 @@ def other_trainers(
     steps: int,
     facts: ModelFacts,
     model: ModelConfig,
+    needed: list[str],
 ) -> Iterator[Mistake | str]:
-    needed = roles_of(algo)
     if "prm" in needed and algo.reference_refresh_updates:
         key, rule = (
             "algo.reference_refresh_updates",
@@ -48,6 +47,9 @@ def other_trainers(
         yield Mistake(key=key, value=frozen, rule=rule, remedy=f"{key}={steps // 4}, or more steps")
     for name, other in (("critic", critic), ("prm", prm)):
         yield from _keys(f"{name}.trainer", other, trainer, rollout)
+        updates, replies = algo.args.get(f"{name}_updates", 1), algo.problems_per_step * algo.group_size
+        if name in needed and isinstance(updates, int) and 0 < replies // max(1, updates) < other.num_workers:
+            yield f"an update of the {name} has {replies // max(1, updates)} samples for {other.num_workers} ranks: some ranks idle"
         if other.path is None:
             continue
         if name not in needed:

@@ -1,7 +1,6 @@
 """Groups of scored completions -> the samples that are trained on. The mask conventions live here, each with a test."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,8 +12,9 @@ def to_samples(groups: Sequence[Group], *, truncated: Literal["zero", "score", "
     """One sample per reply, groups in order, replies in order.
 
     The mask is 1 on every token of the reply, its EOS included, and 0 on the prompt; nothing is appended to a reply that was cut.
-    What a cut reply earns is `truncated`: "zero" sets its reward to 0, "score" leaves it, "mask" zeroes its mask while its score
-    still counts in the group's baseline. `group_id` names the epoch too: a problem that comes twice in a step makes two groups.
+    With reward.truncated "mask" the mask of a cut reply is 0, while its score still counts in the group's baseline; what it earns
+    otherwise is in its score (`r1ray.reward.compose`). `group_id` names the epoch too: a problem that comes twice in a step makes
+    two groups.
     """
     return [
         _sample(group, completion, score, index=index, truncated=truncated)
@@ -31,8 +31,6 @@ def _sample(group: Group, completion: Completion, score: Score, *, index: int, t
     if trained:
         mask_T[num_prompt:] = 1
         rollout_logprobs_T[num_prompt:] = completion.rollout_logprobs_T
-    if completion.truncated and truncated == "zero":
-        score = replace(score, reward=0.0)
     return Sample(
         token_ids_T=np.concatenate([group.problem.prompt_ids_T, completion.token_ids_T]),
         mask_T=mask_T,

@@ -1,5 +1,6 @@
 """The check of `algo`: pieces that do not fit are refused with the remedy, before anything starts."""
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,16 @@ class Mine(Grpo):
 
 class AnyArguments:
     def __init__(self, cfg, max_response_length, **args): ...
+"""
+
+
+COUNTING = """
+MADE = []
+
+@dataclass(frozen=True, kw_only=True)
+class Counting(Grpo):
+    def __post_init__(self):
+        MADE.append(self)
 """
 
 
@@ -174,6 +185,31 @@ def test_pieces_that_do_not_fit_are_refused(case: str, base: DictConfig) -> None
 )
 def test_pieces_that_fit_are_accepted(overrides: list[str], base: DictConfig) -> None:
     assert check(base, overrides).stages
+
+
+@pytest.mark.parametrize(
+    ("algo", "overrides", "words"),
+    [
+        ("gspo", ["algo.aggregation=token_mean"], "replies weigh by their length"),
+        ("gspo", [], None),
+        ("dapo", [], None),
+        ("gpg", ["algo.minibatches=2"], "all but the first update of a step are off-policy"),
+        ("gpg", [], None),
+        ("orz", ["critic.num_workers=60"], "an update of the critic has 42 samples for 60 ranks"),
+        ("orz", ["critic.num_workers=40"], None),
+        ("prime", ["algo.args.prm_updates=512", "prm.num_workers=2"], "an update of the prm has 1 samples for 2 ranks"),
+        ("grpo", ["critic.num_workers=600"], None),
+    ],
+)
+def test_what_would_surprise_is_noted(algo: str, overrides: list[str], words: str | None, base: DictConfig) -> None:
+    found = [note for note in check(base, overrides, algo=algo).notes if not note.startswith(NOT_CHECKED)]
+    assert [words in note for note in found] == [True] if words else found == []
+
+
+def test_the_algorithm_is_made_once(base: DictConfig, tmp_path: Path) -> None:
+    (tmp_path / "counting_algo.py").write_text(f"{OWN}{COUNTING}")
+    check(base, ["algo.name='counting_algo:Counting'"])
+    assert len(importlib.import_module("counting_algo").MADE) == 1
 
 
 def test_where_torch_is_not_installed_own_algorithms_are_not_checked(

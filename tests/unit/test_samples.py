@@ -55,12 +55,10 @@ def test_rollout_logprobs_stand_at_their_tokens():
     assert one(completion([7, 8, EOS])).rollout_logprobs_T.tolist() == [0, 0, 0, -1, -2, -3]
 
 
-@pytest.mark.parametrize(
-    ("truncated", "reward", "mask"), [("zero", 0.0, [1, 1]), ("score", 1.0, [1, 1]), ("mask", 1.0, [0, 0])]
-)
-def test_what_a_truncated_reply_earns_is_set(truncated, reward, mask):
+@pytest.mark.parametrize(("truncated", "mask"), [("zero", [1, 1]), ("score", [1, 1]), ("mask", [0, 0])])
+def test_a_truncated_reply_is_masked_where_it_is_to_be_and_earns_what_its_score_says(truncated, mask):
     sample = one(completion([7, 8], finish="length"), truncated=truncated)
-    assert sample.score.reward == reward
+    assert sample.score.reward == 1.0
     assert sample.mask_T[3:].tolist() == mask
     assert sample.usable
 
