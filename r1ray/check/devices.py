@@ -62,10 +62,10 @@ def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Mista
 
 
 def shared_rows(
-    algo: AlgoConfig, trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
+    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
 ) -> Iterator[Mistake]:
     """Ranks that share rows come in whole groups."""
-    for sharing in _sharing(algo, trainer, critic, prm, kind):
+    for sharing in _sharing(needed, trainer, critic, prm, kind):
         num, size = sharing.num_workers, sharing.size
         if num % size:
             fits = max(n for n in range(1, size) if num % n == 0)
@@ -78,7 +78,7 @@ def shared_rows(
 
 
 def shared_heads(
-    algo: AlgoConfig,
+    needed: list[str],
     trainer: TrainerConfig,
     critic: CriticConfig,
     prm: OtherTrainerConfig,
@@ -86,8 +86,9 @@ def shared_heads(
     facts: ModelFacts,
 ) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
-    for sharing in _sharing(algo, trainer, critic, prm, kind):
-        own = facts_of(ModelConfig(path=sharing.path, template="none", facts=None, lora=None))[0] if sharing.path else facts
+    for sharing in _sharing(needed, trainer, critic, prm, kind):
+        its = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
+        own = facts_of(its)[0] if its else facts
         # A trainer that has both from the policy's would say the same again.
         if own is not None and (sharing.role == "trainer" or sharing.path or sharing.size != trainer.sequence_parallel):
             yield from divides(sharing.key, sharing.size, own)
@@ -105,7 +106,7 @@ class _Sharing(NamedTuple):
 
 
 def _sharing(
-    algo: AlgoConfig, trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
+    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
 ) -> Iterator[_Sharing]:
     """Of the trainers that a stage has."""
     if kind != "eval":
@@ -114,7 +115,7 @@ def _sharing(
     for role, other in others:
         size = other.trainer.get("sequence_parallel", trainer.sequence_parallel)
         # A value that is none is reported with the other keys of `critic.trainer`.
-        if kind == "rl" and role in roles_of(algo) and isinstance(size, int) and size >= 1:
+        if role in needed and isinstance(size, int) and size >= 1:
             yield _Sharing(role, f"{role}.trainer.sequence_parallel", size, other.num_workers, other.path)
 
 
