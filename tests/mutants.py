@@ -237,6 +237,20 @@ MUTANTS = (
         'return PartScore(value=0.0, status="wrong_answer", correct=False)',
         "tests/integration/test_math_verify.py -k nobodys_wrong_answer",
     ),
+    Mutant(
+        "adapters merged without their scale",
+        "r1ray/model/lora.py",
+        "add(change, alpha=adapter.scale)",
+        "add(change)",
+        "tests/unit/test_lora.py",
+    ),
+    Mutant(
+        "the weights learn beside their adapters",
+        "r1ray/model/lora.py",
+        "lm.requires_grad_(False)",
+        "lm.requires_grad_(True)",
+        "tests/unit/test_lora.py",
+    ),
 )
 
 

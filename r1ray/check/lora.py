@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest
 from r1ray.check.model import local_folder
@@ -61,4 +61,4 @@ def _head(file: Path) -> dict[str, dict[str, Any]]:
             head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
     except (OSError, ValueError, OverflowError, MemoryError):
         return {}
-    return head if isinstance(head, dict) else {}
+    return cast("dict[str, dict[str, Any]]", head) if isinstance(head, dict) else {}

@@ -98,6 +98,7 @@ MORE: dict[str, tuple[list[str], set[str]]] = {
     "history": (["curriculum=history"], {"curriculum/left_out"}),
     "correction": (["algo=grpo", "algo.rollout_correction=token_truncate"], {"correction/mean"}),
     "adaptive KL": (["algo=reinforce_pp", "algo.kl_target=0.01"], {"kl_ref"}),
+    "lora": (["algo=grpo", "model.lora={rank: 4, alpha: 8, targets: all-linear}"], {"kl_ref", "loss/kl"}),
 }
 """What is no option of algo."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 from sync_parts import PROMPTS, config, greedy, greedy_tokens, load, sampling_gap, start_engines
@@ -13,10 +14,26 @@ from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
 import r1ray.algo
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.trainer import TrainerWorker
+from r1ray.actors.trainer_group import TrainerGroup
+from r1ray.algo.base import Learner
+from r1ray.algo.sft import Sft
+from r1ray.data.pack import pack
 from r1ray.sync.push import SyncFailed, WeightSync
+from r1ray.types import Sample
 
 pytestmark = pytest.mark.integration
 START_S = 300.0
+SAMPLES = [
+    Sample(
+        token_ids_T=np.arange(10 + i, 40 + i, dtype=np.int32),
+        mask_T=np.r_[0, np.ones(29)].astype(np.float32),
+        rollout_logprobs_T=np.zeros(30, np.float32),
+        temperature=1.0,
+        group_id="g",
+        index=i,
+    )
+    for i in range(4)
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,9 +44,9 @@ def ray_session() -> Iterator[None]:
 
 
 @contextmanager
-def trainers_of(folder: Path, *, zero_stage: int) -> Iterator[ActorGroup]:
+def trainers_of(folder: Path, *overrides: str, zero_stage: int, learner: Learner | None = None) -> Iterator[ActorGroup]:
     """Two ranks that hold the weights of `folder`."""
-    cfg = config("trainer.num_workers=2", f"trainer.zero_stage={zero_stage}")
+    cfg = config("trainer.num_workers=2", f"trainer.zero_stage={zero_stage}", *overrides)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,7 +59,7 @@ def trainers_of(folder: Path, *, zero_stage: int) -> Iterator[ActorGroup]:
             master_port=port,
             cfg=cfg,
             model_path=str(folder),
-            learner=r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
+            learner=learner or r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
             total_updates=1,
         )
         for rank in range(2)
@@ -79,6 +96,32 @@ def test_engines_serve_what_two_deepspeed_ranks_hold(tmp_path: Path, tied: bool)
                     assert sampling_gap(engine, model, temperature=0.6) < 1e-4
                 if tied and zero_stage == 3:
                     an_engine_that_dies_does_not_leave_the_other_ranks_gathering(sync, trainers, rollouts)
+    finally:
+        rollouts.shutdown()
+
+
+def test_engines_serve_what_adapters_are_merged_into(tmp_path: Path) -> None:
+    """At first that is the model on which they begin; after an update, what a folder of the merged weights holds."""
+    other, base = make_tiny_model(tmp_path / "other", seed=5), make_tiny_model(tmp_path / "base")
+    lora = ["model.lora={rank: 4, alpha: 8, targets: all-linear}", "trainer.lr=0.03", "trainer.logprob_gap_limit=inf"]
+    cfg = config("rollout.num_workers=1", "trainer.num_workers=2", *lora)
+    rollouts = start_engines([other], cfg)
+    (engine,) = rollouts.handles
+    try:
+        for zero_stage in (0, 3):
+            assert sampling_gap(engine, load(base), temperature=1.0) > 0.1
+            with trainers_of(base, *lora, zero_stage=zero_stage, learner=Sft()) as trainers:
+                sync = WeightSync(trainers, rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
+                assert sync.push(2 * zero_stage)["sync/canary_gap"] < 1e-4
+                assert greedy_tokens(engine) == [greedy(load(base), prompt) for prompt in PROMPTS]
+                policy = TrainerGroup(trainers, cfg=cfg.trainer)
+                policy.update(pack(SAMPLES, weights=Sft().weights(SAMPLES, {}), num_ranks=2, max_tokens=64))
+                assert sync.push(2 * zero_stage + 1)["sync/canary_gap"] < 1e-4
+                policy.export_hf(str(tmp_path / f"zero{zero_stage}"))
+            merged = load(tmp_path / f"zero{zero_stage}")
+            assert merged.state_dict().keys() == load(base).state_dict().keys()
+            assert greedy_tokens(engine) == [greedy(merged, prompt) for prompt in PROMPTS]
+            assert sampling_gap(engine, merged, temperature=1.0) < 1e-4
     finally:
         rollouts.shutdown()
 
