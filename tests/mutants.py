@@ -105,6 +105,20 @@ MUTANTS = (
         "tests/unit/test_algo_contract.py",
     ),
     Mutant(
+        "a masked reply in PRIME's baseline of process rewards",
+        "r1ray/algo/returns.py",
+        "size = len(means_G)",
+        "size = len(rewards)",
+        "tests/unit/test_returns.py",
+    ),
+    Mutant(
+        "frozen steps in the policy's schedule",
+        "r1ray/stages/rl.py",
+        "(cfg.steps - algo.frozen_steps) * cfg.algo.minibatches",
+        "cfg.steps * cfg.algo.minibatches",
+        "tests/unit/test_other_learners.py",
+    ),
+    Mutant(
         "CISPO's weight with a gradient",
         "r1ray/algo/cispo.py",
         "ops.ratio(row.logprobs_L.detach() - row.old_logprobs_L)",
