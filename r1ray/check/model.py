@@ -8,9 +8,17 @@ from typing import Any, cast
 
 import r1ray.builtin
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
-from r1ray.config import ModelConfig, ModelFacts, RewardConfig, SftConfig
+from r1ray.config import (
+    CriticConfig,
+    ModelConfig,
+    ModelFacts,
+    OtherTrainerConfig,
+    RewardConfig,
+    SftConfig,
+)
 from r1ray.data.templates import TEMPLATES
 from r1ray.lookup import resolve
+from r1ray.model.experts import NAMES, REASON, experts_of
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FACT_NAMES = {
@@ -85,6 +93,30 @@ def token_count(path: str) -> int | None:
         return None
     known = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
     return 1 + max(-1, *known, *(token["id"] for token in added))
+
+
+def dense(model: ModelConfig, critic: CriticConfig, prm: OtherTrainerConfig, needed: list[str]) -> Iterator[Mistake]:
+    """No model that is trained is a mixture of experts; one that is only served (an eval stage, a judge) may be."""
+    paths = {"model.path": model.path} | {
+        f"{role}.path": section.path for role, section in (("critic", critic), ("prm", prm)) if role in needed
+    }
+    for key, path in paths.items():
+        if path is not None and (words := _mixture(path)):
+            remedy = f"{key}=a dense model; R1's distilled models are (deepseek-ai/DeepSeek-R1-Distill-Qwen-32B)"
+            yield Mistake(key=key, value=path, rule=f"is a mixture of experts ({words}). {REASON}", remedy=remedy)
+
+
+def _mixture(path: str) -> str | None:
+    """How one can tell that it is one."""
+    folder = local_folder(path)
+    if folder is None:
+        found = NAMES.search(path.rpartition("/")[2])
+        return f"by its name, {found[0]}" if found else None
+    try:
+        number = experts_of(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError):
+        return None  # told by facts_of
+    return f"{number} experts a layer by its config.json" if number > 1 else None
 
 
 def trained_files(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mistake]:

@@ -21,6 +21,7 @@ from transformers import (
 
 from r1ray.config import Config, LoraConfig, ModelFacts
 from r1ray.model import attention
+from r1ray.model.experts import REASON, experts_of
 from r1ray.model.forward import Policy
 from r1ray.model.lora import add_adapters
 from r1ray.model.value import ValueModel, value_head
@@ -181,6 +182,8 @@ def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] 
 
 
 def _check(config: Any, *, name: str, facts: ModelFacts | None) -> None:
+    if (number := experts_of(config.to_dict())) > 1:
+        raise ValueError(f"{name} is a mixture of experts ({number} a layer). {REASON}")
     for changed in _OTHER_LOGITS:
         if getattr(config, changed, None) not in (None, 1.0):
             raise ValueError(f"{name}: its logits are changed by {changed}, which r1ray does not support")
