@@ -1,7 +1,8 @@
 """Where actors go: placement groups with label selectors, and a plain answer when they cannot fit.
 
 One group per engine (rollout, judge), so that an engine can be lost and placed again alone; one group for all ranks of a
-trainer and one for the reference, which start and end together. Reward workers are small and many: one spread group.
+trainer and one for the reference, which start and end together. Reward workers are small and many: one spread group. Those that
+share a GPU are one bundle: groups of their own Ray would put on different GPUs, of different nodes where there are several.
 """
 
 import os
@@ -80,10 +81,34 @@ def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
     return sorted(needs, key=lambda need: -need.gpus)
 
 
+def sharing(needs: Sequence[Need]) -> list[Need]:
+    """The roles that fit one GPU together: engine and trainer first, then whoever still fits; none where less than two do.
+
+    Example: shares of 0.5 for rollout and trainer and 0.2 for the reference: rollout and trainer, and the reference sits elsewhere.
+    """
+    found: list[Need] = []
+    for need in sorted(needs, key=lambda need: need.role not in ("rollout", "trainer")):
+        total = sum(other.num * other.gpus for other in (*found, need))
+        alike = not found or need.labels == found[0].labels
+        if 0 < need.gpus < 1 and alike and round(total, 4) <= 1:
+            found.append(need)
+    return found if len(found) > 1 else []
+
+
 def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
     """Reserve everything at once, or raise PlacementError within `timeout_s` and leave nothing reserved."""
     groups: list[tuple[Need, PlacementGroup]] = []
+    together = sharing(needs)
+    if together:
+        total = {
+            "CPU": round(sum(need.num * need.cpus for need in together), 4),
+            "GPU": round(sum(need.num * need.gpus for need in together), 4),
+        }
+        one = placement_group([total], bundle_label_selector=[dict(together[0].labels)])
+        groups += [(need, one) for need in together]
     for need in needs:
+        if need in together:
+            continue
         num_groups, bundles = (need.num, 1) if need.role in ("rollout", "judge") else (1, need.num)
         for _ in range(num_groups):
             group = placement_group(
@@ -92,18 +117,18 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
                 bundle_label_selector=[dict(need.labels) for _ in range(bundles)],
             )
             groups.append((need, group))
-    _, late = ray.wait([group.ready() for _, group in groups], num_returns=len(groups), timeout=timeout_s)
+    whole = list({group.id: group for _, group in groups}.values())
+    _, late = ray.wait([group.ready() for group in whole], num_returns=len(whole), timeout=timeout_s)
     if late:
         message = _cannot_fit(needs, timeout_s=timeout_s)
-        for _, group in groups:
+        for group in whole:
             remove_placement_group(group)
         raise PlacementError(message)
     slots: dict[str, list[Slot]] = {need.role: [] for need in needs}
     for need, group in groups:
         nodes = placement_group_table(group)["bundles_to_node_id"]
-        slots[need.role] += [
-            Slot(group=group, bundle_index=index, need=need, node_id=nodes[index]) for index in sorted(nodes)
-        ]
+        indices = [0] * need.num if need in together else sorted(nodes)
+        slots[need.role] += [Slot(group=group, bundle_index=i, need=need, node_id=nodes[i]) for i in indices]
     return slots
 
 

@@ -25,6 +25,8 @@ class RolloutConfig(Strict):
     timeout_s: AbovePositive
     """An engine that has something to do and finishes no group for so long counts as hung: it is started again."""
     start_timeout_s: AbovePositive
+    sleep: bool
+    """Between the last reply of a step and the next weights the engines give their GPU memory to the trainers."""
     engine_args: dict[str, Any]
     """Passed to vLLM; keys that collide with ours are refused."""
 
@@ -47,7 +49,7 @@ class JudgeConfig(Strict):
 
 
 class SyncConfig(Strict):
-    backend: Literal["auto", "gloo", "nccl"]
-    """auto: nccl on cuda (unless trainer and engine share a GPU), gloo on cpu."""
+    backend: Literal["auto", "gloo", "nccl", "ipc"]
+    """auto: gloo on cpu; on cuda nccl, or ipc where engine and trainer share one GPU (`r1ray.sync.backend`)."""
     bucket_mb: AbovePositive
     timeout_s: AbovePositive

@@ -1,7 +1,8 @@
-"""The broadcast from the trainer to all engine workers: gloo through host memory, or NCCL from device to device.
+"""The broadcast from the trainer to all engine workers: gloo through host memory, NCCL from device to device, or shared memory
+(`r1ray.sync.ipc`).
 
-Everything else of a sync (rank layout, buckets, order, timeouts, abort, rebuild) is the same code for both, so what runs on a
-laptop is what runs on a cluster. Both meet at a TCPStore that the sender opens on a port of the system's choice. A communicator
+Everything else of a sync (rank layout, buckets, order, timeouts, abort, rebuild) is the same code for all, so what runs on a
+laptop is what runs on a cluster. All meet at a TCPStore that the sender opens on a port of the system's choice. A communicator
 is never repaired: after a failure both sides close theirs and the next incarnation meets at a new store under a new tag.
 """
 
@@ -21,6 +22,7 @@ from torch._C._distributed_c10d import (
     TCPStore,
 )
 
+from r1ray.sync.ipc import IpcCommunicator
 from r1ray.sync.layout import SENDER_RANK, Backend, Meeting
 
 
@@ -172,4 +174,8 @@ def _within(make: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
     return box["result"]
 
 
-COMMUNICATORS: dict[Backend, Callable[..., Communicator]] = {"gloo": GlooCommunicator, "nccl": NcclCommunicator}
+COMMUNICATORS: dict[Backend, Callable[..., Communicator]] = {
+    "gloo": GlooCommunicator,
+    "nccl": NcclCommunicator,
+    "ipc": IpcCommunicator,
+}

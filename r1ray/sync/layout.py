@@ -1,4 +1,4 @@
-"""Who meets where and has which rank in the weight transfer group. Pure (no torch); the same for gloo and NCCL.
+"""Who meets where and has which rank in the weight transfer group. Pure (no torch); the same for every backend.
 
     rank 0                          the trainer's rank 0, which sends
     1 + i * TP * PP ...             the workers of engine i, in vLLM's own order
@@ -12,7 +12,7 @@ from typing import Literal
 
 SENDER_RANK = 0
 
-Backend = Literal["gloo", "nccl"]
+Backend = Literal["gloo", "nccl", "ipc"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 from r1ray.actors.group import ActorGroup, WorkerLate, settle
 from r1ray.config import Config
 from r1ray.sync import layout
+from r1ray.sync.backend import backend_of
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
 from r1ray.sync.layout import Backend, Meeting
 from r1ray.types import Floats
@@ -72,7 +73,7 @@ class WeightSync:
             seed=cfg.seed,
             max_length=cfg.data.max_prompt_length + cfg.rollout.max_response_length - 1,
         )
-        self._backend: Backend = backend_of(cfg)
+        self._backend: Backend = backend_of(device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer)
         self._weights: Announced | None = None
         self._version = 0
         self.mend: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
@@ -198,15 +199,6 @@ class WeightSync:
                 "the engine does not compute with the weights that were sent"
             )
         return max(gaps)
-
-
-def backend_of(cfg: Config) -> Backend:
-    """auto: NCCL where trainer and engine have GPUs of their own (it cannot join one GPU twice), else gloo."""
-    wanted = cfg.sync.backend
-    own_gpus = cfg.device == "cuda" and cfg.rollout.gpus_per_worker >= 1 and cfg.trainer.gpus_per_worker >= 1
-    if wanted == "nccl" and not own_gpus:
-        raise ValueError("sync.backend=nccl needs whole GPUs for engines and trainers: set sync.backend=gloo or auto")
-    return ("nccl" if own_gpus else "gloo") if wanted == "auto" else wanted
 
 
 def _calls(group: ActorGroup, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from r1ray.actors.group import ActorGroup
 from r1ray.actors.rollout import RolloutWorker
 from r1ray.config import Config
 from r1ray.engine.base import SamplingSpec, logprob_gap
-from r1ray.sync.communicator import GlooCommunicator
+from r1ray.sync.communicator import COMMUNICATORS, Communicator
 from r1ray.types import Completion, Floats, Ints
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -55,25 +55,31 @@ def break_worker(fault: str) -> None:
     """Runs in the worker's process; the fault holds until the next one is named ("none")."""
     from r1ray.sync import vllm_transfer
 
-    whole = globals().setdefault("WHOLE", (vllm_transfer.pack_lm_head, GlooCommunicator.broadcast))
-    vllm_transfer.pack_lm_head, GlooCommunicator.broadcast = whole
+    links: dict[str, Any] = {name: COMMUNICATORS[name] for name in ("gloo", "ipc")}
+    whole = globals().setdefault(
+        "WHOLE", (vllm_transfer.pack_lm_head, {name: link.broadcast for name, link in links.items()})
+    )
+    vllm_transfer.pack_lm_head = whole[0]
     buckets = 0
 
-    def broadcast(self: GlooCommunicator, flat: torch.Tensor) -> None:
-        nonlocal buckets
-        buckets += 1
-        if buckets == 4 and fault == "die":
-            os._exit(1)
-        if buckets == 4 and fault == "hang":
-            time.sleep(1.5 * TIMEOUT_S)
-        whole[1](self, flat)
-        if buckets == 4 and fault == "flip a bit":
-            flat[10] ^= 1
+    def broadcast_of(name: str) -> Any:
+        def broadcast(self: Communicator, flat: torch.Tensor) -> None:
+            nonlocal buckets
+            buckets += 1
+            if buckets == 4 and fault == "die":
+                os._exit(1)
+            if buckets == 4 and fault == "hang":
+                time.sleep(1.5 * TIMEOUT_S)
+            whole[1][name](self, flat)
+            if buckets == 4 and fault == "flip a bit":
+                flat[10] ^= 1
+
+        return broadcast
 
     if fault == "skip the repack":
         vllm_transfer.pack_lm_head = lambda model: None
-    elif fault != "none":
-        GlooCommunicator.broadcast = broadcast
+    for name, link in links.items():
+        link.broadcast = broadcast_of(name) if fault in ("die", "hang", "flip a bit") else whole[1][name]
 
 
 def load(folder: str | Path) -> Any:

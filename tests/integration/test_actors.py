@@ -30,6 +30,9 @@ class Worker:
             raise ValueError(fault)
         self.index = index
 
+    def ping(self) -> int:
+        return self.index
+
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()
 
@@ -114,6 +117,30 @@ def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, s
         [h.visible_gpus.remote() for h in groups["reward"].handles], what="gpus", timeout_s=30
     )
     assert unseen == ["", "", ""]
+    for group in groups.values():
+        group.shutdown()
+    placement.release(slots)
+
+
+@pytest.mark.parametrize("algo", ["grpo", "prime"])
+def test_roles_that_share_a_gpu_are_on_the_same_one(cluster: dict[str, str], tmp_path: Path, algo: str) -> None:
+    """Though there are two nodes of four GPUs: weights go through that GPU's memory."""
+    cfg = config("scale=one_gpu", f"algo={algo}")
+    roles = ["rollout", "trainer", "reference", *(["prm"] if algo == "prime" else [])]
+    slots = placement.place(placement.needs_of(cfg, roles=[*roles, "reward"]), timeout_s=20)
+    groups = {role: start(slots, role, tmp_path) for role in roles}
+    seen = {
+        (
+            group.gather([group.handles[0].node.remote()], what="node", timeout_s=60)[0],
+            group.gather([group.handles[0].visible_gpus.remote()], what="gpus", timeout_s=60)[0],
+        )
+        for group in groups.values()
+    }
+    assert len(seen) == 1 and all(len(gpus.split(",")) == 1 for _, gpus in seen), seen
+    lost = groups["rollout"].restart(["rollout-0"], timeout_s=60)
+    assert not lost
+    again = groups["rollout"].gather([groups["rollout"].handles[0].visible_gpus.remote()], what="gpus", timeout_s=60)
+    assert again == [gpus for _, gpus in seen]
     for group in groups.values():
         group.shutdown()
     placement.release(slots)

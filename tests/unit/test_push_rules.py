@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.config import Config
+from r1ray.sync.backend import backend_of
 from r1ray.sync.canary import EXACT, ROUNDED, gap_limit
-from r1ray.sync.push import ATTEMPTS, Announced, SyncFailed, WeightSync, backend_of
+from r1ray.sync.push import ATTEMPTS, Announced, SyncFailed, WeightSync
 
 CONF = str(Path(__file__).parents[2] / "conf")
 WHOLE_GPUS = ("device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1")
@@ -22,22 +23,46 @@ def config(*overrides: str) -> Config:
         return Config.model_validate(OmegaConf.to_container(compose("config", list(overrides)), resolve=True))
 
 
+ONE_GPU = (*WHOLE_GPUS, "rollout.gpus_per_worker=0.4", "trainer.gpus_per_worker=0.4", "trainer.num_workers=1")
+
+
+def chosen(*overrides: str) -> str:
+    cfg = config(*overrides)
+    return backend_of(device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer)
+
+
 @pytest.mark.parametrize(
     ("overrides", "backend"),
     [
         ((), "gloo"),
+        (("sync.backend=ipc",), "ipc"),
         (WHOLE_GPUS, "nccl"),
         ((*WHOLE_GPUS, "sync.backend=gloo"), "gloo"),
-        ((*WHOLE_GPUS, "rollout.gpus_per_worker=0.4", "trainer.gpus_per_worker=0.4"), "gloo"),
+        ((*ONE_GPU, "rollout.num_workers=1"), "ipc"),
+        ((*ONE_GPU, "rollout.num_workers=1", "sync.backend=gloo"), "gloo"),
+        ((*ONE_GPU, "rollout.num_workers=2"), "gloo"),
+        ((*ONE_GPU, "rollout.num_workers=1", "trainer.num_workers=2"), "gloo"),
+        ((*ONE_GPU, "rollout.num_workers=1", "trainer.gpus_per_worker=0.7"), "gloo"),
+        (("scale=one_gpu",), "ipc"),
+        (("scale=cluster",), "nccl"),
     ],
 )
-def test_nccl_only_between_whole_gpus(overrides: tuple[str, ...], backend: str) -> None:
-    assert backend_of(config(*overrides)) == backend
+def test_nccl_between_whole_gpus_and_ipc_on_one(overrides: tuple[str, ...], backend: str) -> None:
+    assert chosen(*overrides) == backend
 
 
-def test_nccl_on_a_shared_gpu_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"set sync\.backend=gloo or auto"):
-        backend_of(config(*WHOLE_GPUS, "trainer.gpus_per_worker=0.5", "sync.backend=nccl"))
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("sync.backend=nccl",), "device is cpu"),
+        ((*WHOLE_GPUS, "trainer.gpus_per_worker=0.5", "sync.backend=nccl"), r"some have 0\.5 of one"),
+        ((*WHOLE_GPUS, "sync.backend=ipc"), "one engine of one GPU and one trainer rank"),
+        ((*ONE_GPU, "rollout.num_workers=2", "sync.backend=ipc"), "one engine of one GPU and one trainer rank"),
+    ],
+)
+def test_a_link_that_is_not_there_is_refused_with_the_remedy(overrides: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=rf"(?s){words}.*set sync\.backend=auto"):
+        chosen(*overrides)
 
 
 @pytest.mark.parametrize(
