@@ -61,6 +61,10 @@ class Workers(Protocol):
         """The result of a Ref that is ready; raises with the name of the worker that failed."""
         ...
 
+    def rest(self) -> None:
+        """Told when nothing will be generated until the next `generate`."""
+        ...
+
 
 class Ledger(Protocol):
     """`r1ray.run.ledger.Ledger`."""
@@ -138,10 +142,12 @@ class Collector:
         """
         before = self.problems.state_dict()
         try:
-            return self._take(num_groups, step=step)
+            collected = self._take(num_groups, step=step)
         except (Stopped, RewardOutage, NothingToLearn):
             self.problems.load_state_dict(before)
             raise
+        self.workers.rest()
+        return collected
 
     def _take(self, num_groups: int, *, step: int) -> Collected:
         work = _Step(collector=self, step=step, num_groups=num_groups)

@@ -92,6 +92,14 @@ class RolloutWorker:
         held, self._held = sorted(self._held, key=lambda generation: generation.id), None
         self._engine.submit(held)
 
+    async def sleep(self) -> None:
+        """Until `wake`, or `update_weights`; forgets what still runs. Its heart goes on beating, its progress stands still."""
+        await self.forget()
+        await self._call(lambda engine: engine.sleep())
+
+    async def wake(self) -> None:
+        await self._call(lambda engine: engine.wake())
+
     async def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probabilities at temperature 1 of given sequences; entry 0 of each is 0.0."""
         return await self._call(lambda engine: engine.score(sequences))
@@ -268,7 +276,7 @@ class EngineThread:
                 _settle(future)
                 raise
             except EngineBroken as error:
-                _settle(future, error=error)
+                _settle(future, error=self._failed(error))
                 raise
             except Exception as error:
                 _settle(future, error=error)
@@ -276,10 +284,13 @@ class EngineThread:
                 _settle(future, result)
             self.num_steps += 1
 
+    def _failed(self, error: BaseException) -> EngineFailed:
+        return EngineFailed(self._index, f"{type(error).__name__}: {error}")
+
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
             stopped = isinstance(error, _Stopped)
-            self._end = error if stopped else EngineFailed(self._index, f"{type(error).__name__}: {error}")
+            self._end = error if stopped else self._failed(error)
         waiting: list[Future[Any]] = [generation.future for generation in set(self._running.values())]
         while not self._commands.empty():
             waiting.append(self._commands.get()[1])

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from r1ray.actors.lent_memory import gives_memory_back
 from r1ray.actors.ranks import join_ranks
 from r1ray.actors.trainer_group import why_not
 from r1ray.algo.base import Learner, LossInput
@@ -67,6 +68,7 @@ class TrainerWorker:
         from r1ray.model.load import load_critic, load_policy
 
         self.rank, self._role, self._log_dir = rank, role, log_dir
+        self.memory_is_lent = cfg.rollout.sleep
         self._host, self._sender = master_addr, WeightSender(rank=rank)
         self._model_path, self._learner, self._total_updates = model_path, learner, total_updates
         self._head: Any = None
@@ -87,6 +89,7 @@ class TrainerWorker:
         """The process id, once the constructor is through."""
         return os.getpid()
 
+    @gives_memory_back
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One optimiser update. Metrics are of all ranks: sums for `loss/<term>`, means over masked tokens, maxima for `*/max`.
 
@@ -153,10 +156,12 @@ class TrainerWorker:
             min_ratio=cfg.lr_min_ratio,
         )
 
+    @gives_memory_back
     def outputs(self, rows: Sequence[Row]) -> list[Floats]:
         """Log-probs of each row's masked tokens at their temperature, or their values by a critic; 0 elsewhere."""
         return [self._engine.outputs(self._tensors(row)).cpu().numpy() for row in rows]
 
+    @gives_memory_back
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences, entry 0 of each is 0.0; without autocast, whatever the precision."""
         batch = whole_sequences(sequences)
@@ -175,6 +180,7 @@ class TrainerWorker:
         """Waits for all engines, or raises within the meeting's timeout."""
         self._sender.connect(meeting)
 
+    @gives_memory_back
     def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
         """Broadcast all weights to the engines; a collective, because ZeRO-3 gathers each weight on all ranks."""
         return self._sender.send(

@@ -110,6 +110,9 @@ class RayWorkers:
         self._open: list[Call] = []
         """Made and not fetched."""
         self._deterministic = cfg.deterministic
+        self._sleep = cfg.rollout.sleep
+        self._resting = False
+        """Whether engines may be asleep: since `rest`, until the next call for replies."""
         self._lost: list[Call] = []
         """To be made again as soon as the worker that has taken the place of theirs serves the right weights."""
         self._held: list[Call] | None = None
@@ -120,6 +123,9 @@ class RayWorkers:
         self._count = 0
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Call:
+        if self._resting:
+            self._all("wake")  # a push has woken them already; there is none while the policy stays as it is
+            self._resting = False
         self._count += 1
         arguments = {
             "request_id": f"{self._count:09d}",
@@ -164,6 +170,13 @@ class RayWorkers:
         if ref.error is not None:
             raise ref.error
         return ref.result
+
+    def rest(self) -> None:
+        """Nothing is generated from here to the next `generate`: with rollout.sleep the engines sleep, all of them before it
+        returns, so that trainers find the memory free."""
+        if self._sleep:
+            self._resting = True
+            self._all("sleep")
 
     def restart_lost(self, late: Collection[str] = ()) -> None:
         """Start those engines again that do not answer. For when a transfer of weights has failed.
@@ -319,6 +332,13 @@ class RayWorkers:
             if self._served is not None:
                 self._served()
             self._lost.clear()  # the whole wave is made again
+
+    def _all(self, method: str) -> None:
+        """Have every engine do this; those that are lost are replaced, whose weights wake all, and all begin once more."""
+        while failed := self._each(method, [getattr(handle, method).remote() for handle in self._rollouts.handles]):
+            self._replace(self._rollouts, failed)
+            if self._served is not None:
+                self._served()
 
     def _wave(self, calls: Sequence[Call]) -> Losses:
         """Every engine drops what it has, gets its share of `calls` and begins with all of it at once; the engines that failed."""

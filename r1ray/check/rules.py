@@ -30,6 +30,7 @@ from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.model.reserved import reserved_deepspeed_keys
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
+from r1ray.sync.backend import on_one_gpu, why_not
 
 Finding = Mistake | str
 INSTEAD = {
@@ -38,6 +39,7 @@ INSTEAD = {
     "dtype": "rollout.dtype",
     "max_model_len": "data.max_prompt_length and rollout.max_response_length",
     "tensor_parallel_size": "rollout.tensor_parallel_size",
+    "enable_sleep_mode": "rollout.sleep",
     "train_micro_batch_size_per_gpu": "trainer.micro_batch_tokens",
     "train_batch_size": "algo.problems_per_step, algo.group_size and algo.minibatches",
     "gradient_accumulation_steps": "trainer.micro_batch_tokens",
@@ -101,14 +103,29 @@ def sft_length(sft: SftConfig, facts: ModelFacts) -> Iterator[Finding]:
 def transport(
     device: str, sync: SyncConfig, rollout: RolloutConfig, trainer: TrainerConfig, kind: str
 ) -> Iterator[Finding]:
-    if device == "cpu" and sync.backend == "nccl":
-        rule = "NCCL moves weights between GPUs and device is cpu"
-        yield Mistake(key="sync.backend", value="nccl", rule=rule, remedy="sync.backend=auto")
-    shares = [gpus for gpus in (rollout.gpus_per_worker, trainer.gpus_per_worker) if 0 < gpus < 1]
-    if device == "cuda" and sync.backend == "nccl" and kind == "rl" and shares:
-        rule = f"NCCL needs whole GPUs for engines and trainers, and some have {shares[0]:g} of one"
-        remedy = "sync.backend=auto or gloo, or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1"
-        yield Mistake(key="sync.backend", value="nccl", rule=rule, remedy=remedy)
+    wanted = sync.backend
+    reason = None if wanted == "auto" else why_not(wanted, device=device, rollout=rollout, trainer=trainer)
+    if reason and (kind == "rl" or device == "cpu"):
+        remedy = "sync.backend=auto" + (
+            ", or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1" if wanted == "nccl" and device == "cuda" else ""
+        )
+        yield Mistake(key="sync.backend", value=wanted, rule=reason, remedy=remedy)
+
+
+def sleeping(device: str, rollout: RolloutConfig, trainer: TrainerConfig) -> Iterator[Finding]:
+    """Nothing is generated ahead of a step, so engines may always sleep while it is trained on; the question is who gains by it."""
+    share = device == "cuda" and min(rollout.gpus_per_worker, trainer.gpus_per_worker) < 1
+    if rollout.sleep and ":" in rollout.engine:
+        yield f"{NOT_CHECKED}whether {rollout.engine} can sleep and wake (it is your own code)"
+    if rollout.sleep and device == "cpu":
+        yield "rollout.sleep=true with device=cpu: engines are told to sleep and to wake, and vLLM keeps its memory all the same"
+    elif rollout.sleep and not share:
+        yield "rollout.sleep=true gives memory back that nobody asks for: engines and trainers have GPUs of their own"
+    elif share and not rollout.sleep and on_one_gpu(rollout, trainer):
+        yield (
+            "engine and trainer share a GPU and rollout.sleep=false: the trainer has to make do with what the engine leaves free "
+            "all the time (rollout.engine_args.kv_cache_memory_bytes)"
+        )
 
 
 def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
@@ -213,7 +230,8 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Ite
 def engine_args(rollout: RolloutConfig, judge: JudgeConfig) -> Iterator[Finding]:
     for role, args, engine in (("rollout", rollout.engine_args, rollout.engine), ("judge", judge.engine_args, "vLLM")):
         for name in sorted(args.keys() & set(RESERVED_ENGINE_ARGS)):
-            yield _reserved(f"{role}.engine_args.{name}", args[name], INSTEAD.get(name, "").replace("rollout", role))
+            instead = INSTEAD.get(name, "").replace("rollout", role)
+            yield _reserved(f"{role}.engine_args.{name}", args[name], "" if instead == "judge.sleep" else instead)
         free = sorted(args.keys() - set(RESERVED_ENGINE_ARGS))
         if free:
             yield f"{NOT_CHECKED}{role}.engine_args {', '.join(free)}: only {engine} itself knows what it takes"

@@ -36,6 +36,10 @@ class EngineBroken(RuntimeError):
     """The engine's weights are neither the old nor the new ones: it cannot serve any more and must be replaced."""
 
 
+class EngineAsleep(RuntimeError):
+    """It was asked for something that only an engine that is awake can do."""
+
+
 class EngineFailed(RuntimeError):
     """The engine of rollout worker `index` has ended, in a worker that goes on: every call that waits, and every later one, fails
     with this. (The index, because Ray does not say whose call it was that failed.)"""
@@ -77,7 +81,17 @@ class RolloutEngine(Protocol):
     def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
         """Receive whole into host memory, then load, re-pack and clear the prefix cache. Requests that are still running go on
         with the new weights; their completions carry one version span per weight version. If the transfer fails the old
-        weights stay served and another `init_weight_transfer` + `update_weights` may follow."""
+        weights stay served and another `init_weight_transfer` + `update_weights` may follow. An engine that sleeps wakes: the
+        weights before new ones come, the cache after that."""
+        ...
+
+    def sleep(self) -> None:
+        """Give the device's memory to others until `wake` or `update_weights`; nothing may be running. Weights are kept in host
+        memory. A request or a score that comes meanwhile is an error: it would wait for ever."""
+        ...
+
+    def wake(self) -> None:
+        """Serve again what was served before; nothing to do where it does not sleep. EngineBroken when the memory is not there."""
         ...
 
     @property

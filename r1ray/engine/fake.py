@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from r1ray.config import Config
-from r1ray.engine.base import Request
+from r1ray.engine.base import EngineAsleep, Request
 from r1ray.types import Completion, Finish, Floats, Ints, VersionSpan
 
 
@@ -33,6 +33,7 @@ class FakeEngine:
         self.eos_id = eos_id
         self.mean_length = mean_length
         self.version = -1
+        self.asleep = False
         self._running: dict[str, _Running] = {}
 
     @classmethod
@@ -40,6 +41,7 @@ class FakeEngine:
         return cls()
 
     def add(self, request: Request) -> None:
+        self._raise_if_asleep()
         if request.id in self._running:
             raise ValueError(f"request {request.id} is already running")
         rng = np.random.default_rng(request.seed)
@@ -69,6 +71,7 @@ class FakeEngine:
             self._running.pop(request_id, None)
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        self._raise_if_asleep()
         logprob = -np.log(self.vocab_size)
         return [np.array([0.0] + [logprob] * (len(sequence) - 1), np.float32) for sequence in sequences]
 
@@ -76,10 +79,22 @@ class FakeEngine:
         """Nothing to connect: there are no weights."""
 
     def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
+        self.wake()
         self.version = version
+
+    def sleep(self) -> None:
+        assert not self._running, "requests are running"
+        self.asleep = True
+
+    def wake(self) -> None:
+        self.asleep = False
 
     def shutdown(self) -> None:
         self._running.clear()
+
+    def _raise_if_asleep(self) -> None:
+        if self.asleep:
+            raise EngineAsleep("the engine sleeps")
 
     def _completion(self, run: _Running) -> Completion:
         reply_T = run.reply_T

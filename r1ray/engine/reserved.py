@@ -18,6 +18,7 @@ RESERVED_ENGINE_ARGS = (
     "async_scheduling",
     "enable_chunked_prefill",
     "disable_log_stats",
+    "enable_sleep_mode",
 )
 """Set from rollout.*, data.max_prompt_length and seed, or fixed: weight transfer, log-probs, seeds and versions depend on them."""
 

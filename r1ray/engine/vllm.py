@@ -17,7 +17,7 @@ import torch
 from transformers import AutoConfig
 
 from r1ray.config import Config
-from r1ray.engine.base import EngineBroken, Request
+from r1ray.engine.base import EngineAsleep, EngineBroken, Request
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS, VLLM_ENVIRONMENT
 from r1ray.types import Completion, Finish, Floats, Ints, VersionSpan
 
@@ -40,6 +40,11 @@ CPU_KV_CACHE_LIMIT_BYTES = 1 << 30
 CPU_MAX_NUM_SEQS = 256
 """More running sequences gave no more tokens per second on CPU."""
 CPU_KV_BLOCK_TOKENS = 128
+SLEEP_LEVEL = 1
+"""Weights go to host memory, keys and values are dropped. Level 2 drops the weights too, and what vLLM serves after it has woken is
+gibberish (vllm issues 16564 and 29341; NeMo-RL 2631); besides, a transfer that fails would leave no old weights to serve."""
+MEMORY = ("weights", "kv_cache")
+"""What vLLM lets wake one by one, in the order in which it is needed."""
 
 
 class VllmEngine:
@@ -57,6 +62,7 @@ class VllmEngine:
         device: str,
         seed: int,
         tensor_parallel_size: int = 1,
+        sleeps: bool = False,
         engine_args: Mapping[str, Any] | None = None,
     ) -> None:
         engine_args = dict(engine_args or {})
@@ -79,6 +85,8 @@ class VllmEngine:
                 enable_chunked_prefill=device != "cpu",
                 async_scheduling=False,  # a batch in flight during a weight update would be counted to the wrong version
                 disable_log_stats=True,
+                # On CPU vLLM refuses it. It can be told to sleep all the same, goes through all states and keeps its memory.
+                enable_sleep_mode=sleeps and device == "cuda",
                 **(defaults | engine_args),
             )
         )
@@ -88,6 +96,8 @@ class VllmEngine:
         """Finished while `score` ran; the next `step` hands them on."""
         self._temperatures: dict[str, float] = {}
         """Of the unfinished requests; vLLM's outputs do not say."""
+        self._asleep: set[str] = set()
+        """Of MEMORY, what is not on the device."""
         self._engine.set_weight_version("-1")
 
     @classmethod
@@ -106,6 +116,7 @@ class VllmEngine:
                 device=cfg.device,
                 seed=cfg.seed,
                 tensor_parallel_size=cfg.rollout.tensor_parallel_size,
+                sleeps=cfg.rollout.sleep,
                 engine_args=engine_args,
             )
         except ValueError as error:
@@ -117,6 +128,7 @@ class VllmEngine:
             raise
 
     def add(self, request: Request) -> None:
+        self._raise_if_asleep()
         sampling = request.sampling
         try:
             params = SamplingParams(
@@ -153,6 +165,7 @@ class VllmEngine:
         self._held = [output for output in self._held if output.request_id not in request_ids]
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+        self._raise_if_asleep()
         # vLLM reads no cached prefix for requests that want the log-probs of their prompt.
         params = SamplingParams(
             max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
@@ -173,6 +186,7 @@ class VllmEngine:
 
     def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
         """As the protocol says; EngineBroken when loading failed after the old weights had been taken down."""
+        self._wake("weights")  # what arrives is loaded into their place
         self._engine.collective_rpc("start_weight_update")
         # Receives and verifies in every worker; none has touched the model when one of them raises.
         self._engine.collective_rpc("update_weights", kwargs={"update_info": {**update_info, "version": version}})
@@ -180,10 +194,40 @@ class VllmEngine:
             self._engine.collective_rpc("finish_weight_update")
         except Exception as error:
             raise EngineBroken(f"loading weights of version {version} failed: {error}") from error
+        self.wake()
         # Running requests are put back to waiting and recompute their keys and values with the new weights: what they sample from
         # now on is exactly the new policy, so each version span has one well-defined behaviour policy.
         self._engine.reset_prefix_cache(reset_running_requests=True)
         self._engine.set_weight_version(str(version))
+
+    def sleep(self) -> None:
+        # All engines of a device have to be through with this before anybody else allocates: vLLM asserts that what is free grows.
+        try:
+            self._engine.sleep(level=SLEEP_LEVEL)
+        except Exception as error:
+            raise EngineBroken(f"it could not fall asleep ({type(error).__name__}: {error})") from error
+        self._asleep = set(MEMORY)
+
+    def wake(self) -> None:
+        for part in MEMORY:
+            self._wake(part)
+
+    def _wake(self, part: str) -> None:
+        if part not in self._asleep:
+            return
+        try:
+            self._engine.wake_up(tags=[part])  # with the last part vLLM goes on scheduling
+        except Exception as error:
+            raise EngineBroken(
+                f"it could not wake: no memory for its {part} ({type(error).__name__}: {error}); if others hold it, lower "
+                "rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
+            ) from error
+        self._asleep.discard(part)
+
+    def _raise_if_asleep(self) -> None:
+        """vLLM would queue what comes, and never say so."""
+        if self._asleep:
+            raise EngineAsleep(f"the engine sleeps ({', '.join(sorted(self._asleep))})")
 
     @property
     def version(self) -> int:

@@ -27,7 +27,7 @@ from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
 
 from r1ray.actors.group import ActorGroup
 from r1ray.config import Config
-from r1ray.engine.base import SamplingSpec, logprob_gap
+from r1ray.engine.base import EngineAsleep, SamplingSpec, logprob_gap
 from r1ray.sync import layout
 from r1ray.sync.layout import Meeting
 from r1ray.sync.push import SyncFailed, WeightSync
@@ -208,9 +208,11 @@ class Pair:
         self.trainer.shutdown()
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(make_tiny_model(tmp_path_factory.mktemp("model")), config("rollout.num_workers=2"))
+@pytest.fixture(scope="module", params=["gloo", "ipc"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Over either link that a machine without a GPU has."""
+    cfg = config("rollout.num_workers=2", "rollout.sleep=true", f"sync.backend={request.param}")
+    made = Pair(make_tiny_model(tmp_path_factory.mktemp("model")), cfg)
     yield made
     made.shutdown()
 
@@ -239,9 +241,8 @@ def test_an_lm_head_that_is_not_packed_again_is_seen(pair: Pair) -> None:
 
 def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.move()
-    fresh = WeightSync(
-        pair.trainer, pair.rollouts, cfg=config("rollout.num_workers=2", "sync.timeout_s=5"), vocab_size=VOCAB_SIZE
-    )
+    cfg = config("rollout.num_workers=2", "sync.timeout_s=5", f"sync.backend={pair.cfg.sync.backend}")
+    fresh = WeightSync(pair.trainer, pair.rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
     with monkeypatch.context() as patch:
         patch.setattr(layout, "rank_offset", lambda engine, *, workers: 1)
         patch.setattr(fresh, "mend", give_up)
@@ -295,6 +296,60 @@ def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) 
         start = reply.versions[1].start
         assert reply.versions[1].end == len(reply.token_ids_T)
         assert logprob_gap(truth[start:], reply.rollout_logprobs_T[start:]) < 1e-4
+
+
+def all_engines(pair: Pair, method: str) -> None:
+    ray.get([getattr(handle, method).remote() for handle in pair.rollouts.handles], timeout=60)
+
+
+def test_engines_that_slept_serve_what_they_served_before(pair: Pair) -> None:
+    before = [greedy_tokens(handle) for handle in pair.rollouts.handles]
+    all_engines(pair, "sleep")
+    all_engines(pair, "sleep")
+    all_engines(pair, "wake")
+    all_engines(pair, "wake")
+    assert [greedy_tokens(handle) for handle in pair.rollouts.handles] == before
+
+
+def test_an_engine_that_sleeps_answers_its_heart_and_refuses_work(pair: Pair) -> None:
+    (handle, _) = pair.rollouts.handles
+    ray.get(handle.sleep.remote(), timeout=60)
+    before = ray.get(handle.vitals.remote(), timeout=10)
+    assert ray.get(handle.vitals.remote(), timeout=10) == before
+    assert before["ended"] is None and before["unfinished"] == 0
+    with pytest.raises(EngineAsleep, match="weights"):
+        greedy_tokens(handle)
+    with pytest.raises(EngineAsleep):
+        ray.get(handle.score.remote([PROMPTS[0]]), timeout=60)
+    ray.get(handle.wake.remote(), timeout=60)
+    assert greedy_tokens(handle) == greedy_tokens(pair.rollouts.handles[1])
+
+
+def test_a_push_wakes_those_that_sleep_and_the_canaries_are_scored_awake(pair: Pair) -> None:
+    before = greedy_tokens(pair.rollouts.handles[0])
+    ray.get(pair.rollouts.handles[0].sleep.remote(), timeout=60)  # the other one was replaced meanwhile, for instance
+    pair.move()
+    assert pair.push()["sync/canary_gap"] < 1e-4
+    after = [greedy_tokens(handle) for handle in pair.rollouts.handles]
+    assert after[0] == after[1] != before
+    assert pair.versions() == [pair.version, pair.version]
+
+
+def test_after_a_transfer_that_failed_a_sleeper_can_wake_to_its_old_weights(pair: Pair) -> None:
+    (handle, _), version = pair.rollouts.handles, pair.versions()[0]
+    before = greedy_tokens(handle)
+    all_engines(pair, "sleep")
+    pair.move()
+    pair.sabotage(0, "flip a bit")
+    with pytest.raises(SyncFailed, match="TransferError"):
+        pair.push_once()
+    with pytest.raises(EngineAsleep, match="kv_cache"):
+        greedy_tokens(handle)
+    all_engines(pair, "wake")
+    assert greedy_tokens(handle) == before and pair.versions()[0] == version
+    pair.sabotage(0, "none")
+    all_engines(pair, "sleep")
+    assert pair.push()["sync/canary_gap"] < 1e-4
 
 
 def test_a_hung_engine_is_named_and_a_push_works_when_it_is_back(pair: Pair) -> None:

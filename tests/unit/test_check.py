@@ -36,6 +36,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     save_model(tmp_path / "thinks", chat_template=CHAT + "<think>")
     save_model(tmp_path / "silent", chat_template=CHAT)
+    save_model(tmp_path / "experts", chat_template=CHAT + "<think>")
+    config = tmp_path / "experts" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_local_experts": 8}))
     (tmp_path / "no_config").mkdir()
     (tmp_path / "good.jsonl").write_text('{"question": "2 + 2?", "answer": "so #### 4"}\n')
     (tmp_path / "columns.jsonl").write_text('{"query": "2 + 2?", "answer": "so #### 4"}\n')
@@ -400,6 +403,23 @@ VALUES = {
         ["trainer.num_workers=3", "trainer.sequence_parallel=3"], "trainer.sequence_parallel", "4 attention heads",
         "trainer.sequence_parallel=2 (possible: 1, 2, 4)",
     ),
+    "IPC between GPUs": (
+        ["device=cuda", *(f"{role}.gpus_per_worker=1" for role in ("rollout", "trainer", "reference")), "sync.backend=ipc"],
+        "sync.backend", "one engine of one GPU and one trainer rank", "sync.backend=auto",
+    ),
+    "IPC between two engines and a trainer on one GPU": (
+        ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference")), "sync.backend=ipc"],
+        "sync.backend", "rollout.num_workers=1", "sync.backend=auto",
+    ),
+    "vLLM's own sleep mode": (
+        ["rollout.engine_args.enable_sleep_mode=true"], "rollout.engine_args.enable_sleep_mode", "sets this", "rollout.sleep",
+    ),
+    "a mixture of experts by its config": (
+        ["model.path=experts"], "model.path", "is a mixture of experts (8 experts a layer by its config.json)", "a dense model",
+    ),
+    "a mixture of experts by its name": (
+        ["model.path=deepseek-ai/DeepSeek-V3-Base"], "model.path", "is a mixture of experts (by its name, DeepSeek-V3)", "dense",
+    ),
     "bf16 without ZeRO": (["trainer.precision=bf16"], "trainer.precision", "learns differently", "trainer.zero_stage=1"),
     "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
     "engine rounds, trainer does not": (["rollout.dtype=bfloat16"], "rollout.dtype", "no step would be", "rollout.dtype=float32"),
@@ -716,3 +736,30 @@ def test_results_of_a_submitted_job_that_would_be_lost(monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match=r"run_dir=/SHARED/FOLDER"):
         check("run_dir=runs/lost")
     assert check(f"run_dir={tmp_path / 'kept'}")
+
+
+def test_experts_may_be_served_though_not_trained() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)critic\.path = Qwen.*mixture of experts.*critic\.path=a dense model"):
+        check("algo=ppo", "critic.path=Qwen/Qwen3-30B-A3B")
+    assert check("stages.rl.kind=eval", "model.path=Qwen/Qwen3-30B-A3B", "model.template=r1_zero")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        (("rollout.sleep=true",), "vLLM keeps its memory all the same"),
+        (("rollout.sleep=true", "rollout.engine='broken:Engine'"), "whether broken:Engine can sleep and wake"),
+        (("scale=cluster", "rollout.sleep=true"), "gives memory back that nobody asks for"),
+        (("scale=one_gpu", "rollout.sleep=false"), "what the engine leaves free"),
+    ],
+)
+def test_what_sleeping_is_good_for_is_said(overrides: tuple[str, ...], note: str) -> None:
+    (run,) = check(*overrides)
+    assert any(note in said for said in run.notes), run.notes
+
+
+def test_one_gpu_is_sound_for_every_trainer() -> None:
+    for algo in ("grpo", "ppo", "prime"):
+        (run,) = check("scale=one_gpu", f"algo={algo}")
+        assert not any("sleep" in note for note in run.notes), run.notes
+        assert run.config.rollout.sleep

@@ -59,6 +59,8 @@ class ShuffledWorkers:
     done: set[int] = field(default_factory=set)
     calls: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     temperatures: list[float] = field(default_factory=list)
+    rests: list[int] = field(default_factory=list)
+    """Calls that had been made at each rest."""
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> int:
         self.calls.append((problem.id, tuple(seeds)))
@@ -82,6 +84,9 @@ class ShuffledWorkers:
     def result(self, ref: int) -> Any:
         self.done.add(ref)
         return self.results[ref]
+
+    def rest(self) -> None:
+        self.rests.append(len(self.calls))
 
     def _add(self, value: Any) -> int:
         self.results[len(self.results)] = value
@@ -371,6 +376,16 @@ def test_a_step_that_is_to_stop_leaves_its_problems_to_the_next() -> None:
     assert [group.problem.id for group in c.take(3, step=2).kept] == ["p2", "p3", "p4"]
     first, again = c.workers.calls[2:5], c.workers.calls[5:]  # type: ignore[attr-defined]
     assert first == again, "the same problems with the same seeds"
+
+
+def test_workers_rest_when_a_step_is_whole_and_not_when_it_was_given_up() -> None:
+    c = collector(all_right)
+    c.take(2, step=1)
+    assert c.workers.rests == [len(c.workers.calls)] == [2]  # type: ignore[attr-defined]
+    c.stopping = stops_at(3)
+    with pytest.raises(Stopped):
+        c.take(3, step=2)
+    assert c.workers.rests == [2]  # type: ignore[attr-defined]
 
 
 def test_the_dispatch_of_a_step_is_on_the_disk_before_its_first_reply() -> None:

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from r1ray.engine.base import Request, SamplingSpec
+from r1ray.engine.base import EngineAsleep, Request, SamplingSpec
 from r1ray.engine.fake import FakeEngine
 from r1ray.types import Completion
 
@@ -59,3 +60,16 @@ def test_aborted_requests_are_forgotten() -> None:
     engine.add(Request(id="a", prompt_ids_T=PROMPT, seed=0, sampling=SamplingSpec(temperature=1.0, max_tokens=5)))
     engine.abort(["a", "unknown"])
     assert engine.num_unfinished == 0
+
+
+def test_a_sleeper_takes_no_work_until_it_wakes_or_gets_weights() -> None:
+    engine = FakeEngine()
+    for wake in (engine.wake, lambda: engine.update_weights({}, version=2)):
+        engine.sleep()
+        with pytest.raises(EngineAsleep):
+            run(engine, [1])
+        with pytest.raises(EngineAsleep):
+            engine.score([PROMPT])
+        wake()
+        assert len(run(engine, [1])) == 1
+    assert engine.version == 2

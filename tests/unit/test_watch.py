@@ -83,6 +83,19 @@ def look(watch: Watch, times: int) -> None:
         watch.look()
 
 
+def test_an_engine_that_sleeps_for_long_is_left_alone(world: World) -> None:
+    """Its heart beats, its progress stands still, it has nothing to do; the driver waits for a trainer that gets on."""
+    engine = Worker("rollout-0", progress=7, unfinished=0)
+    trainer = Worker("trainer-0", progress=0)
+    watch = world.watch(group(engine), group(trainer, role="trainer"), watchdog_s=60)
+    with waiting("update", lambda: ["trainer-0"]):
+        for _ in range(50):
+            world.now += 30
+            trainer.vitals["progress"] += 1
+            watch.look()
+    assert not world.did
+
+
 def test_a_worker_that_misses_three_beats_is_reported_and_killed_once(world: World) -> None:
     stuck, well = Worker("rollout-0", unfinished=3), Worker("rollout-1")
     watch = world.watch(group(stuck, well))

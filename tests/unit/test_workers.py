@@ -61,7 +61,7 @@ class World:
 
             return SimpleNamespace(remote=remote)
 
-        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release", "forget")}
+        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release", "forget", "sleep", "wake")}
         return SimpleNamespace(name=name, _actor_id=name.encode(), **methods)
 
     def made(self, kind: str) -> list[str]:
@@ -155,10 +155,11 @@ def pool(
     *,
     num_rewards: int = 1,
     deterministic: bool = False,
+    sleep: bool = False,
     moved: Callable[[str, int], float] = lambda role, index: 0.0,
 ) -> RayWorkers:
     cfg: Any = SimpleNamespace(
-        rollout=SimpleNamespace(timeout_s=2, start_timeout_s=9),
+        rollout=SimpleNamespace(timeout_s=2, start_timeout_s=9, sleep=sleep),
         reward=SimpleNamespace(timeout_s=1),
         deterministic=deterministic,
     )

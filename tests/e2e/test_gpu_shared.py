@@ -1,0 +1,89 @@
+"""One GPU that engine and trainer share: `scale=one_gpu` by its command line, and weights by CUDA's IPC. Skipped without one.
+
+What runs without a GPU of the same code: `tests/unit/test_ipc.py` and `test_sleep.py`, `tests/integration/test_sync.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from r1ray.sync.communicator import connect, open_store
+from r1ray.sync.layout import Meeting
+
+pytestmark = pytest.mark.gpu
+REPO = Path(__file__).parents[2]
+SIZES = (1 << 20, 100, 3 << 20, 16)
+
+READER = f"""
+import sys, torch
+from r1ray.sync.communicator import connect
+from r1ray.sync.layout import Meeting
+link = connect(Meeting(backend="ipc", host="127.0.0.1", port=int(sys.argv[1]), tag="t", world_size=2, timeout_s=60.0), rank=1)
+for size in {SIZES}:
+    flat = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+    link.broadcast(flat)
+    print(int(flat.long().sum()), flush=True)
+print(link.agree(True), flush=True)
+"""
+
+
+def test_what_lies_on_the_gpu_arrives_in_another_process() -> None:
+    store = open_store(timeout_s=60)
+    process = subprocess.Popen(
+        [sys.executable, "-c", READER, str(store.port)], stdout=subprocess.PIPE, text=True, cwd=REPO
+    )
+    meeting = Meeting(backend="ipc", host="127.0.0.1", port=store.port, tag="t", world_size=2, timeout_s=60.0)
+    link = connect(meeting, rank=0, store=store)
+    sums = []
+    for size in SIZES:
+        bucket = torch.randint(256, (size,), dtype=torch.uint8, device="cuda")
+        sums.append(str(int(bucket.long().sum())))
+        link.broadcast(bucket)
+    assert link.agree(True)
+    assert process.communicate(timeout=60)[0].split() == [*sums, "True"]
+    link.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps with KL to a reference; the engine gets little memory, for the model is small."""
+    cwd = tmp_path_factory.mktemp("one_gpu")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "r1ray.main", "scale=one_gpu", "name=shared", "steps=2", "log.wandb=disabled"),
+            *("algo.problems_per_step=8", "algo.group_size=4", "algo.kl_coef=0.01", "trainer.lr=1e-4"),
+            *("eval.sets.countdown.args.num_problems=16", "eval.every_steps=1", "checkpoint.every_steps=2"),
+            "rollout.engine_args.kv_cache_memory_bytes=1073741824",
+        ],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return cwd / "runs" / "shared"
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "stages/rl/metrics.jsonl").read_text().splitlines()]
+
+
+def test_engine_and_trainer_take_turns_on_one_gpu(run: Path) -> None:
+    rows = rows_of(run)
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    for row in rows[1:]:
+        assert row["sync/canary_gap"] < 0.1 and row["updates_skipped"] == 0
+    events = [json.loads(line)["kind"] for line in (run / "events.jsonl").read_text().splitlines()]
+    assert not {"worker_restarted", "sync_failed", "watchdog"} & set(events)
+
+
+def test_the_engine_serves_after_every_sleep_what_was_trained(run: Path) -> None:
+    """A reply of the second step was sampled by the engine after it had slept, and the trainer agrees with its log-probs."""
+    assert rows_of(run)[2]["logprob_gap/mean"] < 0.1
