@@ -51,15 +51,8 @@ GENERATING = (
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (
         *(*algorithms.RULES, trainers.other_trainers, names.curriculum_name, curriculum.arguments),
-        *(
-            sampling.temperature_schedule,
-            rules.sleeping,
-            rules.not_empty,
-            lora.targets,
-            model.dense,
-            *GENERATING,
-            *COMMON,
-        ),
+        *(sampling.temperature_schedule, rules.sleeping, rules.not_empty, lora.targets, model.dense),
+        *(*GENERATING, *COMMON),
     ),
     "sft": (rules.sft_length, rules.not_empty, lora.targets, lora.something_to_adapt, model.dense, *COMMON),
     "eval": (rules.not_empty, *GENERATING, *COMMON),
