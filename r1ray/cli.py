@@ -32,6 +32,8 @@ class Job:
 
     cfg: DictConfig
     overrides: list[str]
+    choices: dict[str, str]
+    """{group: the option that Hydra chose}; of an optional group also where there is no such file."""
 
 
 def run_cli(main: Callable[[CheckedRun], None]) -> int:
@@ -66,7 +68,7 @@ def check_command_line(arguments: Sequence[str]) -> list[CheckedRun]:
     notes: list[str] = []
     for job in jobs:
         try:
-            runs.append(load(job.cfg, job.overrides))
+            runs.append(load(job.cfg, job.overrides, job.choices))
         except ConfigError as error:
             mistakes += error.mistakes
             notes += error.notes
@@ -122,7 +124,8 @@ def _run_hydra(arguments: Sequence[str]) -> list[Job]:
         # Not resolved: an override may hold an interpolation, which means nothing in this list.
         overrides = OmegaConf.to_container(job.overrides.task)
         assert isinstance(overrides, list)
-        jobs.append(Job(cfg=cfg, overrides=[unprefixed(str(override)) for override in overrides]))
+        choices = {str(group): str(option) for group, option in job.runtime.choices.items()}
+        jobs.append(Job(cfg=cfg, overrides=[unprefixed(str(override)) for override in overrides], choices=choices))
 
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(collect)
     with _as_hydra_wants_it(arguments):

@@ -99,7 +99,10 @@ def evaluator_of(
         workers=workers,
         sets={name: loaded.problems for name, loaded in sets.items()},
         sampling=SamplingSpec(
-            temperature=cfg.eval.temperature, max_tokens=cfg.rollout.max_response_length, top_p=cfg.eval.top_p
+            temperature=cfg.eval.temperature,
+            max_tokens=cfg.rollout.max_response_length,
+            top_p=cfg.eval.top_p,
+            stop=tuple(cfg.rollout.stop),
         ),
         samples=cfg.eval.samples,
         pass_at=cfg.eval.pass_at,

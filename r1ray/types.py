@@ -87,7 +87,8 @@ class Completion:
     """One reply as the engine produced it; its tokens are trained on as they are, never tokenised again.
 
     The sampled EOS is the last token of `token_ids_T` when `finish` is "stop"; nothing is appended to a reply cut at the limit.
-    `text` keeps special tokens and loses only that final EOS.
+    `text` keeps special tokens and loses only that final EOS. A reply that ended at one of `rollout.stop` is "stop" too, without
+    an EOS: its last token is the one that completed that text, whole, so `text` may go on for a few characters after it.
 
     Example: two tokens and an EOS (id 1) sampled from version 4::
 

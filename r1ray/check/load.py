@@ -28,7 +28,7 @@ from r1ray.check import (
 )
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
-from r1ray.check.overrides import recipe_against_scale
+from r1ray.check.overrides import recipe_against_scale, stood_in
 from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
 
@@ -58,6 +58,7 @@ RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "eval": (rules.not_empty, *GENERATING, *COMMON),
 }
 """What is asked of a stage, by its kind."""
+NOTHING: Mapping[str, str] = {}
 
 
 class CheckedStage(NamedTuple):
@@ -81,8 +82,8 @@ class CheckedRun:
     """The resolved configuration as plain values, for config.yaml."""
 
 
-def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
-    """Check everything.
+def load(cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, str] = NOTHING) -> CheckedRun:
+    """Check everything. `choices` are what Hydra chose of each group, for notes.
 
     Raises:
         ConfigError: with every mistake that was found.
@@ -106,7 +107,7 @@ def load(cfg: DictConfig, overrides: Sequence[str] = ()) -> CheckedRun:
         if {"run_dir", "resume"} <= groups.keys() and groups["resume"] == "auto":
             findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
             findings += curriculum.goes_on(groups["run_dir"], groups["stages"], trees)
-    findings += recipe_against_scale(overrides)
+    findings += [*recipe_against_scale(overrides), *stood_in(choices)]
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     wrong = [finding for finding in findings if isinstance(finding, Mistake)]
     if wrong:

@@ -16,7 +16,7 @@ from r1ray.config import (
     RewardConfig,
     SftConfig,
 )
-from r1ray.data.templates import TEMPLATES
+from r1ray.data.templates import OF_CHAT, TELL_TAGS, TEMPLATES
 from r1ray.lookup import resolve
 from r1ray.model.experts import NAMES, REASON, experts_of
 
@@ -144,15 +144,18 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
     if name not in TEMPLATES:
         yield from _custom_template(model)
         return
-    chat = _chat_template(model.path) if name == "chat" else None
-    if name == "chat" and local_folder(model.path) is None:
-        yield f"{NOT_CHECKED}whether the chat template of {model.path} has think tags (it is on the hub)"
-        return
-    if name == "chat" and (missing := list(has_chat_template(model))):
+    of_hub = local_folder(model.path) is None
+    if name in OF_CHAT and not of_hub and (missing := list(has_chat_template(model))):
         yield from missing
         return
+    if name in TELL_TAGS:
+        return
+    if name in OF_CHAT and of_hub:
+        yield f"{NOT_CHECKED}whether the chat template of {model.path} has think tags (it is on the hub)"
+        return
+    chat = (_chat_template(model.path) if name in OF_CHAT else None) or ""
     parts = [key for key, part in reward.parts.items() if (part.name or key) == "format" and part.weighs]
-    if parts and (name == "none" or (chat is not None and "<think>" not in chat)):
+    if parts and "<think>" not in chat:
         yield Mistake(
             key="model.template",
             value=name,

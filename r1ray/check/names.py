@@ -8,7 +8,13 @@ from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
 from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
 from r1ray.data.curriculum import CURRICULA
-from r1ray.data.sources import SOURCES, is_left_by_a_run, load_source, needs_network
+from r1ray.data.sources import (
+    SOURCES,
+    check_columns_and_args,
+    is_left_by_a_run,
+    load_source,
+    needs_network,
+)
 from r1ray.engine import ENGINES
 from r1ray.reward import REWARDS, make
 from r1ray.reward.accuracy import VERIFIERS
@@ -66,7 +72,7 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
         return  # r1ray.check.mined
     if needs_network(source):
         if HUB_NAME.fullmatch(source.path or ""):
-            yield f"{NOT_CHECKED}{key}.path={source.path} is a hub name (or a folder that does not exist)"
+            yield from _of_hub(key, source)
         else:
             rule = "is neither a file or folder that exists nor a hub name (org/name)"
             yield Mistake(
@@ -95,6 +101,14 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     if not to_learn and items[0].response is not None:
         rule = "gives replies to imitate, not problems to solve"
         yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy="use it in a stage of kind sft")
+
+
+def _of_hub(key: str, source: SourceConfig) -> Iterator[Finding]:
+    try:
+        check_columns_and_args(key.rpartition(".")[2], source)
+    except ValueError as error:
+        yield Mistake(key=key, value=source.source, rule=str(error), remedy=f"correct {key}.args or {key}.columns")
+    yield f"{NOT_CHECKED}{key}.path={source.path} is a hub name (or a folder that does not exist)"
 
 
 def _extract(key: str, source: SourceConfig) -> Iterator[Mistake]:

@@ -1,7 +1,7 @@
 """Overrides as a person types them, and what Hydra says about them in plain words."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from yaml import YAMLError
 
 import r1ray
 from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.check.stages import laid_over
 from r1ray.run.directory import changes
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
-OPTIONAL_GROUPS = ("recipe", "scale")
-"""Groups that only override others, so that a run can do without."""
+NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none"}
+"""How a run does without the groups that only override others."""
 QUOTING = """no blanks around =, lists as [1,2], and quotes around other special characters: 'key="a, b"'"""
 
 
@@ -34,6 +35,8 @@ def with_prefix(argument: str, groups: Iterable[str]) -> str:
 
     Example: `with_prefix("trainer.lr=1", ["algo"])` is `"++trainer.lr=1"`, `with_prefix("+algo=grpo", ["algo"])` is `"algo=grpo"`.
     """
+    if argument == "~scale":  # conf/config.yaml chooses hardware by its name, so that it needs one
+        return "scale=none"
     found = OVERRIDE.fullmatch(argument)
     if found is None or found["key"].startswith("hydra."):
         return argument
@@ -55,19 +58,36 @@ def recipe_against_scale(overrides: Iterable[str]) -> Iterator[str]:
     for override in overrides:
         key, _, value = override.partition("=")
         chosen[key] = value
-    if "~scale" in chosen or "~recipe" in chosen:
+    if "~recipe" in chosen:
         return
-    files = [conf_dir() / group / f"{chosen[group]}.yaml" for group in ("recipe", "scale")]
+    files = [conf_dir() / group / f"{chosen[group]}.yaml" for group in NO_CHOICE]
     if not all(file.is_file() for file in files):  # no recipe, or one of the user's own
         return
-    recipe, scale = (yaml.safe_load(file.read_text()) for file in files)
+    recipe, scale = (_content(file) for file in files)
     both = {key: values for key, values in changes(recipe, scale).items() if None not in values and key not in chosen}
     if both:
         replaced = ", ".join(f"{key}={new} (recipe: {old})" for key, (old, new) in both.items())
         yield (
             f"scale={chosen['scale']} comes after recipe={chosen['recipe']} and sets {replaced}: "
-            "give these keys yourself, or ~scale, for the recipe's numbers"
+            "give these keys yourself, or scale=none, for the recipe's numbers"
         )
+
+
+def stood_in(choices: Mapping[str, str]) -> Iterator[str]:
+    """A note when something stands in for what was chosen; `choices` are Hydra's, {group: option}."""
+    groups = [key.partition("/")[2] for key in choices if key.startswith("stand_in/") and key != "stand_in/model"]
+    files = {group: conf_dir() / "stand_in" / group / f"{choices[f'stand_in/{group}']}.yaml" for group in groups}
+    if replaced := ", ".join(f"{group}={choices[group]}" for group in sorted(files) if files[group].is_file()):
+        yield f"model={choices['model']} is too small for {replaced}: conf/stand_in says what stands in, another model gets them"
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a file sets, with the files that it is derived from."""
+    own: dict[str, Any] = yaml.safe_load(file.read_text()) or {}
+    derived = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    for name in derived:
+        own = laid_over(_content(file.with_name(f"{name}.yaml")), own)
+    return own
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | None]:
@@ -97,6 +117,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | 
         return Mistake(key="--config-dir", value=found[1], rule="is not a folder", remedy="check the path"), None
     if "Config group override must be a string" in message:
         return _not_a_name(arguments)
+    if found := re.search(r"Error resolving interpolation '(.+?)'", message):
+        return _not_one(found[1], arguments)
     remedy = "--info defaults-tree shows what is chosen; HYDRA_FULL_ERROR=1 shows where this arose"
     return Mistake(
         key="the command line",
@@ -104,6 +126,19 @@ def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | 
         rule=" ".join(message.split()),
         remedy=remedy,
     ), None
+
+
+def _not_one(interpolation: str, arguments: Sequence[str]) -> tuple[Mistake, str | None]:
+    """`~data`, or `stages=[sft,rl]`: what stands in with the built-in model is chosen by the name of one file."""
+    for group in re.findall(r"\$\{(\w+)\}", interpolation):
+        guilty = next((a for a in arguments if a == f"~{group}" or a.startswith(f"{group}=[")), None)
+        if guilty is not None:
+            value = "~" if guilty.startswith("~") else guilty.partition("=")[2]
+            options = [path.stem for path in (conf_dir() / group).glob("*.yaml")]
+            rule = f"chooses one file of conf/{group} by its name"
+            remedy = f"a file of your own, whose defaults name several, in --config-dir; {did_you_mean('', options)}"
+            return Mistake(key=group, value=value, rule=rule, remedy=remedy), guilty
+    return _unreadable(" ".join(arguments)), None
 
 
 def _unreadable(override: str) -> Mistake:
@@ -132,8 +167,8 @@ def _not_a_name(arguments: Sequence[str]) -> tuple[Mistake, str | None]:
         key, value = found["key"], found["value"]
         if value == "null" or not re.fullmatch(r"[A-Za-z_][\w.,/-]*|\[.*\]", value):
             remedy = did_you_mean(value, [path.stem for path in (conf_dir() / key).glob("*.yaml")])
-            if value == "null" and key in OPTIONAL_GROUPS:
-                remedy = f"~{key} for none of them; {remedy}"
+            if value == "null" and key in NO_CHOICE:
+                remedy = f"{NO_CHOICE[key]} for none of them; {remedy}"
             rule = f"chooses a file of conf/{key} by its name"
             return Mistake(key=key, value=value, rule=rule, remedy=remedy), argument
     return _unreadable(" ".join(arguments)), None

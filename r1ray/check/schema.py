@@ -23,7 +23,7 @@ TYPES = {
     "list": "a list",
     "tuple": "a list",
 }
-EXAMPLES = {"name": "first_try", "run_dir": "runs/first_try"}
+EXAMPLES = {"name": "first_try", "run_dir": "runs/first_try", "rollout.stop": """'["</answer>"]'"""}
 LIMITS = {
     "greater_than_equal": ("ge", "must be at least"),
     "greater_than": ("gt", "must be greater than"),

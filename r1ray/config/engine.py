@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from r1ray.config.base import AbovePositive, NotNegative, Positive, Strict, Temperature
+from r1ray.config.base import AbovePositive, NotEmpty, NotNegative, Positive, Strict, Temperature
 
 
 class RolloutConfig(Strict):
@@ -20,6 +20,8 @@ class RolloutConfig(Strict):
     """{step from which on: another temperature}, as in {200: 1.1}."""
     top_p: float
     top_k: int
+    stop: list[NotEmpty]
+    """Texts that end a reply, besides the model's EOS: they are kept in it, and it counts as finished. Evaluation has the same."""
     max_attempts: Positive
     """A group whose replies or scores failed is generated again this often, then dropped and counted."""
     timeout_s: AbovePositive

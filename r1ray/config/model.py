@@ -32,7 +32,7 @@ class ModelConfig(Strict):
     path: str
     """`builtin`, a local folder or a hub name."""
     template: str
-    """`r1_zero`, `chat` (the tokenizer's own) or `none`; or `module:function`."""
+    """A name in r1ray.data.templates: `r1_zero`, `chat` (the tokenizer's own), `none`, ...; or `package.module:function`."""
     facts: ModelFacts | None
     lora: LoraConfig | None
     """Train the policy by adapters beside its frozen weights; null: the weights themselves."""

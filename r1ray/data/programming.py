@@ -2,12 +2,14 @@
 
 import ast
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from r1ray.data.schemas import Item, Row, Unreadable, as_object, text, user
-from r1ray.reward.code.cases import read_cases
+from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object, conversation, text, user, verl
+from r1ray.reward.code.cases import Cases, read_cases, read_language
 from r1ray.reward.code.packed import as_rows
+from r1ray.types import Message
 
 OF_PROGRAM = "Write a Python program that reads standard input and writes standard output. Put it in a ```python block."
 OF_FUNCTION = "Write the Python function `{}`. Put it, with the imports it needs, in a ```python block."
@@ -15,6 +17,8 @@ STARTER = "Begin with this:\n\n```python\n{}\n```"
 CPU_S = 6.0
 """Of a test, as LiveCodeBench has it; all calls of a function are one run."""
 FUNCTION_CPU_S = 30.0
+NUM_LONGEST = 15
+"""Tests of a problem that DeepCoder looks at: those with the longest inputs."""
 
 
 def apps(row: Row) -> Item:
@@ -27,16 +31,62 @@ def prime_code(row: Row) -> Item:
     info = as_object(_decoded(row["info"])) or {}
     if info.get("language", "python") != "python":
         raise Unreadable(f"its programs are written in {info['language']!r:.60}")
-    tests: Any = info.get("test_cases") or []
-    cases: list[Any] = tests
+    return _item(row["prompt"], _calls_together(info.get("test_cases") or []))
+
+
+def deepcoder(row: Row, *, num_tests: int = NUM_LONGEST) -> Item:
+    """agentica-org/DeepCoder-Preview-Dataset, of any subset: `tests` as JSON, as its source has them (PRIME's list, TACO's
+    object, LiveCodeBench's list); of these the `num_tests` with the longest inputs, in their order."""
+    tests = _decoded(row["tests"])
+    parts = as_list(tests) or []
+    first = as_object(parts[0]) if parts else None
     try:
-        if any(case["type"] == "function_call" for case in cases):
-            [name] = {case["fn_name"] for case in cases}
-            outputs = [case["output"] for case in cases]
-            tests = {"fn_name": name, "inputs": [case["input"] for case in cases], "outputs": outputs}
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"its tests are of no known form ({error})") from error
-    return _item(row["prompt"], tests)
+        if first is not None and "testtype" in first:
+            function = (as_object(first.get("metadata")) or {}).get("func_name")
+            if function is None and first["testtype"] != "stdin":
+                raise Unreadable("its tests do not name the function that they call")
+            tests = as_rows(parts, function=function)
+        elif first is not None:
+            tests = _calls_together(parts)
+        cases = read_cases(tests)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    return _item(row["question"], _longest(cases, num_tests), starter=row.get("starter"))
+
+
+def verl_code(row: Row) -> Item:
+    """verl's format with tests as the ground truth (Skywork-OR1's code): {inputs, outputs, fn_name?}, as JSON.
+
+    The prompt says itself how to answer. Skywork's rows that are judged by assertions (`test_code`, `assert_case`) are left out:
+    they would run beside the reply's own code, in its process.
+    """
+    tests = as_object(_decoded(row["answer"])) or {}
+    if "inputs" not in tests:
+        raise Unreadable(f"its tests are not inputs and outputs but {', '.join(tests) or 'nothing'}")
+    return _judged(conversation(row["prompt"]), tests)
+
+
+def eurus(row: Row) -> Item:
+    """PRIME-RL/Eurus-2-RL-Data: verl's format, maths and programs told apart by `ability`; it brings its own system prompt."""
+    return verl_code(row) if row["ability"] == "code" else verl(row)
+
+
+def codeforces(row: Row, *, programs: str = "python") -> Item:
+    """open-r1/codeforces, subset verifiable-prompts: of its rows those in the language `programs` (python or cpp).
+
+    The prompt says itself how to answer. Where more than one output is right the row brings a checker. Limits are CPU seconds and
+    megabytes; rows that read and write files are left out.
+    """
+    language = row["language"]
+    if language != read_language(programs):
+        raise Unreadable(f"its programs are written in {language!r:.60}, not in {programs}")
+    if row.get("input_mode") not in (None, "", "stdio"):
+        raise Unreadable(f"its programs read {row['input_mode']!r:.60}, not standard input")
+    tests = [{"type": "stdin_stdout", **(as_object(test) or {})} for test in as_list(row["tests"]) or []]
+    item = _judged(conversation(row["prompt"]), tests, name=f"codeforces/{row['id']}/{language}", language=language)
+    limits = {name: row[name] for name in ("cpu", "memory_mb") if row.get(name)}
+    checker = {"checker": row["checker"]} if row.get("checker") else {}
+    return replace(item, payload={**item.payload, **checker, "limits": {**item.payload["limits"], **limits}})
 
 
 def livecodebench(row: Row) -> Item:
@@ -58,19 +108,54 @@ def livecodebench(row: Row) -> Item:
 
 
 def _item(question: Any, tests: Any, *, starter: Any = None, name: Any = None) -> Item:
-    try:
-        function = read_cases(tests).function
-    except ValueError as error:
-        raise Unreadable(str(error)) from error
+    """A question that does not say how to answer."""
+    function = _cases(tests).function
     parts = [text(question), OF_PROGRAM if function is None else OF_FUNCTION.format(function)]
     if isinstance(starter, str) and starter.strip():
         parts.append(STARTER.format(starter.rstrip()))
+    return _judged(user("\n\n".join(parts)), tests, name=name)
+
+
+def _judged(messages: Sequence[Message], tests: Any, *, name: Any = None, language: Any = "python") -> Item:
+    cases = _cases(tests, language=language)
+    limits = {"cpu": CPU_S if cases.function is None else FUNCTION_CPU_S}
     return Item(
-        messages=user("\n\n".join(parts)),
+        messages=tuple(messages),
         verifier="code",
-        payload={"tests": tests, "limits": {"cpu": CPU_S if function is None else FUNCTION_CPU_S}},
+        payload={"tests": tests, "limits": limits, **({} if language == "python" else {"language": language})},
         id=None if name is None else str(name),
     )
+
+
+def _cases(tests: Any, *, language: Any = "python") -> Cases:
+    try:
+        return read_cases(tests, language=language)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _calls_together(cases: Any) -> Any:
+    """PRIME's list of calls of one function in the form of APPS, whose values may be wrapped; other tests as they are."""
+    try:
+        if not any(case["type"] == "function_call" for case in cases):
+            return cases
+        [name] = {case["fn_name"] for case in cases}
+        outputs = [case["output"] for case in cases]
+        return {"fn_name": name, "inputs": [case["input"] for case in cases], "outputs": outputs}
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"its tests are of no known form ({error})") from error
+
+
+def _longest(cases: Cases, num_tests: int) -> dict[str, Any]:
+    """The tests with the longest inputs, in the form of `r1ray.reward.code.cases`."""
+    by_length = sorted(range(len(cases.inputs)), key=lambda n: -len(str(cases.inputs[n])))
+    chosen = sorted(by_length[:num_tests])
+    inputs, outputs = [cases.inputs[n] for n in chosen], [cases.expected[n] for n in chosen]
+    if cases.function is not None and not cases.wrapped:
+        rows = [{"args": given, "expected": value} for given, value in zip(inputs, outputs, strict=True)]
+        return {"fn_name": cases.function, "cases": rows}
+    named = {} if cases.function is None else {"fn_name": cases.function}
+    return {**named, "inputs": inputs, "outputs": outputs}
 
 
 def _decoded(value: Any) -> Any:

@@ -118,7 +118,7 @@ def math_solution(row: Row) -> Item:
 
 
 def problem_answer(row: Row) -> Item:
-    """DeepScaleR, MATH-500, AIME: a problem and its bare answer."""
+    """DeepScaleR, MATH-500, AIME, OpenR1-Math-220k, Big-Math: a problem and its bare answer."""
     return Item(messages=user(row["problem"]), payload=golds(row["answer"]))
 
 

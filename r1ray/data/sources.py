@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config, SourceConfig
-from r1ray.data import countdown, knights, mined, oneliners, programming, schemas, traces
+from r1ray.data import countdown, knights, mined, oneliners, programming, schemas, swe, traces
+from r1ray.data.columns import as_columns, is_kept, read_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
-from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object
+from r1ray.data.schemas import Item, Row, Unreadable
 from r1ray.lookup import resolve
 from r1ray.reward.code.cases import OF_PROGRAMS
 from r1ray.sandbox.base import Language
@@ -58,6 +59,9 @@ def _programs(read: Callable[..., Item], **columns: str) -> Source:
     return Source(read=read, columns=columns, optional=frozenset({"starter"}), programs=lambda _: "python")
 
 
+OF_ANY_SOURCE = ("instruction", "keep")
+"""Arguments that every source takes."""
+
 _VERL = {"prompt": "prompt", "answer": "reward_model.ground_truth"}
 _PROBLEM = {"problem": "problem", "answer": "answer"}
 
@@ -74,6 +78,31 @@ SOURCES: Mapping[str, Source] = {
         metadata="metadata",
     ),
     "prime_code": _programs(programming.prime_code, prompt="prompt", info="verification_info"),
+    "deepcoder": _programs(programming.deepcoder, question="problem", tests="tests", starter="starter_code"),
+    "skywork_code": _programs(programming.verl_code, prompt="prompt", answer="reward_model.ground_truth"),
+    "eurus": _programs(programming.eurus, prompt="prompt", answer="reward_model.ground_truth", ability="ability"),
+    "codeforces": Source(
+        read=programming.codeforces,
+        columns={
+            "id": "id",
+            "prompt": "prompt",
+            "language": "language",
+            "tests": "official_tests",
+            "checker": "generated_checker",
+            "cpu": "time_limit",
+            "memory_mb": "memory_limit",
+            "input_mode": "input_mode",
+        },
+        optional=frozenset({"checker", "cpu", "memory_mb", "input_mode"}),
+        programs=lambda args: args.get("programs", "python"),
+    ),
+    "swe": Source(
+        read=swe.swe, columns={name: name for name in ("id", "issue", "files", "patch")}, optional=frozenset({"id"})
+    ),
+    "swe_bench_oracle": Source(
+        read=swe.swe_bench_oracle,
+        columns={"id": "instance_id", "issue": "problem_statement", "text": "text", "patch": "patch"},
+    ),
     "countdown": Source(
         read=schemas.countdown, columns={"numbers": "numbers", "target": "target"}, generate=_countdown_rows
     ),
@@ -96,6 +125,8 @@ SOURCES: Mapping[str, Source] = {
     "math500": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "aime": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "deepscaler": Source(read=schemas.problem_answer, columns=_PROBLEM),
+    "open_r1_math": Source(read=schemas.problem_answer, columns=_PROBLEM),
+    "big_math": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "dapo": Source(read=schemas.verl, columns=_VERL),
     "skywork": Source(read=schemas.verl, columns=_VERL),
     "verl": Source(read=schemas.verl, columns=_VERL),
@@ -128,7 +159,7 @@ SOURCES: Mapping[str, Source] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """`counts`: rows read, unreadable, duplicates; what is left are the items."""
+    """`counts`: rows read, filtered (by args.keep), unreadable, duplicates; what is left are the items."""
 
     items: tuple[Item, ...]
     counts: Mapping[str, int]
@@ -140,29 +171,27 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     With `head` only the first rows are read: enough for a check to see that the file is there and its columns fit. Two rows that
     are equal in prompt and answer are one problem (DAPO-Math-17k repeats its prompts a hundred times); the first is kept. Across
     sets the `keys` of an item say so.
-    `args.instruction`, for any source, is put below the question ("Put the final answer in \\boxed{}.").
+    `args.instruction`, for any source, is put below the question ("Put the final answer in \\boxed{}."); `args.keep`, for any
+    source, says which rows are used by their columns (`r1ray.data.columns`).
 
     Raises:
         ValueError: unknown source, arguments or columns; no such path; a column that is missing (shows a row); no usable row.
     """
     source: Source = resolve(cfg.source, SOURCES, what="source")
-    arguments = dict(cfg.args)
-    instruction = arguments.pop("instruction", "")
-    make = source.gather or (source.generate if cfg.path is None else None)
+    make, arguments, columns = _makes(source, cfg), _arguments(name, source, cfg), _columns(name, source, cfg)
+    instruction = cfg.args.get("instruction", "")
     rows = _rows(name, cfg, make, arguments, takes_path=source.gather is not None)
-    arguments = {} if make else _bound(name, source.read, arguments, skip="row")
-    columns = _columns(name, source, cfg)
-    counts: Counter[str] = Counter(rows=0, unreadable=0, duplicates=0)
+    arguments = {} if make else arguments
+    counts: Counter[str] = Counter(rows=0, filtered=0, unreadable=0, duplicates=0)
     items: list[Item] = []
     seen: set[str] = set()
     why = ""
-    for row in islice(rows, head):
-        counts["rows"] += 1
+    for theirs in islice(_kept_rows(rows, cfg, counts, name=name), head):
         try:
-            item = source.read(_ours(row, columns, source, name=name), **arguments)
+            item = source.read(_ours(theirs, columns, source, name=name), **arguments)
         except Unreadable as error:
             counts["unreadable"] += 1
-            why = why or f"{error}; the row: {_shown(row)}"
+            why = why or f"{error}; the row: {shown(theirs)}"
             continue
         keys = _keys(item)  # before the instruction, which may differ between training and evaluation
         item = _instructed(item, instruction) if instruction else item
@@ -176,8 +205,18 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
             break
     if not items:
         reason = f"not one of {counts['rows']} rows can be used: {why}" if counts["rows"] else "it has no rows"
+        if counts["rows"] and not why:
+            reason = f"not one of {counts['rows']} rows is as args.keep={cfg.args.get('keep')} asks"
         raise ValueError(f"source {name!r} ({cfg.path or cfg.source}) is empty: {reason}")
     return Loaded(items=tuple(items), counts=counts)
+
+
+def check_columns_and_args(name: str, cfg: SourceConfig) -> None:
+    """What can be said of a source that is not on this disk. Raises ValueError for arguments and columns that it does not take."""
+    source: Source = resolve(cfg.source, SOURCES, what="source")
+    _arguments(name, source, cfg)
+    _columns(name, source, cfg)
+    read_kept(cfg.args.get("keep"))
 
 
 def runs_programs(sources: Iterable[SourceConfig]) -> frozenset[Language]:
@@ -219,10 +258,35 @@ def _rows(
     if cfg.path is None and (make is None or takes_path):
         raise ValueError(f"source {name!r} ({cfg.source}) needs a path: a hub name, or a local file or folder")
     if make is not None:
-        given = {"path": cfg.path} if takes_path else {}
-        return make(**given, **_bound(name, make, arguments, skip="path" if takes_path else ""))
+        return make(**({"path": cfg.path} if takes_path else {}), **arguments)
     assert cfg.path is not None
     return read_rows(cfg.path, subset=cfg.subset, split=cfg.split)
+
+
+def _kept_rows(
+    rows: Iterable[Any], cfg: SourceConfig, counts: Counter[str], *, name: str
+) -> Iterator[Mapping[str, Any]]:
+    """Those that are as `args.keep` asks, by their own names."""
+    kept = read_kept(cfg.args.get("keep"))
+    for row in rows:
+        counts["rows"] += 1
+        theirs = as_columns(row, name=name)
+        if is_kept(theirs, kept, name=name):
+            yield theirs
+        else:
+            counts["filtered"] += 1
+
+
+def _makes(source: Source, cfg: SourceConfig) -> Callable[..., Iterator[Any]] | None:
+    """What makes its rows; None where they are read."""
+    return source.gather or (source.generate if cfg.path is None else None)
+
+
+def _arguments(name: str, source: Source, cfg: SourceConfig) -> dict[str, Any]:
+    """Its own among `cfg.args`."""
+    own = {key: value for key, value in cfg.args.items() if key not in OF_ANY_SOURCE}
+    skip = "path" if source.gather else "row"
+    return _bound(name, _makes(source, cfg) or source.read, own, skip=skip)
 
 
 def _bound(name: str, function: Callable[..., Any], args: Mapping[str, Any], *, skip: str = "") -> dict[str, Any]:
@@ -245,41 +309,21 @@ def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
     return {**source.columns, **cfg.columns}
 
 
-def _ours(row: Any, columns: Mapping[str, str], source: Source, *, name: str) -> Row:
+def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source, *, name: str) -> Row:
     """The row under our names."""
-    parts = as_list(row)
-    theirs = as_object(row) if parts is None else {str(index): part for index, part in enumerate(parts)}
-    if theirs is None:
-        raise ValueError(f"source {name!r}: a row must be an object, not {_shown(row)}")
     ours: dict[str, Any] = {}
     if source.keep_others:
         ours = {key: value for key, value in theirs.items() if key not in columns.values()}
     for ours_name, column in columns.items():
-        found, value = _step_into(theirs, column)
+        found, value = step_into(theirs, column)
         if found:
             ours[ours_name] = value
         elif ours_name not in source.optional:
             raise ValueError(
-                f"source {name!r}: there is no column {column!r} for {ours_name!r}. A row: {_shown(theirs)}. "
+                f"source {name!r}: there is no column {column!r} for {ours_name!r}. A row: {shown(theirs)}. "
                 f"Name the right one: columns={{{ours_name}: <column>}}"
             )
     return ours
-
-
-def _step_into(row: dict[str, Any], column: str) -> tuple[bool, Any]:
-    """(found, value) of "a.b" in {"a": {"b": value}}."""
-    value: Any = row
-    for key in [column] if column in row else column.split("."):
-        inner = as_object(value) or {}
-        if key not in inner:
-            return False, None
-        value = inner[key]
-    return True, value
-
-
-def _shown(row: Any) -> str:
-    shown = json.dumps(row, ensure_ascii=False, default=str)
-    return shown if len(shown) <= 400 else shown[:400] + "..."
 
 
 def _instructed(item: Item, instruction: str) -> Item:

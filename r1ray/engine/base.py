@@ -20,6 +20,8 @@ class SamplingSpec:
     max_tokens: int
     top_p: float = 1.0
     top_k: int = -1
+    stop: tuple[str, ...] = ()
+    """Texts that end a reply, besides the model's EOS. They are looked for in the text of its tokens and stay in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

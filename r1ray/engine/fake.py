@@ -25,7 +25,7 @@ class FakeEngine:
     """Tokens and lengths are functions of the request's seed; log-probs are those of a uniform distribution.
 
     A reply has 1 to `mean_length * 2 - 1` tokens, the last is `eos_id`; a longer one than max_tokens is cut and finishes by
-    length. Fulfils `r1ray.engine.base.RolloutEngine`.
+    length. Its text is the numbers of its tokens, in which stop texts are found. Fulfils `r1ray.engine.base.RolloutEngine`.
     """
 
     def __init__(self, *, vocab_size: int = 64, eos_id: int = 1, mean_length: int = 8) -> None:
@@ -48,8 +48,9 @@ class FakeEngine:
         length = int(rng.integers(1, self.mean_length * 2))
         reply_T = rng.integers(self.eos_id + 1, self.vocab_size, size=length).astype(np.int32)
         reply_T[-1] = self.eos_id
+        length = min(length, _stopped_at(reply_T[:-1], request.sampling.stop))
         finish: Finish = "stop" if length <= request.sampling.max_tokens else "length"
-        self._running[request.id] = _Running(request, reply_T[: request.sampling.max_tokens], finish)
+        self._running[request.id] = _Running(request, reply_T[: min(length, request.sampling.max_tokens)], finish)
 
     def step(self) -> list[tuple[str, Completion]]:
         done = []
@@ -99,15 +100,25 @@ class FakeEngine:
     def _completion(self, run: _Running) -> Completion:
         reply_T = run.reply_T
         ends = [start for _, start in run.starts[1:]] + [len(reply_T)]
-        text_T = reply_T[:-1] if run.finish == "stop" else reply_T
+        text_T = reply_T[:-1] if reply_T[-1] == self.eos_id else reply_T
         return Completion(
             token_ids_T=reply_T,
             rollout_logprobs_T=np.full(len(reply_T), -np.log(self.vocab_size), np.float32),
             temperature=run.request.sampling.temperature,
-            text=" ".join(str(token) for token in text_T),
+            text=_text(text_T),
             finish=run.finish,
             versions=tuple(
                 VersionSpan(version=version, start=start, end=end)
                 for (version, start), end in zip(run.starts, ends, strict=True)
             ),
         )
+
+
+def _text(tokens_T: Ints) -> str:
+    return " ".join(str(token) for token in tokens_T)
+
+
+def _stopped_at(tokens_T: Ints, stop: Sequence[str]) -> int:
+    """After how many tokens a stop text is complete; one more than there are when it never is."""
+    ends = range(1, len(tokens_T) + 1)
+    return next((end for end in ends if any(text in _text(tokens_T[:end]) for text in stop)), len(tokens_T) + 1)

@@ -139,7 +139,10 @@ class VllmEngine:
                 seed=request.seed,
                 logprobs=0,  # the sampled token's alone
                 stop_token_ids=self._stop_ids,
-                detokenize=False,  # once, when the reply is complete
+                stop=list(sampling.stop),
+                include_stop_str_in_output=True,
+                skip_special_tokens=False,  # <think> may be one, and so may what a stop text is looked for in
+                detokenize=bool(sampling.stop),  # else once, when the reply is complete
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._engine.add_request(request.id, {"prompt_token_ids": request.prompt_ids_T.tolist()}, params)
@@ -247,7 +250,8 @@ class VllmEngine:
         reply = output.outputs[0]
         token_ids = list(reply.token_ids)
         finish: Finish = reply.finish_reason if reply.finish_reason in ("stop", "length") else "abort"  # type: ignore[assignment]
-        spoken = token_ids[:-1] if finish == "stop" else token_ids
+        # A reply that ended at a stop text has no EOS; that text is part of it.
+        spoken = token_ids[:-1] if finish == "stop" and token_ids[-1] in self._stop_ids else token_ids
         logprobs: Any = reply.logprobs
         return Completion(
             token_ids_T=np.array(token_ids, np.int32),

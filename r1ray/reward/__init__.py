@@ -9,17 +9,19 @@ from typing import Any, Literal, get_args, get_origin
 from r1ray.config import RewardConfig
 from r1ray.lookup import resolve
 from r1ray.reward.accuracy import accuracy
+from r1ray.reward.answered import answered
 from r1ray.reward.code.codeforces import codeforces
 from r1ray.reward.code.difficulty import by_difficulty
 from r1ray.reward.code.fraction import code_fraction
 from r1ray.reward.code.ioi import ioi
 from r1ray.reward.compose import Part, Scorer
 from r1ray.reward.cosine import cosine
-from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
+from r1ray.reward.format import code_format, format_reward, format_soft, tag_count, think_format
 from r1ray.reward.judge import judge
 from r1ray.reward.language import language
 from r1ray.reward.length import length
 from r1ray.reward.logic import logic_rl
+from r1ray.reward.mixed import mixed
 from r1ray.reward.overlong import overlong
 from r1ray.reward.repetition import repetition
 from r1ray.reward.steps import reasoning_steps
@@ -27,6 +29,8 @@ from r1ray.reward.swe import patch_similarity
 
 REWARDS: Mapping[str, Callable[..., Any]] = {
     "accuracy": accuracy,
+    "answered": answered,
+    "code_format": code_format,
     "code_fraction": code_fraction,
     "codeforces": codeforces,
     "cosine": cosine,
@@ -37,6 +41,7 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "language": language,
     "length": length,
     "logic_rl": logic_rl,
+    "mixed": mixed,
     "overlong": overlong,
     "patch_similarity": patch_similarity,
     "reasoning_steps": reasoning_steps,
@@ -48,7 +53,17 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
 
 OF_TEXT = {
     *("accuracy", "format", "format_soft", "language", "logic_rl", "patch_similarity", "reasoning_steps", "tag_count"),
-    *("think_format", "judge", "code_fraction", "codeforces", "ioi", "test_difficulty"),
+    *(
+        "think_format",
+        "judge",
+        "code_fraction",
+        "codeforces",
+        "ioi",
+        "test_difficulty",
+        "answered",
+        "code_format",
+        "mixed",
+    ),
 }
 """Rewards that read nothing of a reply but its text."""
 

@@ -9,10 +9,11 @@
     option             the letter of an option, in its box, its <answer> or its line
 
 These read what stands after the last `</think>`. Without that tag it is the whole reply, or nothing when `<think>` was opened: an
-answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Two have the rules of their projects instead:
+answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Three have the rules of their projects instead:
 
     deepscaler         the last box between the first `</think>` and the next; without the tag there is no answer
     skywork            the same; without the tag the whole reply is read
+    oat_r1             what the last <answer> holds, or the box in it; none unless "</think> <answer>" stands there, with one space
 
 Replies are hostile: every way is linear in their length.
 """
@@ -63,6 +64,12 @@ def skywork(text: str) -> str | None:
     return deepscaler(text) if "</think>" in text else last_boxed(text)
 
 
+def oat_r1(text: str) -> str | None:
+    """Example: `oat_r1("so</think> <answer> \\\\boxed{2} </answer>")` is "2"."""
+    content = last_answer(text) if "</think> <answer>" in text else None
+    return last_boxed(content) if content is not None and "\\boxed" in content else content
+
+
 EXTRACTORS: Mapping[str, Callable[[str], str | None]] = {
     "boxed": lambda text: last_boxed(after_thinking(text)),
     "answer": last_answer,
@@ -73,4 +80,5 @@ EXTRACTORS: Mapping[str, Callable[[str], str | None]] = {
     "option": chosen,
     "deepscaler": deepscaler,
     "skywork": skywork,
+    "oat_r1": oat_r1,
 }

@@ -4,6 +4,7 @@
     format_soft   the same, whatever stands around and between the two blocks
     think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models reply
     tag_count     a quarter for each tag in its line, so that there is something to climb (Open-R1)
+    code_format   as format, with a block in the language asked for in the answer (Open-R1)
 
 The strict one is stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.
 """
@@ -11,6 +12,9 @@ The strict one is stricter than the public regular expressions, which accept a d
 import re
 
 from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.code.cases import read_language
+from r1ray.reward.code.extract import last_program
+from r1ray.reward.text import last_answer
 from r1ray.types import Problem
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -44,6 +48,14 @@ def think_format(problem: Problem, text: str) -> PartScore:
 def tag_count(problem: Problem, text: str) -> PartScore:
     """0.25 for each of the four tags that stands exactly once, with the line breaks of Open-R1's format around it."""
     return PartScore(value=sum(text.count(tag) == 1 for tag in COUNTED) / len(COUNTED))
+
+
+@per_completion
+def code_format(problem: Problem, text: str) -> PartScore:
+    """1 if `format` gives 1 and the answer holds a fenced program that names the problem's language; else 0."""
+    language = read_language(problem.payload.get("language"))
+    fenced = last_program(last_answer(text) or "", language, must_name=True) is not None
+    return _all_or_nothing(fenced and _fits(LAYOUT, text, once=TAGS))
 
 
 def fits_soft(text: str) -> bool:

@@ -46,9 +46,14 @@ NO_WORD = re.compile(r"\\[A-Za-z]+|</?[a-z_]{1,20}>|`[^`\s]{1,40}`")
 @per_completion
 def language(problem: Problem, text: str) -> PartScore:
     """Between 0 and 1; 0 when there is no word in the reasoning."""
+    return PartScore(value=share_of(problem, text) or 0.0)
+
+
+def share_of(problem: Problem, text: str) -> float | None:
+    """Of the problem's language among the words of the reasoning; None when there is none."""
     if problem.language not in LANGUAGES:
         raise ValueError(f"{problem.id}: language {problem.language!r} is not one of {', '.join(LANGUAGES)}")
     text = NO_WORD.sub(" ", without(thinking(text), "```", "```"))
     scripts = [str(match.lastgroup) for match in WORD.finditer(text)]
     ours = sum(script in LANGUAGES[problem.language] for script in scripts)
-    return PartScore(value=ours / max(1, len(scripts)))
+    return ours / len(scripts) if scripts else None

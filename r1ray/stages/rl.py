@@ -225,7 +225,13 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
 def training_sampling(cfg: RolloutConfig, step: int) -> SamplingSpec:
     """Of the replies of one step."""
     temperature = value_at(step, cfg.temperature, cfg.temperature_schedule)
-    return SamplingSpec(temperature=temperature, max_tokens=cfg.max_response_length, top_p=cfg.top_p, top_k=cfg.top_k)
+    return SamplingSpec(
+        temperature=temperature,
+        max_tokens=cfg.max_response_length,
+        top_p=cfg.top_p,
+        top_k=cfg.top_k,
+        stop=tuple(cfg.stop),
+    )
 
 
 def reference_of(

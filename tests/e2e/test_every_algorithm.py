@@ -39,6 +39,7 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "gspo": (["algo.clip_low=1e-6", "algo.clip_high=1e-6"], {"clip_fraction"}),
     "light_r1": ([], {"kl_ref", "loss/kl"}),
     "logic_rl": ([], {"kl_ref", "loss/kl"}),
+    "mimo": ([], FILTERED),
     "orz": (["algo.minibatches=1"], CRITIC),
     "ppo": (["algo.clip_low=1e-5", "algo.clip_high=1e-5"], {*CRITIC, "clip_fraction"}),
     "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/refilled"}),
@@ -46,6 +47,7 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "reinforce_pp_baseline": ([], {"kl_ref"}),
     "rloo": ([], {"kl_ref"}),
     "skywork_or1": (["algo.entropy_target=9"], {"loss/entropy", "train/masked/fraction"}),
+    "srpo": ([], set()),
     "vapo": (["algo.args.policy_frozen_steps=1"], {*CRITIC, "loss/imitation"}),
     "vc_ppo": (["algo.args.policy_frozen_steps=1"], CRITIC),
 }

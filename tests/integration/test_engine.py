@@ -78,9 +78,15 @@ def many(engine: Any) -> list[Completion]:
 
 
 def generate(
-    engine: Any, *, seeds: list[int], temperature: float, prompt: np.ndarray = PROMPT, max_tokens: int = MAX_TOKENS
+    engine: Any,
+    *,
+    seeds: list[int],
+    temperature: float,
+    prompt: np.ndarray = PROMPT,
+    max_tokens: int = MAX_TOKENS,
+    stop: tuple[str, ...] = (),
 ) -> list[Completion]:
-    sampling = SamplingSpec(temperature=temperature, max_tokens=max_tokens)
+    sampling = SamplingSpec(temperature=temperature, max_tokens=max_tokens, stop=stop)
     call = engine.generate.remote(request_id="r", prompt_ids_T=prompt, seeds=seeds, sampling=sampling)
     return list(ray.get(call, timeout=120))
 
@@ -150,6 +156,34 @@ def test_the_seed_alone_decides_whatever_else_is_in_the_batch(engine: Any) -> No
 def test_replies_of_one_group_differ(engine: Any) -> None:
     tokens = {tuple(reply.token_ids_T.tolist()) for reply in generate(engine, seeds=list(range(8)), temperature=1.0)}
     assert len(tokens) == 8
+
+
+def test_a_stop_text_ends_a_reply_and_is_kept_whole_with_its_tokens(
+    engine: Any, folder: Path, many: list[Completion]
+) -> None:
+    """Texts of several tokens, a part of a special token, and one that is completed by the last token that may be sampled."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    thinking = next(seed for seed, reply in enumerate(many) if THINK_ID in reply.token_ids_T[2:])
+    letters = [(seed, reply.token_ids_T[5:7].tolist()) for seed, reply in enumerate(many) if len(reply.token_ids_T) > 7]
+    plain, pair = next((seed, text) for seed, ids in letters if (text := tokenizer.decode(ids)).isalnum())
+    for seed, stop in ((thinking, "think"), (plain, pair)):
+        before = many[seed]
+        end = next(t for t in range(len(before.text)) if stop in tokenizer.decode(before.token_ids_T[:t].tolist()))
+        for limit in (MAX_TOKENS, end):
+            (reply,) = generate(
+                engine, seeds=[seed], temperature=NEARLY_UNIFORM, stop=("never there", stop), max_tokens=limit
+            )
+            assert (reply.finish, reply.token_ids_T.tolist()) == ("stop", before.token_ids_T[:end].tolist())
+            assert reply.text == tokenizer.decode(before.token_ids_T[:end].tolist()) and stop in reply.text
+            np.testing.assert_allclose(reply.rollout_logprobs_T, before.rollout_logprobs_T[:end], atol=1e-5)
+            assert [(span.start, span.end) for span in reply.versions] == [(0, end)]
+
+
+def test_with_stop_texts_an_eos_ends_a_reply_as_without(engine: Any, many: list[Completion]) -> None:
+    replies = generate(engine, seeds=list(range(len(many))), temperature=NEARLY_UNIFORM, stop=("never there",))
+    assert [(r.text, r.finish, len(r.token_ids_T)) for r in replies] == [
+        (r.text, r.finish, len(r.token_ids_T)) for r in many
+    ]
 
 
 def test_every_token_belongs_to_a_version(many: list[Completion]) -> None:

@@ -22,6 +22,7 @@ FORMS = {
     "option": ("<answer>(b) two</answer>", "B"),
     "deepscaler": (r"\boxed{1} \boxed{2}", "2"),
     "skywork": (r"\boxed{1} \boxed{2}", "2"),
+    "oat_r1": (r" <answer> so \boxed{1} or \boxed{2} </answer>", "2"),
 }
 """By name, a text and the answer in it."""
 
@@ -35,9 +36,9 @@ def test_the_answer_stands_after_the_thinking(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_without_thinking_the_whole_reply_is_read_but_by_deepscaler(name: str) -> None:
+def test_without_thinking_the_whole_reply_is_read_but_by_those_that_ask_for_the_tag(name: str) -> None:
     text, answer = FORMS[name]
-    assert EXTRACTORS[name](text) == (None if name == "deepscaler" else answer)
+    assert EXTRACTORS[name](text) == (None if name in ("deepscaler", "oat_r1") else answer)
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -62,6 +63,10 @@ def test_of_several_closing_tags_the_projects_read_up_to_the_second_and_the_othe
         ("answer", "<answer>7", None),
         ("boxed_in_answer", r"<answer>7</answer> \boxed{7}", None),
         ("boxed_in_answer", r"<answer>\boxed{7}", None),
+        ("oat_r1", "so</think> <answer> 7 </answer>", "7"),
+        ("oat_r1", "so</think>\n<answer> 7 </answer>", None),
+        ("oat_r1", "so</think> <answer> 7", None),
+        ("oat_r1", r"so</think> <answer> \boxed{7 </answer>", None),
         ("answer_line", "The Answer: 7", None),
         ("answer_line", "Answer:", None),
         ("gsm8k", "#### 36 pens", "36"),

@@ -119,12 +119,14 @@ COMMAND_LINE = {
     "typo in a group's option": (["algo=grop"], "algo", "there is no algo/grop.yaml", "did you mean grpo?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
     "null for a group": (["trainer=null"], "trainer", "chooses a file of conf/trainer", "there are: default"),
-    "null for a scale": (["scale=null"], "scale", "chooses a file of conf/scale", "~scale for none"),
+    "null for a scale": (["scale=null"], "scale", "chooses a file of conf/scale", "scale=none for none"),
     "no run directory": (["run_dir="], "run_dir", "must not be empty", "run_dir=runs/"),
     "nan": (["trainer.lr=nan"], "trainer.lr", "must be a finite number", "not nan or inf"),
     "no value": (["trainer.lr"], "the command line", "not of the form key=value", "write trainer.lr=VALUE"),
     "unclosed list": (["eval.pass_at=[1,2"], "the command line", "not of the form key=value", "quotes"),
     "several values": (["steps=1,2"], "steps", "several values, but this is one run", "--multirun"),
+    "several stages' files": (["stages=[sft,rl]"], "stages", "chooses one file of conf/stages", "defaults name several"),
+    "a group taken away": (["~data"], "data", "chooses one file of conf/data", "there are: countdown"),
     "removing what is not there": (["~nope"], "nope", "none of this name", "--cfg job"),
     "dangling interpolation": (["name=${nope}"], "name", "Interpolation key 'nope' not found", "${...}"),
     "no such config folder": (["--config-dir=nowhere"], "--config-dir", "is not a folder", "path"),
@@ -178,6 +180,7 @@ VALUES = {
     "too hot": (["eval.temperature=2.5"], "eval.temperature", "up to 2", "eval.temperature=1.0"),
     "cut distribution": (["rollout.top_p=0.9"], "rollout.top_p", "whole distribution", "rollout.top_p=1"),
     "top-k": (["rollout.top_k=20"], "rollout.top_k", "whole distribution", "rollout.top_k=-1"),
+    "empty stop text": (["rollout.stop=['</answer>', '']"], "rollout.stop", "must not be empty", "</answer>"),
     "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "neither an engine", "did you mean vllm?"),
     "engine in no module": (["rollout.engine=no.where:Engine"], "rollout.engine", "there is no module no.where", "PYTHONPATH"),
     "engine argument of ours": (["rollout.engine_args.dtype=half"], "rollout.engine_args.dtype", "sets this", "rollout.dtype"),
@@ -326,6 +329,9 @@ VALUES = {
     "chat template without think tags": (
         ["model.path=silent", "model.template=chat"], "model.template", "never mentions them", "reward.parts.format.weight=0",
     ),
+    "a chat's template without think tags": (
+        ["model.path=silent", "model.template=deepscaler"], "model.template", "never mentions them", "reward.parts.format.weight=0",
+    ),
     "unknown template": (["model.template=r1zero"], "model.template", "neither a template's name", "did you mean r1_zero?"),
     "no such model folder": (["model.path=./nowhere"], "model.path", "nowhere is not a folder", "model=builtin"),
     "not a model folder": (["model.path=./no_config"], "model.path", "has no config.json", "transformers"),
@@ -343,6 +349,14 @@ VALUES = {
     "missing column": (gsm8k("columns.jsonl"), "data.train.mine.path", '{"query": "2 + 2?"', "columns"),
     "empty dataset": (gsm8k("empty.jsonl"), "data.train.mine.path", "it has no rows", "data.train.mine"),
     "neither file nor hub name": (gsm8k("a b"), "data.train.mine.path", "nor a hub name", "org/name"),
+    "argument of a set on the hub": (
+        ["data.train.mine={source: deepcoder, path: org/code, args: {num_test: 3}}"], "data.train.mine", "unknown: num_test",
+        "data.train.mine.args",
+    ),
+    "rows kept by a rule of no form": (
+        ["data.train.mine={source: math, path: org/math, args: {keep: {level: 3}}}"], "data.train.mine", "min: NUMBER",
+        "data.train.mine.args",
+    ),
     "generator's arguments": (
         ["data.train.countdown.args.num_problms=3"], "data.train.countdown.args", "num_problms", "args",
     ),
@@ -614,15 +628,31 @@ def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
 
 
 def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
-    lengths = ("rollout.max_response_length=384", "trainer.micro_batch_tokens=65536")
-    (run,) = check("recipe=r1_zero", "trainer.lr=3e-6", *lengths)
+    (run,) = check("recipe=r1_zero", "trainer.lr=3e-6")
+    note, stand_ins = run.notes
+    assert "scale=tiny comes after recipe=r1_zero and sets algo.group_size=8 (recipe: 16)" in note
+    assert "rollout.max_response_length=384 (recipe: 32768)" in note
+    assert "trainer.lr" not in note and "defaults" not in note
+    assert "model=builtin is too small for data=r1_mix, eval=aime24, stages=r1_zero" in stand_ins
+    for without in ("scale=none", "~scale"):
+        (run,) = check_command_line(["recipe=r1_zero", without, "trainer.micro_batch_tokens=131072"])
+        assert all(note.startswith(NOT_CHECKED) for note in run.notes)
+        assert run.config.algo.group_size == 16
+
+
+def test_what_smoke_takes_from_tiny_is_noted_too() -> None:
+    (run,) = check("recipe=dapo_32b", "scale=smoke")
+    assert any("trainer.lr=0.0001 (recipe: 1e-06)" in note for note in run.notes)
+
+
+def test_the_built_in_model_gets_stand_ins_and_another_what_was_chosen() -> None:
+    (run,) = check("data=dapo_math")
+    assert list(run.config.data.train) == ["countdown"]
     (note,) = run.notes
-    assert "scale=tiny comes after recipe=r1_zero and sets steps=40 (recipe: 650)" in note
-    assert "algo.group_size=8 (recipe: 16)" in note
-    assert "trainer.lr" not in note
-    (run,) = check("recipe=r1_zero", "~scale", *lengths)
-    assert run.notes == []
-    assert run.config.steps == 650
+    assert note.startswith("model=builtin is too small for data=dapo_math:")
+    (run,) = check_command_line(["data=dapo_math", *QWEN])
+    assert list(run.config.data.train) == ["math"]
+    assert all(note.startswith(NOT_CHECKED) for note in run.notes)
 
 
 def test_local_data_is_opened() -> None:

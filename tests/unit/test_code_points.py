@@ -105,10 +105,14 @@ def test_they_do_not_apply_to_other_problems(name: str) -> None:
     assert given(name, ALL, "7", asked=problem()) == [(None, "ok", None)] * 2
 
 
-@pytest.mark.parametrize("name", ["ioi", "test_difficulty"])
 @pytest.mark.parametrize("subtasks", [None, [], "[]"])
-def test_points_need_subtasks(name: str, subtasks: Any) -> None:
-    assert given(name, ALL, asked=graded(subtasks=subtasks)) == [(None, "ok", None)]
+def test_points_need_subtasks(subtasks: Any, runner: Runner) -> None:
+    assert given("ioi", ALL, asked=graded(subtasks=subtasks)) == [(None, "ok", None)]
+    assert given("test_difficulty", ALL, SOME, asked=graded(subtasks=subtasks)) == [
+        (1.0, "ok", True),
+        (0.0, "timeout", False),
+    ]
+    assert given("test_difficulty", SOME, scheme="soft", asked=graded(subtasks=subtasks)) == [(0.75, "timeout", False)]
 
 
 @pytest.mark.parametrize(

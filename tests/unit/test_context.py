@@ -9,6 +9,7 @@ from algo_samples import algo_config
 
 from r1ray.check import CheckedStage, load
 from r1ray.cli import compose
+from r1ray.evaluate import evaluator_of
 from r1ray.run.checkpoint import Progress
 from r1ray.run.directory import RunDir
 from r1ray.stages.context import StageContext, result_of
@@ -124,3 +125,9 @@ def test_temperatures_change_at_their_steps() -> None:
     found = {step: training_sampling(cfg.rollout, step) for step in (1, 9, 10, 19, 20, 40)}
     assert [sampling.temperature for sampling in found.values()] == [1.0, 1.0, 1.2, 1.2, 0.8, 0.8]
     assert {sampling.max_tokens for sampling in found.values()} == {99}
+
+
+def test_training_and_evaluation_stop_at_the_same_texts() -> None:
+    cfg = load(compose(["rollout.stop=['</answer>', 'User:']"])).config
+    evaluator = evaluator_of(cfg, workers=None, sets={}, stopping=lambda: False)  # type: ignore[arg-type]
+    assert training_sampling(cfg.rollout, 1).stop == evaluator.sampling.stop == ("</answer>", "User:")

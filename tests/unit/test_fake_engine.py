@@ -8,8 +8,10 @@ from r1ray.types import Completion
 PROMPT = np.array([5, 6], np.int32)
 
 
-def run(engine: FakeEngine, seeds: list[int], *, max_tokens: int = 100) -> dict[str, Completion]:
-    sampling = SamplingSpec(temperature=0.7, max_tokens=max_tokens)
+def run(
+    engine: FakeEngine, seeds: list[int], *, max_tokens: int = 100, stop: tuple[str, ...] = ()
+) -> dict[str, Completion]:
+    sampling = SamplingSpec(temperature=0.7, max_tokens=max_tokens, stop=stop)
     for seed in seeds:
         engine.add(Request(id=str(seed), prompt_ids_T=PROMPT, seed=seed, sampling=sampling))
     done: dict[str, Completion] = {}
@@ -42,6 +44,29 @@ def test_the_end_token_is_kept_and_nothing_is_added_to_a_cut_reply() -> None:
     assert len(whole.text.split()) == len(whole.token_ids_T) - 1
     assert (cut.finish, cut.token_ids_T.tolist()) == ("length", whole.token_ids_T[:2].tolist())
     assert len(cut.text.split()) == 2
+
+
+def test_a_stop_text_ends_the_reply_with_the_token_that_completes_it_and_is_kept() -> None:
+    whole = run(FakeEngine(), [4])["4"]
+    words = whole.text.split()
+    stop = f"{words[1]} {words[2][:1]}"  # over two tokens, and the second may hold more
+    stopped = run(FakeEngine(), [4], stop=("not there", stop))["4"]
+    assert (stopped.finish, stopped.truncated) == ("stop", False)
+    assert stopped.token_ids_T.tolist() == whole.token_ids_T[:3].tolist()
+    assert stopped.text == " ".join(words[:3])
+    assert len(stopped.rollout_logprobs_T) == 3
+
+
+def test_a_stop_text_in_the_last_token_that_fits_still_finishes_the_reply() -> None:
+    words = run(FakeEngine(), [4])["4"].text.split()
+    assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=3)["4"].finish == "stop"
+    assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=2)["4"].finish == "length"
+
+
+def test_a_stop_text_that_never_comes_changes_nothing() -> None:
+    whole, same = run(FakeEngine(), [4])["4"], run(FakeEngine(), [4], stop=("not there",))["4"]
+    assert (same.text, same.finish) == (whole.text, "stop")
+    assert same.token_ids_T.tolist() == whole.token_ids_T.tolist()
 
 
 def test_new_weights_start_a_new_version_span() -> None:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from reward_samples import value
+from reward_samples import problem, value
 
 from r1ray.reward.base import RewardContext
-from r1ray.reward.format import format_reward, format_soft, tag_count, think_format
+from r1ray.reward.format import code_format, format_reward, format_soft, tag_count, think_format
 from r1ray.types import Completion, Message, Problem, VersionSpan
 
 
@@ -95,3 +95,21 @@ def test_a_prefilled_tag_counts_as_the_replys_own():
 )
 def test_the_other_formats(text: str, soft: float, think: float, tags: float):
     assert [value(reward, text) for reward in (format_soft, think_format, tag_count)] == [soft, think, tags]
+
+
+@pytest.mark.parametrize(
+    ("answer", "language", "good"),
+    [
+        ("Thus:\n```python\nprint(1)\n```\n", "python", True),
+        ("```cpp\nint main() {}\n```", "cpp", True),
+        ("```cpp\nint main() {}\n```", "python", False),
+        ("```\nprint(1)\n```", "python", False),
+        ("```python\nprint(1)", "python", False),
+        ("print(1)", "python", False),
+    ],
+)
+def test_code_format_wants_a_named_block_in_the_answer(answer: str, language: str, good: bool) -> None:
+    asked = problem(verifier="code", payload={"language": language})
+    assert value(code_format, f"<think>a</think>\n<answer>{answer}</answer>", asked=asked) == float(good)
+    assert value(code_format, f"<think>a</think>\n{answer}", asked=asked) == 0.0
+    assert value(code_format, f"<answer>{answer}</answer>", asked=asked) == 0.0

@@ -291,7 +291,8 @@ def r1_arithmetic(x):
     updates = Grpo(cfg=cfg, max_response_length=8).minibatches(samples, {}, np.random.default_rng(0))
     (outputs,) = {len(update) for update in updates}
     rollouts = x["steps"] // len(updates)
-    assert yaml.safe_load((CONF / "recipe/r1_zero.yaml").read_text())["steps"] == rollouts
+    stages = yaml.safe_load((CONF / "stages/r1_zero.yaml").read_text())
+    assert sum(stage["config"]["steps"] for stage in stages.values()) == rollouts
     return {
         "questions_per_rollout": cfg.problems_per_step,
         "minibatch_outputs": outputs,

@@ -22,7 +22,7 @@ ONLY = {
 }
 PURE = ("types.py", "config", "check", "algo", "data", "reward")
 NEVER_IN_PURE = {"ray", "vllm", "deepspeed", "wandb"}
-TORCHLESS = ("types.py", "config", "check", "data", "reward", "cli.py", "lookup.py")
+TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py", "lookup.py")
 """`algo` may import torch, the others may not."""
 
 
@@ -72,7 +72,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import r1ray", "import r1ray.config, r1ray.types", "import r1ray.cli, r1ray.run.report"]
+    "statement",
+    ["import r1ray", "import r1ray.config, r1ray.types", "import r1ray.cli, r1ray.recipes.__main__, r1ray.run.report"],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()

@@ -4,12 +4,15 @@ import base64
 import json
 import pickle
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from r1ray.config import SourceConfig
 from r1ray.data import programming
 from r1ray.data.schemas import Unreadable
+from r1ray.data.sources import load_source, runs_programs
 from r1ray.reward.code.cases import Cases, read_cases
 from r1ray.reward.code.compare import same_results
 from r1ray.reward.code.packed import unpacked
@@ -107,3 +110,58 @@ def test_what_was_unpacked_follows_the_public_tests() -> None:
     for ended in (Ended(status="timeout"), Ended(status="ok", stdout=b"no"), Ended(status="ok", stdout=b"[1]")):
         with pytest.raises(ValueError):
             unpacked(tests, Unpacker(ended))
+
+
+def rows_of(name: str, **args: Any) -> Any:
+    path = Path(__file__).parents[1] / "fixtures/datasets" / f"{name}.jsonl"
+    return load_source("mine", SourceConfig(source=name, path=str(path), args=args))
+
+
+def test_verls_format_with_tests_is_asked_as_it_stands_and_assertions_are_left_out() -> None:
+    loaded = rows_of("skywork_code")
+    (item,) = loaded.items
+    assert item.messages[0].content == "Print the sum. Put the program in a ```python block."
+    assert read_cases(item.payload["tests"]).inputs == ["1 2\n", "10 20\n"]
+    assert loaded.counts["unreadable"] == 1
+
+
+def test_eurus_tells_maths_from_programs_and_keeps_its_system_prompt() -> None:
+    loaded = rows_of("eurus")
+    maths, program = loaded.items
+    assert (maths.verifier, maths.payload) == ("math", {"answers": ["42"]})
+    assert (program.verifier, read_cases(program.payload["tests"]).expected) == ("code", ["3\n", "30\n"])
+    assert {item.messages[0].role for item in loaded.items} == {"system"}
+    assert loaded.counts["unreadable"] == 1
+
+
+def test_deepcoder_reads_the_tests_of_each_of_its_sources_and_takes_the_longest() -> None:
+    loaded = rows_of("deepcoder", num_tests=2)
+    prime, calls, taco, lcb = (read_cases(item.payload["tests"]) for item in loaded.items)
+    assert prime == Cases(function=None, inputs=["22 1\n", "333 1\n"], expected=["23\n", "334\n"])
+    assert calls == Cases(function="square", inputs=[[2], [30]], expected=[[4], [900]], wrapped=True)
+    assert taco.inputs == ["1 2\n", "10 20\n"]
+    assert lcb == Cases(function="take", inputs=[[[1, 2]]], expected=[[1]])
+    assert "class Solution" in loaded.items[3].messages[0].content
+    assert loaded.counts["unreadable"] == 1
+    assert len(read_cases(rows_of("deepcoder").items[0].payload["tests"]).inputs) == 3
+
+
+def test_codeforces_takes_one_language_with_its_limits_and_checker() -> None:
+    loaded = rows_of("codeforces")
+    plain, checked = loaded.items
+    assert plain.id == "codeforces/1/A/python" and plain.messages[0].content.startswith("Print the sum, in Python.")
+    assert plain.payload["limits"] == {"cpu": 2.0, "memory_mb": 256.0} and "checker" not in plain.payload
+    assert checked.payload["checker"] == "import sys\nprint(1)\n"
+    assert loaded.counts["unreadable"] == 2
+    (cpp,) = rows_of("codeforces", programs="cpp").items
+    assert (cpp.id, cpp.payload["language"]) == ("codeforces/1/A/cpp", "cpp")
+    assert runs_programs([SourceConfig(source="codeforces", path="x/y", args={"programs": "cpp"})]) == {"cpp"}
+
+
+def test_the_struct_columns_of_open_r1s_copy_are_read_like_primes_texts() -> None:
+    info = {
+        "language": "python",
+        "test_cases": [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}],
+    }
+    item = programming.prime_code({"prompt": "Next.", "info": info})
+    assert read_cases(item.payload["tests"]).expected == ["2\n"]

@@ -7,8 +7,10 @@ from reward_samples import completion, context, of_length, problem, value
 
 from r1ray import reward
 from r1ray.config import RewardConfig, RewardPart
+from r1ray.reward.answered import answered
 from r1ray.reward.cosine import cosine
 from r1ray.reward.length import length
+from r1ray.reward.mixed import mixed
 from r1ray.reward.overlong import overlong
 from r1ray.reward.repetition import repetition, words
 from r1ray.types import Completion
@@ -84,3 +86,49 @@ def test_no_reward_is_slow_on_a_long_hostile_reply(name: str) -> None:
         start = time.process_time()
         reward.REWARDS[name](problem(payload=payload), [reply], context([False]), **args)
         assert time.process_time() - start < 2, piece
+
+
+def test_right_replies_may_be_pushed_less_to_be_short() -> None:
+    replies_G, known = [of_length(5), of_length(9)], context([True, True])
+    assert length(problem(), replies_G, known, right=0.5) == [0.25, -0.25]
+    assert length(problem(), replies_G, context([False, False]), right=0.5) == [0.0, -0.5]
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        length(problem(), replies_G, known, right=2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "reward", "status"),
+    [
+        ("<answer>7</answer>", 1.0, "ok"),
+        ("<think>a</think> <answer> no equation </answer>", 1.0, "ok"),
+        ("<think><answer>7</answer>", 0.0, "wrong_answer"),
+        ("7", 0.0, "wrong_answer"),
+    ],
+)
+def test_an_answer_at_all_is_worth_something(text: str, reward: float, status: str) -> None:
+    (score,) = answered(problem(verifier="countdown"), [completion(text)], context())
+    assert (score.value, score.status, score.correct) == (reward, status, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "penalty"),
+    [
+        ("<think>We add the numbers</think> 7", {}, 0.0),
+        ("<think>We add 我们 numbers</think> 7", {}, -1.0),
+        ("<think>We add the numbers</think> 我们", {}, 0.0),
+        ("<think>我们 加</think>", {"language": "zh"}, 0.0),
+        ("12 + 5", {}, 0.0),
+        ("<think>We add</think>\n```python\nprint(1)\n```", {}, -1.0),
+        ("<think>We add</think>\n```python\nprint(1)\n```", {"verifier": "code"}, 0.0),
+    ],
+)
+def test_mixing_languages_or_code_costs_a_reply(text: str, changes: dict[str, str], penalty: float) -> None:
+    assert value(mixed, text, asked=problem(**changes)) == penalty
+
+
+def test_a_little_of_another_language_is_let_pass() -> None:
+    text = "<think>" + "word " * 19 + "我</think>"
+    assert value(mixed, text) == 0.0
+    assert value(mixed, text, max_foreign=0.04) == -1.0
+    with pytest.raises(ValueError, match="share of the words"):
+        value(mixed, text, max_foreign=1.0)

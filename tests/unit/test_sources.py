@@ -266,3 +266,68 @@ def test_what_needs_a_network(tmp_path: Path):
     assert is_local("data/train.parquet")
     assert is_local("./data")
     assert not is_local("BytedTsinghua-SIA/DAPO-Math-17k")
+
+
+def test_open_r1_math_and_big_math_read_the_answer_column():
+    loaded = load("open_r1_math")
+    assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{3}{2}"]]
+    assert counts(loaded) == (2, 1, 0)
+    assert [payload["answers"] for _, payload in read("big_math")] == [["32"], ["4"], ["17"]]
+
+
+def test_rows_are_kept_by_the_bounds_of_a_column_however_deep():
+    loaded = load("big_math", args={"keep": {"llama8b_solve_rate": {"min": 0.2, "max": 0.625}}})
+    assert [item.payload["answers"] for item in loaded.items] == [["32"]]
+    assert (loaded.counts["rows"], loaded.counts["filtered"]) == (3, 2)
+    model = "extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-7B"
+    assert load("skywork", args={"keep": {model: {"min": 1, "max": 15}}}).counts["filtered"] == 0
+    with pytest.raises(ValueError, match=r"not one of 2 rows is as args.keep="):
+        load("skywork", args={"keep": {model: {"max": 2}}})
+    of_two = {model: {"min": 1}, "extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-1.5B": {"min": 16}}
+    assert load("skywork_code", args={"keep": of_two}).counts["filtered"] == 1
+    pairs = load("orz", DATA / "orz.json", args={"keep": {"0.from": {"any_of": ["human"]}}})
+    assert pairs.counts["filtered"] == 0
+
+
+def test_a_head_is_of_the_rows_that_are_kept():
+    loaded = load("big_math", head=1, args={"keep": {"source": {"any_of": ["olympiads"]}}})
+    assert [item.payload["answers"] for item in loaded.items] == [["17"]]
+
+
+def test_rows_are_kept_by_a_choice_of_values():
+    loaded = load("math", args={"keep": {"level": {"any_of": ["Level 1"]}}})
+    assert {item.meta["level"] for item in loaded.items} == {"Level 1"}
+    assert load("eurus", args={"keep": {"ability": {"any_of": ["math"]}}}).counts["filtered"] == 2
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        "level",
+        *({"level": rule} for rule in (3, {}, {"least": 1}, {"min": "1"}, {"min": 2, "max": 1})),
+        *({"level": rule} for rule in ({"any_of": []}, {"any_of": ["a"], "min": 1})),
+    ],
+)
+def test_a_rule_of_no_known_form_says_the_form(keep):
+    with pytest.raises(ValueError, match=r"has to be .*min: NUMBER, max: NUMBER.*any_of"):
+        load("math", args={"keep": keep})
+
+
+def test_a_column_to_keep_rows_by_has_to_be_there():
+    with pytest.raises(ValueError, match=r"no column 'difficulty' to keep rows by. A row: \{\"problem\""):
+        load("math", args={"keep": {"difficulty": {"min": 1}}})
+
+
+def test_issues_come_with_the_files_and_what_the_merged_patch_makes_of_them():
+    loaded, oracle = load("swe"), load("swe_bench_oracle")
+    (item,), (same,) = loaded.items, oracle.items
+    before, after = "def add(a, b):\n    return a - b\n", "def add(a, b):\n    return a + b\n"
+    assert item.verifier == same.verifier == "patch"
+    assert item.payload == {
+        "files": {"pkg/add.py": before, "pkg/other.py": "x = 1\n"},
+        "patched": {"pkg/add.py": after},
+    }
+    assert same.payload == {"files": {"pkg/add.py": before}, "patched": {"pkg/add.py": after}}
+    assert same.messages[0].content == f"add(1, 2) is -1.\n\n\nThe files:\n\n### pkg/add.py\n{before}"
+    assert (item.id, same.id) == ("pkg-1", "org__pkg-1")
+    assert (counts(loaded), counts(oracle)) == ((3, 2, 0), (2, 1, 0))

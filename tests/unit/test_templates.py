@@ -4,7 +4,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from r1ray.data.templates import R1_ZERO, render
+from r1ray.data import templates
+from r1ray.data.templates import OF_CHAT, R1_ZERO, TELL_TAGS, TEMPLATES, render
+from r1ray.reward.logic import roles
+from r1ray.reward.text import last_answer
 from r1ray.types import Message
 
 BOS_ID = 256
@@ -80,9 +83,75 @@ def test_a_template_that_opens_the_thinking_makes_it_part_of_the_reply(opening: 
     assert render(QUESTION, "chat", tokenizer)[1] == prefill
 
 
-def test_chat_without_a_chat_template_names_the_remedy():
+@pytest.mark.parametrize("template", sorted(OF_CHAT))
+def test_chat_without_a_chat_template_names_the_remedy(template: str):
     with pytest.raises(ValueError, match=r"model.template=r1_zero"):
-        render(QUESTION, "chat", byte_tokenizer(adds_bos=False))
+        render(QUESTION, template, byte_tokenizer(adds_bos=False))
+
+
+def rendered(template: str, *, chat_template: str = CHAT, messages=QUESTION) -> tuple[str, str]:
+    tokenizer = byte_tokenizer(adds_bos=False, chat_template=chat_template)
+    ids, prefill = render(messages, template, tokenizer)
+    return tokenizer.decode(ids), prefill
+
+
+@pytest.mark.parametrize(
+    ("template", "expected", "prefill"),
+    [
+        ("oat_r1", f"{R1_ZERO}User: 2 + 2?\nAssistant: <think>", "<think>"),
+        ("orz", f"{R1_ZERO}User: {templates.ORZ}\n2 + 2?\nAssistant: <think>", "<think>"),
+        ("tinyzero", f"{R1_ZERO}User: 2 + 2?\nAssistant: Let me solve this step by step.\n<think>", "<think>"),
+        ("qwen_math", f"[system]{templates.BOXED}\n[user]2 + 2?\n[assistant]", ""),
+        ("open_r1", f"[system]{templates.OPEN_R1}\n[user]2 + 2?\n[assistant]", ""),
+        ("logic_rl", f"[system]{templates.LOGIC_RL}\n[user]2 + 2?\n[assistant]<think>", "<think>"),
+        ("prime", f"[system]{templates.PRIME}\n[user]2 + 2?\n[assistant]", ""),
+        ("swe_rl", f"[system]{templates.SWE_RL}\n[user]2 + 2?\n[assistant]", ""),
+        ("dapo", f"[user]2 + 2?\n\n{templates.DAPO}\n[assistant]", ""),
+        ("deepscaler", f"[user]2 + 2?\n\n{templates.BOXED}\n[assistant]", ""),
+    ],
+)
+def test_what_a_project_tells_its_model(template: str, expected: str, prefill: str):
+    assert rendered(template) == (expected, prefill)
+
+
+def test_what_is_asked_for_is_named_as_the_rewards_read_it():
+    assert all("\\boxed{}" in text for text in (templates.BOXED, templates.ORZ))
+    assert "Answer:" in templates.DAPO
+    for part in ("### ", "<<<<<<< SEARCH\n", "\n=======\n", "\n>>>>>>> REPLACE"):
+        assert part in templates.SWE_RL
+    for part in ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>"):
+        assert templates.OPEN_R1.count(part) == 1
+    assert roles(last_answer(templates.LOGIC_RL) or "") == {"ann": "knight", "bob": "knave"}
+
+
+@pytest.mark.parametrize("template", sorted(TELL_TAGS))
+def test_those_that_are_said_to_tell_of_the_tags_do(template: str):
+    text, _ = rendered(template)
+    assert all(tag in text for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+
+
+def test_every_other_one_is_silent_about_them():
+    for template in TEMPLATES.keys() - TELL_TAGS:
+        assert "<think>" not in rendered(template)[0]
+
+
+@pytest.mark.parametrize("template", ["qwen_math", "open_r1", "logic_rl", "prime", "swe_rl"])
+def test_a_problem_that_brings_its_own_system_message_keeps_it(template: str):
+    text, _ = rendered(template, messages=(Message(role="system", content="Be brief."), *QUESTION))
+    assert text.startswith("[system]Be brief.\n[user]2 + 2?\n[assistant]")
+
+
+@pytest.mark.parametrize("opening", ["<think>", "<think>\n"])
+def test_the_model_opens_its_thinking_itself_under_open_r1_whatever_the_tokenizers_template_opens(opening: str):
+    text, prefill = rendered("open_r1", chat_template=f"{CHAT}{{{{ {opening!r} }}}}")
+    assert text.endswith("[assistant]")
+    assert prefill == ""
+
+
+def test_logic_rl_opens_the_thinking_once():
+    text, prefill = rendered("logic_rl", chat_template=f"{CHAT}{{{{ '<think>\\n' }}}}")
+    assert text.endswith("[assistant]<think>\n")
+    assert prefill == "<think>\n"
 
 
 def test_a_template_of_ones_own_is_an_import_path():

@@ -3,8 +3,8 @@
     strict   the points of a level count if it and every easier level are passed as a whole
     soft     the points of a level are split evenly over its tests
 
-over the points of all levels. `payload` is {"tests": ..., "subtasks": ...}: the levels, the easiest first. The paper prints neither
-how many levels there are nor their points.
+over the points of all levels. `payload` is {"tests": ..., "subtasks": ...}: the levels, the easiest first. Tests that are not in
+levels are one. The paper prints neither how many levels there are nor their points.
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ def by_difficulty(
     *,
     scheme: Literal["strict", "soft"] = "strict",
 ) -> list[PartScore]:
-    """Between 0 and 1; 0 without a program; None for a problem without levels."""
+    """Between 0 and 1; 0 without a program; None for a problem without tests."""
     if scheme not in ("strict", "soft"):
         raise ValueError(f"scheme={scheme} has to be strict or soft")
-    subtasks = subtasks_of(problem)
-    if not subtasks:
+    if not problem.payload.get("tests"):
         return [PartScore(value=None)] * len(completions_G)
-    total = sum(subtask.points for subtask in subtasks)
+    subtasks = subtasks_of(problem)
     points = strict_points if scheme == "strict" else soft_points
 
     def worth(found: Sequence[Verdict]) -> float:
         levels = [(subtask.points, [found[n].right for n in subtask.tests]) for subtask in subtasks]
-        return points(levels) / total
+        levels = levels or [(1.0, [verdict.right for verdict in found])]
+        return points(levels) / sum(worth for worth, _ in levels)
 
     return per_program(problem, completions_G, worth)
 

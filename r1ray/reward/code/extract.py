@@ -12,8 +12,9 @@ NAMES: Mapping[Language, Sequence[str]] = {
 }
 
 
-def last_program(text: str, language: Language = "python") -> str | None:
-    """A closing fence stands at the beginning of its line. A block that is never closed is none.
+def last_program(text: str, language: Language = "python", *, must_name: bool = False) -> str | None:
+    """A closing fence stands at the beginning of its line. A block that is never closed is none; with `must_name` one without the
+    name of the language is none either.
 
     Example: `last_program("<think>a</think> ```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")` is "print(1)\\n".
     """
@@ -35,4 +36,4 @@ def last_program(text: str, language: Language = "python") -> str | None:
         _, fence, name = line.partition(FENCE)
         if fence and FENCE not in name:  # else it opens and closes in this line
             inside, name = [], name.strip().lower().strip("{}. ").partition(" ")[0]
-    return named if named is not None else nameless
+    return named if named is not None or must_name else nameless

@@ -1,0 +1,92 @@
+"""A dataset's row and what its columns are called: a dot steps into a nested one. Which rows are kept, by the value of a column.
+
+    args.keep: {COLUMN: {min: 1, max: 15}}              a number from 1 to 15; either bound may be left out
+    args.keep: {COLUMN: {any_of: [Level 4, Level 5]}}   one of these values
+
+Skywork-OR1's difficulties (`extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-7B`), Big-Math's pass rates
+(`llama8b_solve_rate`) and MATH's levels are columns like any other. With several columns a row has to fit each.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from r1ray.data.schemas import as_list, as_object
+
+FORMS = "{min: NUMBER, max: NUMBER} or {any_of: [VALUES]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a column has to hold."""
+
+    column: str
+    low: float
+    high: float
+    any_of: tuple[Any, ...] | None
+    """None: the bounds count."""
+
+    def fits(self, value: Any) -> bool:
+        """A value that is no number fits no bounds. Example: `{min: 1, max: 15}` takes 15 and neither 16 nor None."""
+        if self.any_of is not None:
+            return value in self.any_of
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+def read_kept(given: Any) -> tuple[Kept, ...]:
+    """`args.keep` of a source. Raises ValueError for what is of neither form."""
+    columns = as_object(given or {})
+    if columns is None:
+        raise ValueError(f"args.keep={given!r:.60} has to be {{COLUMN: {FORMS}}}")
+    return tuple(_kept(column, rule) for column, rule in columns.items())
+
+
+def _kept(column: str, rule: Any) -> Kept:
+    fields = as_object(rule) or {}
+    any_of = as_list(fields.get("any_of"))
+    bounds = [fields.get("min", float("-inf")), fields.get("max", float("inf"))]
+    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
+    known = fields.keys() <= {"min", "max"} if any_of is None else fields.keys() == {"any_of"}
+    if not fields or not known or not numbers or bounds[0] > bounds[1] or any_of == []:
+        raise ValueError(f"args.keep.{column}={rule!r:.60} has to be {FORMS}")
+    low, high = bounds
+    return Kept(column=column, low=low, high=high, any_of=None if any_of is None else tuple(any_of))
+
+
+def as_columns(row: Any, *, name: str) -> dict[str, Any]:
+    """The row by its own names; those of a list (Open-Reasoner-Zero) are its places. Raises ValueError for what is neither."""
+    parts = as_list(row)
+    theirs = as_object(row) if parts is None else {str(index): part for index, part in enumerate(parts)}
+    if theirs is None:
+        raise ValueError(f"source {name!r}: a row must be an object, not {shown(row)}")
+    return theirs
+
+
+def step_into(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
+    """(found, value) of "a.b" in {"a": {"b": value}}. A name may itself have dots: "Qwen-1.5B" is looked for whole first."""
+    if column in row:
+        return True, row[column]
+    outer, dot, rest = column.partition(".")
+    inner: Any = row.get(outer) if dot else None
+    parts = as_list(inner)
+    nested = as_object(inner) if parts is None else {str(index): part for index, part in enumerate(parts)}
+    return step_into(nested, rest) if nested else (False, None)
+
+
+def is_kept(row: Mapping[str, Any], kept: tuple[Kept, ...], *, name: str) -> bool:
+    """Raises ValueError when the row has no such column."""
+    for rule in kept:
+        found, value = step_into(row, rule.column)
+        if not found:
+            raise ValueError(
+                f"source {name!r}: there is no column {rule.column!r} to keep rows by. A row: {shown(row)}"
+            )
+        if not rule.fits(value):
+            return False
+    return True
+
+
+def shown(row: Any) -> str:
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    return text if len(text) <= 400 else text[:400] + "..."

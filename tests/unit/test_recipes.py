@@ -1,0 +1,174 @@
+"""Every recipe is the paper that its header says: its numbers are read back, and it composes at every size."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from r1ray.check import CheckedRun
+from r1ray.check.overrides import conf_dir
+from r1ray.cli import check_command_line
+from r1ray.data.sources import needs_network
+from r1ray.recipes import Recipe, files, papers, parse
+from r1ray.recipes.header import FIELDS, SOURCES, HeaderError, Number
+from r1ray.recipes.units import UNITS, is_so, known, value_of
+
+NO_PAPERS = {"builtin_base"}
+"""Files of conf/recipe that retell nothing: their headers name no source."""
+RECIPES = {recipe.name: recipe for recipe in papers(files().values())}
+NUMBERS = [
+    pytest.param(name, number, id=f"{name}: {number.name}" + (f" @{number.stage}" if number.stage else ""))
+    for name, recipe in RECIPES.items()
+    for number in recipe.numbers
+]
+HEADER = """# @package _global_
+# Mine: GRPO
+# on my data.
+# source: my notes
+# base: builtin
+# data: mine
+# reward: accuracy
+# result: none yet,
+#   for it has not run
+# hardware: a laptop
+# unconfirmed: nothing
+# numbers:
+#   replies a pass = 8,192 [pdf]
+#   betas = 0.9, 0.95 [ours]
+#   response tokens @long = 1e3 [repo]
+#   dual clip = null [v2]
+defaults:
+  - override /algo: grpo
+
+name: mine
+"""
+
+
+@cache
+def run_of(name: str, scale: str) -> CheckedRun:
+    (run,) = check_command_line([f"recipe={name}", f"scale={scale}", "run_dir=runs/not_started"])
+    return run
+
+
+def test_what_is_no_paper_says_so() -> None:
+    assert files().keys() - RECIPES.keys() == NO_PAPERS
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_header_says_all(recipe: Recipe) -> None:
+    assert recipe.title and not recipe.missing
+    assert [name for name in recipe.fields if name in FIELDS] == [name for name in FIELDS if name != "numbers"]
+    assert not [number.name for number in recipe.numbers if not known(number.name)]
+    assert {number.source for number in recipe.numbers} <= SOURCES.keys()
+    told = [(number.name, number.stage) for number in recipe.numbers]
+    assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_named_after_its_file(name: str) -> None:
+    assert run_of(name, "cluster").config.name == name
+
+
+@pytest.mark.parametrize(("name", "number"), NUMBERS)
+def test_a_papers_number_is_what_the_recipe_does(name: str, number: Number) -> None:
+    assert is_so(run_of(name, "cluster"), number), value_of(run_of(name, "cluster"), number.name, number.stage)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_at_full_scale_nothing_of_it_is_a_stand_in(name: str) -> None:
+    run = run_of(name, "cluster")
+    assert run.config.device == "cuda"
+    assert all(stage.config.model.path != "builtin" for stage in run.stages)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "smoke"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_laptop_runs_the_same_algorithm_offline(name: str, scale: str) -> None:
+    small, full = run_of(name, scale), run_of(name, "cluster")
+    assert [(stage.name, stage.stage.kind) for stage in small.stages] == [
+        (stage.name, stage.stage.kind) for stage in full.stages
+    ]
+    assert not [note for note in small.notes if note.startswith("not checked")]
+    sizes = {"group_size", "problems_per_step", "args"}
+    for here, there in zip(small.stages, full.stages, strict=True):
+        cfg = here.config
+        assert (cfg.device, cfg.model.path) == ("cpu", "builtin")
+        assert not [source for source in (*cfg.data.train.values(), *cfg.eval.sets.values()) if needs_network(source)]
+        assert cfg.algo.model_dump(exclude=sizes) == there.config.algo.model_dump(exclude=sizes)
+        assert cfg.algo.args.keys() == there.config.algo.args.keys()
+        assert {key: part.name for key, part in cfg.reward.parts.items()} == {
+            key: part.name for key, part in there.config.reward.parts.items()
+        }
+        assert cfg.data.curriculum.name == there.config.data.curriculum.name
+
+
+def test_stand_ins_and_hardware_are_of_options_that_there_are() -> None:
+    there = {path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml")}
+    for file in conf_dir().glob("stand_in/*/*/*.yaml"):
+        group, model, option = file.relative_to(conf_dir() / "stand_in").with_suffix("").parts
+        assert {f"model/{model}", f"{group}/{option}"} <= there, file
+    for file in conf_dir().glob("hardware/*/*.yaml"):
+        scale, model = file.relative_to(conf_dir() / "hardware").with_suffix("").parts
+        assert {f"scale/{scale}", f"model/{model}"} <= there, file
+
+
+def test_a_header_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(HEADER)
+    recipe = parse(tmp_path / "mine.yaml")
+    assert (recipe.name, recipe.title, recipe.missing) == ("mine", "Mine: GRPO on my data.", [])
+    assert recipe.fields["result"] == "none yet, for it has not run"
+    assert recipe.options == {"algo": "grpo"}
+    assert [(n.name, n.stage, n.value, n.source) for n in recipe.numbers] == [
+        ("replies a pass", None, 8192, "pdf"),
+        ("betas", None, (0.9, 0.95), "ours"),
+        ("response tokens", "long", 1000.0, "repo"),
+        ("dual clip", None, None, "v2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("# base: builtin", "# bas: builtin", r"mine.yaml:5: bas: .*did you mean base"),
+        ("# base: builtin", "# data: builtin", r"mine.yaml:6: data: .*twice"),
+        ("= 8,192 [pdf]", "= 8,192", r"mine.yaml:13: .*name = value \[where it is told\]"),
+        ("= 8,192 [pdf]", "= many [pdf]", r"mine.yaml:13: 'many' is no number"),
+        ("#   for it", "# For it", r"mine.yaml:9: .*neither a field nor indented"),
+    ],
+)
+def test_a_mistake_in_a_header_is_named_with_its_line(line: str, instead: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(HEADER.replace(line, instead, 1))
+    with pytest.raises(HeaderError, match=message):
+        parse(tmp_path / "mine.yaml")
+
+
+def test_a_recipe_of_ones_own_comes_before_ours(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe/dapo_32b.yaml").write_text(HEADER)
+    assert files(tmp_path)["dapo_32b"] == tmp_path / "recipe/dapo_32b.yaml"
+    assert files(tmp_path).keys() == files().keys()
+
+
+def test_numbers_of_several_stages() -> None:
+    run = run_of("r1_zero", "cluster")
+    assert value_of(run, "updates") == 10_400
+    assert value_of(run, "passes", "long") == 138
+    assert value_of(run, "weight of format") == 1.0
+    with pytest.raises(ValueError, match="response tokens differs by stage"):
+        value_of(run, "response tokens")
+    with pytest.raises(ValueError, match="the rl stages are rl, long"):
+        value_of(run, "response tokens", "middle")
+    with pytest.raises(ValueError, match="none of the units"):
+        value_of(run, "outputs")
+
+
+@pytest.mark.parametrize(("told", "so"), [(3e-6, True), (2e-6, False), (None, False)])
+def test_a_header_that_says_otherwise_is_found(told: float | None, so: bool) -> None:
+    run = run_of("r1_zero", "cluster")
+    assert is_so(run, Number(name="learning rate", stage=None, value=told, source="v2")) is so
+    assert is_so(run, Number(name="dual clip", stage=None, value=None, source="ours"))
+
+
+def test_every_unit_can_be_told_of_any_run() -> None:
+    run = run_of("dapo_32b", "cluster")
+    assert {name: value_of(run, name) for name in UNITS}["clip high"] == 0.28
