@@ -126,7 +126,7 @@ COMMAND_LINE = {
     "unclosed list": (["eval.pass_at=[1,2"], "the command line", "not of the form key=value", "quotes"),
     "several values": (["steps=1,2"], "steps", "several values, but this is one run", "--multirun"),
     "several stages' files": (["stages=[sft,rl]"], "stages", "chooses one file of conf/stages", "defaults name several"),
-    "a group taken away": (["~data"], "data", "chooses one file of conf/data", "there are: countdown"),
+    "a group taken away": (["~data"], "data", "chooses one file of conf/data", "countdown, countdown_hub"),
     "removing what is not there": (["~nope"], "nope", "none of this name", "--cfg job"),
     "dangling interpolation": (["name=${nope}"], "name", "Interpolation key 'nope' not found", "${...}"),
     "no such config folder": (["--config-dir=nowhere"], "--config-dir", "is not a folder", "path"),
