@@ -27,6 +27,8 @@ COMPANIONS = {
     "curriculum/difficulty": ["data=knights_and_knaves"],
     "recipe/r1_zero": QWEN,
     "data/mimo": ["reward=mimo"],
+    "data/poems": ["reward=poems"],
+    "eval/poems": ["checkpoint.best_metric=eval/poems/accuracy"],
     "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
     "reward/mimo": ["data=mimo"],

@@ -1,0 +1,177 @@
+"""RL-Poet as a plug-in: a dataset, its verifier and its reward in one file, as they would stand in a package of your own.
+
+    data.train.poems.source=r1ray.examples.poems:POEMS     problems: a form and a topic
+    reward.parts.form.name=r1ray.examples.poems:form       the share of what was asked for that a poem has; `VERSE` wants all of it
+
+`recipe=rl_poet` puts them together. A survey of 2025 names RL-Poet as reinforcement learning with rewards of form. Its rules, data
+and numbers are not known to us: these are our own, as plain as can be. English spelling tells syllables and rhymes roughly:
+"every" has three, "eye" does not rhyme with "high".
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from r1ray.data.schemas import Item, Row, user
+from r1ray.data.sources import Source
+from r1ray.reward.accuracy import Verifier, in_text
+from r1ray.reward.base import PartScore, per_completion, right_or_wrong
+from r1ray.reward.text import after_thinking, last_answer
+from r1ray.types import Problem
+
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]")
+VOWELS = re.compile(r"[aeiouy]+")
+SILENT = re.compile(r"(?<![td])ed$|(?<![sxzcg])(?<!ch|sh)es$|(?<!l)e$|(?<=[aeiouy]l)e$")
+"""Endings that are no syllable: moved, times, rhyme, whole; not: added, roses, little."""
+MAX_LENGTH = 2000
+"""Characters of a poem that are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """Syllables line by line, and which lines rhyme: those that have the same letter."""
+
+    syllables: tuple[int, ...]
+    rhymes: str = ""
+
+
+FORMS: Mapping[str, Form] = {
+    "line": Form(syllables=(2,)),  # for the built-in model, which says little
+    "haiku": Form(syllables=(5, 7, 5)),
+    "couplet": Form(syllables=(8, 8), rhymes="AA"),
+    "quatrain": Form(syllables=(8, 6, 8, 6), rhymes="ABAB"),
+    "limerick": Form(syllables=(8, 8, 5, 5, 8), rhymes="AABBA"),
+}
+TOPICS = (
+    *(
+        "rain",
+        "snow",
+        "wind",
+        "fire",
+        "moon",
+        "stars",
+        "sea",
+        "river",
+        "forest",
+        "mountain",
+        "desert",
+        "garden",
+        "spring",
+    ),
+    *("summer", "autumn", "winter", "morning", "evening", "night", "time", "sleep", "hope", "home", "bread", "music"),
+)
+SETTINGS = (
+    *("at dawn", "by night", "in an old town", "on a long road", "seen from a train", "for a child", "after a storm"),
+    *("without a word of sorrow", "as a friend would tell it", "a hundred years ago"),
+)
+
+
+def syllables(line: str) -> int:
+    """By groups of vowels; a digit is one. Example: `syllables("the little roses moved 2 times")` is 8."""
+    return sum(1 if word.isdigit() else _syllables_of(word) for word in WORD.findall(line.lower()))
+
+
+def _syllables_of(word: str) -> int:
+    return max(1, len(VOWELS.findall(SILENT.sub("", word))))
+
+
+def rhyme(one: str, other: str) -> bool:
+    """Whether two lines end alike from the vowel of the last syllable on, in different words.
+
+    Example: "a bright light" rhymes with "the long night", and not with another "light".
+    """
+    last = [words[-1] if (words := WORD.findall(line.lower())) else "" for line in (one, other)]
+    ends = [_end_of(word) for word in last]
+    return last[0] != last[1] and ends[0] == ends[1] != ""
+
+
+def _end_of(word: str) -> str:
+    spoken = SILENT.sub("", word)
+    vowels = list(VOWELS.finditer(spoken))
+    return word[vowels[-1].start() :].replace("y", "i") if vowels else ""
+
+
+def share_met(poem: str, *, form: Form, topic: str) -> float:
+    """Of what was asked for: the number of lines, each line's syllables, each rhyme, and that the topic is named.
+
+    A line that stands twice makes it no poem: 0. Example: of "Rain falls on the roof" as a haiku about rain the first line and the
+    topic are right, 2 of 5.
+    """
+    lines = [line.strip() for line in poem[:MAX_LENGTH].lower().splitlines() if WORD.search(line.lower())]
+    if not lines or len(set(lines)) < len(lines):
+        return 0.0
+    met = [len(lines) == len(form.syllables), topic in WORD.findall(" ".join(lines))]
+    met += [n < len(lines) and syllables(lines[n]) == wanted for n, wanted in enumerate(form.syllables)]
+    for second, letter in enumerate(form.rhymes):
+        first = form.rhymes.index(letter)
+        if first < second:
+            met.append(second < len(lines) and rhyme(lines[first], lines[second]))
+    return sum(met) / len(met)
+
+
+def poem_in(text: str) -> str | None:
+    """The answer of a reply, or what follows its thinking."""
+    answer = last_answer(text)
+    found = after_thinking(text).strip() if answer is None else answer
+    return found or None
+
+
+def _worth(problem: Problem, poem: str) -> float:
+    return share_met(poem, form=FORMS[problem.payload["form"]], topic=problem.payload["topic"])
+
+
+VERSE = Verifier(answer=in_text(poem_in), judge=lambda problem, poem: right_or_wrong(_worth(problem, poem) == 1.0))
+"""Right is a poem that has all that was asked for."""
+
+
+@per_completion
+def form(problem: Problem, text: str) -> PartScore:
+    """Between 0 and 1; None for a problem that asks for no poem."""
+    if problem.payload.get("form") not in FORMS:
+        return PartScore(value=None)
+    poem = poem_in(text)
+    value = 0.0 if poem is None else _worth(problem, poem)
+    return PartScore(value=value, status="ok" if value == 1.0 else "wrong_answer")
+
+
+def question(name: str, topic: str, setting: str) -> str:
+    wanted = FORMS[name]
+    counts = ", ".join(map(str, wanted.syllables))
+    rhymes = f" It rhymes {wanted.rhymes}." if wanted.rhymes else ""
+    return (
+        f"Write a {name} about {topic} {setting}, and name {topic} in it. Syllables in each line: {counts}.{rhymes} "
+        "Write only the poem."
+    )
+
+
+def generate(
+    *, num_problems: int, forms: Sequence[str] = ("haiku", "couplet"), topics: Sequence[str] = TOPICS, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Different problems in an order that the seed decides: {form, topic, setting}.
+
+    Raises ValueError for a form that is not known, and for more problems than there are.
+    """
+    unknown = set(forms) - set(FORMS)
+    if unknown:
+        raise ValueError(f"forms {', '.join(sorted(unknown))} are not known; known: {', '.join(FORMS)}")
+    every = list(product(forms, topics, SETTINGS))
+    if num_problems > len(every):
+        raise ValueError(f"there are {len(every)} poems to write: {num_problems} are too many")
+    for index in np.random.default_rng(seed).permutation(len(every))[:num_problems]:
+        name, topic, setting = every[index]
+        yield {"form": name, "topic": topic, "setting": setting}
+
+
+def read(row: Row) -> Item:
+    return Item(
+        messages=user(question(row["form"], row["topic"], row["setting"])),
+        verifier=f"{__name__}:VERSE",
+        payload={"form": row["form"], "topic": row["topic"]},
+    )
+
+
+POEMS = Source(read=read, columns={name: name for name in ("form", "topic", "setting")}, generate=generate)
