@@ -27,8 +27,6 @@ COMPANIONS = {
     "curriculum/difficulty": ["data=knights_and_knaves"],
     "recipe/r1_zero": QWEN,
     "data/mimo": ["reward=mimo"],
-    "data/poems": ["reward=poems"],
-    "eval/poems": ["checkpoint.best_metric=eval/poems/accuracy"],
     "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
     "reward/mimo": ["data=mimo"],
@@ -36,6 +34,8 @@ COMPANIONS = {
     "reward/mixture": ["data=mixture"],
     "reward/judge": ["data.train.prose={source: rows, path: org/prose, args: {verifier: exact}, accuracy: judge}"],
     "scale/cluster": QWEN,
+    "data/poems": ["reward=poems"],
+    "eval/poems": ["checkpoint.best_metric=eval/poems/accuracy"],
     "stages/sft": ["data.train.countdown=null", "data.train.traces={source: traces, args: {num_problems: 9}}"],
 }
 
