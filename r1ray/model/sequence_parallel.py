@@ -92,7 +92,7 @@ def share_rows(size: int, *, timeout_s: float) -> Share:
     if size == 1:
         return ALONE
     group, _ = dist.new_subgroups(group_size=size, timeout=timedelta(seconds=timeout_s))
-    return Share(rank=dist.get_rank(group), size=size, group=group)
+    return Share(rank=dist.get_rank() % size, size=size, group=group)
 
 
 def check_shareable(config: Any, size: int) -> None:
