@@ -21,15 +21,15 @@ NAMES = ("name", "run_dir")
 
 
 def table(recipes: Iterable[Recipe]) -> Table:
-    columns = {
-        "recipe": lambda recipe: recipe.name,
-        "algorithm": lambda recipe: recipe.options.get("algo", _default_options()["algo"]),
-        **{name: lambda recipe, name=name: recipe.fields.get(name, "-") for name in FIELDS[1:6]},
-    }
-    lines = _table(*("published result" if name == "result" else name for name in columns))
+    """A line each; of what the base, the data and the result are, the first clause."""
+    default = _default_options()["algo"]
+    lines = _table("recipe", "algorithm", "base", "data", "reward", "published result", "hardware")
     lines.columns[0].no_wrap = lines.columns[1].no_wrap = True
     for recipe in recipes:
-        lines.add_row(*(cell(recipe) for cell in columns.values()))
+        said = {name: recipe.fields.get(name, "-") for name in FIELDS}
+        said |= {name: said[name].partition(";")[0] for name in ("base", "data", "result")}
+        shown = [said[name] for name in ("base", "data", "reward", "result", "hardware")]
+        lines.add_row(recipe.name, recipe.options.get("algo", default), *shown)
     return lines
 
 
