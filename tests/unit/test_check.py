@@ -577,6 +577,12 @@ def test_judges_of_the_runs_own_are_accepted_and_counted(base: DictConfig) -> No
     assert "  judge      1 x 0.1 CPU (builtin, float32)" in describe(check_values(base, OURS))
 
 
+def test_ranks_that_share_rows_are_named(base: DictConfig) -> None:
+    assert "2 x 0.1 CPU (ZeRO-0, fp32, 2 ranks share a row)" in describe(
+        check_values(base, ["trainer.sequence_parallel=2"])
+    )
+
+
 def test_a_judges_key_is_not_shown(base: DictConfig) -> None:
     with pytest.raises(ConfigError) as caught:
         check_values(base, [*JUDGED, "reward.parts.judge.args.api_key_env=sk-12345"])
