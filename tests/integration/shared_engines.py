@@ -11,7 +11,7 @@ from r1ray import algo as algorithms
 from r1ray import builtin
 from r1ray.actors.cluster import connected
 from r1ray.actors.group import ActorGroup
-from r1ray.actors.start import started
+from r1ray.actors.start import scoring_roles, started
 from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.run.directory import RunDir, open_run
@@ -21,14 +21,16 @@ from r1ray.stages.pipeline import context_of
 
 
 @contextmanager
-def engines(overrides: Sequence[str], folder: Path) -> Iterator[Mapping[str, ActorGroup]]:
-    """Rollout and reward workers as a run with these overrides has them; their logs go to `folder`."""
+def engines(
+    overrides: Sequence[str], folder: Path, *, roles: Sequence[str] = ("rollout", "reward")
+) -> Iterator[Mapping[str, ActorGroup]]:
+    """Workers of `roles` as a run with these overrides has them; their logs go to `folder`."""
     cfg = load(compose(overrides)).config
     with (
         connected(cfg.cluster),
         started(
             cfg,
-            roles=("rollout", "reward"),
+            roles=roles,
             model_path=str(builtin.path()),
             reference_path="",
             trainer_kwargs={},
@@ -39,7 +41,7 @@ def engines(overrides: Sequence[str], folder: Path) -> Iterator[Mapping[str, Act
 
 
 def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """A run of one stage on these engines, in `folder`: the metrics of each step."""
+    """A run of one stage: the metrics of each step."""
     [steps] = train_stages(shared, overrides, folder).values()
     return steps
 
@@ -47,9 +49,10 @@ def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Pa
 def train_stages(
     shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """A run on these engines, in `folder`: the metrics of each step of each stage.
+    """A run of rl stages, one after another, on these workers, in `folder`: {stage: the metrics of each step}.
 
-    What the overrides say of rollout and reward must be what the engines were started with, but for what each request brings along.
+    What the overrides say of shared workers must be what they were started with, but for what each request brings along. Workers
+    of other roles are the run's own.
     """
     checked = load(compose([*overrides, f"run_dir={folder}"]))
     run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
@@ -63,10 +66,10 @@ def train_stage(shared: Mapping[str, ActorGroup], context: StageContext) -> None
     algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
     with started(
         cfg,
-        roles=algorithms.training_roles(algo),
+        roles=[role for role in (*scoring_roles(cfg), *algorithms.training_roles(algo)) if role not in shared],
         model_path=context.model_path,
         reference_path=context.model_path,
         trainer_kwargs=rl.trainer_kwargs(cfg, algo),
         run=context.run,
-    ) as trainers:
-        rl.train_on({**shared, **trainers}, context, algo, context.checkpoints(), None)
+    ) as own:
+        rl.train_on({**shared, **own}, context, algo, context.checkpoints(), None)

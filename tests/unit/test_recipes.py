@@ -4,11 +4,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from recipe_kinds import COVERING, METRICS, TEMPLATES, kinds_of
 
 from r1ray.check import CheckedRun
 from r1ray.check.overrides import conf_dir
 from r1ray.cli import check_command_line
 from r1ray.data.sources import needs_network
+from r1ray.data.templates import TEMPLATES as KNOWN_TEMPLATES
 from r1ray.recipes import Recipe, files, papers, parse
 from r1ray.recipes.header import FIELDS, SOURCES, HeaderError, Number
 from r1ray.recipes.units import UNITS, is_so, known, value_of
@@ -81,8 +83,9 @@ def test_at_full_scale_nothing_of_it_is_a_stand_in(name: str) -> None:
     assert all(stage.config.model.path != "builtin" for stage in run.stages)
 
 
-@pytest.mark.parametrize("scale", ["tiny", "smoke"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("name", "scale"), [*((name, "tiny") for name in RECIPES), ("r1_zero", "smoke"), ("open_r1_code", "smoke")]
+)
 def test_a_laptop_runs_the_same_algorithm_offline(name: str, scale: str) -> None:
     small, full = run_of(name, scale), run_of(name, "cluster")
     assert [(stage.name, stage.stage.kind) for stage in small.stages] == [
@@ -110,6 +113,23 @@ def test_stand_ins_and_hardware_are_of_options_that_there_are() -> None:
     for file in conf_dir().glob("hardware/*/*.yaml"):
         scale, model = file.relative_to(conf_dir() / "hardware").with_suffix("").parts
         assert {f"scale/{scale}", f"model/{model}"} <= there, file
+
+
+def test_the_recipes_that_are_run_have_every_kind_of_thing_that_recipes_are_made_of() -> None:
+    kinds = {name: kinds_of(run_of(name, "tiny")) for name in RECIPES}
+    covered = {kind for name in COVERING for kind in kinds[name]}
+    missing = {name: found - covered for name, found in kinds.items() if found - covered}
+    assert not missing, f"add these recipes to tests/integration/recipe_kinds.py: {missing}"
+    assert METRICS.keys() <= covered, "no recipe has such a thing"
+    for name in COVERING:
+        others = {kind for other in COVERING if other != name for kind in kinds[other]}
+        assert kinds[name] - others, f"{name} can go: the others have all of it"
+
+
+def test_the_templates_that_are_run_are_those_of_the_recipes_and_the_other_ones() -> None:
+    named = {stage.config.model.template for name in RECIPES for stage in run_of(name, "cluster").stages}
+    ours = {template for template in named if ":" not in template}
+    assert ours <= set(TEMPLATES) == set(KNOWN_TEMPLATES)
 
 
 def test_a_header_is_read(tmp_path: Path) -> None:
