@@ -32,7 +32,7 @@ METRICS: Mapping[str, set[str]] = {
     "critic": {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"},
     "prm": {"prm/updates", "prm/loss/outcome", "prm/grad_norm"},
     "filter by right replies": {"groups/refilled"},
-    "filter by rewards": {"groups/refilled"},
+    "filter by rewards": {"groups/fillers"},
     "algorithm vapo": {"loss/imitation"},
     "curriculum easy_pool": {"curriculum/pool_size"},
     "curriculum difficulty": {"curriculum/countdown/level"},
