@@ -256,14 +256,14 @@ MUTANTS = (
         "r1ray/model/lora.py",
         "add(change, alpha=adapter.scale)",
         "add(change)",
-        "tests/unit/test_lora.py",
+        "tests/unit/test_adapters.py",
     ),
     Mutant(
         "the weights learn beside their adapters",
         "r1ray/model/lora.py",
         "lm.requires_grad_(False)",
         "lm.requires_grad_(True)",
-        "tests/unit/test_lora.py",
+        "tests/unit/test_adapters.py",
     ),
 )
 
