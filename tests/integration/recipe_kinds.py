@@ -13,7 +13,7 @@ COVERING: Mapping[str, set[str]] = {
     "mimo_7b": {"reward/test_difficulty/mean"},
     "open_r1_code": {"reward/code_fraction/mean", "reward/format/mean"},
     "open_r1_codeforces": {"reward/codeforces/mean", "reward/code_format/mean"},
-    "open_r1_math": {"reward/format/mean", "reward/tag_count/mean"},
+    "open_r1_math": {"reward/format/mean"},
     "orz_32b": set(),
     "prime_7b": set(),
     "r1_zero": {"reward/format/mean"},
@@ -27,8 +27,8 @@ COVERING: Mapping[str, set[str]] = {
 """{recipe: metrics, beside those of its kinds, that are not 0 in one step at least}. Together they have every kind there is."""
 
 METRICS: Mapping[str, set[str]] = {
-    "reference": {"kl_ref"},
-    "KL in the loss": {"loss/kl"},
+    "KL in the loss": {"kl_ref", "loss/kl"},
+    "KL in the reward": {"kl_ref"},
     "critic": {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"},
     "prm": {"prm/updates", "prm/loss/outcome", "prm/grad_norm"},
     "filter by right replies": {"groups/refilled"},

@@ -93,6 +93,7 @@ def config(*, critic=None, lora=None, **trainer):
         trainer=TrainerConfig(**defaults | quiet | trainer),
         reference=ReferenceConfig(**reference | {"zero_stage": 3 if trainer.get("zero_stage") == 3 else 0}),
         model=SimpleNamespace(facts=None, lora=lora),
+        rollout=SimpleNamespace(sleep=False),
         device="cpu",
         seed=0,
     )
