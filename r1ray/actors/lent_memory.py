@@ -30,6 +30,8 @@ def gives_memory_back(method: Callable[Concatenate[S, P], R]) -> Callable[Concat
             return method(self, *args, **kwargs)
         finally:
             if self.memory_is_lent:
+                if torch.cuda.is_initialized():
+                    torch.cuda.ipc_collect()  # what engines had opened and let go
                 torch.cuda.empty_cache()  # nothing to do without CUDA
 
     return call

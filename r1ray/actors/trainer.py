@@ -191,13 +191,16 @@ class TrainerWorker:
             bucket_bytes=bucket_bytes,
         )
 
+    @gives_memory_back
     def save(self, path: str) -> None:
         """Sharded state from which `load` goes on exactly."""
         self._engine.save(path, state={"updates": self._updates})
 
+    @gives_memory_back
     def load(self, path: str) -> None:
         self._updates = self._engine.load(path)["updates"]
 
+    @gives_memory_back
     def export_hf(self, path: str) -> None:
         """A folder that transformers loads, weights as they are trained.
 

@@ -55,6 +55,13 @@ def devices(
             rule = f"an engine split over {size} GPUs needs whole ones"
             remedy = f"{role}.gpus_per_worker=1, or {role}.tensor_parallel_size=1"
             yield Mistake(key=f"{role}.gpus_per_worker", value=gpus, rule=rule, remedy=remedy)
+    ranks = {"trainer": trainer.num_workers, "critic": critic.num_workers, "prm": prm.num_workers}
+    ranks |= {"reference": reference.num_workers} if reference.zero_stage == 3 else {}
+    for role, num in ranks.items():
+        if device == "cuda" and num > 1 and 0 < roles.get(role, 0) < 1:
+            rule = f"{num} ranks that compute together need whole GPUs (NCCL joins each GPU once)"
+            remedy = f"{role}.num_workers=1, or {role}.gpus_per_worker=1"
+            yield Mistake(key=f"{role}.gpus_per_worker", value=roles[role], rule=rule, remedy=remedy)
 
 
 def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Mistake]:

@@ -44,6 +44,7 @@ INSTEAD = {
     "train_batch_size": "algo.problems_per_step, algo.group_size and algo.minibatches",
     "gradient_accumulation_steps": "trainer.micro_batch_tokens",
     "gradient_clipping": "trainer.grad_clip",
+    "sequence_parallel_size": "trainer.sequence_parallel",
     "optimizer": "trainer.lr, betas, adam_eps and weight_decay",
     "scheduler": "trainer.lr_schedule, lr_min_ratio and warmup_updates",
     "fp16": "trainer.precision",

@@ -81,6 +81,7 @@ class TrainEngine:
 
     def __init__(self, policy: Policy, *, cfg: TrainerConfig, device: str, lora: LoraConfig | None = None) -> None:
         self._cfg, self._lora = cfg, lora
+        self._base = None if lora is None else frozen_sum(policy)
         self._world_size = dist.get_world_size()
         config = deepspeed_config(cfg, device=device)
         if cfg.activation_checkpointing:
@@ -151,10 +152,12 @@ class TrainEngine:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight whole, in the order of `weight_metadata`. With ZeRO-3 all ranks must walk it to the end, rank 0 gets the
-        tensors and the others empty ones; otherwise every rank gets views of its own, or what its adapters are merged into."""
+        tensors and the others empty ones; otherwise every rank gets views of its own, and rank 0 what adapters are merged into."""
         for weight in served_weights(self._policy.lm):
             if self._cfg.zero_stage < 3:
-                yield weight.name, weight.whole()
+                # Merging is work, and whoever asks for merged weights asks rank 0.
+                mine = weight.adapter is None or dist.get_rank() == 0
+                yield weight.name, weight.whole() if mine else weight.base.new_empty(0)
                 continue
             with deepspeed.zero.GatheredParameters(weight.parts):
                 # Yielding in here would keep the weight gathered for as long as the caller takes.
@@ -184,9 +187,19 @@ class TrainEngine:
         return state
 
     def _layout(self) -> dict[str, Any]:
-        """What optimiser shards depend on, as keys of `trainer`, and `model.lora` where there are adapters."""
+        """What optimiser shards depend on, as keys of `trainer`; where there are adapters `model.lora` and their model's."""
         layout = {"num_workers": self._world_size, "zero_stage": self._cfg.zero_stage, "precision": self._cfg.precision}
-        return layout if self._lora is None else {**layout, "lora": self._lora.model_dump()}
+        return layout if self._lora is None else {**layout, "lora": self._lora.model_dump(), "base": self._base}
+
+
+def frozen_sum(policy: Policy) -> int:
+    """Tells one frozen model from another: adapters alone are saved, and belong to the model beside which they have learned."""
+    total = 0
+    for p in policy.parameters():
+        if not p.requires_grad:
+            bits = p.detach().view(torch.int16 if p.element_size() == 2 else torch.int32)
+            total = (31 * total + int(bits.sum(dtype=torch.int64))) % 2**53
+    return total
 
 
 def sharded_for_inference(policy: Policy, *, precision: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AttentionInterface,
     AutoConfig,
     AutoModelForCausalLM,
@@ -70,9 +71,15 @@ def load_critic(path: str, *, cfg: Config, precision: str) -> ValueModel:
     with _named(key, path):
         config = AutoConfig.from_pretrained(path)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise ValueError(
+                f"{key}={path}: a critic is exported as a sequence classifier, and transformers has none for {config.model_type}: "
+                "set critic.path to a model of another family, or take an algorithm without a critic (algo=grpo)"
+            )
         lm = load_lm(path, dtype=dtype, seed=cfg.seed, key=key)
         head = value_head(lm.config.hidden_size, init=cfg.critic.head_init, seed=cfg.seed)
         return ValueModel(lm.model, head.to(dtype), autocast=autocast)
+    _check(config, name=f"{key}={path}", facts=None)
     if config.num_labels != 1:
         raise ValueError(f"{key}={path} has {config.num_labels} outputs: a reward model has one")
     config.attention_dropout = 0.0

@@ -19,6 +19,8 @@ RESERVED_DEEPSPEED_KEYS = (
     "activation_checkpointing",
     "zero_allow_untested_optimizer",
     "zero_force_ds_cpu_optimizer",
+    "sequence_parallel_size",
+    "data_parallel_size",
     "zero_optimization.stage",
     "zero_optimization.offload_optimizer",
 )

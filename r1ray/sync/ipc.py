@@ -41,7 +41,11 @@ class IpcCommunicator:
         self._memory: SharedMemory | None = None
         self._handle = b""
         self._opened = torch.empty(0, dtype=torch.uint8)
-        self.agree(True)  # all are there, each with a rank of its own
+        try:
+            self.agree(True)  # all are there, each with a rank of its own
+        except BaseException:
+            self.close()  # tells the others
+            raise
 
     def broadcast(self, flat: Tensor) -> None:
         number, readers = self._next(), [rank for rank in range(self._world_size) if rank != SENDER_RANK]

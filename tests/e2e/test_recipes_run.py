@@ -55,7 +55,9 @@ def check(run: CheckedRun, stages: Mapping[str, list[dict[str, Any]]], wanted: s
     missing = {name for name in {*wanted, "grad_norm", "reward/mean"} if not any(row.get(name) for row in rows)}
     assert not missing, f"{missing} stayed 0 or absent; there are {sorted({key for row in rows for key in row})}"
     # What only counts for nothing may have nothing to say, as a judge that talks nonsense has.
-    parts = {f"reward/{name}/mean" for _, _, cfg in run.stages for name, part in cfg.reward.parts.items() if part.weighs}
+    parts = {
+        f"reward/{name}/mean" for _, _, cfg in run.stages for name, part in cfg.reward.parts.items() if part.weighs
+    }
     assert parts <= {key for row in rows for key in row}
 
 

@@ -226,6 +226,14 @@ def test_adapters_of_another_form_are_refused(ranks, models, tmp_path):
         assert re.search(r"holds trainer state of .*'rank': 4.* this run has ", message)
 
 
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_adapters_do_not_go_on_beside_another_model(ranks, models, tmp_path, zero_stage):
+    cfg = config(lora=LORA, zero_stage=zero_stage, **SETTINGS)
+    ranks[1].run(run_all, cfg, models.policy, 1, {"save": str(tmp_path)})
+    (message,) = ranks[1].run(refusal, cfg, models.reference, str(tmp_path))
+    assert re.search(r"holds trainer state of .*'base': \d+.* this run has ", message)
+
+
 @pytest.mark.parametrize(
     "trainer",
     [{"precision": "bf16_autocast"}, {"precision": "bf16", "zero_stage": 1}, {"precision": "bf16", "zero_stage": 3}],

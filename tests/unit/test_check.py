@@ -132,6 +132,7 @@ COMMAND_LINE = {
     "no such config folder": (["--config-dir=nowhere"], "--config-dir", "is not a folder", "path"),
     "broken YAML": (["--config-dir=conf", "algo=bad"], "a YAML file", "bad.yaml", "indentation"),
 }  # fmt: skip
+ONE_GPU = ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference"))]
 VALUES = {
     "text for a number": (["steps=many"], "steps", "must be a whole number, not text", "give a whole number"),
     "decimals for a whole number": (["steps=2.5"], "steps", "must be a whole number", "for example steps=2"),
@@ -406,8 +407,15 @@ VALUES = {
     ),
     "NCCL without GPUs": (["sync.backend=nccl"], "sync.backend", "device is cpu", "sync.backend=auto"),
     "NCCL with a shared GPU": (
-        ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference")), "sync.backend=nccl"],
+        [*ONE_GPU, "trainer.num_workers=1", "sync.backend=nccl"],
         "sync.backend", "whole GPUs", "sync.backend=auto",
+    ),
+    "ranks on one GPU": (
+        ONE_GPU, "trainer.gpus_per_worker", "2 ranks that compute together need whole GPUs", "trainer.num_workers=1",
+    ),
+    "sequence parallelism of DeepSpeed's own": (
+        ["trainer.deepspeed.sequence_parallel_size=2"], "trainer.deepspeed.sequence_parallel_size", "sets this itself",
+        "trainer.sequence_parallel",
     ),
     "ranks that form no whole groups": (
         ["trainer.num_workers=6", "trainer.sequence_parallel=4"], "trainer.num_workers", "must be a multiple of 4",
@@ -422,7 +430,7 @@ VALUES = {
         "sync.backend", "one engine of one GPU and one trainer rank", "sync.backend=auto",
     ),
     "IPC between two engines and a trainer on one GPU": (
-        ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference")), "sync.backend=ipc"],
+        [*ONE_GPU, "trainer.num_workers=1", "sync.backend=ipc"],
         "sync.backend", "rollout.num_workers=1", "sync.backend=auto",
     ),
     "vLLM's own sleep mode": (

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, Qwen2Config
 
 from r1ray.config import ModelFacts
 from r1ray.model.load import load_critic, load_lm, load_policy
@@ -77,6 +77,15 @@ def test_facts_are_of_the_policys_model_alone(folder):
         load_policy(folder, cfg=others(), precision="fp32")
     assert load_policy(folder, cfg=others(), precision="fp32", key="prm.path").lm.config.vocab_size == 40
     assert load_critic(folder, cfg=others(critic=folder), precision="fp32").head.weight.shape == (1, 16)
+
+
+def test_a_critic_that_could_not_be_exported_is_refused_at_the_start(tmp_path):
+    """Transformers has Granite as a language model and not as a classifier."""
+    GraniteConfig().save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"^critic.path=.* has none for granite: set critic.path to .* of another family"
+    ):
+        load_critic(str(tmp_path), cfg=others(critic=str(tmp_path)), precision="fp32")
 
 
 def test_what_cannot_be_loaded_is_said_with_the_key_that_names_it(folder, tmp_path):

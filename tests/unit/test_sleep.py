@@ -222,9 +222,9 @@ def test_a_worker_gives_back_what_torch_has_cached(monkeypatch: pytest.MonkeyPat
 
 
 def test_whoever_computes_on_the_device_gives_memory_back() -> None:
-    """Every method that runs the model."""
+    """Every method that runs the model or makes whole weights of parts."""
     for worker, methods in (
-        (TrainerWorker, ("update", "outputs", "score", "send_weights")),
+        (TrainerWorker, ("update", "outputs", "score", "send_weights", "save", "load", "export_hf")),
         (ReferenceWorker, ("load", "outputs")),
     ):
         for name in methods:
