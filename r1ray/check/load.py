@@ -98,7 +98,7 @@ def load(cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, s
         findings += run_directory(groups["run_dir"], groups["resume"], raw)
     trees: dict[str, dict[str, Any]] = {}
     if "stages" in groups:
-        findings += stages.graph(groups["stages"])
+        findings += [*stages.graph(groups["stages"]), *stages.passed_over(groups["stages"], overrides)]
         for name in stages.in_order(groups["stages"]):
             trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
             findings += stage_findings

@@ -1,7 +1,7 @@
 """The stages of a run: do their names form a chain, and what does each one's whole configuration look like?"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from r1ray.check.mistakes import Mistake, did_you_mean
@@ -36,6 +36,27 @@ def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
             rule = f"{wide} is the whole run's, a stage cannot have its own"
             remedy = f"set {wide} outside of stages"
             yield Mistake(key=f"stages.{name}.config.{wide}", value=stage.config[wide], rule=rule, remedy=remedy)
+
+
+def passed_over(stages: Mapping[str, StageConfig], overrides: Iterable[str]) -> Iterator[Mistake | str]:
+    """Overrides that change nothing, because stages, whose fragments come after, set the same key themselves.
+
+    Example: with `recipe=deepscaler_1.5b` each of the three stages has its steps, so `steps=3` would be passed over.
+    """
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        own = {name: value_of(stage.config, key) for name, stage in stages.items() if has(stage.config, key)}
+        own = {name: set_there for name, set_there in own.items() if not isinstance(set_there, Mapping)}
+        own = {name: set_there for name, set_there in own.items() if str(set_there) != value}
+        if not own or not equals:
+            continue
+        told = ", ".join(f"{name} {set_there}" for name, set_there in own.items())
+        instead = " ".join(f"stages.{name}.config.{key}={value}" for name in own)
+        if len(own) == len(stages):
+            rule = f"every stage sets its own ({told}), so this would change nothing"
+            yield Mistake(key=key, value=value, rule=rule, remedy=instead)
+        else:
+            yield f"{key}={value} is passed over where a stage sets its own ({told}): {instead}"
 
 
 def in_order(stages: Mapping[str, StageConfig]) -> list[str]:

@@ -654,6 +654,23 @@ def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
         assert run.config.algo.group_size == 16
 
 
+def test_an_override_that_every_stage_makes_nothing_of_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_command_line(["recipe=deepscaler_1.5b", "steps=3"])
+    (mistake,) = caught.value.mistakes
+    assert mistake.key == "steps" and "every stage sets its own (short " in mistake.rule
+    assert "stages.short.config.steps=3" in mistake.remedy
+    (run,) = check_command_line(["recipe=deepscaler_1.5b", *(word for word in mistake.remedy.split())])
+    assert [stage.config.steps for stage in run.stages] == [3, 3, 3]
+
+
+def test_an_override_that_some_stage_makes_nothing_of_is_noted() -> None:
+    (run,) = check_command_line(["recipe=orz_32b", "trainer.lr_schedule=cosine"])
+    assert any(
+        note.startswith("trainer.lr_schedule=cosine is passed over where a stage sets its own (") for note in run.notes
+    )
+
+
 def test_what_smoke_takes_from_tiny_is_noted_too() -> None:
     (run,) = check("recipe=dapo_32b", "scale=smoke")
     assert any("trainer.lr=0.0001 (recipe: 1e-06)" in note for note in run.notes)
