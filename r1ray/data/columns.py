@@ -1,6 +1,7 @@
 """A dataset's row and what its columns are called: a dot steps into a nested one. Which rows are kept, by the value of a column.
 
     args.keep: {COLUMN: {min: 1, max: 15}}              a number from 1 to 15; either bound may be left out
+    args.keep: {COLUMN: {min: "2024-08-01"}}            a text not before this one in the order of characters: a date
     args.keep: {COLUMN: {any_of: [Level 4, Level 5]}}   one of these values
 
 Skywork-OR1's difficulties (`extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-7B`), Big-Math's pass rates
@@ -14,7 +15,7 @@ from typing import Any
 
 from r1ray.data.schemas import as_list, as_object
 
-FORMS = "{min: NUMBER, max: NUMBER} or {any_of: [VALUES]}"
+FORMS = "{min: NUMBER, max: NUMBER}, {min: TEXT, max: TEXT} or {any_of: [VALUES]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +23,20 @@ class Kept:
     """What a column has to hold."""
 
     column: str
-    low: float
-    high: float
+    low: Any
+    high: Any
+    """Numbers or texts; None: open on that side."""
     any_of: tuple[Any, ...] | None
     """None: the bounds count."""
 
     def fits(self, value: Any) -> bool:
-        """A value that is no number fits no bounds. Example: `{min: 1, max: 15}` takes 15 and neither 16 nor None."""
+        """A value of another kind fits no bounds. Example: `{min: 1, max: 15}` takes 15 and neither 16 nor None."""
         if self.any_of is not None:
             return value in self.any_of
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        if _kind(value) is None or any(_kind(bound) != _kind(value) for bound in bounds):
+            return False
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
 def read_kept(given: Any) -> tuple[Kept, ...]:
@@ -45,13 +50,20 @@ def read_kept(given: Any) -> tuple[Kept, ...]:
 def _kept(column: str, rule: Any) -> Kept:
     fields = as_object(rule) or {}
     any_of = as_list(fields.get("any_of"))
-    bounds = [fields.get("min", float("-inf")), fields.get("max", float("inf"))]
-    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
+    given = [fields[name] for name in ("min", "max") if name in fields]
+    comparable = all(_kind(bound) is not None for bound in given) and len({_kind(bound) for bound in given}) < 2
     known = fields.keys() <= {"min", "max"} if any_of is None else fields.keys() == {"any_of"}
-    if not fields or not known or not numbers or bounds[0] > bounds[1] or any_of == []:
+    if not fields or not known or not comparable or (len(given) == 2 and given[0] > given[1]) or any_of == []:
         raise ValueError(f"args.keep.{column}={rule!r:.60} has to be {FORMS}")
-    low, high = bounds
+    low, high = fields.get("min"), fields.get("max")
     return Kept(column=column, low=low, high=high, any_of=None if any_of is None else tuple(any_of))
+
+
+def _kind(value: Any) -> str | None:
+    """Numbers are compared with numbers and texts with texts; None: with nothing."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number"
+    return "text" if isinstance(value, str) else None
 
 
 def as_columns(row: Any, *, name: str) -> dict[str, Any]:

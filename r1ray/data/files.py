@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def read_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
     """Rows as the file has them: mappings, or lists where a row is a list (Open-Reasoner-Zero).
 
     In a folder the files of the split are read in order of their names (`train-00000-of-00002.parquet`, `train.jsonl`,
-    `train/...`); a folder in which no file belongs to a split is read whole.
+    `train2.jsonl`, `train/...`); a folder in which no file belongs to a split is read whole.
 
     Raises:
         ValueError: nothing is there, the file is broken, or the hub does not give it.
@@ -42,11 +43,7 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
     files = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
     if not files:
         raise ValueError(f"{folder} holds no {', '.join(SUFFIXES)} file")
-    named = [
-        file
-        for file in files
-        if file.parent.name == split or file.name.startswith((f"{split}-", f"{split}.", f"{split}_"))
-    ]
+    named = [file for file in files if file.parent.name == split or re.match(rf"{re.escape(split)}\d*[-._]", file.name)]
     return named or files
 
 
@@ -83,7 +80,8 @@ def _hub_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
     datasets: Any = importlib.import_module("datasets")
     try:
         yield from datasets.load_dataset(path, subset, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    # RuntimeError: a dataset that is made by a script of its own, which the library no longer runs.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"the dataset {path!r} (subset {subset}, split {split}) cannot be loaded: {error} Check the name, the subset and "
             "the split; without a network, download it elsewhere and give the folder as path"

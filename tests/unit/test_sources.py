@@ -156,6 +156,26 @@ def test_parquet_json_and_a_folder_give_the_same_as_jsonl(tmp_path: Path):
     assert len(load("dapo", folder, split="test").items) == 1
 
 
+def test_a_split_may_be_in_several_numbered_files(tmp_path: Path):
+    lines = (DATA / "livecodebench.jsonl").read_text().splitlines(keepends=True)
+    for name, line in zip(("test.jsonl", "test2.jsonl"), lines, strict=True):
+        (tmp_path / name).write_text(line)
+    (tmp_path / "tests.jsonl").write_text("not a row")
+    assert len(load("livecodebench", tmp_path, split="test").items) == 2
+
+
+def test_rows_are_kept_by_date(tmp_path: Path):
+    def kept(**bounds: str) -> int:
+        return len(load("livecodebench", args={"keep": {"contest_date": bounds}}).items)
+
+    assert kept(min="2024-08-01", max="2025-02-01") == kept(min="2025-01-01") == 2
+    for bounds in ({"min": "2025-01-02"}, {"max": "2024-12-31"}):
+        with pytest.raises(ValueError, match="not one of 2 rows"):
+            kept(**bounds)
+    with pytest.raises(ValueError, match="has to be"):
+        load("livecodebench", args={"keep": {"contest_date": {"min": "2024", "max": 2025}}})
+
+
 def test_columns_can_be_named_differently(tmp_path: Path):
     file = tmp_path / "mine.jsonl"
     file.write_text(json.dumps({"q": "1 + 1?", "gold": {"final.value": "2"}}) + "\n")
@@ -304,7 +324,10 @@ def test_rows_are_kept_by_a_choice_of_values():
     "keep",
     [
         "level",
-        *({"level": rule} for rule in (3, {}, {"least": 1}, {"min": "1"}, {"min": 2, "max": 1})),
+        *(
+            {"level": rule}
+            for rule in (3, {}, {"least": 1}, {"min": "1", "max": 2}, {"min": True}, {"min": 2, "max": 1})
+        ),
         *({"level": rule} for rule in ({"any_of": []}, {"any_of": ["a"], "min": 1})),
     ],
 )
