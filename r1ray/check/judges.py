@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from r1ray.check.devices import divides
-from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import facts_of, files, has_chat_template
 from r1ray.config import DataConfig, EvalConfig, JudgeConfig, ModelConfig, RewardConfig, RewardPart, SourceConfig
 from r1ray.data.schemas import as_list
@@ -79,9 +79,10 @@ def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]
         rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"
         yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
     for finding in (*findings, *files(model)):
-        yield (
-            replace(finding, key="judge.path") if isinstance(finding, Mistake) else finding.replace("model.", "judge.")
-        )
+        if isinstance(finding, Mistake):
+            yield replace(finding, key="judge.path")
+        else:  # on the hub
+            yield f"{NOT_CHECKED}judge.path={judge.path} is a hub name: its context length and heads are unknown until it is loaded"
     if facts is not None and judge.max_length > facts.context_length:
         rule = f"the model's context is {facts.context_length} tokens"
         remedy = f"judge.max_length={facts.context_length}"

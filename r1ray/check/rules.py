@@ -229,7 +229,10 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Ite
 
 
 def engine_args(rollout: RolloutConfig, judge: JudgeConfig) -> Iterator[Finding]:
-    for role, args, engine in (("rollout", rollout.engine_args, rollout.engine), ("judge", judge.engine_args, "vLLM")):
+    engines = [("rollout", rollout.engine_args, rollout.engine)]
+    if judge.path is not None:
+        engines.append(("judge", judge.engine_args, "vLLM"))
+    for role, args, engine in engines:
         for name in sorted(args.keys() & set(RESERVED_ENGINE_ARGS)):
             instead = INSTEAD.get(name, "").replace("rollout", role)
             yield _reserved(f"{role}.engine_args.{name}", args[name], "" if instead == "judge.sleep" else instead)

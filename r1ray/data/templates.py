@@ -45,7 +45,8 @@ LOGIC_RL = (
 PRIME = (
     "Solve hard problems by actions, each under its name in square brackets, in any order and as often as they help: [ASSESS] what "
     "is known and what is asked, [ADVANCE] a step towards the solution, [VERIFY] the steps so far, [SIMPLIFY] a part into smaller "
-    "ones, [SYNTHESIZE] what was found, [PIVOT] to another way when this one fails. End with [OUTPUT] and the answer."
+    "ones, [SYNTHESIZE] what was found, [PIVOT] to another way when this one fails. End with [OUTPUT] and the answer "
+    "within \\boxed{}."
 )
 SWE_RL = (
     "You are given an issue and files of the repository it is about. Think it through inside <think> </think>, then give inside "

@@ -24,6 +24,11 @@ def _argument(name: str) -> Unit:
     return lambda cfg: cfg.algo.args.get(name)
 
 
+def _reference_every(cfg: Config) -> int | None:
+    """None where nothing is held to a reference."""
+    return cfg.algo.reference_refresh_updates if cfg.algo.kl_coef else None
+
+
 def _overlong_cache(cfg: Config) -> Any:
     parts = [part for name, part in cfg.reward.parts.items() if (part.name or name) == "overlong"]
     return parts[0].args.get("cache") if parts else None
@@ -61,8 +66,10 @@ UNITS: Mapping[str, Unit] = {
     "prompt tokens": lambda cfg: cfg.data.max_prompt_length,
     "response tokens": lambda cfg: cfg.rollout.max_response_length,
     "tokens": lambda cfg: cfg.data.max_prompt_length + cfg.rollout.max_response_length,
-    "reference every": lambda cfg: cfg.algo.reference_refresh_updates,
-    "reference every passes": lambda cfg: cfg.algo.reference_refresh_updates / cfg.algo.minibatches,
+    "reference every": _reference_every,
+    "reference every passes": lambda cfg: (
+        cfg.algo.reference_refresh_updates / cfg.algo.minibatches if cfg.algo.kl_coef else None
+    ),
     "entropy coefficient": lambda cfg: cfg.algo.entropy_coef,
     "entropy target": lambda cfg: cfg.algo.entropy_target,
     "entropy step": lambda cfg: cfg.algo.entropy_step,

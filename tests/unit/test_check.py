@@ -562,6 +562,17 @@ def test_sound_configuration_gives_what_the_run_needs() -> None:
     assert run.notes == [f"{NOT_CHECKED}rollout.engine_args swap_space: only vllm itself knows what it takes"]
 
 
+def test_arguments_of_judges_that_there_are_not_are_not_spoken_of() -> None:
+    (run,) = check("judge.engine_args={swap_space: 1, dtype: half}")
+    assert run.notes == []
+
+
+def test_a_judge_on_the_hub_is_not_checked_and_has_no_facts_to_be_told() -> None:
+    (run,) = check(*OURS, "judge.path=org/judge")
+    (note,) = [note for note in run.notes if "org/judge" in note]
+    assert note.startswith(f"{NOT_CHECKED}judge.path=org/judge is a hub name") and "facts" not in note
+
+
 def test_stage_is_the_base_with_its_fragment_over_it() -> None:
     (run,) = check(
         "stages={rl: {kind: rl, after: warm}, warm: {kind: sft, config: {trainer: {lr: 0.5}, data: {train: {countdown: null}}}}}",
