@@ -191,4 +191,32 @@ def test_a_header_that_says_otherwise_is_found(told: float | None, so: bool) -> 
 
 def test_every_unit_can_be_told_of_any_run() -> None:
     run = run_of("dapo_32b", "cluster")
-    assert {name: value_of(run, name) for name in UNITS}["clip high"] == 0.28
+    values = {name: value_of(run, name) for name in UNITS}
+    assert values["clip high"] == 0.28
+    assert values["reference every"] is None and values["reference every passes"] is None, "there is no KL"
+    assert value_of(run_of("r1_zero", "cluster"), "reference every") == 400
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_header_tells_the_updates_of_a_pass(name: str) -> None:
+    assert {"updates a pass", "replies an update", "problems an update"} & {n.name for n in RECIPES[name].numbers}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stage_goes_on_from_the_last_weights(name: str) -> None:
+    stages = run_of(name, "cluster").stages
+    followed = [stage for stage in stages if any(other.stage.after == stage.name for other in stages)]
+    assert not [stage.name for stage in followed if stage.config.checkpoint.best_metric]
+
+
+@pytest.mark.parametrize("name", ["dapo_32b", "vapo_32b", "vc_ppo_32b"])
+def test_an_answer_line_is_asked_for_in_evaluation_where_the_training_rows_do(name: str) -> None:
+    (stage,) = run_of(name, "cluster").stages
+    problems = stage.config.eval.sets["aime24"]
+    assert problems.extract == "answer_line" and "Answer:" in problems.args["instruction"]
+
+
+@pytest.mark.parametrize("name", ["skywork_or1_32b", "skywork_or1_7b", "skywork_or1_math_7b", "prime_7b"])
+def test_a_box_is_asked_for_in_evaluation_where_the_training_rows_do(name: str) -> None:
+    for stage in run_of(name, "cluster").stages:
+        assert r"\boxed{}" in stage.config.eval.sets["aime24"].args["instruction"]
