@@ -20,8 +20,9 @@ def _replies(cfg: Config) -> int:
     return cfg.algo.problems_per_step * cfg.algo.group_size
 
 
-def _argument(name: str) -> Unit:
-    return lambda cfg: cfg.algo.args.get(name)
+def _argument(name: str, *, of: str | None = None) -> Unit:
+    """Of `algo.args`; of one algorithm alone, where another means something else by that name."""
+    return lambda cfg: cfg.algo.args.get(name) if of in (None, cfg.algo.name) else None
 
 
 def _reference_every(cfg: Config) -> int | None:
@@ -77,7 +78,7 @@ UNITS: Mapping[str, Unit] = {
     "gamma": _argument("gamma"),
     "lambda": _argument("lam"),
     "critic lambda": _argument("lam_critic"),
-    "length-adaptive alpha": _argument("alpha"),
+    "length-adaptive alpha": _argument("alpha", of="vapo"),
     "imitation coefficient": _argument("imitation_coef"),
     "frozen passes": _argument("policy_frozen_steps"),
     "process coefficient": _argument("process_coef"),
