@@ -46,11 +46,10 @@ def passed_over(stages: Mapping[str, StageConfig], overrides: Iterable[str]) -> 
     for override in overrides:
         key, equals, value = override.partition("=")
         own = {name: value_of(stage.config, key) for name, stage in stages.items() if has(stage.config, key)}
-        own = {name: set_there for name, set_there in own.items() if not isinstance(set_there, Mapping)}
-        own = {name: set_there for name, set_there in own.items() if str(set_there) != value}
+        own = {name: there for name, there in own.items() if not isinstance(there, Mapping) and str(there) != value}
         if not own or not equals:
             continue
-        told = ", ".join(f"{name} {set_there}" for name, set_there in own.items())
+        told = ", ".join(f"{name} {there}" for name, there in own.items())
         instead = " ".join(f"stages.{name}.config.{key}={value}" for name in own)
         if len(own) == len(stages):
             rule = f"every stage sets its own ({told}), so this would change nothing"

@@ -3,9 +3,26 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
+
+from r1ray.cli import compose
+
+
+@pytest.fixture(scope="module")
+def base() -> DictConfig:
+    """The composed defaults, for `laid_over_defaults.check_values`."""
+    return compose([])
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, in which no run has been."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

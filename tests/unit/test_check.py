@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from laid_over_defaults import check_values
+from omegaconf import DictConfig
 
-from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError
 from r1ray.check.summary import describe
 from r1ray.cli import check_command_line, compose, run_cli
 
@@ -79,14 +78,6 @@ def base() -> DictConfig:
 def check(*overrides: str) -> list[CheckedRun]:
     """A sound configuration but for `overrides`, from the command line."""
     return check_command_line(["model.path=thinks", *overrides])
-
-
-def check_values(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
-    """The same for plain values, without Hydra's second of composing."""
-    cfg = base.copy()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
-    return load(cfg)
 
 
 def gsm8k(path: str) -> tuple[str, ...]:

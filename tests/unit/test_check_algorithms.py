@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from algo_samples import algo_option
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from laid_over_defaults import check_values, with_algorithm
+from omegaconf import DictConfig
 
-from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
-from r1ray.cli import compose
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError
 
 OWN = """
 from dataclasses import dataclass
@@ -42,21 +40,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_algo.py").write_text(OWN)
 
 
-@pytest.fixture(scope="module")
-def base() -> DictConfig:
-    return compose([])
-
-
 def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> CheckedRun:
-    """A sound configuration but for `overrides`; `algo` as on the command line, without Hydra's second of composing."""
-    cfg = base.copy()
-    OmegaConf.set_struct(cfg, False)
-    cfg.algo = OmegaConf.merge(
-        cfg.algo, algo_option(algo), {"group_size": 8, "problems_per_step": 64}
-    )  # scale comes after algo
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
-    return load(cfg)
+    """A sound configuration but for `overrides`; `algo` as on the command line."""
+    return check_values(with_algorithm(base, algo), overrides)
 
 
 FILTER = "algo.keep_low=0", "algo.keep_high=1"

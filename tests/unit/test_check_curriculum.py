@@ -1,34 +1,16 @@
 """The configuration check on sampling, curricula and staged data: what a person gets to read, before anything starts."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from laid_over_defaults import check_values
 from omegaconf import DictConfig, OmegaConf
 
-from r1ray.check import CheckedRun, ConfigError, load
+from r1ray.check import ConfigError, load
 from r1ray.cli import compose
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def base() -> DictConfig:
-    return compose([])
-
-
-def check(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
-    """Plain values laid over the defaults, without Hydra's second of composing."""
-    cfg = base.copy()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
-    return load(cfg)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 NUMBERS = "data.train.countdown.args={split: train, num_problems: 200, num_numbers: [2, 4]}"
@@ -139,7 +121,7 @@ def runs(workplace: Path, base: DictConfig) -> None:
 def test_a_mistake_is_answered(case: str, base: DictConfig) -> None:
     overrides, key, rule, remedy = WRONG[case]
     with pytest.raises(ConfigError) as caught:
-        check(base, overrides)
+        check_values(base, overrides)
     (mistake,) = caught.value.mistakes
     assert mistake.key == key
     assert rule in mistake.rule
@@ -162,11 +144,13 @@ def test_a_mistake_is_answered(case: str, base: DictConfig) -> None:
     ],
 )
 def test_what_fits_is_accepted(overrides: list[str], base: DictConfig) -> None:
-    assert check(base, overrides).stages
+    assert check_values(base, overrides).stages
 
 
 def test_what_is_on_the_hub_is_noted(base: DictConfig) -> None:
-    run = check(base, ["data.train.gsm8k={source: gsm8k, path: openai/gsm8k}", "data.curriculum.name=difficulty"])
+    run = check_values(
+        base, ["data.train.gsm8k={source: gsm8k, path: openai/gsm8k}", "data.curriculum.name=difficulty"]
+    )
     assert "not checked: data.curriculum.name=difficulty with the problems of gsm8k" in run.notes
 
 
@@ -179,6 +163,6 @@ def test_lengths_are_stages_that_start_from_each_other() -> None:
 
 
 def test_a_stage_may_have_other_data_than_the_one_before(base: DictConfig) -> None:
-    rl, anneal = check(base, [ANNEAL]).stages
+    rl, anneal = check_values(base, [ANNEAL]).stages
     assert list(rl.config.data.train) == ["countdown"] and list(anneal.config.data.train) == ["hard"]
     assert anneal.config.data.train["hard"].path == "stages/rl/rollouts"

@@ -2,19 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from laid_over_defaults import check_values
+from omegaconf import DictConfig
 
 from r1ray import builtin
-from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load, lora
+from r1ray.check import NOT_CHECKED, ConfigError, lora
 from r1ray.check.load import RULES
 from r1ray.check.lora import linear_layers, something_to_adapt
 from r1ray.check.summary import describe
-from r1ray.cli import compose
 
 ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"
 SFT = (
@@ -23,23 +21,7 @@ SFT = (
 )
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def base() -> DictConfig:
-    return compose([])
-
-
-def check(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
-    """Plain values laid over the defaults, without Hydra's second of composing."""
-    cfg = base.copy()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
-    return load(cfg)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def trained(folder: Path, *, adapters: object) -> None:
@@ -75,7 +57,7 @@ CASES = {
 def test_what_cannot_be_is_answered(case: str, base: DictConfig) -> None:
     overrides, wanted = CASES[case]
     with pytest.raises(ConfigError) as caught:
-        check(base, overrides)
+        check_values(base, overrides)
     found = {mistake.key: mistake for mistake in caught.value.mistakes}
     assert found.keys() == wanted.keys()
     for key, (rule, remedy) in wanted.items():
@@ -85,19 +67,19 @@ def test_what_cannot_be_is_answered(case: str, base: DictConfig) -> None:
 
 @pytest.mark.parametrize("targets", ["all-linear", "[all-linear]", "q_proj", "[q_proj, down_proj]"])
 def test_what_can_be_is_accepted_and_shown(targets: str, base: DictConfig) -> None:
-    run = check(base, [ALL, f"model.lora.targets={targets}"])
+    run = check_values(base, [ALL, f"model.lora.targets={targets}"])
     assert run.config.model.lora is not None
     assert run.notes == []
     assert "LoRA of rank 4" in describe(run)
 
 
 def test_a_run_without_adapters_shows_none(base: DictConfig) -> None:
-    assert "LoRA" not in describe(check(base, []))
+    assert "LoRA" not in describe(check_values(base, []))
 
 
 @pytest.mark.parametrize(("init", "mistakes"), [("random", 1), ("pretrained", 0)])
 def test_supervised_fine_tuning_may_have_them(init: str, mistakes: int, base: DictConfig) -> None:
-    cfg = check(base, [ALL, f"sft.init={init}"]).config
+    cfg = check_values(base, [ALL, f"sft.init={init}"]).config
     assert len(list(something_to_adapt(cfg.model, cfg.sft, "sft"))) == mistakes
     assert lora.targets in RULES["sft"]
 
@@ -116,7 +98,7 @@ def test_layers_are_read_from_the_weight_files(workplace: Path) -> None:
 def test_layers_that_cannot_be_seen_are_left_to_the_load(workplace: Path, base: DictConfig) -> None:
     shutil.copytree(builtin.path(), workplace / "mine")
     (workplace / "mine/model.safetensors").write_bytes(b"")
-    run = check(base, [ALL, "model.path=./mine", "model.lora.targets=[W_pack]"])
+    run = check_values(base, [ALL, "model.path=./mine", "model.lora.targets=[W_pack]"])
     assert run.notes == [f"{NOT_CHECKED}whether ./mine has the layers that model.lora.targets names"]
 
 
@@ -146,18 +128,18 @@ def test_a_run_goes_on_with_its_own_adapters(
     trained(workplace / "old", adapters=saved)
     resumed = ["run_dir=old", "resume=auto"]
     with pytest.raises(ConfigError) as caught:
-        check(base, [*resumed, *overrides])
+        check_values(base, [*resumed, *overrides])
     (mistake,) = caught.value.mistakes
     assert mistake.key == key
     assert f"was saved with {before}" in mistake.rule
     assert f"'{key}={before}', or a new run: name=ANOTHER model.path=" in mistake.remedy
     again = ALL if saved else "model.lora=null"
-    assert check(base, [*resumed, again]).config.model.lora == (check(base, [again]).config.model.lora)
+    assert check_values(base, [*resumed, again]).config.model.lora == (check_values(base, [again]).config.model.lora)
 
 
 def test_adapters_stay_on_the_model_that_their_stage_began_from(workplace: Path, base: DictConfig) -> None:
     trained(workplace / "old", adapters=SAVED)
     moved = "stages.rl={kind: rl, config: {model: {path: other/model}}}"
     with pytest.raises(ConfigError) as caught:
-        check(base, ["run_dir=old", "resume=auto", ALL, moved])
+        check_values(base, ["run_dir=old", "resume=auto", ALL, moved])
     assert [mistake.key for mistake in caught.value.mistakes] == ["stages.rl.config.model.path"]

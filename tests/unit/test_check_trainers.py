@@ -7,19 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from algo_samples import algo_option
+from laid_over_defaults import with_algorithm
 from omegaconf import DictConfig, OmegaConf
 
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
-from r1ray.cli import compose
 
 TOKENS = {"model": {"vocab": {"a": 0, "b": 7}}, "added_tokens": [{"id": 9, "content": "<think>"}]}
 """A tokenizer of ten ids."""
-
-
-@pytest.fixture(scope="module")
-def base() -> DictConfig:
-    return compose([])
 
 
 @pytest.fixture
@@ -43,9 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
 
 def check(base: DictConfig, algo: str, **values: Any) -> CheckedRun:
     """A sound configuration but for `values`: {key with __ for a dot: value}."""
-    cfg = base.copy()
-    OmegaConf.set_struct(cfg, False)
-    cfg.algo = OmegaConf.merge(cfg.algo, algo_option(algo), {"group_size": 8, "problems_per_step": 64})
+    cfg = with_algorithm(base, algo)
     for key, value in values.items():
         OmegaConf.update(cfg, key.replace("__", "."), value, force_add=True)
     return load(cfg)
