@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from r1ray.algo import roles_of
 from r1ray.check import (
     algorithms,
+    answers,
     curriculum,
     devices,
     judges,
@@ -46,7 +47,7 @@ GENERATING = (
         rules.rewards,
         rules.evaluation,
     ),
-    *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags),
+    *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags, answers.asked_for),
 )
 RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
     "rl": (

@@ -153,7 +153,7 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
     if name in OF_CHAT and of_hub:
         yield f"{NOT_CHECKED}whether the chat template of {model.path} has think tags (it is on the hub)"
         return
-    chat = (_chat_template(model.path) if name in OF_CHAT else None) or ""
+    chat = (chat_template(model.path) if name in OF_CHAT else None) or ""
     parts = [key for key, part in reward.parts.items() if (part.name or key) == "format" and part.weighs]
     if parts and "<think>" not in chat:
         yield Mistake(
@@ -167,7 +167,7 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
 def has_chat_template(model: ModelConfig) -> Iterator[Mistake]:
     """Of a local model."""
     folder = local_folder(model.path)
-    if folder is not None and folder.is_dir() and _chat_template(model.path) is None:
+    if folder is not None and folder.is_dir() and chat_template(model.path) is None:
         rule = f"the tokenizer in {folder} has no chat template"
         yield Mistake(key="model.template", value=model.template, rule=rule, remedy="model.template=r1_zero")
 
@@ -218,7 +218,7 @@ def _custom_template(model: ModelConfig) -> Iterator[Finding]:
         yield f"{NOT_CHECKED}whether the template {name} has think tags (it is your own code)"
 
 
-def _chat_template(path: str) -> str | None:
+def chat_template(path: str) -> str | None:
     """Its text, from the tokenizer's files; several templates are joined."""
     folder = local_folder(path)
     if folder is None:

@@ -171,7 +171,23 @@ TEMPLATES: Mapping[str, Template] = {
     "tinyzero": tinyzero,
     **OF_CHAT,
 }
-TELL_TAGS = frozenset({"logic_rl", "oat_r1", "open_r1", "orz", "r1_zero", "swe_rl", "tinyzero"})
+WORDS: Mapping[str, str] = {
+    "none": "",
+    "oat_r1": R1_ZERO,
+    "orz": R1_ZERO + ORZ,
+    "r1_zero": R1_ZERO,
+    "tinyzero": R1_ZERO,
+    "chat": "",
+    "dapo": DAPO,
+    "deepscaler": BOXED,
+    "logic_rl": LOGIC_RL,
+    "open_r1": OPEN_R1,
+    "prime": PRIME,
+    "qwen_math": BOXED,
+    "swe_rl": SWE_RL,
+}
+"""What each tells the model itself, beside the question and the tokenizer's chat template."""
+TELL_TAGS = frozenset(name for name, words in WORDS.items() if "<think>" in words and "<answer>" in words)
 """Those whose own words ask for <think> and <answer>."""
 
 

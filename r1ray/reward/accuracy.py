@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from r1ray.lookup import resolve
 from r1ray.reward import choice, code, countdown, exact, logic, math, swe
-from r1ray.reward.answers import EXTRACTORS
+from r1ray.reward.answers import EXTRACTORS, MARKS
 from r1ray.reward.base import PartScore, RewardContext, reply_text, right_or_wrong
 from r1ray.reward.text import last_answer
 from r1ray.types import Completion, Problem
@@ -17,6 +17,8 @@ class Verifier:
     """The final answer in a reply, as text, where the problem does not say how it is read; None when it gives none."""
     judge: Callable[[Problem, str], PartScore]
     """What that answer is worth, by the problem's payload."""
+    mark: str | None = None
+    """What a reply must hold for `answer` to find one; None where it knows several forms."""
 
 
 def in_text(find: Callable[[str], str | None]) -> Callable[[Problem, str], str | None]:
@@ -27,11 +29,11 @@ def in_text(find: Callable[[str], str | None]) -> Callable[[Problem, str], str |
 VERIFIERS: Mapping[str, Verifier] = {
     "choice": Verifier(answer=in_text(choice.chosen), judge=choice.judge),
     "code": Verifier(answer=code.program_in, judge=code.judge),
-    "countdown": Verifier(answer=in_text(last_answer), judge=countdown.judge),
+    "countdown": Verifier(answer=in_text(last_answer), judge=countdown.judge, mark="<answer>"),
     "exact": Verifier(answer=in_text(math.final_answer), judge=exact.judge),
-    "logic": Verifier(answer=in_text(last_answer), judge=logic.judge),
+    "logic": Verifier(answer=in_text(last_answer), judge=logic.judge, mark="<answer>"),
     "math": Verifier(answer=in_text(math.final_answer), judge=math.judge),
-    "patch": Verifier(answer=in_text(last_answer), judge=swe.judge),
+    "patch": Verifier(answer=in_text(last_answer), judge=swe.judge, mark="<answer>"),
     "program": Verifier(answer=code.program_in, judge=code.judge),
 }
 
@@ -55,3 +57,10 @@ def answer_of(problem: Problem, completion: Completion) -> str | None:
     if problem.extract is None:
         return resolve(problem.verifier, VERIFIERS, what="verifier").answer(problem, text)
     return resolve(problem.extract, EXTRACTORS, what="way to read answers")(text)
+
+
+def mark_of(verifier: str, extract: str | None) -> str | None:
+    """What a reply must hold for its answer to be found, so that a prompt had better ask for it; None where nothing is known."""
+    if extract is not None:
+        return MARKS.get(extract)
+    return VERIFIERS[verifier].mark if verifier in VERIFIERS else None

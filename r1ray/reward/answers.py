@@ -82,3 +82,13 @@ EXTRACTORS: Mapping[str, Callable[[str], str | None]] = {
     "skywork": skywork,
     "oat_r1": oat_r1,
 }
+
+MARKS: Mapping[str, str] = {
+    "answer": "<answer>",
+    "boxed_in_answer": "<answer>",
+    "answer_line": "Answer:",
+    "gsm8k": "####",
+    "deepscaler": "</think>",
+    "oat_r1": "<answer>",
+}
+"""{way: what a reply must hold for it to find anything}; the others know several forms, or one that models write unasked."""

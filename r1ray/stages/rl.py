@@ -21,6 +21,7 @@ from r1ray.algo.base import Algorithm, Learner, Need
 from r1ray.collect import Collector
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
+from r1ray.data.asked import not_asked_for
 from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
@@ -213,6 +214,11 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
     for use, sets in (("train", training), ("eval", held_out)):
         for name, loaded in sets.items():
             context.run.event("data", stage=context.name, use=use, set=name, **loaded.counts)
+            if mark := not_asked_for(loaded.problems, tokenizer):
+                context.run.event(
+                    "alarm", name="answers_not_asked_for", stage=context.name, use=use, set=name, mark=mark
+                )
+                print(f"r1ray: answers of {name} are read from {mark!r}, which none of its prompts mentions")
     stream = ProblemStream(
         {name: loaded.problems for name, loaded in training.items()},
         weights={name: source.weight for name, source in cfg.data.train.items()},

@@ -553,6 +553,34 @@ def test_sound_configuration_gives_what_the_run_needs() -> None:
     assert run.notes == [f"{NOT_CHECKED}rollout.engine_args swap_space: only vllm itself knows what it takes"]
 
 
+@pytest.mark.parametrize(
+    ("model", "template", "extract", "missing"),
+    [
+        ("silent", "none", "answer", "<answer>"),
+        ("silent", "chat", "deepscaler", "</think>"),
+        ("silent", "dapo", "gsm8k", "####"),
+        ("silent", "dapo", "answer_line", None),
+        ("silent", "none", "boxed", None),
+        ("thinks", "r1_zero", "answer", None),
+        ("org/model", "chat", "answer", None),
+    ],
+)
+def test_it_is_told_when_no_prompt_asks_for_what_answers_are_read_from(
+    base: DictConfig, model: str, template: str, extract: str, missing: str | None
+):
+    mine = f"{{source: math500, path: good.jsonl, columns: {{problem: question}}, extract: {extract}}}"
+    asked = [
+        f"model.path={model}",
+        f"model.template={template}",
+        f"data.train.mine={mine}",
+        "data.train.countdown=null",
+    ]
+    others = ["eval.sets.countdown=null", "checkpoint.best_metric=null", "reward.parts.format=null"]
+    notes = [note for note in check_values(base, [*asked, *others]).notes if "are read from" in note]
+    assert len(notes) == (missing is not None)
+    assert all(f"data.train.mine are read from {missing!r}" in note for note in notes)
+
+
 def test_arguments_of_judges_that_there_are_not_are_not_spoken_of() -> None:
     (run,) = check("judge.engine_args={swap_space: 1, dtype: half}")
     assert run.notes == []

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from r1ray.config import Config, CurriculumConfig, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
+from r1ray.data.asked import not_asked_for
 from r1ray.data.prompts import ProblemSet, evaluation_sets, problem_set, training_sets
 from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
@@ -225,3 +226,35 @@ def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: 
     asked = "Make 11 from 5, 2, 3. Use each number once."
     learned, _ = examples(tokenizer, tmp_path, [asked, "leaked"], [asked.replace("11", "30"), "5 * 2 * 3"], held=held)
     assert learned == ["5 * 2 * 3<eos>"]
+
+
+@pytest.mark.parametrize(
+    ("extract", "template", "question", "missing"),
+    [
+        ("answer", "none", "2 + 2?", "<answer>"),
+        ("boxed_in_answer", "none", "2 + 2?", "<answer>"),
+        ("answer", "none", "2 + 2? Reply in <answer> </answer>.", None),
+        ("answer", "r1_zero", "2 + 2?", None),
+        ("deepscaler", "none", "2 + 2?", "</think>"),
+        ("answer_line", "r1_zero", "2 + 2?", "Answer:"),
+        ("answer_line", "none", "2 + 2? The last line is Answer: and the number.", None),
+        ("boxed", "none", "2 + 2?", None),
+        (None, "none", "2 + 2?", None),
+    ],
+)
+def test_it_is_seen_when_no_prompt_asks_for_what_answers_are_read_from(
+    tokenizer, tmp_path: Path, extract: str | None, template: str, question: str, missing: str | None
+):
+    source = table(tmp_path, "t", "1 + 1?", question).model_copy(update={"extract": extract})
+    problems = problem_set("t", source, config(template=template), tokenizer).problems
+    assert not_asked_for(problems, tokenizer) == missing
+
+
+def test_a_chat_template_that_thinks_asks_too(tokenizer, tmp_path: Path):
+    source = table(tmp_path, "t", "1 + 1?").model_copy(update={"extract": "deepscaler"})
+    problems = problem_set("t", source, config(), tokenizer).problems
+    tokenizer.chat_template = "{{ messages[0].content.split('</think>')[-1] }}<think>"
+    try:
+        assert not_asked_for(problems, tokenizer) is None
+    finally:
+        tokenizer.chat_template = None

@@ -5,7 +5,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from r1ray.data import templates
-from r1ray.data.templates import OF_CHAT, R1_ZERO, TELL_TAGS, TEMPLATES, render
+from r1ray.data.templates import OF_CHAT, R1_ZERO, TELL_TAGS, TEMPLATES, WORDS, render
 from r1ray.reward.logic import roles
 from r1ray.reward.text import last_answer
 from r1ray.types import Message
@@ -128,6 +128,13 @@ def test_what_is_asked_for_is_named_as_the_rewards_read_it():
 def test_those_that_are_said_to_tell_of_the_tags_do(template: str):
     text, _ = rendered(template)
     assert all(tag in text for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_what_a_template_is_said_to_tell_stands_in_its_prompts(template: str):
+    text, _ = rendered(template)
+    assert all(line in text for line in WORDS[template].removesuffix(templates.ORZ).split("\n"))
+    assert (templates.ORZ in WORDS[template]) == (templates.ORZ in text)
 
 
 def test_every_other_one_is_silent_about_them():

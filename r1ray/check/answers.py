@@ -1,0 +1,53 @@
+"""Are replies told to hold what their answers are read from?"""
+
+from collections.abc import Iterator
+
+from r1ray.check.model import chat_template, local_folder
+from r1ray.config import DataConfig, EvalConfig, ModelConfig, SourceConfig
+from r1ray.data.asked import HEAD
+from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
+from r1ray.data.templates import OF_CHAT, WORDS
+from r1ray.reward.accuracy import mark_of
+
+
+def asked_for(data: DataConfig, eval: EvalConfig, model: ModelConfig, kind: str) -> Iterator[str]:
+    """Worth knowing and not a mistake: a model may have learned from examples to answer so.
+
+    Where prompts or the chat template are on the hub it is looked at when they are there (`r1ray.data.asked`).
+    """
+    words = _words(model)
+    if words is None:
+        return
+    sources = {f"data.train.{name}": source for name, source in data.train.items()} if kind == "rl" else {}
+    sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
+    for key, source in sources.items():
+        for mark in _not_in_questions(key, source, words):
+            yield (
+                f"answers of {key} are read from {mark!r}, which neither model.template={model.template} nor the questions "
+                f"mention: a model that has not learned it from examples earns nothing. Ask for it (another model.template, or "
+                f"{key}.args.instruction='...'), or read answers another way ({key}.extract=boxed)"
+            )
+
+
+def _words(model: ModelConfig) -> str | None:
+    """What every prompt of this model says; None where that is not known here."""
+    if model.template not in WORDS:
+        return None
+    chat = ""
+    if model.template in OF_CHAT:
+        if local_folder(model.path) is None:
+            return None
+        chat = chat_template(model.path) or ""
+    return WORDS[model.template] + chat
+
+
+def _not_in_questions(key: str, source: SourceConfig, words: str) -> Iterator[str]:
+    if is_left_by_a_run(source) or needs_network(source):
+        return
+    try:
+        items = load_source(key.rpartition(".")[2], source, head=HEAD).items
+    except (TypeError, ValueError):
+        return  # names.datasets tells
+    marks = {mark for item in items if (mark := mark_of(item.verifier, item.extract or source.extract))}
+    said = [message.content for item in items for message in item.messages]
+    yield from (mark for mark in sorted(marks) if mark not in words and not any(mark in text for text in said))
