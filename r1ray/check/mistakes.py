@@ -44,9 +44,12 @@ def show(value: Any) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant."""
+    """The known word that was probably meant: one written much like it, else one that begins with it, else one that holds it."""
     by_lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    wanted = word.lower()
+    matches = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
+    if not matches and len(wanted) >= 3:
+        matches = sorted((name for name in by_lower if wanted in name), key=lambda name: (name.find(wanted) > 0, name))
     return by_lower[matches[0]] if matches else None
 
 

@@ -102,10 +102,12 @@ def sft_length(sft: SftConfig, facts: ModelFacts) -> Iterator[Finding]:
 
 
 def transport(
-    device: str, sync: SyncConfig, rollout: RolloutConfig, trainer: TrainerConfig, kind: str
+    device: str, sync: SyncConfig, rollout: RolloutConfig, trainer: TrainerConfig, cluster: ClusterConfig, kind: str
 ) -> Iterator[Finding]:
     wanted = sync.backend
-    reason = None if wanted == "auto" else why_not(wanted, device=device, rollout=rollout, trainer=trainer)
+    reason = (
+        None if wanted == "auto" else why_not(wanted, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
+    )
     if reason and (kind == "rl" or device == "cpu"):
         remedy = "sync.backend=auto" + (
             ", or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1" if wanted == "nccl" and device == "cuda" else ""
@@ -113,7 +115,7 @@ def transport(
         yield Mistake(key="sync.backend", value=wanted, rule=reason, remedy=remedy)
 
 
-def sleeping(device: str, rollout: RolloutConfig, trainer: TrainerConfig) -> Iterator[Finding]:
+def sleeping(device: str, rollout: RolloutConfig, trainer: TrainerConfig, cluster: ClusterConfig) -> Iterator[Finding]:
     """Nothing is generated ahead of a step, so engines may always sleep while it is trained on; the question is who gains by it."""
     share = device == "cuda" and min(rollout.gpus_per_worker, trainer.gpus_per_worker) < 1
     if rollout.sleep and ":" in rollout.engine:
@@ -122,7 +124,7 @@ def sleeping(device: str, rollout: RolloutConfig, trainer: TrainerConfig) -> Ite
         yield "rollout.sleep=true with device=cpu: engines are told to sleep and to wake, and vLLM keeps its memory all the same"
     elif rollout.sleep and not share:
         yield "rollout.sleep=true gives memory back that nobody asks for: engines and trainers have GPUs of their own"
-    elif share and not rollout.sleep and on_one_gpu(rollout, trainer):
+    elif share and not rollout.sleep and on_one_gpu(rollout, trainer, cluster):
         yield (
             "engine and trainer share a GPU and rollout.sleep=false: the trainer has to make do with what the engine leaves free "
             "all the time (rollout.engine_args.kv_cache_memory_bytes)"

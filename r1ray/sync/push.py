@@ -73,7 +73,9 @@ class WeightSync:
             seed=cfg.seed,
             max_length=cfg.data.max_prompt_length + cfg.rollout.max_response_length - 1,
         )
-        self._backend: Backend = backend_of(device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer)
+        self._backend: Backend = backend_of(
+            device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer, cluster=cfg.cluster
+        )
         self._weights: Announced | None = None
         self._version = 0
         self.mend: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005

@@ -108,6 +108,8 @@ COMMAND_LINE = {
     "key of another group": (["lr=1"], "lr", "the configuration has no key lr", "did you mean trainer.lr or"),
     "typo in a group's name": (["recipes=r1_zero"], "recipes", "no key recipes", "did you mean recipe?"),
     "typo in a group's option": (["algo=grop"], "algo", "there is no algo/grop.yaml", "did you mean grpo?"),
+    "the beginning of an option's name": (["recipe=swe"], "recipe", "there is no recipe/swe.yaml", "did you mean swe_rl_70b?"),
+    "the middle of an option's name": (["recipe=or1"], "recipe", "there is no recipe/or1.yaml", "did you mean skywork_or1_32b?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
     "null for a group": (["trainer=null"], "trainer", "chooses a file of conf/trainer", "there are: default"),
     "null for a scale": (["scale=null"], "scale", "chooses a file of conf/scale", "scale=none for none"),

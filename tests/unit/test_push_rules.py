@@ -28,7 +28,7 @@ ONE_GPU = (*WHOLE_GPUS, "rollout.gpus_per_worker=0.4", "trainer.gpus_per_worker=
 
 def chosen(*overrides: str) -> str:
     cfg = config(*overrides)
-    return backend_of(device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer)
+    return backend_of(device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer, cluster=cfg.cluster)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,8 @@ def chosen(*overrides: str) -> str:
         ((*ONE_GPU, "rollout.num_workers=1", "trainer.num_workers=2"), "gloo"),
         ((*ONE_GPU, "rollout.num_workers=1", "trainer.gpus_per_worker=0.7"), "gloo"),
         (("scale=one_gpu",), "ipc"),
+        (("scale=one_gpu", "+cluster.labels.trainer={pool: train}"), "gloo"),
+        (("scale=one_gpu", "+cluster.labels.trainer={pool: a}", "+cluster.labels.rollout={pool: a}"), "ipc"),
         (("scale=cluster",), "nccl"),
     ],
 )
@@ -58,6 +60,7 @@ def test_nccl_between_whole_gpus_and_ipc_on_one(overrides: tuple[str, ...], back
         ((*WHOLE_GPUS, "trainer.gpus_per_worker=0.5", "sync.backend=nccl"), r"some have 0\.5 of one"),
         ((*WHOLE_GPUS, "sync.backend=ipc"), "one engine of one GPU and one trainer rank"),
         ((*ONE_GPU, "rollout.num_workers=2", "sync.backend=ipc"), "one engine of one GPU and one trainer rank"),
+        (("scale=one_gpu", "+cluster.labels.trainer={pool: train}", "sync.backend=ipc"), r"the same cluster\.labels"),
     ],
 )
 def test_a_link_that_is_not_there_is_refused_with_the_remedy(overrides: tuple[str, ...], words: str) -> None:

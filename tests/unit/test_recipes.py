@@ -110,9 +110,18 @@ def test_stand_ins_and_hardware_are_of_options_that_there_are() -> None:
     for file in conf_dir().glob("stand_in/*/*/*.yaml"):
         group, model, option = file.relative_to(conf_dir() / "stand_in").with_suffix("").parts
         assert {f"model/{model}", f"{group}/{option}"} <= there, file
-    for file in conf_dir().glob("hardware/*/*.yaml"):
-        scale, model = file.relative_to(conf_dir() / "hardware").with_suffix("").parts
-        assert {f"scale/{scale}", f"model/{model}"} <= there, file
+    for folder, group in (("hardware", "model"), ("stage_sizes", "stages")):
+        for file in conf_dir().glob(f"{folder}/*/*.yaml"):
+            scale, option = file.relative_to(conf_dir() / folder).with_suffix("").parts
+            assert {f"scale/{scale}", f"{group}/{option}"} <= there, file
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_smoke_is_a_few_steps_of_a_few_replies_in_every_stage(name: str) -> None:
+    for stage in run_of(name, "smoke").stages:
+        cfg = stage.config
+        assert cfg.steps <= 3
+        assert cfg.algo.problems_per_step * cfg.algo.group_size <= 32
 
 
 def test_the_recipes_that_are_run_have_every_kind_of_thing_that_recipes_are_made_of() -> None:
