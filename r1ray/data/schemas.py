@@ -135,6 +135,28 @@ def orz(row: Row) -> Item:
     return Item(messages=user(row["question"]), payload=golds(row["answer"]))
 
 
+def multiple_choice(row: Row) -> Item:
+    """A question, its options and which is right: a letter, or its index from 0. SuperGPQA (arXiv 2502.14739) has 4 to 10 options.
+
+    Example: options ["1", "2"] and answer "B" ask for "2", listed below the question as `B) 2`.
+    """
+    options, right = as_list(row["options"]) or [], row["answer"]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]
+    if isinstance(right, int) and not isinstance(right, bool):
+        letter = letters[right : right + 1] if right >= 0 else ""
+    else:
+        letter = str(right).strip().upper()
+    if len(options) < 2 or letter not in tuple(letters):
+        raise Unreadable(f"expected a letter or an index of {len(options)} options, found {right!r:.60}")
+    listed = "\n".join(f"{label}) {text(option)}" for label, option in zip(letters, options, strict=True))
+    return Item(
+        messages=user(f"{text(row['question'])}\n\n{listed}"),
+        verifier="choice",
+        payload={"answers": [letter]},
+        id=row.get("id"),
+    )
+
+
 def rows(row: Row, *, verifier: str = "math", programs: str = "python") -> Item:
     """Any table: a prompt (text or chat messages) and an answer (one or a list). The other columns end up in `meta`.
 

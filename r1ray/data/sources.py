@@ -136,6 +136,15 @@ SOURCES: Mapping[str, Source] = {
         generate=oneliners.generate,
         programs=lambda args: "python" if oneliners.VERIFIERS.get(str(args.get("kind"))) == "code" else None,
     ),
+    "multiple_choice": Source(
+        read=schemas.multiple_choice,
+        columns={name: name for name in ("id", "question", "options", "answer")},
+        optional=frozenset({"id"}),
+    ),
+    "super_gpqa": Source(
+        read=schemas.multiple_choice,
+        columns={"id": "uuid", "question": "question", "options": "options", "answer": "answer_letter"},
+    ),
     "orz": Source(read=schemas.orz, columns={"question": "0.value", "answer": "1.ground_truth.value"}),
     "rows": Source(
         read=schemas.rows,

@@ -3,16 +3,17 @@
     boxed              what the last \\boxed{} holds
     answer             what the last <answer>...</answer> holds
     boxed_in_answer    what the last box in the last <answer>...</answer> holds (Open-Reasoner-Zero)
-    answer_line        the last line "Answer: ..." (DAPO)
+    answer_line        the last line "Answer: ..."
     gsm8k              the number after the last "####" that one follows, and nothing else
     last_number        the last number, wherever it stands
     option             the letter of an option, in its box, its <answer> or its line
 
 These read what stands after the last `</think>`. Without that tag it is the whole reply, or nothing when `<think>` was opened: an
-answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Three have the rules of their projects instead:
+answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Four have the rules of their projects instead:
 
     deepscaler         the last box between the first `</think>` and the next; without the tag there is no answer
     skywork            the same; without the tag the whole reply is read
+    dapo               what follows the last "Answer:", in any case, of the last 300 characters, up to the end of the line
     oat_r1             what the last <answer> holds, or the box in it; none unless "</think> <answer>" stands there, with one space
 
 Replies are hostile: every way is linear in their length.
@@ -30,6 +31,8 @@ NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 LAST_NUMBER = re.compile(rf"(?:(?<![0-9A-Za-z)}}\]])[-\u2212])?(?:{NUMBER})")
 """A minus after a number, a letter or a parenthesis takes away, it is no sign."""
 HASHES = re.compile(rf"####[ \t]*([-\u2212]?(?:{NUMBER}))(?![0-9/,.]*[0-9/])")
+
+AFTER_ANSWER = re.compile(r"answer\s*:\s*(\S[^\n]*)", re.IGNORECASE)
 
 
 def boxed_in_answer(text: str) -> str | None:
@@ -64,6 +67,12 @@ def skywork(text: str) -> str | None:
     return deepscaler(text) if "</think>" in text else last_boxed(text)
 
 
+def dapo(text: str) -> str | None:
+    """Example: `dapo("Thus, answer: 34\\n")` is "34"."""
+    found = deque(AFTER_ANSWER.finditer(text[-300:]), maxlen=1)
+    return found[0][1].strip() if found else None
+
+
 def oat_r1(text: str) -> str | None:
     """Example: `oat_r1("so</think> <answer> \\\\boxed{2} </answer>")` is "2"."""
     content = last_answer(text) if "</think> <answer>" in text else None
@@ -80,6 +89,7 @@ EXTRACTORS: Mapping[str, Callable[[str], str | None]] = {
     "option": chosen,
     "deepscaler": deepscaler,
     "skywork": skywork,
+    "dapo": dapo,
     "oat_r1": oat_r1,
 }
 
@@ -87,6 +97,7 @@ MARKS: Mapping[str, str] = {
     "answer": "<answer>",
     "boxed_in_answer": "<answer>",
     "answer_line": "Answer:",
+    "dapo": "Answer:",
     "gsm8k": "####",
     "deepscaler": "</think>",
     "oat_r1": "<answer>",

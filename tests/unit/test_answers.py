@@ -22,6 +22,7 @@ FORMS = {
     "option": ("<answer>(b) two</answer>", "B"),
     "deepscaler": (r"\boxed{1} \boxed{2}", "2"),
     "skywork": (r"\boxed{1} \boxed{2}", "2"),
+    "dapo": ("ANSWER: 1\nThus the answer : $x = 2$ \nmore", "$x = 2$"),
     "oat_r1": (r" <answer> so \boxed{1} or \boxed{2} </answer>", "2"),
 }
 """By name, a text and the answer in it."""
@@ -31,7 +32,7 @@ FORMS = {
 def test_the_answer_stands_after_the_thinking(name: str) -> None:
     text, answer = FORMS[name]
     assert EXTRACTORS[name](f"{THOUGHT}</think>{text}") == answer
-    assert EXTRACTORS[name](f"{THOUGHT}</think>") is None
+    assert EXTRACTORS[name](f"{THOUGHT}</think>") == ("9" if name == "dapo" else None)
     assert EXTRACTORS[name]("") is None
 
 
@@ -42,11 +43,11 @@ def test_without_thinking_the_whole_reply_is_read_but_by_those_that_ask_for_the_
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_thinking_that_is_never_closed_holds_no_answer_but_for_skywork(name: str) -> None:
+def test_thinking_that_is_never_closed_holds_no_answer_but_for_two(name: str) -> None:
     text, answer = FORMS[name]
-    assert EXTRACTORS[name](f"<think>{text}") == (answer if name == "skywork" else None)
+    assert EXTRACTORS[name](f"<think>{text}") == (answer if name in ("skywork", "dapo") else None)
     assert EXTRACTORS[name](f"<think>a</think> b <think>{text}") == (
-        answer if name in ("deepscaler", "skywork") else None
+        answer if name in ("deepscaler", "skywork", "dapo") else None
     )
 
 
@@ -68,6 +69,9 @@ def test_of_several_closing_tags_the_projects_read_up_to_the_second_and_the_othe
         ("oat_r1", "so</think> <answer> 7", None),
         ("oat_r1", r"so</think> <answer> \boxed{7 </answer>", None),
         ("answer_line", "The Answer: 7", None),
+        ("dapo", f"Answer: 7\n{'x' * 290}", "7"),
+        ("dapo", f"Answer: 7\n{'x' * 291}", None),
+        ("dapo", "Answer:", None),
         ("answer_line", "Answer:", None),
         ("gsm8k", "#### 36 pens", "36"),
         ("gsm8k", "#### thirty-six", None),

@@ -222,7 +222,7 @@ def test_a_stage_goes_on_from_the_last_weights(name: str) -> None:
 def test_an_answer_line_is_asked_for_in_evaluation_where_the_training_rows_do(name: str) -> None:
     (stage,) = run_of(name, "cluster").stages
     problems = stage.config.eval.sets["aime24"]
-    assert problems.extract == "answer_line" and "Answer:" in problems.args["instruction"]
+    assert problems.extract == "dapo" and "Answer:" in problems.args["instruction"]
 
 
 @pytest.mark.parametrize("name", ["skywork_or1_32b", "skywork_or1_7b", "skywork_or1_math_7b", "prime_7b"])

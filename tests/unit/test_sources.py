@@ -295,6 +295,28 @@ def test_open_r1_math_and_big_math_read_the_answer_column():
     assert [payload["answers"] for _, payload in read("big_math")] == [["32"], ["4"], ["17"]]
 
 
+def test_multiple_choice_lists_the_options_and_asks_for_the_letter():
+    loaded = load("super_gpqa")
+    assert [(item.id, item.verifier, item.payload["answers"]) for item in loaded.items] == [
+        ("0a1b", "choice", ["D"]),
+        ("2c3d", "choice", ["B"]),
+        ("4e5f", "choice", ["A"]),
+    ]
+    assert counts(loaded) == (4, 1, 0)
+    of_science = {"keep": {"discipline": {"any_of": ["Science", "Engineering"]}}, "instruction": "Say the letter."}
+    (gas, _) = load("super_gpqa", args=of_science).items
+    options = "A) Oxygen\nB) Nitrogen\nC) Chlorine\nD) Argon"
+    assert gas.messages[0].content == f"Which of these is a noble gas?\n\n{options}\n\nSay the letter."
+    assert read("multiple_choice") == [("Which of these is a colour?\n\nA) seven\nB) blue", {"answers": ["B"]})]
+
+
+@pytest.mark.parametrize("answer", ["C", "", "AB", 2, -1, True, None, "blue"])
+def test_multiple_choice_without_a_right_option_is_left_out(tmp_path: Path, answer: object):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"question": "?", "options": ["seven", "blue"], "answer": answer}))
+    with pytest.raises(ValueError, match="expected a letter or an index of 2 options"):
+        load("multiple_choice", tmp_path / "t.jsonl")
+
+
 def test_rows_are_kept_by_the_bounds_of_a_column_however_deep():
     loaded = load("big_math", args={"keep": {"llama8b_solve_rate": {"min": 0.2, "max": 0.625}}})
     assert [item.payload["answers"] for item in loaded.items] == [["32"]]
