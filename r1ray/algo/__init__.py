@@ -54,3 +54,11 @@ def roles_of(cfg: AlgoConfig) -> list[str]:
         return training_roles(make(cfg, max_response_length=1))
     except (ValueError, TypeError, AttributeError, ImportError):
         return ["trainer"]
+
+
+def policy_steps(cfg: AlgoConfig, steps: int) -> int:
+    """In how many of the steps the policy makes updates; all of them for an algorithm that cannot be made."""
+    try:
+        return steps - make(cfg, max_response_length=1).frozen_steps
+    except (ValueError, TypeError, AttributeError, ImportError):
+        return steps

@@ -4,13 +4,14 @@ Each is a rule as in `r1ray.check.rules`. Algorithms of r1ray are imported for t
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from r1ray.algo import ALGORITHMS, factory_of
+from r1ray.algo.base import Algorithm, Learner
 from r1ray.algo.policy import PolicyGradient
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.names import name_in_module
@@ -35,8 +36,27 @@ def name_and_arguments(algo: AlgoConfig) -> Iterator[Finding]:
         remedy = "correct the name; a package of your own must be on PYTHONPATH"
         yield Mistake(key="algo.name", value=algo.name, rule=str(error), remedy=remedy)
         return
+    yield from _methods(algo, factory)
     yield from _arguments(algo, factory)
     yield from _group(algo, factory)
+
+
+def _methods(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
+    """A class of one's own has what is asked of an algorithm; what its `__init__` may set is seen when it is made."""
+    if not isinstance(factory, type):
+        return
+    fields: Mapping[str, Any] | None = getattr(factory, "__dataclass_fields__", None)
+    missing = [
+        name
+        for base in (Algorithm, Learner)
+        for name, value in vars(base).items()
+        if not (name.startswith("_") or hasattr(factory, name))
+        and (name not in fields if fields is not None else not isinstance(value, property))
+    ]
+    if missing:
+        rule = f"has no {', '.join(sorted(missing))} (r1ray.algo.base.Algorithm)"
+        remedy = "derive it from r1ray.algo.policy.PolicyGradient, which has them all, or add what is missing"
+        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy=remedy)
 
 
 def _arguments(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:

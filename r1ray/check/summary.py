@@ -1,6 +1,6 @@
 """What `check=true` prints: the arithmetic of a run before it starts."""
 
-from r1ray.algo import roles_of
+from r1ray.algo import policy_steps, roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.check.mistakes import NOT_CHECKED
 from r1ray.config import Config, TrainerConfig
@@ -31,7 +31,7 @@ def _stage(checked: CheckedStage) -> list[str]:
         lines.append(
             f"  batch      {cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies = {samples} samples a step, "
             f"in {updates} of {samples // cfg.algo.minibatches}; {cfg.steps} steps = "
-            f"{cfg.steps * samples:,} samples, {cfg.steps * cfg.algo.minibatches:,} updates"
+            f"{cfg.steps * samples:,} samples, {policy_steps(cfg.algo, cfg.steps) * cfg.algo.minibatches:,} updates"
         )
     if kind == "sft":
         lines.append(f"  batch      {cfg.sft.batch_size} sequences an update, {cfg.sft.epochs:g} epochs")

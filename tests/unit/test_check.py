@@ -790,6 +790,11 @@ def test_hydras_own_flags_work(
     assert "clip_high: 9.0" in run(monkeypatch, capsys, "--config-dir", "conf", "algo=mine", "--cfg", "job")[1]
 
 
+def test_steps_in_which_the_policy_is_frozen_make_no_updates() -> None:
+    (run,) = check("algo=ppo", "algo.args.policy_frozen_steps=2", "steps=5", "algo.minibatches=4")
+    assert "5 steps = 2,560 samples, 12 updates" in describe(run)
+
+
 def test_check_only_describes_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workplace: Path
 ) -> None:

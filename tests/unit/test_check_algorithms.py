@@ -13,13 +13,25 @@ from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError
 OWN = """
 from dataclasses import dataclass
 from r1ray.algo.grpo import Grpo
+from r1ray.algo.reinforce_pp import ReinforcePP
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(Grpo):
     strength: float
 
-class AnyArguments:
+class AnyArguments(ReinforcePP):
     def __init__(self, cfg, max_response_length, **args): ...
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    cfg: object
+    max_response_length: int
+    needs: frozenset = frozenset()
+    learners: dict
+    def keep(self, group): ...
+
+class Bare:
+    def __init__(self, cfg, max_response_length): ...
 """
 
 
@@ -48,6 +60,10 @@ def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> 
 FILTER = "algo.keep_low=0", "algo.keep_high=1"
 # algorithm, overrides, key of the mistake, words of its rule, words of its remedy
 CASES = {
+    "an algorithm that lacks a method": (
+        "grpo", ["algo.name='own_algo:Bare'"], "algo.name",
+        "has no advantages, initial_state, keep, loss, minibatches, update_state, weights", "derive it from",
+    ),
     "a policy that is frozen to the end": (
         "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "none would be left", "policy_frozen_steps=12, or more steps",
     ),
@@ -190,6 +206,14 @@ def test_pieces_that_fit_are_accepted(overrides: list[str], base: DictConfig) ->
 def test_what_would_surprise_is_noted(algo: str, overrides: list[str], words: str | None, base: DictConfig) -> None:
     found = [note for note in check(base, overrides, algo=algo).notes if not note.startswith(NOT_CHECKED)]
     assert [words in note for note in found] == [True] if words else found == []
+
+
+def test_of_a_dataclass_it_is_known_which_fields_there_will_be(base: DictConfig) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(base, ["algo.name='own_algo:Half'", "algo.args.learners={}"])
+    (mistake,) = (mistake for mistake in caught.value.mistakes if mistake.key == "algo.name")
+    lacks = "advantages, frozen_steps, initial_state, loss, minibatches, needs_entropy_grad, update_state, weights"
+    assert mistake.rule == f"has no {lacks} (r1ray.algo.base.Algorithm)"
 
 
 def test_the_algorithm_is_made_once(base: DictConfig, tmp_path: Path) -> None:
