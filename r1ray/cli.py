@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from r1ray.check import CheckedRun, ConfigError, Mistake, load
-from r1ray.check.overrides import OVERRIDE, conf_dir, explain, groups_in, unprefixed, with_prefix
+from r1ray.check.overrides import OVERRIDE, conf_dir, explain, groups_in, names_taken, unprefixed, with_prefix
 from r1ray.check.summary import describe
 
 PRINTING = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
@@ -34,6 +35,8 @@ class Job:
     overrides: list[str]
     choices: dict[str, str]
     """{group: the option that Hydra chose}; of an optional group also where there is no such file."""
+    folders: list[Path]
+    """Where Hydra looked for them: conf/, and a folder of the user's own."""
 
 
 def run_cli(main: Callable[[CheckedRun], None]) -> int:
@@ -68,7 +71,7 @@ def check_command_line(arguments: Sequence[str]) -> list[CheckedRun]:
     notes: list[str] = []
     for job in jobs:
         try:
-            runs.append(load(job.cfg, job.overrides, job.choices))
+            runs.append(load(job.cfg, job.overrides, job.choices, job.folders))
         except ConfigError as error:
             mistakes += error.mistakes
             notes += error.notes
@@ -95,7 +98,7 @@ def _compose_jobs(arguments: Sequence[str]) -> tuple[list[Job], list[Mistake]]:
     # Overrides last: between flags, argparse would not take them.
     ordered = sorted(arguments, key=lambda argument: OVERRIDE.fullmatch(argument) is not None)
     left = [with_prefix(argument, groups) for argument in ordered]
-    mistakes: list[Mistake] = []
+    mistakes = list(names_taken(left))
     while True:
         try:
             return _run_hydra(left), mistakes
@@ -125,7 +128,9 @@ def _run_hydra(arguments: Sequence[str]) -> list[Job]:
         overrides = OmegaConf.to_container(job.overrides.task)
         assert isinstance(overrides, list)
         choices = {str(group): str(option) for group, option in job.runtime.choices.items()}
-        jobs.append(Job(cfg=cfg, overrides=[unprefixed(str(override)) for override in overrides], choices=choices))
+        folders = [Path(source.path) for source in job.runtime.config_sources if source.schema == "file"]
+        plain = [unprefixed(str(override)) for override in overrides]
+        jobs.append(Job(cfg=cfg, overrides=plain, choices=choices, folders=folders))
 
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(collect)
     with _as_hydra_wants_it(arguments):

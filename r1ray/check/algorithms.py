@@ -130,6 +130,16 @@ def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
         yield f"an update has {samples // algo.minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
 
 
+def warm_up(algo: AlgoConfig, trainer: TrainerConfig, steps: int) -> Iterator[Finding]:
+    frozen = algo.args.get("policy_frozen_steps", 0)
+    updates = (steps - frozen) * algo.minibatches if isinstance(frozen, int) else 0
+    if 0 < updates <= trainer.warmup_updates:
+        yield (
+            f"trainer.warmup_updates={trainer.warmup_updates} and all steps together make {updates} updates: the learning rate "
+            f"never reaches trainer.lr={trainer.lr:g}"
+        )
+
+
 def aside(algo: AlgoConfig) -> Iterator[Finding]:
     """What an algorithm does with options that it was not meant for."""
     if algo.name == "gspo" and algo.aggregation != "seq_mean_token_mean":
@@ -192,4 +202,4 @@ def coefficients(algo: AlgoConfig) -> Iterator[Finding]:
         )
 
 
-RULES = (name_and_arguments, batch, aside, group_filter, coefficients)
+RULES = (name_and_arguments, batch, warm_up, aside, group_filter, coefficients)

@@ -6,6 +6,7 @@ Needs no network, no Ray and no GPU, and imports neither torch nor transformers.
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,7 +30,7 @@ from r1ray.check import (
 )
 from r1ray.check.directory import run_directory, trainer_layout
 from r1ray.check.mistakes import ConfigError, Mistake
-from r1ray.check.overrides import recipe_against_scale, stood_in
+from r1ray.check.overrides import facts_of_another, recipe_against_scale, stood_in
 from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
 
@@ -45,6 +46,7 @@ GENERATING = (
         sampling.temperature,
         rules.engine_args,
         rules.rewards,
+        rules.overlong,
         rules.evaluation,
     ),
     *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags, answers.asked_for),
@@ -83,8 +85,13 @@ class CheckedRun:
     """The resolved configuration as plain values, for config.yaml."""
 
 
-def load(cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, str] = NOTHING) -> CheckedRun:
-    """Check everything. `choices` are what Hydra chose of each group, for notes.
+def load(
+    cfg: DictConfig,
+    overrides: Sequence[str] = (),
+    choices: Mapping[str, str] = NOTHING,
+    folders: Sequence[Path] = (),
+) -> CheckedRun:
+    """Check everything. `choices` are what Hydra chose of each group, and `folders` where it looked, for notes.
 
     Raises:
         ConfigError: with every mistake that was found.
@@ -100,6 +107,7 @@ def load(cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, s
     trees: dict[str, dict[str, Any]] = {}
     if "stages" in groups:
         findings += [*stages.graph(groups["stages"]), *stages.passed_over(groups["stages"], overrides)]
+        findings += stages.take_out_nothing(raw, groups["stages"])
         for name in stages.in_order(groups["stages"]):
             trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
             findings += stage_findings
@@ -108,7 +116,8 @@ def load(cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, s
         if {"run_dir", "resume"} <= groups.keys() and groups["resume"] == "auto":
             findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
             findings += curriculum.goes_on(groups["run_dir"], groups["stages"], trees)
-    findings += [*recipe_against_scale(overrides), *stood_in(choices)]
+    findings += [*recipe_against_scale(raw, overrides, choices, folders), *stood_in(choices)]
+    findings += facts_of_another(raw, overrides, choices)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     wrong = [finding for finding in findings if isinstance(finding, Mistake)]
     if wrong:

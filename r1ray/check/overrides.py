@@ -1,18 +1,18 @@
 """Overrides as a person types them, and what Hydra says about them in plain words."""
 
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from yaml import YAMLError
 
 import r1ray
-from r1ray.check.mistakes import Mistake, did_you_mean
-from r1ray.check.stages import laid_over
-from r1ray.run.directory import changes
+from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.check.stages import laid_over, value_of
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
 NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none"}
@@ -49,28 +49,56 @@ def unprefixed(override: str) -> str:
     return override.removeprefix("++")
 
 
-def recipe_against_scale(overrides: Iterable[str]) -> Iterator[str]:
-    """A note when the scale, which comes after the recipe, replaces numbers of the recipe that was chosen."""
-    defaults: list[Any] = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
-    chosen: dict[str, Any] = {}
-    for entry in defaults:
-        chosen |= entry if isinstance(entry, dict) else {}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        chosen[key] = value
-    if "~recipe" in chosen:
+def names_taken(arguments: Sequence[str]) -> Iterator[Mistake]:
+    """Files of --config-dir that are called like one of conf/, which Hydra would take in their place."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    own: Path | None = parser.parse_known_args(list(arguments))[0].config_dir
+    for file in sorted(own.glob("**/*.yaml")) if own else ():
+        name = file.relative_to(cast(Path, own))
+        if (conf_dir() / name).is_file():
+            rule = f"r1ray has a {name} too, and its own would be taken"
+            remedy = f"give the file another name: {name.with_name(f'my_{name.name}')}"
+            yield Mistake(key="--config-dir", value=str(file), rule=rule, remedy=remedy)
+
+
+def recipe_against_scale(
+    raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str], folders: Sequence[Path]
+) -> Iterator[str]:
+    """A note when what comes after the recipe (the scale, hardware, what stands in) replaces numbers of the recipe that was chosen.
+
+    Its numbers are those of its own file over those of its algorithm's. `folders`: where Hydra looked, conf/ and the user's own.
+    """
+    recipe, algo = (_chosen(group, choices, folders) for group in ("recipe", "algo"))
+    if recipe is None:
         return
-    files = [conf_dir() / group / f"{chosen[group]}.yaml" for group in NO_CHOICE]
-    if not all(file.is_file() for file in files):  # no recipe, or one of the user's own
-        return
-    recipe, scale = (_content(file) for file in files)
-    both = {key: values for key, values in changes(recipe, scale).items() if None not in values and key not in chosen}
+    told = laid_over({"algo": _content(algo) if algo else {}}, _content(recipe))
+    given = [override.partition("=")[0] for override in overrides]
+    replaced = {
+        key: (old, value_of(raw, key))
+        for key, old in _leaves(told)
+        if not any(f"{key}.".startswith(f"{other}.") for other in given) and not (isinstance(old, str) and "${" in old)
+    }
+    both = {key: values for key, values in replaced.items() if None not in values and values[0] != values[1]}
     if both:
-        replaced = ", ".join(f"{key}={new} (recipe: {old})" for key, (old, new) in both.items())
+        listed = ", ".join(f"{key}={new} (recipe: {old})" for key, (old, new) in both.items())
         yield (
-            f"scale={chosen['scale']} comes after recipe={chosen['recipe']} and sets {replaced}: "
+            f"scale={choices['scale']} comes after recipe={choices['recipe']} and sets {listed}: "
             "give these keys yourself, or scale=none, for the recipe's numbers"
         )
+
+
+def _chosen(group: str, choices: Mapping[str, str], folders: Sequence[Path]) -> Path | None:
+    files = [folder / group / f"{choices.get(group)}.yaml" for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(cast("Mapping[str, Any]", value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def stood_in(choices: Mapping[str, str]) -> Iterator[str]:
@@ -81,9 +109,20 @@ def stood_in(choices: Mapping[str, str]) -> Iterator[str]:
         yield f"model={choices['model']} is too small for {replaced}: conf/stand_in says what stands in, another model gets them"
 
 
+def facts_of_another(raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str]) -> Iterator[str]:
+    """A note when another model was named and the facts are still those of the option that was chosen."""
+    given = {override.partition("=")[0] for override in overrides}
+    facts = value_of(raw, "model.facts")
+    if "model.path" in given and facts and not any(key.startswith("model.facts") for key in given):
+        yield (
+            f"{NOT_CHECKED}what {value_of(raw, 'model.path')} is: model.facts are those of model={choices.get('model')} (a context "
+            f"of {value_of(raw, 'model.facts.context_length')} tokens): give its own, or model.facts=null"
+        )
+
+
 def _content(file: Path) -> dict[str, Any]:
     """What a file sets, with the files that it is derived from."""
-    own: dict[str, Any] = yaml.safe_load(file.read_text()) or {}
+    own = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file)))
     derived = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
     for name in derived:
         own = laid_over(_content(file.with_name(f"{name}.yaml")), own)

@@ -159,7 +159,7 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
         )
 
 
-def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
+def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
     if not any(part.weighs for part in reward.parts.values()):
         yield Mistake(
             key="reward.parts",
@@ -170,12 +170,6 @@ def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval
     if reward.local:
         rule = "is for r1ray.grade: in a run the reward workers are actors"
         yield Mistake(key="reward.local", value=True, rule=rule, remedy="reward.local=false")
-    for name, part in reward.parts.items():
-        limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
-        if (part.name or name) == "overlong" and cache is not None and not 0 < cache <= limit:
-            key = f"reward.parts.{name}.args.cache"
-            rule = f"the last tokens of the {limit} that a reply may have, so at least 1 and at most all of them"
-            yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
     for key, source in sources.items():
@@ -191,13 +185,32 @@ def rewards(reward: RewardConfig, rollout: RolloutConfig, data: DataConfig, eval
         for source in part.sources or ():
             if source not in named:
                 key, rule = f"reward.parts.{name}.sources", "is not a name of data.train or eval.sets"
-                yield Mistake(key=key, value=source, rule=rule, remedy=did_you_mean(source, named))
+                others = [other for other in part.sources or () if other in named]
+                without = f"{key}=[{','.join(others)}]" if others else f"reward.parts.{name}=null"
+                remedy = f"{did_you_mean(source, named)}. Without it: {without}"
+                yield Mistake(key=key, value=source, rule=rule, remedy=remedy)
     for key, source in sources.items():
         part, name = reward.parts.get(source.accuracy), key.rpartition(".")[2]
         if part is not None and part.sources is not None and name not in part.sources:
             rule = f"names the reward part that says whether a reply is correct, and that part leaves {name} out"
             remedy = f"add {name} to reward.parts.{source.accuracy}.sources, or name another part"
             yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
+
+
+def overlong(reward: RewardConfig, rollout: RolloutConfig) -> Iterator[Finding]:
+    """Soft overlong punishment (arXiv 2503.14476, 3.4): does its cache fit the replies?"""
+    for name, part in reward.parts.items():
+        limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
+        if (part.name or name) == "overlong" and cache is not None and not 0 < cache <= limit:
+            key = f"reward.parts.{name}.args.cache"
+            rule = f"the last tokens of the {limit} that a reply may have, so at least 1 and at most all of them"
+            yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
+        elif (part.name or name) == "overlong" and cache is not None and 2 * cache > limit:
+            key = f"reward.parts.{name}.args.cache"
+            yield (
+                f"{key}={cache} punishes a reply from its token {limit - cache} on, of {limit} that it may have: for DAPO's fifth "
+                f"{key}={limit // 5}"
+            )
 
 
 def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Iterator[Finding]:

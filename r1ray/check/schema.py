@@ -135,9 +135,7 @@ def _translate(error: dict[str, Any], prefix: str) -> Mistake:
             key=key, value="''", rule="must not be empty", remedy=f"for example {key}={EXAMPLES.get(key, 'TEXT')}"
         )
     if kind == "missing":
-        return Mistake(
-            key=key, value=None, rule="must be given", remedy=f"add {key}=... or choose a group that sets it"
-        )
+        return Mistake(key=key, value=None, rule="must be given", remedy=_how_to_give(key, loc))
     if kind == "literal_error":
         options = [option.strip().strip("'") for option in context["expected"].replace(" or ", ", ").split(",")]
         guess = closest(str(value), options)
@@ -154,6 +152,15 @@ def _translate(error: dict[str, Any], prefix: str) -> Mistake:
         if kind.startswith(name):
             return _wrong_type(key, value, words)
     return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and r1ray/config")
+
+
+def _how_to_give(key: str, loc: Loc) -> str:
+    remedy = f"add {key}=... or choose a group that sets it"
+    if loc[:-2] in (("data", "train"), ("eval", "sets")):  # a recipe says more of a set, and another option was chosen
+        return f"take it out: {key.rpartition('.')[0]}=null; or {remedy}"
+    if loc[0] == "stages":
+        return f"add {key}=rl, or correct the name {loc[1]}: --cfg job shows which stages there are"
+    return remedy
 
 
 def _wrong_type(key: str, value: Any, words: str) -> Mistake:

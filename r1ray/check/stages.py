@@ -58,6 +58,19 @@ def passed_over(stages: Mapping[str, StageConfig], overrides: Iterable[str]) -> 
             yield f"{key}={value} is passed over where a stage sets its own ({told}): {instead}"
 
 
+def take_out_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[str]:
+    """Stages that take datasets out of the mixture, of which none is there: `data` was chosen anew."""
+    for name, stage in stages.items():
+        for key in ("data.train", "eval.sets"):
+            own, there = value_of(stage.config, key) or {}, value_of(raw, key) or {}
+            gone = [entry for entry, value in own.items() if value is None]
+            if gone and not any(entry in there for entry in gone):
+                yield (
+                    f"stage {name} takes {', '.join(gone)} out of {key}, where none of them is ({', '.join(there)}): its problems "
+                    "are the same as without that"
+                )
+
+
 def in_order(stages: Mapping[str, StageConfig]) -> list[str]:
     """Names, each after the one it starts from, otherwise as the configuration lists them; any order when they form a circle."""
     done: list[str] = []

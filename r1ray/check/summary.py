@@ -40,6 +40,9 @@ def _stage(checked: CheckedStage) -> list[str]:
         lines.append(
             f"  tokens     {cfg.data.max_prompt_length} prompt + {cfg.rollout.max_response_length} reply = {total}"
         )
+    used = {"train": cfg.data.train, "eval": cfg.eval.sets} if kind != "eval" else {"eval": cfg.eval.sets}
+    told = [f"{', '.join(sources)} to {use}" for use, sources in used.items() if sources]
+    lines.append(f"  data       {'; '.join(told)}")
     return [*lines, *_actors(cfg, kind)]
 
 

@@ -7,6 +7,7 @@ outputs, steps that are updates. Example: R1-Zero's 8,192 outputs a rollout in 1
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from r1ray.algo import policy_steps
 from r1ray.check import CheckedRun
 from r1ray.config import Config
 from r1ray.recipes.header import Number, Value
@@ -44,7 +45,7 @@ UNITS: Mapping[str, Unit] = {
     "problems an update": lambda cfg: cfg.algo.problems_per_step / cfg.algo.minibatches,
     "critic updates a pass": _argument("critic_updates"),
     "passes": lambda cfg: cfg.steps,
-    "updates": lambda cfg: cfg.steps * cfg.algo.minibatches,
+    "updates": lambda cfg: policy_steps(cfg.algo, cfg.steps) * cfg.algo.minibatches,
     "learning rate": lambda cfg: cfg.trainer.lr,
     "last learning rate": lambda cfg: (
         cfg.trainer.lr * (1 if cfg.trainer.lr_schedule == "constant" else cfg.trainer.lr_min_ratio)

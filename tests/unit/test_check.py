@@ -109,6 +109,12 @@ COMMAND_LINE = {
     "typo in a group's name": (["recipes=r1_zero"], "recipes", "no key recipes", "did you mean recipe?"),
     "typo in a group's option": (["algo=grop"], "algo", "there is no algo/grop.yaml", "did you mean grpo?"),
     "the beginning of an option's name": (["recipe=swe"], "recipe", "there is no recipe/swe.yaml", "did you mean swe_rl_70b?"),
+    "a stage that is not there": (
+        ["stages.rll.config.steps=3"], "stages.rll.kind", "must be given", "or correct the name rll",
+    ),
+    "a part for problems that are not there": (
+        ["reward.parts.format.sources=[countdown,prose]"], "reward.parts.format.sources", "not a name", "sources=[countdown]",
+    ),
     "the middle of an option's name": (["recipe=or1"], "recipe", "there is no recipe/or1.yaml", "did you mean skywork_or1_32b?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
     "null for a group": (["trainer=null"], "trainer", "chooses a file of conf/trainer", "there are: default"),
@@ -684,6 +690,86 @@ def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
         (run,) = check_command_line(["recipe=r1_zero", without, "trainer.micro_batch_tokens=131072"])
         assert all(note.startswith(NOT_CHECKED) for note in run.notes)
         assert run.config.algo.group_size == 16
+
+
+def own_recipe(folder: Path, text: str, *, name: str = "mine") -> str:
+    """The flag that leads to a recipe of one's own."""
+    file = folder / "own_conf" / "recipe" / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{text}")
+    return f"--config-dir={folder / 'own_conf'}"
+
+
+def test_what_replaces_numbers_of_ones_own_recipe_is_noted_too(workplace: Path) -> None:
+    defaults = "defaults: [override /algo: dapo, override /model: qwen2_5_32b]\n"
+    flag = own_recipe(workplace, f"{defaults}steps: 60\ntrainer: {{num_workers: 4, zero_stage: 2}}\n")
+    (run,) = check_command_line([flag, "recipe=mine", "scale=cluster"])
+    (note,) = (note for note in run.notes if "comes after recipe=mine" in note)
+    assert "trainer.num_workers=32 (recipe: 4)" in note and "trainer.zero_stage=3 (recipe: 2)" in note
+    assert "steps" not in note
+    (run,) = check_command_line([flag, "recipe=mine", "trainer.num_workers=2"])
+    (note,) = (note for note in run.notes if "comes after recipe=mine" in note)
+    assert "steps=40 (recipe: 60)" in note and "trainer.num_workers" not in note
+    assert "algo.group_size=8 (recipe: 16)" in note, "a number of the algorithm that it chose"
+
+
+@pytest.mark.parametrize("form", ["--config-dir={}", "--config-dir {}", "-cd {}"])
+def test_a_file_of_ones_own_that_is_called_like_one_of_ours_is_refused(workplace: Path, form: str) -> None:
+    flag = own_recipe(workplace, "steps: 7\n", name="dapo_32b").removeprefix("--config-dir=")
+    with pytest.raises(ConfigError) as caught:
+        check_command_line([*form.format(flag).split(), "recipe=dapo_32b"])
+    (mistake,) = caught.value.mistakes
+    assert mistake.key == "--config-dir" and "r1ray has a recipe/dapo_32b.yaml too" in mistake.rule
+    assert "recipe/my_dapo_32b.yaml" in mistake.remedy
+
+
+def test_the_datasets_of_a_stage_are_listed() -> None:
+    (run,) = check("recipe=orz_32b")
+    lines = [line.strip() for line in describe(run).splitlines() if line.strip().startswith("data ")]
+    assert lines == ["data       countdown to train; countdown to eval", "data       hard to train; countdown to eval"]
+
+
+def test_a_set_that_another_choice_left_half_is_taken_out_as_the_remedy_says() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_command_line(["recipe=dapo_32b", "scale=cluster", "eval=countdown"])
+    (mistake,) = caught.value.mistakes
+    assert (mistake.key, mistake.rule) == ("eval.sets.aime24.source", "must be given")
+    assert mistake.remedy.startswith("take it out: eval.sets.aime24=null;")
+    best = "checkpoint.best_metric=eval/countdown/accuracy"
+    assert check_command_line(["recipe=dapo_32b", "scale=cluster", "eval=countdown", "eval.sets.aime24=null", best])
+
+
+def test_a_stage_that_takes_out_what_is_not_there_is_noted() -> None:
+    (run,) = check_command_line(["recipe=srpo_32b", "scale=cluster", "data=deepscaler"])
+    assert any("stage maths takes code out of data.train, where none of them is (math)" in note for note in run.notes)
+    (run,) = check_command_line(["recipe=srpo_32b", "scale=cluster"])
+    assert not any("takes code out" in note for note in run.notes)
+
+
+def test_another_model_is_not_checked_by_the_facts_of_the_one_that_was_chosen_without_a_word() -> None:
+    large = ["recipe=gpg_7b", "scale=cluster", "model.path=Qwen/Qwen2.5-7B"]
+    (run,) = check_command_line(large)
+    assert any(
+        "model.facts are those of model=qwen2_5_math_7b (a context of 4096 tokens)" in note for note in run.notes
+    )
+    (run,) = check_command_line([*large, "model.facts=null"])
+    assert not any("are those of" in note for note in run.notes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["steps=10", "trainer.warmup_updates=10"], "make 10 updates: the learning rate never reaches"),
+        (["steps=10", "trainer.warmup_updates=9"], None),
+        (["reward.parts.overlong.weight=1", "reward.parts.overlong.args.cache=200"], "from its token 184 on, of 384"),
+        (["reward.parts.overlong.weight=1", "reward.parts.overlong.args.cache=77"], None),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_noted(
+    base: DictConfig, overrides: list[str], words: str | None
+) -> None:
+    notes = check_values(base, overrides).notes
+    assert [words in note for note in notes] == [True] if words else notes == []
 
 
 def test_an_override_that_every_stage_makes_nothing_of_is_refused() -> None:

@@ -81,6 +81,7 @@ def test_at_full_scale_nothing_of_it_is_a_stand_in(name: str) -> None:
     run = run_of(name, "cluster")
     assert run.config.device == "cuda"
     assert all(stage.config.model.path != "builtin" for stage in run.stages)
+    assert not [note for note in run.notes if "comes after" in note]
 
 
 @pytest.mark.parametrize(
