@@ -62,7 +62,8 @@ def take_out_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[s
     """Stages that take datasets out of the mixture, of which none is there: `data` was chosen anew."""
     for name, stage in stages.items():
         for key in ("data.train", "eval.sets"):
-            own, there = value_of(stage.config, key) or {}, value_of(raw, key) or {}
+            own = cast("dict[str, Any]", value_of(stage.config, key) or {})
+            there = cast("dict[str, Any]", value_of(raw, key) or {})
             gone = [entry for entry, value in own.items() if value is None]
             if gone and not any(entry in there for entry in gone):
                 yield (

@@ -171,13 +171,15 @@ def weights_of(trainer):
 
 
 def capture_gradients(trainer):
-    """The whole gradients that the next update steps with, in a dict that fills then."""
+    """The whole gradients that the next update steps with, in a dict that fills then; frozen parameters have none."""
     from deepspeed.utils import safe_get_full_grad
 
     grads, step = {}, trainer._engine.step
 
     def recording_step(**kwargs):
         for name, p in trainer._lm.named_parameters():
+            if not p.requires_grad:
+                continue
             grad = p.grad if trainer._cfg.zero_stage == 0 else safe_get_full_grad(p)
             grads[name] = grad.float().numpy().copy()
         return step(**kwargs)
