@@ -1,4 +1,4 @@
-"""Names of code and data: rewards, engine, datasets. Local files are opened, hub names judged by their form."""
+"""Names of code and data: rewards, engine, datasets. Local files are read, large ones in part, hub names judged by form."""
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -8,8 +8,10 @@ from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
 from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
 from r1ray.data.curriculum import CURRICULA
+from r1ray.data.files import size_of
 from r1ray.data.sources import (
     SOURCES,
+    Loaded,
     check_columns_and_args,
     is_left_by_a_run,
     load_source,
@@ -22,7 +24,9 @@ from r1ray.reward.answers import EXTRACTORS
 
 Finding = Mistake | str
 HEAD = 64
-"""Rows of a local dataset that are read."""
+"""Rows that are read of a generator, and of what is on this disk when that is much."""
+WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
+"""What is on this disk is read whole up to here, which takes a second at most."""
 
 
 def curriculum_name(data: DataConfig) -> Iterator[Finding]:
@@ -80,7 +84,8 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
             )
         return
     try:
-        items = load_source(key.rpartition(".")[2], source, head=HEAD).items
+        head = _head(source)
+        loaded = load_source(key.rpartition(".")[2], source, head=head)
     except TypeError as error:
         rule = f"{source.source} takes no such values ({error})"
         remedy = "give each of the args a value of the right type, as in conf/data"
@@ -88,11 +93,13 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
         return
     except ValueError as error:
         where, value = (f"{key}.path", source.path) if source.path else (key, source.source)
-        remedy = f"correct {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
+        remedy = f"correct the file, or {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
         if not source.path and source.source in SOURCES and SOURCES[source.source].generate:
             where, value, remedy = f"{key}.args", source.args, f"correct {key}.args"
         yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
         return
+    yield from _of_rows(key, source, loaded, head=head)
+    items = loaded.items
     if to_learn and items[0].response is None:
         rule = "gives problems without replies: there is nothing to imitate"
         yield Mistake(
@@ -101,6 +108,23 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     if not to_learn and items[0].response is not None:
         rule = "gives replies to imitate, not problems to solve"
         yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy="use it in a stage of kind sft")
+
+
+def _head(source: SourceConfig) -> int:
+    """How many rows to read."""
+    if source.path is None:
+        return HEAD
+    return WHOLE_ROWS if size_of(source.path, split=source.split) <= WHOLE_BYTES else HEAD
+
+
+def _of_rows(key: str, source: SourceConfig, loaded: Loaded, *, head: int) -> Iterator[str]:
+    """What a person would want to know of the rows of a dataset that can be used."""
+    read, unreadable = loaded.counts["rows"] - loaded.counts["filtered"], loaded.counts["unreadable"]
+    partly = read == head and len(loaded.items) != source.limit
+    if unreadable:
+        yield f"{unreadable} of the {'first ' if partly else ''}{read} rows of {key} cannot be used: {loaded.why}"
+    if partly and source.path is not None:
+        yield f"{NOT_CHECKED}{key}.path={source.path}: only its first {head} rows were read"
 
 
 def _of_hub(key: str, source: SourceConfig) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
+PACKED = 4
+"""Bytes of text in a byte of parquet, about."""
 
 
 def is_local(path: str) -> bool:
@@ -27,6 +29,16 @@ def read_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
     if not is_local(path):
         yield from _hub_rows(path, subset=subset, split=split)
         return
+    for file in _files(path, split):
+        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
+
+
+def size_of(path: str, *, split: str) -> int:
+    """Bytes of the split at a local path, those of parquet about as when unpacked. Raises ValueError as `read_rows` does."""
+    return sum(file.stat().st_size * (PACKED if file.suffix == ".parquet" else 1) for file in _files(path, split))
+
+
+def _files(path: str, split: str) -> list[Path]:
     place = Path(path).expanduser()
     if not place.exists():
         raise ValueError(
@@ -36,7 +48,7 @@ def read_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
     for file in files:
         if file.suffix not in SUFFIXES:
             raise ValueError(f"{file} is not a {', '.join(SUFFIXES)} file")
-        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
+    return files
 
 
 def _files_of_split(folder: Path, split: str) -> list[Path]:
@@ -48,22 +60,26 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
 
 
 def _json_rows(file: Path) -> Iterator[Any]:
-    with file.open(encoding="utf-8") as lines:
-        if file.suffix == ".json" and lines.read(1) == "[":
+    with file.open("rb") as lines:  # bytes, so that what is not UTF-8 is told with its line too
+        if file.suffix == ".json" and lines.read(1) == b"[":
             lines.seek(0)
-            yield from _parse(lines.read(), where=str(file))
+            yield from _parse(lines.read(), file=file, line=1)
             return
         lines.seek(0)
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _parse(line, where=f"{file}, line {number}")
+                yield _parse(line, file=file, line=number)
 
 
-def _parse(content: str, *, where: str) -> Any:
+def _parse(content: bytes, *, file: Path, line: int) -> Any:
+    """`line`: in which line of the file the content begins."""
     try:
-        return json.loads(content)
+        return json.loads(content.rstrip())
     except ValueError as error:
-        raise ValueError(f"{where}: this is not JSON ({error})") from error
+        what = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            line, what = line + error.lineno - 1, f"{error.msg} at character {error.colno}"
+        raise ValueError(f"{file}, line {line}: this is not JSON ({what}); correct or remove it") from error
 
 
 def _parquet_rows(file: Path) -> Iterator[Any]:

@@ -21,6 +21,11 @@ class ProblemSet:
     keys: frozenset[str]
     """Of all its problems: what must not stand in another set (`Item.keys`)."""
     counts: Mapping[str, int]
+    why: str
+    """Why the first unreadable row is that, and the row; empty where there is none."""
+
+
+NOTICEABLE = 0.1
 
 
 def evaluation_sets(cfg: Config, tokenizer: Any) -> dict[str, ProblemSet]:
@@ -100,7 +105,25 @@ def problem_set(
             "are left out"
         )
     counts["kept"] = len(problems)
-    return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts)
+    return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts, why=loaded.why)
+
+
+def left_out(made: ProblemSet) -> str | None:
+    """In words, when a tenth or more of a set's rows are unreadable, overlong or held out; else None. Repetitions do not count.
+
+    Example: "60 of 61 rows are left out: 60 cannot be used (there are no numbers; the row: ...)".
+    """
+    counts = made.counts
+    rows, parts = counts["rows"] - counts["filtered"], [counts[part] for part in ("unreadable", "overlong", "held_out")]
+    if sum(parts) < max(1, NOTICEABLE * rows):
+        return None
+    words = (
+        f"cannot be used ({made.why})",
+        "have a prompt of more than data.max_prompt_length tokens",
+        "are problems of eval.sets too",
+    )
+    told = "; ".join(f"{count} {what}" for count, what in zip(parts, words, strict=True) if count)
+    return f"{sum(parts)} of {rows} rows are left out: {told}"
 
 
 def _fitted(

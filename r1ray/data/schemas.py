@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from r1ray.reward.code.cases import OF_PROGRAMS, read_cases, read_language, read_subtasks
 from r1ray.reward.logic import roles
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
@@ -52,12 +51,7 @@ def countdown(row: Row) -> Item:
     """Our generator's rows and Jiayi-Pan/Countdown-Tasks-3to4: numbers and a target."""
     from r1ray.data.countdown import problem_id, question
 
-    try:
-        numbers, target = [int(n) for n in row["numbers"]], int(row["target"])
-    except (TypeError, ValueError) as error:
-        raise Unreadable(f"numbers and target must be whole numbers ({error})") from error
-    if not numbers:
-        raise Unreadable("there are no numbers")
+    numbers, target = numbers_and_target(row)
     return Item(
         messages=user(question(numbers, target)),
         verifier="countdown",
@@ -65,6 +59,16 @@ def countdown(row: Row) -> Item:
         id=problem_id(numbers, target),
         meta={"difficulty": len(numbers)},
     )
+
+
+def numbers_and_target(row: Row) -> tuple[list[int], int]:
+    try:
+        numbers, target = [int(n) for n in row["numbers"]], int(row["target"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"numbers and target must be whole numbers ({type(error).__name__}: {error})") from error
+    if not numbers:
+        raise Unreadable("there are no numbers")
+    return numbers, target
 
 
 def one_liner(row: Row) -> Item:
@@ -157,29 +161,6 @@ def multiple_choice(row: Row) -> Item:
     )
 
 
-def rows(row: Row, *, verifier: str = "math", programs: str = "python") -> Item:
-    """Any table: a prompt (text or chat messages) and an answer (one or a list). The other columns end up in `meta`.
-
-    With another verifier than math the payload is the whole row, under our names; with `code` it has a column `tests`, may have
-    `subtasks`, and the programs are in the language `programs`: python or cpp (a column `language` is that of the prompt).
-    """
-    payload = golds(row["answer"]) if verifier == "math" else dict(row)
-    if verifier in OF_PROGRAMS:
-        payload["language"] = programs
-        try:
-            cases = read_cases(row.get("tests"), language=read_language(programs))
-            read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
-        except ValueError as error:
-            raise Unreadable(str(error)) from error
-    return Item(
-        messages=conversation(row["prompt"]),
-        verifier=verifier,
-        payload=payload,
-        language=row.get("language") or "en",
-        meta={name: value for name, value in row.items() if name not in ("prompt", "answer", "language")},
-    )
-
-
 def traces(row: Row) -> Item:
     """A question and the reply to learn from."""
     return Item(messages=user(row["question"]), verifier="", response=text(row["response"]))
@@ -227,17 +208,25 @@ def conversation(value: Any) -> tuple[Message, ...]:
 
 def golds(value: Any) -> dict[str, Any]:
     """The payload for math: {"answers": [...]}, from a text, a number, a list, or a list of texts written as JSON."""
-    accepted = _json(value) if isinstance(value, str) else value
-    several = as_list(accepted)
-    answers = [
-        str(answer).strip()
-        for answer in ([accepted] if several is None else several)
-        if isinstance(answer, str | int | float) and not isinstance(answer, bool)
-    ]
+    answers = listed(_json(value) if isinstance(value, str) else value)
     usable = [answer for answer in answers if readable(answer)]
     if not usable:
         raise Unreadable(f"no answer that could be compared with in {value!r:.60}")
     return {"answers": usable}
+
+
+def listed(value: Any) -> list[str]:
+    """The answers in a text, a number or a list of them, without what is empty or none of these.
+
+    Example: `listed(["B", 4, None])` is ["B", "4"].
+    """
+    several = as_list(value)
+    answers = [
+        str(answer).strip()
+        for answer in ([value] if several is None else several)
+        if isinstance(answer, str | int | float) and not isinstance(answer, bool)
+    ]
+    return [answer for answer in answers if answer]
 
 
 def _json(value: str) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config, SourceConfig
-from r1ray.data import countdown, knights, mined, oneliners, programming, schemas, swe, traces
-from r1ray.data.columns import as_columns, is_kept, read_kept, shown, step_into
+from r1ray.data import countdown, knights, mined, oneliners, programming, rows, schemas, swe, traces
+from r1ray.data.columns import as_columns, is_kept, meant, read_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable
 from r1ray.lookup import resolve
@@ -35,6 +35,8 @@ class Source:
     """Our names that may be missing."""
     keep_others: bool = False
     """Hand the other columns on, under their own names."""
+    others: tuple[str, ...] = ()
+    """Which of these something may read."""
     generate: Callable[..., Iterator[dict[str, Any]]] | None = None
     """Makes the rows when no path is given; called with `SourceConfig.args`."""
     gather: Callable[..., Iterator[dict[str, Any]]] | None = None
@@ -147,10 +149,11 @@ SOURCES: Mapping[str, Source] = {
     ),
     "orz": Source(read=schemas.orz, columns={"question": "0.value", "answer": "1.ground_truth.value"}),
     "rows": Source(
-        read=schemas.rows,
+        read=rows.rows,
         columns={"prompt": "prompt", "answer": "answer", "language": "language"},
         optional=frozenset({"language"}),
         keep_others=True,
+        others=rows.OTHERS,
     ),
     "mined": Source(
         read=mined.mined, columns={name: name for name in ("problem", "source", "asked")}, gather=mined.mined_rows
@@ -172,12 +175,14 @@ class Loaded:
 
     items: tuple[Item, ...]
     counts: Mapping[str, int]
+    why: str
+    """Why the first unreadable row is that, and the row; empty where there is none."""
 
 
 def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loaded:
     """Every usable item of one source, each with an id; `name` is the source's key in the mixture, for ids and messages.
 
-    With `head` only the first rows are read: enough for a check to see that the file is there and its columns fit. Two rows that
+    With `head` only so many rows are read, the first. Two rows that
     are equal in prompt and answer are one problem (DAPO-Math-17k repeats its prompts a hundred times); the first is kept. Across
     sets the `keys` of an item say so.
     `args.instruction`, for any source, is put below the question ("Put the final answer in \\boxed{}."); `args.keep`, for any
@@ -189,13 +194,13 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     source: Source = resolve(cfg.source, SOURCES, what="source")
     make, arguments, columns = _makes(source, cfg), _arguments(name, source, cfg), _columns(name, source, cfg)
     instruction = cfg.args.get("instruction", "")
-    rows = _rows(name, cfg, make, arguments, takes_path=source.gather is not None)
+    given = _rows(name, cfg, make, arguments, takes_path=source.gather is not None)
     arguments = {} if make else arguments
     counts: Counter[str] = Counter(rows=0, filtered=0, unreadable=0, duplicates=0)
     items: list[Item] = []
     seen: set[str] = set()
     why = ""
-    for theirs in islice(_kept_rows(rows, cfg, counts, name=name), head):
+    for theirs in islice(_kept_rows(given, cfg, counts, name=name), head):
         try:
             item = source.read(_ours(theirs, columns, source, name=name), **arguments)
         except Unreadable as error:
@@ -217,7 +222,7 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
         if counts["rows"] and not why:
             reason = f"not one of {counts['rows']} rows is as args.keep={cfg.args.get('keep')} asks"
         raise ValueError(f"source {name!r} ({cfg.path or cfg.source}) is empty: {reason}")
-    return Loaded(items=tuple(items), counts=counts)
+    return Loaded(items=tuple(items), counts=counts, why=why)
 
 
 def check_columns_and_args(name: str, cfg: SourceConfig) -> None:
@@ -273,11 +278,11 @@ def _rows(
 
 
 def _kept_rows(
-    rows: Iterable[Any], cfg: SourceConfig, counts: Counter[str], *, name: str
+    given: Iterable[Any], cfg: SourceConfig, counts: Counter[str], *, name: str
 ) -> Iterator[Mapping[str, Any]]:
     """Those that are as `args.keep` asks, by their own names."""
     kept = read_kept(cfg.args.get("keep"))
-    for row in rows:
+    for row in given:
         counts["rows"] += 1
         theirs = as_columns(row, name=name)
         if is_kept(theirs, kept, name=name):
@@ -310,11 +315,19 @@ def _bound(name: str, function: Callable[..., Any], args: Mapping[str, Any], *, 
 
 
 def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
-    unknown = set(cfg.columns) - set(source.columns)
+    unknown = sorted(set(cfg.columns) - set(source.columns))
     if unknown and not source.keep_others:
         raise ValueError(
-            f"source {name!r}: columns maps {', '.join(sorted(unknown))}, but {cfg.source} reads: {', '.join(source.columns)}"
+            f"source {name!r}: columns maps {', '.join(unknown)}, but {cfg.source} reads: {', '.join(source.columns)}"
         )
+    not_mapped = [known for known in (*source.columns, *source.others) if known not in cfg.columns]
+    for ours in set(unknown) - set(source.others):
+        if known := meant(ours, not_mapped):
+            raise ValueError(
+                f"source {name!r}: columns maps {ours}, which is none of the names that {cfg.source} reads "
+                f"({', '.join((*source.columns, *source.others))}): did you mean columns.{known}={cfg.columns[ours]}? A name "
+                "of your own has to be less like them"
+            )
     return {**source.columns, **cfg.columns}
 
 
@@ -328,8 +341,10 @@ def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source,
         if found:
             ours[ours_name] = value
         elif ours_name not in source.optional:
+            known = (*source.columns, *source.others)
+            own = "" if ours_name in known else f", which is none of the names that it reads ({', '.join(known)})"
             raise ValueError(
-                f"source {name!r}: there is no column {column!r} for {ours_name!r}. A row: {shown(theirs)}. "
+                f"source {name!r}: there is no column {column!r} for {ours_name!r}{own}. A row: {shown(theirs)}. "
                 f"Name the right one: columns={{{ours_name}: <column>}}"
             )
     return ours

@@ -22,7 +22,7 @@ from r1ray.collect import Collector
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
 from r1ray.data.asked import not_asked_for
-from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
+from r1ray.data.prompts import ProblemSet, evaluation_sets, left_out, training_sets
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluate import evaluator_of
@@ -207,13 +207,15 @@ def mend(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
-    """The training stream and the evaluation sets; what was dropped, cut or held out stands in events.jsonl."""
+    """The training stream and the evaluation sets; what was dropped, cut or held out stands in events.jsonl; much of it is told."""
     cfg = context.cfg
     held_out = evaluation_sets(cfg, tokenizer)
     training = training_sets(cfg, tokenizer, evaluation=held_out.values())
     for use, sets in (("train", training), ("eval", held_out)):
         for name, loaded in sets.items():
             context.run.event("data", stage=context.name, use=use, set=name, **loaded.counts)
+            if told := left_out(loaded):
+                print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {told}")
             if mark := not_asked_for(loaded.problems, tokenizer):
                 context.run.event(
                     "alarm", name="answers_not_asked_for", stage=context.name, use=use, set=name, mark=mark

@@ -10,7 +10,7 @@ import pytest
 from laid_over_defaults import check_values
 from omegaconf import DictConfig
 
-from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, names
 from r1ray.check.summary import describe
 from r1ray.cli import check_command_line, compose, run_cli
 
@@ -43,6 +43,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "columns.jsonl").write_text('{"query": "2 + 2?", "answer": "so #### 4"}\n')
     (tmp_path / "answered.jsonl").write_text('{"prompt": "2 + 2?", "answer": "4"}\n')
     (tmp_path / "empty.jsonl").write_text("")
+    answered = [json.dumps({"prompt": f"{n} + 2?", "answer": n + 2}) for n in range(150)]
+    (tmp_path / "torn.jsonl").write_text("\n".join([*answered[:99], '{"prompt": ', *answered[100:]]))
+    (tmp_path / "many.jsonl").write_text("\n".join(answered))
+    null = [json.dumps({"prompt": f"{n} + 2?", "answer": None}) for n in range(60)]
+    (tmp_path / "one_good.jsonl").write_text("\n".join([answered[0], *null]))
     (tmp_path / "a_file").write_text("")
     (tmp_path / "own.py").write_text(
         "def right(problem, completions, context, strength=1):\n    return [strength for _ in completions]\n"
@@ -82,6 +87,10 @@ def check(*overrides: str) -> list[CheckedRun]:
 
 def gsm8k(path: str) -> tuple[str, ...]:
     return "data.train.mine.source=gsm8k", f"data.train.mine.path={path}"
+
+
+def rows(path: str) -> tuple[str, ...]:
+    return "data.train.mine.source=rows", f"data.train.mine.path={path}"
 
 
 JUDGED = (
@@ -487,6 +496,21 @@ VALUES = {
     ),
     "stage's own batch": (
         ["stages.rl.config.algo.minibatches=3"], "stages.rl.config.algo.minibatches", "must divide", "minibatches=4",
+    ),
+    "a line far down that is not JSON": (
+        rows("torn.jsonl"), "data.train.mine.path", "torn.jsonl, line 100: this is not JSON", "correct the file",
+    ),
+    "a misspelt name for a column": (
+        [*rows("many.jsonl"), "data.train.mine.columns.prmpt=question"], "data.train.mine.path",
+        "prmpt, which is none of the names that rows reads (prompt, answer, language", "data.train.mine.columns.OURS=THEIRS",
+    ),
+    "a misspelt name for a column of the hub's": (
+        [*rows("org/name"), "data.train.mine.columns.prmpt=question"], "data.train.mine", "did you mean columns.prompt=question",
+        "data.train.mine.columns",
+    ),
+    "rows that a verifier could not use": (
+        [*rows("many.jsonl"), "data.train.mine.args.verifier=countdown"], "data.train.mine.path",
+        "not one of 150 rows can be used: numbers and target must be whole numbers", "data.train.mine.path",
     ),
 }  # fmt: skip
 
@@ -947,3 +971,30 @@ def test_one_gpu_is_sound_for_every_trainer() -> None:
         (run,) = check("scale=one_gpu", f"algo={algo}")
         assert not any("sleep" in note for note in run.notes), run.notes
         assert run.config.rollout.sleep
+
+
+def test_rows_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = check(*rows("one_good.jsonl"), "eval.sets.mine={source: rows, path: one_good.jsonl, limit: 1}")
+    told = [note for note in run.notes if "cannot be used" in note]
+    assert told == [
+        "60 of the 61 rows of data.train.mine cannot be used: no answer that could be compared with in None; the row: "
+        '{"prompt": "0 + 2?", "answer": null}'
+    ]
+    assert not any("were read" in note for note in run.notes)
+    assert told[0] in describe(run)
+    monkeypatch.setattr(names, "WHOLE_ROWS", 5)
+    (run,) = check(*rows("one_good.jsonl"))
+    assert any(
+        note.startswith("4 of the first 5 rows of data.train.mine cannot be used: no answer") for note in run.notes
+    )
+    assert f"{NOT_CHECKED}data.train.mine.path=one_good.jsonl: only its first 5 rows were read" in run.notes
+
+
+def test_of_a_large_file_the_first_rows_are_read(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "WHOLE_BYTES", (workplace / "torn.jsonl").stat().st_size - 1)
+    (run,) = check(*rows("torn.jsonl"))
+    assert run.notes == [f"{NOT_CHECKED}data.train.mine.path=torn.jsonl: only its first 64 rows were read"]
+    (run,) = check(*rows("torn.jsonl"), "data.train.mine.limit=20")
+    assert run.notes == [], "the run reads no more either"
+    (run,) = check("data.train.more={source: one_liners, args: {kind: boxed, num_problems: 1000000000}}")
+    assert not any("were read" in note for note in run.notes), "the rows of a generator are sound, and cost time"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -9,9 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from r1ray.config import Config, CurriculumConfig, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
 from r1ray.data.asked import not_asked_for
-from r1ray.data.prompts import ProblemSet, evaluation_sets, problem_set, training_sets
+from r1ray.data.prompts import ProblemSet, evaluation_sets, left_out, problem_set, training_sets
 from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
+from r1ray.stages.rl import problems_of
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +260,51 @@ def test_a_chat_template_that_thinks_asks_too(tokenizer, tmp_path: Path):
         assert not_asked_for(problems, tokenizer) is None
     finally:
         tokenizer.chat_template = None
+
+
+def with_golds(folder: Path, name: str, *golds: str | None) -> SourceConfig:
+    file = folder / f"{name}.jsonl"
+    file.write_text(
+        "".join(json.dumps({"problem": f"{name} {n}", "answer": gold}) + "\n" for n, gold in enumerate(golds))
+    )
+    return SourceConfig(source="math500", path=str(file))
+
+
+def test_rows_that_are_left_out_are_told_when_they_are_a_tenth(tokenizer, tmp_path: Path):
+    def told(num_good: int, *, num_bad: int, **fields) -> str | None:
+        source = with_golds(tmp_path, "t", *["1"] * num_good, *[None] * num_bad).model_copy(update=fields)
+        return left_out(problem_set("t", source, config(), tokenizer))
+
+    reason = 'no answer that could be compared with in None; the row: {"problem": "t 1", "answer": null}'
+    assert told(1, num_bad=60) == f"60 of 61 rows are left out: 60 cannot be used ({reason})"
+    assert (told(9, num_bad=1) or "").startswith("1 of 10 rows are left out: 1 cannot be used (no answer")
+    assert told(10, num_bad=1) is None and told(3, num_bad=0) is None
+    ten_of_forty = {"args": {"keep": {"answer": {"any_of": ["1", None]}}}}
+    source = with_golds(tmp_path, "k", *["2"] * 30, *["1"] * 9, None).model_copy(update=ten_of_forty)
+    assert (left_out(problem_set("k", source, config(), tokenizer)) or "").startswith("1 of 10 rows")
+
+
+def test_too_long_and_held_out_problems_are_told_and_repeated_ones_are_not(tokenizer, tmp_path: Path):
+    held = table(tmp_path, "held", "one", "two")
+    train = table(tmp_path, "train", "one", "two", "three", "x" * 50)
+    cfg = config(
+        train={"t": train, "again": table(tmp_path, "u", "three", "four")}, sets={"held": held}, max_prompt_length=20
+    )
+    sets = training_sets(cfg, tokenizer, evaluation=evaluation_sets(cfg, tokenizer).values())
+    long = "1 have a prompt of more than data.max_prompt_length tokens"
+    assert left_out(sets["t"]) == f"3 of 4 rows are left out: {long}; 2 are problems of eval.sets too"
+    assert left_out(sets["again"]) is None
+
+
+def test_a_stage_tells_of_the_set_whose_rows_are_left_out(tokenizer, tmp_path: Path, capsys):
+    train, sets = with_golds(tmp_path, "bad", "1", None), with_golds(tmp_path, "good", "1")
+    cfg = config(train={"mine": train}, sets={"good": sets, "mine": with_golds(tmp_path, "held", "1", None)})
+    events: list[tuple[str, dict]] = []
+    run = SimpleNamespace(event=lambda kind, **fields: events.append((kind, fields)))
+    context = SimpleNamespace(cfg=cfg.model_copy(update={"seed": 0}), name="rl", run=run)
+    problems_of(context, tokenizer)  # type: ignore[arg-type]
+    lines = [line.partition(": 1 cannot")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [f"r1ray: {key}.mine: 1 of 2 rows are left out" for key in ("data.train", "eval.sets")]
+    assert [(kind, fields["use"], fields["unreadable"]) for kind, fields in events] == [
+        ("data", "train", 1), ("data", "eval", 0), ("data", "eval", 1),
+    ]  # fmt: skip

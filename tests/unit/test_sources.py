@@ -1,15 +1,20 @@
 """Datasets: the real schemas on a few rows each, wherever they lie, and what goes wrong with files."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reward_samples import completion, context, problem
 
 from r1ray.config import SourceConfig
 from r1ray.data.files import is_local
-from r1ray.data.sources import SOURCES, Loaded, load_source, needs_network
+from r1ray.data.sources import SOURCES, Loaded, check_columns_and_args, load_source, needs_network
+from r1ray.reward.accuracy import VERIFIERS, accuracy
+from r1ray.reward.code import tested
+from r1ray.sandbox.base import Ended, Program
 
 DATA = Path(__file__).parents[1] / "fixtures" / "datasets"
 
@@ -105,6 +110,93 @@ def test_rows_hands_everything_to_another_verifier():
     assert item.payload["topic"] == "sums"
 
 
+SUMS = {"numbers": [2, 3], "target": 5}
+FILES = {"files": {"a.py": "x = 1\n"}, "patched": {"a.py": "x = 2\n"}}
+BLOCK = "<answer>### a.py\n<<<<<<< SEARCH\nx = 1\n=======\nx = 2\n>>>>>>> REPLACE</answer>"
+TESTS = {"tests": [{"input": "1\n", "output": "2\n"}]}
+BOTH = "(1) Ann is a knight (2) Bob is a knave"
+# verifier: what rows have beside the prompt, a right reply, a wrong one
+JUDGED: dict[str, list[tuple[dict, str, str]]] = {
+    "math": [({"answer": 4}, r"\boxed{4}", r"\boxed{5}")],
+    "exact": [
+        ({"answer": "New York"}, "<answer>New  York</answer>", "<answer>York</answer>"),
+        ({"answer": ["NYC", 7]}, "<answer>7</answer>", "<answer>8</answer>"),
+        ({"answer": 4, "answers": ["none of ours"]}, "<answer>4</answer>", "<answer>5</answer>"),
+    ],
+    "choice": [
+        ({"answer": "(b)"}, r"\boxed{B}", r"\boxed{C}"),
+        ({"answer": ["A", "D"]}, "<answer>D) four</answer>", "<answer>B</answer>"),
+    ],
+    "logic": [({"answer": BOTH}, f"<answer>{BOTH}</answer>", "<answer>(1) Ann is a knave (2) Bob is a knave</answer>")],
+    "countdown": [({"answer": "", **SUMS}, "<answer>2 + 3</answer>", "<answer>2 * 3</answer>")],
+    "patch": [
+        ({"answer": None, **FILES}, BLOCK, BLOCK.replace("x = 2", "x = 3")),
+        (
+            {"answer": None, **{name: {**texts, "other.py": None} for name, texts in FILES.items()}},
+            *(BLOCK, BLOCK.replace("x = 2", "x = 3")),
+        ),
+    ],
+    "code": [({"answer": "", **TESTS}, "```python\nprint(2)\n```", "```python\nprint(3)\n```")],
+    "program": [({"answer": "", **TESTS}, "print(2)", "print(3)")],
+}
+
+
+class Printing:
+    """Instead of a sandbox: of a program `print(N)` the N."""
+
+    def run(self, program: Program) -> Ended:
+        return Ended(status="ok", stdout=re.sub(rb"\D", b"", program.code))
+
+
+def test_every_verifier_is_tried_with_rows():
+    assert set(JUDGED) == set(VERIFIERS)
+
+
+@pytest.mark.parametrize("verifier", JUDGED)
+def test_rows_reach_the_judge_of_every_verifier(verifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tested, "sandbox", Printing)
+    for row, right, wrong in JUDGED[verifier]:
+        (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "?", "topic": "sums", **row}))
+        (item,) = load("rows", tmp_path / "t.jsonl", args={"verifier": verifier}).items
+        asked = problem(verifier=item.verifier, payload=item.payload)
+        scores = accuracy(asked, [completion(right), completion(wrong)], context())
+        assert [score.correct for score in scores] == [True, False], row
+        assert verifier == "math" or item.payload["topic"] == "sums"
+
+
+@pytest.mark.parametrize(
+    ("verifier", "row", "why"),
+    [
+        ("exact", {"answer": None}, "expected a text, a number or a list of them as answer, found None"),
+        ("exact", {"answer": [" ", True]}, "expected a text, a number"),
+        ("choice", {"answer": "Paris"}, "expected the letter of an option as answer, found 'Paris'"),
+        ("choice", {"answer": 2}, "expected the letter of an option"),
+        ("logic", {"answer": "Ann lies"}, "expected who is what"),
+        ("countdown", {"answer": "2 + 3"}, "numbers and target must be whole numbers .*numbers"),
+        ("countdown", {"answer": "", "numbers": [2, 3], "target": None}, "numbers and target must be whole"),
+        ("patch", {"answer": "", "files": FILES["files"]}, r"expected patched as \{path: text\}, found None"),
+        ("patch", {"answer": "", **FILES, "files": ["a.py"]}, "expected files as"),
+        ("patch", {"answer": "", **FILES, "patched": {"a.py": 3}}, "expected patched as"),
+        ("patch", {"answer": "", "files": FILES["files"], "patched": FILES["files"]}, "patched changes nothing"),
+        ("code", {"answer": ""}, "tests are none of the known forms"),
+    ],
+)
+def test_rows_that_the_judge_could_not_use_are_left_out(verifier: str, row: dict, why: str, tmp_path: Path):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "?", **row}))
+    with pytest.raises(ValueError, match=f"not one of 1 rows can be used: {why}"):
+        load("rows", tmp_path / "t.jsonl", args={"verifier": verifier})
+
+
+def test_why_the_first_unreadable_row_is_left_out_is_kept(tmp_path: Path):
+    (tmp_path / "t.jsonl").write_text(
+        '{"prompt": "a", "answer": 1}\n{"prompt": "b", "answer": null}\n{"prompt": "c", "answer": []}'
+    )
+    assert load("rows", tmp_path / "t.jsonl").why == (
+        'no answer that could be compared with in None; the row: {"prompt": "b", "answer": null}'
+    )
+    assert load("rows").why == ""
+
+
 def test_sft_reads_both_kinds_of_messages():
     loaded = load("sft")
     assert [(item.messages[-1].content, item.response) for item in loaded.items] == [
@@ -189,6 +281,28 @@ def test_columns_can_be_named_differently(tmp_path: Path):
     assert read("gsm8k", file, columns={"question": "q", "answer": "gold.value"}) == [("1 + 1?", {"answers": ["2"]})]
 
 
+@pytest.mark.parametrize(
+    ("ours", "meant"),
+    [("prmpt", "prompt"), ("Answr", "answer"), ("lang", "language"), ("test", "tests"), ("targt", "target")],
+)
+def test_a_misspelt_name_for_a_column_is_told(ours: str, meant: str):
+    wrong = rf"{ours}, which is none of the names that rows reads \(prompt, answer, .*\): did you mean columns.{meant}=topic"
+    with pytest.raises(ValueError, match=wrong):
+        load("rows", columns={ours: "topic"})
+    with pytest.raises(ValueError, match=wrong):
+        check_columns_and_args("mix", SourceConfig(source="rows", path="org/name", columns={ours: "topic"}))
+
+
+def test_columns_may_have_names_of_ones_own():
+    own = {"subject": "topic", "answer": "answer", "answers": "answer", "tests": "topic"}
+    (item, _) = load("rows", columns=own, args={"verifier": "package.module:VERIFIER"}).items
+    assert item.meta == {"subject": "sums", "answers": ["4", "four"], "tests": "sums"}
+    with pytest.raises(ValueError, match=r"'subject', which is none of the names that it reads \(prompt, answer"):
+        load("rows", columns={"subject": "theme"})
+    with pytest.raises(ValueError, match=r"'cases' for 'tests'\. A row"):
+        load("rows", columns={"tests": "cases"})
+
+
 def test_ids_follow_the_content_not_the_place(tmp_path: Path):
     lines = (DATA / "math500.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "turned.jsonl").write_text("".join(reversed(lines)))
@@ -259,8 +373,16 @@ def test_broken_and_empty_files(tmp_path: Path):
     with pytest.raises(ValueError, match="has no rows"):
         load("gsm8k", file)
     file.write_text('{"question": "a", "answer": "#### 1"}\n{"question": \n')
-    with pytest.raises(ValueError, match="line 2: this is not JSON"):
+    with pytest.raises(
+        ValueError, match=r"rows.jsonl, line 2: this is not JSON \(Exp.* at character .*\); correct or remove it"
+    ):
         load("gsm8k", file)
+    file.write_bytes(b'{"question": "a", "answer": "#### 1"}\n\n{"question": "\xff", "answer": "#### 1"}\n')
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 3: this is not JSON \('utf-8' codec"):
+        load("gsm8k", file)
+    (tmp_path / "rows.json").write_text('[{"question": "a", "answer": "#### 1"},\n {"question": }]')
+    with pytest.raises(ValueError, match=r"rows.json, line 2: this is not JSON"):
+        load("gsm8k", tmp_path / "rows.json")
     file.write_text('"just text"\n')
     with pytest.raises(ValueError, match="a row must be an object"):
         load("gsm8k", file)
