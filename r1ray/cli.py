@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from r1ray.check import CheckedRun, ConfigError, Mistake, load
-from r1ray.check.overrides import OVERRIDE, conf_dir, explain, groups_in, names_taken, unprefixed, with_prefix
+from r1ray.check.overrides import OVERRIDE, conf_dir, explain, groups_in, unprefixed, with_prefix
+from r1ray.check.own_recipes import names_taken, own_recipes
 from r1ray.check.summary import describe
 
 PRINTING = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
@@ -98,7 +99,9 @@ def _compose_jobs(arguments: Sequence[str]) -> tuple[list[Job], list[Mistake]]:
     # Overrides last: between flags, argparse would not take them.
     ordered = sorted(arguments, key=lambda argument: OVERRIDE.fullmatch(argument) is not None)
     left = [with_prefix(argument, groups) for argument in ordered]
-    mistakes = list(names_taken(left))
+    mistakes = [*names_taken(left), *own_recipes(left)]
+    if mistakes:
+        return [], mistakes
     while True:
         try:
             return _run_hydra(left), mistakes

@@ -1,7 +1,6 @@
 """Overrides as a person types them, and what Hydra says about them in plain words."""
 
 import re
-from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -47,19 +46,6 @@ def with_prefix(argument: str, groups: Iterable[str]) -> str:
 def unprefixed(override: str) -> str:
     """As a person would type it; `with_prefix` undone."""
     return override.removeprefix("++")
-
-
-def names_taken(arguments: Sequence[str]) -> Iterator[Mistake]:
-    """Files of --config-dir that are called like one of conf/, which Hydra would take in their place."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    own: Path | None = parser.parse_known_args(list(arguments))[0].config_dir
-    for file in sorted(own.glob("**/*.yaml")) if own else ():
-        name = file.relative_to(cast(Path, own))
-        if (conf_dir() / name).is_file():
-            rule = f"r1ray has a {name} too, and its own would be taken"
-            remedy = f"give the file another name: {name.with_name(f'my_{name.name}')}"
-            yield Mistake(key="--config-dir", value=str(file), rule=rule, remedy=remedy)
 
 
 def recipe_against_scale(

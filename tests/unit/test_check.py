@@ -16,6 +16,21 @@ from r1ray.cli import check_command_line, compose, run_cli
 
 CHAT = "{% for m in messages %}{{ m.content }}{% endfor %}"
 QWEN = ("model=qwen2_5_7b", "trainer.precision=bf16", "trainer.zero_stage=1", "rollout.dtype=bfloat16")
+OWN_FILES = {
+    "recipe/no_package": "# mine\ndefaults:\n  - override /algo: dapo\nname: mine\n",
+    "recipe/bare": "name: mine\nsteps: 3\n",
+    "recipe/nothing": "",
+    "recipe/late": "# mine\n# @package _global_\nname: mine\n",
+    "recipe/no_slash": "# @package _global_\ndefaults:\n  - override algo: dapo\n",
+    "recipe/no_override": "# @package _global_\ndefaults:\n  - /algo: dapo\n",
+    "recipe/neither": "# @package _global_\ndefaults:\n  - algo: dapo\n",
+    "recipe/no_option": "# @package _global_\ndefaults:\n  - override /algo\n",
+    "recipe/no_group": "# @package _global_\ndefaults:\n  - override /algos: dapo\n",
+    "recipe/derived": "# @package _global_\ndefaults:\n  - no_slash\n  - _self_\nname: mine\n",
+    "recipe/sound": "\n# @package _global_\ndefaults:\n  - dapo_32b\n  - _self_\nseed: 7\n",
+    "scale/own": "steps: 7\n",
+}
+"""Recipes of one's own, all but one with a mistake."""
 
 
 def save_model(folder: Path, *, chat_template: str) -> None:
@@ -67,6 +82,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (trainer.parents[1] / "latest").symlink_to("step_000010")
     (tmp_path / "conf" / "algo").mkdir(parents=True)
     (tmp_path / "conf" / "algo" / "bad.yaml").write_text("name: grpo\n  group_size: [1\n")
+    for name, text in OWN_FILES.items():
+        (tmp_path / "conf" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
     return tmp_path
 
 
@@ -139,6 +157,27 @@ COMMAND_LINE = {
     "dangling interpolation": (["name=${nope}"], "name", "Interpolation key 'nope' not found", "${...}"),
     "no such config folder": (["--config-dir=nowhere"], "--config-dir", "is not a folder", "path"),
     "broken YAML": (["--config-dir=conf", "algo=bad"], "a YAML file", "bad.yaml", "indentation"),
+    **{
+        f"one's own recipe {what}": (["--config-dir=conf", f"recipe={name}"], f"conf/recipe/{name}.yaml", rule, remedy)
+        for what, name, rule, remedy in (
+            ("without a package", "no_package", "would be keys of recipe", "the first line: # @package _global_"),
+            ("without a package and defaults", "bare", "# @package _global_ is not its first line", "# @package _global_"),
+            ("that is empty", "nothing", "# @package _global_ is not its first line", "# @package _global_"),
+            ("with a package too late", "late", "# @package _global_ is not its first line", "# @package _global_"),
+            ("without a slash", "no_slash", "with override, / and a name", "- override /algo: dapo"),
+            ("without override", "no_override", "with override, / and a name", "- override /algo: dapo"),
+            ("without both", "neither", "with override, / and a name", "- override /algo: dapo"),
+            ("without an option", "no_option", "a name of a file in conf/algo", "- override /algo: NAME"),
+            ("of no such group", "no_group", "there is no group algos", "did you mean - override /algo?"),
+        )
+    },
+    "a recipe that one's own begins with": (
+        ["--config-dir", "conf", "recipe=derived"], "conf/recipe/no_slash.yaml", "with override", "- override /algo: dapo",
+    ),
+    "one of several recipes": (
+        ["--config-dir", "conf", "-m", "recipe=dapo_32b,bare"], "conf/recipe/bare.yaml", "is not its first line", "@package",
+    ),
+    "one's own scale": (["--config-dir=conf", "scale=own"], "conf/scale/own.yaml", "would be keys of scale", "@package"),
 }  # fmt: skip
 ONE_GPU = ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference"))]
 VALUES = {
@@ -551,6 +590,11 @@ def assert_answer(error: ConfigError, case: str, *, key: str, rule: str, remedy:
     assert remedy in found[key].remedy
     assert str(found[key]) in str(error)
     assert len(found) == SEVERAL.get(case, 1), "one mistake causes one message"
+
+
+def test_what_is_sound_in_ones_own_recipe_is_left_alone() -> None:
+    (run,) = check_command_line(["--config-dir", "conf", "recipe=sound"])
+    assert (run.config.name, run.config.seed, run.config.algo.clip_high) == ("dapo_32b", 7, 0.28)
 
 
 def test_tensorboard_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
