@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,7 +49,7 @@ def own_recipes(arguments: Sequence[str]) -> Iterator[Mistake]:
 
 
 def _config_dir(arguments: Sequence[str]) -> Path | None:
-    for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, following in pairwise([*arguments, ""]):
         name, given, value = flag.partition("=")
         if name in ("--config-dir", "-cd"):
             return Path(value if given else following)

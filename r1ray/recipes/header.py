@@ -14,7 +14,8 @@
     #   response tokens @long = 20,480 [repo]
 
 A text may go on in lines that are indented. A number is `name = value [where it is told]`, its name one of `r1ray.recipes.units`,
-its value a number, `null`, or several (`0.9, 0.95`); `@stage` says of which stage. Where: a mark that stands in SOURCES.
+its value a number, `null`, or several (`0.9, 0.95`); `@stage` says of which stage. Where: a mark that stands in SOURCES. Whatever
+stands before the first field is the title.
 """
 
 import re
@@ -63,13 +64,17 @@ class Number:
 class Recipe:
     """A recipe's file, read but not composed."""
 
-    name: str
+    file: Path
     title: str
     fields: Mapping[str, str]
     """All but `numbers`; a file of one's own may lack some."""
     numbers: tuple[Number, ...]
     options: Mapping[str, str]
     """{group: what the recipe chooses of it}, as in {"algo": "dapo"}."""
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
 
     @property
     def missing(self) -> list[str]:
@@ -79,7 +84,8 @@ class Recipe:
 
 def parse(file: Path) -> Recipe:
     """Raises HeaderError."""
-    text = file.read_text()
+    text = _text_of(file)
+    known = (*FIELDS, *OPTIONAL_FIELDS)
     title: list[str] = []
     fields: dict[str, list[str]] = {}
     numbers: list[Number] = []
@@ -96,10 +102,10 @@ def parse(file: Path) -> Recipe:
                 numbers.append(_number(content.strip(), where))
             else:
                 fields[field].append(content.strip())
-        elif found:
+        elif found and (field or found[1] in known):
             field = found[1]
-            if field in fields or field not in (*FIELDS, *OPTIONAL_FIELDS):
-                remedy = "it stands twice" if field in fields else did_you_mean(field, [*FIELDS, *OPTIONAL_FIELDS])
+            if field in fields or field not in known:
+                remedy = "it stands twice" if field in fields else did_you_mean(field, known)
                 raise HeaderError(f"{where}: {field}: is no field of a recipe's header; {remedy}")
             fields[field] = [found[2]] if found[2] else []
         elif field:
@@ -110,18 +116,28 @@ def parse(file: Path) -> Recipe:
             title.append(content.strip())
     fields.pop("numbers", None)
     return Recipe(
-        name=file.stem,
+        file=file,
         title=" ".join(title),
         fields={name: " ".join(lines) for name, lines in fields.items()},
         numbers=tuple(numbers),
-        options=_options(text),
+        options=_options(text, file),
     )
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HeaderError(f"{file}: is no text that can be read ({error})") from error
 
 
 def _number(line: str, where: str) -> Number:
     found = NUMBER.fullmatch(line)
     if found is None:
         raise HeaderError(f"{where}: {line!r} has to be of the form: name = value [where it is told]")
+    if found["source"] not in SOURCES:
+        there = ", ".join(f"{mark} ({meaning})" for mark, meaning in SOURCES.items())
+        raise HeaderError(f"{where}: [{found['source']}] is none of the sources; there are: {there}")
     try:
         return Number(name=found["name"], stage=found["stage"], value=_value(found["value"]), source=found["source"])
     except ValueError as error:
@@ -142,8 +158,15 @@ def _one(text: str) -> int | float:
     return int(plain) if re.fullmatch(r"-?\d+", plain) else float(plain)
 
 
-def _options(text: str) -> dict[str, str]:
-    content: Any = yaml.safe_load(text) or {}
-    entries = cast("list[Any]", content.get("defaults", []) if isinstance(content, dict) else [])
-    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in cast("dict[str, Any]", entry).items()]
-    return {key.removeprefix("override /"): value for key, value in pairs if key.startswith("override /")}
+def _options(text: str, file: Path) -> dict[str, str]:
+    """What is no list of defaults is left to the check, which names it."""
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).replace(' in "<unicode string>",', " at").split())
+        raise HeaderError(f"{file}: is not YAML ({said}); correct its indentation, colons, brackets") from error
+    entries: Any = cast("dict[str, Any]", content).get("defaults") if isinstance(content, dict) else None
+    entries = cast("list[Any]", entries) if isinstance(entries, list) else []
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in cast("dict[Any, Any]", entry).items()]
+    texts = {str(key): str(value) for key, value in pairs}
+    return {key.removeprefix("override /"): value for key, value in texts.items() if key.startswith("override /")}

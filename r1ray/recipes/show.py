@@ -1,16 +1,18 @@
 """Recipes as a person reads them: the table, one in full, two beside each other."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 from rich.table import Table
+from rich.text import Text
 
 from r1ray.check import CheckedRun
 from r1ray.check.mistakes import show
 from r1ray.check.overrides import conf_dir
-from r1ray.recipes.header import FIELDS, OPTIONAL_FIELDS, SOURCES, Recipe
-from r1ray.recipes.units import UNITS, value_of
+from r1ray.recipes.header import FIELDS, OPTIONAL_FIELDS, SOURCES, HeaderError, Number, Recipe
+from r1ray.recipes.units import UNITS, DiffersByStage, is_so, value_of
 from r1ray.run.directory import changes
 
 ORDER = ("algo", "trainer", "critic", "prm", "rollout", "reward", "data", "model", "eval", "stages")
@@ -18,33 +20,53 @@ ORDER = ("algo", "trainer", "critic", "prm", "rollout", "reward", "data", "model
 PLACES = ("num_workers", "cpus_per_worker", "gpus_per_worker", "tensor_parallel_size", "zero_stage")
 """Last: where it runs says little about what it does."""
 NAMES = ("name", "run_dir")
+COLUMNS = {"base": "base", "data": "data", "reward": "reward", "result": "published result", "hardware": "hardware"}
+"""{field of a header: its title in the table}."""
+KEPT = ("base", "result", "data", "reward", "hardware")
+"""As many of these as there is room for, the first ones first."""
+ROOM = 22
+"""Characters of a column in which a text that is cut still says something."""
 
 
-def table(recipes: Iterable[Recipe]) -> Table:
-    """A line each; of what the base, the data and the result are, the first clause."""
+def table(recipes: Iterable[Recipe], width: int) -> Table:
+    """A line each, `width` characters at most: the first clause of a text, cut where it is longer than its column."""
     default = _default_options()["algo"]
-    lines = _table("recipe", "algorithm", "base", "data", "reward", "published result", "hardware")
+    found = list(recipes)
+    algorithms = [recipe.options.get("algo", default) for recipe in found]
+    first = (["recipe", *(recipe.name for recipe in found)], ["algorithm", *algorithms])
+    taken = sum(max(map(len, texts)) + 2 for texts in first)
+    kept = KEPT[: max(0, (width - taken) // ROOM)]
+    fields = [field for field in COLUMNS if field in kept]
+    lines = _table("recipe", "algorithm", *(COLUMNS[field] for field in fields))
     lines.columns[0].no_wrap = lines.columns[1].no_wrap = True
-    for recipe in recipes:
-        said = {name: recipe.fields.get(name, "-") for name in FIELDS}
-        said |= {name: said[name].partition(";")[0] for name in ("base", "data", "result")}
-        shown = [said[name] for name in ("base", "data", "reward", "result", "hardware")]
-        lines.add_row(recipe.name, recipe.options.get("algo", default), *shown)
+    for recipe, algorithm in zip(found, algorithms, strict=True):
+        cells = [Text(_in_short(recipe, field), no_wrap=True, overflow="ellipsis") for field in fields]
+        lines.add_row(recipe.name, algorithm, *cells)
     return lines
 
 
-def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any]) -> list[str | Table]:
-    """The header, its numbers, and every key in which the recipe differs from `default` at the same scale."""
+def _in_short(recipe: Recipe, field: str) -> str:
+    """Its first clause, without marks of where it is told; a model or dataset without its owner."""
+    said = re.sub(r" \[\w+\]", "", recipe.fields.get(field, "-").partition(";")[0])
+    return re.sub(r"\b[\w.-]+/(?=\w)", "", said) if field in ("base", "data") else said
+
+
+def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any], scale: str) -> list[str | Table]:
+    """The header, its numbers, and every key in which the recipe differs from `default` at the same scale.
+
+    Raises HeaderError where a number cannot be held against the run; where it is another than the run's, both are shown.
+    """
     said = _table()
     for name in (*FIELDS, *OPTIONAL_FIELDS):
         if name in recipe.fields:
             said.add_row(name, recipe.fields[name])
     chosen = " ".join(f"{group}={option}" for group, option in recipe.options.items())
     said.add_row("chosen", chosen or "-")
-    numbers = _table("number", "value", "told in")
-    for number in recipe.numbers:
+    done = [_otherwise(recipe, number, run) for number in recipe.numbers]
+    numbers = _table("number", "value", "told in", *([f"but with scale={scale}"] if any(done) else []))
+    for number, other in zip(recipe.numbers, done, strict=True):
         name = number.name + (f" @{number.stage}" if number.stage else "")
-        numbers.add_row(name, _text(number.value), SOURCES.get(number.source, number.source))
+        numbers.add_row(name, _text(number.value), SOURCES[number.source], *([other] if any(done) else []))
     keys = _table("key", recipe.name, "default")
     for key, (old, new) in _in_order(changes(default, run.raw)).items():
         keys.add_row(key, show(new), show(old))
@@ -73,10 +95,20 @@ def _in_order(found: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {key: found[key] for key in sorted(found, key=place) if key not in NAMES}
 
 
+def _otherwise(recipe: Recipe, number: Number, run: CheckedRun) -> str:
+    """What the run does, where that is something else than the header says."""
+    try:
+        return "" if is_so(run, number) else _text(value_of(run, number.name, number.stage))
+    except DiffersByStage:
+        return _by_stage(run, number.name)
+    except ValueError as error:
+        raise HeaderError(f"{recipe.file}: {error}") from error
+
+
 def _by_stage(run: CheckedRun, name: str) -> str:
     try:
         return _text(value_of(run, name))
-    except ValueError:
+    except DiffersByStage:
         stages = [checked.name for checked in run.stages if checked.stage.kind == "rl"]
         return ", ".join(f"{_text(value_of(run, name, stage))} @{stage}" for stage in stages)
 

@@ -7,8 +7,9 @@ outputs, steps that are updates. Example: R1-Zero's 8,192 outputs a rollout in 1
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from r1ray.algo import policy_steps
+from r1ray.algo import policy_steps, roles_of
 from r1ray.check import CheckedRun
+from r1ray.check.mistakes import did_you_mean
 from r1ray.config import Config
 from r1ray.recipes.header import Number, Value
 
@@ -31,6 +32,11 @@ def _reference_every(cfg: Config) -> int | None:
     return cfg.algo.reference_refresh_updates if cfg.algo.kl_coef else None
 
 
+def _of(role: str, unit: Unit) -> Unit:
+    """None where the algorithm trains no such model."""
+    return lambda cfg: unit(cfg) if role in roles_of(cfg.algo) else None
+
+
 def _overlong_cache(cfg: Config) -> Any:
     parts = [part for name, part in cfg.reward.parts.items() if (part.name or name) == "overlong"]
     return parts[0].args.get("cache") if parts else None
@@ -50,11 +56,11 @@ UNITS: Mapping[str, Unit] = {
     "last learning rate": lambda cfg: (
         cfg.trainer.lr * (1 if cfg.trainer.lr_schedule == "constant" else cfg.trainer.lr_min_ratio)
     ),
-    "critic learning rate": lambda cfg: cfg.critic.lr,
-    "process learning rate": lambda cfg: cfg.prm.lr,
+    "critic learning rate": _of("critic", lambda cfg: cfg.critic.lr),
+    "process learning rate": _of("prm", lambda cfg: cfg.prm.lr),
     "warm-up updates": lambda cfg: cfg.trainer.warmup_updates,
     "warm-up passes": lambda cfg: cfg.trainer.warmup_updates / cfg.algo.minibatches,
-    "critic warm-up updates": lambda cfg: cfg.critic.warmup_updates,
+    "critic warm-up updates": _of("critic", lambda cfg: cfg.critic.warmup_updates),
     "weight decay": lambda cfg: cfg.trainer.weight_decay,
     "betas": lambda cfg: cfg.trainer.betas,
     "gradient clip": lambda cfg: cfg.trainer.grad_clip,
@@ -99,6 +105,10 @@ SUMS = ("passes", "updates")
 """Of these a run has as many as its stages have together."""
 
 
+class DiffersByStage(ValueError):
+    """There is no one value: a stage has to be named."""
+
+
 def known(name: str) -> bool:
     return name in UNITS or name.startswith(WEIGHT)
 
@@ -106,18 +116,18 @@ def known(name: str) -> bool:
 def value_of(run: CheckedRun, name: str, stage: str | None = None) -> Value:
     """What the run does, in the unit `name`, in one rl stage or in all of them.
 
-    Raises ValueError for an unknown name or stage, and where stages differ and none is named.
+    Raises ValueError for an unknown name or stage, and DiffersByStage where stages differ and none is named.
     """
     stages = {checked.name: checked.config for checked in run.stages if checked.stage.kind == "rl"}
     if not known(name):
-        raise ValueError(f"{name!r} is none of the units: {', '.join(UNITS)}, {WEIGHT}PART")
+        raise ValueError(f"{name!r} is none of the units; {did_you_mean(name, [*UNITS, f'{WEIGHT}PART'])}")
     if stage is not None and stage not in stages:
         raise ValueError(f"{name} @{stage}: the rl stages are {', '.join(stages) or 'none'}")
     values = [_in_stage(cfg, name) for key, cfg in stages.items() if stage in (None, key)]
     if name in SUMS:
         return sum(values)
     if any(value != values[0] for value in values):
-        raise ValueError(
+        raise DiffersByStage(
             f"{name} differs by stage ({dict(zip(stages, values, strict=True))}): say of which, {name} @STAGE"
         )
     return values[0] if values else None
@@ -128,8 +138,9 @@ def is_so(run: CheckedRun, number: Number) -> bool:
     told, done = number.value, value_of(run, number.name, number.stage)
     if told is None or done is None:
         return told is done
-    pairs = zip(told if isinstance(told, tuple) else (told,), done if isinstance(done, tuple) else (done,), strict=True)
-    return all(abs(a - b) <= 1e-9 * max(abs(a), abs(b)) for a, b in pairs)
+    told, done = (value if isinstance(value, tuple) else (value,) for value in (told, done))
+    same = (abs(a - b) <= 1e-9 * max(abs(a), abs(b)) for a, b in zip(told, done, strict=False))
+    return len(told) == len(done) and all(same)
 
 
 def _in_stage(cfg: Config, name: str) -> Any:

@@ -1,14 +1,18 @@
 """`python -m r1ray.recipes`: the table, one recipe in full, two beside each other, and what a wrong name gets."""
 
+import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from r1ray.recipes import files, papers
 from r1ray.recipes.__main__ import main
 from r1ray.recipes.header import HeaderError
+from r1ray.recipes.show import table
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = """# @package _global_
@@ -43,7 +47,8 @@ def test_the_table_has_every_paper_and_nothing_else(capsys: pytest.CaptureFixtur
     assert {line.split()[0] for line in lines if line} >= names
     assert not any(line.startswith("builtin_base") for line in lines)
     (dapo,) = [line for line in lines if line.startswith("dapo_32b")]
-    assert dapo.startswith("dapo_32b dapo Qwen/Qwen2.5-32B") and "AIME24 avg@32 50.0" in dapo
+    assert dapo.startswith("dapo_32b dapo Qwen2.5-32B DAPO-Math-17k 1 or -1 for the")
+    assert dapo.endswith(" AIME24 avg@32 50.0 not published")
 
 
 def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,3 +117,114 @@ def test_as_a_command() -> None:
         [sys.executable, "-m", "r1ray.recipes", "r1_zero"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert "10,400" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (160, ["base", "data", "reward", "published result", "hardware"]),
+        (120, ["base", "data", "published result"]),
+        (80, ["base", "published result"]),
+        (40, []),
+    ],
+)
+def test_a_recipe_is_one_line_of_the_table_whatever_the_width(width: int, columns: list[str]) -> None:
+    recipes = papers(files().values())
+    console = Console(width=width, file=StringIO())
+    with console.capture() as captured:
+        console.print(table(recipes, width))
+    head, *lines = captured.get().splitlines()
+    assert re.split(r"\s{2,}", head.strip()) == ["recipe", "algorithm", *columns]
+    assert [line.split()[0] for line in lines] == [recipe.name for recipe in recipes]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("defaults: [\n", "broken.yaml: is not YAML"),
+        (MINE.replace("base:", "bases:"), "broken.yaml:4: bases: is no field"),
+        (MINE.replace("base:", "base\xe9:").encode("latin-1"), "broken.yaml: is no text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_takes_no_other_out_of_the_table(
+    text: str | bytes, message: str, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "recipe/broken.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["--config-dir", str(own)]) == 2
+    captured = capsys.readouterr()
+    names = {line.split()[0] for line in captured.out.splitlines() if line.strip()}
+    assert {"mine", "dapo_32b"} <= names and "broken" not in names
+    assert message in captured.err and len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("defaults", ["defaults: 5", "defaults:\n  - override /algo: [dapo]", "defaults:\n  - 5: x"])
+def test_defaults_that_are_no_recipes_break_no_table(
+    defaults: str, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "recipe/odd.yaml").write_text(f"# @package _global_\n# source: my notes\n{defaults}\n")
+    assert any(line.startswith("odd ") for line in printed(capsys, "--config-dir", str(own)))
+
+
+NUMBERS = MINE.replace("defaults:", "# numbers:\n#   clip high = 0.4 [ours]\n#   clip low = 0.2 [pdf]\ndefaults:", 1)
+
+
+def test_where_the_header_and_the_run_differ_it_is_said(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "recipe/mine.yaml").write_text(NUMBERS)
+    lines = printed(capsys, "mine", "--config-dir", str(own))
+    assert "number value told in" in lines and "clip low 0.2 the paper" in lines
+    told = NUMBERS.replace("clip high = 0.4", "clip high = 0.5").replace("0.2 [pdf]", "0.1, 0.2 [pdf]")
+    (own / "recipe/mine.yaml").write_text(told)
+    lines = printed(capsys, "mine", "--config-dir", str(own))
+    assert "number value told in but with scale=cluster" in lines
+    assert any(line.startswith("clip high 0.5") and line.endswith(" 0.4") for line in lines)
+    assert "clip low 0.1, 0.2 the paper 0.2" in lines
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("clip hgih = 0.4 [ours]", "mine.yaml: 'clip hgih' is none of the units; did you mean clip high? there are: "),
+        ("nonsense = 7 [ours]", "mine.yaml: 'nonsense' is none of the units; there are: KL coefficient, "),
+        (
+            "clip high = 0.4 [whoknows]",
+            "mine.yaml:6: [whoknows] is none of the sources; there are: v1 (the paper's first version), ",
+        ),
+        ("clip high @long = 0.4 [ours]", "mine.yaml: clip high @long: the rl stages are rl"),
+    ],
+)
+def test_a_number_that_nobody_can_hold_against_the_run_is_refused(
+    line: str, message: str, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "recipe/mine.yaml").write_text(NUMBERS.replace("clip high = 0.4 [ours]", line))
+    assert main(["mine", "--config-dir", str(own)]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and not captured.out
+
+
+def test_a_comment_before_the_first_field_is_the_title(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "recipe/mine.yaml").write_text("# @package _global_\n# mine: my own\n# todo: more\nname: mine\n")
+    assert printed(capsys, "mine", "--config-dir", str(own))[0] == "mine: mine: my own todo: more"
+
+
+def test_what_nobody_trains_is_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "--diff", "builtin_base", "dapo_32b")
+    assert "learning rate null 1e-06" in lines
+    assert not [line for line in lines if line.startswith(("critic learning", "critic warm-up", "process learning"))]
+    lines = printed(capsys, "--diff", "prime_7b", "vapo_32b")
+    assert "critic learning rate null 2e-06" in lines and "process learning rate 1e-06 null" in lines
+
+
+def test_a_folder_that_is_none(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", "--config-dir", str(own / "nope")]) == 2
+    assert f"{own / 'nope'} is not a folder" in capsys.readouterr().err
+    assert main(["mine", "--config-dir", str(own.parent)]) == 2
+    assert f"there is no recipe mine in {own.parent}/recipe nor among r1ray's" in capsys.readouterr().err
+
+
+def test_what_help_shows_is_the_layout_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    (command,) = [line for line in shown.splitlines() if "r1ray.recipes mine" in line]
+    flag = command.partition("  #")[0].partition("mine ")[2].strip()
+    assert flag == "--config-dir my_recipe/conf" and flag in (ROOT / "README.md").read_text()
