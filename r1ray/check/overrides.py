@@ -58,7 +58,7 @@ def recipe_against_scale(
     recipe, algo = (_chosen(group, choices, folders) for group in ("recipe", "algo"))
     if recipe is None:
         return
-    told = laid_over({"algo": _content(algo) if algo else {}}, _content(recipe))
+    told = laid_over({"algo": _content(algo, folders)}, _content(recipe, folders))
     given = [override.partition("=")[0] for override in overrides]
     replaced = {
         key: (old, value_of(raw, key))
@@ -106,12 +106,15 @@ def facts_of_another(raw: Mapping[str, Any], overrides: Iterable[str], choices: 
         )
 
 
-def _content(file: Path) -> dict[str, Any]:
-    """What a file sets, with the files that it is derived from."""
+def _content(file: Path | None, folders: Sequence[Path]) -> dict[str, Any]:
+    """What a file sets, with the files of its group that it is derived from, wherever they are."""
+    if file is None:
+        return {}
     own = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file)))
     derived = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    group = file.parent.name
     for name in derived:
-        own = laid_over(_content(file.with_name(f"{name}.yaml")), own)
+        own = laid_over(_content(_chosen(group, {group: name}, folders), folders), own)
     return own
 
 

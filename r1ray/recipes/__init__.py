@@ -19,7 +19,7 @@ __all__ = ["Recipe", "files", "papers", "parse"]
 
 
 def files(own: Path | None = None) -> dict[str, Path]:
-    """{name: its file}, r1ray's and those of a folder of one's own (--config-dir), which come first where names are the same."""
+    """{name: its file}, r1ray's and those of a folder of one's own (--config-dir), whose names have to be others."""
     folders = [conf_dir(), *([own] if own else [])]
     return {file.stem: file for folder in folders for file in sorted((folder / "recipe").glob("*.yaml"))}
 
