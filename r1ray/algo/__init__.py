@@ -49,16 +49,25 @@ def training_roles(algo: "Algorithm") -> list[str]:
 
 
 def roles_of(cfg: AlgoConfig) -> list[str]:
-    """The same for checks, which say elsewhere what is wrong with an algorithm that cannot be made."""
+    """The same for checks, which say elsewhere what is wrong with an algorithm that cannot be made or lacks something."""
+    return roles_of_made(attempt(cfg))
+
+
+def roles_of_made(made: "Algorithm | Exception") -> list[str]:
     try:
-        return training_roles(make(cfg, max_response_length=1))
-    except (ValueError, TypeError, AttributeError, ImportError):
+        return ["trainer"] if isinstance(made, Exception) else training_roles(made)
+    except (TypeError, AttributeError):
         return ["trainer"]
+
+
+def attempt(cfg: AlgoConfig) -> "Algorithm | Exception":
+    """The algorithm, or why there is none: it may be anybody's code."""
+    try:
+        return make(cfg, max_response_length=1)
+    except Exception as error:
+        return error
 
 
 def policy_steps(cfg: AlgoConfig, steps: int) -> int:
     """In how many of the steps the policy makes updates; all of them for an algorithm that cannot be made."""
-    try:
-        return steps - make(cfg, max_response_length=1).frozen_steps
-    except (ValueError, TypeError, AttributeError, ImportError):
-        return steps
+    return steps - getattr(attempt(cfg), "frozen_steps", 0)

@@ -4,7 +4,7 @@ Each is a rule as in `r1ray.check.rules`. Algorithms of r1ray are imported for t
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,7 +22,8 @@ GIVEN = ("cfg", "max_response_length")
 """What every algorithm is made with; the rest of its parameters are algo.args."""
 
 
-def name_and_arguments(algo: AlgoConfig) -> Iterator[Finding]:
+def name_and_arguments(algo: AlgoConfig, made: Any) -> Iterator[Finding]:
+    """`made`: the algorithm, or the error that came of making it."""
     unknown = list(name_in_module("algo.name", algo.name, ALGORITHMS, what="an algorithm"))
     yield from unknown
     if unknown:
@@ -36,25 +37,25 @@ def name_and_arguments(algo: AlgoConfig) -> Iterator[Finding]:
         remedy = "correct the name; a package of your own must be on PYTHONPATH"
         yield Mistake(key="algo.name", value=algo.name, rule=str(error), remedy=remedy)
         return
-    yield from _methods(algo, factory)
-    yield from _arguments(algo, factory)
-    yield from _group(algo, factory)
-
-
-def _methods(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
-    """A class of one's own has what is asked of an algorithm; what its `__init__` may set is seen when it is made."""
-    if not isinstance(factory, type):
+    if not callable(factory):
+        rule, remedy = f"is {factory!r:.60}, which makes nothing", "name a class or a function"
+        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy=remedy)
         return
-    fields: Mapping[str, Any] | None = getattr(factory, "__dataclass_fields__", None)
-    missing = [
-        name
-        for base in (Algorithm, Learner)
-        for name, value in vars(base).items()
-        if not (name.startswith("_") or hasattr(factory, name))
-        and (name not in fields if fields is not None else not isinstance(value, property))
-    ]
-    if missing:
-        rule = f"has no {', '.join(sorted(missing))} (r1ray.algo.base.Algorithm)"
+    told = [*_arguments(algo, factory), *_group(algo, factory)]
+    yield from told
+    if not told:
+        yield from _made(algo, made)
+
+
+def _made(algo: AlgoConfig, made: Any) -> Iterator[Finding]:
+    """It can be made, and has all that is asked of an algorithm."""
+    if isinstance(made, Exception):
+        rule = f"cannot be made: {type(made).__name__}: {made}"
+        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy="correct it, or algo.args")
+        return
+    asked = {name for base in (Algorithm, Learner) for name in vars(base) if not name.startswith("_")}
+    if missing := sorted(name for name in asked if not hasattr(made, name)):
+        rule = f"has no {', '.join(missing)} (r1ray.algo.base.Algorithm)"
         remedy = "derive it from r1ray.algo.policy.PolicyGradient, which has them all, or add what is missing"
         yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy=remedy)
 
@@ -130,10 +131,9 @@ def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
         yield f"an update has {samples // algo.minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
 
 
-def warm_up(algo: AlgoConfig, trainer: TrainerConfig, steps: int) -> Iterator[Finding]:
-    frozen = algo.args.get("policy_frozen_steps", 0)
-    updates = (steps - frozen) * algo.minibatches if isinstance(frozen, int) else 0
-    if 0 < updates <= trainer.warmup_updates:
+def warm_up(algo: AlgoConfig, trainer: TrainerConfig, steps: int, made: Any) -> Iterator[Finding]:
+    updates = (steps - getattr(made, "frozen_steps", 0)) * algo.minibatches
+    if 0 < updates < trainer.warmup_updates:
         yield (
             f"trainer.warmup_updates={trainer.warmup_updates} and all steps together make {updates} updates: the learning rate "
             f"never reaches trainer.lr={trainer.lr:g}"

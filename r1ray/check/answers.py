@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from r1ray.check.model import chat_template, local_folder
 from r1ray.config import DataConfig, EvalConfig, ModelConfig, SourceConfig
-from r1ray.data.asked import HEAD
+from r1ray.data.asked import HEAD, unmentioned
 from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
 from r1ray.data.templates import OF_CHAT, WORDS
 from r1ray.reward.accuracy import mark_of
@@ -24,7 +24,7 @@ def asked_for(data: DataConfig, eval: EvalConfig, model: ModelConfig, kind: str)
         for mark in _not_in_questions(key, source, words):
             yield (
                 f"answers of {key} are read from {mark!r}, which neither model.template={model.template} nor the questions "
-                f"mention: a model that has not learned it from examples earns nothing. Ask for it (another model.template, or "
+                f"mention: a model that has not learned it from examples earns little. Ask for it (another model.template, or "
                 f"{key}.args.instruction='...'), or read answers another way ({key}.extract=boxed)"
             )
 
@@ -49,5 +49,4 @@ def _not_in_questions(key: str, source: SourceConfig, words: str) -> Iterator[st
     except (TypeError, ValueError):
         return  # names.datasets tells
     marks = {mark for item in items if (mark := mark_of(item.verifier, item.extract or source.extract))}
-    said = [message.content for item in items for message in item.messages]
-    yield from (mark for mark in sorted(marks) if mark not in words and not any(mark in text for text in said))
+    yield from unmentioned(marks, [words, *(message.content for item in items for message in item.messages)])

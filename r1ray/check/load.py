@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.algo import roles_of
+from r1ray.algo import attempt, roles_of_made
 from r1ray.check import (
     algorithms,
     answers,
@@ -117,7 +117,7 @@ def load(
             findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
             findings += curriculum.goes_on(groups["run_dir"], groups["stages"], trees)
     findings += [*recipe_against_scale(raw, overrides, choices, folders), *stood_in(choices)]
-    findings += facts_of_another(raw, overrides, choices)
+    findings += facts_of_another(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     wrong = [finding for finding in findings if isinstance(finding, Mistake)]
     if wrong:
@@ -154,7 +154,10 @@ def _check_stage(
     findings: list[Mistake | str] = [m for m in mistakes if stages.has(stage.config, m.key.removeprefix(prefix))]
     known = dict(groups) | {"kind": stage.kind}
     if "algo" in groups:
-        known["needed"] = roles_of(groups["algo"]) if stage.kind == "rl" else []
+        known["needed"] = []
+        if stage.kind == "rl":
+            made = attempt(groups["algo"])
+            known |= {"made": made, "needed": roles_of_made(made)}
     if "model" in groups:
         facts, about = model.facts_of(groups["model"])
         known |= {"facts": facts} if facts else {}

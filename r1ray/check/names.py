@@ -7,6 +7,7 @@ from typing import Any
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
 from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
+from r1ray.data.asked import HEAD
 from r1ray.data.curriculum import CURRICULA
 from r1ray.data.files import size_of
 from r1ray.data.sources import (
@@ -23,8 +24,6 @@ from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 
 Finding = Mistake | str
-HEAD = 64
-"""Rows that are read of a generator, and of what is on this disk when that is much."""
 WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
 """What is on this disk is read whole up to here, which takes a second at most."""
 

@@ -11,7 +11,8 @@ from yaml import YAMLError
 
 import r1ray
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
-from r1ray.check.stages import laid_over, value_of
+from r1ray.check.model import local_folder
+from r1ray.check.stages import has, laid_over, value_of
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
 NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none"}
@@ -26,7 +27,8 @@ def conf_dir() -> Path:
 
 
 def groups_in(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    """Those that one chooses from: a folder that holds folders alone is chosen from by conf/config.yaml itself."""
+    return {entry.name for entry in folder.iterdir() if entry.is_dir() and any(entry.glob("*.yaml"))}
 
 
 def with_prefix(argument: str, groups: Iterable[str]) -> str:
@@ -56,22 +58,31 @@ def recipe_against_scale(
     Its numbers are those of its own file over those of its algorithm's. `folders`: where Hydra looked, conf/ and the user's own.
     """
     recipe, algo = (_chosen(group, choices, folders) for group in ("recipe", "algo"))
-    if recipe is None:
+    if recipe is None or choices.get("scale") == "none":
         return
     told = laid_over({"algo": _content(algo, folders)}, _content(recipe, folders))
-    given = [override.partition("=")[0] for override in overrides]
+    given = [override.partition("=")[0] for override in overrides if not is_choice(override)]
+    stages = cast("dict[str, dict[str, Any]]", raw.get("stages") or {}).values()
     replaced = {
         key: (old, value_of(raw, key))
         for key, old in _leaves(told)
-        if not any(f"{key}.".startswith(f"{other}.") for other in given) and not (isinstance(old, str) and "${" in old)
+        if not any(f"{key}.".startswith(f"{other}.") for other in given)
+        and not (isinstance(old, str) and ("${" in old or old == "???"))
+        and not (stages and all(has((stage or {}).get("config") or {}, key) for stage in stages))
     }
     both = {key: values for key, values in replaced.items() if None not in values and values[0] != values[1]}
     if both:
         listed = ", ".join(f"{key}={new} (recipe: {old})" for key, (old, new) in both.items())
         yield (
-            f"scale={choices['scale']} comes after recipe={choices['recipe']} and sets {listed}: "
+            f"scale={choices['scale']} and what goes with it come after recipe={choices['recipe']} and set {listed}: "
             "give these keys yourself, or scale=none, for the recipe's numbers"
         )
+
+
+def is_choice(override: str) -> bool:
+    """Whether it chooses a file of a group, as `algo=dapo` does and `algo.kl_coef=0` does not."""
+    key, _, value = override.partition("=")
+    return key in groups_in(conf_dir()) and not value.startswith("{")
 
 
 def _chosen(group: str, choices: Mapping[str, str], folders: Sequence[Path]) -> Path | None:
@@ -95,14 +106,19 @@ def stood_in(choices: Mapping[str, str]) -> Iterator[str]:
         yield f"model={choices['model']} is too small for {replaced}: conf/stand_in says what stands in, another model gets them"
 
 
-def facts_of_another(raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str]) -> Iterator[str]:
-    """A note when another model was named and the facts are still those of the option that was chosen."""
+def facts_of_another(
+    raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str], folders: Sequence[Path]
+) -> Iterator[str]:
+    """A note when another model of the hub was named and the facts are still those of the option that was chosen."""
     given = {override.partition("=")[0] for override in overrides}
-    facts = value_of(raw, "model.facts")
-    if "model.path" in given and facts and not any(key.startswith("model.facts") for key in given):
+    path, facts = value_of(raw, "model.path"), value_of(raw, "model.facts")
+    if "model.path" not in given or not facts or any(key.startswith("model.facts") for key in given):
+        return
+    option = _content(_chosen("model", choices, folders), folders)
+    if path != option.get("path") and local_folder(str(path)) is None:
         yield (
-            f"{NOT_CHECKED}what {value_of(raw, 'model.path')} is: model.facts are those of model={choices.get('model')} (a context "
-            f"of {value_of(raw, 'model.facts.context_length')} tokens): give its own, or model.facts=null"
+            f"{NOT_CHECKED}what {path} is: model.facts are those of model={choices.get('model')} (a context of "
+            f"{value_of(raw, 'model.facts.context_length')} tokens): give its own, or model.facts=null"
         )
 
 
@@ -111,11 +127,14 @@ def _content(file: Path | None, folders: Sequence[Path]) -> dict[str, Any]:
     if file is None:
         return {}
     own = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file)))
-    derived = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    group = file.parent.name
-    for name in derived:
-        own = laid_over(_content(_chosen(group, {group: name}, folders), folders), own)
-    return own
+    defaults = cast("list[Any]", own.pop("defaults", None) or [])
+    derived = [entry for entry in defaults if isinstance(entry, str)]
+    group, content = file.parent.name, dict[str, Any]()
+    for name in derived if "_self_" in derived else [*derived, "_self_"]:  # later ones win, as Hydra has it
+        content = laid_over(
+            content, own if name == "_self_" else _content(_chosen(group, {group: name}, folders), folders)
+        )
+    return content
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> tuple[Mistake, str | None]:

@@ -14,14 +14,16 @@ PACKAGE = "# @package _global_"
 
 
 def names_taken(arguments: Sequence[str]) -> Iterator[Mistake]:
-    """Files of --config-dir that are called like one of conf/, which Hydra would take in their place."""
+    """Files of --config-dir that are called like one of conf/, which Hydra would read in their place."""
     folder = _config_dir(arguments)
-    for file in sorted(folder.glob("**/*.yaml")) if folder else ():
-        name = file.relative_to(cast(Path, folder))
-        if (conf_dir() / name).is_file():
-            rule = f"r1ray has a {name} too, and its own would be taken"
-            remedy = f"give the file another name: {name.with_name(f'my_{name.name}')}"
-            yield Mistake(key="--config-dir", value=str(file), rule=rule, remedy=remedy)
+    if folder is None:
+        return
+    names = [str(file.relative_to(folder)) for file in sorted(folder.glob("**/*.yaml"))]
+    if taken := [name for name in names if (conf_dir() / name).is_file()]:
+        rule = f"r1ray has files of these names, which would be read in place of yours: {', '.join(taken)}"
+        yield Mistake(
+            key="--config-dir", value=str(folder), rule=rule, remedy="give yours other names, as in my_NAME.yaml"
+        )
 
 
 def own_recipes(arguments: Sequence[str]) -> Iterator[Mistake]:
@@ -31,21 +33,31 @@ def own_recipes(arguments: Sequence[str]) -> Iterator[Mistake]:
     """
     folder = _config_dir(arguments)
     chosen = [argument.partition("=") for argument in arguments if argument.partition("=")[0] in NO_CHOICE]
-    files = (
-        [folder / group / f"{name}.yaml" for group, _, names in chosen for name in names.split(",")] if folder else []
-    )
-    seen: set[Path] = set()
-    while files:
-        file = files.pop()
-        if file in seen or not file.is_file():
-            continue
-        seen.add(file)
-        entries: Any = (mapping_in(file) or {}).get("defaults")
-        entries = cast("list[Any]", entries) if isinstance(entries, list) else []
-        files += [file.parent / f"{entry}.yaml" for entry in entries if isinstance(entry, str) and "/" not in entry]
-        yield from _without_package(file)
-        for entry in entries:
-            yield from _wrong_entry(file, entry)
+    for group, _, names in chosen if folder else ():
+        for name in names.split(","):
+            yield from _of_file(cast(Path, folder) / group / f"{name}.yaml", cast(Path, folder), ())
+
+
+def _of_file(file: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[Mistake]:
+    """`above`: the files that begin with it."""
+    if not file.is_file():
+        return
+    if file in above:
+        rule = "is derived from itself" + "".join(f", by {other.stem}" for other in above[above.index(file) + 1 :])
+        yield Mistake(key=str(file), value=f"- {file.stem}", rule=rule, remedy="take it out of defaults")
+        return
+    try:
+        lines = [line for line in file.read_text().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        yield Mistake(key=str(file), value="unreadable", rule=f"is not UTF-8 ({error})", remedy="save it as UTF-8")
+        return
+    entries: Any = (mapping_in(file) or {}).get("defaults")
+    entries = cast("list[Any]", entries) if isinstance(entries, list) else []
+    yield from _without_package(file, lines, ".".join(file.relative_to(folder).parts[:-1]))
+    for entry in entries:
+        yield from _wrong_entry(file, entry)
+        if isinstance(entry, str) and "/" not in entry:
+            yield from _of_file(file.parent / f"{entry}.yaml", folder, (*above, file))
 
 
 def _config_dir(arguments: Sequence[str]) -> Path | None:
@@ -56,17 +68,19 @@ def _config_dir(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def _without_package(file: Path) -> Iterator[Mistake]:
-    """Hydra looks for it in the lines before the first that is not of the form `# @...`."""
-    lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+def _without_package(file: Path, lines: Sequence[str], package: str) -> Iterator[Mistake]:
+    """Hydra looks for it in the lines before the first that is not of the form `# @...`; without it keys are those of `package`."""
+    remedy = f"make this the first line: {PACKAGE}"
+    if all(line.lstrip().startswith("#") for line in lines):
+        yield Mistake(key=str(file), value="(no keys)", rule="sets nothing", remedy=f"{remedy}; then its keys")
+        return
     for line in lines:
-        if re.fullmatch(r"\s*#+\s*@package\s+_global_\s*", line):
+        if re.fullmatch(r"\s*#\s*@package\s+_global_\s*", line):
             return
         if not re.match(r"\s*#\s*@", line):
             break
-    rule = f"{PACKAGE} is not its first line, so that all it sets would be keys of {file.parent.name}"
-    begins = lines[0] if lines else "(nothing)"
-    yield Mistake(key=str(file), value=begins, rule=rule, remedy=f"make this the first line: {PACKAGE}")
+    rule = f"{PACKAGE} does not stand above all else, so that all it sets would be keys of {package}"
+    yield Mistake(key=str(file), value=lines[0], rule=rule, remedy=remedy)
 
 
 def _wrong_entry(file: Path, entry: Any) -> Iterator[Mistake]:
@@ -76,7 +90,8 @@ def _wrong_entry(file: Path, entry: Any) -> Iterator[Mistake]:
         words = str(key).split()
         name = words[-1].removeprefix("/") if words else ""
         groups = groups_in(conf_dir())
-        overrides = words[:1] == ["override"] and not re.search(r"@|^hydra/", name)
+        # Of groups in groups, and of others' packages, Hydra speaks itself.
+        overrides = words[:1] == ["override"] and not re.search(r"[@/]", name)
         if (not overrides and option is None) or (words == ["override", f"/{name}"] and option and name in groups):
             continue
         value = f"- {key}: {show(option)}" if option is not None else f"- {key}"

@@ -197,16 +197,20 @@ def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterato
             yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
 
 
-def overlong(reward: RewardConfig, rollout: RolloutConfig) -> Iterator[Finding]:
+def overlong(reward: RewardConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
     """Soft overlong punishment (arXiv 2503.14476, 3.4): does its cache fit the replies?"""
     for name, part in reward.parts.items():
         limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
-        if (part.name or name) == "overlong" and cache is not None and not 0 < cache <= limit:
-            key = f"reward.parts.{name}.args.cache"
+        if (part.name or name) != "overlong" or cache is None:
+            continue
+        key = f"reward.parts.{name}.args.cache"
+        if not (isinstance(limit, int) and isinstance(cache, int)):
+            rule = f"cache and max_length are tokens, whole numbers, and these are {cache!r} and {limit!r}"
+            yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={rollout.max_response_length // 5}")
+        elif not 0 < cache <= limit:
             rule = f"the last tokens of the {limit} that a reply may have, so at least 1 and at most all of them"
             yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
-        elif (part.name or name) == "overlong" and cache is not None and 2 * cache > limit:
-            key = f"reward.parts.{name}.args.cache"
+        elif kind == "rl" and 2 * cache > limit:
             yield (
                 f"{key}={cache} punishes a reply from its token {limit - cache} on, of {limit} that it may have: for DAPO's fifth "
                 f"{key}={limit // 5}"

@@ -81,7 +81,7 @@ def _unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:
     """Did-you-mean over the keys beside it, then over the whole tree (`+lr=1` was meant for trainer.lr)."""
     parent, key = loc[:-1], str(loc[-1])
     # At the top a group may be meant: recipes=r1_zero.
-    beside = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())})
+    beside = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())} - {key})
     rule = f"{prefix + _dotted(parent) or 'the configuration'} has no key {key}".replace(". has", " has")
     elsewhere = [path for path in key_paths() if path.rpartition(".")[2] == key]
     if not closest(key, beside) and elsewhere:
@@ -158,7 +158,7 @@ def _how_to_give(key: str, loc: Loc) -> str:
     remedy = f"add {key}=... or choose a group that sets it"
     if loc[:-2] in (("data", "train"), ("eval", "sets")):  # a recipe says more of a set, and another option was chosen
         return f"take it out: {key.rpartition('.')[0]}=null; or {remedy}"
-    if loc[0] == "stages":
+    if loc[0] == "stages" and len(loc) > 1:
         return f"add {key}=rl, or correct the name {loc[1]}: --cfg job shows which stages there are"
     return remedy
 

@@ -1,6 +1,6 @@
 """Are models told to write what answers are read from? Where nobody asks for `<answer>` and only that is read, all is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from r1ray.reward.accuracy import mark_of
@@ -15,8 +15,13 @@ def not_asked_for(problems: Sequence[Problem], tokenizer: Any) -> str | None:
 
     Example: problems with `extract="answer"`, asked by the template `none`, give "<answer>".
     """
-    chat = str(tokenizer.chat_template or "")
     marks = {mark for problem in problems[:HEAD] if (mark := mark_of(problem.verifier, problem.extract))}
     prompts = [tokenizer.decode(problem.prompt_ids_T) for problem in problems[:HEAD]] if marks else []
-    silent = [mark for mark in sorted(marks) if mark not in chat and not any(mark in prompt for prompt in prompts)]
-    return silent[0] if silent else None
+    return next(iter(unmentioned(marks, [str(tokenizer.chat_template or ""), *prompts])), None)
+
+
+def unmentioned(marks: Iterable[str], texts: Sequence[str]) -> list[str]:
+    """The marks that stand in none of the texts, in order."""
+    return [
+        mark for mark in sorted(marks) if not any(mark in (text.lower() if mark.islower() else text) for text in texts)
+    ]

@@ -8,9 +8,8 @@ Skywork-OR1's difficulties (`extra_info.model_difficulty.DeepSeek-R1-Distill-Qwe
 (`llama8b_solve_rate`) and MATH's levels are columns like any other. With several columns a row has to fit each.
 """
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,17 +97,6 @@ def is_kept(row: Mapping[str, Any], kept: tuple[Kept, ...], *, name: str) -> boo
         if not rule.fits(value):
             return False
     return True
-
-
-def meant(word: str, known: Iterable[str]) -> str | None:
-    """The known name of which `word` is the beginning or a misspelling; None where it is a name of its own.
-
-    Example: of "prompt" and "language", "prmpt" and "lang" are such; "question" and "answer_in_words" are not.
-    """
-    names = list(known)
-    begun = [name for name in names if len(word) >= 3 and name.startswith(word.lower())]
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.82)
-    return next(iter([*near, *begun]), None)
 
 
 def shown(row: Any) -> str:

@@ -1,5 +1,6 @@
 """Rows of a dataset: from a local .jsonl, .json or .parquet file, a folder of them, or the hub. Read lazily, one after another."""
 
+import codecs
 import importlib
 import json
 import re
@@ -61,7 +62,7 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
 
 def _json_rows(file: Path) -> Iterator[Any]:
     with file.open("rb") as lines:  # bytes, so that what is not UTF-8 is told with its line too
-        if file.suffix == ".json" and lines.read(1) == b"[":
+        if file.suffix == ".json" and lines.read(64).lstrip(codecs.BOM_UTF8 + b" \t\r\n")[:1] == b"[":
             lines.seek(0)
             yield from _parse(lines.read(), file=file, line=1)
             return
@@ -74,7 +75,7 @@ def _json_rows(file: Path) -> Iterator[Any]:
 def _parse(content: bytes, *, file: Path, line: int) -> Any:
     """`line`: in which line of the file the content begins."""
     try:
-        return json.loads(content.rstrip())
+        return json.loads(content.decode("utf-8-sig").rstrip())
     except ValueError as error:
         what = str(error)
         if isinstance(error, json.JSONDecodeError):

@@ -12,10 +12,16 @@ from r1ray.data.sources import load_source, located
 from r1ray.data.templates import render
 from r1ray.types import Ints, Message, Problem
 
+NOTICEABLE = 0.1
+"""Of a set's rows: when as many are left out, a run says so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemSet:
-    """The problems of one source. `counts`: rows, unreadable, duplicates, overlong (dropped), cut, held_out (dropped), kept."""
+    """The problems of one source.
+
+    `counts`: rows, filtered, unreadable, duplicates, overlong (dropped), cut, held_out (dropped), kept.
+    """
 
     problems: tuple[Problem, ...]
     keys: frozenset[str]
@@ -23,9 +29,6 @@ class ProblemSet:
     counts: Mapping[str, int]
     why: str
     """Why the first unreadable row is that, and the row; empty where there is none."""
-
-
-NOTICEABLE = 0.1
 
 
 def evaluation_sets(cfg: Config, tokenizer: Any) -> dict[str, ProblemSet]:

@@ -1,6 +1,6 @@
 """Any table: a prompt, and what its verifier reads beside it (`source: rows`).
 
-verifier      what it reads of a row; `answer` is a text, a number or a list of them
+verifier      what it reads of a row; `answer` is a text, a number or a list of them, and may be called `answers`
 math          answer
 exact         answer
 choice        answer: the letter of the right option, which the prompt lists
@@ -19,7 +19,7 @@ from r1ray.reward.choice import letter_of
 from r1ray.reward.code.cases import OF_PROGRAMS, read_cases, read_language, read_subtasks
 from r1ray.reward.logic import roles
 
-OTHERS = ("tests", "subtasks", "checker", "limits", "numbers", "target", "files", "patched", "reference")
+OTHERS = ("answers", "tests", "subtasks", "checker", "limits", "numbers", "target", "files", "patched", "reference")
 """Names beside prompt, answer and language by which a verifier or a judge looks for something in a row."""
 
 
@@ -48,22 +48,29 @@ def _programs(row: Row, programs: str) -> dict[str, Any]:
 
 
 def _exact(row: Row) -> dict[str, Any]:
-    return {**row, "answers": _usable(row, listed(row["answer"]), "a text, a number or a list of them")}
+    return {**row, "answers": _usable(row, listed(_answer(row)), "a text, a number or a list of them")}
 
 
 def _choice(row: Row) -> dict[str, Any]:
-    letters = [letter for answer in listed(row["answer"]) if (letter := letter_of(answer))]
+    letters = [letter for answer in listed(_answer(row)) if (letter := letter_of(answer))]
     return {**row, "answers": _usable(row, letters, "the letter of an option")}
 
 
 def _logic(row: Row) -> dict[str, Any]:
-    told = [answer for answer in listed(row["answer"]) if roles(answer)]
+    told = [answer for answer in listed(_answer(row)) if roles(answer)]
     return {**row, "answers": _usable(row, told, "who is what, as in '(1) Ann is a knight (2) Bob is a knave'")}
+
+
+def _answer(row: Row) -> Any:
+    found = row.get("answers") if row.get("answer") in (None, "") else row["answer"]
+    if found is None:
+        raise Unreadable("there is no answer: columns.answer=COLUMN says which column holds it")
+    return found
 
 
 def _usable(row: Row, answers: list[str], form: str) -> list[str]:
     if not answers:
-        raise Unreadable(f"expected {form} as answer, found {row['answer']!r:.60}")
+        raise Unreadable(f"expected {form} as answer, found {_answer(row)!r:.60}")
     return answers
 
 
@@ -92,7 +99,7 @@ PAYLOADS: Mapping[str, Callable[[Row], dict[str, Any]]] = {
     "countdown": _countdown,
     "exact": _exact,
     "logic": _logic,
-    "math": lambda row: golds(row["answer"]),
+    "math": lambda row: golds(_answer(row)),
     "patch": _patch,
 }
 """What a verifier reads of a row; one that is not here, and judges no programs, gets the row as it is."""

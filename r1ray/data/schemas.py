@@ -63,12 +63,18 @@ def countdown(row: Row) -> Item:
 
 def numbers_and_target(row: Row) -> tuple[list[int], int]:
     try:
-        numbers, target = [int(n) for n in row["numbers"]], int(row["target"])
-    except (KeyError, TypeError, ValueError) as error:
+        numbers, target = [_whole(number) for number in as_list(row["numbers"]) or []], _whole(row["target"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Unreadable(f"numbers and target must be whole numbers ({type(error).__name__}: {error})") from error
     if not numbers:
-        raise Unreadable("there are no numbers")
+        raise Unreadable("there is no list of numbers")
     return numbers, target
+
+
+def _whole(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError(f"{value} is not one")
+    return int(value)
 
 
 def one_liner(row: Row) -> Item:
@@ -152,9 +158,9 @@ def multiple_choice(row: Row) -> Item:
         letter = str(right).strip().upper()
     if len(options) < 2 or letter not in tuple(letters):
         raise Unreadable(f"expected a letter or an index of {len(options)} options, found {right!r:.60}")
-    listed = "\n".join(f"{label}) {text(option)}" for label, option in zip(letters, options, strict=True))
+    lines = "\n".join(f"{label}) {text(option)}" for label, option in zip(letters, options, strict=True))
     return Item(
-        messages=user(f"{text(row['question'])}\n\n{listed}"),
+        messages=user(f"{text(row['question'])}\n\n{lines}"),
         verifier="choice",
         payload={"answers": [letter]},
         id=row.get("id"),

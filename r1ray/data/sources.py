@@ -15,7 +15,7 @@ from typing import Any
 
 from r1ray.config import Config, SourceConfig
 from r1ray.data import countdown, knights, mined, oneliners, programming, rows, schemas, swe, traces
-from r1ray.data.columns import as_columns, is_kept, meant, read_kept, shown, step_into
+from r1ray.data.columns import as_columns, is_kept, read_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable
 from r1ray.lookup import resolve
@@ -151,7 +151,7 @@ SOURCES: Mapping[str, Source] = {
     "rows": Source(
         read=rows.rows,
         columns={"prompt": "prompt", "answer": "answer", "language": "language"},
-        optional=frozenset({"language"}),
+        optional=frozenset({"answer", "language"}),
         keep_others=True,
         others=rows.OTHERS,
     ),
@@ -320,14 +320,6 @@ def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
         raise ValueError(
             f"source {name!r}: columns maps {', '.join(unknown)}, but {cfg.source} reads: {', '.join(source.columns)}"
         )
-    not_mapped = [known for known in (*source.columns, *source.others) if known not in cfg.columns]
-    for ours in set(unknown) - set(source.others):
-        if known := meant(ours, not_mapped):
-            raise ValueError(
-                f"source {name!r}: columns maps {ours}, which is none of the names that {cfg.source} reads "
-                f"({', '.join((*source.columns, *source.others))}): did you mean columns.{known}={cfg.columns[ours]}? A name "
-                "of your own has to be less like them"
-            )
     return {**source.columns, **cfg.columns}
 
 

@@ -97,9 +97,10 @@ MARKS: Mapping[str, str] = {
     "answer": "<answer>",
     "boxed_in_answer": "<answer>",
     "answer_line": "Answer:",
-    "dapo": "Answer:",
+    "dapo": "answer:",
     "gsm8k": "####",
     "deepscaler": "</think>",
     "oat_r1": "<answer>",
 }
-"""{way: what a reply must hold for it to find anything}; the others know several forms, or one that models write unasked."""
+"""{way: what a reply must hold for it to find anything, in capitals too where it is written small}; the others know several forms,
+or one that models write unasked."""

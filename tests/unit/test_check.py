@@ -28,6 +28,8 @@ OWN_FILES = {
     "recipe/no_group": "# @package _global_\ndefaults:\n  - override /algos: dapo\n",
     "recipe/derived": "# @package _global_\ndefaults:\n  - no_slash\n  - _self_\nname: mine\n",
     "recipe/sound": "\n# @package _global_\ndefaults:\n  - dapo_32b\n  - _self_\nseed: 7\n",
+    "recipe/loop": "# @package _global_\ndefaults: [pool, _self_]\nseed: 7\n",
+    "recipe/pool": "# @package _global_\ndefaults: [loop, _self_]\nseed: 8\n",
     "scale/own": "steps: 7\n",
 }
 """Recipes of one's own, all but one with a mistake."""
@@ -82,6 +84,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (trainer.parents[1] / "latest").symlink_to("step_000010")
     (tmp_path / "conf" / "algo").mkdir(parents=True)
     (tmp_path / "conf" / "algo" / "bad.yaml").write_text("name: grpo\n  group_size: [1\n")
+    (tmp_path / "conf" / "recipe").mkdir(parents=True)
+    (tmp_path / "conf" / "recipe" / "latin.yaml").write_bytes(
+        "# @package _global_\n# für mich\nseed: 7\n".encode("latin-1")
+    )
     for name, text in OWN_FILES.items():
         (tmp_path / "conf" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "conf" / f"{name}.yaml").write_text(text)
@@ -161,9 +167,9 @@ COMMAND_LINE = {
         f"one's own recipe {what}": (["--config-dir=conf", f"recipe={name}"], f"conf/recipe/{name}.yaml", rule, remedy)
         for what, name, rule, remedy in (
             ("without a package", "no_package", "would be keys of recipe", "the first line: # @package _global_"),
-            ("without a package and defaults", "bare", "# @package _global_ is not its first line", "# @package _global_"),
-            ("that is empty", "nothing", "# @package _global_ is not its first line", "# @package _global_"),
-            ("with a package too late", "late", "# @package _global_ is not its first line", "# @package _global_"),
+            ("without a package and defaults", "bare", "does not stand above all else", "# @package _global_"),
+            ("that is empty", "nothing", "sets nothing", "# @package _global_"),
+            ("with a package too late", "late", "does not stand above all else", "# @package _global_"),
             ("without a slash", "no_slash", "with override, / and a name", "- override /algo: dapo"),
             ("without override", "no_override", "with override, / and a name", "- override /algo: dapo"),
             ("without both", "neither", "with override, / and a name", "- override /algo: dapo"),
@@ -174,8 +180,18 @@ COMMAND_LINE = {
     "a recipe that one's own begins with": (
         ["--config-dir", "conf", "recipe=derived"], "conf/recipe/no_slash.yaml", "with override", "- override /algo: dapo",
     ),
+    "a recipe that is derived from itself": (
+        ["--config-dir", "conf", "recipe=loop"], "conf/recipe/loop.yaml", "is derived from itself, by pool", "take it out",
+    ),
+    "one's own recipe that is not UTF-8": (
+        ["--config-dir", "conf", "recipe=latin"], "conf/recipe/latin.yaml", "is not UTF-8", "save it",
+    ),
+    "a cache that is no number": (
+        ["reward.parts.overlong.weight=1", "reward.parts.overlong.args={max_length: 9, cache: abc}"],
+        "reward.parts.overlong.args.cache", "whole numbers", "cache=76",
+    ),
     "one of several recipes": (
-        ["--config-dir", "conf", "-m", "recipe=dapo_32b,bare"], "conf/recipe/bare.yaml", "is not its first line", "@package",
+        ["--config-dir", "conf", "-m", "recipe=dapo_32b,bare"], "conf/recipe/bare.yaml", "would be keys of recipe", "@package",
     ),
     "one's own scale": (["--config-dir=conf", "scale=own"], "conf/scale/own.yaml", "would be keys of scale", "@package"),
 }  # fmt: skip
@@ -539,14 +555,6 @@ VALUES = {
     "a line far down that is not JSON": (
         rows("torn.jsonl"), "data.train.mine.path", "torn.jsonl, line 100: this is not JSON", "correct the file",
     ),
-    "a misspelt name for a column": (
-        [*rows("many.jsonl"), "data.train.mine.columns.prmpt=question"], "data.train.mine.path",
-        "prmpt, which is none of the names that rows reads (prompt, answer, language", "data.train.mine.columns.OURS=THEIRS",
-    ),
-    "a misspelt name for a column of the hub's": (
-        [*rows("org/name"), "data.train.mine.columns.prmpt=question"], "data.train.mine", "did you mean columns.prompt=question",
-        "data.train.mine.columns",
-    ),
     "rows that a verifier could not use": (
         [*rows("many.jsonl"), "data.train.mine.args.verifier=countdown"], "data.train.mine.path",
         "not one of 150 rows can be used: numbers and target must be whole numbers", "data.train.mine.path",
@@ -750,8 +758,8 @@ def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
 def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
     (run,) = check("recipe=r1_zero", "trainer.lr=3e-6")
     note, stand_ins = run.notes
-    assert "scale=tiny comes after recipe=r1_zero and sets algo.group_size=8 (recipe: 16)" in note
-    assert "rollout.max_response_length=384 (recipe: 32768)" in note
+    assert "scale=tiny and what goes with it come after recipe=r1_zero and set algo.group_size=8 (recipe: 16)" in note
+    assert "rollout.max_response_length" not in note, "every stage has its own"
     assert "trainer.lr" not in note and "defaults" not in note
     assert "model=builtin is too small for data=r1_mix, eval=aime24, stages=r1_zero" in stand_ins
     for without in ("scale=none", "~scale"):
@@ -772,11 +780,15 @@ def test_what_replaces_numbers_of_ones_own_recipe_is_noted_too(workplace: Path) 
     defaults = "defaults: [override /algo: dapo, override /model: qwen2_5_32b]\n"
     flag = own_recipe(workplace, f"{defaults}steps: 60\ntrainer: {{num_workers: 4, zero_stage: 2}}\n")
     (run,) = check_command_line([flag, "recipe=mine", "scale=cluster"])
-    (note,) = (note for note in run.notes if "comes after recipe=mine" in note)
+    (note,) = (note for note in run.notes if "come after recipe=mine" in note)
     assert "trainer.num_workers=32 (recipe: 4)" in note and "trainer.zero_stage=3 (recipe: 2)" in note
     assert "steps" not in note
+    (run,) = check_command_line([flag, "recipe=mine", "scale=none"])
+    assert not any("come after" in note for note in run.notes)
+    (run,) = check_command_line([flag, "recipe=mine", "trainer.num_workers=2", "algo=gspo"])
+    assert any("algo.group_size=8 (recipe: " in note for note in run.notes), "a file that was chosen gives no number"
     (run,) = check_command_line([flag, "recipe=mine", "trainer.num_workers=2"])
-    (note,) = (note for note in run.notes if "comes after recipe=mine" in note)
+    (note,) = (note for note in run.notes if "come after recipe=mine" in note)
     assert "steps=40 (recipe: 60)" in note and "trainer.num_workers" not in note
     assert "algo.group_size=8 (recipe: 16)" in note, "a number of the algorithm that it chose"
 
@@ -787,8 +799,29 @@ def test_a_file_of_ones_own_that_is_called_like_one_of_ours_is_refused(workplace
     with pytest.raises(ConfigError) as caught:
         check_command_line([*form.format(flag).split(), "recipe=dapo_32b"])
     (mistake,) = caught.value.mistakes
-    assert mistake.key == "--config-dir" and "r1ray has a recipe/dapo_32b.yaml too" in mistake.rule
-    assert "recipe/my_dapo_32b.yaml" in mistake.remedy
+    assert mistake.key == "--config-dir" and mistake.rule.endswith("in place of yours: recipe/dapo_32b.yaml")
+
+
+def test_a_key_that_every_stage_sets_is_not_asked_for() -> None:
+    (run,) = check_command_line(["recipe=skywork_or1_7b"])
+    (note,) = (note for note in run.notes if "come after" in note)
+    assert "max_response_length" not in note and "trainer.lr=" in note
+
+
+def test_what_is_derived_from_several_has_the_numbers_of_the_last(workplace: Path) -> None:
+    flag = own_recipe(workplace, "steps: 10\n", name="two")
+    for name, steps in (("three", 20), ("mine", None)):
+        text = f"steps: {steps}\n" if steps else "defaults: [two, three, _self_]\nseed: 7\n"
+        (workplace / "own_conf/recipe" / f"{name}.yaml").write_text(f"# @package _global_\n{text}")
+    (run,) = check_command_line([flag, "recipe=mine"])
+    assert any("steps=40 (recipe: 20)" in note for note in run.notes)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "smoke"])
+def test_a_stage_that_ones_own_recipe_takes_out_stays_out(workplace: Path, scale: str) -> None:
+    stages = "defaults: [override /stages: deepscaler]\nstages: {middle: null, long: {after: short}}\n"
+    (run,) = check_command_line([own_recipe(workplace, stages), "recipe=mine", f"scale={scale}"])
+    assert [stage.name for stage in run.stages] == ["short", "long"]
 
 
 def test_the_datasets_of_a_stage_are_listed() -> None:
@@ -820,15 +853,16 @@ def test_another_model_is_not_checked_by_the_facts_of_the_one_that_was_chosen_wi
     assert any(
         "model.facts are those of model=qwen2_5_math_7b (a context of 4096 tokens)" in note for note in run.notes
     )
-    (run,) = check_command_line([*large, "model.facts=null"])
-    assert not any("are those of" in note for note in run.notes)
+    for known in ("model.facts=null", "model.path=Qwen/Qwen2.5-Math-7B"):
+        (run,) = check_command_line([*large, known])
+        assert not any("are those of" in note for note in run.notes)
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["steps=10", "trainer.warmup_updates=10"], "make 10 updates: the learning rate never reaches"),
-        (["steps=10", "trainer.warmup_updates=9"], None),
+        (["steps=10", "trainer.warmup_updates=11"], "make 10 updates: the learning rate never reaches"),
+        (["steps=10", "trainer.warmup_updates=10"], None),
         (["reward.parts.overlong.weight=1", "reward.parts.overlong.args.cache=200"], "from its token 184 on, of 384"),
         (["reward.parts.overlong.weight=1", "reward.parts.overlong.args.cache=77"], None),
     ],
@@ -1021,15 +1055,16 @@ def test_rows_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     (run,) = check(*rows("one_good.jsonl"), "eval.sets.mine={source: rows, path: one_good.jsonl, limit: 1}")
     told = [note for note in run.notes if "cannot be used" in note]
     assert told == [
-        "60 of the 61 rows of data.train.mine cannot be used: no answer that could be compared with in None; the row: "
-        '{"prompt": "0 + 2?", "answer": null}'
+        "60 of the 61 rows of data.train.mine cannot be used: there is no answer: columns.answer=COLUMN says which column holds "
+        'it; the row: {"prompt": "0 + 2?", "answer": null}'
     ]
     assert not any("were read" in note for note in run.notes)
     assert told[0] in describe(run)
     monkeypatch.setattr(names, "WHOLE_ROWS", 5)
     (run,) = check(*rows("one_good.jsonl"))
     assert any(
-        note.startswith("4 of the first 5 rows of data.train.mine cannot be used: no answer") for note in run.notes
+        note.startswith("4 of the first 5 rows of data.train.mine cannot be used: there is no answer")
+        for note in run.notes
     )
     assert f"{NOT_CHECKED}data.train.mine.path=one_good.jsonl: only its first 5 rows were read" in run.notes
 

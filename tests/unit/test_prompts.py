@@ -240,6 +240,8 @@ def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: 
         ("deepscaler", "none", "2 + 2?", "</think>"),
         ("answer_line", "r1_zero", "2 + 2?", "Answer:"),
         ("answer_line", "none", "2 + 2? The last line is Answer: and the number.", None),
+        ("dapo", "none", "2 + 2? End with a line: ANSWER: and the number.", None),
+        ("dapo", "none", "2 + 2?", "answer:"),
         ("boxed", "none", "2 + 2?", None),
         (None, "none", "2 + 2?", None),
     ],
