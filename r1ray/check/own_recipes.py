@@ -14,16 +14,17 @@ PACKAGE = "# @package _global_"
 
 
 def names_taken(arguments: Sequence[str]) -> Iterator[Mistake]:
-    """Files of --config-dir that are called like one of conf/, which Hydra would read in their place."""
+    """Files of --config-dir that are called like one of conf/ and say something else: Hydra would read that of conf/."""
     folder = _config_dir(arguments)
     if folder is None:
         return
-    names = [str(file.relative_to(folder)) for file in sorted(folder.glob("**/*.yaml"))]
-    if taken := [name for name in names if (conf_dir() / name).is_file()]:
-        rule = f"r1ray has files of these names, which would be read in place of yours: {', '.join(taken)}"
-        yield Mistake(
-            key="--config-dir", value=str(folder), rule=rule, remedy="give yours other names, as in my_NAME.yaml"
-        )
+    files = {file: conf_dir() / file.relative_to(folder) for file in sorted(folder.glob("**/*.yaml"))}
+    taken = [file for file, ours in files.items() if ours.is_file() and ours.read_bytes() != file.read_bytes()]
+    if taken:
+        names = ", ".join(str(file.relative_to(folder)) for file in taken)
+        rule = f"r1ray has files of these names, which would be read in place of yours: {names}"
+        remedy = "give yours other names, as in my_NAME.yaml"
+        yield Mistake(key="--config-dir", value=str(folder), rule=rule, remedy=remedy)
 
 
 def own_recipes(arguments: Sequence[str]) -> Iterator[Mistake]:
