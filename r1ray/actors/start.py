@@ -1,8 +1,9 @@
 """Starting and ending the actors of a stage."""
 
+import random
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ driver's own imports do not hold back the engines."""
 
 CONCURRENT_CALLS = 1000
 """Calls that wait inside one engine at a time. They are groups, not threads: the rollout worker is an async actor."""
+
+PORTS = range(20_000, 32_768)
+"""Where ranks meet: above those of Ray's workers, below those that Linux gives to connections."""
 
 SHARED_TIMEOUT_S = 60.0
 Role = str
@@ -142,6 +146,11 @@ def meeting_point(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
 
 
 def _host_and_free_port() -> tuple[str, int]:
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        return ray.util.get_node_ip_address(), listener.getsockname()[1]
+    """Not one that the kernel names: it gives those to any connection, and may do so before rank 0 listens there."""
+    for port in random.SystemRandom().sample(PORTS, k=100):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("", port))
+            return ray.util.get_node_ip_address(), port
+    raise RuntimeError(
+        f"a hundred ports between {PORTS.start} and {PORTS.stop} are all taken on {ray.util.get_node_ip_address()}"
+    )

@@ -17,6 +17,7 @@ Importing this module in a worker registers the engine; `EXTENSION` as vLLM's `w
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,13 +141,14 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
         trailer = torch.empty(TRAILER_NUMBERS, dtype=torch.int64)
         communicator.broadcast(trailer.view(torch.uint8))
         sent, arrived = trailer.tolist(), [version, checksum.value]
-        all_have_it = communicator.agree(sent == arrived)
         if sent != arrived:
+            with suppress(RuntimeError, TimeoutError):  # others may leave before this one has read their votes
+                communicator.agree(False)
             raise TransferError(
                 f"weights of version {arrived[0]} with checksum {arrived[1]:x} arrived, "
                 f"but version {sent[0]} with {sent[1]:x} was sent"
             )
-        if not all_have_it:
+        if not communicator.agree(True):
             raise TransferError("another engine worker did not receive what was sent")
 
 
