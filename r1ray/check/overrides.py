@@ -42,7 +42,13 @@ def with_prefix(argument: str, groups: Iterable[str]) -> str:
     if found is None or found["key"].startswith("hydra."):
         return argument
     plain = f"{found['key']}={found['value']}"
-    return plain if found["key"] in groups and not found["value"].startswith("{") else f"++{plain}"
+    return plain if is_choice(plain, groups) else f"++{plain}"
+
+
+def is_choice(override: str, groups: Iterable[str]) -> bool:
+    """Whether it chooses a file of a group, as `algo=dapo` does and `algo.kl_coef=0` does not."""
+    key, _, value = override.partition("=")
+    return key in groups and not value.startswith("{")
 
 
 def unprefixed(override: str) -> str:
@@ -61,7 +67,8 @@ def recipe_against_scale(
     if recipe is None or choices.get("scale") == "none":
         return
     told = laid_over({"algo": _content(algo, folders)}, _content(recipe, folders))
-    given = [override.partition("=")[0] for override in overrides if not is_choice(override)]
+    groups = groups_in(conf_dir())
+    given = [override.partition("=")[0] for override in overrides if not is_choice(override, groups)]
     stages = cast("dict[str, dict[str, Any]]", raw.get("stages") or {}).values()
     replaced = {
         key: (old, value_of(raw, key))
@@ -77,12 +84,6 @@ def recipe_against_scale(
             f"scale={choices['scale']} and what goes with it come after recipe={choices['recipe']} and set {listed}: "
             "give these keys yourself, or scale=none, for the recipe's numbers"
         )
-
-
-def is_choice(override: str) -> bool:
-    """Whether it chooses a file of a group, as `algo=dapo` does and `algo.kl_coef=0` does not."""
-    key, _, value = override.partition("=")
-    return key in groups_in(conf_dir()) and not value.startswith("{")
 
 
 def _chosen(group: str, choices: Mapping[str, str], folders: Sequence[Path]) -> Path | None:

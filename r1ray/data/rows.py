@@ -12,6 +12,7 @@ patch         files and patched, each {path: text}: the files that the prompt sh
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from r1ray.data.schemas import Item, Row, Unreadable, as_object, conversation, golds, listed, numbers_and_target
@@ -47,20 +48,6 @@ def _programs(row: Row, programs: str) -> dict[str, Any]:
     return {**row, "language": programs}
 
 
-def _exact(row: Row) -> dict[str, Any]:
-    return {**row, "answers": _usable(row, listed(_answer(row)), "a text, a number or a list of them")}
-
-
-def _choice(row: Row) -> dict[str, Any]:
-    letters = [letter for answer in listed(_answer(row)) if (letter := letter_of(answer))]
-    return {**row, "answers": _usable(row, letters, "the letter of an option")}
-
-
-def _logic(row: Row) -> dict[str, Any]:
-    told = [answer for answer in listed(_answer(row)) if roles(answer)]
-    return {**row, "answers": _usable(row, told, "who is what, as in '(1) Ann is a knight (2) Bob is a knave'")}
-
-
 def _answer(row: Row) -> Any:
     found = row.get("answers") if row.get("answer") in (None, "") else row["answer"]
     if found is None:
@@ -68,10 +55,13 @@ def _answer(row: Row) -> Any:
     return found
 
 
-def _usable(row: Row, answers: list[str], form: str) -> list[str]:
+def _with_answers(row: Row, *, read: Callable[[str], str | None], form: str) -> dict[str, Any]:
+    """`read`: an answer as the verifier compares it; nothing for one that it could make nothing of."""
+    given = _answer(row)
+    answers = [answer for answer in map(read, listed(given)) if answer]
     if not answers:
-        raise Unreadable(f"expected {form} as answer, found {_answer(row)!r:.60}")
-    return answers
+        raise Unreadable(f"expected {form} as answer, found {given!r:.60}")
+    return {**row, "answers": answers}
 
 
 def _countdown(row: Row) -> dict[str, Any]:
@@ -95,10 +85,14 @@ def _texts(row: Row, name: str) -> dict[str, str]:
 
 
 PAYLOADS: Mapping[str, Callable[[Row], dict[str, Any]]] = {
-    "choice": _choice,
+    "choice": partial(_with_answers, read=letter_of, form="the letter of an option"),
     "countdown": _countdown,
-    "exact": _exact,
-    "logic": _logic,
+    "exact": partial(_with_answers, read=lambda answer: answer, form="a text, a number or a list of them"),
+    "logic": partial(
+        _with_answers,
+        read=lambda answer: answer if roles(answer) else None,
+        form="who is what, as in '(1) Ann is a knight (2) Bob is a knave'",
+    ),
     "math": lambda row: golds(_answer(row)),
     "patch": _patch,
 }
