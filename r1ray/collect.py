@@ -1,17 +1,18 @@
 """Problems in, groups of scored completions out, in dispatch order.
 
-Every problem that is dispatched becomes a ticket with a number. Replies and scores finish in any order; what is handed on is the
-first P tickets, by number, whose group the algorithm keeps. So whether a problem is trained on never depends on how fast its
-replies came (long replies would be lost first). Nothing is dispatched ahead of the step that trains on it: strictly on-policy.
+Every problem that is dispatched becomes a ticket with a number. Completions and scores finish in any order; what is handed on is
+the first P tickets, by number, whose group the algorithm keeps. So whether a problem is trained on never depends on how fast its
+completions came (long completions would be lost first). Nothing is dispatched ahead of the step that trains on it: strictly
+on-policy.
 
 Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): for every group that the algorithm does not keep another is dispatched, no sooner,
 and a step ends when every group that was begun has ended. So nothing is generated in vain, nothing that runs is given up, and how
 many groups a step generates does not depend on their speed either. (MiMo's early stop, arXiv 2505.07608, which gives up what
-still runs once all that started before the chosen ones has ended, has nothing to give up here.) With algo.min_kept below 1, as in
-GPG (arXiv 2504.02546), that share is enough, and the step is filled up with the earliest groups that were not kept.
+still runs once all that started before the chosen ones has ended, has nothing to give up here.) With algo.filter.min_share below
+1, as in GPG (arXiv 2504.02546), that share is enough, and the step is filled up with the earliest groups that were not kept.
 
-A group whose replies are whole and whose scores failed (a judge, a sandbox, a model) is scored again, on another worker where there
-is one, before it is generated again with other seeds; and when nothing can be scored, the step waits (`r1ray.outage`).
+A group whose completions are whole and whose scores failed (a judge, a sandbox, a model) is scored again, on another worker where
+there is one, before it is generated again with other seeds; and when nothing can be scored, the step waits (`r1ray.outage`).
 """
 
 import math
@@ -39,11 +40,11 @@ class Workers(Protocol):
     """The rollout and reward workers as the collector sees them (`r1ray.actors.workers.RayWorkers`)."""
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Ref:
-        """One reply per seed; the result is a tuple of Completion."""
+        """One completion per seed; the result is a tuple of Completion."""
         ...
 
     def score(self, problem: Problem, completions: Ref, context: RewardContext, *, not_where: Ref | None = None) -> Ref:
-        """Scores of the replies of a `generate`, ready or not; the result is a tuple of Score.
+        """Scores of the completions of a `generate`, ready or not; the result is a tuple of Score.
 
         Args:
             not_where: an earlier scoring that failed: not by its worker, where there is another.
@@ -82,14 +83,14 @@ class Ticket:
     """0 for the first of the step."""
     drawn: Drawn
     attempt: int = 0
-    replies: Ref = None
+    generating: Ref = None
     scoring: Ref = None
     completions: tuple[Completion, ...] | None = None
     scores: tuple[Score, ...] | None = None
     rescored: int = 0
-    """How often this attempt's replies have been scored again."""
+    """How often this attempt's completions have been scored again."""
     failed: Sequence[str] = ()
-    """The reward parts for whose failure it could not be scored."""
+    """The reward components for whose failure it could not be scored."""
     group: Group | None = None
 
 
@@ -104,13 +105,13 @@ class Collected:
     refilled: int
     """Groups generated beyond the first of each place in the step: others were not kept, or dropped."""
     fillers: int
-    """Of `kept`: groups that the algorithm's filter refused, for which algo.min_kept leaves room."""
+    """Of `kept`: groups that the algorithm's filter refused, for which algo.filter.min_share leaves room."""
     regenerated: int
     rescored: int
     rollout_s: float
-    """From the first dispatch to the last reply."""
+    """From the first dispatch to the last completion."""
     reward_s: float
-    """From the last reply to the last score: what scoring added."""
+    """From the last completion to the last score: what scoring added."""
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class Collector:
     """Of a step."""
     max_attempts: int
     keep: Callable[[Group], bool]
-    min_kept: float
+    min_share: float
     """Share of a step's groups that `keep` must accept."""
     max_refills: int
     """Groups generated for a step are at most this many times its groups."""
@@ -130,10 +131,10 @@ class Collector:
     ledger: Ledger
     outages: Outages
     stopping: Callable[[], bool] = lambda: False
-    """Asked while replies are awaited (`r1ray.run.stop.asked`)."""
+    """Asked while completions are awaited (`r1ray.run.stop.asked`)."""
 
     def take(self, num_groups: int, *, step: int) -> Collected:
-        """Dispatch until `num_groups` groups are there to train on; wait for replies and scores (each wait ends by the workers'
+        """Dispatch until `num_groups` groups are there to train on; wait for completions and scores (each wait ends by the workers'
         timeouts).
 
         Raises Stopped when the run is to stop, RewardOutage when the rewards were out for too long, NothingToLearn when too few
@@ -156,7 +157,7 @@ class Collector:
         self.ledger.sync()
         while work.pending or work.unscored:
             work.advance()
-            if self.outages.parts:
+            if self.outages.components:
                 continue  # nothing new meanwhile
             for _ in range(min(work.num_missing, self.max_refills * num_groups - len(work.tickets))):
                 work.dispatch(self.problems.next())
@@ -176,7 +177,7 @@ class _Step:
     pending: dict[Ref, Ticket] = field(default_factory=dict[Ref, Ticket])
     generating: set[Ref] = field(default_factory=set[Ref])
     unscored: list[Ticket] = field(default_factory=list[Ticket])
-    """Whose replies are whole and whose scores failed, the longest untried first."""
+    """Whose completions are whole and whose scores failed, the longest untried first."""
     kept: list[Ticket] = field(default_factory=list[Ticket])
     refused: list[Ticket] = field(default_factory=list[Ticket])
     """By the algorithm's filter."""
@@ -184,12 +185,12 @@ class _Step:
     regenerated: int = 0
     rescored: int = 0
     started: float = field(default_factory=time.perf_counter)
-    last_reply: float = 0.0
+    last_completion: float = 0.0
 
     @property
     def num_required(self) -> int:
         """Groups that must pass the filter, rounded up; 0.28 * 25 is a little more than 7 in floating point."""
-        return math.ceil(self.collector.min_kept * self.num_groups - 1e-9)
+        return math.ceil(self.collector.min_share * self.num_groups - 1e-9)
 
     @property
     def num_missing(self) -> int:
@@ -209,16 +210,16 @@ class _Step:
         until = lambda: c.stopping() or c.outages.due()  # noqa: E731
         ready = c.workers.wait(list(self.pending), until=until) if self.pending else nap(until)
         if not ready and c.stopping():
-            raise Stopped("asked to stop while replies were awaited")
+            raise Stopped("asked to stop while completions were awaited")
         for ref in ready:
             ticket = self.pending.pop(ref)
             result = c.workers.result(ref)
             if ref in self.generating:
                 self.generating.discard(ref)
-                self.last_reply = time.perf_counter()
+                self.last_completion = time.perf_counter()
                 ticket.completions = result
                 versions = sorted({span.version for completion in result for span in completion.versions})
-                self._note("generated", ticket, replies=len(result), versions=versions)
+                self._note("generated", ticket, completions=len(result), versions=versions)
             else:
                 ticket.scores = result
             if ticket.completions is not None and ticket.scores is not None:
@@ -230,9 +231,9 @@ class _Step:
         ticket.completions, ticket.scoring, ticket.rescored = None, None, 0
         self._note("dispatched", ticket, problem=problem.id, epoch=epoch, group_size=c.group_size)
         seeds = [seed_of(c.run_seed, problem.id, epoch, ticket.attempt, k) for k in range(c.group_size)]
-        ticket.replies = c.workers.generate(problem, seeds=seeds, sampling=c.sampling(self.step))
-        self.pending[ticket.replies] = ticket
-        self.generating.add(ticket.replies)
+        ticket.generating = c.workers.generate(problem, seeds=seeds, sampling=c.sampling(self.step))
+        self.pending[ticket.generating] = ticket
+        self.generating.add(ticket.generating)
         self._score(ticket)
 
     def _score(self, ticket: Ticket) -> None:
@@ -244,13 +245,13 @@ class _Step:
             max_response_length=c.sampling(self.step).max_tokens,
         )
         ticket.scores = None
-        ticket.scoring = c.workers.score(problem, ticket.replies, context, not_where=ticket.scoring)
+        ticket.scoring = c.workers.score(problem, ticket.generating, context, not_where=ticket.scoring)
         self.pending[ticket.scoring] = ticket
 
     def _finish(self, ticket: Ticket, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
         enough = min(2, self.collector.group_size)
         usable = sum(score.usable for score in scores)
-        if usable < enough and sum(completion.finish != "abort" for completion in completions) >= enough:
+        if usable < enough and sum(completion.finish_reason != "abort" for completion in completions) >= enough:
             self._could_not_be_scored(ticket, scores)
             return
         self._note("scored", ticket, usable=usable)
@@ -271,7 +272,7 @@ class _Step:
         # What a group at fault adds by being tried again is no evidence against the part.
         first = ticket.attempt == 0 and ticket.rescored == 0
         outages.failed(ticket.failed, draw=ticket.drawn.number if first else None)
-        self._note("unscored", ticket, parts=ticket.failed)
+        self._note("unscored", ticket, components=ticket.failed)
         self.unscored.append(ticket)
 
     def _tend(self) -> None:
@@ -280,7 +281,7 @@ class _Step:
         if outages.look(step=self.step, num_groups=self.num_groups):
             for ticket in (*self.pending.values(), *self.unscored):
                 ticket.rescored = 0
-        if outages.parts:
+        if outages.components:
             if outages.try_now():
                 too_few = len(self.unscored) < enough(self.num_groups)
                 self._score_again(self.unscored[:SURE])
@@ -325,19 +326,19 @@ class _Step:
         if not rates:
             remedy = "rewards that work (logs/reward-*.log says what failed)"
         elif unknown == len(rates):
-            remedy = "algo.keep_low=null and algo.keep_high=null: no reward part says which replies to these problems are correct"
+            remedy = "algo.filter.min_solve_rate=null and algo.filter.max_solve_rate=null: no reward component says which completions to these problems are correct"
         elif mixed >= self.num_required:
-            remedy = "a wider band between algo.keep_low and algo.keep_high"
+            remedy = "a wider band between algo.filter.min_solve_rate and algo.filter.max_solve_rate"
         elif right > wrong:
             remedy = "harder problems (data.curriculum.name=history leaves out what is solved)"
         else:
             remedy = "easier problems, or a larger algo.group_size"
         return (
-            f"step {self.step}: of {len(self.tickets)} generated groups (algo.max_refills={self.collector.max_refills} x "
+            f"step {self.step}: of {len(self.tickets)} generated groups (algo.filter.max_refills={self.collector.max_refills} x "
             f"{self.num_groups}) {len(rates)} could be scored and {len(self.kept)} passed the filter of the algorithm, but "
             f"{self.num_groups} and {self.num_required} are needed. {right} were all right, {wrong} all wrong, {mixed} mixed, "
             f"{unknown} without a verdict, {len(self.dropped)} dropped; last solve rates: {shown or 'none'}. What would help: "
-            f"{remedy}; or a lower algo.min_kept, a larger algo.max_refills. The last whole step is saved"
+            f"{remedy}; or a lower algo.filter.min_share, a larger algo.filter.max_refills. The last whole step is saved"
         )
 
     def collected(self) -> Collected:
@@ -356,8 +357,8 @@ class _Step:
             fillers=len(fillers),
             regenerated=self.regenerated,
             rescored=self.rescored,
-            rollout_s=self.last_reply - self.started,
-            reward_s=now - self.last_reply,
+            rollout_s=self.last_completion - self.started,
+            reward_s=now - self.last_completion,
         )
 
 

@@ -26,11 +26,11 @@ class Evaluator:
     workers: Workers
     sets: Mapping[str, Sequence[Problem]]
     sampling: SamplingSpec
-    samples: int
+    num_samples: int
     pass_at: Sequence[int]
     seed: int
     stopping: Callable[[], bool] = lambda: False
-    """Asked while replies are awaited (`r1ray.run.stop.asked`)."""
+    """Asked while completions are awaited (`r1ray.run.stop.asked`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
         """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds.
@@ -47,7 +47,9 @@ class Evaluator:
         return metrics | {"time/eval": time.perf_counter() - start}
 
     def summarise(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Problems with a reply that could not be scored say nothing of the model: they are left out, and counted as `unusable`."""
+        """Problems with a completion that could not be scored say nothing of the model: they are left out, and counted as
+        `unusable`.
+        """
         completions = [completion for group in groups for completion in group.completions]
         metrics = {
             "response_length": float(np.mean([len(c.token_ids_T) for c in completions])),
@@ -60,24 +62,24 @@ class Evaluator:
         correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in judged])
         votes = [maj_at_k(answers_of(g), c) for g, c in zip(judged, correct_PG.tolist(), strict=True)]
         passed = {
-            f"pass@{k}": float(np.mean([pass_at_k(self.samples, int(row.sum()), k) for row in correct_PG]))
+            f"pass@{k}": float(np.mean([pass_at_k(self.num_samples, int(row.sum()), k) for row in correct_PG]))
             for k in self.pass_at
         }
         return {
             "accuracy": avg_at_k(correct_PG),
             "stderr": standard_error(correct_PG.mean(axis=1)),
             **metrics,
-            f"maj@{self.samples}": float(np.mean(votes)),
+            f"maj@{self.num_samples}": float(np.mean(votes)),
             **passed,
         }
 
     def _answer(self, problems: Sequence[Problem], *, step: int) -> list[Group] | None:
-        pending, replies, scores = {}, {}, {}
+        pending, completions, scores = {}, {}, {}
         for index, problem in enumerate(problems):
-            seeds = [seed_of(self.seed, problem.id, 0, 0, k) for k in range(self.samples)]
+            seeds = [seed_of(self.seed, problem.id, 0, 0, k) for k in range(self.num_samples)]
             ref = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
             context = RewardContext(step=step, seed=seeds[0], max_response_length=self.sampling.max_tokens)
-            pending[ref] = (replies, index)
+            pending[ref] = (completions, index)
             pending[self.workers.score(problem, ref, context)] = (scores, index)
         while pending:
             ready = self.workers.wait(list(pending), until=self.stopping)
@@ -87,7 +89,7 @@ class Evaluator:
                 results, index = pending.pop(ref)
                 results[index] = self.workers.result(ref)
         return [
-            Group(problem=problem, completions=replies[index], scores=scores[index])
+            Group(problem=problem, completions=completions[index], scores=scores[index])
             for index, problem in enumerate(problems)
         ]
 
@@ -104,7 +106,7 @@ def evaluator_of(
             top_p=cfg.eval.top_p,
             stop=tuple(cfg.rollout.stop),
         ),
-        samples=cfg.eval.samples,
+        num_samples=cfg.eval.num_samples,
         pass_at=cfg.eval.pass_at,
         seed=cfg.eval.seed,
         stopping=stopping,
@@ -112,5 +114,5 @@ def evaluator_of(
 
 
 def answers_of(group: Group) -> list[str | None]:
-    """Each reply's final answer, None where there is none."""
+    """Each completion's final answer, None where there is none."""
     return [answer_of(group.problem, completion) for completion in group.completions]

@@ -1,11 +1,11 @@
 """`python -m r1ray.grade IN.jsonl OUT.jsonl [overrides]`: score what is there, with a run's rewards and workers but without a run.
 
-    python -m r1ray.grade replies.jsonl scores.jsonl reward.local=true reward.num_workers=8
+    python -m r1ray.grade completions.jsonl scores.jsonl reward.local=true reward.num_workers=8
     python -m r1ray.grade runs/r1_zero/stages/rl/rollouts/step_000010.jsonl scores.jsonl --compare reward=r1_zero
 
 `r1ray.data.graded` says what a row of IN is. OUT gets one row for each, in the same order: {"id", "reward", "status", "parts",
-"seconds"}, reward null where the machinery failed and not the reply; {"id", "error"} for a row that cannot be read. Overrides are
-those of `r1ray.main`; without one of the group `reward` it is reward=accuracy.
+"seconds"}, reward null where the machinery failed and not the completion; {"id", "error"} for a row that cannot be read.
+Overrides are those of `r1ray.main`; without one of the group `reward` it is reward=accuracy.
 
 Exit codes: 0 every row is scored; 1 some are not; 2 a mistake in the command, before anything was started.
 """
@@ -30,7 +30,7 @@ from r1ray.check import ConfigError
 from r1ray.check.load import load_rewards
 from r1ray.cli import compose
 from r1ray.config import Config
-from r1ray.data.graded import Broken, Reply, Tokenise, read_graded
+from r1ray.data.graded import Broken, GradedRow, Tokenise, read_graded
 from r1ray.reward import reads_tokens
 from r1ray.reward.base import RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
@@ -39,8 +39,8 @@ from r1ray.types import Score
 
 Told = dict[str, Any]
 """A row of OUT."""
-NO_SCORE = Score(reward=0.0, correct=None, parts={}, statuses={}, usable=False, seconds=0.0)
-"""Of replies that a worker did not come back from."""
+NO_SCORE = Score(reward=0.0, correct=None, components={}, statuses={}, usable=False, seconds=0.0)
+"""Of completions that a worker did not come back from."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,11 +90,13 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
                 count["broken"] += 1
             else:
                 group_scores = group_scores or [NO_SCORE] * len(job)
-                told = [_told(reply, score) for reply, score in zip(job, group_scores, strict=True)]
+                told = [_told(completion, score) for completion, score in zip(job, group_scores, strict=True)]
                 count["right"] += sum(bool(score.correct) for score in group_scores)
                 count["unusable"] += sum(not score.usable for score in group_scores)
-                count["compared"] += sum(bool(reply.before) for reply in job)
-                changes += [c for reply, score in zip(job, group_scores, strict=True) for c in _changed(reply, score)]
+                count["compared"] += sum(bool(completion.before) for completion in job)
+                changes += [
+                    c for completion, score in zip(job, group_scores, strict=True) for c in _changed(completion, score)
+                ]
             count["rows"] += len(told)
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
             advance(len(told))
@@ -104,35 +106,35 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
     return 1 if count["unusable"] or count["broken"] else 0
 
 
-def _arguments(group: Sequence[Reply], cfg: Config) -> tuple[Any, ...]:
+def _arguments(group: Sequence[GradedRow], cfg: Config) -> tuple[Any, ...]:
     problem = group[0].problem
     context = RewardContext(
         step=0, seed=seed_of(cfg.seed, problem.id, 0, 0, -1), max_response_length=cfg.rollout.max_response_length
     )
-    return problem, [reply.completion for reply in group], context
+    return problem, [completion.completion for completion in group], context
 
 
-def _told(reply: Reply, score: Score) -> Told:
+def _told(completion: GradedRow, score: Score) -> Told:
     return {
-        "id": reply.id,
+        "id": completion.id,
         "reward": score.reward if score.usable else None,
-        "status": score.statuses.get(reply.problem.accuracy, "ok") if score.usable else "sandbox_error",
-        "parts": dict(score.parts),
+        "status": score.statuses.get(completion.problem.accuracy, "ok") if score.usable else "sandbox_error",
+        "parts": dict(score.components),
         "seconds": round(score.seconds, 6),
     }
 
 
-def _changed(reply: Reply, score: Score) -> list[str]:
+def _changed(completion: GradedRow, score: Score) -> list[str]:
     """A line if what the row itself says of it is not what is found now; parts that only one of them has are no change."""
-    before = reply.before
+    before = completion.before
     parts = before.get("parts") or {}
-    pairs = {name: (parts[name], value) for name, value in score.parts.items() if name in parts}
+    pairs = {name: (parts[name], value) for name, value in score.components.items() if name in parts}
     if not parts and "reward" in before:
         pairs["reward"] = (before["reward"], score.reward)
     if "correct" in before:
         pairs["correct"] = (before["correct"], score.correct)
     new = [f"{name} {old} -> {now}" for name, (old, now) in pairs.items() if not _same(old, now)]
-    return [f"line {reply.line}, {reply.id}: {', '.join(new)}"] if new else []
+    return [f"line {completion.line}, {completion.id}: {', '.join(new)}"] if new else []
 
 
 def _same(old: Any, now: Any) -> bool:

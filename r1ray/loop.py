@@ -1,10 +1,10 @@
 """The reinforcement learning loop: the algorithm box of DeepSeek-R1-Zero (arXiv 2501.12948, 2.2) on four groups of actors.
 
-    groups  = collector.take()          P problems, G scored replies each
+    groups  = collector.take()          P problems, G scored completions each
     samples = annotate(to_samples())    old and reference log-probs, where the algorithm needs them
     samples = algo.advantages()         pure, sees the whole step
     trainers update per minibatch       DeepSpeed: the policy first, then critic and process reward model
-    sync.push()                         new weights, attested, before the next reply is sampled
+    sync.push()                         new weights, attested, before the next completion is sampled
 
 Everything that could make this page longer lives elsewhere: asynchrony and refill in `collect`, what distinguishes algorithms in
 `algo`, placement and processes in `actors`, files and curves in `run`.
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from r1ray.algo.base import Algorithm, Learner, Need, State
+from r1ray.algo.base import Algorithm, Need, Objective, State
 from r1ray.collect import Collector
 from r1ray.config import Config
 from r1ray.data.pack import pack
@@ -77,7 +77,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         try:
             parts.begin(step)
             with clock("collect"):
-                collected = parts.collector.take(cfg.algo.problems_per_step, step=step)
+                collected = parts.collector.take(cfg.algo.prompts_per_step, step=step)
         except (Stopped, RewardOutage, NothingToLearn):
             parts.save(progress, {})
             raise
@@ -88,7 +88,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
             samples = algo.advantages(samples, state)
         with clock("train"):
             updates = {role: update_all(role, cfg, parts, samples, state, step) for role in parts.trainers}
-        moved = num_moved(updates["trainer"])
+        moved = num_moved(updates["policy"])
         progress = replace(
             progress, step=step, updates=progress.updates + moved, version=progress.version + (moved > 0)
         )
@@ -113,16 +113,16 @@ def update_all(
     role: TrainerRole, cfg: Config, parts: Parts, samples: Sequence[Sample], state: State, step: int
 ) -> list[dict[str, float]]:
     """All updates of one trainer in this pass; their metrics."""
-    learner: Learner = parts.algo if role == "trainer" else parts.algo.learners[role]
+    objective: Objective = parts.algo if role == "policy" else parts.algo.objectives[role]
     section = trainer_config(cfg, role)
-    rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "trainer" else (cfg.seed, step))
+    rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "policy" else (cfg.seed, step))
     updates: list[dict[str, float]] = []
-    for part in learner.minibatches(samples, state, rng):
+    for part in objective.minibatches(samples, state, rng):
         batch = pack(
             part,
-            weights=learner.weights(part, state),
+            weights=objective.weights(part, state),
             num_ranks=section.data_parallel,
-            max_tokens=section.micro_batch_tokens,
+            max_tokens=section.max_tokens_per_micro_batch,
         )
         updates.append(parts.trainers[role].update(batch))
     return updates

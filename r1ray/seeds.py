@@ -1,12 +1,14 @@
-"""Where every sampling seed of a run comes from: a stable hash, so that a resumed or redispatched reply is the same reply."""
+"""Where every sampling seed of a run comes from: a stable hash, so that a resumed or redispatched completion is the same
+completion.
+"""
 
 import hashlib
 
 
 def seed_of(run_seed: int, problem_id: str, epoch: int, attempt: int, k: int) -> int:
-    """A seed in [0, 2**63) for reply `k` of a problem; k = -1 is the group's own (`RewardContext.seed`).
+    """A seed in [0, 2**63) for completion `k` of a problem; k = -1 is the group's own (`RewardContext.seed`).
 
-    The G replies of a group differ by `k`. A redispatch keeps `attempt` and so repeats the reply; a regeneration adds one.
+    The G completions of a group differ by `k`. A redispatch keeps `attempt` and so repeats the completion; a regeneration adds one.
     """
     key = f"{run_seed}\0{problem_id}\0{epoch}\0{attempt}\0{k}"
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1

@@ -6,7 +6,7 @@ All are frozen, keyword-only and complete when built (a later stage makes a new 
 numpy, int32 or float32, so that Ray ships them out of band. Nothing here imports ray, vllm, deepspeed or torch.
 
 Shape suffixes, used everywhere:
-    P problems of a step        G replies of one problem (the group)      N samples of a step (P * G)
+    P problems of a step        G completions of one problem (the group)      N samples of a step (P * G)
     T tokens of one sequence    L tokens of one packed row                D data-parallel ranks        V vocabulary
 
 Index t of every per-token array is token t: its log-probability given the tokens before t, the value *before* it. The shift
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-Finish = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "length", "abort"]
 Status = Literal[
     "ok", "wrong_answer", "timeout", "memory", "runtime_error", "output_limit", "compile_error", "sandbox_error"
 ]
@@ -40,7 +40,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One prompt and what is needed to judge a reply to it. Problems are told apart by `id`, never by text.
+    """One prompt and what is needed to judge a completion to it. Problems are told apart by `id`, never by text.
 
     Example: the Countdown problem "make 11 of 2, 3, 5" rendered with the r1_zero template::
 
@@ -59,11 +59,11 @@ class Problem:
     payload: Mapping[str, Any]
     """What the verifier reads: {"answers": [...]} or {"tests": ...} or the source's own fields."""
     prefill: str = ""
-    """The end of the prompt that already belongs to the reply ("<think>"): rewards see prefill + text."""
+    """The end of the prompt that already belongs to the completion ("<think>"): rewards see prefill + text."""
     accuracy: str = "accuracy"
-    """The reward part from which `Score.correct` is read."""
+    """The reward component from which `Score.correct` is read."""
     extract: str | None = None
-    """How the final answer of a reply is read: a name in `r1ray.reward.answers.EXTRACTORS`; None: the verifier's own way."""
+    """How the final answer of a completion is read: a name in `r1ray.reward.answers.EXTRACTORS`; None: the verifier's own way."""
     language: str = "en"
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -84,16 +84,17 @@ class VersionSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One reply as the engine produced it; its tokens are trained on as they are, never tokenised again.
+    """One completion as the engine produced it; its tokens are trained on as they are, never tokenised again.
 
-    The sampled EOS is the last token of `token_ids_T` when `finish` is "stop"; nothing is appended to a reply cut at the limit.
-    `text` keeps special tokens and loses only that final EOS. A reply that ended at one of `rollout.stop` is "stop" too, without
-    an EOS: its last token is the one that completed that text, whole, so `text` may go on for a few characters after it.
+    The sampled EOS is the last token of `token_ids_T` when `finish_reason` is "stop"; nothing is appended to a completion cut at
+    the limit. `text` keeps special tokens and loses only that final EOS. A completion that ended at one of `rollout.stop` is
+    "stop" too, without an EOS: its last token is the one that completed that text, whole, so `text` may go on for a few
+    characters after it.
 
     Example: two tokens and an EOS (id 1) sampled from version 4::
 
         Completion(token_ids_T=np.array([7, 8, 1], np.int32), rollout_logprobs_T=np.array([-.1, -.7, 0], np.float32),
-                   temperature=1.0, text="ab", finish="stop", versions=(VersionSpan(version=4, start=0, end=3),))
+                   temperature=1.0, text="ab", finish_reason="stop", versions=(VersionSpan(version=4, start=0, end=3),))
     """
 
     token_ids_T: Ints
@@ -101,7 +102,7 @@ class Completion:
     """Of the distribution sampled from (after temperature): the behaviour policy."""
     temperature: float
     text: str
-    finish: Finish
+    finish_reason: FinishReason
     versions: tuple[VersionSpan, ...]
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Completion:
 
     @property
     def truncated(self) -> bool:
-        return self.finish != "stop"
+        return self.finish_reason != "stop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +124,13 @@ class Score:
 
     Example: right answer, bad format, weights 1.0 and 0.1::
 
-        Score(reward=1.0, correct=True, parts={"accuracy": 1.0, "format": 0.0},
+        Score(reward=1.0, correct=True, components={"accuracy": 1.0, "format": 0.0},
               statuses={"accuracy": "ok", "format": "wrong_answer"}, usable=True, seconds=0.002)
     """
 
     reward: float
     correct: bool | None
-    parts: Mapping[str, float | None]
+    components: Mapping[str, float | None]
     statuses: Mapping[str, Status]
     usable: bool
     seconds: float
@@ -143,7 +144,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The G replies of one problem with their scores. `attempt` counts regenerations of the whole group.
+    """The G completions of one problem with their scores. `attempt` counts regenerations of the whole group.
 
     Example: `Group(problem=p, completions=(a, b), scores=(s, t), epoch=0, attempt=0)`.
     """
@@ -162,31 +163,31 @@ class Group:
 
     @property
     def solve_rate(self) -> float | None:
-        """Mean of `correct` over the usable replies that have one; None where correctness does not apply."""
+        """Mean of `correct` over the usable completions that have one; None where correctness does not apply."""
         known = [s.correct for s in self.scores if s.usable and s.correct is not None]
         return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One sequence (prompt and reply) as training sees it. What a stage has not computed is None.
+    """One sequence (prompt and completion) as training sees it. What a stage has not computed is None.
 
-    Example: prompt [5, 9], reply [7, 1], advantage 1::
+    Example: prompt [5, 9], completion [7, 1], advantage 1::
 
         Sample(token_ids_T=[5, 9, 7, 1], mask_T=[0, 0, 1, 1], rollout_logprobs_T=[0, 0, -.1, -.2], temperature=1.0,
-               advantages_T=[0, 0, 1, 1], score=score, finish="stop", group_id="countdown/2-3-5=11", index=0)
+               advantages_T=[0, 0, 1, 1], score=score, finish_reason="stop", group_id="countdown/2-3-5=11", index=0)
     """
 
     token_ids_T: Ints
     mask_T: Floats
-    """1 on the tokens of the reply (its EOS included), 0 on the prompt. All 0 for a sample that must not be trained on."""
+    """1 on the tokens of the completion (its EOS included), 0 on the prompt. All 0 for a sample that must not be trained on."""
     rollout_logprobs_T: Floats
     """0 where mask_T is 0."""
     temperature: float
     group_id: str
     index: int
     score: Score | None = None
-    finish: Finish = "stop"
+    finish_reason: FinishReason = "stop"
     versions: tuple[VersionSpan, ...] = ()
     old_logprobs_T: Floats | None = None
     """The trainer's own, before the first update of the step. None: the policy has not moved, the detached present ones are it."""

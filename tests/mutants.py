@@ -50,7 +50,7 @@ MUTANTS = (
     ),
     Mutant(
         "rows that ranks share counted by each",
-        "r1ray/model/tally.py",
+        "r1ray/model/accumulator.py",
         "value / self._sharers",
         "value",
         "tests/integration/test_sequence_parallel.py -k critic",
@@ -70,10 +70,10 @@ MUTANTS = (
         "tests/unit/test_samples.py",
     ),
     Mutant(
-        "EOS added to a truncated reply",
+        "EOS added to a truncated completion",
         "r1ray/engine/vllm.py",
-        "token_ids = list(reply.token_ids)",
-        "token_ids = list(reply.token_ids)[:-1] + self._stop_ids[:1]",
+        "token_ids = list(completion.token_ids)",
+        "token_ids = list(completion.token_ids)[:-1] + self._stop_ids[:1]",
         "tests/integration/test_engine.py",
     ),
     Mutant(
@@ -98,14 +98,14 @@ MUTANTS = (
         "tests/unit/test_grpo.py",
     ),
     Mutant(
-        "an unusable reply in the baseline",
+        "an unusable completion in the baseline",
         "r1ray/algo/policy.py",
         "        if sample.usable:",
         "        if True:",
         "tests/unit/test_algo_contract.py",
     ),
     Mutant(
-        "a masked reply in PRIME's baseline of process rewards",
+        "a masked completion in PRIME's baseline of process rewards",
         "r1ray/algo/returns.py",
         "size = len(means_G)",
         "size = len(rewards)",
@@ -114,9 +114,9 @@ MUTANTS = (
     Mutant(
         "frozen steps in the policy's schedule",
         "r1ray/stages/rl.py",
-        "(cfg.steps - algo.frozen_steps) * cfg.algo.minibatches",
-        "cfg.steps * cfg.algo.minibatches",
-        "tests/unit/test_other_learners.py",
+        "(cfg.steps - algo.frozen_steps) * cfg.algo.num_minibatches",
+        "cfg.steps * cfg.algo.num_minibatches",
+        "tests/unit/test_other_objectives.py",
     ),
     Mutant(
         "CISPO's weight with a gradient",
@@ -206,11 +206,11 @@ MUTANTS = (
         "a judge's failure is a 0",
         "r1ray/reward/judge/__init__.py",
         "        return FAILED",
-        "        return PartScore(value=0.0)",
+        "        return ComponentScore(value=0.0)",
         "tests/unit/test_judge.py",
     ),
     Mutant(
-        "a reply closes the judge's tags",
+        "a completion closes the judge's tags",
         "r1ray/reward/judge/prompts.py",
         "{harmless(fields[match[1]])}",
         "{fields[match[1]]}",
@@ -247,8 +247,8 @@ MUTANTS = (
     Mutant(
         "0 for want of a child",
         "r1ray/reward/math/__init__.py",
-        'return PartScore(value=None, status="sandbox_error")',
-        'return PartScore(value=0.0, status="wrong_answer", correct=False)',
+        'return ComponentScore(value=None, status="sandbox_error")',
+        'return ComponentScore(value=0.0, status="wrong_answer", correct=False)',
         "tests/integration/test_math_verify.py -k nobodys_wrong_answer",
     ),
     Mutant(

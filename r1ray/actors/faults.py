@@ -29,11 +29,11 @@ class Faults:
     def begin(self, step: int) -> None:
         for fault in [fault for fault in self._left if fault.step == step]:
             self._left.remove(fault)
-            timer = threading.Timer(fault.seconds, self._injure, [fault])
+            timer = threading.Timer(fault.seconds, self._inject, [fault])
             timer.daemon = True
             timer.start()
 
-    def _injure(self, fault: Fault) -> None:
+    def _inject(self, fault: Fault) -> None:
         group = self._groups.get(fault.role)
         while group and fault.index in group.starting:  # a new fault once the last is overcome
             time.sleep(LOOK_S)
@@ -41,4 +41,4 @@ class Faults:
         if group is None:
             os.kill(os.getpid(), DRIVER_SIGNALS[fault.action])
         elif group.handles:  # none any more when the stage has just ended
-            group.handles[fault.index].injure.remote(fault.action)
+            group.handles[fault.index].inject_fault.remote(fault.action)

@@ -19,7 +19,7 @@ LOST_PEER = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStor
 """What the error of a rank says when the cause is another rank, the network between them or the device."""
 
 
-class WorkerLate(TimeoutError):
+class WorkerUnresponsive(TimeoutError):
     """A worker did not answer in time; the message names it and what it was doing."""
 
 
@@ -74,16 +74,16 @@ class ActorGroup:
         """Results of one call on every worker, in order; `refs[i]` belongs to `handles[i]`.
 
         Raises the first failure at once, without waiting for the others: in a collective the others would hang until their own
-        timeouts. Raises WorkerLate with the names of all that are late.
+        timeouts. Raises WorkerUnresponsive with the names of all that are late.
         """
         return gather(refs, [self.name(index) for index in range(len(refs))], what=what, timeout_s=timeout_s)
 
-    def restart(self, names: Collection[str], *, timeout_s: float) -> "Losses":
+    def restart(self, names: Collection[str], *, timeout_s: float) -> "Failures":
         """End these workers, dead, hung or alive, start them anew in their places; those that have not come up in time, and why."""
         with self._made_again([index for index in range(len(self)) if self.name(index) in names]) as pings:
             return settle(pings, what="start again", timeout_s=timeout_s)[1]
 
-    def restart_all(self, *, timeout_s: float) -> "Losses":
+    def restart_all(self, *, timeout_s: float) -> "Failures":
         """As `restart`, for a group that computes together: nobody is left out, and the first failure is raised at once, for the
         others would wait for that worker.
         """
@@ -109,7 +109,7 @@ class ActorGroup:
         finally:
             self.starting -= set(indices)
 
-    def loss_behind(self, error: "WorkerDied | WorkerFailed | WorkerLate") -> "Exception | None":
+    def failure_behind(self, error: "WorkerDied | WorkerFailed | WorkerUnresponsive") -> "Exception | None":
         """The loss of a worker that made a call on all of them fail; None where one failed for reasons of its own.
 
         Of workers that compute together, those that are left complain before the death of the one that is gone is known.
@@ -118,7 +118,7 @@ class ActorGroup:
             return error
         return next(iter(self.not_alive(timeout_s=ALIVE_TIMEOUT_S).values()), None)
 
-    def not_alive(self, *, timeout_s: float) -> "Losses":
+    def not_alive(self, *, timeout_s: float) -> "Failures":
         """The workers whose process or engine has ended, or who do not answer within `timeout_s`."""
         beats = {self.name(index): handle.heartbeat.remote() for index, handle in enumerate(self.handles)}
         vitals, failed = settle(beats, what="say that it is alive", timeout_s=timeout_s)
@@ -148,7 +148,7 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
             ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
                 late = ", ".join(name_of[ref] for ref in pending)
-                raise WorkerLate(f"{late} did not finish '{what}' within {timeout_s:.0f} s")
+                raise WorkerUnresponsive(f"{late} did not finish '{what}' within {timeout_s:.0f} s")
             results[ready[0]] = result_of(ready[0], name=name_of[ready[0]], what=what)
             wait.since = time.monotonic()
     return [results[ref] for ref in refs]
@@ -161,11 +161,11 @@ def in_short(error: RayActorError | OutOfMemoryError) -> str:
     return reasons[0].split(" Some common causes")[0]
 
 
-Losses = dict[str, WorkerDied | WorkerFailed | WorkerLate]
+Failures = dict[str, WorkerDied | WorkerFailed | WorkerUnresponsive]
 """{worker: why}."""
 
 
-def settle(calls: Mapping[str, Any], *, what: str, timeout_s: float) -> tuple[dict[str, Any], Losses]:
+def settle(calls: Mapping[str, Any], *, what: str, timeout_s: float) -> tuple[dict[str, Any], Failures]:
     """({worker: result}, {worker: error}) of these calls, once every one has ended or is late.
 
     Unlike `gather` it waits for every call even after a failure: the cause is often in another worker than the first to complain,
@@ -173,11 +173,11 @@ def settle(calls: Mapping[str, Any], *, what: str, timeout_s: float) -> tuple[di
     """
     deadline = time.monotonic() + timeout_s
     results: dict[str, Any] = {}
-    failed: Losses = {}
+    failed: Failures = {}
     for name, ref in calls.items():
         try:
             [results[name]] = gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))
-        except (WorkerDied, WorkerFailed, WorkerLate) as error:
+        except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
             failed[name] = error
     return results, failed
 

@@ -37,8 +37,9 @@ class JudgeWorker:
         await self._engine.ping()
         _ = self._tokenizer
 
-    async def reply(self, prompt: str, *, seed: int, sampling: SamplingSpec, settings: Mapping[str, Any]) -> str:
-        """What the model says to a user's message; "" when it is no whole reply. Raises ValueError for a message that is too long.
+    async def generate(self, prompt: str, *, seed: int, sampling: SamplingSpec, settings: Mapping[str, Any]) -> str:
+        """What the model says to a user's message; "" when it is no whole completion. Raises ValueError for a message that is too
+        long.
 
         Args:
             settings: what the model's chat template takes, as in {enable_thinking: False}.
@@ -47,13 +48,13 @@ class JudgeWorker:
             await self._engine.ping()  # it may just have been started again
             turns = [Message(role="user", content=prompt)]
             prompt_ids_T, prefill = render(turns, "chat", self._tokenizer, **settings)
-            [reply] = await self._engine.generate(
+            [completion] = await self._engine.generate(
                 request_id="judge", prompt_ids_T=prompt_ids_T, seeds=[seed], sampling=sampling
             )
         except EngineFailed:
             os.kill(os.getpid(), signal.SIGKILL)  # for Ray to begin anew
             raise
-        return prefill + reply.text if reply.finish == "stop" else ""
+        return prefill + completion.text if completion.finish_reason == "stop" else ""
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -97,7 +98,7 @@ class JudgeServer:
         settings = json.loads(endpoint.body).get("chat_template_kwargs") or {}
         sampling = SamplingSpec(temperature=question.temperature, max_tokens=endpoint.max_tokens)
         worker: Any = self.handle
-        ref = worker.reply.remote(question.prompt, seed=question.seed, sampling=sampling, settings=settings)
+        ref = worker.generate.remote(question.prompt, seed=question.seed, sampling=sampling, settings=settings)
         try:
             return ray.get(ref, timeout=endpoint.timeout_s)
         except GetTimeoutError as error:
@@ -105,7 +106,7 @@ class JudgeServer:
             raise Unanswered(f"no answer within {endpoint.timeout_s:g} s") from error
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):
-                what = f"the judge at judge.path refuses: {error.cause}. Its replies are unusable, never 0"
+                what = f"the judge at judge.path refuses: {error.cause}. Its completions are unusable, never 0"
                 raise Refused(what, kind="judge.path") from error
             raise Unanswered(f"{error.cause}") from error
         except RayError as error:

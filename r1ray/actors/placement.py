@@ -15,6 +15,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1ray.config import Config
+from r1ray.trainers import section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
             cfg.judge.cpus_per_worker * cfg.judge.tensor_parallel_size,
             cfg.judge.gpus_per_worker * cfg.judge.tensor_parallel_size,
         ),
-        "trainer": (cfg.trainer.num_workers, cfg.trainer.cpus_per_worker, cfg.trainer.gpus_per_worker),
+        "policy": (cfg.trainer.num_workers, cfg.trainer.cpus_per_worker, cfg.trainer.gpus_per_worker),
         "critic": (cfg.critic.num_workers, cfg.critic.cpus_per_worker, cfg.critic.gpus_per_worker),
         "prm": (cfg.prm.num_workers, cfg.prm.cpus_per_worker, cfg.prm.gpus_per_worker),
         "reference": (cfg.reference.num_workers, cfg.reference.cpus_per_worker, cfg.reference.gpus_per_worker),
@@ -87,7 +88,7 @@ def sharing(needs: Sequence[Need]) -> list[Need]:
     Example: shares of 0.5 for rollout and trainer and 0.2 for the reference: rollout and trainer, and the reference sits elsewhere.
     """
     found: list[Need] = []
-    for need in sorted(needs, key=lambda need: need.role not in ("rollout", "trainer")):
+    for need in sorted(needs, key=lambda need: need.role not in ("rollout", "policy")):
         total = sum(other.num * other.gpus for other in (*found, need))
         alike = not found or need.labels == found[0].labels
         if 0 < need.gpus < 1 and alike and round(total, 4) <= 1:
@@ -202,9 +203,11 @@ def _remedies(needs: Sequence[Need], *, nodes: list[dict], totals: Mapping[str, 
             roles = [need.role for need in needs if need.bundle.get(kind)]
             if per_worker:
                 value = int(per_worker * 100) / 100
-                out.append("This fits: " + " ".join(f"{role}.{key}={value:g}" for role in roles))
+                out.append("This fits: " + " ".join(f"{section_of(role)}.{key}={value:g}" for role in roles))
             else:
-                out.append(f"No node has a {kind}: device=cpu, or {' '.join(f'{role}.{key}=0' for role in roles)}")
+                out.append(
+                    f"No node has a {kind}: device=cpu, or {' '.join(f'{section_of(role)}.{key}=0' for role in roles)}"
+                )
     if not out:
         out.append(
             "The total would fit, but not as it is split over nodes or while other jobs hold resources (see free)."

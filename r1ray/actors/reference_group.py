@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.restarts import Restarts
 from r1ray.types import Batch, Floats
 
@@ -49,8 +49,8 @@ class ReferenceGroup:
             refs = [getattr(handle, method).remote(*args) for handle, args in calls]
             try:
                 return self._actors.gather(refs, what=what, timeout_s=self._timeout_s)
-            except (WorkerDied, WorkerFailed, WorkerLate) as error:
-                loss = self._actors.loss_behind(error)
+            except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
+                loss = self._actors.failure_behind(error)
                 if loss is None:
                     raise
                 self._again(loss)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerUnresponsive
 
 LONGEST_PAUSE_S = 60.0
 
@@ -40,7 +40,7 @@ class Restarts:
             self.spend(lost)
             try:
                 lost = start(list(lost))
-            except (WorkerDied, WorkerFailed, WorkerLate) as error:
+            except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
                 lost = dict.fromkeys(lost, error)
             if not lost:
                 return

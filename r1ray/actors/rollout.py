@@ -48,7 +48,7 @@ class RolloutWorker:
     async def generate(
         self, *, request_id: str, prompt_ids_T: Ints, seeds: Sequence[int], sampling: SamplingSpec
     ) -> tuple[Completion, ...]:
-        """One reply per seed, in their order. `request_id` is for messages and orders held calls; it need not be unique."""
+        """One completion per seed, in their order. `request_id` is for messages and orders held calls; it need not be unique."""
         self._num_calls += 1
         generation = Generation(
             id=request_id,
@@ -84,7 +84,8 @@ class RolloutWorker:
     async def release(self, *, num_calls: int) -> None:
         """Admit what is held, once it is `num_calls` calls, together and in the order of their ids.
 
-        What runs together decides how sums are rounded: admitted like this, the same calls give the same replies to the last bit.
+        What runs together decides how sums are rounded: admitted like this, the same calls give the same completions to the last
+        bit.
         """
         assert self._held is not None, "release without hold"
         while len(self._held) < num_calls:  # Ray may run an async actor's calls in another order than they were made
@@ -119,7 +120,7 @@ class RolloutWorker:
         engine = self._engine
         return {"progress": engine.num_steps, "unfinished": engine.num_unfinished, "ended": engine.ended}
 
-    def injuries(self) -> dict[str, Callable[[], None]]:
+    def fault_actions(self) -> dict[str, Callable[[], None]]:
         """`fail`: the engine ends, the worker goes on. `kill_in_sync`: the process ends in the middle of the next update."""
         # On a thread of its own: the heart goes on beating until then.
         later = threading.Thread(target=self._die_receiving, daemon=True)
@@ -145,19 +146,19 @@ class RolloutWorker:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Generation:
-    """The requests of one call. It is settled once, when all of its replies are there: a caller that was woken for each of them
+    """The requests of one call. It is settled once, when all of its completions are there: a caller that was woken for each of them
     would take the interpreter from the engine every time.
     """
 
     id: str
     requests: list[Request]
-    replies: dict[str, Completion] = field(default_factory=dict)
+    completions: dict[str, Completion] = field(default_factory=dict)
     future: Future[tuple[Completion, ...]] = field(default_factory=Future)
 
-    def reply(self, request_id: str, completion: Completion) -> None:
-        self.replies[request_id] = completion
-        if len(self.replies) == len(self.requests):
-            _settle(self.future, tuple(self.replies[request.id] for request in self.requests))
+    def add(self, request_id: str, completion: Completion) -> None:
+        self.completions[request_id] = completion
+        if len(self.completions) == len(self.requests):
+            _settle(self.future, tuple(self.completions[request.id] for request in self.requests))
 
 
 class EngineThread:
@@ -259,7 +260,7 @@ class EngineThread:
                     finished = engine.step()
                     self.num_steps += 1
                     for request_id, completion in finished:
-                        self._running.pop(request_id).reply(request_id, completion)
+                        self._running.pop(request_id).add(request_id, completion)
         except BaseException as error:
             self._fail_all(error)
             if engine is not None and not isinstance(error, _Stopped):

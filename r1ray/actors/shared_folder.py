@@ -22,8 +22,8 @@ SEEN_WITHIN_S = 10.0
 def check_shared(run_dir: Path, node_ids: Iterable[str], timeout_s: float) -> None:
     """Ask these nodes at once; this process's own is not asked, so that a run on one machine pays nothing.
 
-    Raises ValueError when one of them sees another folder there, or may not write; WorkerLate or WorkerFailed, with the node's
-    name, when it does not answer.
+    Raises ValueError when one of them sees another folder there, or may not write; WorkerUnresponsive or WorkerFailed, with the
+    node's name, when it does not answer.
     """
     others = sorted(set(node_ids) - {ray.get_runtime_context().get_node_id()})
     if not others:

@@ -39,7 +39,7 @@ def spawn(
     Environment variables go on each actor, never into ray.init: a submitted job's runtime_env would collide with them.
     """
     actor: Any = ray.remote
-    actor_class = actor(concurrency_groups={"heart": 1})(as_actor(worker_class))
+    actor_class = actor(concurrency_groups={"heartbeat": 1})(as_actor(worker_class))
 
     def make(index: int) -> ActorHandle:
         slot = slots[index]
@@ -80,16 +80,16 @@ def as_actor(worker_class: type) -> type:
             os.close(log)
             super().__init__(**kwargs)
 
-        @ray.method(concurrency_group="heart")
+        @ray.method(concurrency_group="heartbeat")
         def heartbeat(self) -> dict[str, Any]:
             """Where it runs, and what the class says of itself (`vitals`)."""
             node = ray.get_runtime_context().get_node_id()
             return {"pid": os.getpid(), "node": node, **getattr(super(), "vitals", dict)()}
 
-        @ray.method(concurrency_group="heart")
-        def injure(self, action: str) -> None:
-            """For tests of recovery: `kill`, `stop`, or an action of the class's own (`injuries`)."""
-            own = getattr(super(), "injuries", dict)()
+        @ray.method(concurrency_group="heartbeat")
+        def inject_fault(self, action: str) -> None:
+            """For tests of recovery: `kill`, `stop`, or an action of the class's own (`fault_actions`)."""
+            own = getattr(super(), "fault_actions", dict)()
             if action in own:
                 own[action]()
             else:

@@ -25,7 +25,7 @@ from r1ray.trainers import TRAINERS
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
     "judge": "r1ray.actors.judge:JudgeWorker",
-    "trainer": "r1ray.actors.trainer:TrainerWorker",
+    "policy": "r1ray.actors.trainer:TrainerWorker",
     "critic": "r1ray.actors.trainer:TrainerWorker",
     "prm": "r1ray.actors.trainer:TrainerWorker",
     "reference": "r1ray.actors.reference:ReferenceWorker",
@@ -89,7 +89,9 @@ def started(
 
 
 def wait_until_up(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
-    """Raises WorkerFailed with the worker's name when one does not come up, WorkerLate with the names of those that are late."""
+    """Raises WorkerFailed with the worker's name when one does not come up, WorkerUnresponsive with the names of those that are
+    late.
+    """
     calls = {group.name(i): h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
     timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
     gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
@@ -129,7 +131,7 @@ def _spawn(
         log_dir=log_dir,
         meet=meet,
         max_concurrency=CONCURRENT_CALLS if role in ENGINES else None,
-        any_order=role == "reward",  # scores wait for replies, which come in any order
+        any_order=role == "reward",  # scores wait for completions, which come in any order
         restarted_by_ray=role == "judge",
     )
 

@@ -1,7 +1,7 @@
 """One rank of a trainer; `r1ray.actors.trainer_group` is all of them as the loop sees them.
 
-The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the learner's loss and weights
-are. Supervised fine-tuning is the same worker with another learner, a critic or a process reward model with another model too.
+The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the objective's loss and weights
+are. Supervised fine-tuning is the same worker with another objective, a critic or a process reward model with another model too.
 """
 
 import os
@@ -17,13 +17,13 @@ from torch import Tensor
 from r1ray.actors.lent_memory import gives_memory_back
 from r1ray.actors.ranks import join_ranks
 from r1ray.actors.trainer_group import why_not
-from r1ray.algo.base import Learner, LossInput
+from r1ray.algo.base import LossInput, Objective
 from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
+from r1ray.model.accumulator import MetricAccumulator
 from r1ray.model.forward import RowTensors, row_tensors
 from r1ray.model.schedule import lr_at
 from r1ray.model.sequence_parallel import check_shareable, share_rows
-from r1ray.model.tally import Tally
 from r1ray.sync.layout import Meeting
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.trainers import TrainerRole, trainer_config
@@ -48,9 +48,9 @@ class TrainerWorker:
         master_port: int,
         cfg: Config,
         model_path: str,
-        learner: Learner,
+        objective: Objective,
         total_updates: int,
-        role: TrainerRole = "trainer",
+        role: TrainerRole = "policy",
         init: "Init" = "pretrained",
         log_dir: str = ".",
     ) -> None:
@@ -70,9 +70,9 @@ class TrainerWorker:
         self.rank, self._role, self._log_dir = rank, role, log_dir
         self.memory_is_lent = cfg.rollout.sleep
         self._host, self._sender = master_addr, WeightSender(rank=rank)
-        self._model_path, self._learner, self._total_updates = model_path, learner, total_updates
+        self._model_path, self._objective, self._total_updates = model_path, objective, total_updates
         self._head: Any = None
-        lora = cfg.model.lora if role == "trainer" else None
+        lora = cfg.model.lora if role == "policy" else None
         if role == "critic":
             model: Any = load_critic(model_path, cfg=cfg, precision=self._cfg.precision)
             self._head = model.head
@@ -96,11 +96,11 @@ class TrainerWorker:
         `updates_skipped` is 1 when all ranks left the weights as they were, because a loss or the gradient was not finite or the
         engine's log-probs were further from ours than trainer.logprob_gap_limit.
         """
-        tally = Tally(sharers=self._share.size)
+        accumulator = MetricAccumulator(sharers=self._share.size)
         with self._profiled():
             for k, row in enumerate(rows):
-                self._engine.backward(self._loss(row, tally), last=k == len(rows) - 1)
-            metrics = tally.over_ranks()
+                self._engine.backward(self._loss(row, accumulator), last=k == len(rows) - 1)
+            metrics = accumulator.over_ranks()
             lr = self._lr()
             step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg)))
         self._updates += 1
@@ -117,14 +117,14 @@ class TrainerWorker:
             yield
         profiler.export_chrome_trace(f"{self._log_dir}/{self._role}-{self.rank}-update_{update:06d}.json.gz")
 
-    def _loss(self, row: Row, tally: Tally) -> Tensor:
+    def _loss(self, row: Row, accumulator: MetricAccumulator) -> Tensor:
         """This row's share of the update's loss."""
         device = self._engine.device
-        output_L, entropy_L = self._engine.forward(self._tensors(row), entropy_grad=self._learner.needs_entropy_grad)
+        output_L, entropy_L = self._engine.forward(self._tensors(row), entropy_grad=self._objective.needs_entropy_grad)
         values_L = output_L if self._role == "critic" else None
         logprobs_L = output_L if values_L is None else torch.zeros_like(output_L)
         arrays = {name: torch.tensor(value, device=device) for name, value in _loss_arrays(row).items()}
-        out = self._learner.loss(
+        out = self._objective.loss(
             LossInput(
                 logprobs_L=logprobs_L,
                 entropy_L=entropy_L,
@@ -139,7 +139,7 @@ class TrainerWorker:
             term: (torch.tensor(row.weights_L[term], device=device) * loss_L).sum()
             for term, loss_L in out.terms.items()
         }
-        tally.add(losses, out.metrics, mask_L=arrays["mask_L"])
+        accumulator.add(losses, out.metrics, mask_L=arrays["mask_L"])
         return torch.stack(list(losses.values())).sum()
 
     def _tensors(self, row: Row) -> RowTensors:
@@ -214,7 +214,7 @@ class TrainerWorker:
 
             if head_1E is not None:
                 save_critic(weights, head_1E, path, body=self._lm)
-            elif self._role == "trainer":
+            elif self._role == "policy":
                 save_lm(weights, path, lm=self._lm, source=self._model_path)
             else:
                 save_weights(weights, path, config=self._lm.config)

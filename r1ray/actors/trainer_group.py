@@ -4,14 +4,14 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from r1ray.actors.group import ALIVE_TIMEOUT_S, ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import ALIVE_TIMEOUT_S, ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.config import TrainerConfig
 from r1ray.types import Batch, Floats, Row
 
 GAP_LIMITS = {
-    "fp32": ("logprob_gap/max", 1e-3),
-    "bf16_autocast": ("logprob_gap/mean", 0.1),
-    "bf16": ("logprob_gap/mean", 0.1),
+    "fp32": ("mismatch/logprob_gap/max", 1e-3),
+    "bf16_autocast": ("mismatch/logprob_gap/mean", 0.1),
+    "bf16": ("mismatch/logprob_gap/mean", 0.1),
 }
 """By precision: which log-prob gap to the engine is judged, and its limit where trainer.logprob_gap_limit is null. In bfloat16 one
 unlikely token of a healthy engine can be off by more than 0.1 (`r1ray.sync.canary.ROUNDED`), so the mean is judged."""
@@ -38,14 +38,16 @@ class TrainerGroup:
 
     @property
     def max_tokens(self) -> int:
-        return self._cfg.micro_batch_tokens
+        return self._cfg.max_tokens_per_micro_batch
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One optimiser update (`TrainerWorker.update`). Raises RuntimeError when trainer.max_nan_updates in a row were skipped."""
+        """One optimiser update (`TrainerWorker.update`). Raises RuntimeError when trainer.max_skipped_updates in a row were
+        skipped.
+        """
         refs = [handle.update.remote(rows) for handle, rows in self._each(batch)]
         metrics = self._gather(refs, "update")[0]
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if metrics["updates_skipped"] else 0
-        if self._skipped_in_a_row >= self._cfg.max_nan_updates:
+        if self._skipped_in_a_row >= self._cfg.max_skipped_updates:
             reason = why_not(metrics, cfg=self._cfg) or f"the gradient's norm is {metrics['grad_norm']}"
             raise RuntimeError(f"{self._skipped_in_a_row} updates in a row were skipped, the last because {reason}")
         return metrics
@@ -83,8 +85,8 @@ class TrainerGroup:
     def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:
         try:
             return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
-        except (WorkerDied, WorkerFailed, WorkerLate) as error:
-            loss = self._actors.loss_behind(error)
+        except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
+            loss = self._actors.failure_behind(error)
             if loss is None:
                 raise
             raise TrainersLost(str(loss)) from error

@@ -33,7 +33,7 @@ STACK_LINES = 40
 
 
 @dataclass(slots=True)
-class Heart:
+class Heartbeat:
     """What is known of one worker's process."""
 
     handle: Any
@@ -54,7 +54,7 @@ class Watch:
         self, groups: Mapping[str, ActorGroup], *, cfg: ClusterConfig, event: Callable[..., None], say: Callable = print
     ) -> None:
         self._groups, self._cfg, self._event, self._say = groups, cfg, event, say
-        self._hearts: dict[tuple[str, int], Heart] = {}
+        self._heartbeats: dict[tuple[str, int], Heartbeat] = {}
         self._reported: set[tuple[Wait, float]] = set()
         """Silences (a wait, and since when) that have been told."""
         self._ended = threading.Event()
@@ -70,7 +70,7 @@ class Watch:
 
     def moved(self, role: str, index: int) -> float:
         """`time.monotonic()` of the last progress that this worker's heartbeat has shown; 0.0 when it shows none."""
-        heart = self._hearts.get((role, index))
+        heart = self._heartbeats.get((role, index))
         return heart.moved if heart else 0.0
 
     def _moved_by_name(self, name: str) -> float:
@@ -101,9 +101,9 @@ class Watch:
                 self._report(f"nothing finished for {now - since:.0f} s in '{wait.what}'", late=late)
 
     def _listen(self, group: ActorGroup, role: str, index: int, handle: Any) -> None:
-        heart = self._hearts.get((role, index))
+        heart = self._heartbeats.get((role, index))
         if heart is None or heart.handle is not handle:
-            self._hearts[role, index] = Heart(handle, handle.heartbeat.remote())
+            self._heartbeats[role, index] = Heartbeat(handle, handle.heartbeat.remote())
             return
         if not ray.wait([heart.beat], timeout=0)[0]:
             heart.strikes += 1
@@ -137,7 +137,7 @@ class Watch:
         heart.beat = handle.heartbeat.remote()
 
     def _report(self, what: str, *, late: list[str]) -> None:
-        vitals = {f"{role}-{index}": heart.vitals for (role, index), heart in self._hearts.items() if heart.vitals}
+        vitals = {f"{role}-{index}": heart.vitals for (role, index), heart in self._heartbeats.items() if heart.vitals}
         waits = [
             {"what": wait.what, "for_s": round(time.monotonic() - wait.since), "late": wait.late()}
             for wait in list(WAITS)

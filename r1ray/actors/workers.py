@@ -1,8 +1,8 @@
 """The rollout and reward workers as the collector and the evaluator see them: submit, wait, result. Every wait has an end.
 
-A worker that dies or hangs is started again in its place, an engine with the weights that are served, and its unfinished calls are
-made once more: seeds come from ids, so the replies are those that the first attempt would have given. Only the last reply to a call
-counts: whatever an earlier attempt still produces is never read.
+A worker that dies or hangs is started again in its place, an engine with the weights that are served, and its unfinished calls
+are made once more: seeds come from ids, so the completions are those that the first attempt would have given. Only the last
+completion to a call counts: whatever an earlier attempt still produces is never read.
 """
 
 import math
@@ -17,12 +17,12 @@ import ray
 from r1ray.actors.group import (
     ALIVE_TIMEOUT_S,
     ActorGroup,
-    Losses,
+    Failures,
     ResultLost,
     Wait,
     WorkerDied,
     WorkerFailed,
-    WorkerLate,
+    WorkerUnresponsive,
     result_of,
     settle,
     waiting,
@@ -54,7 +54,7 @@ class Call:
     losses: int = 0
     """How often its result was lost."""
     after: "Call | None" = None
-    """Of a score: the call whose replies it waits for."""
+    """Of a score: the call whose completions it waits for."""
     ref: Any = None
     done: float | None = None
     """When it was seen to be ready."""
@@ -69,11 +69,11 @@ class Call:
         """To the worker, or to the one that has taken its place."""
         self.made = time.monotonic()
         self.done = self.result = self.error = None
-        # Replies that have been fetched are sent by value: the engine that holds them may be gone by now.
-        replies = (
+        # Completions that have been fetched are sent by value: the engine that holds them may be gone by now.
+        completions = (
             {"completions_G": self.after.ref if self.after.result is None else self.after.result} if self.after else {}
         )
-        self.ref = getattr(self.group.handles[self.index], self.method).remote(**self.arguments, **replies)
+        self.ref = getattr(self.group.handles[self.index], self.method).remote(**self.arguments, **completions)
 
 
 class RayWorkers:
@@ -89,7 +89,7 @@ class RayWorkers:
     rounded, so when an engine is lost, all engines do the whole wave once more.
 
     Args:
-        served: gives all engines the weights that are served (`WeightSync.again`); None where they serve the model folder's.
+        served: gives all engines the weights that are served (`WeightSync.push_current`); None where they serve the model folder's.
         moved: when a worker's heartbeat last showed progress (`Watch.moved`).
     """
 
@@ -112,7 +112,7 @@ class RayWorkers:
         self._deterministic = cfg.deterministic
         self._sleep = cfg.rollout.sleep
         self._resting = False
-        """Whether engines may be asleep: since `rest`, until the next call for replies."""
+        """Whether engines may be asleep: since `rest`, until the next call for completions."""
         self._lost: list[Call] = []
         """To be made again as soon as the worker that has taken the place of theirs serves the right weights."""
         self._held: list[Call] | None = None
@@ -158,7 +158,7 @@ class RayWorkers:
         if self._held is not None and not until():
             self._admit()
         names = lambda: sorted({call.name for call in refs if call.done is None})  # noqa: E731
-        with waiting("replies and scores", names) as wait:
+        with waiting("completions and scores", names) as wait:
             while not until():
                 if (done := self._look(refs, wait)) is not None:
                     return done
@@ -185,8 +185,9 @@ class RayWorkers:
             late: names of workers that count as lost whatever their hearts say.
         """
         engines = {self._rollouts.name(index) for index in range(len(self._rollouts))}
-        hung: Losses = {
-            name: WorkerLate(f"{name} hangs, though its process answers") for name in sorted(engines & set(late))
+        hung: Failures = {
+            name: WorkerUnresponsive(f"{name} hangs, though its process answers")
+            for name in sorted(engines & set(late))
         }
         if lost := hung | self._rollouts.not_alive(timeout_s=ALIVE_TIMEOUT_S):
             self._replace(self._rollouts, lost)
@@ -230,7 +231,7 @@ class RayWorkers:
             return None
         first = min((call for call in refs if call.done is None), key=self._due)
         if self._due(first) <= time.monotonic():
-            self._restart(first.group, first.index, WorkerLate(self._complaint(first)))
+            self._restart(first.group, first.index, WorkerUnresponsive(self._complaint(first)))
             wait.since = time.monotonic()
         return None
 
@@ -249,7 +250,7 @@ class RayWorkers:
         call.done = self._answered[call.group.role][call.index] = time.monotonic()
 
     def _recover(self, call: Call, actor_id: str | None, error: Exception) -> None:
-        """Restart the worker with this id: a score also fails when the engine whose replies it waits for has died."""
+        """Restart the worker with this id: a score also fails when the engine whose completions it waits for has died."""
         if actor_id is None:
             return self._restart(call.group, call.index, error)
         for group in (self._rollouts, self._rewards):
@@ -298,7 +299,7 @@ class RayWorkers:
         self._lost += [call for call in calls if call not in self._lost]
 
     def _due(self, call: Call) -> float:
-        """When its worker is late; never while it waits for another worker's replies, who is late first."""
+        """When its worker is late; never while it waits for another worker's completions, who is late first."""
         if call.after is not None and call.after.done is None:
             return math.inf
         role, index = call.group.role, call.index
@@ -310,7 +311,7 @@ class RayWorkers:
         return f"{call.name} made no progress for {seconds:.0f} s ({call.group.role}.timeout_s) while it had '{call.what}' to do"
 
     def _admit(self) -> None:
-        """Give the engines all calls that were held, and the reward workers those that wait for their replies."""
+        """Give the engines all calls that were held, and the reward workers those that wait for their completions."""
         held, self._held = self._held or [], None
         self._all_at_once(held)
         for call in self._open:
@@ -318,7 +319,7 @@ class RayWorkers:
                 call.send()
 
     def _redo_wave(self) -> None:
-        """All replies of the present wave once more; scores that are there stay, for the replies will be the same."""
+        """All completions of the present wave once more; scores that are there stay, for the completions will be the same."""
         wave = [call for call in self._open if call.group is self._rollouts]
         self._all_at_once(wave)
         for call in self._open:
@@ -340,7 +341,7 @@ class RayWorkers:
             if self._served is not None:
                 self._served()
 
-    def _wave(self, calls: Sequence[Call]) -> Losses:
+    def _wave(self, calls: Sequence[Call]) -> Failures:
         """Every engine drops what it has, gets its share of `calls` and begins with all of it at once; the engines that failed."""
         handles = self._rollouts.handles
         if failed := self._each("hold", [handle.hold.remote() for handle in handles]):
@@ -350,7 +351,7 @@ class RayWorkers:
         shares = [sum(call.index == index for call in calls) for index in range(len(handles))]
         return self._each("release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)])
 
-    def _each(self, what: str, refs: Sequence[Any]) -> Losses:
+    def _each(self, what: str, refs: Sequence[Any]) -> Failures:
         calls = {self._rollouts.name(index): ref for index, ref in enumerate(refs)}
         _, failed = settle(calls, what=what, timeout_s=self._timeout_s[self._rollouts.role])
         for error in failed.values():

@@ -44,8 +44,8 @@ def factory_of(name: str) -> Callable[..., "Algorithm"]:
 
 
 def training_roles(algo: "Algorithm") -> list[str]:
-    """Whose actors an algorithm needs besides those that make and score replies."""
-    return ["trainer", *algo.learners, *(["reference"] if "ref_logprobs" in algo.needs else [])]
+    """Whose actors an algorithm needs besides those that make and score completions."""
+    return ["policy", *algo.objectives, *(["reference"] if "ref_logprobs" in algo.needs else [])]
 
 
 def roles_of(cfg: AlgoConfig) -> list[str]:
@@ -55,9 +55,9 @@ def roles_of(cfg: AlgoConfig) -> list[str]:
 
 def roles_of_made(made: "Algorithm | Exception") -> list[str]:
     try:
-        return ["trainer"] if isinstance(made, Exception) else training_roles(made)
+        return ["policy"] if isinstance(made, Exception) else training_roles(made)
     except (TypeError, AttributeError):
-        return ["trainer"]
+        return ["policy"]
 
 
 def attempt(cfg: AlgoConfig) -> "Algorithm | Exception":

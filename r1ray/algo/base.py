@@ -53,8 +53,8 @@ class LossOutput:
     """{name: value_L}, averaged over all masked tokens of the update; a name ending in `/max` is reduced by maximum instead."""
 
 
-class Learner(Protocol):
-    """What a group of trainers learns by: the policy's by the algorithm itself, others' by what it names in `learners`."""
+class Objective(Protocol):
+    """What a group of trainers learns by: the policy's by the algorithm itself, others' by what it names in `objectives`."""
 
     @property
     def needs_entropy_grad(self) -> bool:
@@ -72,7 +72,7 @@ class Learner(Protocol):
     def loss(self, row: LossInput) -> LossOutput: ...
 
 
-class OtherLearner(Learner, Protocol):
+class AuxiliaryObjective(Objective, Protocol):
     """Of the critic or the process reward model."""
 
     @property
@@ -81,14 +81,14 @@ class OtherLearner(Learner, Protocol):
         ...
 
 
-class Algorithm(Learner, Protocol):
-    """The policy's learner (no minibatch: no new weight version), and everything around it."""
+class Algorithm(Objective, Protocol):
+    """The policy's objective (no minibatch: no new weight version), and everything around it."""
 
     @property
     def needs(self) -> frozenset[Need]: ...
 
     @property
-    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
+    def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
         """What other trainers learn by; there are no other trainers than these."""
         ...
 

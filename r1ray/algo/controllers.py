@@ -7,9 +7,9 @@ def adapted_kl_coef(coef: float, *, kl: float, target: float, num_samples: int, 
     """beta (1 + clip(kl / target - 1, -0.2, 0.2) n / horizon) (Ziegler et al., arXiv 1909.08593, 2.2; verl's adaptive controller).
 
     Args:
-        kl: measured in this step, in nats a token (as verl; Ziegler's target of 6 is of a whole reply).
-        num_samples: n, replies of this step.
-        horizon: replies in which the coefficient can change by a fifth of itself.
+        kl: measured in this step, in nats a token (as verl; Ziegler's target of 6 is of a whole completion).
+        num_samples: n, completions of this step.
+        horizon: completions in which the coefficient can change by a fifth of itself.
 
     Example: coefficient 0.2, KL 9 at target 6, 256 of 10,000 samples: `0.2 * (1 + 0.2 * 0.0256)`.
     """

@@ -17,8 +17,8 @@ from r1ray.types import Floats, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticLearner:
-    """`r1ray.algo.base.OtherLearner` with the one loss term `value`."""
+class CriticObjective:
+    """`r1ray.algo.base.AuxiliaryObjective` with the one loss term `value`."""
 
     updates_per_step: int
     """Optimiser updates of a pass (Open-Reasoner-Zero: 12 beside 1 of the policy)."""

@@ -2,13 +2,13 @@
 
     A_i   = alpha (r_i - mean r) / F_norm                           F_norm = 1; the group's deviation is the variant
     loss  = mean over tokens of -A_i log pi(o_t)                    no ratio, no clip, no KL, no reference, no critic
-    alpha = B / (B - M)                                             B replies of the step, M of them in groups of equal rewards
+    alpha = B / (B - M)                                             B completions of the step, M of them in groups of equal rewards
 
 alpha makes up for the groups without a gradient. Paper and verl disagree on it: `alpha: paper` is the above, `alpha: verl` is
-B / (number of replies whose reward is not 0). Sampling goes on until a share `min_kept` of the groups has rewards that differ
-(`keep_unequal`; 0.6 in the paper's best row), then others fill the step.
+B / (number of completions whose reward is not 0). Sampling goes on until a share `min_share` of the groups has rewards that differ
+(`drop_equal`; 0.6 in the paper's best row), then others fill the step.
 
-Our choices: `scale_by_std` is F_norm; only usable replies count in B and M. With nothing but equal groups every advantage is
+Our choices: `scale_by_std` is F_norm; only usable completions count in B and M. With nothing but equal groups every advantage is
 exactly 0 and alpha does not matter. A pass of several minibatches is off-policy without any correction for it; the clip widths and
 `dual_clip` are not read.
 """

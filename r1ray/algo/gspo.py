@@ -1,10 +1,10 @@
 """GSPO, group sequence policy optimisation (Zheng et al., arXiv 2507.18071 eq. 5-7).
 
-    s_i   = ( pi(o_i) / pi_old(o_i) )^(1 / T_i) = exp( mean_t log rho_t )          one ratio a reply, the geometric mean
+    s_i   = ( pi(o_i) / pi_old(o_i) )^(1 / T_i) = exp( mean_t log rho_t )          one ratio a completion, the geometric mean
     loss  = mean_i -min(s_i A_i, clip(s_i, 1 - 3e-4, 1 + 4e-4) A_i)                A as GRPO's
 
-A reply is clipped whole. Each of its tokens carries the same J_i, so the mean over tokens of `seq_mean_token_mean` is J_i itself:
-with any other aggregation replies would weigh by their length. T_i counts the tokens trained on. No KL.
+A completion is clipped whole. Each of its tokens carries the same J_i, so the mean over tokens of `seq_mean_token_mean` is J_i
+itself: with any other aggregation completions would weigh by their length. T_i counts the tokens trained on. No KL.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from r1ray.algo.grpo import Grpo
 
 @dataclass(frozen=True, kw_only=True)
 class Gspo(Grpo):
-    """GRPO with the ratio of the whole reply."""
+    """GRPO with the ratio of the whole completion."""
 
     def _surrogate(self, row: LossInput) -> ops.Surrogate:
-        """min(s A, clip(s, 1 - low, 1 + high) A), s the geometric mean of the reply's ratios"""
+        """min(s A, clip(s, 1 - low, 1 + high) A), s the geometric mean of the completion's ratios"""
         lengths_L = ops.sums_of_sequences(row.mask_L, row.segment_L).clamp(min=1)
         log_ratio_L = ops.sums_of_sequences(row.logprobs_L - row.old_logprobs_L, row.segment_L) / lengths_L
         return ops.clipped_surrogate(

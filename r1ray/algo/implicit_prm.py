@@ -17,8 +17,8 @@ from r1ray.types import Floats, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImplicitPrmLearner:
-    """`r1ray.algo.base.OtherLearner` with the one loss term `outcome`."""
+class ImplicitPrmObjective:
+    """`r1ray.algo.base.AuxiliaryObjective` with the one loss term `outcome`."""
 
     beta: float
     updates_per_step: int
@@ -29,7 +29,7 @@ class ImplicitPrmLearner:
         return ops.random_parts(samples, self.updates_per_step, rng)
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
-        """Each reply's loss stands on all of its tokens: their mean is it again."""
+        """Each completion's loss stands on all of its tokens: their mean is it again."""
         masks = [sample.mask_T for sample in samples]
         found = ops.aggregation_weights(masks, aggregation="seq_mean_token_mean", max_length=1)
         return [{"outcome": w_T} for w_T in found]

@@ -4,7 +4,7 @@
 
     w     `algo.aggregation`: the denominators, over all samples of the update
     J     `_surrogate`: the clipped surrogate of PPO (arXiv 1707.06347 eq. 7) unless an algorithm has another
-    c     `algo.rollout_correction`: from the engine's policy to the trainer's, 1 unless asked for
+    c     `algo.importance_sampling`: from the engine's policy to the trainer's, 1 unless asked for
     beta  `algo.kl_coef` with `kl_in: loss`; with `kl_in: reward` it is subtracted from the rewards of the tokens instead
     eta   `algo.entropy_coef`
 
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1ray.algo import ops
-from r1ray.algo.base import LossInput, LossOutput, Need, OtherLearner, State
+from r1ray.algo.base import AuxiliaryObjective, LossInput, LossOutput, Need, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
 from r1ray.config import AlgoConfig
 from r1ray.trainers import TrainerRole
@@ -45,8 +45,8 @@ class PolicyGradient(ABC):
     `entropy_coef` and `entropy_bonus`; each only where it follows a target.
     """
 
-    compares_replies: ClassVar[bool] = True
-    """Whether a reply is measured by the other replies to its problem, which a group of one has not."""
+    compares_completions: ClassVar[bool] = True
+    """Whether a completion is measured by the other completions to its problem, which a group of one has not."""
 
     cfg: AlgoConfig
     max_response_length: int
@@ -57,13 +57,13 @@ class PolicyGradient(ABC):
         needs: set[Need] = set()
         if self.cfg.kl_coef > 0:
             needs.add("ref_logprobs")
-        if self.cfg.minibatches > 1 or self._kl_in_reward:
+        if self.cfg.num_minibatches > 1 or self._kl_in_reward:
             # With one update a pass the present log-probs, detached, are the old ones: no extra forward.
             needs.add("old_logprobs")
         return frozenset(needs)
 
     @property
-    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
+    def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
         return {}
 
     @property
@@ -95,7 +95,7 @@ class PolicyGradient(ABC):
         cfg, new = self.cfg, {**self.initial_state(), **state}
         kl, entropy = metrics.get("kl_ref", math.nan), metrics.get("entropy", math.nan)
         if cfg.kl_target is not None and math.isfinite(kl):
-            num_samples = cfg.problems_per_step * cfg.group_size
+            num_samples = cfg.prompts_per_step * cfg.group_size
             new["kl_coef"] = adapted_kl_coef(
                 new["kl_coef"], kl=kl, target=cfg.kl_target, num_samples=num_samples, horizon=cfg.kl_horizon
             )
@@ -108,11 +108,11 @@ class PolicyGradient(ABC):
         return new
 
     def keep(self, group: Group) -> bool:
-        """Dynamic sampling (DAPO, arXiv 2503.14476 eq. 11) by the share of correct replies, whatever else is rewarded."""
-        rate, low, high = group.solve_rate, self.cfg.keep_low, self.cfg.keep_high
+        """Dynamic sampling (DAPO, arXiv 2503.14476 eq. 11) by the share of correct completions, whatever else is rewarded."""
+        rate, low, high = group.solve_rate, self.cfg.filter.min_solve_rate, self.cfg.filter.max_solve_rate
         if rate is not None and ((low is not None and rate <= low) or (high is not None and rate >= high)):
             return False
-        return not self.cfg.keep_unequal or len({score.reward for score in group.scores if score.usable}) > 1
+        return not self.cfg.filter.drop_equal or len({score.reward for score in group.scores if score.usable}) > 1
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
         """Unusable samples get a zero mask, which leaves them out of the loss; what is masked gets no advantage."""
@@ -131,7 +131,9 @@ class PolicyGradient(ABC):
         """
 
     def rewards(self, samples: Sequence[Sample], state: State) -> NDArray[np.float64]:
-        """What each reply earned: its reward, less beta times the KL of its tokens with `kl_in: reward` (as verl sums them)."""
+        """What each completion earned: its reward, less beta times the KL of its tokens with `kl_in: reward` (as verl sums
+        them).
+        """
         penalties = self._kl_penalties(samples, state)
         return np.array([reward_of(s) - float(kl_T.sum()) for s, kl_T in zip(samples, penalties, strict=True)])
 
@@ -177,11 +179,11 @@ class PolicyGradient(ABC):
         return self.cfg.entropy_coef if fixed else state.get("entropy_bonus", self.cfg.entropy_coef)
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
-        """Split at random into `minibatches` updates, one pass over the samples (R1: 8192 replies, 16 updates of 512).
+        """Split at random into `minibatches` updates, one pass over the samples (R1: 8192 completions, 16 updates of 512).
 
         Samples without a token to train on have done their work in the baseline and are left out.
         """
-        return ops.random_parts(samples, self.cfg.minibatches, rng)
+        return ops.random_parts(samples, self.cfg.num_minibatches, rng)
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
         scales = {"policy": 1.0}
@@ -199,7 +201,7 @@ class PolicyGradient(ABC):
     def loss(self, row: LossInput) -> LossOutput:
         """Gradient flows through the policy's log-probs and, where asked for, its entropy; everything else is a constant.
 
-        Metrics: `kl_ref` is k3(pi || pi_ref), `kl_rollout` k3(engine || trainer before the pass), both whatever kl_estimator.
+        Metrics: `kl_ref` is k3(pi || pi_ref), `mismatch/kl` k3(engine || trainer before the pass), both whatever kl_estimator.
         """
         cfg, row = self.cfg, cleaned(row)
         surrogate = self._surrogate(row)
@@ -208,17 +210,15 @@ class PolicyGradient(ABC):
             "clip_fraction": surrogate.clipped_L,
             "ratio/max": surrogate.ratio_L.detach(),
             "entropy": row.entropy_L.detach(),
-            "kl_rollout": ops.kl(row.rollout_logprobs_L, row.old_logprobs_L, estimator="k3"),
-            "logprob_gap/max": gap_L.abs(),
-            "logprob_gap/mean": gap_L.abs(),
+            "mismatch/kl": ops.kl(row.rollout_logprobs_L, row.old_logprobs_L, estimator="k3"),
+            "mismatch/logprob_gap/max": gap_L.abs(),
+            "mismatch/logprob_gap/mean": gap_L.abs(),
         }
         terms = {"policy": -surrogate.objective_L}
-        if cfg.rollout_correction != "none":
-            weight_L, above_L = ops.rollout_weight(
-                gap_L, row.segment_L, mode=cfg.rollout_correction, cap=cfg.correction_cap
-            )
+        if cfg.importance_sampling != "none":
+            weight_L, above_L = ops.rollout_weight(gap_L, row.segment_L, mode=cfg.importance_sampling, cap=cfg.is_cap)
             terms["policy"] = weight_L * terms["policy"]
-            metrics |= {"correction/mean": weight_L, "correction/capped": above_L}
+            metrics |= {"importance_sampling/mean": weight_L, "importance_sampling/capped": above_L}
         if cfg.kl_coef > 0:
             assert row.ref_logprobs_L is not None, "kl_coef > 0 but the row has no reference log-probs"
             metrics["kl_ref"] = ops.kl(row.logprobs_L.detach(), row.ref_logprobs_L, estimator="k3")

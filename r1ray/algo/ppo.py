@@ -9,8 +9,9 @@
 - Open-Reasoner-Zero (arXiv 2503.24290): gamma = lambda = 1, one update of the policy and 12 of the critic a step, whitened by the
   population's deviation: conf/algo/orz.yaml.
 
-The reward stands on the last token of a reply; V after it is 0, also where the reply was cut. With `kl_in: reward` each token's
-reward is lessened by beta KL. A step in which all rewards are equal still has advantages: a state is compared with its own value.
+The reward stands on the last token of a completion; V after it is 0, also where the completion was cut. With `kl_in: reward` each
+token's reward is lessened by beta KL. A step in which all rewards are equal still has advantages: a state is compared with its
+own value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from r1ray.algo.base import Need, OtherLearner, State
-from r1ray.algo.critic import CriticLearner
+from r1ray.algo.base import AuxiliaryObjective, Need, State
+from r1ray.algo.critic import CriticObjective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.algo.returns import gae, whiten
 from r1ray.config.base import Count, Fraction, NotNegative, Positive
@@ -32,7 +33,7 @@ from r1ray.types import Floats, Sample
 class Ppo(PolicyGradient):
     """State besides the controllers': `steps`, where the policy is frozen at first."""
 
-    compares_replies: ClassVar[bool] = False
+    compares_completions: ClassVar[bool] = False
 
     gamma: Fraction
     lam: Fraction
@@ -51,8 +52,8 @@ class Ppo(PolicyGradient):
         return super().needs | own
 
     @property
-    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
-        return {"critic": CriticLearner(updates_per_step=self.critic_updates, value_clip=self.value_clip)}
+    def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
+        return {"critic": CriticObjective(updates_per_step=self.critic_updates, value_clip=self.value_clip)}
 
     @property
     def frozen_steps(self) -> int:

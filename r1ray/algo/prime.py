@@ -1,15 +1,16 @@
 """PRIME: process rewards from outcomes alone, arXiv 2502.01456 eq. 3, 5 and 6, and its code where the paper is silent.
 
     r_t = beta ( log pi_prm(y_t) - log pi_ref(y_t) )
-    A_t = sum_s>=t [ c (r_s - leave-one-out of the replies' mean r)  +  1[s is the last] (outcome - leave-one-out of outcomes) ]
+    A_t = sum_s>=t [ c (r_s - leave-one-out of the completions' mean r)  +  1[s is the last] (outcome - leave-one-out of outcomes) ]
 
-whitened over the tokens of the step; then PPO's clipped loss. As its code does (`prime_norm: batch_norm`), r is first divided
-by the step's largest |sum_s>=t r_s|, so that process and outcome are of like size whatever the lengths. The process reward
-model is trained on the same replies, after the policy (`r1ray.algo.implicit_prm`), on what is correct; the outcome above is the
-whole reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
-refresh). Problems are kept whose share of correct replies lies strictly between keep_low and keep_high. A group of which one
-reply is usable has no other to compare with: its advantages are 0 before whitening. A reply that is masked for being cut stays
-in the baseline of outcomes; process rewards it has none, so it is not in theirs.
+whitened over the tokens of the step; then PPO's clipped loss. As its code does (`prime_norm: batch_norm`), r is first divided by
+the step's largest |sum_s>=t r_s|, so that process and outcome are of like size whatever the lengths. The process reward model is
+trained on the same completions, after the policy (`r1ray.algo.implicit_prm`), on what is correct; the outcome above is the whole
+reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
+refresh). Problems are kept whose share of correct completions lies strictly between filter.min_solve_rate and
+filter.max_solve_rate. A group of which one completion is usable has no other to compare with: its advantages are 0 before
+whitening. A completion that is masked for being cut stays in the baseline of outcomes; process rewards it has none, so it is not
+in theirs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ from typing import Literal
 
 import numpy as np
 
-from r1ray.algo.base import Need, OtherLearner, State
-from r1ray.algo.implicit_prm import ImplicitPrmLearner
+from r1ray.algo.base import AuxiliaryObjective, Need, State
+from r1ray.algo.implicit_prm import ImplicitPrmObjective
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
 from r1ray.config.base import AbovePositive, NotNegative, Positive
@@ -29,13 +30,13 @@ from r1ray.types import Floats, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Prime(PolicyGradient):
-    """A reply is measured by the others to its problem, token by token."""
+    """A completion is measured by the others to its problem, token by token."""
 
     beta: AbovePositive
     process_coef: NotNegative
     """c: the weight of process rewards where outcomes have 1."""
     process_norm: Literal["batch", "none"]
-    """batch: process rewards are divided by the step's largest sum of them from a token to its reply's end."""
+    """batch: process rewards are divided by the step's largest sum of them from a token to its completion's end."""
     prm_updates: Positive
     """Optimiser updates of the process reward model a step."""
 
@@ -45,11 +46,11 @@ class Prime(PolicyGradient):
         return super().needs | own
 
     @property
-    def learners(self) -> Mapping[TrainerRole, OtherLearner]:
-        return {"prm": ImplicitPrmLearner(beta=self.beta, updates_per_step=self.prm_updates)}
+    def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
+        return {"prm": ImplicitPrmObjective(beta=self.beta, updates_per_step=self.prm_updates)}
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
-        """With the outcome as returns_T, which the process reward model learns: 1 for a correct reply, 0 for another."""
+        """With the outcome as returns_T, which the process reward model learns: 1 for a correct completion, 0 for another."""
         return [
             replace(sample, returns_T=_outcome(sample) * sample.mask_T) for sample in super().advantages(samples, state)
         ]

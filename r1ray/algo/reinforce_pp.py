@@ -5,12 +5,12 @@
     A_t   = (G_t - mean) / sqrt(var + eps)              over all tokens of the step
     loss  = mean over tokens of -min(rho A_t, clip(rho, 1 - 0.2, 1 + 0.2) A_t)
 
-The baseline variant takes the group's mean from r_i first, so that whitening compares replies to one problem.
+The baseline variant takes the group's mean from r_i first, so that whitening compares completions to one problem.
 
 Our choices: the deviation is by `std_ddof` and `adv_eps` (verl: 1 and 1e-8; OpenRLHF: population variance with a floor of 1e-8).
-Logic-RL has the KL as a k3 term of the loss: `kl_in: loss` (conf/algo/logic_rl.yaml); OpenRLHF's script of the baseline variant as
-a k2 term. Where all returns are equal every advantage is exactly 0 and the update is made: where all rewards are, or one reply is
-left, without KL in the reward.
+Logic-RL has the KL as a k3 term of the loss: `kl_in: loss` (conf/algo/logic_rl.yaml); OpenRLHF's script of the baseline variant
+as a k2 term. Where all returns are equal every advantage is exactly 0 and the update is made: where all rewards are, or one
+completion is left, without KL in the reward.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from r1ray.types import Floats, Sample
 class ReinforcePP(PolicyGradient):
     """A token is measured by all tokens of the step."""
 
-    compares_replies: ClassVar[bool] = False
+    compares_completions: ClassVar[bool] = False
 
     gamma: Fraction
     """Discount of a token's return; 1 in every recipe."""
@@ -49,9 +49,9 @@ class ReinforcePP(PolicyGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforcePPBaseline(ReinforcePP):
-    """A token is measured by all tokens of the step, after its reply was by the other replies to the problem."""
+    """A token is measured by all tokens of the step, after its completion was by the other completions to the problem."""
 
-    compares_replies: ClassVar[bool] = True
+    compares_completions: ClassVar[bool] = True
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """reward-to-go of r - group mean, whitened over the step's tokens"""

@@ -43,7 +43,7 @@ def gae(rewards_T: Floats, values_T: Floats, mask_T: Floats, *, gamma: float, la
 
 
 def vapo_lambda(length: int, *, alpha: float) -> float:
-    """1 - 1 / (alpha l) for a reply of l tokens (VAPO, arXiv 2504.05118): the longer, the closer to Monte Carlo.
+    """1 - 1 / (alpha l) for a completion of l tokens (VAPO, arXiv 2504.05118): the longer, the closer to Monte Carlo.
 
     Our choice: at least 0, where the formula is negative (l < 20 with the paper's alpha of 0.05).
     """
@@ -51,7 +51,7 @@ def vapo_lambda(length: int, *, alpha: float) -> float:
 
 
 def leave_one_out(rewards_G: Sequence[float]) -> NDArray[np.float64]:
-    """r_i less the mean of the others (RLOO, arXiv 2402.14740): the baseline does not depend on reply i.
+    """r_i less the mean of the others (RLOO, arXiv 2402.14740): the baseline does not depend on completion i.
 
     A group of one has no others: its advantage is 0.
     """
@@ -62,11 +62,12 @@ def leave_one_out(rewards_G: Sequence[float]) -> NDArray[np.float64]:
 
 
 def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> list[Floats]:
-    """The same for rewards of tokens, the baseline being of each reply's mean token reward (PRIME, arXiv 2502.01456, as its code):
+    """The same for rewards of tokens, the baseline being of each completion's mean token reward (PRIME, arXiv 2502.01456, as its
+    code):
 
         r_i,t  ->  r_i,t G / (G - 1) - sum over all j of mean_j / (G - 1)
 
-    G counts the replies that have a token to train on: of others there are no rewards. Where there is one, it has no others: 0.
+    G counts the completions that have a token to train on: of others there are no rewards. Where there is one, it has no others: 0.
     """
     means_G = [
         reward_T[mask_T > 0].mean(dtype=np.float64)
@@ -101,7 +102,7 @@ def whiten(values: Sequence[Floats], masks: Sequence[Floats], *, ddof: Literal[0
 
 
 def remax(rewards_G: Sequence[float], greedy_rewards_G: Sequence[float]) -> NDArray[np.float64]:
-    """r_i less the reward of the greedy reply to the same problem (ReMax, arXiv 2310.10505, algorithm 1).
+    """r_i less the reward of the greedy completion to the same problem (ReMax, arXiv 2310.10505, algorithm 1).
 
     No recipe here uses it: the engine would have to answer every problem once more.
     """
@@ -109,8 +110,8 @@ def remax(rewards_G: Sequence[float], greedy_rewards_G: Sequence[float]) -> NDAr
 
 
 def best_of_group(rewards_G: Sequence[float]) -> NDArray[np.float64]:
-    """Only the best reply counts, by how much it is better than the second (pass@k training, arXiv 2503.19595; verl's grpo_passk
-    without the deviation). No recipe here uses it.
+    """Only the best completion counts, by how much it is better than the second (pass@k training, arXiv 2503.19595; verl's
+    grpo_passk without the deviation). No recipe here uses it.
 
     Example: `best_of_group([0.2, 0.9, 0.5, 0.1])` is `[0, 0.4, 0, 0]`.
     """

@@ -1,13 +1,13 @@
 """RLOO, REINFORCE with a leave-one-out baseline (Ahmadian et al., "Back to basics", arXiv 2402.14740; Kool et al. 2019).
 
-    R_i   = r_i - beta sum_t log( pi_old(o_t) / pi_ref(o_t) )           the whole reply is one action
-    A_i   = R_i - mean of R_j over the other replies j
+    R_i   = r_i - beta sum_t log( pi_old(o_t) / pi_ref(o_t) )           the whole completion is one action
+    A_i   = R_i - mean of R_j over the other completions j
     loss  = mean_i sum_t [ -A_i log pi(o_t) ]
 
 Our deviations and choices:
 - the surrogate is PPO's: its gradient at the first update is that of the loss above, and with more updates a pass it is clipped;
 - there is no division by the deviation (`scale_by_std`, `std_ddof` and `adv_eps` are not read);
-- a reply that is alone in its group has no baseline and teaches nothing: its advantage is 0, the update is made.
+- a completion that is alone in its group has no baseline and teaches nothing: its advantage is 0, the update is made.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from r1ray.types import Floats, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Rloo(PolicyGradient):
-    """A reply is measured by the mean of the others."""
+    """A completion is measured by the mean of the others."""
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """r - mean of the others"""

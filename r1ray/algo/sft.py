@@ -1,6 +1,6 @@
-"""Supervised fine-tuning in the shape of an algorithm: the mean negative log-likelihood over reply tokens.
+"""Supervised fine-tuning in the shape of an algorithm: the mean negative log-likelihood over completion tokens.
 
-    loss = -1/T sum_t log pi(o_t | q, o_<t)          T counts the reply tokens of the whole update
+    loss = -1/T sum_t log pi(o_t | q, o_<t)          T counts the completion tokens of the whole update
 
 The mean is over tokens, not over sequences: a long trace weighs as much as its tokens, as is usual in SFT.
 """

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from r1ray.algo import ALGORITHMS, factory_of
-from r1ray.algo.base import Algorithm, Learner
+from r1ray.algo.base import Algorithm, Objective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.names import name_in_module
@@ -53,7 +53,7 @@ def _made(algo: AlgoConfig, made: Any) -> Iterator[Finding]:
         rule = f"cannot be made: {type(made).__name__}: {made}"
         yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy="correct it, or algo.args")
         return
-    asked = {name for base in (Algorithm, Learner) for name in vars(base) if not name.startswith("_")}
+    asked = {name for base in (Algorithm, Objective) for name in vars(base) if not name.startswith("_")}
     if missing := sorted(name for name in asked if not hasattr(made, name)):
         rule = f"has no {', '.join(missing)} (r1ray.algo.base.Algorithm)"
         remedy = "derive it from r1ray.algo.policy.PolicyGradient, which has them all, or add what is missing"
@@ -97,42 +97,46 @@ def _value(key: str, value: Any, parameter: inspect.Parameter) -> Iterator[Mista
 def _group(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
     if algo.group_size > 1:
         return
-    filters = {"keep_low": algo.keep_low, "keep_high": algo.keep_high, "keep_unequal": algo.keep_unequal or None}
+    filters = {
+        "filter.min_solve_rate": algo.filter.min_solve_rate,
+        "filter.max_solve_rate": algo.filter.max_solve_rate,
+        "filter.drop_equal": algo.filter.drop_equal or None,
+    }
     filtered = [name for name, value in filters.items() if value is not None]
     if filtered:
         yield Mistake(
             key="algo.group_size",
             value=algo.group_size,
-            rule=f"algo.{filtered[0]} chooses groups by how their replies differ, which one reply cannot: at least 2",
-            remedy="algo.group_size=8 (DAPO: 16), or keep_low, keep_high and keep_unequal off (null, null, false)",
+            rule=f"algo.{filtered[0]} chooses groups by how their completions differ, which one completion cannot: at least 2",
+            remedy="algo.group_size=8 (DAPO: 16), or algo.filter.min_solve_rate=null, max_solve_rate=null and drop_equal=false",
         )
-    elif isinstance(factory, type) and issubclass(factory, PolicyGradient) and factory.compares_replies:
+    elif isinstance(factory, type) and issubclass(factory, PolicyGradient) and factory.compares_completions:
         yield Mistake(
             key="algo.group_size",
             value=algo.group_size,
-            rule=f"{algo.name} compares the replies of one problem with each other: at least 2",
+            rule=f"{algo.name} compares the completions of one problem with each other: at least 2",
             remedy="algo.group_size=8 (R1: 16), or an algorithm that does not compare them: algo=reinforce_pp",
         )
 
 
 def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
-    samples = algo.problems_per_step * algo.group_size
-    if samples % algo.minibatches:
+    samples = algo.prompts_per_step * algo.group_size
+    if samples % algo.num_minibatches:
         fits = [n for n in range(1, samples + 1) if samples % n == 0]
-        near = sorted(fits, key=lambda n: abs(n - algo.minibatches))[:2]
+        near = sorted(fits, key=lambda n: abs(n - algo.num_minibatches))[:2]
         yield Mistake(
-            key="algo.minibatches",
-            value=algo.minibatches,
-            rule=f"must divide problems_per_step * group_size = {algo.problems_per_step} * {algo.group_size} = {samples}",
-            remedy=" or ".join(f"algo.minibatches={n}" for n in sorted(near)),
+            key="algo.num_minibatches",
+            value=algo.num_minibatches,
+            rule=f"must divide prompts_per_step * group_size = {algo.prompts_per_step} * {algo.group_size} = {samples}",
+            remedy=" or ".join(f"algo.num_minibatches={n}" for n in sorted(near)),
         )
-    elif samples // algo.minibatches < trainer.data_parallel:
+    elif samples // algo.num_minibatches < trainer.data_parallel:
         ranks = "trainer ranks" if trainer.sequence_parallel == 1 else "groups of trainer ranks"
-        yield f"an update has {samples // algo.minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
+        yield f"an update has {samples // algo.num_minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
 
 
 def warm_up(algo: AlgoConfig, trainer: TrainerConfig, steps: int, made: Any) -> Iterator[Finding]:
-    updates = (steps - getattr(made, "frozen_steps", 0)) * algo.minibatches
+    updates = (steps - getattr(made, "frozen_steps", 0)) * algo.num_minibatches
     if 0 < updates < trainer.warmup_updates:
         yield (
             f"trainer.warmup_updates={trainer.warmup_updates} and all steps together make {updates} updates: the learning rate "
@@ -144,30 +148,30 @@ def aside(algo: AlgoConfig) -> Iterator[Finding]:
     """What an algorithm does with options that it was not meant for."""
     if algo.name == "gspo" and algo.aggregation != "seq_mean_token_mean":
         yield (
-            f"algo.aggregation={algo.aggregation} with gspo, whose loss is the same at every token of a reply: replies weigh by "
+            f"algo.aggregation={algo.aggregation} with gspo, whose loss is the same at every token of a completion: completions weigh by "
             "their length (seq_mean_token_mean: all alike, as in the paper)"
         )
-    if algo.name == "gpg" and algo.minibatches > 1:
+    if algo.name == "gpg" and algo.num_minibatches > 1:
         yield (
-            f"algo.minibatches={algo.minibatches} with gpg, which has no ratio: all but the first update of a step are off-policy "
+            f"algo.num_minibatches={algo.num_minibatches} with gpg, which has no ratio: all but the first update of a step are off-policy "
             "and nothing corrects for it"
         )
 
 
 def group_filter(algo: AlgoConfig) -> Iterator[Finding]:
-    low = -1.0 if algo.keep_low is None else algo.keep_low
-    high = 2.0 if algo.keep_high is None else algo.keep_high
+    low = -1.0 if algo.filter.min_solve_rate is None else algo.filter.min_solve_rate
+    high = 2.0 if algo.filter.max_solve_rate is None else algo.filter.max_solve_rate
     if low >= high:
         yield Mistake(
-            key="algo.keep_low",
-            value=algo.keep_low,
-            rule=f"must be less than algo.keep_high = {algo.keep_high:g}: no group could be kept",
-            remedy="algo.keep_low=0 algo.keep_high=1 (DAPO), or null for an open side",
+            key="algo.filter.min_solve_rate",
+            value=algo.filter.min_solve_rate,
+            rule=f"must be less than algo.filter.max_solve_rate = {algo.filter.max_solve_rate:g}: no group could be kept",
+            remedy="algo.filter.min_solve_rate=0 algo.filter.max_solve_rate=1 (DAPO), or null for an open side",
         )
     elif algo.group_size > 1 and not any(low < k / algo.group_size < high for k in range(algo.group_size + 1)):
-        rule = f"no number of right replies among {algo.group_size} is a share between {low:g} and {high:g}: no group could be kept"
+        rule = f"no number of right completions among {algo.group_size} is a share between {low:g} and {high:g}: no group could be kept"
         remedy = "a larger algo.group_size, or bounds that are further apart"
-        yield Mistake(key="algo.keep_low", value=algo.keep_low, rule=rule, remedy=remedy)
+        yield Mistake(key="algo.filter.min_solve_rate", value=algo.filter.min_solve_rate, rule=rule, remedy=remedy)
 
 
 def coefficients(algo: AlgoConfig) -> Iterator[Finding]:
@@ -193,12 +197,12 @@ def coefficients(algo: AlgoConfig) -> Iterator[Finding]:
             f"{algo.entropy_step:g}: it needs room",
             remedy="algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays",
         )
-    if algo.rollout_correction != "none" and algo.correction_cap < 1:
+    if algo.importance_sampling != "none" and algo.is_cap < 1:
         yield Mistake(
-            key="algo.correction_cap",
-            value=algo.correction_cap,
+            key="algo.is_cap",
+            value=algo.is_cap,
             rule="where engine and trainer agree the weight is 1: a lower cap would cut every token",
-            remedy="algo.correction_cap=2.0, or algo.rollout_correction=none",
+            remedy="algo.is_cap=2.0, or algo.importance_sampling=none",
         )
 
 

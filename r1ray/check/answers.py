@@ -1,4 +1,4 @@
-"""Are replies told to hold what their answers are read from?"""
+"""Are completions told to hold what their answers are read from?"""
 
 from collections.abc import Iterator
 

@@ -6,17 +6,17 @@ from typing import NamedTuple
 from r1ray.check.mistakes import Mistake
 from r1ray.check.model import facts_of
 from r1ray.config import (
+    AuxiliaryTrainerConfig,
     CriticConfig,
     JudgeConfig,
     ModelConfig,
     ModelFacts,
-    OtherTrainerConfig,
     ReferenceConfig,
     RolloutConfig,
     TrainerConfig,
 )
 from r1ray.model.heads import head_splits
-from r1ray.trainers import TrainerRole
+from r1ray.trainers import TrainerRole, section_of
 
 
 def devices(
@@ -26,7 +26,7 @@ def devices(
     judge: JudgeConfig,
     trainer: TrainerConfig,
     critic: CriticConfig,
-    prm: OtherTrainerConfig,
+    prm: AuxiliaryTrainerConfig,
     reference: ReferenceConfig,
     kind: str,
 ) -> Iterator[Mistake]:
@@ -69,7 +69,7 @@ def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Mista
 
 
 def shared_rows(
-    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
+    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: AuxiliaryTrainerConfig, kind: str
 ) -> Iterator[Mistake]:
     """Ranks that share rows come in whole groups."""
     for sharing in _sharing(needed, trainer, critic, prm, kind):
@@ -77,10 +77,10 @@ def shared_rows(
         if num % size:
             fits = max(n for n in range(1, size) if num % n == 0)
             yield Mistake(
-                key=f"{sharing.role}.num_workers",
+                key=f"{section_of(sharing.role)}.num_workers",
                 value=num,
                 rule=f"{sharing.key}={size} ranks share each row, so it must be a multiple of {size}",
-                remedy=f"{sharing.role}.num_workers={-(-num // size) * size}, or {sharing.key}={fits}",
+                remedy=f"{section_of(sharing.role)}.num_workers={-(-num // size) * size}, or {sharing.key}={fits}",
             )
 
 
@@ -88,7 +88,7 @@ def shared_heads(
     needed: list[str],
     trainer: TrainerConfig,
     critic: CriticConfig,
-    prm: OtherTrainerConfig,
+    prm: AuxiliaryTrainerConfig,
     kind: str,
     facts: ModelFacts,
 ) -> Iterator[Mistake]:
@@ -97,7 +97,7 @@ def shared_heads(
         its = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
         own = facts_of(its)[0] if its else facts
         # A trainer that has both from the policy's would say the same again.
-        if own is not None and (sharing.role == "trainer" or sharing.path or sharing.size != trainer.sequence_parallel):
+        if own is not None and (sharing.role == "policy" or sharing.path or sharing.size != trainer.sequence_parallel):
             yield from divides(sharing.key, sharing.size, own)
 
 
@@ -113,17 +113,17 @@ class _Sharing(NamedTuple):
 
 
 def _sharing(
-    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: OtherTrainerConfig, kind: str
+    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: AuxiliaryTrainerConfig, kind: str
 ) -> Iterator[_Sharing]:
     """Of the trainers that a stage has."""
     if kind != "eval":
-        yield _Sharing("trainer", "trainer.sequence_parallel", trainer.sequence_parallel, trainer.num_workers, None)
-    others: tuple[tuple[TrainerRole, OtherTrainerConfig], ...] = (("critic", critic), ("prm", prm))
+        yield _Sharing("policy", "trainer.sequence_parallel", trainer.sequence_parallel, trainer.num_workers, None)
+    others: tuple[tuple[TrainerRole, AuxiliaryTrainerConfig], ...] = (("critic", critic), ("prm", prm))
     for role, other in others:
-        size = other.trainer.get("sequence_parallel", trainer.sequence_parallel)
-        # A value that is none is reported with the other keys of `critic.trainer`.
+        size = other.overrides.get("sequence_parallel", trainer.sequence_parallel)
+        # A value that is none is reported with the other keys of `critic.overrides`.
         if role in needed and isinstance(size, int) and size >= 1:
-            yield _Sharing(role, f"{role}.trainer.sequence_parallel", size, other.num_workers, other.path)
+            yield _Sharing(role, f"{role}.overrides.sequence_parallel", size, other.num_workers, other.path)
 
 
 def divides(key: str, size: int, facts: ModelFacts) -> Iterator[Mistake]:

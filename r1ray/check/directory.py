@@ -12,7 +12,7 @@ from r1ray.check.mistakes import Mistake, show
 from r1ray.check.stages import has, laid_over, value_of
 from r1ray.config import LoraConfig, StageConfig
 from r1ray.run.directory import RunDir, changes
-from r1ray.trainers import OTHERS, TRAINERS
+from r1ray.trainers import OTHERS, TRAINERS, section_of
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
@@ -93,14 +93,14 @@ def _layout_of(
     role: str, checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, prefix: str
 ) -> Iterator[Mistake]:
     """One trainer's; of a critic or a process reward model what it does not say itself is the policy's."""
-    layout = mapping_in(checkpoint / role / "layout.json") or {}
-    trainer, own = (_mapping(tree.get(name)) for name in ("trainer", role))
-    now_there = {**trainer, **own, **(_mapping(own.get("trainer")) if role != "trainer" else {})}
+    layout = mapping_in(checkpoint / section_of(role) / "layout.json") or {}
+    trainer, own = (_mapping(tree.get(name)) for name in ("trainer", section_of(role)))
+    now_there = {**trainer, **own, **(_mapping(own.get("overrides")) if role != "policy" else {})}
     for key, before in layout.items():
         now = now_there.get(key, before)
         if now == before:
             continue
-        where = f"{role}.{key}" if role == "trainer" or key in own else f"{role}.trainer.{key}"
+        where = f"{section_of(role)}.{key}" if role == "policy" or key in own else f"{role}.overrides.{key}"
         where = f"{prefix}{where}" if has(stage.config, where) else where
         yield _saved_otherwise(role, checkpoint, where, now, f"{before}", f"{where}={before}")
 
@@ -117,7 +117,7 @@ def _adapters_of(checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, 
     if now != layout.get("lora"):
         before, given = (show(value).replace("'", "") for value in (layout.get("lora"), now))
         where = f"{prefix}model.lora" if has(stage.config, "model.lora") else "model.lora"
-        yield _saved_otherwise("trainer", checkpoint, where, given, before, f"'{where}={before}'")
+        yield _saved_otherwise("policy", checkpoint, where, given, before, f"'{where}={before}'")
 
 
 def _saved_otherwise(role: str, checkpoint: Path, where: str, now: Any, before: str, remedy: str) -> Mistake:

@@ -8,7 +8,15 @@ from typing import Any
 from r1ray.check.devices import divides
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import facts_of, files, has_chat_template
-from r1ray.config import DataConfig, EvalConfig, JudgeConfig, ModelConfig, RewardConfig, RewardPart, SourceConfig
+from r1ray.config import (
+    DataConfig,
+    EvalConfig,
+    JudgeConfig,
+    ModelConfig,
+    RewardComponentConfig,
+    RewardConfig,
+    SourceConfig,
+)
 from r1ray.data.schemas import as_list
 from r1ray.data.sources import load_source, needs_network
 from r1ray.reward.judge import MAX_CHARS, MAX_TOKENS
@@ -31,23 +39,23 @@ NUMBERS: Mapping[str, tuple[type | tuple[type, ...], float, str]] = {
 def judges(
     reward: RewardConfig, judge: JudgeConfig, data: DataConfig, eval: EvalConfig, kind: str
 ) -> Iterator[Mistake]:
-    for name, part in _parts(reward):
-        key = f"reward.parts.{name}"
-        if part.args.get("url") is None and part.args.get("model") is None and judge.path is not None:
-            yield from _of_ours(f"{key}.args", part.args, judge)
+    for name, component in _components(reward):
+        key = f"reward.components.{name}"
+        if component.args.get("url") is None and component.args.get("model") is None and judge.path is not None:
+            yield from _of_ours(f"{key}.args", component.args, judge)
         else:
-            yield from _address(f"{key}.args", part.args)
-        yield from _numbers(f"{key}.args", part.args, reward)
-        asked = part.args.get("kind", "yes_no")
+            yield from _address(f"{key}.args", component.args)
+        yield from _numbers(f"{key}.args", component.args, reward)
+        asked = component.args.get("kind", "yes_no")
         if asked not in KINDS:
             rule = "is no kind of judge"
             yield Mistake(key=f"{key}.args.kind", value=asked, rule=rule, remedy=did_you_mean(str(asked), KINDS))
             continue
         for source in (source for source, cfg in eval.sets.items() if cfg.accuracy == name and asked != "yes_no"):
-            rule = f"a judge of kind {asked} gives points and does not say whether a reply is correct"
-            remedy = f"{key}.args.kind=yes_no, or another part for {source}"
+            rule = f"a judge of kind {asked} gives points and does not say whether a completion is correct"
+            remedy = f"{key}.args.kind=yes_no, or another component for {source}"
             yield Mistake(key=f"eval.sets.{source}.accuracy", value=name, rule=rule, remedy=remedy)
-        prompt = text_of(KINDS[asked], prompt=part.args.get("prompt"), rubric=None)
+        prompt = text_of(KINDS[asked], prompt=component.args.get("prompt"), rubric=None)
         missing = [f"{{{field}}}" for field in KINDS[asked].fields if f"{{{field}}}" not in prompt]
         if missing:
             rule = f"has no {' and no '.join(missing)}: the judge would not see what it judges"
@@ -55,23 +63,27 @@ def judges(
             yield Mistake(key=f"{key}.args.prompt", value=prompt, rule=rule, remedy=remedy)
         elif asked == "pairwise" or "{reference}" in prompt:
             named = {**(data.train if kind != "eval" else {}), **eval.sets}
-            wanted = named if part.sources is None else {name: named[name] for name in part.sources if name in named}
+            wanted = (
+                named
+                if component.sources is None
+                else {name: named[name] for name in component.sources if name in named}
+            )
             yield from _references(f"{key}.sources", wanted)
 
 
 def with_address(reward: RewardConfig) -> Iterator[Mistake]:
     """For tools that start no judges."""
-    for name, part in _parts(reward):
-        yield from _address(f"reward.parts.{name}.args", part.args)
+    for name, component in _components(reward):
+        yield from _address(f"reward.components.{name}.args", component.args)
 
 
 def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]:
     """The judges that the run starts itself: a model that can be asked, and engines that can hold it."""
     if judge.path is None:
         return
-    if not any(part.args.get("url") is None for _, part in _parts(reward)):
+    if not any(component.args.get("url") is None for _, component in _components(reward)):
         rule = "no reward asks these judges"
-        remedy = "reward.parts.NAME={name: judge}, without args.url, or judge.path=null"
+        remedy = "reward.components.NAME={name: judge}, without args.url, or judge.path=null"
         yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
     model = ModelConfig(path=judge.path, template="chat", facts=None, lora=None)
     facts, findings = facts_of(model)
@@ -91,8 +103,8 @@ def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]
         yield from divides("judge.tensor_parallel_size", judge.tensor_parallel_size, facts)
 
 
-def _parts(reward: RewardConfig) -> list[tuple[str, RewardPart]]:
-    return [(name, part) for name, part in reward.parts.items() if (part.name or name) == "judge"]
+def _components(reward: RewardConfig) -> list[tuple[str, RewardComponentConfig]]:
+    return [(name, component) for name, component in reward.components.items() if (component.name or name) == "judge"]
 
 
 def _of_ours(key: str, args: Mapping[str, Any], judge: JudgeConfig) -> Iterator[Mistake]:
@@ -106,8 +118,8 @@ def _of_ours(key: str, args: Mapping[str, Any], judge: JudgeConfig) -> Iterator[
         most, left = args.get("max_chars", MAX_CHARS), judge.max_length - room
         if isinstance(most, int) and most > left:  # as long as digits and Chinese are: a token a character
             rule = (
-                f"a reply of so many characters may not fit judge.max_length={judge.max_length} less max_tokens={room}, and "
-                "what its judge cannot read is not trained on: replies could grow out of its reach"
+                f"a completion of so many characters may not fit judge.max_length={judge.max_length} less max_tokens={room}, and "
+                "what its judge cannot read is not trained on: completions could grow out of its reach"
             )
             remedy = f"{key}.max_chars={left} (longer ones earn 0), or judge.max_length={most + room}"
             yield Mistake(key=f"{key}.max_chars", value=most, rule=rule, remedy=remedy)

@@ -51,7 +51,7 @@ def _source(
     try:
         fewest, _ = correct_range(args.get("correct"))
     except ValueError as error:
-        remedy = f"{key}.args.correct=[0,3] for problems of which at most 3 replies were right"
+        remedy = f"{key}.args.correct=[0,3] for problems of which at most 3 completions were right"
         yield Mistake(key=f"{key}.args.correct", value=args.get("correct"), rule=str(error), remedy=remedy)
         return
     sources = args.get("sources")
@@ -95,7 +95,7 @@ def _earlier(
             key=where, value=every, rule=rule, remedy=f"{where}=1 (every step: all its problems can be mined)"
         )
     if isinstance(size, int) and fewest > size:
-        rule = f"stage {name} has groups of {size} replies, of which never {fewest} are right"
+        rule = f"stage {name} has groups of {size} completions, of which never {fewest} are right"
         yield Mistake(
             key=f"{key}.args.correct", value=args["correct"], rule=rule, remedy=f"{key}.args.correct=[0,{size // 4}]"
         )

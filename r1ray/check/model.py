@@ -9,10 +9,10 @@ from typing import Any, cast
 import r1ray.builtin
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
 from r1ray.config import (
+    AuxiliaryTrainerConfig,
     CriticConfig,
     ModelConfig,
     ModelFacts,
-    OtherTrainerConfig,
     RewardConfig,
     SftConfig,
 )
@@ -95,7 +95,9 @@ def token_count(path: str) -> int | None:
     return 1 + max(-1, *known, *(token["id"] for token in added))
 
 
-def dense(model: ModelConfig, critic: CriticConfig, prm: OtherTrainerConfig, needed: list[str]) -> Iterator[Mistake]:
+def dense(
+    model: ModelConfig, critic: CriticConfig, prm: AuxiliaryTrainerConfig, needed: list[str]
+) -> Iterator[Mistake]:
     """No model that is trained is a mixture of experts; one that is only served (an eval stage, a judge) may be."""
     paths = {"model.path": model.path} | {
         f"{role}.path": section.path for role, section in (("critic", critic), ("prm", prm)) if role in needed
@@ -154,13 +156,13 @@ def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
         yield f"{NOT_CHECKED}whether the chat template of {model.path} has think tags (it is on the hub)"
         return
     chat = (chat_template(model.path) if name in OF_CHAT else None) or ""
-    parts = [key for key, part in reward.parts.items() if (part.name or key) == "format" and part.weighs]
+    parts = [key for key, part in reward.components.items() if (part.name or key) == "format" and part.weighs]
     if parts and "<think>" not in chat:
         yield Mistake(
             key="model.template",
             value=name,
-            rule=f"reward.parts.{parts[0]} asks for <think> and <answer> tags, and this template never mentions them",
-            remedy=f"model.template=r1_zero, or reward.parts.{parts[0]}.weight=0",
+            rule=f"reward.components.{parts[0]} asks for <think> and <answer> tags, and this template never mentions them",
+            remedy=f"model.template=r1_zero, or reward.components.{parts[0]}.weight=0",
         )
 
 

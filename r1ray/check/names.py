@@ -38,9 +38,9 @@ def engine_name(rollout: RolloutConfig) -> Iterator[Finding]:
 
 def reward_names(reward: RewardConfig) -> Iterator[Finding]:
     """Every reward is built, so user code is imported and its arguments are bound, as the reward workers will do."""
-    for key, part in reward.parts.items():
+    for key, part in reward.components.items():
         name = part.name or key
-        where = f"reward.parts.{key}" + (".name" if part.name else "")
+        where = f"reward.components.{key}" + (".name" if part.name else "")
         unknown = list(_name(where, name, REWARDS, what="a reward"))
         yield from unknown
         if unknown:
@@ -100,12 +100,12 @@ def _dataset(key: str, source: SourceConfig, *, to_learn: bool) -> Iterator[Find
     yield from _of_rows(key, source, loaded, head=head)
     items = loaded.items
     if to_learn and items[0].response is None:
-        rule = "gives problems without replies: there is nothing to imitate"
+        rule = "gives problems without completions: there is nothing to imitate"
         yield Mistake(
-            key=f"{key}.source", value=source.source, rule=rule, remedy="a source with replies: traces or sft"
+            key=f"{key}.source", value=source.source, rule=rule, remedy="a source with completions: traces or sft"
         )
     if not to_learn and items[0].response is not None:
-        rule = "gives replies to imitate, not problems to solve"
+        rule = "gives completions to imitate, not problems to solve"
         yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy="use it in a stage of kind sft")
 
 
@@ -138,7 +138,7 @@ def _extract(key: str, source: SourceConfig) -> Iterator[Mistake]:
     assert source.extract is not None
     yield from name_in_module(key, source.extract, EXTRACTORS, what="a way to read answers")
     if source.source in SOURCES and SOURCES[source.source].programs(source.args):
-        rule = "replies are programs, which are read from their fences"
+        rule = "completions are programs, which are read from their fences"
         yield Mistake(key=key, value=source.extract, rule=rule, remedy=f"{key}=null")
 
 

@@ -101,10 +101,10 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def stood_in(choices: Mapping[str, str]) -> Iterator[str]:
     """A note when something stands in for what was chosen; `choices` are Hydra's, {group: option}."""
-    groups = [key.partition("/")[2] for key in choices if key.startswith("stand_in/") and key != "stand_in/model"]
-    files = {group: conf_dir() / "stand_in" / group / f"{choices[f'stand_in/{group}']}.yaml" for group in groups}
+    groups = [key.partition("/")[2] for key in choices if key.startswith("replacement/") and key != "replacement/model"]
+    files = {group: conf_dir() / "replacement" / group / f"{choices[f'replacement/{group}']}.yaml" for group in groups}
     if replaced := ", ".join(f"{group}={choices[group]}" for group in sorted(files) if files[group].is_file()):
-        yield f"model={choices['model']} is too small for {replaced}: conf/stand_in says what stands in, another model gets them"
+        yield f"model={choices['model']} is too small for {replaced}: conf/replacement says what stands in, another model gets them"
 
 
 def facts_of_another(

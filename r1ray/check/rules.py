@@ -10,6 +10,7 @@ from math import lcm
 
 from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
 from r1ray.config import (
+    AuxiliaryTrainerConfig,
     CheckpointConfig,
     ClusterConfig,
     CriticConfig,
@@ -18,7 +19,6 @@ from r1ray.config import (
     JudgeConfig,
     LogConfig,
     ModelFacts,
-    OtherTrainerConfig,
     ReferenceConfig,
     RewardConfig,
     RolloutConfig,
@@ -31,6 +31,7 @@ from r1ray.model.reserved import reserved_deepspeed_keys
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
+from r1ray.trainers import section_of
 
 Finding = Mistake | str
 INSTEAD = {
@@ -40,9 +41,9 @@ INSTEAD = {
     "max_model_len": "data.max_prompt_length and rollout.max_response_length",
     "tensor_parallel_size": "rollout.tensor_parallel_size",
     "enable_sleep_mode": "rollout.sleep",
-    "train_micro_batch_size_per_gpu": "trainer.micro_batch_tokens",
-    "train_batch_size": "algo.problems_per_step, algo.group_size and algo.minibatches",
-    "gradient_accumulation_steps": "trainer.micro_batch_tokens",
+    "train_micro_batch_size_per_gpu": "trainer.max_tokens_per_micro_batch",
+    "train_batch_size": "algo.prompts_per_step, algo.group_size and algo.num_minibatches",
+    "gradient_accumulation_steps": "trainer.max_tokens_per_micro_batch",
     "gradient_clipping": "trainer.grad_clip",
     "sequence_parallel_size": "trainer.sequence_parallel",
     "optimizer": "trainer.lr, betas, adam_eps and weight_decay",
@@ -55,7 +56,7 @@ INSTEAD = {
     "zero_optimization.offload_optimizer": "trainer.cpu_offload",
 }
 """{key that is refused in a pass-through: ours}."""
-ROLES = ("rollout", "judge", "reward", "reference", "trainer", "critic", "prm")
+ROLES = ("rollout", "judge", "reward", "reference", "policy", "critic", "prm")
 DEEPSPEED_BLOCKS = (
     *(
         "zero_optimization",
@@ -84,9 +85,9 @@ def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, fa
             f"= {total}, but the model's context is {facts.context_length} tokens",
             remedy=f"{remedy}, or a model with a longer context",
         )
-    elif total > trainer.micro_batch_tokens:
+    elif total > trainer.max_tokens_per_micro_batch:
         yield (
-            f"sequences of up to {total} tokens are longer than trainer.micro_batch_tokens={trainer.micro_batch_tokens}: "
+            f"sequences of up to {total} tokens are longer than trainer.max_tokens_per_micro_batch={trainer.max_tokens_per_micro_batch}: "
             "each of those gets a row of its own"
         )
 
@@ -155,17 +156,17 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
     elif (trainer.precision == "fp32") != (rollout.dtype == "float32"):
         yield (
             f"trainer.precision={trainer.precision} and rollout.dtype={rollout.dtype} round differently: "
-            "expect a larger logprob_gap/max"
+            "expect a larger mismatch/logprob_gap/max"
         )
 
 
 def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
-    if not any(part.weighs for part in reward.parts.values()):
+    if not any(part.weighs for part in reward.components.values()):
         yield Mistake(
-            key="reward.parts",
-            value={name: part.weight for name, part in reward.parts.items()},
+            key="reward.components",
+            value={name: part.weight for name, part in reward.components.items()},
             rule="every weight is 0: there would be nothing to learn from",
-            remedy="reward.parts.accuracy.weight=1.0",
+            remedy="reward.components.accuracy.weight=1.0",
         )
     if reward.local:
         rule = "is for r1ray.grade: in a run the reward workers are actors"
@@ -173,57 +174,59 @@ def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterato
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
     for key, source in sources.items():
-        if source.accuracy not in reward.parts:
+        if source.accuracy not in reward.components:
             yield Mistake(
                 key=f"{key}.accuracy",
                 value=source.accuracy,
-                rule="names the reward part that says whether a reply is correct, and there is no such part",
-                remedy=did_you_mean(source.accuracy, reward.parts),
+                rule="names the reward component that says whether a completion is correct, and there is no such part",
+                remedy=did_you_mean(source.accuracy, reward.components),
             )
     named = {*data.train, *eval.sets}
-    for name, part in reward.parts.items():
+    for name, part in reward.components.items():
         for source in part.sources or ():
             if source not in named:
-                key, rule = f"reward.parts.{name}.sources", "is not a name of data.train or eval.sets"
+                key, rule = f"reward.components.{name}.sources", "is not a name of data.train or eval.sets"
                 others = [other for other in part.sources or () if other in named]
-                without = f"{key}=[{','.join(others)}]" if others else f"reward.parts.{name}=null"
+                without = f"{key}=[{','.join(others)}]" if others else f"reward.components.{name}=null"
                 remedy = f"{did_you_mean(source, named)}. Without it: {without}"
                 yield Mistake(key=key, value=source, rule=rule, remedy=remedy)
     for key, source in sources.items():
-        part, name = reward.parts.get(source.accuracy), key.rpartition(".")[2]
+        part, name = reward.components.get(source.accuracy), key.rpartition(".")[2]
         if part is not None and part.sources is not None and name not in part.sources:
-            rule = f"names the reward part that says whether a reply is correct, and that part leaves {name} out"
-            remedy = f"add {name} to reward.parts.{source.accuracy}.sources, or name another part"
+            rule = (
+                f"names the reward component that says whether a completion is correct, and that part leaves {name} out"
+            )
+            remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another part"
             yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
 
 
 def overlong(reward: RewardConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
-    """Soft overlong punishment (arXiv 2503.14476, 3.4): does its cache fit the replies?"""
-    for name, part in reward.parts.items():
+    """Soft overlong punishment (arXiv 2503.14476, 3.4): does its cache fit the completions?"""
+    for name, part in reward.components.items():
         limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
         if (part.name or name) != "overlong" or cache is None:
             continue
-        key = f"reward.parts.{name}.args.cache"
+        key = f"reward.components.{name}.args.cache"
         if not (isinstance(limit, int) and isinstance(cache, int)):
             rule = f"cache and max_length are tokens, whole numbers, and these are {cache!r} and {limit!r}"
             yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={rollout.max_response_length // 5}")
         elif not 0 < cache <= limit:
-            rule = f"the last tokens of the {limit} that a reply may have, so at least 1 and at most all of them"
+            rule = f"the last tokens of the {limit} that a completion may have, so at least 1 and at most all of them"
             yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
         elif kind == "rl" and 2 * cache > limit:
             yield (
-                f"{key}={cache} punishes a reply from its token {limit - cache} on, of {limit} that it may have: for DAPO's fifth "
+                f"{key}={cache} punishes a completion from its token {limit - cache} on, of {limit} that it may have: for DAPO's fifth "
                 f"{key}={limit // 5}"
             )
 
 
 def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Iterator[Finding]:
     for k in eval.pass_at:
-        if k > eval.samples:
-            rule = f"pass@{k} needs at least {k} replies a problem, eval.samples is {eval.samples}"
-            yield Mistake(key="eval.pass_at", value=eval.pass_at, rule=rule, remedy=f"eval.samples={k}")
-    if eval.temperature == 0 and eval.samples > 1:
-        yield f"eval.temperature=0 makes all {eval.samples} replies of a problem equal: eval.samples=1 says the same"
+        if k > eval.num_samples:
+            rule = f"pass@{k} needs at least {k} completions a problem, eval.num_samples is {eval.num_samples}"
+            yield Mistake(key="eval.pass_at", value=eval.pass_at, rule=rule, remedy=f"eval.num_samples={k}")
+    if eval.temperature == 0 and eval.num_samples > 1:
+        yield f"eval.temperature=0 makes all {eval.num_samples} completions of a problem equal: eval.num_samples=1 says the same"
     best = checkpoint.best_metric
     if best is None:
         return
@@ -234,7 +237,9 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Ite
             f"checkpoints that fall on an evaluation (every {lcm(every, evaluated)} steps, and the last), only those can be best"
         )
     there = [
-        name for set_name in eval.sets for name in eval_metrics(set_name, pass_at=eval.pass_at, samples=eval.samples)
+        name
+        for set_name in eval.sets
+        for name in eval_metrics(set_name, pass_at=eval.pass_at, samples=eval.num_samples)
     ]
     if best in there or (not best.startswith("eval/") and is_metric(best)):
         return
@@ -304,10 +309,10 @@ def faults(
     reference: ReferenceConfig,
     trainer: TrainerConfig,
     critic: CriticConfig,
-    prm: OtherTrainerConfig,
+    prm: AuxiliaryTrainerConfig,
 ) -> Iterator[Finding]:
     there = {"driver": 1, "rollout": rollout.num_workers, "judge": judge.num_workers, "reward": reward.num_workers}
-    there |= {"reference": reference.num_workers, "trainer": trainer.num_workers}
+    there |= {"reference": reference.num_workers, "policy": trainer.num_workers}
     there |= {"critic": critic.num_workers, "prm": prm.num_workers}
     for text in fault:
         try:
@@ -318,7 +323,10 @@ def faults(
         if wanted.index >= there[wanted.role]:
             rule = f"{wanted.role} has {there[wanted.role]} workers, the first is {wanted.role}-0"
             yield Mistake(
-                key="fault", value=text, rule=rule, remedy=f"{wanted.role}-0, or more {wanted.role}.num_workers"
+                key="fault",
+                value=text,
+                rule=rule,
+                remedy=f"{wanted.role}-0, or more {section_of(wanted.role)}.num_workers",
             )
 
 
@@ -334,5 +342,5 @@ def not_empty(data: DataConfig, reward: RewardConfig, eval: EvalConfig, kind: st
         yield Mistake(
             key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or data.train.NAME.source=..."
         )
-    if kind == "rl" and not reward.parts:
-        yield Mistake(key="reward.parts", value={}, rule="names no reward", remedy="reward=r1_zero")
+    if kind == "rl" and not reward.components:
+        yield Mistake(key="reward.components", value={}, rule="names no reward", remedy="reward=r1_zero")

@@ -1,4 +1,4 @@
-"""How replies are sampled: what the engine can do and the trainer can follow."""
+"""How completions are sampled: what the engine can do and the trainer can follow."""
 
 from collections.abc import Iterator
 

@@ -26,19 +26,19 @@ def _stage(checked: CheckedStage) -> list[str]:
     start = f"from stage {checked.stage.after}" if checked.stage.after else f"from {cfg.model.path}"
     lines = [f"stage {checked.name} ({kind}), {start}"]
     if kind == "rl":
-        samples = cfg.algo.problems_per_step * cfg.algo.group_size
-        updates = "1 update" if cfg.algo.minibatches == 1 else f"{cfg.algo.minibatches} updates"
+        samples = cfg.algo.prompts_per_step * cfg.algo.group_size
+        updates = "1 update" if cfg.algo.num_minibatches == 1 else f"{cfg.algo.num_minibatches} updates"
         lines.append(
-            f"  batch      {cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies = {samples} samples a step, "
-            f"in {updates} of {samples // cfg.algo.minibatches}; {cfg.steps} steps = "
-            f"{cfg.steps * samples:,} samples, {policy_steps(cfg.algo, cfg.steps) * cfg.algo.minibatches:,} updates"
+            f"  batch      {cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions = {samples} samples a step, "
+            f"in {updates} of {samples // cfg.algo.num_minibatches}; {cfg.steps} steps = "
+            f"{cfg.steps * samples:,} samples, {policy_steps(cfg.algo, cfg.steps) * cfg.algo.num_minibatches:,} updates"
         )
     if kind == "sft":
         lines.append(f"  batch      {cfg.sft.batch_size} sequences an update, {cfg.sft.epochs:g} epochs")
     else:
         total = cfg.data.max_prompt_length + cfg.rollout.max_response_length
         lines.append(
-            f"  tokens     {cfg.data.max_prompt_length} prompt + {cfg.rollout.max_response_length} reply = {total}"
+            f"  tokens     {cfg.data.max_prompt_length} prompt + {cfg.rollout.max_response_length} completion = {total}"
         )
     used = {"train": cfg.data.train, "eval": cfg.eval.sets} if kind != "eval" else {"eval": cfg.eval.sets}
     told = [f"{', '.join(sources)} to {use}" for use, sources in used.items() if sources]
@@ -57,7 +57,7 @@ def _actors(cfg: Config, kind: str) -> list[str]:
             judge, size = cfg.judge, cfg.judge.tensor_parallel_size
             words = f"{judge.path}, {judge.dtype}"
             groups["judge"] = (judge.num_workers, judge.cpus_per_worker * size, judge.gpus_per_worker * size, words)
-        groups["reward"] = (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0, ", ".join(cfg.reward.parts))
+        groups["reward"] = (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0, ", ".join(cfg.reward.components))
     needed = roles_of(cfg.algo) if kind == "rl" else []
     if "reference" in needed:
         reference = cfg.reference
@@ -66,7 +66,7 @@ def _actors(cfg: Config, kind: str) -> list[str]:
     if kind != "eval":
         trainer = cfg.trainer
         words = _words(trainer) + (f", LoRA of rank {cfg.model.lora.rank}" if cfg.model.lora else "")
-        groups["trainer"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
+        groups["policy"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
         for role in OTHERS:
             if role in needed:
                 other = trainer_config(cfg, role)

@@ -11,15 +11,15 @@ from r1ray.check.model import facts_of, files, token_count
 from r1ray.check.rules import precision, trainer_args
 from r1ray.config import (
     AlgoConfig,
+    AuxiliaryTrainerConfig,
     CriticConfig,
     ModelConfig,
     ModelFacts,
-    OtherTrainerConfig,
     RolloutConfig,
     TrainerConfig,
 )
 
-OWN = OtherTrainerConfig.model_fields.keys() & TrainerConfig.model_fields.keys()
+OWN = AuxiliaryTrainerConfig.model_fields.keys() & TrainerConfig.model_fields.keys()
 THE_POLICYS = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
 """Keys that concern the policy, or all trainers alike."""
 
@@ -29,7 +29,7 @@ def other_trainers(
     rollout: RolloutConfig,
     trainer: TrainerConfig,
     critic: CriticConfig,
-    prm: OtherTrainerConfig,
+    prm: AuxiliaryTrainerConfig,
     steps: int,
     facts: ModelFacts,
     model: ModelConfig,
@@ -46,10 +46,10 @@ def other_trainers(
         key, rule = "algo.args.policy_frozen_steps", f"of steps={steps} none would be left in which the policy learns"
         yield Mistake(key=key, value=frozen, rule=rule, remedy=f"{key}={steps // 4}, or more steps")
     for name, other in (("critic", critic), ("prm", prm)):
-        yield from _keys(f"{name}.trainer", other, trainer, rollout)
-        updates, replies = algo.args.get(f"{name}_updates", 1), algo.problems_per_step * algo.group_size
-        if name in needed and isinstance(updates, int) and 0 < replies // max(1, updates) < other.num_workers:
-            yield f"an update of the {name} has {replies // max(1, updates)} samples for {other.num_workers} ranks: some ranks idle"
+        yield from _keys(f"{name}.overrides", other, trainer, rollout)
+        updates, completions = algo.args.get(f"{name}_updates", 1), algo.prompts_per_step * algo.group_size
+        if name in needed and isinstance(updates, int) and 0 < completions // max(1, updates) < other.num_workers:
+            yield f"an update of the {name} has {completions // max(1, updates)} samples for {other.num_workers} ranks: some ranks idle"
         if other.path is None:
             continue
         if name not in needed:
@@ -80,18 +80,20 @@ def _vocabulary(key: str, path: str, size: int, *, policy: str, of_policy: int) 
         yield Mistake(key=key, value=path, rule=rule, remedy=remedy)
 
 
-def _keys(key: str, other: OtherTrainerConfig, trainer: TrainerConfig, rollout: RolloutConfig) -> Iterator[Mistake]:
-    """Those of `critic.trainer`: known, sound and not said twice."""
-    for name, value in other.trainer.items():
+def _keys(key: str, other: AuxiliaryTrainerConfig, trainer: TrainerConfig, rollout: RolloutConfig) -> Iterator[Mistake]:
+    """Those of `critic.overrides`: known, sound and not said twice."""
+    for name, value in other.overrides.items():
         if name in OWN:
             whole = f"{key.partition('.')[0]}.{name}"
-            yield Mistake(key=f"{key}.{name}", value=value, rule="stands beside `trainer`", remedy=f"{whole}={value}")
+            yield Mistake(
+                key=f"{key}.{name}", value=value, rule="is a key of its own, not an override", remedy=f"{whole}={value}"
+            )
         elif name in THE_POLICYS:
             yield Mistake(key=f"{key}.{name}", value=value, rule="is trainer's alone", remedy=f"trainer.{name}={value}")
         elif name not in TrainerConfig.model_fields:
             remedy = did_you_mean(name, TrainerConfig.model_fields)
             yield Mistake(key=f"{key}.{name}", value=value, rule="there is no such key of trainer", remedy=remedy)
-    known = {name: value for name, value in other.trainer.items() if name in TrainerConfig.model_fields}
+    known = {name: value for name, value in other.overrides.items() if name in TrainerConfig.model_fields}
     try:
         merged = TrainerConfig.model_validate({**trainer.model_dump(), **known})
     except ValidationError as error:

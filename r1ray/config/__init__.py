@@ -13,12 +13,13 @@ from r1ray.config.base import NotEmpty, Positive, Seed, Strict
 from r1ray.config.data import CurriculumConfig, DataConfig, SourceConfig
 from r1ray.config.engine import JudgeConfig, RolloutConfig, SyncConfig
 from r1ray.config.model import LoraConfig, ModelConfig, ModelFacts
-from r1ray.config.reward import RewardConfig, RewardPart, SandboxConfig
+from r1ray.config.reward import RewardComponentConfig, RewardConfig, SandboxConfig
 from r1ray.config.run import CheckpointConfig, ClusterConfig, EvalConfig, LogConfig, StageConfig
-from r1ray.config.trainer import CriticConfig, OtherTrainerConfig, ReferenceConfig, SftConfig, TrainerConfig
+from r1ray.config.trainer import AuxiliaryTrainerConfig, CriticConfig, ReferenceConfig, SftConfig, TrainerConfig
 
 __all__ = [
     "AlgoConfig",
+    "AuxiliaryTrainerConfig",
     "CheckpointConfig",
     "ClusterConfig",
     "Config",
@@ -31,10 +32,9 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "ModelFacts",
-    "OtherTrainerConfig",
     "ReferenceConfig",
+    "RewardComponentConfig",
     "RewardConfig",
-    "RewardPart",
     "RolloutConfig",
     "SandboxConfig",
     "SftConfig",
@@ -69,7 +69,7 @@ class Config(Strict):
     rollout: RolloutConfig
     trainer: TrainerConfig
     critic: CriticConfig
-    prm: OtherTrainerConfig
+    prm: AuxiliaryTrainerConfig
     reference: ReferenceConfig
     judge: JudgeConfig
     sync: SyncConfig

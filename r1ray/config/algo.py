@@ -5,6 +5,23 @@ from typing import Any, Literal
 from r1ray.config.base import AbovePositive, Count, Fraction, NotNegative, Positive, Strict
 
 
+class FilterConfig(Strict):
+    """Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): which groups are trained on, and how many are generated in place of
+    others.
+    """
+
+    min_solve_rate: Fraction | None
+    max_solve_rate: Fraction | None
+    """A group is kept when min_solve_rate < share of correct completions < max_solve_rate (DAPO: 0 and 1); null: no bound on that
+    side. A group whose correctness is unknown is kept."""
+    drop_equal: bool
+    """Drop groups whose rewards are all equal (GPG)."""
+    min_share: Fraction
+    """Share of the step's groups that must pass; once so many have, the earliest others fill the step (DAPO 1.0, GPG 0.6)."""
+    max_refills: Positive
+    """Groups generated for a step are at most this many times prompts_per_step (DAPO: 10)."""
+
+
 class AlgoConfig(Strict):
     """What one pass does with its groups. Options on which the literature disagrees are free (recipes differ, not code)."""
 
@@ -13,21 +30,12 @@ class AlgoConfig(Strict):
     args: dict[str, Any]
     """What only this algorithm has; passed to it."""
     group_size: Positive
-    """G, replies per problem."""
-    problems_per_step: Positive
+    """G, completions per problem."""
+    prompts_per_step: Positive
     """P, problems per loop pass: P * G samples."""
-    minibatches: Positive
+    num_minibatches: Positive
     """Optimiser updates per loop pass (R1: 16)."""
-    keep_low: Fraction | None
-    keep_high: Fraction | None
-    """Dynamic sampling: a group is trained on when low < share of correct replies < high (DAPO: 0 and 1); null: open on that side.
-    A group of which nothing says right or wrong is kept."""
-    keep_unequal: bool
-    """And only when its rewards differ (GPG)."""
-    min_kept: Fraction
-    """Share of the step's groups that must pass; once so many have, the earliest others fill the step (DAPO 1.0, GPG 0.6)."""
-    max_refills: Positive
-    """Groups generated for a step are at most this many times problems_per_step (DAPO: 10)."""
+    filter: FilterConfig
     std_ddof: Literal[0, 1]
     """verl, TRL: 1 (sample deviation); numpy default: 0."""
     adv_eps: NotNegative
@@ -58,7 +66,7 @@ class AlgoConfig(Strict):
     entropy_step: NotNegative
     entropy_max: NotNegative
     """By how much the coefficient moves a step, and how far."""
-    rollout_correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+    importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     """What becomes of the gap between engine and trainer: the policy term is weighted by pi_trainer / pi_engine of the token or of
-    the whole sequence, at most correction_cap (truncate) or 0 above it (mask)."""
-    correction_cap: AbovePositive
+    the whole sequence, at most is_cap (truncate) or 0 above it (mask)."""
+    is_cap: AbovePositive

@@ -19,9 +19,9 @@ class SourceConfig(Strict):
     """Share in a mixture, relative to the others."""
     limit: Positive | None = None
     accuracy: str = "accuracy"
-    """The reward part that says whether a reply is correct."""
+    """The reward component that says whether a completion is correct."""
     extract: str | None = None
-    """How a reply's final answer is read: a name in r1ray.reward.answers or an import path; null: as its verifier does."""
+    """How a completion's final answer is read: a name in r1ray.reward.answers or an import path; null: as its verifier does."""
     args: dict[str, Any] = {}
     """Passed to the source (generators)."""
 

@@ -21,14 +21,16 @@ class RolloutConfig(Strict):
     top_p: float
     top_k: int
     stop: list[NotEmpty]
-    """Texts that end a reply, besides the model's EOS: they are kept in it, and it counts as finished. Evaluation has the same."""
+    """Texts that end a completion, besides the model's EOS: they are kept in it, and it counts as finished. Evaluation has the
+    same.
+    """
     max_attempts: Positive
-    """A group whose replies or scores failed is generated again this often, then dropped and counted."""
+    """A group whose completions or scores failed is generated again this often, then dropped and counted."""
     timeout_s: AbovePositive
     """An engine that has something to do and finishes no group for so long counts as hung: it is started again."""
     start_timeout_s: AbovePositive
     sleep: bool
-    """Between the last reply of a step and the next weights the engines give their GPU memory to the trainers."""
+    """Between the last completion of a step and the next weights the engines give their GPU memory to the trainers."""
     engine_args: dict[str, Any]
     """Passed to vLLM; keys that collide with ours are refused."""
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from r1ray.config.base import AbovePositive, NotEmpty, NotNegative, Positive, Strict
 
 
-class RewardPart(Strict):
+class RewardComponentConfig(Strict):
     name: str | None = None
-    """A name in r1ray.reward.REWARDS or `package.module:function`; null: the part's own key."""
+    """A name in r1ray.reward.REWARDS or `package.module:function`; null: the component's own key."""
     weight: float = 1.0
     """0: computed and logged, not trained on."""
     schedule: dict[int, float] = {}
@@ -23,7 +23,7 @@ class RewardPart(Strict):
 
 
 class RewardConfig(Strict):
-    parts: dict[str, RewardPart]
+    components: dict[str, RewardComponentConfig]
     num_workers: Positive
     cpus_per_worker: NotNegative
     timeout_s: AbovePositive
@@ -34,7 +34,7 @@ class RewardConfig(Strict):
     """How long a step waits when nothing can be scored (a judge or a sandbox is down) before the run ends; 0: it does not wait, its
     problems are dropped."""
     truncated: Literal["zero", "score", "mask"]
-    """What a reply cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
+    """What a completion cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
 
 
 class SandboxConfig(Strict):

@@ -13,8 +13,8 @@ class EvalConfig(Strict):
     every_steps: Count
     """0: only before the first step (if `before`) and after the last."""
     before: bool
-    samples: Positive
-    """Replies per problem: avg@k."""
+    num_samples: Positive
+    """Completions per problem: avg@k."""
     pass_at: list[Positive]
     temperature: NotNegative
     """0: greedy."""

@@ -13,7 +13,7 @@ class TrainerConfig(Strict):
     gpus_per_worker: NotNegative
     zero_stage: Literal[0, 1, 2, 3]
     precision: Literal["fp32", "bf16_autocast", "bf16"]
-    micro_batch_tokens: Positive
+    max_tokens_per_micro_batch: Positive
     """Tokens of one packed row at most (a longer sequence gets a row of its own)."""
     sequence_parallel: Positive
     """Ranks that share each row, every one with a slice of its tokens (DeepSpeed-Ulysses); num_workers is a multiple of it."""
@@ -29,7 +29,7 @@ class TrainerConfig(Strict):
     """Global norm; 0: off."""
     activation_checkpointing: bool
     cpu_offload: bool
-    max_nan_updates: Positive
+    max_skipped_updates: Positive
     """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
     logprob_gap_limit: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None
     """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 judges the largest difference of a token,
@@ -47,8 +47,8 @@ class TrainerConfig(Strict):
         return self.num_workers // self.sequence_parallel
 
 
-class OtherTrainerConfig(Strict):
-    """A trainer of another model than the policy; what stands under `trainer` and not here is as for the policy."""
+class AuxiliaryTrainerConfig(Strict):
+    """A trainer of another model than the policy; what `trainer` has and this does not is as for the policy."""
 
     path: str | None
     """The model it starts from, as model.path; null: the one that the policy starts from."""
@@ -57,11 +57,11 @@ class OtherTrainerConfig(Strict):
     gpus_per_worker: NotNegative
     lr: NotNegative
     warmup_updates: Count
-    trainer: dict[str, Any]
+    overrides: dict[str, Any]
     """Other keys of `trainer`, where they differ from the policy's: {zero_stage: 3, betas: [0.9, 0.95]}."""
 
 
-class CriticConfig(OtherTrainerConfig):
+class CriticConfig(AuxiliaryTrainerConfig):
     """Values of states, for algorithms that need them (PPO and its kin). The folder of a reward model (sequence classification)
     brings its head along; a stage that comes after one with a critic starts from that critic, where `path` is null."""
 

@@ -1,7 +1,7 @@
 """Countdown: reach a target with every given number used exactly once, by + - * / and parentheses.
 
 The intermediate results of the solution that makes a problem count as solvable are whole numbers from 1 to `MAX_VALUE`, so that
-a small model can spell them out. A reply may take any other way: the verifier knows no such limit.
+a small model can spell them out. A completion may take any other way: the verifier knows no such limit.
 
 Which split a problem belongs to is decided by a hash of (sorted numbers, target) alone. The traces that made the built-in base,
 the training problems and the held-out problems are therefore disjoint, whatever seeds and counts are used.

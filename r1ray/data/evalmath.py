@@ -1,4 +1,4 @@
-"""What evaluation reports, as pure functions of correctness: avg@k, pass@k, maj@k, standard errors. P problems, K replies."""
+"""What evaluation reports, as pure functions of correctness: avg@k, pass@k, maj@k, standard errors. P problems, K completions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,21 +10,23 @@ from r1ray.reward.math.typography import normalise
 
 
 def avg_at_k(correct_PK: Sequence[Sequence[bool]] | np.ndarray) -> float:
-    """Mean over problems of the mean over replies: what one reply scores (pass@1 in arXiv 2501.12948, 3)."""
+    """Mean over problems of the mean over completions: what one completion scores (pass@1 in arXiv 2501.12948, 3)."""
     return float(np.mean([np.mean(correct_K) for correct_K in correct_PK]))
 
 
-def pass_at_k(num_replies: int, num_correct: int, k: int) -> float:
-    """Chance that one of k replies drawn from n is right: 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, eq. 1).
+def pass_at_k(num_completions: int, num_correct: int, k: int) -> float:
+    """Chance that one of k completions drawn from n is right: 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, eq. 1).
 
     Example: `pass_at_k(10, 3, 5)` is 11 / 12.
 
     Raises:
-        ValueError: k is larger than the number of replies; the estimate does not exist.
+        ValueError: k is larger than the number of completions; the estimate does not exist.
     """
-    if not 1 <= k <= num_replies:
-        raise ValueError(f"pass@{k} needs at least {k} replies a problem, there are {num_replies}; raise eval.samples")
-    return 1.0 - math.comb(num_replies - num_correct, k) / math.comb(num_replies, k)
+    if not 1 <= k <= num_completions:
+        raise ValueError(
+            f"pass@{k} needs at least {k} completions a problem, there are {num_completions}; raise eval.num_samples"
+        )
+    return 1.0 - math.comb(num_completions - num_correct, k) / math.comb(num_completions, k)
 
 
 def same_answer(first: str, second: str) -> bool:
@@ -41,7 +43,7 @@ def maj_at_k(
     """1 if the most frequent answer is right, else 0 (maj@k, cons@k of arXiv 2501.12948).
 
     Right answers are one class, because the verifier found each equal to the gold; wrong ones are compared with the first of each
-    class. A reply without an answer does not vote; of equally large classes the one seen first wins (papers do not say).
+    class. A completion without an answer does not vote; of equally large classes the one seen first wins (papers do not say).
 
     Example: `maj_at_k(["1/2", "3", "0.5", "3", None], [True, False, True, False, False])` is 1.
     """
@@ -52,7 +54,7 @@ def maj_at_k(
 def voted_for(
     answers_K: Sequence[str | None], correct_K: Sequence[bool], *, same: Callable[[str, str], bool] = same_answer
 ) -> int | None:
-    """The first reply with the answer that won the vote of `maj_at_k`; None where nobody voted."""
+    """The first completion with the answer that won the vote of `maj_at_k`; None where nobody voted."""
     classes = _classes(answers_K, correct_K, same)
     return max(classes, key=len)[0] if classes else None
 
@@ -64,19 +66,19 @@ def expected_maj_at_k(
     *,
     same: Callable[[str, str], bool] = same_answer,
 ) -> float:
-    """maj@k of k replies drawn from those given without replacement, on average; a tie goes to each with the same chance.
+    """maj@k of k completions drawn from those given without replacement, on average; a tie goes to each with the same chance.
 
     Exact, by counting: j of the k drawn are right, and t other classes have j as well. No evaluation reports it: a vote over all
-    replies is what papers print.
+    completions is what papers print.
 
     Example: of the answers A, A, B and C (A is right) three give `(1 + 1 + 1/3 + 1/3) / 4`.
 
     Raises:
-        ValueError: k is larger than the number of replies.
+        ValueError: k is larger than the number of completions.
     """
     if not 1 <= k <= len(answers_K):
         raise ValueError(
-            f"maj@{k} needs at least {k} replies a problem, there are {len(answers_K)}; raise eval.samples"
+            f"maj@{k} needs at least {k} completions a problem, there are {len(answers_K)}; raise eval.num_samples"
         )
     classes = _classes(answers_K, correct_K, same)
     right = sum(len(members) for members in classes if correct_K[members[0]])
@@ -91,7 +93,7 @@ def expected_maj_at_k(
 
 
 def standard_error(scores_P: Sequence[float] | np.ndarray) -> float:
-    """Of a mean over problems: sample deviation / sqrt(P). One number a problem, because the replies to one problem are not
+    """Of a mean over problems: sample deviation / sqrt(P). One number a problem, because the completions to one problem are not
     independent (clustered by problem); nan with a single problem."""
     if len(scores_P) < 2:
         return float("nan")
@@ -113,7 +115,7 @@ def _same_class(
 def _classes(
     answers_K: Sequence[str | None], correct_K: Sequence[bool], same: Callable[[str, str], bool]
 ) -> list[list[int]]:
-    """The replies that vote, by answer."""
+    """The completions that vote, by answer."""
     classes: list[list[int]] = []
     for index, answer in enumerate(answers_K):
         if answer is not None:

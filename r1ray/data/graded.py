@@ -1,9 +1,9 @@
-"""The rows that `r1ray.grade` scores -> problems with their replies.
+"""The rows that `r1ray.grade` scores -> problems with their completions.
 
 {"id": "a", "kind": "math_answer", "completion": "so \\\\boxed{7}", "gold": ["7"]}
 {"id": "b", "kind": "stdin_stdout", "code": "print(input())", "tests": [{"input": "1\\n", "output": "1\\n"}], "limits": {"cpu": 2}}
 {"id": "c", "kind": "function_call", "code": "...", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
-or the lines of a run's rollouts file (`r1ray.run.rollouts`), in which the replies to a problem follow one another. Programs are in
+or the lines of a run's rollouts file (`r1ray.run.rollouts`), in which the completions of a problem follow one another. Programs are in
 Python or, with "language": "cpp", in C++17.
 """
 
@@ -21,14 +21,14 @@ from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 from r1ray.reward.code.cases import read_cases, read_language, read_limits, read_subtasks
 from r1ray.run.rollouts import problem_of
-from r1ray.types import Completion, Finish, Ints, Problem
+from r1ray.types import Completion, FinishReason, Ints, Problem
 
 KINDS = ("math_answer", "stdin_stdout", "function_call")
 Tokenise = Callable[[str], Ints]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class GradedRow:
     """One row. `before` holds what it says of an earlier verdict: any of reward, correct, parts."""
 
     line: int
@@ -47,19 +47,19 @@ class Broken:
     why: str
 
 
-def read_graded(path: Path, *, tokenise: Tokenise) -> Iterator[list[Reply] | Broken]:
-    """Every row of the file, in order, the replies of a group together; blank lines are none."""
+def read_graded(path: Path, *, tokenise: Tokenise) -> Iterator[list[GradedRow] | Broken]:
+    """Every row of the file, in order, the completions of a group together; blank lines are none."""
     for problem, rows in groupby(
-        _read(path, tokenise), key=lambda row: id(row.problem) if isinstance(row, Reply) else 0
+        _read(path, tokenise), key=lambda row: id(row.problem) if isinstance(row, GradedRow) else 0
     ):
         group = list(rows)
         if problem:
-            yield cast("list[Reply]", group)
+            yield cast("list[GradedRow]", group)
         else:
             yield from cast("list[Broken]", group)
 
 
-def _read(path: Path, tokenise: Tokenise) -> Iterator[Reply | Broken]:
+def _read(path: Path, tokenise: Tokenise) -> Iterator[GradedRow | Broken]:
     last: Problem | None = None
     with path.open("rb") as file:
         for line, raw in enumerate(file, start=1):
@@ -88,7 +88,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     return row
 
 
-def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
+def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
     """A row of one of KINDS."""
     kind, name = row.get("kind"), row.get("id", str(line))
     if kind not in KINDS:
@@ -97,7 +97,7 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
         raise ValueError(f"id has to be a text, not {name!r:.60}")
     texts = {key: row[key] for key in ("completion", "code") if row.get(key) is not None}
     if len(texts) != 1 or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError('it needs one text: "completion", a reply, or "code", a bare program')
+        raise ValueError('it needs one text: "completion", a response, or "code", a bare program')
     [(form, text)] = texts.items()
     if kind == "math_answer":
         tests = as_object(row.get("tests")) or {}
@@ -121,12 +121,12 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> Reply:
         verifier=verifier,
         payload=payload,
     )
-    completion = _completion(text, finish="stop", tokenise=tokenise)
-    return Reply(line=line, id=name, problem=problem, completion=completion, before=_before(row))
+    completion = _completion(text, finish_reason="stop", tokenise=tokenise)
+    return GradedRow(line=line, id=name, problem=problem, completion=completion, before=_before(row))
 
 
 def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
-    """The problem of a line of a rollouts file, which its group's first reply records."""
+    """The problem of a line of a rollouts file, which its group's first completion records."""
     if as_object(row.get("asked")) is not None:
         try:
             problem = problem_of(row)
@@ -141,29 +141,30 @@ def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
     return last
 
 
-def _rollout(row: Mapping[str, Any], problem: Problem, *, line: int, tokenise: Tokenise) -> Reply:
-    finish, text = row.get("finish"), row.get("completion")
-    if finish not in get_args(Finish) or not isinstance(text, str):
-        raise ValueError("a line of a rollouts file has a completion and how it ended (finish)")
-    completion = _completion(text, finish=cast(Finish, finish), tokenise=tokenise)
+def _rollout(row: Mapping[str, Any], problem: Problem, *, line: int, tokenise: Tokenise) -> GradedRow:
+    finish_reason, text = row.get("finish_reason"), row.get("completion")
+    if finish_reason not in get_args(FinishReason) or not isinstance(text, str):
+        raise ValueError("a line of a rollouts file has a completion and how it ended (finish_reason)")
+    completion = _completion(text, finish_reason=cast(FinishReason, finish_reason), tokenise=tokenise)
     name = f"{problem.id}#{row.get('index', line)}"
-    return Reply(line=line, id=name, problem=problem, completion=completion, before=_before(row))
+    return GradedRow(line=line, id=name, problem=problem, completion=completion, before=_before(row))
 
 
-def _completion(text: str, *, finish: Finish, tokenise: Tokenise) -> Completion:
+def _completion(text: str, *, finish_reason: FinishReason, tokenise: Tokenise) -> Completion:
     ids_T = tokenise(text)
     return Completion(
         token_ids_T=ids_T,
         rollout_logprobs_T=np.zeros(len(ids_T), np.float32),
         temperature=1.0,
         text=text,
-        finish=finish,
+        finish_reason=finish_reason,
         versions=(),
     )
 
 
 def _before(row: Mapping[str, Any]) -> dict[str, Any]:
-    before = {key: row[key] for key in ("reward", "correct", "parts") if row.get(key) is not None}
+    found = {"parts": row.get("components"), **row}
+    before = {key: found[key] for key in ("reward", "correct", "parts") if found.get(key) is not None}
     kinds: Mapping[str, Any] = {"reward": (int, float), "correct": bool, "parts": dict}
     wrong = {key: value for key, value in before.items() if not isinstance(value, kinds[key])}
     if wrong or not abs(cast(float, before.get("reward", 0))) <= 1e300:

@@ -1,12 +1,12 @@
-"""Problems of an earlier stage, mined from its rollouts by how many of their replies were right.
+"""Problems of an earlier stage, mined from its rollouts by how many of their completions were right.
 
-Open-Reasoner-Zero (arXiv 2503.24290) ends with 100 steps on the 13k problems of which fewer than 4 of 64 replies were correct.
+Open-Reasoner-Zero (arXiv 2503.24290) ends with 100 steps on the 13k problems of which fewer than 4 of 64 completions were correct.
 Here, in a stage that comes after `rl`:
 
     data: {train: {hard: {source: mined, path: stages/rl/rollouts, args: {correct: [0, 3]}}}}
 
 A problem counts by its newest group in that folder (log.rollouts_every_steps says of which steps there are groups; 1: of all), and
-is judged as it was there: verifier, payload, accuracy and extract stand beside the first reply.
+is judged as it was there: verifier, payload, accuracy and extract stand beside the first completion.
 """
 
 import json
@@ -23,11 +23,11 @@ from r1ray.run.rollouts import problem_of, rollout_steps
 
 
 def mined_rows(path: str, *, correct: Sequence[int], sources: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The first line of each problem's newest group, if so many of its replies were right, in the order in which they came.
+    """The first line of each problem's newest group, if so many of its completions were right, in the order in which they came.
 
     Args:
         path: a folder of rollouts files.
-        correct: [fewest, most] right replies of the group.
+        correct: [fewest, most] right completions of the group.
         sources: only problems of these names of the stage's data.train; None: of all.
 
     Raises:
@@ -53,7 +53,7 @@ def mined_rows(path: str, *, correct: Sequence[int], sources: Sequence[str] | No
         counts = Counter(right for _, right in newest.values())
         told = ", ".join(f"{right} right: {count}" for right, count in sorted(counts.items())) or "none"
         raise ValueError(
-            f"none of the {len(newest)} problems in {path} has {fewest} to {most} right replies (problems by right replies: "
+            f"none of the {len(newest)} problems in {path} has {fewest} to {most} right completions (problems by right completions: "
             f"{told}). Give another range in args.correct, or other args.sources"
         )
     yield from found
@@ -63,7 +63,9 @@ def correct_range(correct: Any) -> tuple[int, int]:
     """Raises ValueError when it is not [fewest, most]."""
     both = as_list(correct) or []
     if len(both) != 2 or not all(type(n) is int for n in both) or not 0 <= both[0] <= both[1]:
-        raise ValueError(f"args.correct must be [fewest, most] right replies of a group, as in [0, 3], not {correct!r}")
+        raise ValueError(
+            f"args.correct must be [fewest, most] right completions of a group, as in [0, 3], not {correct!r}"
+        )
     return both[0], both[1]
 
 
@@ -88,28 +90,34 @@ def mined(row: Row) -> Item:
 
 
 def check_judged(accuracy: str, *, name: str, reward: RewardConfig) -> None:
-    """Raises ValueError when the reward part that said of mined problems what is correct does not judge those of source `name`."""
-    part = reward.parts.get(accuracy)
-    if part is None or (part.sources is not None and name not in part.sources):
-        remedy = f"add reward.parts.{accuracy}" if part is None else f"add {name} to reward.parts.{accuracy}.sources"
+    """Raises ValueError when the reward component that said of mined problems what is correct does not judge those of source
+    `name`.
+    """
+    component = reward.components.get(accuracy)
+    if component is None or (component.sources is not None and name not in component.sources):
+        remedy = (
+            f"add reward.components.{accuracy}"
+            if component is None
+            else f"add {name} to reward.components.{accuracy}.sources"
+        )
         raise ValueError(
-            f"source {name!r}: which replies to its problems are correct was said by the reward part {accuracy!r}, which does not "
+            f"source {name!r}: which completions to its problems are correct was said by the reward component {accuracy!r}, which does not "
             f"judge them here: {remedy}, or mine other args.sources"
         )
 
 
 def _groups(file: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """(first line, right replies) of every group that says of its replies whether they are right."""
+    """(first line, right completions) of every group that says of its completions whether they are right."""
     first: dict[str, Any] | None = None
     right: list[bool] = []
     with file.open(newline="\n") as lines:
         for line in lines:
-            reply: Mapping[str, Any] = json.loads(line)
-            if reply["index"] == 0:
+            completion: Mapping[str, Any] = json.loads(line)
+            if completion["index"] == 0:
                 if first is not None and right:
                     yield first, sum(right)
-                first, right = {key: reply[key] for key in ("problem", "source", "asked")}, []
-            if reply["usable"] and reply["correct"] is not None:
-                right.append(reply["correct"])
+                first, right = {key: completion[key] for key in ("problem", "source", "asked")}, []
+            if completion["usable"] and completion["correct"] is not None:
+                right.append(completion["correct"])
     if first is not None and right:
         yield first, sum(right)

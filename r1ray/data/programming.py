@@ -58,7 +58,7 @@ def verl_code(row: Row) -> Item:
     """verl's format with tests as the ground truth (Skywork-OR1's code): {inputs, outputs, fn_name?}, as JSON.
 
     The prompt says itself how to answer. Skywork's rows that are judged by assertions (`test_code`, `assert_case`) are left out:
-    they would run beside the reply's own code, in its process.
+    they would run beside the completion's own code, in its process.
     """
     tests = as_object(_decoded(row["answer"])) or {}
     if "inputs" not in tests:

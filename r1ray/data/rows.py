@@ -7,7 +7,7 @@ choice        answer: the letter of the right option, which the prompt lists
 logic         answer: "(1) Ann is a knight (2) Bob is a knave"
 countdown     numbers, a list, and target
 code          tests, perhaps subtasks, checker and limits (`r1ray.reward.code.cases`)
-program       the same; the whole reply is the program
+program       the same; the whole completion is the program
 patch         files and patched, each {path: text}: the files that the prompt shows, and what the right patch makes of them
 """
 

@@ -9,12 +9,12 @@ from r1ray.types import Completion, Group, Sample, Score
 
 
 def to_samples(groups: Sequence[Group], *, truncated: Literal["zero", "score", "mask"]) -> list[Sample]:
-    """One sample per reply, groups in order, replies in order.
+    """One sample per completion, groups in order, completions in order.
 
-    The mask is 1 on every token of the reply, its EOS included, and 0 on the prompt; nothing is appended to a reply that was cut.
-    With reward.truncated "mask" the mask of a cut reply is 0, while its score still counts in the group's baseline; what it earns
-    otherwise is in its score (`r1ray.reward.compose`). `group_id` names the epoch too: a problem that comes twice in a step makes
-    two groups.
+    The mask is 1 on every token of the completion, its EOS included, and 0 on the prompt; nothing is appended to a completion
+    that was cut. With reward.truncated "mask" the mask of a cut completion is 0, while its score still counts in the group's
+    baseline; what it earns otherwise is in its score (`r1ray.reward.compose`). `group_id` names the epoch too: a problem that
+    comes twice in a step makes two groups.
     """
     return [
         _sample(group, completion, score, index=index, truncated=truncated)
@@ -24,9 +24,9 @@ def to_samples(groups: Sequence[Group], *, truncated: Literal["zero", "score", "
 
 
 def _sample(group: Group, completion: Completion, score: Score, *, index: int, truncated: str) -> Sample:
-    num_prompt, num_reply = len(group.problem.prompt_ids_T), len(completion.token_ids_T)
+    num_prompt, num_completion = len(group.problem.prompt_ids_T), len(completion.token_ids_T)
     trained = score.usable and not (completion.truncated and truncated == "mask")
-    mask_T = np.zeros(num_prompt + num_reply, np.float32)
+    mask_T = np.zeros(num_prompt + num_completion, np.float32)
     rollout_logprobs_T = np.zeros_like(mask_T)
     if trained:
         mask_T[num_prompt:] = 1
@@ -39,6 +39,6 @@ def _sample(group: Group, completion: Completion, score: Score, *, index: int, t
         group_id=f"{group.problem.id}@{group.epoch}",
         index=index,
         score=score,
-        finish=completion.finish,
+        finish_reason=completion.finish_reason,
         versions=completion.versions,
     )

@@ -1,7 +1,7 @@
 """How a row of each known dataset is read: one small function per schema, from a row under our column names to an Item.
 
-A reader raises Unreadable for a row that no reply could be judged against; such rows are dropped and counted. Golds are only looked
-at by the cheap, safe check: no maths parser runs while data is loaded.
+A reader raises Unreadable for a row that no completion could be judged against; such rows are dropped and counted. Golds are only
+looked at by the cheap, safe check: no maths parser runs while data is loaded.
 """
 
 import json
@@ -34,7 +34,7 @@ class Item:
     verifier: str = "math"
     payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
     response: str | None = None
-    """The reply to learn from (supervised training), without EOS."""
+    """The completion to learn from (supervised training), without EOS."""
     id: str | None = None
     """Only where the source names problems itself, the same everywhere; else made from the content."""
     keys: frozenset[str] = frozenset()
@@ -168,7 +168,7 @@ def multiple_choice(row: Row) -> Item:
 
 
 def traces(row: Row) -> Item:
-    """A question and the reply to learn from."""
+    """A question and the completion to learn from."""
     return Item(messages=user(row["question"]), verifier="", response=text(row["response"]))
 
 
@@ -181,7 +181,7 @@ def sft(row: Row) -> Item:
     if row.get("response") is not None:
         return Item(messages=turns, verifier="", response=text(row["response"]))
     if turns[-1].role != "assistant" or len(turns) < 2:
-        raise Unreadable("the last message is not a reply of the assistant's")
+        raise Unreadable("the last message is not a completion of the assistant's")
     return Item(messages=turns[:-1], verifier="", response=turns[-1].content)
 
 

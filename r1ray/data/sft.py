@@ -1,4 +1,4 @@
-"""Training examples for supervised fine-tuning: prompt, reply and EOS, with the loss on the reply and its EOS alone."""
+"""Training examples for supervised fine-tuning: prompt, completion and EOS, with the loss on the completion and its EOS alone."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -73,12 +73,12 @@ def _sample(item: Item, cfg: Config, tokenizer: Any, *, name: str) -> Sample:
             f"source {name!r}: {item.id} has no response to learn from; an sft stage needs one in every row"
         )
     prompt_ids_T, prefill = render(item.messages, cfg.model.template, tokenizer)
-    reply = item.response.removeprefix(prefill)
-    reply_ids = [*tokenizer.encode(reply, add_special_tokens=False), tokenizer.eos_token_id]
-    mask_T = np.zeros(len(prompt_ids_T) + len(reply_ids), np.float32)
+    completion = item.response.removeprefix(prefill)
+    response_ids = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
+    mask_T = np.zeros(len(prompt_ids_T) + len(response_ids), np.float32)
     mask_T[len(prompt_ids_T) :] = 1
     return Sample(
-        token_ids_T=np.concatenate([prompt_ids_T, np.array(reply_ids, np.int32)]),
+        token_ids_T=np.concatenate([prompt_ids_T, np.array(response_ids, np.int32)]),
         mask_T=mask_T,
         rollout_logprobs_T=np.zeros_like(mask_T),
         temperature=1.0,

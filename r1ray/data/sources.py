@@ -44,7 +44,7 @@ class Source:
     programs: Callable[[Mapping[str, Any]], Language | None] = lambda args: (
         args.get("programs", "python") if args.get("verifier") in OF_PROGRAMS else None
     )
-    """The language of the programs in replies, with these `SourceConfig.args`; None where there are none to be run."""
+    """The language of the programs in completions, with these `SourceConfig.args`; None where there are none to be run."""
 
 
 def _countdown_rows(
@@ -234,7 +234,7 @@ def check_columns_and_args(name: str, cfg: SourceConfig) -> None:
 
 
 def runs_programs(sources: Iterable[SourceConfig]) -> frozenset[Language]:
-    """In which languages a sandbox has to run programs to judge replies to them; empty when it needs none."""
+    """In which languages a sandbox has to run programs to judge completions to them; empty when it needs none."""
     found: set[Language] = set()
     for cfg in sources:
         source: Source = resolve(cfg.source, SOURCES, what="source")
@@ -351,7 +351,7 @@ def _keys(item: Item) -> frozenset[str]:
     """The source's own name for the problem, and the question whatever its case and spacing.
 
     A system prompt says how to answer, not what is asked, so it does not count. In a chat to learn from every turn of the user's
-    is a question that the replies may have answered.
+    is a question that the completions may have answered.
     """
     asked = [message for message in item.messages if message.role != "system"] or item.messages
     questions = [" ".join(message.content for message in asked)]

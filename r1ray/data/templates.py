@@ -1,7 +1,8 @@
 """Chat messages -> prompt text -> token ids, once, by us. Engines and trainers only ever see the ids.
 
 A template is a function (messages, tokenizer) -> text, named in TEMPLATES or given as `package.module:function`. When the text
-ends in an opened `<think>`, that tag already belongs to the reply: it is the problem's prefill, and rewards judge prefill + reply.
+ends in an opened `<think>`, that tag already belongs to the completion: it is the problem's prefill, and rewards judge prefill +
+completion.
 
     of plain text, for base models    none, r1_zero, oat_r1, orz, tinyzero
     the tokenizer's chat template     chat, and with a system prompt  logic_rl, open_r1, prime, qwen_math, swe_rl
@@ -79,7 +80,7 @@ def orz(messages: Sequence[Message], tokenizer: Any) -> str:
 
 
 def tinyzero(messages: Sequence[Message], tokenizer: Any) -> str:
-    """TinyZero's for base models (its repository): the reply is begun with a sentence, then `<think>` is opened."""
+    """TinyZero's for base models (its repository): the completion is begun with a sentence, then `<think>` is opened."""
     return f"{r1_zero(messages, tokenizer)} Let me solve this step by step.\n<think>"
 
 
@@ -105,7 +106,7 @@ def qwen_math(messages: Sequence[Message], tokenizer: Any) -> str:
 
 
 def open_r1(messages: Sequence[Message], tokenizer: Any) -> str:
-    """Open-R1's (its repository): the layout of `reward.parts.format` in the system prompt, and nothing prefilled.
+    """Open-R1's (its repository): the layout of `reward.components.format` in the system prompt, and nothing prefilled.
 
     The chat templates of R1 and its distillations open `<think>`; Open-R1 edits that away, so that the policy has to do it.
     """
@@ -129,7 +130,7 @@ def swe_rl(messages: Sequence[Message], tokenizer: Any) -> str:
 
 
 def dapo(messages: Sequence[Message], tokenizer: Any) -> str:
-    """DAPO's (arXiv 2503.14476): the reply ends with a line "Answer: ...", asked for below the question.
+    """DAPO's (arXiv 2503.14476): the completion ends with a line "Answer: ...", asked for below the question.
 
     For bare questions (open-r1/DAPO-Math-17k-Processed); those of BytedTsinghua-SIA/DAPO-Math-17k ask themselves: `chat`.
     """

@@ -21,12 +21,12 @@ class SamplingSpec:
     top_p: float = 1.0
     top_k: int = -1
     stop: tuple[str, ...] = ()
-    """Texts that end a reply, besides the model's EOS. They are looked for in the text of its tokens and stay in it."""
+    """Texts that end a completion, besides the model's EOS. They are looked for in the text of its tokens and stay in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One reply to produce. `id` is unique among the running; `seed` alone decides the sample."""
+    """One completion to produce. `id` is unique among the running; `seed` alone decides the sample."""
 
     id: str
     prompt_ids_T: Ints

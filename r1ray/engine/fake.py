@@ -1,4 +1,4 @@
-"""An engine without a model: replies are drawn from the seed alone. For tests of what stands around an engine."""
+"""An engine without a model: completions are drawn from the seed alone. For tests of what stands around an engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ import numpy as np
 
 from r1ray.config import Config
 from r1ray.engine.base import EngineAsleep, Request
-from r1ray.types import Completion, Finish, Floats, Ints, VersionSpan
+from r1ray.types import Completion, FinishReason, Floats, Ints, VersionSpan
 
 
 @dataclass(slots=True)
 class _Running:
     request: Request
-    reply_T: Ints
+    response_T: Ints
     """All that will be said; `step` reveals one token after the other."""
-    finish: Finish
+    finish_reason: FinishReason
     starts: list[tuple[int, int]] = field(default_factory=list)
     """(weight version, first token sampled from it)."""
     said: int = 0
@@ -24,7 +24,7 @@ class _Running:
 class FakeEngine:
     """Tokens and lengths are functions of the request's seed; log-probs are those of a uniform distribution.
 
-    A reply has 1 to `mean_length * 2 - 1` tokens, the last is `eos_id`; a longer one than max_tokens is cut and finishes by
+    A completion has 1 to `mean_length * 2 - 1` tokens, the last is `eos_id`; a longer one than max_tokens is cut and finishes by
     length. Its text is the numbers of its tokens, in which stop texts are found. Fulfils `r1ray.engine.base.RolloutEngine`.
     """
 
@@ -46,11 +46,13 @@ class FakeEngine:
             raise ValueError(f"request {request.id} is already running")
         rng = np.random.default_rng(request.seed)
         length = int(rng.integers(1, self.mean_length * 2))
-        reply_T = rng.integers(self.eos_id + 1, self.vocab_size, size=length).astype(np.int32)
-        reply_T[-1] = self.eos_id
-        length = min(length, _stopped_at(reply_T[:-1], request.sampling.stop))
-        finish: Finish = "stop" if length <= request.sampling.max_tokens else "length"
-        self._running[request.id] = _Running(request, reply_T[: min(length, request.sampling.max_tokens)], finish)
+        response_T = rng.integers(self.eos_id + 1, self.vocab_size, size=length).astype(np.int32)
+        response_T[-1] = self.eos_id
+        length = min(length, _stopped_at(response_T[:-1], request.sampling.stop))
+        finish_reason: FinishReason = "stop" if length <= request.sampling.max_tokens else "length"
+        self._running[request.id] = _Running(
+            request, response_T[: min(length, request.sampling.max_tokens)], finish_reason
+        )
 
     def step(self) -> list[tuple[str, Completion]]:
         done = []
@@ -58,7 +60,7 @@ class FakeEngine:
             if not run.starts or run.starts[-1][0] != self.version:
                 run.starts.append((self.version, run.said))
             run.said += 1
-            if run.said == len(run.reply_T):
+            if run.said == len(run.response_T):
                 del self._running[run.request.id]
                 done.append((run.request.id, self._completion(run)))
         return done
@@ -98,15 +100,15 @@ class FakeEngine:
             raise EngineAsleep("the engine sleeps")
 
     def _completion(self, run: _Running) -> Completion:
-        reply_T = run.reply_T
-        ends = [start for _, start in run.starts[1:]] + [len(reply_T)]
-        text_T = reply_T[:-1] if reply_T[-1] == self.eos_id else reply_T
+        response_T = run.response_T
+        ends = [start for _, start in run.starts[1:]] + [len(response_T)]
+        text_T = response_T[:-1] if response_T[-1] == self.eos_id else response_T
         return Completion(
-            token_ids_T=reply_T,
-            rollout_logprobs_T=np.full(len(reply_T), -np.log(self.vocab_size), np.float32),
+            token_ids_T=response_T,
+            rollout_logprobs_T=np.full(len(response_T), -np.log(self.vocab_size), np.float32),
             temperature=run.request.sampling.temperature,
             text=_text(text_T),
-            finish=run.finish,
+            finish_reason=run.finish_reason,
             versions=tuple(
                 VersionSpan(version=version, start=start, end=end)
                 for (version, start), end in zip(run.starts, ends, strict=True)

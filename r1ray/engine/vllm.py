@@ -19,7 +19,7 @@ from transformers import AutoConfig
 from r1ray.config import Config
 from r1ray.engine.base import EngineAsleep, EngineBroken, Request
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS, VLLM_ENVIRONMENT
-from r1ray.types import Completion, Finish, Floats, Ints, VersionSpan
+from r1ray.types import Completion, FinishReason, Floats, Ints, VersionSpan
 
 os.environ.update(VLLM_ENVIRONMENT)
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -142,7 +142,7 @@ class VllmEngine:
                 stop=list(sampling.stop),
                 include_stop_str_in_output=True,
                 skip_special_tokens=False,  # <think> may be one, and so may what a stop text is looked for in
-                detokenize=bool(sampling.stop),  # else once, when the reply is complete
+                detokenize=bool(sampling.stop),  # else once, when the completion is complete
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._engine.add_request(request.id, {"prompt_token_ids": request.prompt_ids_T.tolist()}, params)
@@ -247,12 +247,14 @@ class VllmEngine:
         return [output for output in outputs if isinstance(output, RequestOutput) and output.finished]
 
     def _completion(self, output: RequestOutput) -> Completion:
-        reply = output.outputs[0]
-        token_ids = list(reply.token_ids)
-        finish: Finish = reply.finish_reason if reply.finish_reason in ("stop", "length") else "abort"  # type: ignore[assignment]
-        # A reply that ended at a stop text has no EOS; that text is part of it.
-        spoken = token_ids[:-1] if finish == "stop" and token_ids[-1] in self._stop_ids else token_ids
-        logprobs: Any = reply.logprobs
+        completion = output.outputs[0]
+        token_ids = list(completion.token_ids)
+        finish_reason: FinishReason = (
+            completion.finish_reason if completion.finish_reason in ("stop", "length") else "abort"
+        )  # type: ignore[assignment]
+        # A completion that ended at a stop text has no EOS; that text is part of it.
+        spoken = token_ids[:-1] if finish_reason == "stop" and token_ids[-1] in self._stop_ids else token_ids
+        logprobs: Any = completion.logprobs
         return Completion(
             token_ids_T=np.array(token_ids, np.int32),
             rollout_logprobs_T=np.array(
@@ -260,10 +262,10 @@ class VllmEngine:
             ),
             temperature=self._temperatures.pop(output.request_id),
             text=self._tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False),
-            finish=finish,
+            finish_reason=finish_reason,
             versions=tuple(
                 VersionSpan(version=int(span.version), start=span.start, end=span.end)
-                for span in reply.weight_versions or ()
+                for span in completion.weight_versions or ()
             ),
         )
 
@@ -283,7 +285,7 @@ def _cpu_defaults(model_path: str, dtype: str, max_model_len: int, tensor_parall
 
 
 def _stop_ids(engine: LLMEngine) -> set[int]:
-    """Every token with which the model, its generation settings or its tokenizer end a reply."""
+    """Every token with which the model, its generation settings or its tokenizer end a completion."""
     settings = engine.model_config.try_get_generation_config()
     found: set[int] = set()
     for ids in (

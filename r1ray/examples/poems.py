@@ -1,7 +1,7 @@
 """RL-Poet as a plug-in: a dataset, its verifier and its reward in one file, as they would stand in a package of your own.
 
     data.train.poems.source=r1ray.examples.poems:POEMS     problems: a form and a topic
-    reward.parts.form.name=r1ray.examples.poems:form       the share of what was asked for that a poem has; `VERSE` wants all of it
+    reward.components.form.name=r1ray.examples.poems:form       the share of what was asked for that a poem has; `VERSE` wants all of it
 
 `recipe=rl_poet` puts them together. A survey of 2025 names RL-Poet as reinforcement learning with rewards of form. Its rules, data
 and numbers are not known to us: these are our own, as plain as can be. English spelling tells syllables and rhymes roughly:
@@ -19,7 +19,7 @@ import numpy as np
 from r1ray.data.schemas import Item, Row, user
 from r1ray.data.sources import Source
 from r1ray.reward.accuracy import Verifier, in_text
-from r1ray.reward.base import PartScore, per_completion, right_or_wrong
+from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_completion
 from r1ray.reward.text import after_thinking, last_answer
 from r1ray.types import Problem
 
@@ -114,7 +114,7 @@ def share_met(poem: str, *, form: Form, topic: str) -> float:
 
 
 def poem_in(text: str) -> str | None:
-    """The answer of a reply, or what follows its thinking."""
+    """The answer of a completion, or what follows its thinking."""
     answer = last_answer(text)
     found = after_thinking(text).strip() if answer is None else answer
     return found or None
@@ -124,18 +124,20 @@ def _worth(problem: Problem, poem: str) -> float:
     return share_met(poem, form=FORMS[problem.payload["form"]], topic=problem.payload["topic"])
 
 
-VERSE = Verifier(answer=in_text(poem_in), judge=lambda problem, poem: right_or_wrong(_worth(problem, poem) == 1.0))
+VERSE = Verifier(
+    answer=in_text(poem_in), judge=lambda problem, poem: correct_or_incorrect(_worth(problem, poem) == 1.0)
+)
 """Right is a poem that has all that was asked for."""
 
 
 @per_completion
-def form(problem: Problem, text: str) -> PartScore:
+def form(problem: Problem, text: str) -> ComponentScore:
     """Between 0 and 1; None for a problem that asks for no poem."""
     if problem.payload.get("form") not in FORMS:
-        return PartScore(value=None)
+        return ComponentScore(value=None)
     poem = poem_in(text)
     value = 0.0 if poem is None else _worth(problem, poem)
-    return PartScore(value=value, status="ok" if value == 1.0 else "wrong_answer")
+    return ComponentScore(value=value, status="ok" if value == 1.0 else "wrong_answer")
 
 
 def question(name: str, topic: str, setting: str) -> str:

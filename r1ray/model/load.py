@@ -181,7 +181,7 @@ def save_critic(weights: Mapping[str, Tensor], head_1E: Tensor, path: str, *, bo
 
 
 def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] | None:
-    """All ids that end a reply: the model's own generation settings may name more than the tokenizer does."""
+    """All ids that end a completion: the model's own generation settings may name more than the tokenizer does."""
     known = lm.generation_config.eos_token_id if lm.generation_config is not None else None
     ids = known if isinstance(known, list) else [known]
     ids = list(dict.fromkeys(i for i in (tokenizer_eos, *ids) if i is not None))

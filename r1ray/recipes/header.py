@@ -10,7 +10,7 @@
     # hardware: not published
     # unconfirmed: warm-up
     # numbers:
-    #   replies a pass = 8,192 [pdf]
+    #   completions a pass = 8,192 [pdf]
     #   response tokens @long = 20,480 [repo]
 
 A text may go on in lines that are indented. A number is `name = value [where it is told]`, its name one of `r1ray.recipes.units`,

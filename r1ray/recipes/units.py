@@ -1,7 +1,8 @@
 """The papers' units: what a number in a recipe's header means in the keys of the configuration.
 
 r1ray counts passes of the loop (`*_steps`) and optimiser updates (`*_updates`); papers count outputs a rollout, minibatches of
-outputs, steps that are updates. Example: R1-Zero's 8,192 outputs a rollout in 16 minibatches are 512 problems a pass x 16 replies.
+outputs, steps that are updates. Example: R1-Zero's 8,192 outputs a rollout in 16 minibatches are 512 problems a pass x 16
+completions.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +19,8 @@ WEIGHT = "weight of "
 """With the name of a part of the reward: "weight of format"."""
 
 
-def _replies(cfg: Config) -> int:
-    return cfg.algo.problems_per_step * cfg.algo.group_size
+def _completions(cfg: Config) -> int:
+    return cfg.algo.prompts_per_step * cfg.algo.group_size
 
 
 def _argument(name: str, *, of: str | None = None) -> Unit:
@@ -38,20 +39,20 @@ def _of(role: str, unit: Unit) -> Unit:
 
 
 def _overlong_cache(cfg: Config) -> Any:
-    parts = [part for name, part in cfg.reward.parts.items() if (part.name or name) == "overlong"]
+    parts = [part for name, part in cfg.reward.components.items() if (part.name or name) == "overlong"]
     return parts[0].args.get("cache") if parts else None
 
 
 UNITS: Mapping[str, Unit] = {
-    "problems a pass": lambda cfg: cfg.algo.problems_per_step,
-    "replies a problem": lambda cfg: cfg.algo.group_size,
-    "replies a pass": _replies,
-    "updates a pass": lambda cfg: cfg.algo.minibatches,
-    "replies an update": lambda cfg: _replies(cfg) / cfg.algo.minibatches,
-    "problems an update": lambda cfg: cfg.algo.problems_per_step / cfg.algo.minibatches,
+    "problems a pass": lambda cfg: cfg.algo.prompts_per_step,
+    "completions a problem": lambda cfg: cfg.algo.group_size,
+    "completions a pass": _completions,
+    "updates a pass": lambda cfg: cfg.algo.num_minibatches,
+    "completions an update": lambda cfg: _completions(cfg) / cfg.algo.num_minibatches,
+    "problems an update": lambda cfg: cfg.algo.prompts_per_step / cfg.algo.num_minibatches,
     "critic updates a pass": _argument("critic_updates"),
     "passes": lambda cfg: cfg.steps,
-    "updates": lambda cfg: policy_steps(cfg.algo, cfg.steps) * cfg.algo.minibatches,
+    "updates": lambda cfg: policy_steps(cfg.algo, cfg.steps) * cfg.algo.num_minibatches,
     "learning rate": lambda cfg: cfg.trainer.lr,
     "last learning rate": lambda cfg: (
         cfg.trainer.lr * (1 if cfg.trainer.lr_schedule == "constant" else cfg.trainer.lr_min_ratio)
@@ -59,7 +60,7 @@ UNITS: Mapping[str, Unit] = {
     "critic learning rate": _of("critic", lambda cfg: cfg.critic.lr),
     "process learning rate": _of("prm", lambda cfg: cfg.prm.lr),
     "warm-up updates": lambda cfg: cfg.trainer.warmup_updates,
-    "warm-up passes": lambda cfg: cfg.trainer.warmup_updates / cfg.algo.minibatches,
+    "warm-up passes": lambda cfg: cfg.trainer.warmup_updates / cfg.algo.num_minibatches,
     "critic warm-up updates": _of("critic", lambda cfg: cfg.critic.warmup_updates),
     "weight decay": lambda cfg: cfg.trainer.weight_decay,
     "betas": lambda cfg: cfg.trainer.betas,
@@ -76,7 +77,7 @@ UNITS: Mapping[str, Unit] = {
     "tokens": lambda cfg: cfg.data.max_prompt_length + cfg.rollout.max_response_length,
     "reference every": _reference_every,
     "reference every passes": lambda cfg: (
-        cfg.algo.reference_refresh_updates / cfg.algo.minibatches if cfg.algo.kl_coef else None
+        cfg.algo.reference_refresh_updates / cfg.algo.num_minibatches if cfg.algo.kl_coef else None
     ),
     "entropy coefficient": lambda cfg: cfg.algo.entropy_coef,
     "entropy target": lambda cfg: cfg.algo.entropy_target,
@@ -91,12 +92,12 @@ UNITS: Mapping[str, Unit] = {
     "process coefficient": _argument("process_coef"),
     "beta": _argument("beta"),
     "overlong cache": _overlong_cache,
-    "kept above": lambda cfg: cfg.algo.keep_low,
-    "kept below": lambda cfg: cfg.algo.keep_high,
-    "share of kept groups": lambda cfg: cfg.algo.min_kept,
-    "refills": lambda cfg: cfg.algo.max_refills,
+    "kept above": lambda cfg: cfg.algo.filter.min_solve_rate,
+    "kept below": lambda cfg: cfg.algo.filter.max_solve_rate,
+    "share of kept groups": lambda cfg: cfg.algo.filter.min_share,
+    "refills": lambda cfg: cfg.algo.filter.max_refills,
     "easy pool": lambda cfg: cfg.data.curriculum.args.get("probability"),
-    "evaluation samples": lambda cfg: cfg.eval.samples,
+    "evaluation samples": lambda cfg: cfg.eval.num_samples,
     "evaluation temperature": lambda cfg: cfg.eval.temperature,
     "evaluation top-p": lambda cfg: cfg.eval.top_p,
 }
@@ -145,6 +146,6 @@ def is_so(run: CheckedRun, number: Number) -> bool:
 
 def _in_stage(cfg: Config, name: str) -> Any:
     if name.startswith(WEIGHT):
-        part = cfg.reward.parts.get(name.removeprefix(WEIGHT))
+        part = cfg.reward.components.get(name.removeprefix(WEIGHT))
         return part.weight if part else None
     return UNITS[name](cfg)

@@ -14,7 +14,7 @@ from r1ray.reward.code.codeforces import codeforces
 from r1ray.reward.code.difficulty import by_difficulty
 from r1ray.reward.code.fraction import code_fraction
 from r1ray.reward.code.ioi import ioi
-from r1ray.reward.compose import Part, Scorer
+from r1ray.reward.compose import Component, Scorer
 from r1ray.reward.cosine import cosine
 from r1ray.reward.format import code_format, format_reward, format_soft, tag_count, think_format
 from r1ray.reward.judge import judge
@@ -65,12 +65,12 @@ OF_TEXT = {
         "mixed",
     ),
 }
-"""Rewards that read nothing of a reply but its text."""
+"""Rewards that read nothing of a completion but its text."""
 
 
 def reads_tokens(cfg: RewardConfig) -> bool:
-    """Whether a part may look at the tokens of a reply."""
-    return any((part.name or name) not in OF_TEXT for name, part in cfg.parts.items())
+    """Whether a component may look at the tokens of a response."""
+    return any((component.name or name) not in OF_TEXT for name, component in cfg.components.items())
 
 
 def make(cfg: RewardConfig) -> Scorer:
@@ -79,31 +79,33 @@ def make(cfg: RewardConfig) -> Scorer:
     Raises:
         ValueError: a reward that is not known (with the nearest name), or arguments that it does not take.
     """
-    parts: list[Part] = []
-    for name, part in cfg.parts.items():
-        reward = resolve(part.name or name, REWARDS, what="reward")
+    components: list[Component] = []
+    for name, component in cfg.components.items():
+        reward = resolve(component.name or name, REWARDS, what="reward")
         try:
             signature = inspect.signature(reward, follow_wrapped=False)
-            signature.bind("problem", "completions_G", "context", **part.args)
+            signature.bind("problem", "completions_G", "context", **component.args)
         except TypeError as error:
             raise ValueError(
-                f"reward.parts.{name}.args: {part.name or name} cannot be called with them ({error})"
+                f"reward.components.{name}.args: {component.name or name} cannot be called with them ({error})"
             ) from error
-        for argument, value in part.args.items():
+        for argument, value in component.args.items():
             allowed = _allowed(signature, argument)
             if allowed and value not in allowed:
-                raise ValueError(f"reward.parts.{name}.args.{argument}={value} has to be one of {', '.join(allowed)}")
-        sources = None if part.sources is None else frozenset(part.sources)
-        parts.append(
-            Part(
+                raise ValueError(
+                    f"reward.components.{name}.args.{argument}={value} has to be one of {', '.join(allowed)}"
+                )
+        sources = None if component.sources is None else frozenset(component.sources)
+        components.append(
+            Component(
                 name=name,
-                weight=part.weight,
-                schedule=part.schedule,
+                weight=component.weight,
+                schedule=component.schedule,
                 sources=sources,
-                reward=partial(reward, **part.args),
+                reward=partial(reward, **component.args),
             )
         )
-    return Scorer(parts, truncated=cfg.truncated)
+    return Scorer(components, truncated=cfg.truncated)
 
 
 def _allowed(signature: inspect.Signature, argument: str) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""Ways to read the final answer of a reply, by name: what `extract` of a source may be, where its verifier's own is not wanted.
+"""Ways to read the final answer of a completion, by name: what `extract` of a source may be, where its verifier's own is not
+wanted.
 
     boxed              what the last \\boxed{} holds
     answer             what the last <answer>...</answer> holds
@@ -8,15 +9,16 @@
     last_number        the last number, wherever it stands
     option             the letter of an option, in its box, its <answer> or its line
 
-These read what stands after the last `</think>`. Without that tag it is the whole reply, or nothing when `<think>` was opened: an
-answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Four have the rules of their projects instead:
+These read what stands after the last `</think>`. Without that tag it is the whole completion, or nothing when `<think>` was
+opened: an answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Four have the rules of their projects
+instead:
 
     deepscaler         the last box between the first `</think>` and the next; without the tag there is no answer
-    skywork            the same; without the tag the whole reply is read
+    skywork            the same; without the tag the whole completion is read
     dapo               what follows the last "Answer:", in any case, of the last 300 characters, up to the end of the line
     oat_r1             what the last <answer> holds, or the box in it; none unless "</think> <answer>" stands there, with one space
 
-Replies are hostile: every way is linear in their length.
+Completions are hostile: every way is linear in their length.
 """
 
 import re
@@ -102,5 +104,6 @@ MARKS: Mapping[str, str] = {
     "deepscaler": "</think>",
     "oat_r1": "<answer>",
 }
-"""{way: what a reply must hold for it to find anything, in capitals too where it is written small}; the others know several forms,
-or one that models write unasked."""
+"""{way: what a completion must hold for it to find anything, in capitals too where it is written small}; the others know several
+forms, or one that models write unasked.
+"""

@@ -2,7 +2,7 @@
 
 import re
 
-from r1ray.reward.base import PartScore, right_or_wrong
+from r1ray.reward.base import ComponentScore, correct_or_incorrect
 from r1ray.reward.math.extract import final_answer
 from r1ray.reward.math.typography import WRAPPER, normalise
 from r1ray.types import Problem
@@ -17,7 +17,8 @@ ANOTHER = re.compile(r"\W*(?:(?:or|and|或|和)\W*[A-Z](?![A-Za-z])|\([A-Z]\)|[A
 
 
 def chosen(text: str) -> str | None:
-    """The letter that a reply ends with, in its box, its `<answer>` or its line `Answer: ...`, alone or before the option's text.
+    """The letter that a completion ends with, in its box, its `<answer>` or its line `Answer: ...`, alone or before the option's
+    text.
 
     Example: `chosen("<think>2 > 1</think> <answer>(b) two</answer>")` is "B".
     """
@@ -31,7 +32,7 @@ def letter_of(answer: str) -> str | None:
     return match[1].upper() if match and not ANOTHER.match(match[2] or "") else None
 
 
-def judge(problem: Problem, answer: str) -> PartScore:
+def judge(problem: Problem, answer: str) -> ComponentScore:
     """1 for the letter of a right option, else 0."""
     right = letter_of(answer) in {str(letter).strip().upper() for letter in problem.payload["answers"]}
-    return right_or_wrong(right)
+    return correct_or_incorrect(right)

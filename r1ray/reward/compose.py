@@ -1,12 +1,12 @@
-"""Several rewards -> one Score per reply: the weighted sum, with every raw part kept beside it.
+"""Several rewards -> one Score per completion: the weighted sum, with every raw component kept beside it.
 
-    reward   sum of weight * value over the parts that apply (value not None); raw values stay in `parts`
-             a weight may depend on the step, and a part may be for some sources only
-    correct  from the part that the problem names as its accuracy, whatever its weight
+    reward   sum of weight * value over the components that apply (value not None); raw values stay in `components`
+             a weight may depend on the step, and a component may be for some sources only
+    correct  from the component that the problem names as its accuracy, whatever its weight
 
-Reward functions are the untrusted edge: what they raise is caught here, logged once, and makes the replies unusable
-(status sandbox_error), never 0. A part of weight 0 that is not the accuracy only watches: its failure costs no sample. Only the
-lack of a sandbox ends the run.
+Reward functions are the untrusted edge: what they raise is caught here, logged once, and makes the completions unusable (status
+sandbox_error), never 0. A component of weight 0 that is not the accuracy only watches: its failure costs no sample. Only the lack
+of a sandbox ends the run.
 """
 
 import logging
@@ -16,20 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
 from r1ray.schedule import value_at
 from r1ray.types import Completion, Problem, Score
 
 log = logging.getLogger(__name__)
 
-FAILED = PartScore(value=None, status="sandbox_error")
-DOES_NOT_APPLY = PartScore(value=None)
+FAILED = ComponentScore(value=None, status="sandbox_error")
+DOES_NOT_APPLY = ComponentScore(value=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One reward of the sum. It gives G PartScores, or G plain numbers (None: does not apply)."""
+class Component:
+    """One reward of the sum. It gives G ComponentScores, or G plain numbers (None: does not apply)."""
 
     name: str
     weight: float
@@ -47,23 +47,26 @@ class Part:
 class Scorer:
     """What a reward worker runs on a group.
 
-    `truncated` says what a reply cut at the limit earns: `zero` reward 0 and not correct (an unfinished reply is a wrong one; its
-    parts are kept as they are), `score` what its parts say, `mask` the same, and the sample is left out of the loss later.
+    `truncated` says what a completion cut at the limit earns: `zero` reward 0 and not correct (an unfinished completion is a
+    wrong one; its components are kept as they are), `score` what its components say, `mask` the same, and the sample is left out
+    of the loss later.
     """
 
-    def __init__(self, parts: Sequence[Part], *, truncated: Literal["zero", "score", "mask"]) -> None:
-        self._parts = tuple(parts)
+    def __init__(self, components: Sequence[Component], *, truncated: Literal["zero", "score", "mask"]) -> None:
+        self._components = tuple(components)
         self._truncated = truncated
         self._logged: set[str] = set()
 
     def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
-        """One Score per completion, in order; `seconds` is each reply's share of the group's time."""
+        """One Score per completion, in order; `seconds` is each completion's share of the group's time."""
         start = time.perf_counter()
-        results = {part.name: list[PartScore]() for part in self._parts}
-        for part in sorted(self._parts, key=lambda part: part.name != problem.accuracy):  # others may read what it says
-            results[part.name] = self._run(part, problem, completions_G, context)
-            if part.name == problem.accuracy:
-                context = replace(context, correct_G=tuple(score.correct for score in results[part.name]))
+        results = {component.name: list[ComponentScore]() for component in self._components}
+        for component in sorted(
+            self._components, key=lambda component: component.name != problem.accuracy
+        ):  # others may read what it says
+            results[component.name] = self._run(component, problem, completions_G, context)
+            if component.name == problem.accuracy:
+                context = replace(context, correct_G=tuple(score.correct for score in results[component.name]))
         seconds = (time.perf_counter() - start) / max(1, len(completions_G))
         return tuple(
             self._combine(
@@ -73,43 +76,54 @@ class Scorer:
         )
 
     def _run(
-        self, part: Part, problem: Problem, completions_G: Sequence[Completion], context: RewardContext
-    ) -> list[PartScore]:
-        if part.sources is not None and problem.source not in part.sources:
+        self, component: Component, problem: Problem, completions_G: Sequence[Completion], context: RewardContext
+    ) -> list[ComponentScore]:
+        if component.sources is not None and problem.source not in component.sources:
             return [DOES_NOT_APPLY] * len(completions_G)
         try:
-            scores_G = [_as_part_score(value) for value in part.reward(problem, completions_G, context)]
+            scores_G = [_as_component_score(value) for value in component.reward(problem, completions_G, context)]
             if len(scores_G) != len(completions_G):
-                raise ValueError(f"{len(scores_G)} scores for {len(completions_G)} replies")
+                raise ValueError(f"{len(scores_G)} scores for {len(completions_G)} completions")
             return scores_G
         except SandboxUnavailable:
             raise  # nothing that another try or another worker would mend
         except Exception:
-            if part.name not in self._logged:
-                self._logged.add(part.name)
-                log.exception("reward part %r failed on problem %s; its replies are unusable", part.name, problem.id)
+            if component.name not in self._logged:
+                self._logged.add(component.name)
+                log.exception(
+                    "reward component %r failed on problem %s; its completions are unusable", component.name, problem.id
+                )
             return [FAILED] * len(completions_G)
 
     def _combine(
-        self, problem: Problem, completion: Completion, scores: dict[str, PartScore], step: int, seconds: float
+        self, problem: Problem, completion: Completion, scores: dict[str, ComponentScore], step: int, seconds: float
     ) -> Score:
         cut = completion.truncated and self._truncated == "zero"
         accuracy = scores.get(problem.accuracy)
         correct = accuracy.correct if accuracy else None
-        reward = sum(part.weight_at(step) * (scores[part.name].value or 0.0) for part in self._parts)
-        needed = (part.name for part in self._parts if part.weight_at(step) or part.name == problem.accuracy)
+        reward = sum(
+            component.weight_at(step) * (scores[component.name].value or 0.0) for component in self._components
+        )
+        needed = (
+            component.name
+            for component in self._components
+            if component.weight_at(step) or component.name == problem.accuracy
+        )
         return Score(
             reward=0.0 if cut else reward,
             correct=False if cut and correct else correct,
-            parts={name: score.value for name, score in scores.items()},
+            components={name: score.value for name, score in scores.items()},
             statuses={name: score.status for name, score in scores.items()},
-            usable=completion.finish != "abort" and all(scores[name].status != "sandbox_error" for name in needed),
+            usable=completion.finish_reason != "abort"
+            and all(scores[name].status != "sandbox_error" for name in needed),
             seconds=seconds,
         )
 
 
-def _as_part_score(value: PartScore | float | None) -> PartScore:
-    score = value if isinstance(value, PartScore) else PartScore(value=None if value is None else float(value))
+def _as_component_score(value: ComponentScore | float | None) -> ComponentScore:
+    score = (
+        value if isinstance(value, ComponentScore) else ComponentScore(value=None if value is None else float(value))
+    )
     if score.value is not None and not math.isfinite(score.value):
         raise ValueError(f"a reward of {score.value}")
     return score

@@ -2,9 +2,9 @@
 
     R = low + (high - low) / 2 * (1 + cos(pi * length / max_length))
 
-A right reply earns from `max_correct` (short) down to `min_correct` (at the limit), a wrong one from `min_wrong` up to `max_wrong`:
-being wrong costs less when it was thought about for longer. Lengths are in tokens, and beyond the limit nothing changes any more
-(Open-R1's goes back up there).
+A right completion earns from `max_correct` (short) down to `min_correct` (at the limit), a wrong one from `min_wrong` up to
+`max_wrong`: being wrong costs less when it was thought about for longer. Lengths are in tokens, and beyond the limit nothing
+changes any more (Open-R1's goes back up there).
 """
 
 import math
@@ -25,7 +25,9 @@ def cosine(
     max_wrong: float = -0.5,
     max_length: int | None = None,
 ) -> list[float | None]:
-    """None for a reply whose correctness is not known. `max_length` in tokens; None: the longest reply that is sampled."""
+    """None for a completion whose correctness is not known. `max_length` in tokens; None: the longest completion that is
+    sampled.
+    """
     limit = max_length or context.max_response_length
     rewards_G: list[float | None] = []
     for completion, correct in zip(completions_G, context.correct_G, strict=True):

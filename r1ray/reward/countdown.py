@@ -1,14 +1,14 @@
 """Countdown: is this arithmetic expression made of exactly the given numbers, and does it hit the target?
 
-The reply is untrusted: it is split into ASCII tokens and computed in exact fractions by two stacks. Nothing is ever evaluated by
-Python, nothing recurses, and the sizes of text and numbers are capped.
+The completion is untrusted: it is split into ASCII tokens and computed in exact fractions by two stacks. Nothing is ever
+evaluated by Python, nothing recurses, and the sizes of text and numbers are capped.
 """
 
 import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from r1ray.reward.base import PartScore, right_or_wrong
+from r1ray.reward.base import ComponentScore, correct_or_incorrect
 from r1ray.types import Problem
 
 MAX_LENGTH = 200
@@ -22,7 +22,7 @@ class BadExpression(ValueError):
     """The text is not an expression of numbers, + - * / and parentheses."""
 
 
-def judge(problem: Problem, answer: str) -> PartScore:
+def judge(problem: Problem, answer: str) -> ComponentScore:
     """1 for a right expression, else 0. `payload` is {"numbers": [...], "target": n}.
 
     `= target` may follow the expression, as people write it; anything else after it is wrong.
@@ -33,9 +33,9 @@ def judge(problem: Problem, answer: str) -> PartScore:
     try:
         value, used = evaluate(expression)
     except BadExpression:
-        return right_or_wrong(False)
+        return correct_or_incorrect(False)
     right = value == target and sorted(used) == sorted(numbers) and (not equals or stated.strip() == str(target))
-    return right_or_wrong(right)
+    return correct_or_incorrect(right)
 
 
 def evaluate(expression: str) -> tuple[Fraction, list[int]]:

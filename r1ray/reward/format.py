@@ -2,7 +2,7 @@
 
     format        every tag once, in order, some reasoning, nothing else
     format_soft   the same, whatever stands around and between the two blocks
-    think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models reply
+    think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models completion
     tag_count     a quarter for each tag in its line, so that there is something to climb (Open-R1)
     code_format   as format, with a block in the language asked for in the answer (Open-R1)
 
@@ -11,7 +11,7 @@ The strict one is stricter than the public regular expressions, which accept a d
 
 import re
 
-from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.reward.code.cases import read_language
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.text import last_answer
@@ -27,31 +27,31 @@ COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 
 @per_completion
-def format_reward(problem: Problem, text: str) -> PartScore:
+def format_reward(problem: Problem, text: str) -> ComponentScore:
     """1 if every tag stands exactly once, in order, with some reasoning and nothing but space around the two blocks; else 0."""
     return _all_or_nothing(_fits(LAYOUT, text, once=TAGS))
 
 
 @per_completion
-def format_soft(problem: Problem, text: str) -> PartScore:
+def format_soft(problem: Problem, text: str) -> ComponentScore:
     """1 if every tag stands exactly once, in order, with some reasoning; else 0."""
     return _all_or_nothing(fits_soft(text))
 
 
 @per_completion
-def think_format(problem: Problem, text: str) -> PartScore:
-    """1 if the reply begins with reasoning in one pair of think tags and goes on after it; else 0."""
+def think_format(problem: Problem, text: str) -> ComponentScore:
+    """1 if the completion begins with reasoning in one pair of think tags and goes on after it; else 0."""
     return _all_or_nothing(_fits(THINK_LAYOUT, text, once=TAGS[:2]))
 
 
 @per_completion
-def tag_count(problem: Problem, text: str) -> PartScore:
+def tag_count(problem: Problem, text: str) -> ComponentScore:
     """0.25 for each of the four tags that stands exactly once, with the line breaks of Open-R1's format around it."""
-    return PartScore(value=sum(text.count(tag) == 1 for tag in COUNTED) / len(COUNTED))
+    return ComponentScore(value=sum(text.count(tag) == 1 for tag in COUNTED) / len(COUNTED))
 
 
 @per_completion
-def code_format(problem: Problem, text: str) -> PartScore:
+def code_format(problem: Problem, text: str) -> ComponentScore:
     """1 if `format` gives 1 and the answer holds a fenced program that names the problem's language; else 0."""
     language = read_language(problem.payload.get("language"))
     fenced = last_program(last_answer(text) or "", language, must_name=True) is not None
@@ -69,5 +69,5 @@ def _fits(layout: re.Pattern[str], text: str, *, once: tuple[str, ...]) -> bool:
     return match is not None and all(part.strip() for part in match.groups())
 
 
-def _all_or_nothing(good: bool) -> PartScore:
-    return PartScore(value=float(good), status="ok" if good else "wrong_answer")
+def _all_or_nothing(good: bool) -> ComponentScore:
+    return ComponentScore(value=float(good), status="ok" if good else "wrong_answer")

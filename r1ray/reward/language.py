@@ -8,7 +8,7 @@ problem's language, by its script: French is not told from English.
 import re
 from collections.abc import Mapping
 
-from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.reward.text import thinking, without
 from r1ray.types import Problem
 
@@ -44,9 +44,9 @@ NO_WORD = re.compile(r"\\[A-Za-z]+|</?[a-z_]{1,20}>|`[^`\s]{1,40}`")
 
 
 @per_completion
-def language(problem: Problem, text: str) -> PartScore:
+def language(problem: Problem, text: str) -> ComponentScore:
     """Between 0 and 1; 0 when there is no word in the reasoning."""
-    return PartScore(value=share_of(problem, text) or 0.0)
+    return ComponentScore(value=share_of(problem, text) or 0.0)
 
 
 def share_of(problem: Problem, text: str) -> float | None:

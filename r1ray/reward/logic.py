@@ -5,7 +5,7 @@ The answer reads "(1) Ann is a knight (2) Bob is a knave"; only who is what coun
 
 import re
 
-from r1ray.reward.base import PartScore, per_completion, right_or_wrong
+from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_completion
 from r1ray.reward.format import fits_soft
 from r1ray.reward.text import last_answer
 from r1ray.types import Problem
@@ -26,20 +26,20 @@ def roles(answer: str) -> dict[str, str] | None:
     return found if found and len(found) == len(stated) == len(ROLE.findall(answer)) else None
 
 
-def judge(problem: Problem, answer: str) -> PartScore:
+def judge(problem: Problem, answer: str) -> ComponentScore:
     """1 if everybody is what the problem's answer says, and nobody else is named, else 0."""
     found = roles(answer)
     right = found is not None and found in [roles(gold) for gold in problem.payload["answers"]]
-    return right_or_wrong(right)
+    return correct_or_incorrect(right)
 
 
 @per_completion
-def logic_rl(problem: Problem, text: str) -> PartScore:
+def logic_rl(problem: Problem, text: str) -> ComponentScore:
     """Format, 1 or -1, and answer, 2, -1.5 when wrong and -2 when it cannot be read or the format is bad; from -3 to 3."""
     answer = last_answer(text)
     if not fits_soft(text) or answer is None:
-        return PartScore(value=-1.0 + UNREADABLE, status="wrong_answer", correct=False)
+        return ComponentScore(value=-1.0 + UNREADABLE, status="wrong_answer", correct=False)
     if roles(answer) is None:
-        return PartScore(value=1.0 + UNREADABLE, status="wrong_answer", correct=False)
+        return ComponentScore(value=1.0 + UNREADABLE, status="wrong_answer", correct=False)
     score = judge(problem, answer)
-    return PartScore(value=1.0 + (RIGHT if score.correct else WRONG), status=score.status, correct=score.correct)
+    return ComponentScore(value=1.0 + (RIGHT if score.correct else WRONG), status=score.status, correct=score.correct)

@@ -1,4 +1,4 @@
-"""Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): a reply that comes near the limit loses up to 1.
+"""Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): a completion that comes near the limit loses up to 1.
 
 0                                       length <= max_length - cache
 (max_length - cache - length) / cache   length <= max_length
@@ -19,7 +19,9 @@ def overlong(
     cache: int,
     max_length: int | None = None,
 ) -> list[float]:
-    """Between -1 and 0. The paper has a cache of 4,096 of 20,480 tokens; `max_length` None: the longest reply that is sampled."""
+    """Between -1 and 0. The paper has a cache of 4,096 of 20,480 tokens; `max_length` None: the longest completion that is
+    sampled.
+    """
     limit = max_length or context.max_response_length
     if not 0 < cache <= limit:
         raise ValueError(f"cache={cache} has to be above 0 and at most the limit of {limit} tokens")

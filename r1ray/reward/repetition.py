@@ -10,7 +10,7 @@ import re
 from collections.abc import Hashable, Sequence
 from typing import Literal
 
-from r1ray.reward.base import RewardContext, reply_text
+from r1ray.reward.base import RewardContext, response_text
 from r1ray.reward.text import IDEOGRAPHS
 from r1ray.types import Completion, Problem
 
@@ -26,12 +26,12 @@ def repetition(
     max_penalty: float = -1.0,
     of: Literal["tokens", "words"] = "tokens",
 ) -> list[float]:
-    """Between max_penalty and 0; 0 for a reply of fewer than n units."""
+    """Between max_penalty and 0; 0 for a completion of fewer than n units."""
     if max_penalty > 0 or n < 1 or of not in ("tokens", "words"):
         raise ValueError(f"max_penalty={max_penalty} must not be above 0, n={n} not below 1, of={of} tokens or words")
     return [
         penalty(
-            completion.token_ids_T.tolist() if of == "tokens" else words(reply_text(problem, completion)),
+            completion.token_ids_T.tolist() if of == "tokens" else words(response_text(problem, completion)),
             n=n,
             max_penalty=max_penalty,
         )

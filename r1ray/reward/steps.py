@@ -1,8 +1,8 @@
-"""Reasoning steps reward (Open-R1): signs that a reply goes step by step, three of which are enough."""
+"""Reasoning steps reward (Open-R1): signs that a completion goes step by step, three of which are enough."""
 
 import re
 
-from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.types import Problem
 
 STEP = re.compile(r"Step \d+:|^\d+\.|\n-|\n\*|First,|Second,|Next,|Finally,")
@@ -11,6 +11,6 @@ ENOUGH = 3
 
 
 @per_completion
-def reasoning_steps(problem: Problem, text: str) -> PartScore:
+def reasoning_steps(problem: Problem, text: str) -> ComponentScore:
     """min(1, signs / 3)."""
-    return PartScore(value=min(1.0, len(STEP.findall(text)) / ENOUGH))
+    return ComponentScore(value=min(1.0, len(STEP.findall(text)) / ENOUGH))

@@ -1,4 +1,4 @@
-"""Patch similarity (SWE-RL, arXiv 2502.18449, 2.2): how like the reply's patch is to the one that was merged.
+"""Patch similarity (SWE-RL, arXiv 2502.18449, 2.2): how like the completion's patch is to the one that was merged.
 
     -1                                                           bad format
     mean over files that either patch touches of the likeness of their two unified diffs (0 for a file that only one touches)
@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher, unified_diff
 
-from r1ray.reward.base import PartScore, per_completion, right_or_wrong
+from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_completion
 from r1ray.reward.format import fits_soft
 from r1ray.reward.text import last_answer
 from r1ray.types import Problem
@@ -34,18 +34,18 @@ class BadPatch(ValueError):
     """The text is no patch of these files."""
 
 
-def judge(problem: Problem, answer: str) -> PartScore:
+def judge(problem: Problem, answer: str) -> ComponentScore:
     """1 for a patch that makes the merged files, else 0."""
     files: Mapping[str, str] = problem.payload["files"]
     try:
         right = apply(blocks(answer), files) == {**files, **problem.payload["patched"]}
     except BadPatch:
         right = False
-    return right_or_wrong(right)
+    return correct_or_incorrect(right)
 
 
 @per_completion
-def patch_similarity(problem: Problem, text: str) -> PartScore:
+def patch_similarity(problem: Problem, text: str) -> ComponentScore:
     """Between 0 and 1, or -1; correct when the patched files are the merged ones."""
     files: Mapping[str, str] = problem.payload["files"]
     merged = {**files, **problem.payload["patched"]}
@@ -55,10 +55,10 @@ def patch_similarity(problem: Problem, text: str) -> PartScore:
             raise BadPatch("a tag is missing or stands twice")
         patched = apply(blocks(answer), files)
     except BadPatch:
-        return PartScore(value=-1.0, status="wrong_answer", correct=False)
+        return ComponentScore(value=-1.0, status="wrong_answer", correct=False)
     value = similarity(diffs(files, patched), diffs(files, merged))
     right = patched == merged
-    return PartScore(value=value, status="ok" if right else "wrong_answer", correct=right)
+    return ComponentScore(value=value, status="ok" if right else "wrong_answer", correct=right)
 
 
 def blocks(answer: str) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Which part of a reply is what. Linear in the length of the text, whatever it holds."""
+"""Which part of a completion is what. Linear in the length of the text, whatever it holds."""
 
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ebef"
 """Chinese characters and kana, for the inside of a character class: they are written without spaces between words."""
@@ -7,7 +7,7 @@ IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0
 def after_thinking(text: str) -> str:
     """What stands after the last `</think>`; the whole text when no thinking was opened or closed.
 
-    An answer counts only outside the reasoning: a reply that opens `<think>` (again) and never closes it has none there.
+    An answer counts only outside the reasoning: a completion that opens `<think>` (again) and never closes it has none there.
     """
     tail = text.rpartition("</think>")[2]
     return tail.partition("<think>")[0]

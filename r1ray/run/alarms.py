@@ -1,14 +1,15 @@
-"""Alarms: a share of replies that jumps although nothing was changed. Broken verification looks like this, and not like an error.
+"""Alarms: a share of completions that jumps although nothing was changed. Broken verification looks like this, and not like an
+error.
 
-Watched are `zero/fraction` and the failing statuses. A share jumps when the last step, or the mean of the last RECENT, lies MARGIN
-or more above the median of the WINDOW steps before (above their mean, where that is more: of what is rare the median is 0), and
-chance hardly does that. That n groups with mean q and the N groups before with mean p are of one kind is by Chernoff's bound
-(Hoeffding 1963, theorem 1, for independent values in [0, 1]) about as likely as
+Watched are `zero_reward/fraction` and the failing statuses. A share jumps when the last step, or the mean of the last RECENT,
+lies MARGIN or more above the median of the WINDOW steps before (above their mean, where that is more: of what is rare the median
+is 0), and chance hardly does that. That n groups with mean q and the N groups before with mean p are of one kind is by Chernoff's
+bound (Hoeffding 1963, theorem 1, for independent values in [0, 1]) about as likely as
 
     exp(-n KL(q || m) - N KL(p || m))      m = (n q + N p) / (n + N),  KL(q || m) = q ln(q / m) + (1 - q) ln((1 - q) / (1 - m))
 
-which must be less than CHANCE. Groups are counted, not replies: the replies to one problem are right or wrong together, groups are
-independent. So a step of four groups alarms only when nearly all of them turn, one of five hundred when a tenth does.
+which must be less than CHANCE. Groups are counted, not completions: the completions to one problem are right or wrong together,
+groups are independent. So a step of four groups alarms only when nearly all of them turn, one of five hundred when a tenth does.
 
 A share that has alarmed is quiet until it has come back half of the way for RECENT steps; until then what is normal stays what it
 was.
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-ZERO = "zero/fraction"
+ZERO = "zero_reward/fraction"
 WATCHED = (
     ZERO,
     *(

@@ -3,11 +3,12 @@
     reward up, accuracy not   reward/mean rises from the first to the last quarter of the steps, and held-out accuracy does not:
                               over the whole run, or since it was best
     one answer                the same final answer to at least a third of a source's problems, beyond those that share a solution
-    one reply                 the same long text to at least a tenth of them
-    rewarded though wrong     wrong replies that earn as much as the right ones of their source usually do
+    one completion                 the same long text to at least a tenth of them
+    rewarded though wrong     wrong completions that earn as much as the right ones of their source usually do
 
-A suspicion says where to look, not what is wrong. An answer counts as a group's when half of its replies give it; problems without
-a known solution (a program's tests) have one each. So one letter to every multiple choice is suspicious, the right ones are not.
+A suspicion says where to look, not what is wrong. An answer counts as a group's when half of its completions give it; problems
+without a known solution (a program's tests) have one each. So one letter to every multiple choice is suspicious, the right ones
+are not.
 """
 
 import html
@@ -32,7 +33,7 @@ Rows = Sequence[Mapping[str, Any]]
 ENOUGH_GROUPS, MAX_FILES = 64, 5
 """The newest rollouts are read until there are so many groups, or files."""
 MIN_GROUPS = 8
-ONE_ANSWER, ONE_REPLY = 1 / 3, 1 / 10
+ONE_ANSWER, ONE_COMPLETION = 1 / 3, 1 / 10
 LONG_TEXT = 80
 """Characters from which on a text is not just its answer."""
 WRONG_BUT_PAID = 0.05
@@ -44,7 +45,7 @@ TOP, EXAMPLES = 4, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspicion:
-    """One plain sentence with its numbers (not yet escaped for HTML), and replies that show it."""
+    """One plain sentence with its numbers (not yet escaped for HTML), and completions that show it."""
 
     what: str
     examples: Sequence[Line] = ()
@@ -58,7 +59,7 @@ def audit_section(rows: Rows, files: Mapping[int, Path]) -> str:
     found = suspicions(rows, lines)
     groups = len({(line["step"], line["problem"]) for line in lines})
     steps = sorted({line["step"] for line in lines})
-    looked_at = f"{len(lines)} replies to {groups} problems (steps {', '.join(map(str, steps))}) and all metrics"
+    looked_at = f"{len(lines)} completions to {groups} problems (steps {', '.join(map(str, steps))}) and all metrics"
     first = min(files)
     shown = {f"step {first}": read_rollouts(files[first])} | {
         f"step {max(files)}": [line for line in lines if line["step"] == max(files)]
@@ -90,12 +91,12 @@ def suspicions(rows: Rows, lines: Sequence[Line]) -> list[Suspicion]:
     for line in lines:
         by_source.setdefault(line.get("source") or "", []).append(line)
     for source, theirs in by_source.items():
-        found += one_answer(source, theirs) + one_reply(source, theirs) + rewarded_though_wrong(source, theirs)
+        found += one_answer(source, theirs) + one_completion(source, theirs) + rewarded_though_wrong(source, theirs)
     return found
 
 
 def highest_rewarded(lines: Sequence[Line]) -> list[Line]:
-    """One reply a problem, no text twice."""
+    """One completion a problem, no text twice."""
     chosen: list[Line] = []
     for line in sorted((line for line in lines if line["usable"]), key=lambda line: -line["reward"]):
         if all(line["problem"] != c["problem"] and line["completion"] != c["completion"] for c in chosen):
@@ -145,12 +146,12 @@ def one_answer(source: str, lines: Sequence[Line]) -> list[Suspicion]:
     return _repeated(lines, lambda line: line.get("answer"), share=ONE_ANSWER, what=f"final answer in {source}")
 
 
-def one_reply(source: str, lines: Sequence[Line]) -> list[Suspicion]:
+def one_completion(source: str, lines: Sequence[Line]) -> list[Suspicion]:
     def text(line: Line) -> str | None:
         text = " ".join(line["completion"].split())
         return text if len(text) >= LONG_TEXT else None
 
-    return _repeated(lines, text, share=ONE_REPLY, what=f"reply, word for word, in {source}")
+    return _repeated(lines, text, share=ONE_COMPLETION, what=f"completion, word for word, in {source}")
 
 
 def rewarded_though_wrong(source: str, lines: Sequence[Line]) -> list[Suspicion]:
@@ -162,7 +163,7 @@ def rewarded_though_wrong(source: str, lines: Sequence[Line]) -> list[Suspicion]
     paid = sorted((line for line in wrong if line["reward"] >= bar), key=lambda line: -line["reward"])
     if len(paid) < max(3, WRONG_BUT_PAID * len(wrong)):
         return []
-    what = f"{len(paid)} of {len(wrong)} wrong replies in {source} earn {number(bar)} or more, as right ones usually do"
+    what = f"{len(paid)} of {len(wrong)} wrong completions in {source} earn {number(bar)} or more, as right ones usually do"
     return [Suspicion(what=what, examples=paid[:EXAMPLES])]
 
 
@@ -228,11 +229,11 @@ def _ends(rows: Rows, name: str) -> str:
 
 
 def _histograms(shown: Mapping[str, Sequence[Line]]) -> str:
-    parts = dict.fromkeys(part for lines in shown.values() for line in lines for part in line["parts"])
+    parts = dict.fromkeys(part for lines in shown.values() for line in lines for part in line["components"])
     cards = [histogram("Reward, first and last", {s: [line["reward"] for line in ls] for s, ls in shown.items()})]
     for part in parts:
         values = {
-            step: [value for line in lines if (value := line["parts"].get(part)) is not None]
+            step: [value for line in lines if (value := line["components"].get(part)) is not None]
             for step, lines in shown.items()
         }
         cards.append(histogram(f"Reward part {part}, first and last", values))

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r1ray.trainers import section_of
+
 MANIFEST = "manifest.json"
 STATE = "state.json"
 ASIDE = ".writing-"
@@ -57,7 +59,7 @@ class Checkpoint:
 
     def state_of(self, role: str) -> Path:
         """What a trainer's ranks go on from."""
-        return self.path / role
+        return self.path / section_of(role)
 
     def model_of(self, role: str) -> Path:
         """Where the model of a critic or a process reward model is, if it was exported."""

@@ -16,7 +16,7 @@ SHOWN = {
     "kl_ref": "KL",
     "entropy": "entropy",
     "grad_norm": "grad norm",
-    "logprob_gap/max": "gap",
+    "mismatch/logprob_gap/max": "gap",
     "time/step": "seconds",
 }
 """{metric: its short name}, in the order shown; terms of the loss follow."""

@@ -1,4 +1,4 @@
-"""What `fault=` may say: `rollout:kill@3`, or a list: `[rollout-1:kill@3,trainer-1:stop@5+0.4]`.
+"""What `fault=` may say: `rollout:kill@3`, or a list: `[rollout-1:kill@3,policy-1:stop@5+0.4]`.
 
 `<role>[-<index>]:<action>@<step>[+<seconds>]`: what happens to whom, so long after the step has begun.
 """
@@ -12,7 +12,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "reward": ("kill", "stop"),
     "judge": ("kill", "stop"),
     "reference": ("kill", "stop"),
-    "trainer": ("kill", "stop"),
+    "policy": ("kill", "stop"),
     "critic": ("kill", "stop"),
     "prm": ("kill", "stop"),
     "driver": ("kill", "term"),
@@ -26,7 +26,7 @@ _SYNTAX = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Example: `parse("trainer-1:stop@5+0.4") == Fault(role="trainer", index=1, action="stop", step=5, seconds=0.4)`."""
+    """Example: `parse("policy-1:stop@5+0.4") == Fault(role="policy", index=1, action="stop", step=5, seconds=0.4)`."""
 
     role: str
     index: int

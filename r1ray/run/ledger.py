@@ -1,11 +1,11 @@
-"""The ledger: what became of every problem that was drawn, append-only, on the disk before a later step's first reply.
+"""The ledger: what became of every problem that was drawn, append-only, on the disk before a later step's first completion.
 
     {"step": 3, "draw": 17, "attempt": 0, "state": "dispatched", "problem": "countdown/5", "epoch": 0, "group_size": 8}
-    {"step": 3, "draw": 17, "attempt": 0, "state": "generated", "replies": 8, "versions": [2]}
+    {"step": 3, "draw": 17, "attempt": 0, "state": "generated", "completions": 8, "versions": [2]}
     {"step": 3, "draw": 17, "attempt": 0, "state": "scored", "usable": 8}
     {"step": 3, "draw": 17, "attempt": 0, "state": "trained"}
 
-Between `generated` and `scored` may stand, for every scoring that failed and was made again on the same replies,
+Between `generated` and `scored` may stand, for every scoring that failed and was made again on the same completions,
 
     {"step": 3, "draw": 17, "attempt": 0, "state": "unscored", "parts": ["judge"]}
 
@@ -119,7 +119,7 @@ def _faults(history: list[dict[str, Any]]) -> list[str]:
         if sorted(states) != ["dispatched", "generated", "scored"]:
             faults.append(f"attempt {attempt} was {', '.join(states)}")
     size = history[0].get("group_size")
-    sizes = {row["replies"] for row in history if row["state"] == "generated"}
+    sizes = {row["completions"] for row in history if row["state"] == "generated"}
     if sizes - {size}:
-        faults.append(f"has groups of {sorted(sizes)} replies, not {size}")
+        faults.append(f"has groups of {sorted(sizes)} completions, not {size}")
     return faults

@@ -75,7 +75,7 @@ class RunLog:
             print(f"r1ray: step {step}: {alarm.name} {what}")
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
-        """Write the replies of the first, the last and every N-th step: the report shows samples before and after."""
+        """Write the completions of the first, the last and every N-th step: the report shows samples before and after."""
         every, folder = self.cfg.log.rollouts_every_steps, self.folder.rollouts
         if every and (step % every == 0 or step == self.last_step or not rollout_steps(folder)):
             self.write_rollouts(write_rollouts, folder, groups, step=step, decode=self.decode)

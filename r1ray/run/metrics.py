@@ -14,24 +14,24 @@ from r1ray.types import STATUSES, Completion, Group, Sample, Score
 
 CATALOGUE: Mapping[str, str] = {
     "update": "optimiser updates done",
-    "reward/mean": "weighted sum of the reward parts, mean over usable replies",
-    "reward/<part>/mean": "one part's own value, mean over the replies to which it applies",
-    "zero/fraction": "share of usable replies that earned nothing: wrong, or of reward 0 where nothing says right or wrong",
-    "solve_rate": "share of correct replies, mean over problems",
-    "response_length/mean": "tokens of a reply",
-    "response_length/max": "tokens of the longest reply",
-    "reflection/mean": "words of reflection in a reply",
-    "truncated/fraction": "share of replies cut at the limit",
-    "unusable/fraction": "share of replies without a score, for reasons not their own",
-    "status/<name>": "share of replies of which at least one reward part says so (ok: all parts)",
+    "reward/mean": "weighted sum of the reward components, mean over usable completions",
+    "reward/<component>/mean": "one part's own value, mean over the completions to which it applies",
+    "zero_reward/fraction": "share of usable completions that earned nothing: wrong, or of reward 0 where nothing says right or wrong",
+    "solve_rate": "share of correct completions, mean over problems",
+    "response_length/mean": "tokens of a response",
+    "response_length/max": "tokens of the longest completion",
+    "reflection/mean": "words of reflection in a completion",
+    "truncated/fraction": "share of completions cut at the limit",
+    "unusable/fraction": "share of completions without a score, for reasons not their own",
+    "status/<name>": "share of completions of which at least one reward component says so (ok: all components)",
     "groups/generated": "groups that were scored; what stands without a prefix is counted over them",
-    "groups/all_right": "share of groups that taught nothing because every reply was right",
-    "groups/all_wrong": "share of groups that taught nothing because every reply was wrong",
+    "groups/solve_all": "share of groups that taught nothing because every completion was right",
+    "groups/solve_none": "share of groups that taught nothing because every completion was wrong",
     "groups/kept": "share of groups that were trained on",
     "groups/refilled": "groups generated in place of others that were not kept, or dropped",
-    "groups/fillers": "groups trained on that the filter refused (algo.min_kept leaves room for them)",
+    "groups/fillers": "groups trained on that the filter refused (algo.filter.min_share leaves room for them)",
     "groups/dropped": "problems given up after rollout.max_attempts",
-    "groups/regenerated": "groups generated again because too few replies were usable",
+    "groups/regenerated": "groups generated again because too few completions were usable",
     "groups/rescored": "times a group was scored again because its scores failed",
     "source/<source>/reward/mean": "reward/mean over one source's groups, where a step has groups of more than one",
     "source/<source>/solve_rate": "solve_rate of one source, likewise",
@@ -39,25 +39,25 @@ CATALOGUE: Mapping[str, str] = {
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
-    "train/masked/fraction": "share of their replies of which no token is in the loss: unusable, cut and masked for it "
+    "train/masked/fraction": "share of their completions of which no token is in the loss: unusable, cut and masked for it "
     "(reward.truncated=mask), or of a group that the algorithm removed",
     "curriculum/<what>": "pool_size, pool_draws, left_out: problems, as the curriculum has them after the step",
     "curriculum/<source>/<what>": "level: of the problems that come next",
     "loss/<term>": "a term of the loss as it is minimised: weighted by algo.aggregation and its coefficient, summed",
     "kl_ref": "KL of the policy to the reference",
-    "kl_rollout": "KL of the trainer's policy to the engine's, on the sampled tokens",
+    "mismatch/kl": "KL of the trainer's policy to the engine's, on the sampled tokens",
     "entropy": "of the policy's distribution, mean over tokens",
     "state/<name>": "a number of the algorithm's state after the step: a coefficient that follows a target, steps of a critic",
     "clip_fraction": "share of tokens whose ratio was clipped",
     "ratio/max": "largest ratio of new to old probability",
     "first_update/<name>": "the same in the first update of the step, where the policy has not moved: ratio 1, nothing clipped",
     "first_update/<name>/max": "likewise",
-    "correction/mean": "importance weight from the engine's policy to the trainer's (algo.rollout_correction), mean over tokens",
-    "correction/capped": "share of tokens whose weight was above algo.correction_cap",
+    "importance_sampling/mean": "importance weight from the engine's policy to the trainer's (algo.importance_sampling), mean over tokens",
+    "importance_sampling/capped": "share of tokens whose weight was above algo.is_cap",
     "grad_norm": "global gradient norm before clipping",
     "lr": "learning rate of the last update",
-    "logprob_gap/max": "largest difference between the trainer's and the engine's log-prob of a sampled token",
-    "logprob_gap/mean": "the same, mean over tokens",
+    "mismatch/logprob_gap/max": "largest difference between the trainer's and the engine's log-prob of a sampled token",
+    "mismatch/logprob_gap/mean": "the same, mean over tokens",
     "staleness/max": "weight versions between the oldest sampled token and the weights trained on",
     "updates_skipped": "updates left out because loss or gradient was not finite, or the gap too large",
     "<trainer>/updates": "updates of the critic or the process reward model (prm) in this step",
@@ -69,8 +69,8 @@ CATALOGUE: Mapping[str, str] = {
     "critic/return": "what they are to be, mean over tokens",
     "critic/error": "mean squared difference of the two: above the returns' own variance nothing is explained",
     "critic/value_clipped": "share of values that moved as far as they may",
-    "prm/accuracy": "share of replies whose summed process rewards have the right sign, weighted by tokens",
-    "eval/<set>/accuracy": "mean over problems and replies (avg@k)",
+    "prm/accuracy": "share of completions whose summed process rewards have the right sign, weighted by tokens",
+    "eval/<set>/accuracy": "mean over problems and completions (avg@k)",
     "eval/<set>/stderr": "standard error of the accuracy over problems",
     "eval/<set>/<metric>": "pass@k, maj@k and what else an evaluation reports",
     "time/<phase>": "seconds",
@@ -126,8 +126,8 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
         metrics["tokens_per_second/rollout"] = generated / collected.rollout_s
     if seconds.get("train", 0) > 0:
         prompts = sum(len(group.problem.prompt_ids_T) * len(group.completions) for group in collected.kept)
-        replies = sum(len(completion.token_ids_T) for completion in _completions(collected.kept))
-        metrics["tokens_per_second/train"] = (prompts + replies) / seconds["train"]
+        completions = sum(len(completion.token_ids_T) for completion in _completions(collected.kept))
+        metrics["tokens_per_second/train"] = (prompts + completions) / seconds["train"]
     return metrics
 
 
@@ -148,7 +148,7 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
     metrics = {
         "reward/mean": _mean_reward(groups),
         # Correctness first: a format or length reward hides that nothing is right any more.
-        "zero/fraction": _mean(float(_earned_nothing(score)) for score in usable),
+        "zero_reward/fraction": _mean(float(_earned_nothing(score)) for score in usable),
         "solve_rate": _mean(rates),
         "response_length/mean": fmean(lengths),
         "response_length/max": max(lengths),
@@ -156,11 +156,11 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
         "truncated/fraction": fmean(completion.truncated for completion in completions),
         "unusable/fraction": 1 - len(usable) / len(scores),
         "groups/generated": len(groups),
-        "groups/all_right": sum(rate == 1 for rate in rates) / len(groups),
-        "groups/all_wrong": sum(rate == 0 for rate in rates) / len(groups),
+        "groups/solve_all": sum(rate == 1 for rate in rates) / len(groups),
+        "groups/solve_none": sum(rate == 0 for rate in rates) / len(groups),
         "staleness/max": version - min(oldest) if oldest else None,
     }
-    metrics |= _part_means(usable) | _status_shares(scores)
+    metrics |= _component_means(usable) | _status_shares(scores)
     return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
@@ -208,15 +208,15 @@ def reduce_trainers(updates: Mapping[str, Sequence[Mapping[str, float]]]) -> dic
     Args:
         updates: {role: metrics of each update}; the policy's role is `trainer`.
     """
-    metrics = reduce_updates(updates["trainer"])
-    for role in updates.keys() - {"trainer"}:
+    metrics = reduce_updates(updates["policy"])
+    for role in updates.keys() - {"policy"}:
         metrics |= {f"{role}/updates": float(len(updates[role]))}
         metrics |= {f"{role}/{name}": value for name, value in reduce_updates(updates[role]).items()}
     return metrics
 
 
 def reflections(text: str) -> int:
-    """How many words of reflection a reply holds. Example: `reflections("Wait, that is wrong.") == 2`."""
+    """How many words of reflection a completion holds. Example: `reflections("Wait, that is wrong.") == 2`."""
     return len(_REFLECTION.findall(text))
 
 
@@ -232,9 +232,9 @@ def _earned_nothing(score: Score) -> bool:
     return score.reward == 0 if score.correct is None else not score.correct
 
 
-def _part_means(scores: Sequence[Score]) -> dict[str, float | None]:
-    names = {name: None for score in scores for name in score.parts}
-    return {f"reward/{name}/mean": _mean(score.parts.get(name) for score in scores) for name in names}
+def _component_means(scores: Sequence[Score]) -> dict[str, float | None]:
+    names = {name: None for score in scores for name in score.components}
+    return {f"reward/{name}/mean": _mean(score.components.get(name) for score in scores) for name in names}
 
 
 def _status_shares(scores: Sequence[Score]) -> dict[str, float]:

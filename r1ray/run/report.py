@@ -26,12 +26,12 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "Solve rate": ("solve_rate",),
     "Response length (tokens)": ("response_length/mean",),
     "Reward": ("reward/mean", r"reward/.+/mean"),
-    "Words of reflection per reply": ("reflection/mean",),
-    "Groups": ("groups/kept", "groups/all_right", "groups/all_wrong"),
-    "Truncated and unusable replies": ("truncated/fraction", "unusable/fraction"),
+    "Words of reflection per completion": ("reflection/mean",),
+    "Groups": ("groups/kept", "groups/solve_all", "groups/solve_none"),
+    "Truncated and unusable completions": ("truncated/fraction", "unusable/fraction"),
     "Loss": (r"loss/.+",),
     "KL to the reference": ("kl_ref",),
-    "KL to the engine": ("kl_rollout",),
+    "KL to the engine": ("mismatch/kl",),
     "Entropy": ("entropy",),
     "Clip fraction": ("clip_fraction",),
     "Learning rate": ("lr",),
@@ -43,11 +43,11 @@ SOURCE_CHARTS: Mapping[str, str] = {
     "Solve rate by source": r"source/(.+)/solve_rate",
 }
 LOG_CHARTS: Mapping[str, tuple[str, ...]] = {
-    "Log-prob gap of trainer and engine": ("logprob_gap/max",),
+    "Log-prob gap of trainer and engine": ("mismatch/logprob_gap/max",),
     "Gradient norm": ("grad_norm",),
 }
 SAMPLES = 4
-"""Problems shown from the first and from the last rollouts, one reply each."""
+"""Problems shown from the first and from the last rollouts, one completion each."""
 QUIET_EVENTS = (
     *("start", "resume", "data", "checkpoint", "reference_replaced"),
     *("stage_started", "stage_finished", "stage_passed_over"),
@@ -125,12 +125,12 @@ def _tiles(rows: Rows) -> str:
         error = points[-1].get(f"eval/{name}/stderr")
         text = f"{number(first)} → {number(last)}" if len(points) > 1 else number(last)
         tiles.append((text, f"accuracy on {name}" + (f", ± {number(error)}" if error is not None else "")))
-    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a reply")):
+    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a response")):
         if pair := before_and_after(rows, name):
             tiles.append((f"{number(pair[0])} → {number(pair[1])}", words))
     seconds = sum(row.get("time/step") or 0 for row in rows) + sum(row.get("time/eval") or 0 for row in rows)
     tiles.append((str(rows[-1]["step"]), f"steps in {clock(seconds)}"))
-    gaps = [row["logprob_gap/max"] for row in rows if row.get("logprob_gap/max") is not None]
+    gaps = [row["mismatch/logprob_gap/max"] for row in rows if row.get("mismatch/logprob_gap/max") is not None]
     if gaps:
         tiles.append((f"{max(gaps):.1e}", "largest log-prob gap"))
     return "".join(

@@ -1,7 +1,7 @@
-"""What the model wrote, step by step: rollouts/step_000010.jsonl, one line a reply.
+"""What the model wrote, step by step: rollouts/step_000010.jsonl, one line a completion.
 
-The first reply of a group also carries the problem (`asked`), so that the file alone says how replies were judged and can be judged
-again (`r1ray.grade`).
+The first completion of a group also carries the problem (`asked`), so that the file alone says how completions were judged and
+can be judged again (`r1ray.grade`).
 """
 
 import hashlib
@@ -23,7 +23,7 @@ MAX_ANSWER = 200
 
 
 def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: Callable[[Ints], str]) -> Path:
-    """Every reply of the step with its scores. `decode` turns the prompt's ids into the text that the model was given."""
+    """Every completion of the step with its scores. `decode` turns the prompt's ids into the text that the model was given."""
     lines = []
     for group in groups:
         prompt = decode(group.problem.prompt_ids_T)
@@ -36,11 +36,11 @@ def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: 
                 "prompt": prompt,
                 "completion": completion.text,
                 "length": len(completion.token_ids_T),
-                "finish": completion.finish,
+                "finish_reason": completion.finish_reason,
                 "reward": score.reward,
                 "correct": score.correct,
                 "usable": score.usable,
-                "parts": dict(score.parts),
+                "components": dict(score.components),
                 "statuses": dict(score.statuses),
                 "version": min((span.version for span in completion.versions), default=None),
                 "answer": None if answer is None else in_short(answer),
@@ -56,7 +56,7 @@ def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: 
 
 
 def record_of(problem: Problem) -> dict[str, Any]:
-    """What judges a reply to it, as JSON has it. What JSON cannot hold (an image of a dataset's) is left out."""
+    """What judges a completion to it, as JSON has it. What JSON cannot hold (an image of a dataset's) is left out."""
     record = {field.name: getattr(problem, field.name) for field in fields(problem) if field.name not in NOT_RECORDED}
     record["messages"] = [{"role": message.role, "content": message.content} for message in problem.messages]
     return json.loads(json.dumps(record, default=lambda _: None))
@@ -83,8 +83,8 @@ def in_short(answer: str) -> str:
 
 
 def read_rollouts(path: Path) -> list[dict[str, Any]]:
-    """Every reply, without what it was `asked`: tests of programs may be large."""
-    # Not splitlines: a reply may hold U+2028 and the like, which JSON leaves as they are.
+    """Every completion, without what it was `asked`: tests of programs may be large."""
+    # Not splitlines: a completion may hold U+2028 and the like, which JSON leaves as they are.
     with path.open(newline="\n") as file:
         lines = [json.loads(line) for line in file]
     for line in lines:

@@ -1,4 +1,6 @@
-"""A reply as a card of report.html. What a model wrote is hostile: escaped, capped, and what would not be seen is made visible."""
+"""A completion as a card of report.html. What a model wrote is hostile: escaped, capped, and what would not be seen is made
+visible.
+"""
 
 import html
 import unicodedata
@@ -26,28 +28,26 @@ def sample_card(line: Mapping[str, Any]) -> str:
     verdict = {True: '<span class="right">right</span>', False: '<span class="wrong">wrong</span>', None: ""}[
         line["correct"]
     ]
-    parts = ", ".join(f"{name} {number(value)}" for name, value in line["parts"].items() if value is not None)
+    parts = ", ".join(f"{name} {number(value)}" for name, value in line["components"].items() if value is not None)
     facts = [
         html.escape(visible(line["problem"], limit=200)),
         verdict,
         f"reward {number(line['reward'])} ({html.escape(parts)})",
         f"{line['length']} tokens",
     ]
-    if line["finish"] != "stop":
+    if line["finish_reason"] != "stop":
         facts.append('<span class="wrong">cut at the limit</span>')
-    reply = _marked(html.escape(visible(line["completion"])))
+    completion = _marked(html.escape(visible(line["completion"])))
     head = "".join(f"<span>{fact}</span>" for fact in facts if fact)
     prompt = html.escape(visible(line["prompt"]))
-    return (
-        f'<article class="sample"><header>{head}</header><pre class="prompt">{prompt}</pre><pre>{reply}</pre></article>'
-    )
+    return f'<article class="sample"><header>{head}</header><pre class="prompt">{prompt}</pre><pre>{completion}</pre></article>'
 
 
-def _marked(reply: str) -> str:
+def _marked(completion: str) -> str:
     """Escaped text with its thinking and its last answer marked; in linear time, whatever it holds."""
-    thinking, closed, rest = reply.partition("&lt;/think&gt;")
+    thinking, closed, rest = completion.partition("&lt;/think&gt;")
     if not closed:
-        thinking, rest = "", reply
+        thinking, rest = "", completion
     end = rest.rfind("&lt;/answer&gt;")
     start = rest.rfind("&lt;answer&gt;", 0, end) if end >= 0 else -1
     if start >= 0:

@@ -1,7 +1,7 @@
 """Asked to stop (SIGTERM: `ray job stop`, a pod that is evicted, a spot machine that goes), a run saves and ends with 75.
 
-The handler only takes a note. A stage looks at it before a step, and while it waits for replies, when the weights are still those
-of the last step: so what is saved is exactly the end of that step.
+The handler only takes a note. A stage looks at it before a step, and while it waits for completions, when the weights are still
+those of the last step: so what is saved is exactly the end of that step.
 """
 
 import signal

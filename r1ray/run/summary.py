@@ -31,7 +31,7 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         error = last.get(f"eval/{name}/stderr")
         change = f"{number(first[f'eval/{name}/accuracy'])} -> {number(last[f'eval/{name}/accuracy'])}"
         lines.append(f"accuracy on {name}: {change}" + (f" (± {number(error)})" if error is not None else ""))
-    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a reply")):
+    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a response")):
         if pair := before_and_after(rows, name):
             lines.append(f"{words}: {number(pair[0])} -> {number(pair[1])}")
     lines.append(f"steps: {rows[-1]['step']}")

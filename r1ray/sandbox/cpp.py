@@ -47,7 +47,7 @@ __attribute__((constructor)) static void r1ray_threads() {
 """
 """Below every program: else each of its threads would reserve as much stack as the first one may have."""
 KEPT = 8
-"""Programs of which the outcome is remembered: as many as one group of replies may be at."""
+"""Programs of which the outcome is remembered: as many as one group of completions may be at."""
 SAID_BYTES = 1 << 16
 
 

@@ -2,7 +2,7 @@
 
 What a program may do there is the service's affair. What stays ours: expected outputs never go there (checkers and packed tests,
 which hold them, are run on this machine), output is compared here, an exit code alone passes no test, and a service that fails
-makes replies unusable, not wrong.
+makes completions unusable, not wrong.
 
     Finished, exit code 0     ok                    TimeLimitExceeded     timeout
     another exit code         runtime_error         killed (137, -9)      memory

@@ -10,7 +10,7 @@ from r1ray.config import Config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress, load
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
-from r1ray.trainers import TrainerRole
+from r1ray.trainers import TrainerRole, section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +73,13 @@ class StageContext:
         exported only where another stage, or another run, may start from them.
 
         Args:
-            trainers: {role: its `TrainerGroup`}, the policy's as `trainer`.
+            trainers: {role: its `TrainerGroup`}, the policy's as `policy`.
         """
         score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
         with checkpoints.writing(progress, score=score) as folder:
             for role, trainer in trainers.items():
-                trainer.save(str(folder / role))
-                if role == "trainer":
+                trainer.save(str(folder / section_of(role)))
+                if role == "policy":
                     trainer.export_hf(str(folder / "hf"))
                 elif progress.step >= self.cfg.steps or self._is_gone_on_from():
                     trainer.export_hf(str(folder / role / "hf"))
@@ -92,7 +92,7 @@ class StageContext:
 def result_of(run: RunDir, stage: str) -> Checkpoint:
     """What a finished stage leaves to the next: its best checkpoint where there is one, else the latest.
 
-    Weights are all that goes on, as where DeepScaleR and Skywork-OR1 lengthen their replies: the policy's and the critic's. The
+    Weights are all that goes on, as where DeepScaleR and Skywork-OR1 lengthen their completions: the policy's and the critic's. The
     next stage has new optimizers, counts its steps and updates from 0, runs its own learning-rate schedules, holds itself to this
     model as the reference, and its stream of problems and its curriculum begin anew. A process reward model begins anew too: its
     rewards are measured from the reference, which is another one now.

@@ -5,7 +5,7 @@ Engines and reward workers stay, but for those that were lost with it: they get 
 
 from collections.abc import Callable, Mapping
 
-from r1ray.actors.group import ActorGroup, Losses
+from r1ray.actors.group import ActorGroup, Failures
 from r1ray.actors.restarts import Restarts
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.run.checkpoint import Checkpoint, Checkpoints
@@ -35,12 +35,12 @@ def with_trainers_restored(
                 raise  # there is no time left to go back, and nothing new that could be saved
             lost = error
         print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
-        restarts.start_again({"trainer": lost}, lambda _: start_all_again(groups, timeout_s=timeout_s))
+        restarts.start_again({"policy": lost}, lambda _: start_all_again(groups, timeout_s=timeout_s))
         checkpoint = checkpoints.newest_valid()
         context.run.event("went_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)
 
 
-def start_all_again(groups: Mapping[str, ActorGroup], *, timeout_s: float) -> Losses:
+def start_all_again(groups: Mapping[str, ActorGroup], *, timeout_s: float) -> Failures:
     """The policy's trainer and all others: what a critic has learned since the checkpoint must not outlive the policy's."""
     for role in TRAINERS:
         if role in groups:

@@ -17,7 +17,7 @@ from r1ray.actors.start import scoring_roles, started, wait_until_up
 from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
-from r1ray.algo.base import Algorithm, Learner, Need
+from r1ray.algo.base import Algorithm, Need, Objective
 from r1ray.collect import Collector
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
@@ -62,11 +62,15 @@ def run(context: StageContext) -> None:
 
 def trainer_kwargs(cfg: Config, algo: Algorithm) -> dict[str, dict[str, Any]]:
     """{trainer's role: what its workers are told}; updates are counted as each really makes them: a frozen policy makes none."""
-    learners: dict[str, tuple[Learner, int]] = {
-        "trainer": (algo, (cfg.steps - algo.frozen_steps) * cfg.algo.minibatches)
+    objectives: dict[str, tuple[Objective, int]] = {
+        "policy": (algo, (cfg.steps - algo.frozen_steps) * cfg.algo.num_minibatches)
     }
-    learners |= {role: (learner, cfg.steps * learner.updates_per_step) for role, learner in algo.learners.items()}
-    return {role: {"learner": learner, "total_updates": updates} for role, (learner, updates) in learners.items()}
+    objectives |= {
+        role: (objective, cfg.steps * objective.updates_per_step) for role, objective in algo.objectives.items()
+    }
+    return {
+        role: {"objective": objective, "total_updates": updates} for role, (objective, updates) in objectives.items()
+    }
 
 
 def train_on(
@@ -86,7 +90,7 @@ def train_on(
     atexit.register(gc.unfreeze)  # else libraries that count what is left of them at the end complain of all of it
     restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
     with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
-        cast = Cast(
+        cast = StageResources(
             algo=algo,
             groups=groups,
             reference=reference_of(cfg, groups, restarts, path=context.reference_path(progress)),
@@ -103,7 +107,7 @@ def train_on(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
+class StageResources:
     """What a stage has from its beginning to its end: the loss of the trainers does not touch it."""
 
     algo: Algorithm
@@ -119,7 +123,9 @@ class Cast:
     faults: Faults
 
 
-def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, checkpoint: Checkpoint | None) -> None:
+def train_from(
+    context: StageContext, checkpoints: Checkpoints, cast: StageResources, checkpoint: Checkpoint | None
+) -> None:
     """The loop from a checkpoint, or from the start, to cfg.steps."""
     raise_if_asked()  # before the first evaluation, which may take minutes
     cfg, groups = context.cfg, cast.groups
@@ -133,16 +139,16 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
             trainer.load(str(checkpoint.state_of(role)))
     if cast.reference:
         cast.reference.load(context.reference_path(progress))
-    sync = WeightSync(groups["trainer"], groups["rollout"], cfg=cfg, vocab_size=len(cast.tokenizer))
+    sync = WeightSync(groups["policy"], groups["rollout"], cfg=cfg, vocab_size=len(cast.tokenizer))
     workers = RayWorkers(
         groups["rollout"],
         groups["reward"],
         cfg=cfg,
         restarts=cast.restarts,
-        served=sync.again,
+        served=sync.push_current,
         moved=cast.watch.moved,
     )
-    sync.mend = partial(mend, context, trainers["trainer"], workers)
+    sync.on_failure = partial(mend, context, trainers["policy"], workers)
     workers.restart_lost()  # what has ended trainers (a node, memory) may have ended engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
     log = context.log(cast.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
@@ -153,8 +159,8 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         sampling=partial(training_sampling, cfg.rollout),
         max_attempts=cfg.rollout.max_attempts,
         keep=cast.algo.keep,
-        min_kept=cfg.algo.min_kept,
-        max_refills=cfg.algo.max_refills,
+        min_share=cfg.algo.filter.min_share,
+        max_refills=cfg.algo.filter.max_refills,
         run_seed=cfg.seed,
         ledger=ledger,
         outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),
@@ -167,7 +173,7 @@ def train_from(context: StageContext, checkpoints: Checkpoints, cast: Cast, chec
         trainers=trainers,
         sync=sync,
         begin=partial(begin, cast),
-        replace_reference=partial(replace_reference, context, trainers["trainer"], cast.reference),
+        replace_reference=partial(replace_reference, context, trainers["policy"], cast.reference),
         evaluate=evaluator_of(cfg, workers, cast.held_out, stopping=asked),
         save=partial(save, context, checkpoints, trainers, cast.stream, ledger, cast.first_reference),
         log=log,
@@ -185,7 +191,7 @@ def annotators(
 ) -> dict[Need, TrainerGroup | ReferenceGroup]:
     """Whom to ask for what an algorithm may need."""
     asked: dict[Need, TrainerGroup | ReferenceGroup | None] = {
-        "old_logprobs": trainers["trainer"],
+        "old_logprobs": trainers["policy"],
         "ref_logprobs": reference,
         "values": trainers.get("critic"),
         "process_rewards": trainers.get("prm"),
@@ -193,7 +199,7 @@ def annotators(
     return {need: group for need, group in asked.items() if group is not None}
 
 
-def begin(cast: Cast, step: int) -> None:
+def begin(cast: StageResources, step: int) -> None:
     raise_if_asked()
     cast.restarts.step(step)
     cast.faults.begin(step)
@@ -231,7 +237,7 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
 
 
 def training_sampling(cfg: RolloutConfig, step: int) -> SamplingSpec:
-    """Of the replies of one step."""
+    """Of the completions of one step."""
     temperature = value_at(step, cfg.temperature, cfg.temperature_schedule)
     return SamplingSpec(
         temperature=temperature,
@@ -251,7 +257,7 @@ def reference_of(
     return ReferenceGroup(
         groups["reference"],
         started_with=path,
-        max_tokens=cfg.trainer.micro_batch_tokens,
+        max_tokens=cfg.trainer.max_tokens_per_micro_batch,
         timeout_s=cfg.trainer.timeout_s,
         start_timeout_s=cfg.trainer.start_timeout_s,
         restarts=restarts,

@@ -37,17 +37,17 @@ def run(context: StageContext) -> None:
         return
     with started(
         cfg,
-        roles=("trainer",),
+        roles=("policy",),
         model_path=context.model_path,
         reference_path=context.model_path,
-        trainer_kwargs={"trainer": {"learner": algo, "total_updates": last, "init": cfg.sft.init}},
+        trainer_kwargs={"policy": {"objective": algo, "total_updates": last, "init": cfg.sft.init}},
         run=context.run,
     ) as groups:
         wait_until_up(groups, cfg)
         restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
         with Watch(groups, cfg=cfg.cluster, event=context.run.event):
             faults = Faults(cfg.fault, stage=context.name, groups=groups, run=context.run)
-            policy = TrainerGroup(groups["trainer"], cfg=cfg.trainer)
+            policy = TrainerGroup(groups["policy"], cfg=cfg.trainer)
 
             def body(checkpoint: Checkpoint | None) -> None:
                 log = context.log(tokenizer, first_step=first_step(checkpoint), last_step=last)
@@ -77,10 +77,10 @@ def train_from(
     """The updates after the checkpoint's, to number `last`; saves and raises Stopped when the run was asked to stop."""
     cfg, algo = context.cfg, Sft()
     if checkpoint:
-        policy.load(str(checkpoint.state_of("trainer")))
+        policy.load(str(checkpoint.state_of("policy")))
     for step in range(first_step(checkpoint), last + 1):
         if asked() and checkpoints.newest_step != step - 1:
-            context.save(checkpoints, {"trainer": policy}, Progress(step=step - 1, updates=step - 1, version=0), {})
+            context.save(checkpoints, {"policy": policy}, Progress(step=step - 1, updates=step - 1, version=0), {})
         raise_if_asked()
         restarts.step(step)
         faults.begin(step)
@@ -90,11 +90,11 @@ def train_from(
             samples,
             weights=algo.weights(samples, {}),
             num_ranks=cfg.trainer.data_parallel,
-            max_tokens=cfg.trainer.micro_batch_tokens,
+            max_tokens=cfg.trainer.max_tokens_per_micro_batch,
         )
         metrics = policy.update(batch)
         seconds = time.perf_counter() - start
         metrics |= {"time/step": seconds, "tokens_per_second/train": batch.num_tokens / seconds, "update": step}
         log.step(step, metrics)
         if due(step, cfg.checkpoint.every_steps, last=last):
-            context.save(checkpoints, {"trainer": policy}, Progress(step=step, updates=step, version=0), metrics)
+            context.save(checkpoints, {"policy": policy}, Progress(step=step, updates=step, version=0), metrics)

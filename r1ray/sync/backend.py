@@ -49,5 +49,5 @@ def on_one_gpu(rollout: RolloutConfig, trainer: TrainerConfig, cluster: ClusterC
     """Whether engine and trainer have shares of one GPU (`r1ray.actors.placement` then sees to it that it is the same one)."""
     alone = rollout.num_workers == rollout.tensor_parallel_size == trainer.num_workers == 1
     shares = rollout.gpus_per_worker, trainer.gpus_per_worker
-    alike = cluster.labels.get("rollout", {}) == cluster.labels.get("trainer", {})
+    alike = cluster.labels.get("rollout", {}) == cluster.labels.get("policy", {})
     return alone and alike and min(shares) > 0 and round(sum(shares), 4) <= 1

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from r1ray.actors.group import ActorGroup, WorkerLate, settle
+from r1ray.actors.group import ActorGroup, WorkerUnresponsive, settle
 from r1ray.config import Config
 from r1ray.sync import layout
 from r1ray.sync.backend import backend_of
@@ -78,7 +78,7 @@ class WeightSync:
         )
         self._weights: Announced | None = None
         self._version = 0
-        self.mend: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
+        self.on_failure: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
         """Called before a failed transfer is tried again: replaces engines that are lost, raises when a trainer is."""
         self._connected: list[Any] = []
         """The actors of the present incarnation."""
@@ -99,14 +99,14 @@ class WeightSync:
             except SyncFailed as error:
                 if attempt == ATTEMPTS:
                     raise
-                self.mend(error)
+                self.on_failure(error)
         return {
             "time/sync": time.perf_counter() - started,
             "sync/bytes": float(weights.num_bytes),
             "sync/canary_gap": gap,
         }
 
-    def again(self) -> None:
+    def push_current(self) -> None:
         """Push the version of the last push, for an engine that has been replaced since."""
         self.push(self._version)
 
@@ -214,6 +214,6 @@ def _settled(calls: dict[str, Any], *, what: str, timeout_s: float) -> list[Any]
     """All results, or SyncFailed with everything that went wrong."""
     results, failed = settle(calls, what=what, timeout_s=timeout_s)
     if failed:
-        late = [name for name, error in failed.items() if isinstance(error, WorkerLate)]
+        late = [name for name, error in failed.items() if isinstance(error, WorkerUnresponsive)]
         raise SyncFailed("; ".join(map(str, failed.values())), late=late)
     return list(results.values())

@@ -5,7 +5,7 @@
     python -m tests.bench.algorithms --only gpg ppo --seeds 0
 
 What each algorithm is keeps its own option file; what is not its own (group size, problems, minibatches, learning rates) is the
-same for all. Countdown with three numbers on the built-in model, replies of 128 tokens at most.
+same for all. Countdown with three numbers on the built-in model, completions of 128 tokens at most.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2)
 ENDS = 5
 """Steps at either end whose mean is told."""
 COMMON = (
-    *(f"steps={STEPS}", "algo.group_size=8", "algo.problems_per_step=16", "algo.minibatches=2"),
+    *(f"steps={STEPS}", "algo.group_size=8", "algo.prompts_per_step=16", "algo.num_minibatches=2"),
     *(
         "cluster.threads_per_worker=1",
         "rollout.num_workers=1",
@@ -37,7 +37,7 @@ COMMON = (
         "reward.num_workers=1",
     ),
     *("trainer.num_workers=1", "trainer.lr=1e-4", "critic.lr=1e-3", "prm.lr=1e-3"),
-    *("eval.every_steps=0", "eval.before=true", "eval.samples=2", "eval.pass_at=[1]"),
+    *("eval.every_steps=0", "eval.before=true", "eval.num_samples=2", "eval.pass_at=[1]"),
     *("checkpoint.every_steps=0", "checkpoint.best_metric=null", "log.wandb=disabled", "log.report_every_steps=0"),
 )
 SHORT = ("algo.args.policy_frozen_steps=5", "algo.args.critic_updates=2")
@@ -112,7 +112,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: means over the seeds, and the least and the most of the last solve rate."""
     lines = [
         "| algorithm | seeds | solve rate, first -> last 5 steps (last: least .. most) | held-out accuracy, before -> after | "
-        "tokens a reply | samples | seconds a step (median) |",
+        "tokens a response | samples | seconds a step (median) |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in ALGORITHMS:

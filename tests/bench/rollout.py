@@ -3,14 +3,14 @@
     python -m tests.bench.rollout [--size 25M] [--size 1M] [--quick] [--out FILE]
 
 Ours: the rollout and reward workers of a run at tiny scale and the collector that the loop has, step after step: tokens over the
-time from the first dispatch to the last reply. While engines generate, the reward workers score on the same cores, and the
-driver keeps its books there: that costs us alone.
-Bare: as many `LLMEngine`s in plain processes with the same engine arguments, environment, threads, prompts and per-request seeds.
-The clock runs from the first engine's start to the last one's end: requests are sent before it and nothing is made of the replies.
+time from the first dispatch to the last completion. While engines generate, the reward workers score on the same cores, and the
+driver keeps its books there: that costs us alone. Bare: as many `LLMEngine`s in plain processes with the same engine arguments,
+environment, threads, prompts and per-request seeds. The clock runs from the first engine's start to the last one's end: requests
+are sent before it and nothing is made of the completions.
 
-25M is random weights, whose replies run to the limit of 64 tokens; 1M is the built-in model, whose replies have 32 on average: so
-little work for a reply that what each costs in Python and Ray is a part of it that counts.
-Both sides are up all the time and take turns. A process that waits uses no CPU.
+25M is random weights, whose completions run to the limit of 64 tokens; 1M is the built-in model, whose completions have 32 on
+average: so little work for a completion that what each costs in Python and Ray is a part of it that counts. Both sides are up all
+the time and take turns. A process that waits uses no CPU.
 """
 
 import argparse
@@ -257,7 +257,7 @@ def shown(seconds: Mapping[str, float]) -> str:
 
 
 SIZES: dict[str, list[str]] = {
-    "25M": ["algo.problems_per_step=32", "rollout.max_response_length=64"],
+    "25M": ["algo.prompts_per_step=32", "rollout.max_response_length=64"],
     "1M": [],
 }
 """What is done a step where it is not what tiny scale does."""
@@ -292,17 +292,17 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 sampling=partial(training_sampling, cfg.rollout),
                 max_attempts=cfg.rollout.max_attempts,
                 keep=lambda group: True,
-                min_kept=cfg.algo.min_kept,
-                max_refills=cfg.algo.max_refills,
+                min_share=cfg.algo.filter.min_share,
+                max_refills=cfg.algo.filter.max_refills,
                 run_seed=cfg.seed,
                 ledger=Ledger(run.stage("rl").ledger, step=0),
                 outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=run.event),
             )
-            yield lambda step: collector.take(cfg.algo.problems_per_step, step=step)
+            yield lambda step: collector.take(cfg.algo.prompts_per_step, step=step)
 
 
 def compare(size: str, model_path: str, *, args: argparse.Namespace, cores: Sequence[int]) -> None:
-    small = ["algo.problems_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if args.quick else []
+    small = ["algo.prompts_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if args.quick else []
     cfg = configuration("scale=tiny", "log.wandb=disabled", *SIZES[size], *small)
     repetitions = 2 if args.quick else args.repetitions
     engines = bare_engines(cfg, model_path, cores=len(cores))
@@ -312,7 +312,7 @@ def compare(size: str, model_path: str, *, args: argparse.Namespace, cores: Sequ
             before = cpu_seconds()
             collected = take(step)
             cpus.append({role: used - before.get(role, 0.0) for role, used in cpu_seconds().items()})
-            tokens = sum(len(reply.token_ids_T) for group in collected.kept for reply in group.completions)
+            tokens = sum(len(completion.token_ids_T) for group in collected.kept for completion in group.completions)
             ours.append({"tokens": tokens, "seconds": collected.rollout_s, "after": collected.reward_s})
             spans = together(engines, dealt(requests_of(cfg, collected.kept), num=len(engines)))
             bare_cpu = sum(span.cpu for span in spans)
@@ -321,9 +321,9 @@ def compare(size: str, model_path: str, *, args: argparse.Namespace, cores: Sequ
         engine.end()
     ours, theirs, cpus = ours[WARMUPS:], theirs[WARMUPS:], cpus[WARMUPS:]
     setting = {
-        "work": f"{cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies, other problems in every step",
+        "work": f"{cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions, other problems in every step",
         "tokens a step (ours, bare)": ", ".join(f"{medians(rows, 'tokens')['tokens']:.0f}" for rows in (ours, theirs)),
-        "from the last reply to the last score": f"{medians(ours, 'after')['after']:.3f} s, not in the ratio",
+        "from the last completion to the last score": f"{medians(ours, 'after')['after']:.3f} s, not in the ratio",
         "CPU seconds of a step of ours": shown(medians(cpus, *cpus[0])),
         "CPU seconds of the bare engines": f"{medians(theirs, 'cpu')['cpu']:.3f}",
         "engines": f"{len(engines)} x {max(1, len(cores) // len(engines))} threads, {cfg.rollout.dtype}",

@@ -3,7 +3,7 @@
     python -m tests.bench.start [--quick] [--out FILE]
 
 Ours: `python -m r1ray.main scale=tiny`, without the evaluation before the first step, from the start of its process until the first
-step stands in metrics.jsonl. So the step itself (64 problems x 8 replies, trained on and sent to the engines) is in our time.
+step stands in metrics.jsonl. So the step itself (64 problems x 8 completions, trained on and sent to the engines) is in our time.
 Bare: one script without r1ray that starts Ray with our settings and as many actors as we do, all at once as we do: two that import
 vLLM and generate one token, two that import DeepSpeed and transformers, one that imports transformers, two that do nothing.
 Beside it, without a floor: the sum of one process of each kind, each alone on the machine, one after another:
@@ -171,7 +171,7 @@ def main() -> None:
     args = arguments(__doc__).parse_args()
     cores = pin(args.cores)
     threads = max(1, len(cores) // 2)
-    small = ["algo.problems_per_step=8", "algo.group_size=4"] if args.quick else []
+    small = ["algo.prompts_per_step=8", "algo.group_size=4"] if args.quick else []
     seen: list[dict[str, float]] = []
 
     def one_by_one() -> float:

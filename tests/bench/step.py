@@ -4,13 +4,13 @@
 
 Ours: the `rl` stage as `r1ray.main` runs it at tiny scale (a reference included, for its recipe has a KL term). The clock runs
 from the end of one step's log to the end of the next one's, so collecting, scoring, annotating, packing, training, sync and
-writing metrics all count. Evaluation, checkpoints and wandb are off.
-Bare: as many plain processes, each with as many threads as ours. Engines generate the requests of that step with its seeds; then a
-reference process makes its log-probs of the replies; then as many ranks train on them: plain PyTorch with r1ray's model code (the
-same packed rows, attention, head and precision), one flat all-reduce, clipping, fused AdamW. Each phase's clock runs from its first
-process's start to its last one's end; between phases nothing counts. No weights are sent.
+writing metrics all count. Evaluation, checkpoints and wandb are off. Bare: as many plain processes, each with as many threads as
+ours. Engines generate the requests of that step with its seeds; then a reference process makes its log-probs of the completions;
+then as many ranks train on them: plain PyTorch with r1ray's model code (the same packed rows, attention, head and precision), one
+flat all-reduce, clipping, fused AdamW. Each phase's clock runs from its first process's start to its last one's end; between
+phases nothing counts. No weights are sent.
 
-The learning rate is 0: all of the work is done and the policy stays what it is, so both sides sample the same replies from it,
+The learning rate is 0: all of the work is done and the policy stays what it is, so both sides sample the same completions from it,
 step after step, although the bare engines are never sent weights. Bare steps run inside our log's `step`, so the sides take turns.
 """
 
@@ -137,13 +137,13 @@ class BareStep:
 
         samples = to_samples(groups, truncated=self.cfg.reward.truncated)
         samples = self.algo.advantages([replace(s, ref_logprobs_T=s.rollout_logprobs_T) for s in samples], {})
-        max_tokens = self.cfg.trainer.micro_batch_tokens
+        max_tokens = self.cfg.trainer.max_tokens_per_micro_batch
         return pack(samples, weights=self.algo.weights(samples, {}), num_ranks=num_ranks, max_tokens=max_tokens)
 
 
 def only_steps(*, quick: bool, repetitions: int) -> Config:
     """Tiny scale with a policy that stays what it is, and nothing but steps."""
-    small = ["algo.problems_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if quick else []
+    small = ["algo.prompts_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if quick else []
     return configuration(
         "scale=tiny",
         "trainer.lr=0",
@@ -188,7 +188,7 @@ class Turns:
         self.log.step(step, metrics)
         taken = time.perf_counter() - self.began
         cpu = {f"cpu/{role}": used - self.cpu.get(role, 0.0) for role, used in cpu_seconds().items()}
-        tokens = sum(len(reply.token_ids_T) for group in self.groups for reply in group.completions)
+        tokens = sum(len(completion.token_ids_T) for group in self.groups for completion in group.completions)
         self.ours.append({**metrics, **cpu, "wall": taken, "tokens": tokens})
         self.theirs.append(self.bare(self.groups))
         self._go()
@@ -262,7 +262,7 @@ def main() -> None:
     roles = [name for name in turns.ours[0] if name.startswith("cpu/")]
     tokens = [medians(rows, "tokens")["tokens"] for rows in (turns.ours, turns.theirs)]
     setting = {
-        "work": f"{cfg.algo.problems_per_step} problems x {cfg.algo.group_size} replies, other problems in every step",
+        "work": f"{cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions, other problems in every step",
         "seconds of ours": shown(medians(turns.ours, *PHASES, "rest")),
         "seconds of theirs": shown(medians(turns.theirs, *BARE_PHASES)),
         "CPU seconds of ours": shown(medians(turns.ours, *roles)),

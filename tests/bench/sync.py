@@ -250,7 +250,7 @@ class Pair:
         sender = actor(Sender, threads=max(1, cores // 2)).remote(folder, bucket_bytes_of(cfg))
         receiver = actor(Receiver, threads=max(1, cores // num_receivers))
         receivers = [receiver.remote(index=i, cfg=cfg, model_path=folder) for i in range(num_receivers)]
-        self.trainers, self.rollouts = ActorGroup("trainer", [sender]), ActorGroup("rollout", receivers)
+        self.trainers, self.rollouts = ActorGroup("policy", [sender]), ActorGroup("rollout", receivers)
         metadata = called([sender.weight_metadata.remote(), *(r.ping.remote() for r in receivers)])[0]
         self.metadata: list[tuple[str, str, tuple[int, ...]]] = metadata
         self.versions, vocab_size = count(1), metadata[0][2][0]

@@ -38,16 +38,16 @@ from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, pin_pr
 
 NUM_RANKS = 2
 PROMPT_TOKENS = 45
-MAX_REPLY_TOKENS = 384
+MAX_COMPLETION_TOKENS = 384
 SAME_NORM = {"fp32": 1e-3, "bf16_autocast": 5e-2}
 """How far the sides' first gradient norms may be apart, relatively."""
 
 
 class Size(NamedTuple):
-    """A model, and how long the replies are that such a model learns from here."""
+    """A model, and how long the completions are that such a model learns from here."""
 
     shape: dict[str, Any]
-    reply_tokens: int
+    response_tokens: int
     """Median; the lengths are lognormal."""
     floor: float
     goal: float | None
@@ -56,13 +56,13 @@ class Size(NamedTuple):
 SIZES = {
     "25M": Size(
         SHAPES["25M"],
-        reply_tokens=120,
+        response_tokens=120,
         floor=0.9,
         goal=0.95,
     ),
     "1M": Size(
         SHAPES["1M"],
-        reply_tokens=50,
+        response_tokens=50,
         floor=0.75,
         goal=None,
     ),
@@ -74,10 +74,10 @@ class Layout(NamedTuple):
 
     ranks: int
     zero_stage: int
-    micro_batch_tokens: int
+    max_tokens_per_micro_batch: int
 
     def __str__(self) -> str:
-        return f"{self.ranks} rank{'s' * (self.ranks > 1)}, ZeRO-{self.zero_stage}, rows of {self.micro_batch_tokens}"
+        return f"{self.ranks} rank{'s' * (self.ranks > 1)}, ZeRO-{self.zero_stage}, rows of {self.max_tokens_per_micro_batch}"
 
 
 OURS = Layout(NUM_RANKS, 1, 4096)
@@ -93,11 +93,11 @@ class BareLayout(NamedTuple):
 
     padded: bool
     attention: str
-    micro_batch_tokens: int
+    max_tokens_per_micro_batch: int
 
     def __str__(self) -> str:
         form = "padded batches of like lengths" if self.padded else "packed rows"
-        return f"{form}, {self.attention} attention, {self.micro_batch_tokens} tokens"
+        return f"{form}, {self.attention} attention, {self.max_tokens_per_micro_batch} tokens"
 
 
 BARE_LAYOUTS = (
@@ -114,12 +114,12 @@ BARE_LAYOUTS = (
 # --- the work: a model folder, and the samples of one update
 
 
-def make_samples(num_tokens: int, *, reply_tokens: int, vocab_size: int) -> list[Sample]:
-    """Prompts and replies of random tokens, about `num_tokens` in all, with advantages."""
+def make_samples(num_tokens: int, *, response_tokens: int, vocab_size: int) -> list[Sample]:
+    """Prompts and completions of random tokens, about `num_tokens` in all, with advantages."""
     rng, samples = np.random.default_rng(0), []
     while num_tokens > 0:
-        reply = int(np.clip(rng.lognormal(np.log(reply_tokens), 0.6), 4, MAX_REPLY_TOKENS))
-        mask_T = np.repeat(np.array([0, 1], np.float32), [PROMPT_TOKENS, reply])
+        completion = int(np.clip(rng.lognormal(np.log(response_tokens), 0.6), 4, MAX_COMPLETION_TOKENS))
+        mask_T = np.repeat(np.array([0, 1], np.float32), [PROMPT_TOKENS, completion])
         samples.append(
             Sample(
                 token_ids_T=rng.integers(0, vocab_size, len(mask_T), dtype=np.int32),
@@ -142,9 +142,9 @@ class Work:
     samples: Sequence[Sample]
     algorithm: Any
 
-    def batch(self, *, ranks: int, micro_batch_tokens: int) -> Batch:
+    def batch(self, *, ranks: int, max_tokens_per_micro_batch: int) -> Batch:
         weights = self.algorithm.weights(self.samples, {})
-        return pack(self.samples, weights=weights, num_ranks=ranks, max_tokens=micro_batch_tokens)
+        return pack(self.samples, weights=weights, num_ranks=ranks, max_tokens=max_tokens_per_micro_batch)
 
     def half(self) -> "Work":
         return Work(self.samples[::2], self.algorithm)
@@ -161,14 +161,14 @@ def trainer_group(cfg: Config, *, work: Work, folder: Path, cores: Sequence[int]
 
     with started(
         cfg,
-        roles=["trainer"],
+        roles=["policy"],
         model_path=str(folder),
         reference_path=str(folder),
-        trainer_kwargs={"trainer": {"learner": work.algorithm, "total_updates": 1000}},
+        trainer_kwargs={"policy": {"objective": work.algorithm, "total_updates": 1000}},
         run=RunDir(folder),
     ) as groups:
         wait_until_up(groups, cfg)
-        group = groups["trainer"]
+        group = groups["policy"]
         pids = group.gather([handle.ping.remote() for handle in group.handles], what="ping", timeout_s=60)
         for pid, own in zip(pids, np.array_split(cores, len(pids)), strict=True):
             pin_process(pid, own.tolist())
@@ -214,7 +214,7 @@ class BareLoop:
         import torch.distributed as dist
 
         self.lm.set_attn_implementation(layout.attention)
-        for micro_batch in padded(rows, layout.micro_batch_tokens) if layout.padded else map(packed, rows):
+        for micro_batch in padded(rows, layout.max_tokens_per_micro_batch) if layout.padded else map(packed, rows):
             self.loss(micro_batch).backward()
         dist.all_reduce(self.gradient)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.cfg.grad_clip)
@@ -298,7 +298,7 @@ class Bare:
         return norms[0]
 
     def batch(self, work: Work, layout: BareLayout) -> Batch:
-        return work.batch(ranks=len(self.ranks), micro_batch_tokens=layout.micro_batch_tokens)
+        return work.batch(ranks=len(self.ranks), max_tokens_per_micro_batch=layout.max_tokens_per_micro_batch)
 
     def fastest(self, work: Work) -> dict[BareLayout, float]:
         """Tokens/s of every layout on half of the work, the fastest first; each twice, the better counts."""
@@ -335,9 +335,9 @@ def compare(name: str, *, args: Any, cores: Sequence[int], folder: Path) -> None
     size = SIZES[name]
     parameters = make_model(folder, size.shape)
     cfgs = {layout: config_of(layout, args.precision) for layout in layouts_of(name, args)}
-    algorithm = make(cfgs[OURS].algo, max_response_length=MAX_REPLY_TOKENS)
+    algorithm = make(cfgs[OURS].algo, max_response_length=MAX_COMPLETION_TOKENS)
     num_tokens = 2048 if args.quick else args.tokens
-    samples = make_samples(num_tokens, reply_tokens=size.reply_tokens, vocab_size=size.shape["vocab_size"])
+    samples = make_samples(num_tokens, response_tokens=size.response_tokens, vocab_size=size.shape["vocab_size"])
     work = Work(samples, algorithm)
     with ExitStack() as stack:
         bare = stack.enter_context(bare_loop(cfgs[OURS], folder=folder, cores=cores))
@@ -346,7 +346,7 @@ def compare(name: str, *, args: Any, cores: Sequence[int], folder: Path) -> None
             if layout[:2] not in groups:
                 made = trainer_group(cfg, work=work, folder=folder, cores=cores)
                 groups[layout[:2]] = stack.enter_context(made)
-        batches = {c: work.batch(ranks=c.ranks, micro_batch_tokens=c.micro_batch_tokens) for c in cfgs}
+        batches = {c: work.batch(ranks=c.ranks, max_tokens_per_micro_batch=c.max_tokens_per_micro_batch) for c in cfgs}
         norms = first_norms(groups[OURS[:2]], batches[OURS], bare, work, precision=args.precision)
         tried = bare.fastest(work)
         best = next(iter(tried))
@@ -432,7 +432,7 @@ def config_of(layout: Layout, precision: str) -> Config:
         f"trainer.num_workers={layout.ranks}",
         f"trainer.zero_stage={layout.zero_stage}",
         f"trainer.precision={precision}",
-        # The replies are made up: no engine has ever said what they are worth.
+        # The completions are made up: no engine has ever said what they are worth.
         "trainer.logprob_gap_limit=inf",
         "algo.kl_coef=0",
     )

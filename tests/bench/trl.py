@@ -11,8 +11,8 @@ gradient checkpointing (its default). Its two-process form (torchrun over gloo, 
 A value is the samples of some steps over the time from one step's log to the next one's. The first step is left out on both
 sides; so is r1ray's last one, which evaluates. Every repetition is a whole run in fresh processes; the runs take turns.
 
-Fixed lengths come from a copy of the model folder in which another token is named EOS, one that the model never samples: replies
-go on to the limit on both sides. (r1ray has no setting for it: the engine always stops at EOS.) Lengths are checked.
+Fixed lengths come from a copy of the model folder in which another token is named EOS, one that the model never samples:
+completions go on to the limit on both sides. (r1ray has no setting for it: the engine always stops at EOS.) Lengths are checked.
 
 TRL is not among r1ray's dependencies. A virtual environment of its own is made under --cache (default: the temporary folder of
 the system) and kept for the next time; it sees the packages of the environment that runs this, and adds only TRL and accelerate.
@@ -40,7 +40,7 @@ from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, report
 REPO = Path(__file__).parents[2]
 PACKAGES = ("trl==1.16.*", "accelerate==1.15.*")
 NEVER_SAMPLED = "<|im_start|>"
-"""Ends replies in the copy of the model for fixed lengths; no text that the model has learnt from holds it."""
+"""Ends completions in the copy of the model for fixed lengths; no text that the model has learnt from holds it."""
 GROUP_SIZE = 8
 LEARNING_RATE = 1e-4
 POLL_S = 0.01
@@ -48,7 +48,7 @@ PHASES = ("rollout", "reward", "annotate", "train", "sync", "step")
 
 
 class Lengths(NamedTuple):
-    """Replies of exactly `limit` tokens, or of as many as the model likes up to it."""
+    """Completions of exactly `limit` tokens, or of as many as the model likes up to it."""
 
     fixed: bool
     limit: int
@@ -82,7 +82,7 @@ class Work:
     def overrides(self) -> list[str]:
         """The configuration of both sides: TRL's takes its problems and rewards from it."""
         return [
-            *("scale=tiny", f"model.path={self.model}", f"algo.problems_per_step={self.problems}"),
+            *("scale=tiny", f"model.path={self.model}", f"algo.prompts_per_step={self.problems}"),
             *(f"algo.group_size={GROUP_SIZE}", "algo.kl_coef=0", f"trainer.lr={LEARNING_RATE}"),
             *("trainer.precision=bf16_autocast", f"rollout.dtype={self.rollout_dtype}"),
             f"rollout.max_response_length={self.lengths.limit}",
@@ -220,7 +220,7 @@ def train_with_trl(task: Mapping[str, Any]) -> None:
     processes, model = int(os.environ.get("WORLD_SIZE", "1")), model_folder(cfg)
     tokenizer = AutoTokenizer.from_pretrained(model)
     dataset, reward = problems_and_reward(cfg, tokenizer, num_steps=task["steps"])
-    samples = cfg.algo.problems_per_step * cfg.algo.group_size
+    samples = cfg.algo.prompts_per_step * cfg.algo.group_size
     step_ends: list[float] = []
 
     class Clock(TrainerCallback):
@@ -306,7 +306,7 @@ def problems_and_reward(cfg: Any, tokenizer: Any, *, num_steps: int) -> tuple[An
 
 
 class Reward:
-    """The weighted sum of r1ray's reward parts; notes how long the replies are and what they earn."""
+    """The weighted sum of r1ray's reward components; notes how long the completions are and what they earn."""
 
     def __init__(self, cfg: Any, tokenizer: Any, problems: Sequence[Any]) -> None:
         from r1ray import reward
@@ -342,7 +342,7 @@ class Reward:
             rollout_logprobs_T=np.zeros(len(ids), np.float32),
             temperature=1.0,
             text=self.tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False),
-            finish="stop" if stopped else "length",
+            finish_reason="stop" if stopped else "length",
             versions=(),
         )
 
@@ -382,7 +382,7 @@ def compare(name: str, *, args: Any, cores: Sequence[int], python: Path, folder:
     def value(side: str, run: Any) -> float:
         runs[side].append(run())
         if lengths.fixed and not runs[side][-1].mean_length == runs[side][-1].longest == lengths.limit:
-            raise RuntimeError(f"{side}: replies of {lengths.limit} tokens were wanted: {runs[side][-1]}")
+            raise RuntimeError(f"{side}: completions of {lengths.limit} tokens were wanted: {runs[side][-1]}")
         return runs[side][-1].samples_per_s
 
     started = {
@@ -403,7 +403,7 @@ def compare(name: str, *, args: Any, cores: Sequence[int], python: Path, folder:
                 floor=limits[0],
                 goal=limits[1],
                 setting={
-                    "a step": f"{work.problems} problems x {GROUP_SIZE} samples, replies of at most {lengths.limit} tokens",
+                    "a step": f"{work.problems} problems x {GROUP_SIZE} samples, completions of at most {lengths.limit} tokens",
                     "steps that count": f"{work.steps} of each run",
                     "precision": f"training bf16 autocast; generation {work.rollout_dtype} (ours), bf16 autocast (TRL)",
                     "ours": about(runs["ours"]) + "; 2 engines, 2 trainer ranks, a thread each",
@@ -422,7 +422,7 @@ def about(runs: Sequence[Run]) -> str:
         fmean(values) for values in zip(*((run.mean_length, run.mean_reward) for run in runs), strict=True)
     )
     longest = max(run.longest for run in runs)
-    return f"replies of {length:.1f} tokens, the longest {longest:.0f}, reward {reward:.3f}; {phases}"
+    return f"completions of {length:.1f} tokens, the longest {longest:.0f}, reward {reward:.3f}; {phases}"
 
 
 def main() -> None:

@@ -2,11 +2,11 @@ r"""Maths verifications a second over math-verify's in one process (goal 10), an
 
     python -m tests.bench.verify [--quick] [--out FILE]
 
-Groups: 16 replies a problem of 4 different answers, drawn with 8 : 4 : 2 : 2 (what a policy in the middle of its training gives),
-each a thought and a box. Problems as in MATH by kind: 60 % integers, 15 % fractions, 15 % surds and multiples of pi, 5 % points,
-5 % polynomials; of the four answers one is the gold, one the gold written otherwise, two are near misses.
-Ours: the `accuracy` reward on whole groups, extraction included, nothing remembered from an earlier round, the child up.
-Theirs: Open-R1's accuracy reward (gold and answer parsed for each reply, answer as LaTeX alone), its timeouts on, imported before.
+Groups: 16 completions a problem of 4 different answers, drawn with 8 : 4 : 2 : 2 (what a policy in the middle of its training
+gives), each a thought and a box. Problems as in MATH by kind: 60 % integers, 15 % fractions, 15 % surds and multiples of pi, 5 %
+points, 5 % polynomials; of the four answers one is the gold, one the gold written otherwise, two are near misses. Ours: the
+`accuracy` reward on whole groups, extraction included, nothing remembered from an earlier round, the child up. Theirs: Open-R1's
+accuracy reward (gold and answer parsed for each completion, answer as LaTeX alone), its timeouts on, imported before.
 
 Two workers: every different pair of the groups goes to math-verify's child, without the comparison that comes before it or any
 memory of pairs: to one child, or to whichever of two is free, every child on its own core.
@@ -33,14 +33,14 @@ from r1ray.reward.math.verify import MathVerifier
 from r1ray.types import Completion, Message, Problem, VersionSpan
 from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, pin_process, report, seconds
 
-NUM_REPLIES = 16
+NUM_COMPLETIONS = 16
 SHARES = (8, 4, 2, 2)
 CONTEXT = RewardContext(step=1, seed=0, max_response_length=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A group: its problem, and its replies as the engine gave them."""
+    """A group: its problem, and its completions as the engine gave them."""
 
     problem: Problem
     completions_G: list[Completion]
@@ -97,19 +97,21 @@ def recorded(num_groups: int) -> list[Recorded]:
             verifier="math",
             payload={"answers": [answers[0]]},
         )
-        given = rng.choices(answers, SHARES, k=NUM_REPLIES)
-        groups.append(Recorded(problem=problem, completions_G=[reply(answer) for answer in given], answers=answers))
+        given = rng.choices(answers, SHARES, k=NUM_COMPLETIONS)
+        groups.append(
+            Recorded(problem=problem, completions_G=[completion(answer) for answer in given], answers=answers)
+        )
     return groups
 
 
-def reply(answer: str) -> Completion:
+def completion(answer: str) -> Completion:
     thought = f"We try \\boxed{{1}} first. {'Then we look at it once more. ' * 40}"
     return Completion(
         token_ids_T=np.array([1], np.int32),
         rollout_logprobs_T=np.zeros(1, np.float32),
         temperature=1.0,
         text=f"<think>{thought}</think> So the answer is $\\boxed{{{answer}}}$.",
-        finish="stop",
+        finish_reason="stop",
         versions=(VersionSpan(version=0, start=0, end=1),),
     )
 
@@ -125,7 +127,7 @@ def ours(groups: Sequence[Recorded]) -> float:
         for group in groups:
             accuracy(group.problem, group.completions_G, CONTEXT)
 
-    return NUM_REPLIES * len(groups) / seconds(judge)
+    return NUM_COMPLETIONS * len(groups) / seconds(judge)
 
 
 def open_r1(groups: Sequence[Recorded]) -> Callable[[], float]:
@@ -150,7 +152,7 @@ def open_r1(groups: Sequence[Recorded]) -> Callable[[], float]:
             for completion in group.completions_G:
                 verify(completion.text.rpartition("</think>")[2], group.gold)
 
-    return lambda: NUM_REPLIES * len(groups) / seconds(judge)
+    return lambda: NUM_COMPLETIONS * len(groups) / seconds(judge)
 
 
 class Workers:
@@ -196,7 +198,7 @@ def main() -> None:
     groups = recorded(20 if args.quick else 200)
     repetitions = 2 if args.quick else args.repetitions
     setting = {
-        "groups": f"{len(groups)} of {NUM_REPLIES} replies, {NUM_REPLIES * len(groups)} verifications",
+        "groups": f"{len(groups)} of {NUM_COMPLETIONS} completions, {NUM_COMPLETIONS * len(groups)} verifications",
         "cores": cores,
     }
     seen = in_turn({"ours": lambda: ours(groups), "theirs": open_r1(groups)}, repetitions=repetitions)

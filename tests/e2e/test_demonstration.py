@@ -12,9 +12,9 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(1800)]
 REPO = Path(__file__).parents[2]
 COIN = [
-    "reward.parts.coin={name: 'tests.fixtures.coin_flip:coin_flip'}",
-    "reward.parts.accuracy.weight=0",
-    "reward.parts.format.weight=0",
+    "reward.components.coin={name: 'tests.fixtures.coin_flip:coin_flip'}",
+    "reward.components.accuracy.weight=0",
+    "reward.components.format.weight=0",
 ]
 
 
@@ -34,7 +34,7 @@ def test_solve_rate_and_length_rise(seed: int, tmp_path: Path) -> None:
     first, last = before["eval/countdown/accuracy"], after["eval/countdown/accuracy"]
     assert last >= 2 * first and last - first >= 0.30
     assert after["eval/countdown/response_length"] >= 1.3 * before["eval/countdown/response_length"]
-    # One in a thousand is two of 2048 replies.
+    # One in a thousand is two of 2048 completions.
     assert after["eval/countdown/truncated"] <= before["eval/countdown/truncated"] + 0.001
 
 

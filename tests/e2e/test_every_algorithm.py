@@ -16,7 +16,7 @@ from r1ray.check.overrides import conf_dir
 from r1ray.run.rollouts import read_rollouts, rollout_steps
 
 pytestmark = pytest.mark.integration
-SMALL = ("algo.group_size=4", "algo.problems_per_step=8", "algo.minibatches=2", "steps=2", "reward.num_workers=1")
+SMALL = ("algo.group_size=4", "algo.prompts_per_step=8", "algo.num_minibatches=2", "steps=2", "reward.num_workers=1")
 QUICK = (
     "eval.every_steps=0",
     "eval.before=false",
@@ -33,14 +33,14 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "dapo": ([], FILTERED),
     "deepcoder": (["reward.truncated=mask", "rollout.max_response_length=64"], {"truncated/fraction"}),
     "deepscaler": ([], {"kl_ref", "loss/kl"}),
-    "dr_grpo": (["algo.minibatches=1"], {"loss/policy"}),
+    "dr_grpo": (["algo.num_minibatches=1"], {"loss/policy"}),
     "gpg": ([], {"groups/refilled"}),
     "grpo": ([], {"kl_ref", "loss/kl"}),
     "gspo": (["algo.clip_low=1e-6", "algo.clip_high=1e-6"], {"clip_fraction"}),
     "light_r1": ([], {"kl_ref", "loss/kl"}),
     "logic_rl": ([], {"kl_ref", "loss/kl"}),
     "mimo": ([], FILTERED),
-    "orz": (["algo.minibatches=1"], CRITIC),
+    "orz": (["algo.num_minibatches=1"], CRITIC),
     "ppo": (["algo.clip_low=1e-5", "algo.clip_high=1e-5"], {*CRITIC, "clip_fraction"}),
     "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/refilled"}),
     "reinforce_pp": ([], {"kl_ref"}),
@@ -54,8 +54,8 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
 """{option of algo: overrides beside SMALL, metrics that are not 0 in one step at least}."""
 
 
-def overlong_replies_are_masked(steps: list[dict[str, Any]], run: Path) -> None:
-    """Every reply that was cut, and no other."""
+def overlong_completions_are_masked(steps: list[dict[str, Any]], run: Path) -> None:
+    """Every completion that was cut, and no other."""
     for step in steps:
         assert step["train/masked/fraction"] == step["truncated/fraction"] and step["unusable/fraction"] == 0
 
@@ -64,14 +64,17 @@ def no_length_is_in_the_norm(steps: list[dict[str, Any]], run: Path) -> None:
     """With one update a step the ratio is 1, so that the loss is - sum of T_i (r_i - mean of its group) / (N limit)."""
     for step, path in zip(steps, rollout_steps(run / "stages/rl/rollouts").values(), strict=True):
         groups: dict[str, list[dict[str, Any]]] = {}
-        for reply in read_rollouts(path):
-            groups.setdefault(reply["problem"], []).append(reply)
-        assert {len(replies) for replies in groups.values()} == {4}
-        means = {problem: fmean(reply["reward"] for reply in replies) for problem, replies in groups.items()}
+        for completion in read_rollouts(path):
+            groups.setdefault(completion["problem"], []).append(completion)
+        assert {len(completions) for completions in groups.values()} == {4}
+        means = {
+            problem: fmean(completion["reward"] for completion in completions)
+            for problem, completions in groups.items()
+        }
         terms = [
-            reply["length"] * (reply["reward"] - means[problem])
-            for problem, replies in groups.items()
-            for reply in replies
+            completion["length"] * (completion["reward"] - means[problem])
+            for problem, completions in groups.items()
+            for completion in completions
         ]
         assert step["loss/policy"] == pytest.approx(-sum(terms) / (len(terms) * 128), rel=1e-3)
 
@@ -85,7 +88,7 @@ def the_policy_stays_at_first(steps: list[dict[str, Any]], run: Path) -> None:
 
 
 EXACTLY: dict[str, Callable[[list[dict[str, Any]], Path], None]] = {
-    "deepcoder": overlong_replies_are_masked,
+    "deepcoder": overlong_completions_are_masked,
     "dr_grpo": no_length_is_in_the_norm,
     "orz": one_update_of_the_policy_and_twelve_of_the_critic,
     "vapo": the_policy_stays_at_first,
@@ -98,7 +101,7 @@ MORE: dict[str, tuple[list[str], set[str]]] = {
         {"curriculum/pool_size", "curriculum/pool_draws"},
     ),
     "history": (["curriculum=history"], {"curriculum/left_out"}),
-    "correction": (["algo=grpo", "algo.rollout_correction=token_truncate"], {"correction/mean"}),
+    "correction": (["algo=grpo", "algo.importance_sampling=token_truncate"], {"importance_sampling/mean"}),
     "adaptive KL": (["algo=reinforce_pp", "algo.kl_target=0.01"], {"kl_ref"}),
     "lora": (["algo=grpo", "model.lora={rank: 4, alpha: 8, targets: all-linear}"], {"kl_ref", "loss/kl"}),
 }
@@ -155,10 +158,10 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 def test_a_second_stage_goes_on_with_the_policy_and_the_critic_of_the_first(
     shared: Mapping[str, ActorGroup], tmp_path: Path
 ) -> None:
-    """It learns nothing, so that what it leaves is what it began with; its replies are longer."""
+    """It learns nothing, so that what it leaves is what it began with; its completions are longer."""
     still = "steps: 2, trainer: {lr: 0}, critic: {lr: 0}, rollout: {max_response_length: 128}"
     long = f"+stages.long={{kind: rl, after: rl, config: {{{still}}}}}"
-    one_update = ["algo=ppo", "algo.minibatches=1", "steps=1", "rollout.max_response_length=48", long]
+    one_update = ["algo=ppo", "algo.num_minibatches=1", "steps=1", "rollout.max_response_length=48", long]
     stages = train_stages(shared, [*SMALL, *PLACES, *QUICK, *one_update], tmp_path / "run")
     assert [(name, len(steps)) for name, steps in stages.items()] == [("rl", 1), ("long", 2)]
     for steps in stages.values():

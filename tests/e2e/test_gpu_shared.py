@@ -57,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "r1ray.main", "scale=one_gpu", "name=shared", "steps=2", "log.wandb=disabled"),
-            *("algo.problems_per_step=8", "algo.group_size=4", "algo.kl_coef=0.01", "trainer.lr=1e-4"),
+            *("algo.prompts_per_step=8", "algo.group_size=4", "algo.kl_coef=0.01", "trainer.lr=1e-4"),
             *("eval.sets.countdown.args.num_problems=16", "eval.every_steps=1", "checkpoint.every_steps=2"),
             "rollout.engine_args.kv_cache_memory_bytes=1073741824",
         ],
@@ -85,5 +85,5 @@ def test_engine_and_trainer_take_turns_on_one_gpu(run: Path) -> None:
 
 
 def test_the_engine_serves_after_every_sleep_what_was_trained(run: Path) -> None:
-    """A reply of the second step was sampled by the engine after it had slept, and the trainer agrees with its log-probs."""
-    assert rows_of(run)[2]["logprob_gap/mean"] < 0.1
+    """A completion of the second step was sampled by the engine after it had slept, and the trainer agrees with its log-probs."""
+    assert rows_of(run)[2]["mismatch/logprob_gap/mean"] < 0.1

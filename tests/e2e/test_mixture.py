@@ -17,11 +17,11 @@ from r1ray.run.rollouts import read_rollouts, rollout_steps
 pytestmark = pytest.mark.integration
 REPO = Path(__file__).parents[2]
 SOURCES = ["boxed", "choice", "countdown", "logic", "program"]
-LEARN = ["steps=60", "algo.minibatches=4", "trainer.lr=3e-4"]
+LEARN = ["steps=60", "algo.num_minibatches=4", "trainer.lr=3e-4"]
 WINDOW = 5
 """Steps at the start and at the end that are looked at together: about 50 groups of the rarer sources, 75 of the others."""
 SURE = 3.0
-"""Standard errors that a reward has to rise by. The eight replies to a problem are right or wrong together, problems are
+"""Standard errors that a reward has to rise by. The eight completions to a problem are right or wrong together, problems are
 independent, so the error is taken over groups, from the groups themselves. A reward that stays as it is passes once in 700 runs."""
 
 
@@ -39,25 +39,25 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "stages/rl/metrics.jsonl").read_text().splitlines()]
 
 
-def replies_of(run: Path) -> dict[int, list[dict[str, Any]]]:
+def completions_of(run: Path) -> dict[int, list[dict[str, Any]]]:
     return {step: read_rollouts(path) for step, path in rollout_steps(run / "stages/rl/rollouts").items()}
 
 
 def test_every_source_is_scored_by_its_own_rewards(tmp_path: Path) -> None:
-    small = ["algo.problems_per_step=40", "steps=2", "eval.sets.countdown.args.num_problems=16"]
+    small = ["algo.prompts_per_step=40", "steps=2", "eval.sets.countdown.args.num_problems=16"]
     run = trained(tmp_path, "scale=smoke", "checkpoint.every_steps=0", *small)
     (sandbox,) = [e for line in (run / "events.jsonl").open() if (e := json.loads(line))["kind"] == "sandbox"]
     assert sandbox["tier"] in ("T1", "T1-noproc", "T2")
-    rows, steps = rows_of(run), replies_of(run)
-    for row, replies in zip(rows, steps.values(), strict=True):
+    rows, steps = rows_of(run), completions_of(run)
+    for row, completions in zip(rows, steps.values(), strict=True):
         assert row["unusable/fraction"] == row["status/sandbox_error"] == 0
-        by_source = {source: [line for line in replies if line["source"] == source] for source in SOURCES}
+        by_source = {source: [line for line in completions if line["source"] == source] for source in SOURCES}
         for source, theirs in by_source.items():
             if theirs:  # it was drawn in this step
                 assert row[f"source/{source}/groups"] == len(theirs) / 4
                 assert row[f"source/{source}/reward/mean"] == pytest.approx(fmean(line["reward"] for line in theirs))
                 assert row[f"source/{source}/solve_rate"] == pytest.approx(fmean(line["correct"] for line in theirs))
-    lines = [line for replies in steps.values() for line in replies]
+    lines = [line for completions in steps.values() for line in completions]
     assert len(lines) == 2 * 40 * 4
     for source in SOURCES:
         theirs = [line for line in lines if line["source"] == source]
@@ -72,7 +72,7 @@ def test_every_source_is_scored_by_its_own_rewards(tmp_path: Path) -> None:
 def test_the_reward_of_every_source_rises(tmp_path: Path) -> None:
     run = trained(tmp_path, *LEARN)
     assert [row["step"] for row in rows_of(run)] == list(range(1, 61))
-    steps = list(replies_of(run).values())
+    steps = list(completions_of(run).values())
     first, last = group_rewards(steps[:WINDOW]), group_rewards(steps[-WINDOW:])
     print(*(f"{source}: {fmean(first[source]):.3f} -> {fmean(last[source]):.3f}" for source in SOURCES), sep="\n")
     for source in SOURCES:

@@ -28,7 +28,7 @@ PROMPT = "data.max_prompt_length=512"
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, ActorGroup]]:
-    """Engines; how replies are scored is each recipe's own."""
+    """Engines; how completions are scored is each recipe's own."""
     with engines([*PLACES, PROMPT], tmp_path_factory.mktemp("shared"), roles=["rollout"]) as groups:
         yield groups
 
@@ -36,7 +36,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Ac
 def overrides_of(recipe: str, run: CheckedRun) -> list[str]:
     """The recipe with few problems and steps: STEPS in all, one of a stage at least."""
     each = max(1, -(-STEPS // len(run.stages)))
-    sizes = {"steps": each, "algo.problems_per_step": PROBLEMS, "algo.group_size": GROUP}
+    sizes = {"steps": each, "algo.prompts_per_step": PROBLEMS, "algo.group_size": GROUP}
     stages = [f"stages.{stage.name}.config.{key}={value}" for stage in run.stages for key, value in sizes.items()]
     sets = [f"eval.sets.{name}=null" for name in run.config.eval.sets]
     return [f"recipe={recipe}", *stages, *sets, *NO_EVALUATION, *PLACES]
@@ -49,14 +49,14 @@ def check(run: CheckedRun, stages: Mapping[str, list[dict[str, Any]]], wanted: s
         rows = stages[name]
         assert [row["step"] for row in rows] == list(range(1, cfg.steps + 1))
         frozen = cfg.algo.args.get("policy_frozen_steps", 0)
-        assert rows[-1]["update"] == (cfg.steps - frozen) * cfg.algo.minibatches
+        assert rows[-1]["update"] == (cfg.steps - frozen) * cfg.algo.num_minibatches
         assert not any(row["updates_skipped"] for row in rows)
     rows = [row for stage in stages.values() for row in stage]
     missing = {name for name in {*wanted, "grad_norm", "reward/mean"} if not any(row.get(name) for row in rows)}
     assert not missing, f"{missing} stayed 0 or absent; there are {sorted({key for row in rows for key in row})}"
     # What only counts for nothing may have nothing to say, as a judge that talks nonsense has.
     parts = {
-        f"reward/{name}/mean" for _, _, cfg in run.stages for name, part in cfg.reward.parts.items() if part.weighs
+        f"reward/{name}/mean" for _, _, cfg in run.stages for name, part in cfg.reward.components.items() if part.weighs
     }
     assert parts <= {key for row in rows for key in row}
 
@@ -82,12 +82,12 @@ def test_the_other_recipes_do_too(recipe: str, shared: Mapping[str, ActorGroup],
 def test_problems_are_asked_by_every_template(template: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     sizes = (
         "steps=1",
-        f"algo.problems_per_step={PROBLEMS}",
+        f"algo.prompts_per_step={PROBLEMS}",
         f"algo.group_size={GROUP}",
         "rollout.max_response_length=64",
     )
-    rewards = ("reward.parts.format=null", "reward.parts.tag_count.weight=1")
+    rewards = ("reward.components.format=null", "reward.components.tag_count.weight=1")
     overrides = [f"model.template={template}", *sizes, *rewards, "eval.sets.countdown=null", *NO_EVALUATION, *PLACES]
     (row,) = train(shared, [*overrides, PROMPT, "algo.kl_coef=0"], tmp_path / "run")
     assert row["update"] == 1 and row["response_length/mean"] > 0 and row["groups/generated"] == PROBLEMS
-    assert row["logprob_gap/max"] < 1e-3
+    assert row["mismatch/logprob_gap/max"] < 1e-3

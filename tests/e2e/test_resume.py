@@ -12,7 +12,7 @@ from real_run import Run, ended
 pytestmark = pytest.mark.integration
 STEPS = 5
 OVERRIDES = [
-    *("scale=smoke", "deterministic=true", f"steps={STEPS}", "algo.minibatches=2", "algo.kl_coef=0.01"),
+    *("scale=smoke", "deterministic=true", f"steps={STEPS}", "algo.num_minibatches=2", "algo.kl_coef=0.01"),
     *("algo.reference_refresh_updates=4", "trainer.zero_stage=1", "trainer.lr=1e-3", "checkpoint.every_steps=2"),
     *("eval.every_steps=2", "eval.sets.countdown.args.num_problems=16"),
 ]
@@ -59,7 +59,7 @@ def test_a_run_killed_again_and_again_is_the_same(
                 break
             run.kill_family()
             points.append(f"{point:.1f} s with {len(run.rows())} rows")
-            run.again()
+            run.push_current()
         kills += len(points)
         print(f"run {number} killed after {', '.join(points)}")
         assert finished(run) == rows
@@ -69,7 +69,7 @@ def test_a_run_that_has_lost_workers_is_the_same(
     uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
 ) -> None:
     run = Run(
-        tmp_path, [*OVERRIDES, "fault=[rollout-1:kill@2+0.3,reward-0:kill@3,trainer-0:kill@4+0.5,rollout-0:kill@4+0.5]"]
+        tmp_path, [*OVERRIDES, "fault=[rollout-1:kill@2+0.3,reward-0:kill@3,policy-0:kill@4+0.5,rollout-0:kill@4+0.5]"]
     )
     assert finished(run) == uninterrupted[0]
-    assert {event["worker"] for event in run.events("worker_restarted")} >= {"rollout-0", "rollout-1", "trainer"}
+    assert {event["worker"] for event in run.events("worker_restarted")} >= {"rollout-0", "rollout-1", "policy"}

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.integration
 REPO = Path(__file__).parents[2]
 SMALL = [
-    "algo.problems_per_step=8",
+    "algo.prompts_per_step=8",
     "algo.group_size=4",
     "eval.sets.countdown.args.num_problems=16",
     "log.wandb=disabled",
@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three steps of four minibatches, evaluated before and after, checkpointed at step 2 and 3."""
     cwd = tmp_path_factory.mktemp("e2e")
     done = r1ray(
-        *("scale=smoke", "steps=3", "name=real", *SMALL, "algo.minibatches=4", "trainer.zero_stage=3"),
+        *("scale=smoke", "steps=3", "name=real", *SMALL, "algo.num_minibatches=4", "trainer.zero_stage=3"),
         *("checkpoint.every_steps=2", "algo.kl_coef=0.01", "algo.reference_refresh_updates=8"),
         cwd=cwd,
     )
@@ -58,7 +58,7 @@ def test_each_step_is_logged_once_with_the_first_step_invariants(run: Path) -> N
     assert first["first_update/clip_fraction"] == 0
     assert abs(first["first_update/kl_ref"]) < 1e-6
     for row in rows[1:]:
-        assert row["logprob_gap/max"] < 1e-3 and row["sync/canary_gap"] < 1e-4
+        assert row["mismatch/logprob_gap/max"] < 1e-3 and row["sync/canary_gap"] < 1e-4
         assert row["updates_skipped"] == 0 and row["staleness/max"] == 0
     assert [row["update"] for row in rows[1:]] == [4, 8, 12]
     assert rows[3]["kl_ref"] >= 0 and rows[2]["first_update/kl_ref"] > 0
@@ -74,10 +74,10 @@ def test_the_run_directory_holds_what_it_promises(run: Path) -> None:
     for name in ("config.yaml", "overrides.txt", "versions.json", "events.jsonl", "report.html"):
         assert (run / name).stat().st_size > 0
     logs = {path.name for path in (run / "logs").iterdir()}
-    roles = {"rollout": 2, "trainer": 2, "reference": 1, "reward": 2}
+    roles = {"rollout": 2, "policy": 2, "reference": 1, "reward": 2}
     assert logs >= {f"{role}-{index}.log" for role, count in roles.items() for index in range(count)}
-    reply = json.loads((run / "stages/rl/rollouts/step_000001.jsonl").read_text().splitlines()[0])
-    assert "<think>" in reply["completion"] and "<think>" in reply["prompt"]
+    completion = json.loads((run / "stages/rl/rollouts/step_000001.jsonl").read_text().splitlines()[0])
+    assert "<think>" in completion["completion"] and "<think>" in completion["prompt"]
 
 
 def test_the_checkpoint_is_the_policy_for_transformers(run: Path) -> None:
@@ -96,7 +96,15 @@ def test_the_checkpoint_is_the_policy_for_transformers(run: Path) -> None:
 def test_it_goes_on_from_its_checkpoint(run: Path) -> None:
     before = rows_of(run)
     done = r1ray(
-        *("scale=smoke", "steps=4", "name=real", *SMALL, "algo.minibatches=4", "trainer.zero_stage=3", "resume=auto"),
+        *(
+            "scale=smoke",
+            "steps=4",
+            "name=real",
+            *SMALL,
+            "algo.num_minibatches=4",
+            "trainer.zero_stage=3",
+            "resume=auto",
+        ),
         *("checkpoint.every_steps=2", "algo.kl_coef=0.01", "algo.reference_refresh_updates=8"),
         cwd=run.parents[1],
     )
@@ -109,8 +117,8 @@ def test_it_goes_on_from_its_checkpoint(run: Path) -> None:
 def test_a_reward_by_import_path_trains_while_accuracy_is_only_logged(tmp_path: Path) -> None:
     done = r1ray(
         *("scale=smoke", "steps=1", "name=control", *SMALL, "eval.before=false", "checkpoint.every_steps=0"),
-        "reward.parts.coin={name: 'tests.fixtures.coin_flip:coin_flip'}",
-        *("reward.parts.accuracy.weight=0", "reward.parts.format.weight=0", "algo.kl_coef=0"),
+        "reward.components.coin={name: 'tests.fixtures.coin_flip:coin_flip'}",
+        *("reward.components.accuracy.weight=0", "reward.components.format.weight=0", "algo.kl_coef=0"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr + done.stdout

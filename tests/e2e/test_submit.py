@@ -19,13 +19,13 @@ OWN_REWARD = '''
 import os
 from pathlib import Path
 
-from r1ray.reward.base import PartScore, per_completion
+from r1ray.reward.base import ComponentScore, per_completion
 
 
 @per_completion
 def there(problem, text):
     """1 where the working directory and the environment of the job have arrived."""
-    return PartScore(value=float(os.environ.get("SENT") == "along" and Path("own_rewards.py").exists()))
+    return ComponentScore(value=float(os.environ.get("SENT") == "along" and Path("own_rewards.py").exists()))
 '''
 
 CHECK_FOLDER = """
@@ -65,7 +65,7 @@ def cluster() -> Iterator[Cluster]:
 def test_submitted_with_a_token_it_finishes_with_its_folder_and_environment(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "own_rewards.py").write_text(OWN_REWARD)
     run = tmp_path / "shared"
-    own = ["reward.parts.there.name=own_rewards:there", "reward.parts.there.weight=0.1"]
+    own = ["reward.components.there.name=own_rewards:there", "reward.components.there.weight=0.1"]
     process = cluster.submit(
         *("--address", cluster.address, "--env", "SENT=along"),
         *("--", *SMALL, "steps=2", f"run_dir={run}", *own),
@@ -82,7 +82,7 @@ def test_submitted_with_a_token_it_finishes_with_its_folder_and_environment(clus
 def test_stopped_it_saves_and_the_same_command_goes_on(cluster: Cluster, tmp_path: Path) -> None:
     """By plain `ray job submit` from a checkout, as the README has it: r1ray comes out of the working directory."""
     run, name = tmp_path / "shared", "stopped-by-a-test"
-    command = ["python", "-m", "r1ray.main", *SMALL, f"run_dir={run}", "algo.problems_per_step=16"]
+    command = ["python", "-m", "r1ray.main", *SMALL, f"run_dir={run}", "algo.prompts_per_step=16"]
     submitted = ["submit", "--working-dir", str(REPO)]
     process = cluster.job(*submitted, "--submission-id", name, "--", *command, "steps=400", cwd=tmp_path)
     wait_for("step", lambda: len(rows_of(run)) >= 2 or process.poll() is not None, seconds=300)
@@ -146,7 +146,7 @@ def test_a_lost_node_is_survived_and_the_folder_is_checked_on_all(three_nodes: C
     assert said(tmp_path).count("has no such folder") == 2 and "run_dir=/SHARED/FOLDER" in said(tmp_path)
 
     run, steps = tmp_path / "shared", 6
-    labels = ["cluster.labels.trainer={pool: head}", "cluster.labels.rollout={pool: work}"]
+    labels = ["cluster.labels.policy={pool: head}", "cluster.labels.rollout={pool: work}"]
     process = three_nodes.submit(
         *("--address", three_nodes.address, "--working-dir", str(REPO), "--"),
         *(*SMALL, *labels, "rollout.num_workers=2", "reward.num_workers=2", f"steps={steps}", f"run_dir={run}"),

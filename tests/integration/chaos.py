@@ -1,7 +1,7 @@
 """Injure every role of a real run at random points, and see that nothing is lost: the fault matrix, row by row.
 
     python tests/integration/chaos.py                  until every row of the table has 20 faults; it goes on where it stopped
-    python tests/integration/chaos.py --rows trainer:stop driver:kill --faults 5
+    python tests/integration/chaos.py --rows policy:stop driver:kill --faults 5
 
 A run takes many faults, a new one two steps after the last. It has to finish by itself (after a row that ends it: by the same
 command with resume=auto), with every step once, a ledger in which each prompt is trained on once or accounted for, groups of the
@@ -33,7 +33,7 @@ from r1ray.run.ledger import audit, read_ledger
 TABLE = Path(__file__).with_name("chaos.jsonl")
 LIVE = (
     *("rollout:kill", "rollout:stop", "rollout:fail", "rollout:kill_in_sync", "reward:kill", "reward:stop"),
-    *("reference:kill", "reference:stop", "trainer:kill", "trainer:stop"),
+    *("reference:kill", "reference:stop", "policy:kill", "policy:stop"),
 )
 """Rows that a run survives: `fault=` does them."""
 ENDING = ("driver:kill", "driver:term", "head:kill", "checkpoint:kill")
@@ -42,7 +42,7 @@ MACHINES = ("node:kill", "node:memory")
 """Rows that a run survives, about a machine and so about any of its workers: all processes of a Ray node but the head, and memory
 that runs out, so that Ray ends what it chooses."""
 ROWS = (*LIVE, *MACHINES, *ENDING)
-WORKERS = {"rollout": 2, "reward": 2, "reference": 1, "trainer": 2}
+WORKERS = {"rollout": 2, "reward": 2, "reference": 1, "policy": 2}
 GROUPS = 8
 LIMIT_S = 150.0
 """From a fault to the end of a step begun after it, on a machine that others may use too."""
@@ -50,7 +50,7 @@ RUN_LIMIT_S = 1800.0
 OVERRIDES = [
     *("scale=smoke", "eval.before=false", "eval.sets.countdown.args.num_problems=8"),
     *("algo.kl_coef=0.01", "algo.reference_refresh_updates=7", "checkpoint.every_steps=3"),
-    *("cluster.heartbeat_s=2", "cluster.max_restarts=1000", f"algo.problems_per_step={GROUPS}"),
+    *("cluster.heartbeat_s=2", "cluster.max_restarts=1000", f"algo.prompts_per_step={GROUPS}"),
 ]
 SMALL = ["rollout.num_workers=1", "reward.num_workers=1"]
 """Engines and reward workers, who leave nothing behind that a resumed run would need, are most of the time of a start."""
@@ -78,7 +78,7 @@ class Outcome:
     """One run. `wrong` is empty when it survived."""
 
     wrong: list[str] = field(default_factory=list)
-    injuries: list[Injury] = field(default_factory=list)
+    fault_actions: list[Injury] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -97,13 +97,13 @@ def survive(rows: Sequence[str], *, folder: Path, seed: int) -> Outcome:
     faults, steps = plan(rows, random.Random(seed))
     begin = time.monotonic()
     run = Run(folder, [*OVERRIDES, f"steps={steps}", f"fault=[{','.join(faults)}]"])
-    outcome = Outcome(injuries=[Injury(row, fault) for row, fault in zip(rows, faults, strict=True)])
+    outcome = Outcome(fault_actions=[Injury(row, fault) for row, fault in zip(rows, faults, strict=True)])
     with ended(run):
         _watch(run, outcome, limit=begin + RUN_LIMIT_S)
         if run.process.poll() != 0:
             outcome.wrong.append(f"exit code {run.process.poll()}: {run.output()}")
     outcome.wrong += judged(run, steps=steps)
-    fired = sum(injury.recovered_s is not None for injury in outcome.injuries)
+    fired = sum(injury.recovered_s is not None for injury in outcome.fault_actions)
     if fired != len(faults):
         outcome.wrong.append(f"{fired} of {len(faults)} faults were survived")
     outcome.seconds = time.monotonic() - begin
@@ -117,7 +117,7 @@ def _watch(run: Run, outcome: Outcome, *, limit: float) -> None:
     while run.process.poll() is None:
         run.family()
         now, events, done = time.monotonic(), run.events(), len(run.rows())
-        for injury in outcome.injuries:
+        for injury in outcome.fault_actions:
             named = injury.fault.partition("@")
             if injury.fault not in struck and any(
                 e["kind"] == "fault" and _same(e["fault"], injury.fault) for e in events
@@ -128,7 +128,7 @@ def _watch(run: Run, outcome: Outcome, *, limit: float) -> None:
                 continue
             role = named[0].partition("-")[0]
             restarts = [e for e in events if e["kind"] == "worker_restarted" and e["worker"].startswith(role)]
-            mine = sum(i.fault.startswith(role) and i.noticed_s is not None for i in outcome.injuries)
+            mine = sum(i.fault.startswith(role) and i.noticed_s is not None for i in outcome.fault_actions)
             if injury.noticed_s is None and len(restarts) > mine:
                 injury.noticed_s = round(now - since, 1)
             step = int(named[2].partition("+")[0])
@@ -162,7 +162,7 @@ def lose_machines(row: str, *, faults: int, folder: Path, seed: int) -> Outcome:
                 restarts = len(run.events("worker_restarted"))
                 struck = time.monotonic()
                 injury = Injury(row, f"{row} after step {len(run.rows())}: {strike(run)}")
-                outcome.injuries.append(injury)
+                outcome.fault_actions.append(injury)
                 whole = len(run.rows()) + 2
                 _wait(
                     run,
@@ -178,7 +178,7 @@ def lose_machines(row: str, *, faults: int, folder: Path, seed: int) -> Outcome:
             if run.process.poll() != 0:
                 outcome.wrong.append(f"exit code {run.process.poll()}: {run.output()}")
         outcome.wrong += judged(run, steps=steps)
-    overcome = sum(injury.recovered_s is not None for injury in outcome.injuries)
+    overcome = sum(injury.recovered_s is not None for injury in outcome.fault_actions)
     if overcome != faults:
         outcome.wrong.append(f"{overcome} of {faults} faults were survived")
     outcome.seconds = time.monotonic() - begin
@@ -243,16 +243,16 @@ def end_and_resume(rows: Sequence[str], *, folder: Path, seed: int, small: bool 
             if run.process.wait(120) != expected:
                 outcome.wrong.append(f"{row}: exit code {run.process.returncode} instead of {expected}: {run.output()}")
             whole = len(run.rows()) + 1
-            run.again()
+            run.push_current()
             injury = Injury(row, f"{row} after step {first}{', small' if small else ''}")
-            outcome.injuries.append(injury)
+            outcome.fault_actions.append(injury)
             if _wait(run, lambda whole=whole: len(run.rows()) >= whole):
                 injury.recovered_s = round(time.monotonic() - struck, 1)
         _wait(run, lambda: False)
         if run.process.poll() != 0:
             outcome.wrong.append(f"resumed: exit code {run.process.poll()}: {run.output()}")
     outcome.wrong += judged(run, steps=steps)
-    overcome = sum(injury.recovered_s is not None for injury in outcome.injuries)
+    overcome = sum(injury.recovered_s is not None for injury in outcome.fault_actions)
     if overcome != len(rows):
         outcome.wrong.append(f"{overcome} of {len(rows)} ends were overcome")
     outcome.seconds = time.monotonic() - begin
@@ -298,7 +298,9 @@ def judged(run: Run, *, steps: int) -> list[str]:
         f"step {row['step']}: trained on other weights than were served" for row in run.rows() if row["staleness/max"]
     ]
     wrong += [
-        f"step {row['step']}: gap {row['logprob_gap/max']}" for row in run.rows() if not row["logprob_gap/max"] < 1e-3
+        f"step {row['step']}: gap {row['mismatch/logprob_gap/max']}"
+        for row in run.rows()
+        if not row["mismatch/logprob_gap/max"] < 1e-3
     ]
     return wrong
 
@@ -326,10 +328,10 @@ def main() -> int:
             return 1
         shutil.rmtree(folder)
         with args.table.open("a") as table:
-            for injury in outcome.injuries:
+            for injury in outcome.fault_actions:
                 table.write(json.dumps(asdict(injury) | {"seed": seed}) + "\n")
         print(
-            f"{len(outcome.injuries)} faults survived in {outcome.seconds:.0f} s: {', '.join(i.fault for i in outcome.injuries)}"
+            f"{len(outcome.fault_actions)} faults survived in {outcome.seconds:.0f} s: {', '.join(i.fault for i in outcome.fault_actions)}"
         )
     print(summary(json_lines(args.table)))
     return 0

@@ -1,4 +1,4 @@
-"""The hostile answers of tests/fixtures/attacks.json, judged as a reply is; also as a script, for another user:
+"""The hostile answers of tests/fixtures/attacks.json, judged as a completion is; also as a script, for another user:
 
 setpriv --reuid 65534 --regid 65534 --clear-groups python tests/integration/maths_attacks.py
 """
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from r1ray.reward import math as maths  # noqa: E402
-from r1ray.reward.base import PartScore, right_or_wrong  # noqa: E402
+from r1ray.reward.base import ComponentScore, correct_or_incorrect  # noqa: E402
 from r1ray.types import Message, Problem  # noqa: E402
 
 PWNED = Path("/tmp/r1ray_pwned")
@@ -40,17 +40,17 @@ def problem(gold: str) -> Problem:
     )
 
 
-def judged(entry: dict[str, Any]) -> PartScore:
+def judged(entry: dict[str, Any]) -> ComponentScore:
     """As `accuracy` does it, without what is remembered of the pair."""
     maths.compare.cache_clear()
     answer = maths.final_answer(entry["code"])
-    return right_or_wrong(False) if answer is None else maths.judge(problem(entry["tests"]["gold"]), answer)
+    return correct_or_incorrect(False) if answer is None else maths.judge(problem(entry["tests"]["gold"]), answer)
 
 
 def faults(name: str) -> list[str]:
     """What is wrong with how this answer was judged, twice; [] when all is as it should be."""
     entry, wrong = ENTRIES[name], []
-    memory, verdicts = resident(), list[PartScore]()
+    memory, verdicts = resident(), list[ComponentScore]()
     for _ in range(2):
         start = time.monotonic()
         verdicts.append(judged(entry))

@@ -134,7 +134,7 @@ def math_verify() -> Callable[[Pair], bool]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class MetricAccumulator:
     """Of one kind: `pairs`, and for each of them whether r1ray and math-verify agree with the construction."""
 
     pairs: Sequence[Pair]
@@ -146,29 +146,33 @@ class Tally:
         return sum(a != b for a, b in zip(self.ours, self.theirs, strict=True))
 
 
-def tallies(made: Sequence[Pair], ours_N: Sequence[bool], theirs_N: Sequence[bool]) -> dict[str, Tally]:
+def tallies(made: Sequence[Pair], ours_N: Sequence[bool], theirs_N: Sequence[bool]) -> dict[str, MetricAccumulator]:
     """By kind, from who says right."""
-    found: dict[str, Tally] = {}
+    found: dict[str, MetricAccumulator] = {}
     for kind in KINDS:
         chosen = [i for i, pair in enumerate(made) if pair.kind == kind]
         agree_ours, agree_theirs = ([says[i] == made[i].right for i in chosen] for says in (ours_N, theirs_N))
-        found[kind] = Tally(pairs=[made[i] for i in chosen], ours=agree_ours, theirs=agree_theirs)
+        found[kind] = MetricAccumulator(pairs=[made[i] for i in chosen], ours=agree_ours, theirs=agree_theirs)
     return found
 
 
-def table(found: dict[str, Tally]) -> str:
+def table(found: dict[str, MetricAccumulator]) -> str:
     """Markdown: of each kind how often each side agrees with the construction, and why they differ."""
     lines = [
         "| kind | pairs | r1ray | math-verify | accepts wrong | rejects right | reason | test |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for kind, tally in found.items():
-        accepted = sum(not pair.right and not agrees for pair, agrees in zip(tally.pairs, tally.theirs, strict=True))
-        rejected = sum(pair.right and not agrees for pair, agrees in zip(tally.pairs, tally.theirs, strict=True))
-        shares = [f"{100 * sum(agree) / len(agree):.1f} %" for agree in (tally.ours, tally.theirs)]
-        reason, test = REASONS.get(kind, ("", "")) if tally.differences else ("", "")
+    for kind, accumulator in found.items():
+        accepted = sum(
+            not pair.right and not agrees for pair, agrees in zip(accumulator.pairs, accumulator.theirs, strict=True)
+        )
+        rejected = sum(
+            pair.right and not agrees for pair, agrees in zip(accumulator.pairs, accumulator.theirs, strict=True)
+        )
+        shares = [f"{100 * sum(agree) / len(agree):.1f} %" for agree in (accumulator.ours, accumulator.theirs)]
+        reason, test = REASONS.get(kind, ("", "")) if accumulator.differences else ("", "")
         lines.append(
-            f"| {kind} | {len(tally.pairs)} | {shares[0]} | {shares[1]} | {accepted} | {rejected} | {reason} | {test} |"
+            f"| {kind} | {len(accumulator.pairs)} | {shares[0]} | {shares[1]} | {accepted} | {rejected} | {reason} | {test} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -180,8 +184,12 @@ def main() -> None:
     args = parser.parse_args()
     made, theirs = pairs(args.count), math_verify()
     found = tallies(made, [ours(pair) == "right" for pair in made], [theirs(pair) for pair in made])
-    for tally in found.values():
-        different = [pair for pair, a, b in zip(tally.pairs, tally.ours, tally.theirs, strict=True) if a != b or not a]
+    for accumulator in found.values():
+        different = [
+            pair
+            for pair, a, b in zip(accumulator.pairs, accumulator.ours, accumulator.theirs, strict=True)
+            if a != b or not a
+        ]
         for pair in different[: args.show]:
             print(pair)
     head = REPORT.read_text().partition("| kind |")[0]

@@ -38,7 +38,7 @@ class Run:
                 start_new_session=True,
             )
 
-    def again(self) -> None:
+    def push_current(self) -> None:
         """As a user, a job or KubeRay would."""
         self.process = self._start("resume=auto")
 

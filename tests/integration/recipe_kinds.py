@@ -31,7 +31,7 @@ METRICS: Mapping[str, set[str]] = {
     "KL in the reward": {"kl_ref"},
     "critic": {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"},
     "prm": {"prm/updates", "prm/loss/outcome", "prm/grad_norm"},
-    "filter by right replies": {"groups/refilled"},
+    "filter by right completions": {"groups/refilled"},
     "filter by rewards": {"groups/fillers"},
     "algorithm vapo": {"loss/imitation"},
     "curriculum easy_pool": {"curriculum/pool_size"},
@@ -65,19 +65,19 @@ def _of_stage(stage: CheckedStage) -> Iterator[str]:
     if algo.kl_coef:
         yield from (f"KL in the {algo.kl_in}", f"KL estimator {algo.kl_estimator}")
     options = {
-        "filter by right replies": algo.keep_low is not None or algo.keep_high is not None,
-        "filter by rewards": algo.keep_unequal,
-        "several updates a pass": algo.minibatches > 1,
+        "filter by right completions": algo.filter.min_solve_rate is not None or algo.filter.max_solve_rate is not None,
+        "filter by rewards": algo.filter.drop_equal,
+        "several updates a pass": algo.num_minibatches > 1,
         "a policy that is frozen first": bool(algo.args.get("policy_frozen_steps")),
         "entropy target": algo.entropy_target is not None,
         "dual clip": algo.dual_clip is not None,
         "judges": cfg.judge.path is not None,
-        "texts that end a reply": bool(cfg.rollout.stop),
+        "texts that end a completion": bool(cfg.rollout.stop),
         "learning rate that falls": cfg.trainer.lr_schedule != "constant",
         "temperatures by step": bool(cfg.rollout.temperature_schedule),
     }
     yield from (name for name, on in options.items() if on)
-    yield from (f"reward {part.name or name}" for name, part in cfg.reward.parts.items())
-    yield f"truncated replies: {cfg.reward.truncated}"
+    yield from (f"reward {part.name or name}" for name, part in cfg.reward.components.items())
+    yield f"truncated completions: {cfg.reward.truncated}"
     yield f"curriculum {cfg.data.curriculum.name}"
     yield from (f"problems of {source.args.get('kind', source.source)}" for source in cfg.data.train.values())

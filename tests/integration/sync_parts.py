@@ -28,7 +28,7 @@ ray.cloudpickle.register_pickle_by_value(tiny_models)
 CONF = str(Path(__file__).parents[2] / "conf")
 START_S = 300.0
 TIMEOUT_S = 10
-REPLY_TOKENS = 12
+COMPLETION_TOKENS = 12
 PROMPTS = [np.array([20, 30, 40], np.int32), np.array([7, 100, 200, 250, 9], np.int32), np.array([77], np.int32)]
 
 
@@ -97,7 +97,7 @@ def logprobs_of(model: Any, token_ids_T: Ints, *, temperature: float) -> Floats:
 
 def greedy(model: Any, prompt_ids_T: Ints) -> list[int]:
     ids = prompt_ids_T.tolist()
-    for _ in range(REPLY_TOKENS):
+    for _ in range(COMPLETION_TOKENS):
         with torch.no_grad():
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
         if ids[-1] == tiny_models.EOS_ID:
@@ -114,24 +114,24 @@ def start_engines(folders: Sequence[Path], cfg: Config) -> ActorGroup:
     return group
 
 
-def replies(handle: Any, *, temperature: float) -> list[Completion]:
-    sampling = SamplingSpec(temperature=temperature, max_tokens=REPLY_TOKENS)
+def completions(handle: Any, *, temperature: float) -> list[Completion]:
+    sampling = SamplingSpec(temperature=temperature, max_tokens=COMPLETION_TOKENS)
     calls = [
         handle.generate.remote(request_id=f"{i}", prompt_ids_T=prompt, seeds=[i], sampling=sampling)
         for i, prompt in enumerate(PROMPTS)
     ]
-    return [reply for (reply,) in ray.get(calls, timeout=60)]
+    return [completion for (completion,) in ray.get(calls, timeout=60)]
 
 
 def greedy_tokens(handle: Any) -> list[list[int]]:
-    return [reply.token_ids_T.tolist() for reply in replies(handle, temperature=0.0)]
+    return [completion.token_ids_T.tolist() for completion in completions(handle, temperature=0.0)]
 
 
 def sampling_gap(handle: Any, model: Any, *, temperature: float) -> float:
     """Between the log-probs an engine reports for what it samples and transformers' for the same tokens."""
     gaps = []
-    for prompt, reply in zip(PROMPTS, replies(handle, temperature=temperature), strict=True):
-        whole = np.concatenate([prompt, reply.token_ids_T])
+    for prompt, completion in zip(PROMPTS, completions(handle, temperature=temperature), strict=True):
+        whole = np.concatenate([prompt, completion.token_ids_T])
         truth = logprobs_of(model, whole, temperature=temperature)[len(prompt) :]
-        gaps.append(logprob_gap(truth, reply.rollout_logprobs_T))
+        gaps.append(logprob_gap(truth, completion.rollout_logprobs_T))
     return max(gaps)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
 
 from r1ray.actors import placement
-from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.spawn import spawn
 from r1ray.actors.watch import Watch
 from r1ray.config import ClusterConfig, Config
@@ -63,7 +63,7 @@ def cluster() -> Iterator[dict[str, str]]:
     """Node ids by role label; the rollout and trainer nodes claim GPUs that are not there."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3"
     simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": {"r1ray.io/role": "reward"}})
-    for role in ("rollout", "trainer"):
+    for role in ("rollout", "policy"):
         simulated.add_node(num_cpus=4, num_gpus=4, labels={"r1ray.io/role": role})
     ray.init(address=simulated.address, logging_level="ERROR", log_to_driver=False)
     yield {node["Labels"].get("r1ray.io/role", ""): node["NodeID"] for node in ray.nodes()}
@@ -72,7 +72,7 @@ def cluster() -> Iterator[dict[str, str]]:
     del os.environ["CUDA_VISIBLE_DEVICES"]
 
 
-LABELS = [f"+cluster.labels.{role}={{r1ray.io/role: {role}}}" for role in ("rollout", "reward", "trainer")]
+LABELS = [f"+cluster.labels.{role}={{r1ray.io/role: {role}}}" for role in ("rollout", "reward", "policy")]
 GPUS = ["device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1"]
 
 
@@ -96,18 +96,17 @@ def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, s
         "trainer.num_workers=3",
         "reward.num_workers=3",
     )
-    slots = placement.place(placement.needs_of(cfg, roles=("rollout", "trainer", "reward")), timeout_s=20)
+    slots = placement.place(placement.needs_of(cfg, roles=("rollout", "policy", "reward")), timeout_s=20)
     groups = {role: start(slots, role, tmp_path) for role in slots}
     for role, group in groups.items():
         nodes = group.gather([handle.node.remote() for handle in group.handles], what="node", timeout_s=60)
         assert set(nodes) == {cluster[role]}
-    assert {role: len(group) for role, group in groups.items()} == {"rollout": 2, "trainer": 3, "reward": 3}
+    assert {role: len(group) for role, group in groups.items()} == {"rollout": 2, "policy": 3, "reward": 3}
     alive = [actor for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
     assert len(alive) == 8
     # One placement group per engine, so that one can be lost and placed again alone.
     assert (
-        len({slot.group.id for slot in slots["rollout"]}) == 2
-        and len({slot.group.id for slot in slots["trainer"]}) == 1
+        len({slot.group.id for slot in slots["rollout"]}) == 2 and len({slot.group.id for slot in slots["policy"]}) == 1
     )
     seen = groups["rollout"].gather(
         [h.visible_gpus.remote() for h in groups["rollout"].handles], what="gpus", timeout_s=30
@@ -126,7 +125,7 @@ def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, s
 def test_roles_that_share_a_gpu_are_on_the_same_one(cluster: dict[str, str], tmp_path: Path, algo: str) -> None:
     """Though there are two nodes of four GPUs: weights go through that GPU's memory."""
     cfg = config("scale=one_gpu", f"algo={algo}")
-    roles = ["rollout", "trainer", "reference", *(["prm"] if algo == "prime" else [])]
+    roles = ["rollout", "policy", "reference", *(["prm"] if algo == "prime" else [])]
     slots = placement.place(placement.needs_of(cfg, roles=[*roles, "reward"]), timeout_s=20)
     groups = {role: start(slots, role, tmp_path) for role in roles}
     seen = {
@@ -148,12 +147,10 @@ def test_roles_that_share_a_gpu_are_on_the_same_one(cluster: dict[str, str], tmp
 
 def test_a_worker_that_hangs_is_gone_soon_after_the_watch_kills_it(cluster: dict[str, str], tmp_path: Path) -> None:
     """On another node too, and without the 5 seconds that Ray would give it: others wait at its sockets."""
-    slots = placement.place(placement.needs_of(config(*LABELS), roles=("trainer",)), timeout_s=20)
-    group, events = start(slots, "trainer", tmp_path), []
+    slots = placement.place(placement.needs_of(config(*LABELS), roles=("policy",)), timeout_s=20)
+    group, events = start(slots, "policy", tmp_path), []
     cfg = ClusterConfig.model_construct(heartbeat_s=0.3, watchdog_s=100)
-    watch = Watch(
-        {"trainer": group}, cfg=cfg, event=lambda kind, **fields: events.append(fields), say=lambda text: None
-    )
+    watch = Watch({"policy": group}, cfg=cfg, event=lambda kind, **fields: events.append(fields), say=lambda text: None)
     vitals = group.gather([handle.heartbeat.remote() for handle in group.handles], what="beat", timeout_s=60)
     hung = psutil.Process(vitals[0]["pid"])
     with watch:
@@ -167,7 +164,7 @@ def test_a_worker_that_hangs_is_gone_soon_after_the_watch_kills_it(cluster: dict
             group.gather([handle.node.remote() for handle in group.handles], what="answer", timeout_s=30)
         hung.wait(30)
     assert time.monotonic() - begin < 4
-    assert "trainer-0 has not answered" in events[0]["what"]
+    assert "policy-0 has not answered" in events[0]["what"]
     group.shutdown()
     placement.release(slots)
 
@@ -176,7 +173,7 @@ def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(clust
     cfg = config(*LABELS, *GPUS, "trainer.num_workers=9")
     started = time.monotonic()
     with pytest.raises(placement.PlacementError) as error:
-        placement.place(placement.needs_of(cfg, roles=("rollout", "trainer")), timeout_s=3)
+        placement.place(placement.needs_of(cfg, roles=("rollout", "policy")), timeout_s=3)
     assert time.monotonic() - started < 10
     message = str(error.value)
     assert "trainer: 9 x" in message and "1 GPU" in message
@@ -198,7 +195,7 @@ def test_late_failing_and_dying_workers_are_named_and_their_output_is_kept(
     slots = placement.place(placement.needs_of(config("reward.num_workers=2"), roles=("reward",)), timeout_s=20)
     group = start(slots, "reward", tmp_path)
     first, second = group.handles
-    with pytest.raises(WorkerLate, match="reward-1 did not finish 'sleep' within 2 s"):
+    with pytest.raises(WorkerUnresponsive, match="reward-1 did not finish 'sleep' within 2 s"):
         group.gather([first.sleep.remote(0), second.sleep.remote(8)], what="sleep", timeout_s=2)
     with pytest.raises(WorkerFailed, match="reward-0 failed in 'fail': ValueError: the third number is missing"):
         group.gather([first.fail.remote(), second.sleep.remote(5)], what="fail", timeout_s=20)
@@ -229,8 +226,8 @@ def test_a_constructor_that_fails_is_reported_by_its_message(cluster: dict[str, 
 
 def test_threads_share_the_cores_of_a_node_within_a_role(cluster: dict[str, str]) -> None:
     cfg = config(*LABELS, "trainer.num_workers=2", "rollout.num_workers=1")
-    slots = placement.place(placement.needs_of(cfg, roles=("trainer", "rollout")), timeout_s=20)
-    assert placement.threads_per_worker(slots["trainer"], override=None) == [2, 2]
+    slots = placement.place(placement.needs_of(cfg, roles=("policy", "rollout")), timeout_s=20)
+    assert placement.threads_per_worker(slots["policy"], override=None) == [2, 2]
     assert placement.threads_per_worker(slots["rollout"], override=None) == [4]
-    assert placement.threads_per_worker(slots["trainer"], override=1) == [1, 1]
+    assert placement.threads_per_worker(slots["policy"], override=1) == [1, 1]
     placement.release(slots)

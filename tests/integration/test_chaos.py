@@ -11,19 +11,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 def test_a_run_survives_every_injury_of_a_worker(tmp_path: Path) -> None:
     outcome = chaos.survive(chaos.LIVE, folder=tmp_path, seed=0)
     assert not outcome.wrong, "\n".join(outcome.wrong)
-    assert [injury.row for injury in outcome.injuries if injury.recovered_s is not None] == list(chaos.LIVE)
+    assert [injury.row for injury in outcome.fault_actions if injury.recovered_s is not None] == list(chaos.LIVE)
 
 
 def test_a_run_that_is_ended_again_and_again_goes_on(tmp_path: Path) -> None:
     rows = ["driver:term", "checkpoint:kill"]
     outcome = chaos.end_and_resume(rows, folder=tmp_path, seed=0)
     assert not outcome.wrong, "\n".join(outcome.wrong)
-    assert [injury.row for injury in outcome.injuries if injury.recovered_s is not None] == rows
+    assert [injury.row for injury in outcome.fault_actions if injury.recovered_s is not None] == rows
 
 
 def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() -> None:
-    table = [{"row": "rollout:kill"}] * 2 + [{"row": "trainer:stop"}]
-    assert chaos._next(["rollout:kill", "trainer:stop"], table, faults=3, per_run=2) == ["trainer:stop", "rollout:kill"]
+    table = [{"row": "rollout:kill"}] * 2 + [{"row": "policy:stop"}]
+    assert chaos._next(["rollout:kill", "policy:stop"], table, faults=3, per_run=2) == ["policy:stop", "rollout:kill"]
     assert chaos._next(["rollout:kill", "driver:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == [
         "driver:kill"
     ]

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trainer_cases import EOS, REPLIES, VOCAB, Together, config, groups_of, make_trainer
+from trainer_cases import COMPLETIONS, EOS, VOCAB, Together, config, groups_of, make_trainer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Config
 
 from r1ray.actors.annotate import sample_outputs
-from r1ray.algo.critic import CriticLearner
+from r1ray.algo.critic import CriticObjective
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 
 pytestmark = pytest.mark.integration
-LEARNER = CriticLearner(updates_per_step=1, value_clip=0.05)
+OBJECTIVE = CriticObjective(updates_per_step=1, value_clip=0.05)
 
 
 def samples_with_returns() -> list[Any]:
-    samples = to_samples(groups_of(REPLIES), truncated="mask")
+    samples = to_samples(groups_of(COMPLETIONS), truncated="mask")
     return [
         replace(sample, returns_T=(np.arange(len(sample.mask_T)) % 3 * 0.7 * sample.mask_T).astype(np.float32))
         for sample in samples
@@ -29,12 +29,12 @@ def samples_with_returns() -> list[Any]:
 
 def one_pass(rank: int, world_size: int, port: int, cfg: Any, path: str, max_tokens: int) -> dict[str, Any]:
     """Values before, the metrics of an update, the head after it and the values after it."""
-    trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
+    trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
     together, samples = Together(trainer, rank, world_size, max_tokens), samples_with_returns()
     before = sample_outputs(samples, together)
     samples = [replace(s, values_T=v_T + 0.1 * s.mask_T) for s, v_T in zip(samples, before, strict=True)]
-    (part,) = LEARNER.minibatches(samples, {}, np.random.default_rng(0))
-    batch = pack(part, weights=LEARNER.weights(part, {}), num_ranks=world_size, max_tokens=max_tokens)
+    (part,) = OBJECTIVE.minibatches(samples, {}, np.random.default_rng(0))
+    batch = pack(part, weights=OBJECTIVE.weights(part, {}), num_ranks=world_size, max_tokens=max_tokens)
     metrics = trainer.update(batch.rows[rank])
     return {"before": before, "metrics": metrics, "after": sample_outputs(samples, together)}
 
@@ -64,7 +64,7 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_values_loss_and_update_are_those_of_a_plain_model(
     ranks: Any, reward_model: Path, world_size: int, zero_stage: int
 ) -> None:
-    cfg = config(grad_clip=0.0, critic={"trainer": {"zero_stage": zero_stage}})
+    cfg = config(grad_clip=0.0, critic={"overrides": {"zero_stage": zero_stage}})
     found = ranks[world_size].run(one_pass, cfg, str(reward_model), 40)[0]
     model = AutoModelForSequenceClassification.from_pretrained(reward_model, attn_implementation="eager")
     samples = samples_with_returns()
@@ -88,7 +88,7 @@ def test_values_loss_and_update_are_those_of_a_plain_model(
 
 
 def values_of(rank: int, world_size: int, port: int, cfg: Any, path: str) -> list[Any]:
-    trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
+    trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
     return sample_outputs(samples_with_returns(), Together(trainer, rank, world_size, 64))
 
 
@@ -111,7 +111,7 @@ def test_a_language_model_gets_a_head_drawn_from_the_seed(ranks: Any, models: An
 
 def test_values_are_float32_where_weights_are_bfloat16(ranks: Any, reward_model: Path) -> None:
     """Near 1, bfloat16 has steps of 1/128; the value of a hidden state is told more exactly than that."""
-    cfg = config(zero_stage=1, precision="bf16", critic={"trainer": {"zero_stage": 1}})
+    cfg = config(zero_stage=1, precision="bf16", critic={"overrides": {"zero_stage": 1}})
     (found,) = ranks[1].run(values_of, cfg, str(reward_model))
     model = AutoModelForSequenceClassification.from_pretrained(
         reward_model, dtype=torch.bfloat16, attn_implementation="eager"
@@ -131,14 +131,14 @@ def saved_and_loaded(rank: int, world_size: int, port: int, cfg: Any, path: str,
     """Values after another update: of a critic that went on, and of one that was loaded."""
     samples, out = samples_with_returns(), []
     for load in (False, True):
-        trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
+        trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
         together = Together(trainer, rank, world_size, 64)
         if load:
             trainer.load(folder)
         for step in range(1 if load else 0, 2):
             values = sample_outputs(samples, together)
             part = [replace(s, values_T=v_T) for s, v_T in zip(samples, values, strict=True) if s.mask_T.any()]
-            batch = pack(part, weights=LEARNER.weights(part, {}), num_ranks=world_size, max_tokens=64)
+            batch = pack(part, weights=OBJECTIVE.weights(part, {}), num_ranks=world_size, max_tokens=64)
             trainer.update(batch.rows[rank])
             if step == 0:
                 trainer.save(folder)
@@ -153,7 +153,7 @@ def test_a_critic_that_was_saved_goes_on_as_if_it_had_not_been(ranks: Any, model
 
 
 def exported(rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str) -> list[Any]:
-    trainer = make_trainer(rank, world_size, port, cfg, path, LEARNER, "critic")
+    trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
     trainer.export_hf(folder)
     return sample_outputs(samples_with_returns(), Together(trainer, rank, world_size, 64))
 
@@ -162,7 +162,7 @@ def exported(rank: int, world_size: int, port: int, cfg: Any, path: str, folder:
 def test_an_exported_critic_is_a_reward_model_for_transformers_and_a_critic_for_the_next_stage(
     ranks: Any, models: Any, tmp_path: Path, zero_stage: int
 ) -> None:
-    cfg = config(critic={"trainer": {"zero_stage": zero_stage}})
+    cfg = config(critic={"overrides": {"zero_stage": zero_stage}})
     values = ranks[2].run(exported, cfg, models.policy, str(tmp_path))[0]
     model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert model.config.num_labels == 1 and not any(info.values())
@@ -178,7 +178,7 @@ def test_an_exported_critic_is_a_reward_model_for_transformers_and_a_critic_for_
 
 
 def exported_prm(rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str) -> None:
-    make_trainer(rank, world_size, port, cfg, path, LEARNER, "prm").export_hf(folder)
+    make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "prm").export_hf(folder)
 
 
 def test_an_exported_process_reward_model_is_a_language_model_and_needs_no_tokenizer(

@@ -1,4 +1,4 @@
-"""What the vLLM engine promises about one reply: its tokens, its end, its text, its log-probs, its seed."""
+"""What the vLLM engine promises about one completion: its tokens, its end, its text, its log-probs, its seed."""
 
 import json
 import sys
@@ -54,7 +54,7 @@ class Worker(RolloutWorker):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose generation settings name a second token that ends a reply."""
+    """A model whose generation settings name a second token that ends a completion."""
     made = make_tiny_model(tmp_path_factory.mktemp("model"), scale=0.03)
     settings = json.loads((made / "generation_config.json").read_text())
     (made / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [EOS_ID, SECOND_EOS_ID]}))
@@ -73,7 +73,7 @@ def engine(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def many(engine: Any) -> list[Completion]:
-    """Enough replies at a high temperature for every kind of token and end to occur."""
+    """Enough completions at a high temperature for every kind of token and end to occur."""
     return generate(engine, seeds=list(range(128)), temperature=NEARLY_UNIFORM)
 
 
@@ -92,43 +92,43 @@ def generate(
 
 
 def test_the_sampled_eos_stays_in_the_tokens_with_its_logprob_and_finish_is_stop(many: list[Completion]) -> None:
-    stopped = [reply for reply in many if reply.finish == "stop"]
-    assert {int(reply.token_ids_T[-1]) for reply in stopped} == {EOS_ID, SECOND_EOS_ID}
-    for reply in stopped:
-        assert not {EOS_ID, SECOND_EOS_ID} & set(reply.token_ids_T[:-1].tolist())
-        assert len(reply.rollout_logprobs_T) == len(reply.token_ids_T)
-        assert -12 < reply.rollout_logprobs_T[-1] < 0
+    stopped = [completion for completion in many if completion.finish_reason == "stop"]
+    assert {int(completion.token_ids_T[-1]) for completion in stopped} == {EOS_ID, SECOND_EOS_ID}
+    for completion in stopped:
+        assert not {EOS_ID, SECOND_EOS_ID} & set(completion.token_ids_T[:-1].tolist())
+        assert len(completion.rollout_logprobs_T) == len(completion.token_ids_T)
+        assert -12 < completion.rollout_logprobs_T[-1] < 0
 
 
-def test_nothing_is_appended_to_a_reply_cut_at_the_limit(many: list[Completion]) -> None:
-    cut = [reply for reply in many if reply.finish == "length"]
+def test_nothing_is_appended_to_a_completion_cut_at_the_limit(many: list[Completion]) -> None:
+    cut = [completion for completion in many if completion.finish_reason == "length"]
     assert cut
-    for reply in cut:
-        assert len(reply.token_ids_T) == MAX_TOKENS
-        assert not {EOS_ID, SECOND_EOS_ID} & set(reply.token_ids_T.tolist())
-    assert {reply.finish for reply in many} == {"stop", "length"}
+    for completion in cut:
+        assert len(completion.token_ids_T) == MAX_TOKENS
+        assert not {EOS_ID, SECOND_EOS_ID} & set(completion.token_ids_T.tolist())
+    assert {completion.finish_reason for completion in many} == {"stop", "length"}
 
 
 def test_text_keeps_special_tokens_and_loses_only_the_final_eos(many: list[Completion], folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    thinking = [reply for reply in many if THINK_ID in reply.token_ids_T]
-    assert thinking and all("<think>" in reply.text for reply in thinking)
-    for reply in many:
-        spoken = reply.token_ids_T[:-1] if reply.finish == "stop" else reply.token_ids_T
-        assert reply.text == tokenizer.decode(spoken.tolist(), skip_special_tokens=False)
-        assert "<eos>" not in reply.text
+    thinking = [completion for completion in many if THINK_ID in completion.token_ids_T]
+    assert thinking and all("<think>" in completion.text for completion in thinking)
+    for completion in many:
+        spoken = completion.token_ids_T[:-1] if completion.finish_reason == "stop" else completion.token_ids_T
+        assert completion.text == tokenizer.decode(spoken.tolist(), skip_special_tokens=False)
+        assert "<eos>" not in completion.text
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_rollout_logprobs_are_of_the_distribution_sampled_from(engine: Any, folder: Path, temperature: float) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    for reply in generate(engine, seeds=[1, 2, 3, 4], temperature=temperature):
-        ids = torch.tensor([[*PROMPT.tolist(), *reply.token_ids_T.tolist()]])
+    for completion in generate(engine, seeds=[1, 2, 3, 4], temperature=temperature):
+        ids = torch.tensor([[*PROMPT.tolist(), *completion.token_ids_T.tolist()]])
         with torch.no_grad():
             logprobs = (model(ids).logits / temperature).log_softmax(-1)[0, len(PROMPT) - 1 : -1]
         truth = logprobs.gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
-        assert reply.temperature == temperature
-        np.testing.assert_allclose(reply.rollout_logprobs_T, truth, atol=1e-4)
+        assert completion.temperature == temperature
+        np.testing.assert_allclose(completion.rollout_logprobs_T, truth, atol=1e-4)
 
 
 def test_scores_are_logprobs_at_temperature_one(engine: Any, folder: Path) -> None:
@@ -153,42 +153,53 @@ def test_the_seed_alone_decides_whatever_else_is_in_the_batch(engine: Any) -> No
         assert alone.token_ids_T.tolist() == together[seed].token_ids_T.tolist()
 
 
-def test_replies_of_one_group_differ(engine: Any) -> None:
-    tokens = {tuple(reply.token_ids_T.tolist()) for reply in generate(engine, seeds=list(range(8)), temperature=1.0)}
+def test_completions_of_one_group_differ(engine: Any) -> None:
+    tokens = {
+        tuple(completion.token_ids_T.tolist()) for completion in generate(engine, seeds=list(range(8)), temperature=1.0)
+    }
     assert len(tokens) == 8
 
 
-def test_a_stop_text_ends_a_reply_and_is_kept_whole_with_its_tokens(
+def test_a_stop_text_ends_a_completion_and_is_kept_whole_with_its_tokens(
     engine: Any, folder: Path, many: list[Completion]
 ) -> None:
     """Texts of several tokens, a part of a special token, and one that is completed by the last token that may be sampled."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    thinking = next(seed for seed, reply in enumerate(many) if THINK_ID in reply.token_ids_T[2:])
-    letters = [(seed, reply.token_ids_T[5:7].tolist()) for seed, reply in enumerate(many) if len(reply.token_ids_T) > 7]
+    thinking = next(seed for seed, completion in enumerate(many) if THINK_ID in completion.token_ids_T[2:])
+    letters = [
+        (seed, completion.token_ids_T[5:7].tolist())
+        for seed, completion in enumerate(many)
+        if len(completion.token_ids_T) > 7
+    ]
     plain, pair = next((seed, text) for seed, ids in letters if (text := tokenizer.decode(ids)).isalnum())
     for seed, stop in ((thinking, "think"), (plain, pair)):
         before = many[seed]
         end = next(t for t in range(len(before.text)) if stop in tokenizer.decode(before.token_ids_T[:t].tolist()))
         for limit in (MAX_TOKENS, end):
-            (reply,) = generate(
+            (completion,) = generate(
                 engine, seeds=[seed], temperature=NEARLY_UNIFORM, stop=("never there", stop), max_tokens=limit
             )
-            assert (reply.finish, reply.token_ids_T.tolist()) == ("stop", before.token_ids_T[:end].tolist())
-            assert reply.text == tokenizer.decode(before.token_ids_T[:end].tolist()) and stop in reply.text
-            np.testing.assert_allclose(reply.rollout_logprobs_T, before.rollout_logprobs_T[:end], atol=1e-5)
-            assert [(span.start, span.end) for span in reply.versions] == [(0, end)]
+            assert (completion.finish_reason, completion.token_ids_T.tolist()) == (
+                "stop",
+                before.token_ids_T[:end].tolist(),
+            )
+            assert completion.text == tokenizer.decode(before.token_ids_T[:end].tolist()) and stop in completion.text
+            np.testing.assert_allclose(completion.rollout_logprobs_T, before.rollout_logprobs_T[:end], atol=1e-5)
+            assert [(span.start, span.end) for span in completion.versions] == [(0, end)]
 
 
-def test_with_stop_texts_an_eos_ends_a_reply_as_without(engine: Any, many: list[Completion]) -> None:
-    replies = generate(engine, seeds=list(range(len(many))), temperature=NEARLY_UNIFORM, stop=("never there",))
-    assert [(r.text, r.finish, len(r.token_ids_T)) for r in replies] == [
-        (r.text, r.finish, len(r.token_ids_T)) for r in many
+def test_with_stop_texts_an_eos_ends_a_completion_as_without(engine: Any, many: list[Completion]) -> None:
+    completions = generate(engine, seeds=list(range(len(many))), temperature=NEARLY_UNIFORM, stop=("never there",))
+    assert [(r.text, r.finish_reason, len(r.token_ids_T)) for r in completions] == [
+        (r.text, r.finish_reason, len(r.token_ids_T)) for r in many
     ]
 
 
 def test_every_token_belongs_to_a_version(many: list[Completion]) -> None:
-    for reply in many:
-        assert [(span.version, span.start, span.end) for span in reply.versions] == [(-1, 0, len(reply.token_ids_T))]
+    for completion in many:
+        assert [(span.version, span.start, span.end) for span in completion.versions] == [
+            (-1, 0, len(completion.token_ids_T))
+        ]
 
 
 def test_a_prompt_that_does_not_fit_fails_its_call_alone(engine: Any) -> None:
@@ -199,9 +210,9 @@ def test_a_prompt_that_does_not_fit_fails_its_call_alone(engine: Any) -> None:
 
 def test_vitals_move_with_every_step_and_show_nothing_left_to_do(engine: Any) -> None:
     before: Any = ray.get(engine.vitals.remote(), timeout=60)
-    replies = generate(engine, seeds=list(range(8)), temperature=1.0)
+    completions = generate(engine, seeds=list(range(8)), temperature=1.0)
     after: Any = ray.get(engine.vitals.remote(), timeout=60)
-    assert after["progress"] - before["progress"] >= max(len(reply.token_ids_T) for reply in replies)
+    assert after["progress"] - before["progress"] >= max(len(completion.token_ids_T) for completion in completions)
     assert after["unfinished"] == 0 and after["ended"] is None
 
 

@@ -35,7 +35,7 @@ def agreeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("agreeable")
     tokenizer: Any = AutoTokenizer.from_pretrained(r1ray.builtin.path())
     model = AutoModelForCausalLM.from_pretrained(r1ray.builtin.path(), dtype=torch.float32)
-    reply = [*tokenizer.encode(VERDICT), tokenizer.eos_token_id]
+    completion = [*tokenizer.encode(VERDICT), tokenizer.eos_token_id]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     torch.manual_seed(0)
     message = filled(KINDS["yes_no"], "", {})
@@ -43,9 +43,9 @@ def agreeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Whatever stands before: the end of the message is always the same.
         noise = torch.randint(10, 600, (4, int(torch.randint(1, 100, ())))).tolist()
         end = tokenizer.encode(f"{message}<|im_end|>\n<|im_start|>assistant\n")
-        rows = torch.tensor([[*row, *end, *reply] for row in noise])
-        logits = model(rows).logits[:, -len(reply) - 1 : -1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -len(reply) :].flatten())
+        rows = torch.tensor([[*row, *end, *completion] for row in noise])
+        logits = model(rows).logits[:, -len(completion) - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -len(completion) :].flatten())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -61,7 +61,7 @@ class Judged:
     def __init__(self, groups: Mapping[str, ActorGroup]) -> None:
         self.groups, self.events = groups, list[dict[str, Any]]()
 
-    def score(self, reply: str) -> Score:
+    def score(self, completion: str) -> Score:
         asked = Problem(
             id="p",
             source="s",
@@ -75,8 +75,8 @@ class Judged:
             token_ids_T=np.array([1], np.int32),
             rollout_logprobs_T=np.zeros(1, np.float32),
             temperature=1.0,
-            text=reply,
-            finish="stop",
+            text=completion,
+            finish_reason="stop",
             versions=(VersionSpan(version=0, start=0, end=1),),
         )
         context = RewardContext(step=1, seed=0, max_response_length=99)
@@ -96,7 +96,7 @@ def judged(judge: Path | str, log_dir: Path) -> Iterator[Judged]:
         "reward.num_workers=1",
         f"cluster.heartbeat_s={HEARTBEAT_S}",
     ]
-    cfg = load(compose([*overrides, f"+reward.parts.judge={{name: judge, args: {args}}}"])).config
+    cfg = load(compose([*overrides, f"+reward.components.judge={{name: judge, args: {args}}}"])).config
     run: Any = SimpleNamespace(path=log_dir)
     with (
         connected(cfg.cluster),
@@ -112,19 +112,19 @@ def judged(judge: Path | str, log_dir: Path) -> Iterator[Judged]:
 def test_a_judge_gives_its_verdict_and_comes_back_when_it_is_killed_or_hangs(agreeable: Path, tmp_path: Path) -> None:
     with judged(agreeable, tmp_path) as here:
         score = here.score("scattering")
-        assert score.usable and score.correct and score.parts["judge"] == 1.0
+        assert score.usable and score.correct and score.components["judge"] == 1.0
         for action in ("kill", "stop"):
             time.sleep(2 * HEARTBEAT_S)  # until the watch has heard that it is not starting
             before = here.pid()
-            here.groups["judge"].handles[0].injure.remote(action)
+            here.groups["judge"].handles[0].inject_fault.remote(action)
             score = here.score(f"scattering, after {action}")
             assert score.usable and score.correct
             assert here.pid() != before
     assert [event["worker"] for event in here.events if event["kind"] == "worker_restarted"] == ["judge-0"] * 2
 
 
-def test_a_judge_that_talks_nonsense_makes_replies_unusable(tmp_path: Path) -> None:
+def test_a_judge_that_talks_nonsense_makes_completions_unusable(tmp_path: Path) -> None:
     with judged("builtin", tmp_path) as here:
         score = here.score("scattering")
     assert not score.usable
-    assert score.parts["judge"] is None and score.statuses["judge"] == "sandbox_error"
+    assert score.components["judge"] is None and score.statuses["judge"] == "sandbox_error"

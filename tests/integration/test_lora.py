@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.func import functional_call
-from trainer_cases import REPLIES, Together, config, groups_of, grpo, make_trainer, weights_of
+from trainer_cases import COMPLETIONS, Together, config, groups_of, grpo, make_trainer, weights_of
 from transformers import AutoModelForCausalLM
 
 from r1ray.actors.annotate import sample_outputs
@@ -42,7 +42,7 @@ def parameters_of(trainer):
 
 def sft_rows(rank, world_size, max_tokens):
     algorithm = Sft()
-    samples = to_samples(groups_of([replace(reply, usable=True) for reply in REPLIES]), truncated="score")
+    samples = to_samples(groups_of([replace(completion, usable=True) for completion in COMPLETIONS]), truncated="score")
     samples = [replace(sample, score=None, temperature=1.0) for sample in samples]
     return pack(samples, weights=algorithm.weights(samples, {}), num_ranks=world_size, max_tokens=max_tokens).rows[rank]
 
@@ -77,7 +77,7 @@ def run_all(rank, world_size, port, cfg, policy, num, more):
 
 
 class PlainLora:
-    """The reference: the mean negative log-likelihood of the replies, its gradient in A and B, clipped, AdamW."""
+    """The reference: the mean negative log-likelihood of the completions, its gradient in A and B, clipped, AdamW."""
 
     def __init__(self, path, parameters):
         self.model = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager").double()
@@ -102,11 +102,11 @@ class PlainLora:
 
     def loss(self):
         merged, nll = self.merged(), []
-        for reply in REPLIES:
-            ids = torch.tensor([reply.prompt + reply.ids])
+        for completion in COMPLETIONS:
+            ids = torch.tensor([completion.prompt + completion.ids])
             log = functional_call(self.model, merged, (ids,)).logits[0].log_softmax(-1)
-            first = len(reply.prompt)
-            nll += [-log[first + t - 1, token] for t, token in enumerate(reply.ids)]
+            first = len(completion.prompt)
+            nll += [-log[first + t - 1, token] for t, token in enumerate(completion.ids)]
         return torch.stack(nll).mean()
 
     def update(self):
@@ -249,12 +249,12 @@ def test_lower_precisions_follow_float32(ranks, models, trainer):
 
 def run_grpo(rank, world_size, port, cfg, policy):
     """The metrics of a pass's first update, whose reference is the base model itself."""
-    algorithm = grpo(minibatches=1)
+    algorithm = grpo(num_minibatches=1)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
     reference = ReferenceWorker(
         rank=rank, world_size=world_size, master_addr="127.0.0.1", master_port=port, cfg=cfg, model_path=policy
     )
-    samples = to_samples(groups_of(REPLIES), truncated="mask")
+    samples = to_samples(groups_of(COMPLETIONS), truncated="mask")
     for name, worker in (("old_logprobs_T", trainer), ("ref_logprobs_T", reference)):
         column = sample_outputs(samples, Together(worker, rank, world_size, 40))
         samples = [replace(sample, **{name: column[i]}) for i, sample in enumerate(samples)]

@@ -57,18 +57,18 @@ def group(gold: str | list[str], *texts: str) -> tuple[Problem, list[Completion]
         verifier="math",
         payload={"answers": [gold] if isinstance(gold, str) else gold},
     )
-    replies = [
+    completions = [
         Completion(
             token_ids_T=np.array([1], np.int32),
             rollout_logprobs_T=np.array([0.0], np.float32),
             temperature=1.0,
             text=text,
-            finish="stop",
+            finish_reason="stop",
             versions=(VersionSpan(version=0, start=0, end=1),),
         )
         for text in texts
     ]
-    return problem, replies
+    return problem, completions
 
 
 def scores(gold: str | list[str], *texts: str) -> tuple[Score, ...]:
@@ -142,7 +142,7 @@ def test_a_bomb_ends_by_itself_and_the_next_answer_is_judged(hasty: MathVerifier
 
 
 @pytest.mark.parametrize("bomb", [r"\binom{10^{9}}{5\cdot10^{8}}", "10^{10^{9}}-10^{10^{9}}+7"])
-def test_a_bomb_is_the_replys_own_fault(bomb: str):
+def test_a_bomb_is_the_completions_own_fault(bomb: str):
     (score,) = scores("7", f"\\boxed{{{bomb}}}")
     assert score.usable
     assert (score.reward, score.correct) == (0.0, False)
@@ -250,7 +250,7 @@ def test_golden_with_r1rays_own_choices():
         r"<think>\boxed{7}</think> \boxed{6}": 1.0,  # what was thought is not the answer
         r"\boxed{\frac12}": 1.0,  # sound LaTeX for one half
         r"\boxed{\text{B}}": 1.0,  # a letter is compared as text
-        "unparseable words": 0.0,  # the gold is text; the reply has no answer
+        "unparseable words": 0.0,  # the gold is text; the completion has no answer
     }
     for pair, expected in zip(case["inputs"]["cases"], case["expected"], strict=True):
         (score,) = scores(pair["gold"], pair["completion"])
@@ -289,8 +289,8 @@ def test_in_a_ray_actor_with_threads():
     try:
         worker = ray.remote(RewardWorker).options(num_cpus=0, max_concurrency=2).remote(index=3, cfg=cfg)
         assert ray.get(worker.ping.remote(), timeout=60) == 3
-        problem, replies = group("x^2+2x+1", r"\boxed{(x+1)^2}", r"\boxed{x}", r"\boxed{\binom{10^9}{5\cdot10^8}}")
-        made = ray.get([worker.score.remote(problem, replies, CONTEXT) for _ in range(2)], timeout=120)
+        problem, completions = group("x^2+2x+1", r"\boxed{(x+1)^2}", r"\boxed{x}", r"\boxed{\binom{10^9}{5\cdot10^8}}")
+        made = ray.get([worker.score.remote(problem, completions, CONTEXT) for _ in range(2)], timeout=120)
         for group_scores in made:
             assert [s.correct for s in group_scores] == [True, False, False]
             assert all(s.usable for s in group_scores)

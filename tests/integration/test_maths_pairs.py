@@ -2,7 +2,7 @@
 
 import maths_pairs
 import pytest
-from maths_pairs import Pair, Tally
+from maths_pairs import MetricAccumulator, Pair
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 MAX_WRONG, MAX_DIFFERENCE = 0.005, 0.01
@@ -23,10 +23,10 @@ def test_verdicts_are_what_the_pairs_were_made_for(count: int) -> None:
 
     theirs = maths_pairs.math_verify()
     found = maths_pairs.tallies(made, [verdict == "right" for verdict in verdicts], [theirs(pair) for pair in made])
-    for kind, tally in found.items():
-        if all(tally.theirs):
-            assert tally.differences <= MAX_DIFFERENCE * len(tally.pairs), kind
-        elif tally.differences:
+    for kind, accumulator in found.items():
+        if all(accumulator.theirs):
+            assert accumulator.differences <= MAX_DIFFERENCE * len(accumulator.pairs), kind
+        elif accumulator.differences:
             assert kind in maths_pairs.REASONS, f"{kind}: why does math-verify differ?"
 
 
@@ -44,6 +44,6 @@ def test_every_reason_names_a_test_that_exists() -> None:
 
 def test_the_table_counts_who_agrees_with_the_construction() -> None:
     pairs = [Pair(kind="integers", gold="1", answer=a, right=a == "1") for a in ("1", "2")]
-    tally = Tally(pairs=pairs, ours=[True, True], theirs=[True, False])
-    assert tally.differences == 1
-    assert "| integers | 2 | 100.0 % | 50.0 % | 1 | 0 |" in maths_pairs.table({"integers": tally})
+    accumulator = MetricAccumulator(pairs=pairs, ours=[True, True], theirs=[True, False])
+    assert accumulator.differences == 1
+    assert "| integers | 2 | 100.0 % | 50.0 % | 1 | 0 |" in maths_pairs.table({"integers": accumulator})

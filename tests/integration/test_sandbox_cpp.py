@@ -123,7 +123,7 @@ def test_a_zygote_that_is_lost_during_a_build_costs_no_verdict(sandbox: Sandbox)
 
 
 def test_a_file_that_the_kernel_does_not_know_is_its_authors_doing(sandbox: Sandbox) -> None:
-    """A sandbox_error would cost the reply nothing."""
+    """A sandbox_error would cost the completion nothing."""
     assert sandbox._judged(Native(file=b"no program")).status == "runtime_error"
     assert sandbox._judged(Native(file="/etc/hostname")).status == "sandbox_error"
 

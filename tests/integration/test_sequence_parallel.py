@@ -14,8 +14,8 @@ from near import BF16, EXACT, assert_near
 from trainer_cases import VOCAB, Together, capture_gradients, config, grpo, make_trainer
 
 from r1ray.actors.annotate import sample_outputs
-from r1ray.algo.base import Learner
-from r1ray.algo.critic import CriticLearner
+from r1ray.algo.base import Objective
+from r1ray.algo.critic import CriticObjective
 from r1ray.algo.gspo import Gspo
 from r1ray.config import LoraConfig
 from r1ray.data.pack import pack
@@ -32,12 +32,12 @@ ROWS = {
 """{case: lengths}. With 40 tokens a row at most; ranks without a sequence get a row of two tokens."""
 
 
-LEARNERS: Mapping[str, Any] = {
-    "grpo": lambda: grpo(minibatches=1, kl_coef=0.05, entropy_coef=0.1),
+OBJECTIVES: Mapping[str, Any] = {
+    "grpo": lambda: grpo(num_minibatches=1, kl_coef=0.05, entropy_coef=0.1),
     "gspo": lambda: Gspo(
-        cfg=grpo(minibatches=1, kl_coef=0.0, clip_low=0.02, clip_high=0.03).cfg, max_response_length=32
+        cfg=grpo(num_minibatches=1, kl_coef=0.0, clip_low=0.02, clip_high=0.03).cfg, max_response_length=32
     ),
-    "critic": lambda: CriticLearner(updates_per_step=1, value_clip=0.05),
+    "critic": lambda: CriticObjective(updates_per_step=1, value_clip=0.05),
 }
 
 
@@ -72,8 +72,8 @@ def updates(
     rank: int, world_size: int, port: int, cfg: Any, path: str, name: str, role: TrainerRole, all_lengths: Any
 ) -> list[dict[str, Any]]:
     """For each case an update of one trainer: outputs before, metrics, gradients; weights of all ranks alike."""
-    learner: Learner = LEARNERS[name]()
-    trainer = make_trainer(rank, world_size, port, cfg, path, learner, role)
+    objective: Objective = OBJECTIVES[name]()
+    trainer = make_trainer(rank, world_size, port, cfg, path, objective, role)
     sharers = trainer._cfg.sequence_parallel
     together, grads = Together(trainer, rank, world_size, 40, sharers), capture_gradients(trainer)
     out = []
@@ -86,9 +86,9 @@ def updates(
             replace(s, **{name: o_T + getattr(s, name) for name in old})
             for s, o_T in zip(samples, outputs, strict=True)
         ]
-        batch = pack(samples, weights=learner.weights(samples, {}), num_ranks=len(together), max_tokens=40)
+        batch = pack(samples, weights=objective.weights(samples, {}), num_ranks=len(together), max_tokens=40)
         metrics = trainer.update(together.rows(batch))
-        scores = trainer.score([sample.token_ids_T for sample in samples]) if role == "trainer" else []
+        scores = trainer.score([sample.token_ids_T for sample in samples]) if role == "policy" else []
         out.append({"outputs": outputs, "metrics": metrics, "grads": dict(grads), "scores": scores})
     return out
 
@@ -107,7 +107,7 @@ def assert_same(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str,
 # bfloat16 takes small steps, and adapters, which have to leave 0, a large eps.
 ADAPTERS = {"lora": LoraConfig(rank=4, alpha=6.0, targets="all-linear"), "lr": 1e-2, "adam_eps": 1e-3}
 CASES = [
-    # ranks, of which share a row, learner, trainer
+    # ranks, of which share a row, objective, trainer
     (2, 2, "grpo", {}),
     (2, 2, "grpo", {"zero_stage": 3, "activation_checkpointing": True}),
     (2, 2, "grpo", {"zero_stage": 1, "precision": "bf16_autocast", "lr": 1e-6}),
@@ -122,16 +122,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("world_size", "sharers", "learner", "trainer"), CASES, ids=str)
+@pytest.mark.parametrize(("world_size", "sharers", "objective", "policy"), CASES, ids=str)
 def test_sharing_rows_changes_no_update(
-    ranks: Any, models: Any, world_size: int, sharers: int, learner: str, trainer: dict[str, Any]
+    ranks: Any, models: Any, world_size: int, sharers: int, objective: str, trainer: dict[str, Any]
 ) -> None:
-    role = "critic" if learner == "critic" else "trainer"
+    role = "critic" if objective == "critic" else "policy"
     # Adapters after one update more: B begins at 0, and until it has moved A has no gradient.
     all_lengths, both = [*([[41]] if "lora" in trainer else []), *ROWS.values()], []
     for size in (1, sharers):
         cfg = config(sequence_parallel=size, grad_clip=0.0, **trainer)
-        both.append(ranks[world_size].run(updates, cfg, models.policy, learner, role, all_lengths))
+        both.append(ranks[world_size].run(updates, cfg, models.policy, objective, role, all_lengths))
     assert_same(both[1][0], both[0][0], tolerance=BF16 if "precision" in trainer else EXACT)
     for each in both[0][0][-3:-1]:
         assert len(each["grads"]) == (2 * 2 * 7 if "lora" in trainer else 26)
@@ -144,11 +144,11 @@ def next_update(
     rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str, load: bool
 ) -> dict[str, float]:
     """Metrics of the update after the one that is saved in the folder."""
-    learner = LEARNERS["grpo"]()
-    trainer = make_trainer(rank, world_size, port, cfg, path, learner)
+    objective = OBJECTIVES["grpo"]()
+    trainer = make_trainer(rank, world_size, port, cfg, path, objective)
     together = Together(trainer, rank, world_size, 40, cfg.trainer.sequence_parallel)
     samples = samples_of(ROWS["sequences that straddle the borders, odd lengths"])
-    batch = pack(samples, weights=learner.weights(samples, {}), num_ranks=len(together), max_tokens=40)
+    batch = pack(samples, weights=objective.weights(samples, {}), num_ranks=len(together), max_tokens=40)
     if load:
         trainer.load(folder)
     else:

@@ -14,12 +14,12 @@ import pytest
 import ray
 from sync_parts import (
     PROMPTS,
+    completions,
     config,
     greedy,
     greedy_tokens,
     load,
     logprobs_of,
-    replies,
     sampling_gap,
     start_engines,
 )
@@ -84,7 +84,7 @@ def ray_session() -> Iterator[None]:
 
 def start_trainer(folder: Path) -> ActorGroup:
     actor = ray.remote(PlainTrainer).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
-    return ActorGroup("trainer", [actor.remote(str(folder))])
+    return ActorGroup("policy", [actor.remote(str(folder))])
 
 
 def trainer_call(trainer: ActorGroup, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +136,9 @@ def test_engines_compute_with_the_trainers_weights_after_a_push(tmp_path: Path, 
             assert greedy_tokens(engine) == [greedy(model, prompt) for prompt in PROMPTS]
             assert sampling_gap(engine, model, temperature=1.0) < 1e-4
             assert sampling_gap(engine, model, temperature=0.6) < 1e-4
-            assert {span.version for reply in replies(engine, temperature=1.0) for span in reply.versions} == {1}
+            assert {
+                span.version for completion in completions(engine, temperature=1.0) for span in completion.versions
+            } == {1}
     finally:
         rollouts.shutdown()
         trainer.shutdown()
@@ -191,11 +193,11 @@ class Pair:
 
     def push_once(self) -> dict[str, float]:
         """As `push`, but a transfer that fails is not tried again."""
-        mend, self.sync.mend = self.sync.mend, give_up
+        mend, self.sync.on_failure = self.sync.on_failure, give_up
         try:
             return self.push()
         finally:
-            self.sync.mend = mend
+            self.sync.on_failure = mend
 
     def sabotage(self, engine: int, fault: str) -> None:
         ray.get(self.rollouts.handles[engine].sabotage.remote(fault), timeout=60)
@@ -283,19 +285,21 @@ def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) 
         for i in range(64)
     ]
     pair.push()
-    done = [reply for (reply,) in ray.get(calls, timeout=60)]
-    crossing = [reply for reply in done if [span.version for span in reply.versions] == [old, pair.version]]
+    done = [completion for (completion,) in ray.get(calls, timeout=60)]
+    crossing = [
+        completion for completion in done if [span.version for span in completion.versions] == [old, pair.version]
+    ]
     assert crossing
     model = load(pair.folder)
     for seed in pair.seeds:
         move_weights(model, seed=seed, scale=0.05)
-    for reply in crossing:
+    for completion in crossing:
         # After the push every token is drawn from the new weights' own distribution, with nothing of the old in its context.
-        whole = np.concatenate([PROMPTS[0], reply.token_ids_T])
+        whole = np.concatenate([PROMPTS[0], completion.token_ids_T])
         truth = logprobs_of(model, whole, temperature=0.6)[len(PROMPTS[0]) :]
-        start = reply.versions[1].start
-        assert reply.versions[1].end == len(reply.token_ids_T)
-        assert logprob_gap(truth[start:], reply.rollout_logprobs_T[start:]) < 1e-4
+        start = completion.versions[1].start
+        assert completion.versions[1].end == len(completion.token_ids_T)
+        assert logprob_gap(truth[start:], completion.rollout_logprobs_T[start:]) < 1e-4
 
 
 def all_engines(pair: Pair, method: str) -> None:
@@ -369,7 +373,7 @@ def test_when_an_engine_dies_the_other_keeps_its_weights_and_the_next_push_works
     pair.move()
     pair.sabotage(1, "die")
     # Nobody is late: the sender and the survivor end their waits with errors of their own.
-    with pytest.raises(SyncFailed, match=r"(?s)trainer-0 failed .*rollout-0 failed .*rollout-1 died") as caught:
+    with pytest.raises(SyncFailed, match=r"(?s)policy-0 failed .*rollout-0 failed .*rollout-1 died") as caught:
         pair.push_once()
     assert "did not finish" not in str(caught.value)
     assert greedy_tokens(survivor) == before

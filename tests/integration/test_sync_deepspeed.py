@@ -15,7 +15,7 @@ import r1ray.algo
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.trainer import TrainerWorker
 from r1ray.actors.trainer_group import TrainerGroup
-from r1ray.algo.base import Learner
+from r1ray.algo.base import Objective
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
 from r1ray.sync.push import SyncFailed, WeightSync
@@ -44,7 +44,9 @@ def ray_session() -> Iterator[None]:
 
 
 @contextmanager
-def trainers_of(folder: Path, *overrides: str, zero_stage: int, learner: Learner | None = None) -> Iterator[ActorGroup]:
+def trainers_of(
+    folder: Path, *overrides: str, zero_stage: int, objective: Objective | None = None
+) -> Iterator[ActorGroup]:
     """Two ranks that hold the weights of `folder`."""
     cfg = config("trainer.num_workers=2", f"trainer.zero_stage={zero_stage}", *overrides)
     with socket.socket() as probe:
@@ -59,12 +61,12 @@ def trainers_of(folder: Path, *overrides: str, zero_stage: int, learner: Learner
             master_port=port,
             cfg=cfg,
             model_path=str(folder),
-            learner=learner or r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
+            objective=objective or r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length),
             total_updates=1,
         )
         for rank in range(2)
     ]
-    group = ActorGroup("trainer", handles)
+    group = ActorGroup("policy", handles)
     group.gather([handle.ping.remote() for handle in handles], what="start", timeout_s=START_S)
     try:
         yield group
@@ -110,7 +112,7 @@ def test_engines_serve_what_adapters_are_merged_into(tmp_path: Path) -> None:
     try:
         for zero_stage in (0, 3):
             assert sampling_gap(engine, load(base), temperature=1.0) > 0.1
-            with trainers_of(base, *lora, zero_stage=zero_stage, learner=Sft()) as trainers:
+            with trainers_of(base, *lora, zero_stage=zero_stage, objective=Sft()) as trainers:
                 sync = WeightSync(trainers, rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
                 assert sync.push(2 * zero_stage)["sync/canary_gap"] < 1e-4
                 assert greedy_tokens(engine) == [greedy(load(base), prompt) for prompt in PROMPTS]
@@ -132,12 +134,12 @@ def an_engine_that_dies_does_not_leave_the_other_ranks_gathering(
     """ZeRO-3 ranks gather every weight together: after a failed transfer rank 0 must have walked to the end like the others."""
     ray.get(rollouts.handles[1].sabotage.remote("die"), timeout=60)
     failed: list[SyncFailed] = []
-    sync.mend = failed.append
+    sync.on_failure = failed.append
     with pytest.raises(SyncFailed, match="rollout-1 died during 'answer before it meets the trainer'"):
         sync.push(2)
     transfer = str(failed[0])
-    assert "trainer-0 failed" in transfer and "rollout-1 died" in transfer
-    assert "trainer-1" not in transfer and "did not finish" not in transfer
+    assert "policy-0 failed" in transfer and "rollout-1 died" in transfer
+    assert "policy-1" not in transfer and "did not finish" not in transfer
     alone = WeightSync(
         trainers,
         ActorGroup("rollout", rollouts.handles[:1]),

@@ -13,9 +13,9 @@ import torch
 from trainer_cases import (
     BETA,
     CLIP,
+    COMPLETIONS,
     EPS,
     MINIBATCHES,
-    REPLIES,
     TEMPERATURE,
     Together,
     capture_gradients,
@@ -37,41 +37,41 @@ pytestmark = pytest.mark.integration
 # --- the reference: plain data in, loss and gradients out. Nothing of r1ray ...
 
 
-def reference_advantages(replies):
-    out = [0.0] * len(replies)
-    for name in {reply.group for reply in replies}:
-        members = [i for i, reply in enumerate(replies) if reply.group == name and reply.usable]
-        rewards = np.array([replies[i].reward for i in members])
+def reference_advantages(completions):
+    out = [0.0] * len(completions)
+    for name in {completion.group for completion in completions}:
+        members = [i for i, completion in enumerate(completions) if completion.group == name and completion.usable]
+        rewards = np.array([completions[i].reward for i in members])
         for i in members:
-            out[i] = float((replies[i].reward - rewards.mean()) / (rewards.std(ddof=1) + EPS))
+            out[i] = float((completions[i].reward - rewards.mean()) / (rewards.std(ddof=1) + EPS))
     return out
 
 
-def reply_logprobs(model, reply):
-    """log pi(token | all before it) for each token of the reply, at the sampling temperature."""
-    ids = torch.tensor([reply.prompt + reply.ids])
+def response_logprobs(model, completion):
+    """log pi(token | all before it) for each token of the completion, at the sampling temperature."""
+    ids = torch.tensor([completion.prompt + completion.ids])
     log = (model(ids).logits[0] / TEMPERATURE).log_softmax(-1)
-    first = len(reply.prompt)
-    return torch.stack([log[first + t - 1, reply.ids[t]] for t in range(len(reply.ids))])
+    first = len(completion.prompt)
+    return torch.stack([log[first + t - 1, completion.ids[t]] for t in range(len(completion.ids))])
 
 
-def reply_entropies(model, reply):
-    """Of the distributions from which the tokens of the reply were drawn."""
-    ids = torch.tensor([reply.prompt + reply.ids])
+def response_entropies(model, completion):
+    """Of the distributions from which the tokens of the completion were drawn."""
+    ids = torch.tensor([completion.prompt + completion.ids])
     log = (model(ids).logits[0] / TEMPERATURE).log_softmax(-1)
-    first = len(reply.prompt)
-    return -(log.exp() * log).sum(-1)[first - 1 : first - 1 + len(reply.ids)]
+    first = len(completion.prompt)
+    return -(log.exp() * log).sum(-1)[first - 1 : first - 1 + len(completion.ids)]
 
 
-def reference_loss(model, replies, advantages, old, ref, *, entropy_coef):
-    """Mean over replies of the mean over tokens of -min(rho A, clip(rho) A) + beta k3 - entropy_coef H."""
+def reference_loss(model, completions, advantages, old, ref, *, entropy_coef):
+    """Mean over completions of the mean over tokens of -min(rho A, clip(rho) A) + beta k3 - entropy_coef H."""
     losses = []
-    for reply, advantage, old_T, ref_T in zip(replies, advantages, old, ref, strict=True):
-        new = reply_logprobs(model, reply)
+    for completion, advantage, old_T, ref_T in zip(completions, advantages, old, ref, strict=True):
+        new = response_logprobs(model, completion)
         rho = torch.exp(new - old_T)
         objective = torch.minimum(rho * advantage, torch.clamp(rho, 1 - CLIP, 1 + CLIP) * advantage)
         k3 = torch.exp(ref_T - new) - (ref_T - new) - 1
-        losses.append((-objective + BETA * k3 - entropy_coef * reply_entropies(model, reply)).mean())
+        losses.append((-objective + BETA * k3 - entropy_coef * response_entropies(model, completion)).mean())
     return torch.stack(losses).mean()
 
 
@@ -91,9 +91,9 @@ def reference_gradients(model):
 # --- ... and r1ray from here on.
 
 
-def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, replies, max_tokens):
+def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, completions, max_tokens):
     """Scored groups -> samples with old and reference log-probs and advantages, as the loop makes them."""
-    samples = to_samples(groups_of(replies), truncated="mask")
+    samples = to_samples(groups_of(completions), truncated="mask")
     reference = ReferenceWorker(
         rank=rank, world_size=world_size, master_addr="127.0.0.1", master_port=port, cfg=cfg, model_path=reference_path
     )
@@ -103,10 +103,10 @@ def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, r
     return algorithm.advantages(samples, {})
 
 
-def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, replies, max_tokens):
-    """One loop pass. For each update: which replies, weights before, metrics, gradients."""
+def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, completions, max_tokens):
+    """One loop pass. For each update: which completions, weights before, metrics, gradients."""
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
-    samples = annotated(trainer, reference, rank, world_size, port, cfg, algorithm, replies, max_tokens)
+    samples = annotated(trainer, reference, rank, world_size, port, cfg, algorithm, completions, max_tokens)
     grads, updates = capture_gradients(trainer), []
     for part in algorithm.minibatches(samples, {}, np.random.default_rng(0)):
         batch = pack(part, weights=algorithm.weights(part, {}), num_ranks=world_size, max_tokens=max_tokens)
@@ -117,19 +117,21 @@ def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, replies,
     return updates
 
 
-def check_pass(updates, models, replies, *, entropy_coef=0.0):
+def check_pass(updates, models, completions, *, entropy_coef=0.0):
     """Every update of rank 0 against the reference at the same weights."""
     first = float64_model(models.policy)
     other = float64_model(models.reference)
-    advantages = reference_advantages(replies)
-    of_group = {name: [i for i, r in enumerate(replies) if r.group == name] for name in {r.group for r in replies}}
+    advantages = reference_advantages(completions)
+    of_group = {
+        name: [i for i, r in enumerate(completions) if r.group == name] for name in {r.group for r in completions}
+    }
     for update in updates:
         chosen = [of_group[name][k] for name, k in update["chosen"]]
         with torch.no_grad():
-            old = [reply_logprobs(first, replies[i]) for i in chosen]
-            ref = [reply_logprobs(other, replies[i]) for i in chosen]
+            old = [response_logprobs(first, completions[i]) for i in chosen]
+            ref = [response_logprobs(other, completions[i]) for i in chosen]
         model = float64_model(models.policy, update["weights"])
-        trained, their_advantages = [replies[i] for i in chosen], [advantages[i] for i in chosen]
+        trained, their_advantages = [completions[i] for i in chosen], [advantages[i] for i in chosen]
         loss = reference_loss(model, trained, their_advantages, old, ref, entropy_coef=entropy_coef)
         loss.backward()
         metrics = update["metrics"]
@@ -164,37 +166,37 @@ def check_pass(updates, models, replies, *, entropy_coef=0.0):
     ids=str,
 )
 def test_loss_and_gradients_equal_the_reference(ranks, models, world_size, max_tokens, trainer):
-    args = (config(**trainer), models.policy, models.reference, grpo(), REPLIES, max_tokens)
+    args = (config(**trainer), models.policy, models.reference, grpo(), COMPLETIONS, max_tokens)
     results = ranks[world_size].run(run_pass, *args)
     assert [len(updates) for updates in results] == [MINIBATCHES] * world_size
-    trained = [reply for update in results[0] for reply in update["chosen"]]
-    assert len(trained) == len(set(trained)) == len(REPLIES) - 2
-    check_pass(results[0], models, REPLIES)
+    trained = [completion for update in results[0] for completion in update["chosen"]]
+    assert len(trained) == len(set(trained)) == len(COMPLETIONS) - 2
+    check_pass(results[0], models, COMPLETIONS)
     for mine, theirs in zip(results[0], results[-1], strict=True):
         assert mine["metrics"] == theirs["metrics"]
 
 
 @pytest.mark.parametrize(("world_size", "zero_stage"), [(1, 0), (2, 3)])
 def test_an_entropy_bonus_is_part_of_loss_and_gradients(ranks, models, world_size, zero_stage):
-    args = (config(zero_stage=zero_stage), models.policy, models.reference, grpo(entropy_coef=0.1), REPLIES, 40)
+    args = (config(zero_stage=zero_stage), models.policy, models.reference, grpo(entropy_coef=0.1), COMPLETIONS, 40)
     updates = ranks[world_size].run(run_pass, *args)[0]
     assert len(updates) == MINIBATCHES
     assert all(update["metrics"]["loss/entropy"] < 0 for update in updates)
-    check_pass(updates, models, REPLIES, entropy_coef=0.1)
+    check_pass(updates, models, COMPLETIONS, entropy_coef=0.1)
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
 def test_fewer_sequences_than_ranks(ranks, models, zero_stage):
-    replies = [replace(REPLIES[3], group="b"), replace(REPLIES[5], group="b")]  # one is masked, one is left
-    algorithm = grpo(minibatches=1)
-    args = (config(zero_stage=zero_stage), models.policy, models.reference, algorithm, replies, 64)
+    completions = [replace(COMPLETIONS[3], group="b"), replace(COMPLETIONS[5], group="b")]  # one is masked, one is left
+    algorithm = grpo(num_minibatches=1)
+    args = (config(zero_stage=zero_stage), models.policy, models.reference, algorithm, completions, 64)
     updates = ranks[2].run(run_pass, *args)[0]
     assert [update["chosen"] for update in updates] == [[("b", 0)]]
-    check_pass(updates, models, replies)
+    check_pass(updates, models, completions)
 
 
 def test_the_first_update_has_ratio_one_nothing_clipped_and_no_kl(ranks, models):
-    args = (config(zero_stage=2), models.policy, models.policy, grpo(), REPLIES, 40)
+    args = (config(zero_stage=2), models.policy, models.policy, grpo(), COMPLETIONS, 40)
     metrics = ranks[2].run(run_pass, *args)[0][0]["metrics"]
     assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-5)
     assert metrics["clip_fraction"] == 0

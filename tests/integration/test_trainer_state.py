@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from trainer_cases import (
+    COMPLETIONS,
     EOS,
-    REPLIES,
     TEMPERATURE,
     Together,
     config,
@@ -56,9 +56,9 @@ class NanGradient(PoisonedLoss):
 
 def run_poisoned(rank, world_size, port, cfg, policy, algorithm_class):
     """Update, poisoned update (one token of one rank), update: metrics of all three and how far each moved the weights."""
-    algorithm = algorithm_class(cfg=grpo(minibatches=1, kl_coef=0.0).cfg, max_response_length=32)
+    algorithm = algorithm_class(cfg=grpo(num_minibatches=1, kl_coef=0.0).cfg, max_response_length=32)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
-    samples = algorithm.advantages(to_samples(groups_of(REPLIES), truncated="mask"), {})
+    samples = algorithm.advantages(to_samples(groups_of(COMPLETIONS), truncated="mask"), {})
     samples = algorithm.minibatches(samples, {}, np.random.default_rng(0))[0]
     out = []
     for poisoned in (False, True, False):
@@ -101,9 +101,9 @@ def test_a_nan_on_one_rank_makes_all_ranks_skip_the_update(ranks, models, traine
 
 
 def run_gap(rank, world_size, port, cfg, policy):
-    algorithm = grpo(minibatches=1, kl_coef=0.0)
+    algorithm = grpo(num_minibatches=1, kl_coef=0.0)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
-    samples = algorithm.advantages(to_samples(groups_of(REPLIES), truncated="mask"), {})
+    samples = algorithm.advantages(to_samples(groups_of(COMPLETIONS), truncated="mask"), {})
     batch = pack(samples, weights=algorithm.weights(samples, {}), num_ranks=world_size, max_tokens=40)
     before = weights_of(trainer)
     metrics = trainer.update(batch.rows[rank])
@@ -112,18 +112,18 @@ def run_gap(rank, world_size, port, cfg, policy):
 
 def test_an_update_whose_engine_log_probs_are_off_is_not_made(ranks, models):
     for metrics, unchanged in ranks[2].run(run_gap, config(logprob_gap_limit=None), models.policy):
-        assert metrics["logprob_gap/max"] > 0.1
+        assert metrics["mismatch/logprob_gap/max"] > 0.1
         assert metrics["updates_skipped"] == 1
         assert unchanged
 
 
 def run_updates(rank, world_size, port, cfg, policy, num, *, load=None, save=None):
     """`num` updates, saving before the last; metrics of the last and the weights after it."""
-    algorithm = grpo(minibatches=1, kl_coef=0.0)
+    algorithm = grpo(num_minibatches=1, kl_coef=0.0)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
     if load:
         trainer.load(load)
-    samples = algorithm.advantages(to_samples(groups_of(REPLIES), truncated="mask"), {})
+    samples = algorithm.advantages(to_samples(groups_of(COMPLETIONS), truncated="mask"), {})
     batch = pack(samples, weights=algorithm.weights(samples, {}), num_ranks=world_size, max_tokens=40)
     metrics = {}
     for k in range(num):
@@ -195,12 +195,12 @@ def test_lower_precisions_follow_float32(ranks, models, trainer):
     exact, _ = ranks[2].run(run_updates, config(), models.policy, 4)[0]
     close, _ = ranks[2].run(run_updates, config(**trainer), models.policy, 4)[0]
     assert close["loss/policy"] == pytest.approx(exact["loss/policy"], abs=0.01)
-    assert close["kl_rollout"] == pytest.approx(exact["kl_rollout"], rel=0.02)
+    assert close["mismatch/kl"] == pytest.approx(exact["mismatch/kl"], rel=0.02)
     assert close["grad_norm"] == pytest.approx(exact["grad_norm"], rel=0.05)
 
 
 def run_export(rank, world_size, port, cfg, policy, path, sequences):
-    trainer = make_trainer(rank, world_size, port, cfg, policy, grpo(minibatches=1, kl_coef=0.0))
+    trainer = make_trainer(rank, world_size, port, cfg, policy, grpo(num_minibatches=1, kl_coef=0.0))
     trainer.export_hf(path)
     return trainer.score(sequences), trainer.weight_metadata(), {n: w.shape for n, w in weights_of(trainer).items()}
 
@@ -232,7 +232,7 @@ def test_an_exported_model_is_the_model(ranks, models, tmp_path, zero_stage, nam
 
 def run_reference(rank, world_size, port, cfg, first, second):
     """Log-probs of two references, the second loaded over the first."""
-    samples = to_samples(groups_of(REPLIES), truncated="mask")
+    samples = to_samples(groups_of(COMPLETIONS), truncated="mask")
     reference = ReferenceWorker(
         rank=rank, world_size=world_size, master_addr="127.0.0.1", master_port=port, cfg=cfg, model_path=first
     )
@@ -250,21 +250,21 @@ def test_the_reference_is_replaced_by_a_saved_folder(ranks, models, zero_stage):
     results = ranks[2].run(run_reference, config(zero_stage=zero_stage), models.reference, models.policy)[0]
     for path, column in zip((models.reference, models.policy), results, strict=True):
         model = AutoModelForCausalLM.from_pretrained(path).double()
-        for reply, got in zip(REPLIES, column, strict=True):
-            if not (reply.trained and reply.usable):
+        for completion, got in zip(COMPLETIONS, column, strict=True):
+            if not (completion.trained and completion.usable):
                 assert not got.any()
                 continue
-            ids = torch.tensor([reply.prompt + reply.ids])
+            ids = torch.tensor([completion.prompt + completion.ids])
             with torch.no_grad():
                 log = (model(ids).logits[0, :-1] / TEMPERATURE).log_softmax(-1)
-            want = log.gather(-1, ids[0, 1:, None])[len(reply.prompt) - 1 :, 0]
-            np.testing.assert_allclose(got[len(reply.prompt) :], want, atol=1e-5)
+            want = log.gather(-1, ids[0, 1:, None])[len(completion.prompt) - 1 :, 0]
+            np.testing.assert_allclose(got[len(completion.prompt) :], want, atol=1e-5)
 
 
 def run_sft(rank, world_size, port, cfg, policy, num):
     algorithm = Sft()
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
-    samples = to_samples(groups_of([replace(reply, usable=True) for reply in REPLIES]), truncated="score")
+    samples = to_samples(groups_of([replace(completion, usable=True) for completion in COMPLETIONS]), truncated="score")
     samples = [replace(sample, score=None, temperature=1.0) for sample in samples]
     batch = pack(samples, weights=algorithm.weights(samples, {}), num_ranks=world_size, max_tokens=40)
     return [trainer.update(batch.rows[rank])["loss/nll"] for _ in range(num)]
@@ -274,12 +274,12 @@ def test_supervised_fine_tuning_is_the_same_trainer(ranks, models):
     losses = ranks[2].run(run_sft, config(lr=1e-2), models.policy, 8)[0]
     model = AutoModelForCausalLM.from_pretrained(models.policy).double()
     nll = []
-    for reply in REPLIES:
-        ids = torch.tensor([reply.prompt + reply.ids])
+    for completion in COMPLETIONS:
+        ids = torch.tensor([completion.prompt + completion.ids])
         with torch.no_grad():
             log = model(ids).logits[0].log_softmax(-1)
-        first = len(reply.prompt)
-        nll += [-float(log[first + t - 1, token]) for t, token in enumerate(reply.ids)]
+        first = len(completion.prompt)
+        nll += [-float(log[first + t - 1, token]) for t, token in enumerate(completion.ids)]
     assert losses[0] == pytest.approx(np.mean(nll), abs=1e-5)
     assert losses[-1] < 0.7 * losses[0]
 

@@ -1,4 +1,4 @@
-"""What the trainer tests share: groups of scored replies, the parts of a configuration, workers without Ray.
+"""What the trainer tests share: groups of scored completions, the parts of a configuration, workers without Ray.
 
 Everything here uses r1ray; what it is compared with does not (test_trainer.py).
 """
@@ -17,9 +17,9 @@ from tiny_models import make_tokenizer, move_weights
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from r1ray.actors.trainer import TrainerWorker
-from r1ray.algo.base import Learner
+from r1ray.algo.base import Objective
 from r1ray.algo.grpo import Grpo
-from r1ray.config import AlgoConfig, CriticConfig, OtherTrainerConfig, ReferenceConfig, TrainerConfig
+from r1ray.config import AlgoConfig, AuxiliaryTrainerConfig, CriticConfig, ReferenceConfig, TrainerConfig
 from r1ray.trainers import TrainerRole
 from r1ray.types import Completion, Group, Problem, Score, VersionSpan
 
@@ -30,8 +30,8 @@ MINIBATCHES = 4
 
 
 @dataclass
-class Reply:
-    """What the reference knows of one reply."""
+class Response:
+    """What the reference knows of one completion."""
 
     group: str
     prompt: list
@@ -42,18 +42,18 @@ class Reply:
     usable: bool = True
 
 
-REPLIES = [
-    Reply("a", [5], [EOS], 1.0),  # a prompt of one token and a reply of one token
-    Reply("a", [5], [7, 8, 9, 7, EOS], 0.0),
-    Reply("a", [5], [11, EOS], 0.5),
-    Reply("b", [5, 6, 7, 8, 9], list(range(10, 40)), 1.0),  # cut at the limit: no EOS
-    Reply("b", [5, 6, 7, 8, 9], [20, 21, EOS], 0.0),
-    Reply("b", [5, 6, 7, 8, 9], list(range(40, 60)), 0.0, trained=False),  # cut at the limit and masked
-    Reply("b", [5, 6, 7, 8, 9], [30, 31, 32, EOS], 1.0),
-    Reply("c", [9, 9, 12], [33, EOS], 0.2),
-    Reply("c", [9, 9, 12], [34] * 12 + [EOS], 0.9),
-    Reply("c", [9, 9, 12], [35, 36, EOS], 7.0, usable=False),
-    Reply("c", [9, 9, 12], [37, 38, 39, 40, 41, EOS], 0.4),
+COMPLETIONS = [
+    Response("a", [5], [EOS], 1.0),  # a prompt of one token and a completion of one token
+    Response("a", [5], [7, 8, 9, 7, EOS], 0.0),
+    Response("a", [5], [11, EOS], 0.5),
+    Response("b", [5, 6, 7, 8, 9], list(range(10, 40)), 1.0),  # cut at the limit: no EOS
+    Response("b", [5, 6, 7, 8, 9], [20, 21, EOS], 0.0),
+    Response("b", [5, 6, 7, 8, 9], list(range(40, 60)), 0.0, trained=False),  # cut at the limit and masked
+    Response("b", [5, 6, 7, 8, 9], [30, 31, 32, EOS], 1.0),
+    Response("c", [9, 9, 12], [33, EOS], 0.2),
+    Response("c", [9, 9, 12], [34] * 12 + [EOS], 0.9),
+    Response("c", [9, 9, 12], [35, 36, EOS], 7.0, usable=False),
+    Response("c", [9, 9, 12], [37, 38, 39, 40, 41, EOS], 0.4),
 ]
 
 
@@ -89,7 +89,7 @@ def config(*, critic=None, lora=None, **trainer):
     critic_defaults = yaml.safe_load((CONF / "critic/default.yaml").read_text())
     return SimpleNamespace(
         critic=CriticConfig(**critic_defaults | {"lr": 1e-3} | (critic or {})),
-        prm=OtherTrainerConfig(**yaml.safe_load((CONF / "prm/default.yaml").read_text())),
+        prm=AuxiliaryTrainerConfig(**yaml.safe_load((CONF / "prm/default.yaml").read_text())),
         trainer=TrainerConfig(**defaults | quiet | trainer),
         reference=ReferenceConfig(**reference | {"zero_stage": 3 if trainer.get("zero_stage") == 3 else 0}),
         model=SimpleNamespace(facts=None, lora=lora),
@@ -101,30 +101,31 @@ def config(*, critic=None, lora=None, **trainer):
 
 def grpo(**overrides):
     defaults = yaml.safe_load((CONF / "algo/grpo.yaml").read_text())
-    ours = {"adv_eps": EPS, "clip_low": CLIP, "clip_high": CLIP, "kl_coef": BETA, "minibatches": MINIBATCHES}
+    ours = {"adv_eps": EPS, "clip_low": CLIP, "clip_high": CLIP, "kl_coef": BETA, "num_minibatches": MINIBATCHES}
     return Grpo(cfg=AlgoConfig(**defaults | ours | overrides), max_response_length=32)
 
 
-def groups_of(replies, *, rollout_logprob=-1.0):
+def groups_of(completions, *, rollout_logprob=-1.0):
     out = []
-    for name in dict.fromkeys(reply.group for reply in replies):
-        members = [reply for reply in replies if reply.group == name]
+    for name in dict.fromkeys(completion.group for completion in completions):
+        members = [completion for completion in completions if completion.group == name]
         problem = Problem(
             id=name, source="s", messages=(), prompt_ids_T=np.int32(members[0].prompt), verifier="v", payload={}
         )
         completions = tuple(
             Completion(
-                token_ids_T=np.int32(reply.ids),
-                rollout_logprobs_T=np.full(len(reply.ids), rollout_logprob, np.float32),
+                token_ids_T=np.int32(completion.ids),
+                rollout_logprobs_T=np.full(len(completion.ids), rollout_logprob, np.float32),
                 temperature=TEMPERATURE,
                 text="",
-                finish="stop" if reply.trained else "length",
-                versions=(VersionSpan(version=0, start=0, end=len(reply.ids)),),
+                finish_reason="stop" if completion.trained else "length",
+                versions=(VersionSpan(version=0, start=0, end=len(completion.ids)),),
             )
-            for reply in members
+            for completion in members
         )
         scores = tuple(
-            Score(reward=r.reward, correct=None, parts={}, statuses={}, usable=r.usable, seconds=0.0) for r in members
+            Score(reward=r.reward, correct=None, components={}, statuses={}, usable=r.usable, seconds=0.0)
+            for r in members
         )
         out.append(Group(problem=problem, completions=completions, scores=scores))
     return out
@@ -151,7 +152,7 @@ class Together:
 
 
 def make_trainer(
-    rank: int, world_size: int, port: int, cfg: Any, path: str, algorithm: Learner, role: TrainerRole = "trainer"
+    rank: int, world_size: int, port: int, cfg: Any, path: str, algorithm: Objective, role: TrainerRole = "policy"
 ) -> TrainerWorker:
     return TrainerWorker(
         rank=rank,
@@ -160,7 +161,7 @@ def make_trainer(
         master_port=port,
         cfg=cfg,
         model_path=path,
-        learner=algorithm,
+        objective=algorithm,
         role=role,
         total_updates=100,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from r1ray.check.stages import laid_over
 from r1ray.config import AlgoConfig
 from r1ray.types import Completion, Group, Problem, Sample, Score
 
@@ -20,19 +21,19 @@ def algo_option(name: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for parent in own.pop("defaults", []):
         values |= {} if parent == "_self_" else algo_option(parent)
-    return values | own | {"args": values.get("args", {}) | own.get("args", {})}
+    return laid_over(values, own)
 
 
 def algo_config(option: str = "grpo", **overrides: Any) -> AlgoConfig:
-    return AlgoConfig(**algo_option(option) | overrides)
+    return AlgoConfig(**laid_over(algo_option(option), overrides))
 
 
 def score(reward: float, *, usable: bool = True) -> Score:
-    return Score(reward=reward, correct=None, parts={}, statuses={}, usable=usable, seconds=0.0)
+    return Score(reward=reward, correct=None, components={}, statuses={}, usable=usable, seconds=0.0)
 
 
 def group_of(corrects: Sequence[int | None], *, rewards: Sequence[float] | None = None) -> Group:
-    """A group of one-token replies; None: could not be scored."""
+    """A group of one-token completions; None: could not be scored."""
     problem = Problem(
         id="p", source="s", messages=(), prompt_ids_T=np.array([1], np.int32), verifier="none", payload={}
     )
@@ -41,7 +42,7 @@ def group_of(corrects: Sequence[int | None], *, rewards: Sequence[float] | None 
         rollout_logprobs_T=np.zeros(1, np.float32),
         temperature=1.0,
         text="",
-        finish="stop",
+        finish_reason="stop",
         versions=(),
     )
     earned = [float(correct or 0) for correct in corrects] if rewards is None else rewards

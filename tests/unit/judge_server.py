@@ -23,7 +23,9 @@ class Request:
 
 @dataclass
 class JudgeServer:
-    """What `answer` gives is the reply's text; or an int, a status; bytes, the whole content; a callable, given the handler."""
+    """What `answer` gives is the completion's text; or an int, a status; bytes, the whole content; a callable, given the
+    handler.
+    """
 
     answer: Answer
     url: str = ""
@@ -54,7 +56,7 @@ def judge_server(answer: Answer | str, *, delay_s: float = 0.0) -> Iterator[Judg
                 server.most_at_once = max(server.most_at_once, here[0])
             time.sleep(delay_s)
             said = server.answer(request) if self.path == "/v1/chat/completions" else 404
-            with lock:  # before the reply: the client's next request may come at once
+            with lock:  # before the completion: the client's next request may come at once
                 here[0] -= 1
             if callable(said):
                 said(self)

@@ -21,5 +21,5 @@ def with_algorithm(base: DictConfig, option: str) -> DictConfig:
     """`base` with `algo=option` and the sizes of a laptop, which come after algo."""
     cfg = base.copy()
     OmegaConf.set_struct(cfg, False)
-    cfg.algo = OmegaConf.merge(cfg.algo, algo_option(option), {"group_size": 8, "problems_per_step": 64})
+    cfg.algo = OmegaConf.merge(cfg.algo, algo_option(option), {"group_size": 8, "prompts_per_step": 64})
     return cfg

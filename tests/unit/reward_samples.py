@@ -1,4 +1,4 @@
-"""A problem and replies of any text or length, for tests of rewards."""
+"""A problem and completions of any text or length, for tests of rewards."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from r1ray.reward.base import RewardContext
-from r1ray.types import Completion, Finish, Message, Problem, VersionSpan
+from r1ray.types import Completion, FinishReason, Message, Problem, VersionSpan
 
 
 def problem(**changes: Any) -> Problem:
@@ -21,13 +21,13 @@ def problem(**changes: Any) -> Problem:
     return Problem(**(fields | changes))
 
 
-def completion(text: str = "", finish: Finish = "stop", *, token_ids: Sequence[int] = (1,)) -> Completion:
+def completion(text: str = "", finish_reason: FinishReason = "stop", *, token_ids: Sequence[int] = (1,)) -> Completion:
     return Completion(
         token_ids_T=np.array(token_ids, np.int32),
         rollout_logprobs_T=np.zeros(len(token_ids), np.float32),
         temperature=1.0,
         text=text,
-        finish=finish,
+        finish_reason=finish_reason,
         versions=(VersionSpan(version=0, start=0, end=len(token_ids)),),
     )
 
@@ -41,6 +41,6 @@ def context(correct_G: Sequence[bool | None] = (), *, max_response_length: int =
 
 
 def value(reward: Any, text: str, *, asked: Problem | None = None, **args: Any) -> float | None:
-    """What a reward gives one reply."""
+    """What a reward gives one completion."""
     (score,) = reward(asked or problem(), [completion(text)], context(), **args)
     return getattr(score, "value", score)

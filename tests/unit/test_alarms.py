@@ -20,7 +20,7 @@ def alarms_of(shares: Sequence[float], *, groups: int, name: str = ZERO) -> list
 def noisy(
     rng: np.random.Generator, p: float, *, steps: int, groups: int, size: int = 8, alike: float = 0.7
 ) -> list[float]:
-    """Shares as groups give them: a problem is drawn, and its replies are zeros together with probability `alike`."""
+    """Shares as groups give them: a problem is drawn, and its completions are zeros together with probability `alike`."""
     together = rng.random((steps, groups)) < alike
     one = rng.random((steps, groups)) < p
     each = rng.random((steps, groups, size)) < p

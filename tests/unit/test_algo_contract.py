@@ -25,12 +25,12 @@ from r1ray.types import Batch, Row, Sample
 OPTIONS = sorted(path.stem for path in (CONF / "algo").glob("*.yaml"))
 # Beside each as its file has it: all that can be added to it.
 EVERYTHING = {
-    "minibatches": 2,
+    "num_minibatches": 2,
     "kl_coef": 0.1,
     "kl_target": 0.05,
     "entropy_coef": 0.01,
     "entropy_target": 0.5,
-    "rollout_correction": "sequence_truncate",
+    "importance_sampling": "sequence_truncate",
     "dual_clip": 3.0,
 }
 KINDS = {"as_it_is": {}, "with_everything": EVERYTHING}
@@ -48,7 +48,7 @@ def test_every_algorithm_has_a_file_of_options(option: str) -> None:
 
 
 def algorithm(option: str, kind: str = "as_it_is") -> Algorithm:
-    return make(algo_config(option, group_size=4, problems_per_step=2, **KINDS[kind]), max_response_length=LIMIT)
+    return make(algo_config(option, group_size=4, prompts_per_step=2, **KINDS[kind]), max_response_length=LIMIT)
 
 
 def step(
@@ -279,8 +279,9 @@ def assert_finite(algo: Algorithm, samples: list[Sample]) -> torch.Tensor:
 
 @kinds
 def test_all_groups_equal_teach_nothing(option: str, kind: str) -> None:
-    """Advantages are exactly 0 where replies are only compared (`r1ray.algo.policy`): not with a critic, whose values differ, nor
-    with KL in the reward, which does. The loss is finite, whether there is an update or none."""
+    """Advantages are exactly 0 where completions are only compared (`r1ray.algo.policy`): not with a critic, whose values differ,
+    nor with KL in the reward, which does. The loss is finite, whether there is an update or none.
+    """
     algo = algorithm(option, kind)
     samples = step(algo, rewards=(0.1,) * 8)
     compared = not algo.needs & {"values", "process_rewards"} and algo_option(option)["kl_in"] == "loss"

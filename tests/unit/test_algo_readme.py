@@ -56,7 +56,7 @@ def row(option: str) -> tuple[str, ...]:
         kl(cfg),
         entropy(cfg),
         group_filter(cfg, cls),
-        str(cfg.minibatches),
+        str(cfg.num_minibatches),
     )
 
 
@@ -83,13 +83,15 @@ def entropy(cfg: AlgoConfig) -> str:
 
 def group_filter(cfg: AlgoConfig, cls: Any) -> str:
     parts = []
-    if cfg.keep_low is not None or cfg.keep_high is not None:
-        low, high = (("" if bound is None else f"{bound:g}") for bound in (cfg.keep_low, cfg.keep_high))
+    if cfg.filter.min_solve_rate is not None or cfg.filter.max_solve_rate is not None:
+        low, high = (
+            ("" if bound is None else f"{bound:g}") for bound in (cfg.filter.min_solve_rate, cfg.filter.max_solve_rate)
+        )
         parts.append(f"{low} < solve rate < {high}".strip(" <"))
-    if cfg.keep_unequal:
+    if cfg.filter.drop_equal:
         parts.append("rewards differ")
     if parts:
-        parts[-1] += f"; {cfg.min_kept:.0%} of the step"
+        parts[-1] += f"; {cfg.filter.min_share:.0%} of the step"
     if "removed" in first_line(cls.advantages):
         parts.append(first_line(cls.advantages))
     return ", ".join(parts) or "none"

@@ -51,11 +51,11 @@ def test_dapo_averages_over_tokens_and_clips_higher():
     assert grad == pytest.approx([-1.25, 0])
 
 
-def test_rloo_leaves_the_reply_out_of_its_own_baseline():
+def test_rloo_leaves_the_completion_out_of_its_own_baseline():
     assert advantages("rloo", groups([1.0, 0.0, 0.0]), kl_coef=0.0) == pytest.approx([1, -0.5, -0.5])
 
 
-def test_rloo_sums_over_the_tokens_of_a_reply():
+def test_rloo_sums_over_the_tokens_of_a_completion():
     weights = algorithm("rloo", kl_coef=0.0).weights(groups([1.0, 0.0]), {})
     assert {float(w["policy"][-1]) for w in weights} == {0.5}
 
@@ -67,9 +67,11 @@ def test_reinforce_pp_compares_with_the_whole_step_and_its_baseline_variant_with
         for k, r in enumerate(r_G)
     ]
     plain = advantages("reinforce_pp", easy_and_hard, kl_coef=0.0)
-    assert plain[0] == plain[4] and plain[3] == plain[7], "a right reply is worth the same wherever it comes from"
+    assert plain[0] == plain[4] and plain[3] == plain[7], "a right completion is worth the same wherever it comes from"
     with_baseline = advantages("reinforce_pp_baseline", easy_and_hard, kl_coef=0.0)
-    assert with_baseline[4] == pytest.approx(3 * with_baseline[0]), "a right reply to the hard problem is worth more"
+    assert with_baseline[4] == pytest.approx(3 * with_baseline[0]), (
+        "a right completion to the hard problem is worth more"
+    )
     assert np.mean(with_baseline) == pytest.approx(0, abs=1e-6)
     assert np.std(with_baseline, ddof=1) == pytest.approx(1, rel=1e-5)
 
@@ -94,7 +96,7 @@ def test_gpg_makes_up_for_groups_without_a_gradient(alpha, want):
     assert advantages("gpg", samples, args={"alpha": alpha}) == pytest.approx([want / 2, -want / 2, 0, 0])
 
 
-def test_gpg_counts_usable_replies_only():
+def test_gpg_counts_usable_completions_only():
     samples = [*groups([1.0, 0.0], [1.0, 1.0]), sample(3, reward=1.0, group="1", index=2, usable=False)]
     assert advantages("gpg", samples)[:2] == pytest.approx([1, -1])
 
@@ -106,8 +108,8 @@ def test_gpg_is_the_plain_policy_gradient_however_far_the_policy_has_moved():
     assert out.metrics["ratio/max"][0] == pytest.approx(np.exp(3.0))
 
 
-def test_gspo_clips_replies_whole():
-    # Mean log-ratios 1e-4 and 1e-2 of two replies with a positive advantage: the second is clipped, all of it.
+def test_gspo_clips_completions_whole():
+    # Mean log-ratios 1e-4 and 1e-2 of two completions with a positive advantage: the second is clipped, all of it.
     logprobs, old = [-1.0 + 5e-4, -2.0 - 3e-4, -1.0, -1.0], [-1.0, -2.0, -1.0 - 3e-2, -1.0 + 1e-2]
     grad, out = gradient("gspo", logprobs, old=old, advantages=[1.0] * 4, segments=[0, 0, 1, 1])
     assert out.metrics["clip_fraction"].tolist() == [0, 0, 1, 1]
@@ -141,7 +143,7 @@ def test_skywork_removes_equal_groups_from_every_denominator():
     assert algo.keep(group_of([1, 1])), "nothing is sampled in their place"
 
 
-def test_skywork_removes_no_reply_that_is_average():
+def test_skywork_removes_no_completion_that_is_average():
     algo = algorithm("skywork_or1")
     out = algo.advantages(groups([0.0, 0.5, 1.0]), algo.initial_state())
     assert all(s.mask_T.any() for s in out)

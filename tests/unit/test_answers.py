@@ -37,7 +37,7 @@ def test_the_answer_stands_after_the_thinking(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_without_thinking_the_whole_reply_is_read_but_by_those_that_ask_for_the_tag(name: str) -> None:
+def test_without_thinking_the_whole_completion_is_read_but_by_those_that_ask_for_the_tag(name: str) -> None:
     text, answer = FORMS[name]
     assert EXTRACTORS[name](text) == (None if name in ("deepscaler", "oat_r1") else answer)
 
@@ -110,10 +110,10 @@ def test_a_megabyte_takes_no_time(name: str, unit: str) -> None:
 def test_reward_and_vote_read_the_same_answer() -> None:
     def judged(**fields: Any) -> tuple[list[bool | None], list[str | None]]:
         asked = problem(verifier="exact", payload={"answers": ["7"]}, **fields)
-        replies = (completion(r"\boxed{7} or 8"), completion(r"\boxed{8}, or 7"), completion("none"))
-        scores = accuracy(asked, replies, context())
-        unscored = Score(reward=0.0, correct=None, parts={}, statuses={}, usable=True, seconds=0.0)
-        votes = answers_of(Group(problem=asked, completions=replies, scores=(unscored,) * 3))
+        completions = (completion(r"\boxed{7} or 8"), completion(r"\boxed{8}, or 7"), completion("none"))
+        scores = accuracy(asked, completions, context())
+        unscored = Score(reward=0.0, correct=None, components={}, statuses={}, usable=True, seconds=0.0)
+        votes = answers_of(Group(problem=asked, completions=completions, scores=(unscored,) * 3))
         return [score.correct for score in scores], votes
 
     assert judged() == ([True, False, False], ["7", "8", None])

@@ -41,7 +41,7 @@ def line(problem: int, index: int = 0, **changes: Any) -> Line:
 
 
 def honest(num: int, *, seed: int = 0) -> list[Line]:
-    """Problems of which more than half of the replies are right, and each reply is its own."""
+    """Problems of which more than half of the completions are right, and each completion is its own."""
     rng = random.Random(seed)
     lines = []
     for problem in range(num):
@@ -165,25 +165,25 @@ def test_letters_that_are_right_are_no_suspicion_and_always_the_same_one_is() ->
         assert len(said([], choices(lambda rng, gold: "C", seed=seed))) == 1
 
 
-def test_one_reply_to_many_problems() -> None:
+def test_one_completion_to_many_problems() -> None:
     spell = "Let us think step by step and be very careful. " * 4
     lines = honest(40)
     for one in lines:
         if int(one["problem"][6:]) % 8 == 0:
             one["completion"] = spell
     (what,) = said([], lines)
-    assert "The same reply, word for word, in maths is given to 5 of 40 problems" in what
+    assert "The same completion, word for word, in maths is given to 5 of 40 problems" in what
     short = [one | {"completion": "ok"} for one in honest(40)]
-    assert said([], short) == [], "a short reply is its answer"
+    assert said([], short) == [], "a short completion is its answer"
 
 
-def test_wrong_replies_that_are_paid_like_right_ones() -> None:
+def test_wrong_completions_that_are_paid_like_right_ones() -> None:
     lines = honest(20)
     wrong = [one for one in lines if not one["correct"]]
     for one in wrong[:5]:
         one["reward"] = 1.4
     (one,) = suspicions([], lines)
-    assert one.what == f"5 of {len(wrong)} wrong replies in maths earn 1.10 or more, as right ones usually do"
+    assert one.what == f"5 of {len(wrong)} wrong completions in maths earn 1.10 or more, as right ones usually do"
     assert [shown["reward"] for shown in one.examples] == [1.4, 1.4]
     lines = honest(20)
     next(one for one in lines if not one["correct"])["reward"] = 1.4
@@ -191,7 +191,7 @@ def test_wrong_replies_that_are_paid_like_right_ones() -> None:
 
 
 def test_sources_are_judged_by_themselves() -> None:
-    """What a wrong reply earns in one would be a right one's in the other."""
+    """What a wrong completion earns in one would be a right one's in the other."""
     other = [
         one | {"source": "logic", "problem": f"logic/{i // 8}", "reward": 2 + one["reward"]}
         for i, one in enumerate(honest(10))
@@ -262,7 +262,7 @@ def page_of(run: RunDir, metrics: Sequence[dict[str, Any]], lines: Sequence[Line
 def test_the_page_of_an_honest_run_says_so(run: RunDir) -> None:
     page = page_of(run, rows(rising(0.2, 0.6), {0: 0.2, 60: 0.5}), honest(40))
     assert "Reward audit" in page and "Nothing suspicious" in page
-    assert "Of 640 replies to 80 problems (steps 1, 60)" in page
+    assert "Of 640 completions to 80 problems (steps 1, 60)" in page
     assert "Reward part accuracy, first and last" in page and "Highest rewards" in page
 
 
@@ -282,7 +282,7 @@ def test_rollouts_of_earlier_versions_can_be_audited(run: RunDir) -> None:
     assert "Nothing suspicious" in page_of(run, rows(rising(0.2, 0.6), {0: 0.2, 60: 0.5}), old)
 
 
-def test_a_stage_without_replies_has_no_audit() -> None:
+def test_a_stage_without_completions_has_no_audit() -> None:
     assert audit_section(rows([0.1] * 20, {}), {}) == ""
 
 

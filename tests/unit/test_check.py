@@ -119,12 +119,12 @@ def rows(path: str) -> tuple[str, ...]:
 
 JUDGED = (
     "data.train.mine={source: rows, path: answered.jsonl, accuracy: judge}",
-    "reward.parts.judge={sources: [mine], args: {url: 'http://localhost:8000/v1', model: m}}",
+    "reward.components.judge={sources: [mine], args: {url: 'http://localhost:8000/v1', model: m}}",
 )
 """An LLM judge for some of the data."""
 OURS = (
     JUDGED[0],
-    "reward.parts.judge={sources: [mine], args: {max_tokens: 256, max_chars: 700}}",
+    "reward.components.judge={sources: [mine], args: {max_tokens: 256, max_chars: 700}}",
     "judge.path=builtin",
     "judge.max_length=1024",
 )
@@ -146,7 +146,7 @@ COMMAND_LINE = {
         ["stages.rll.config.steps=3"], "stages.rll.kind", "must be given", "or correct the name rll",
     ),
     "a part for problems that are not there": (
-        ["reward.parts.format.sources=[countdown,prose]"], "reward.parts.format.sources", "not a name", "sources=[countdown]",
+        ["reward.components.format.sources=[countdown,prose]"], "reward.components.format.sources", "not a name", "sources=[countdown]",
     ),
     "the middle of an option's name": (["recipe=or1"], "recipe", "there is no recipe/or1.yaml", "did you mean skywork_or1_32b?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
@@ -187,15 +187,15 @@ COMMAND_LINE = {
         ["--config-dir", "conf", "recipe=latin"], "conf/recipe/latin.yaml", "is not UTF-8", "save it",
     ),
     "a cache that is no number": (
-        ["reward.parts.overlong.weight=1", "reward.parts.overlong.args={max_length: 9, cache: abc}"],
-        "reward.parts.overlong.args.cache", "whole numbers", "cache=76",
+        ["reward.components.overlong.weight=1", "reward.components.overlong.args={max_length: 9, cache: abc}"],
+        "reward.components.overlong.args.cache", "whole numbers", "cache=76",
     ),
     "one of several recipes": (
         ["--config-dir", "conf", "-m", "recipe=dapo_32b,bare"], "conf/recipe/bare.yaml", "would be keys of recipe", "@package",
     ),
     "one's own scale": (["--config-dir=conf", "scale=own"], "conf/scale/own.yaml", "would be keys of scale", "@package"),
 }  # fmt: skip
-ONE_GPU = ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "trainer", "reference"))]
+ONE_GPU = ["device=cuda", *(f"{role}.gpus_per_worker=0.3" for role in ("rollout", "policy", "reference"))]
 VALUES = {
     "text for a number": (["steps=many"], "steps", "must be a whole number, not text", "give a whole number"),
     "decimals for a whole number": (["steps=2.5"], "steps", "must be a whole number", "for example steps=2"),
@@ -228,7 +228,7 @@ VALUES = {
     "nearly greedy": (["eval.temperature=0.001"], "eval.temperature", "from 0.01 up", "eval.temperature=0"),
     "no reference workers": (["reference.num_workers=0"], "reference.num_workers", "must be at least 1", "num_workers=1"),
     "minibatches do not divide": (
-        ["algo.minibatches=3"], "algo.minibatches", "must divide problems_per_step * group_size = 64 * 8 = 512", "minibatches=4",
+        ["algo.num_minibatches=3"], "algo.num_minibatches", "must divide prompts_per_step * group_size = 64 * 8 = 512", "num_minibatches=4",
     ),
     "group of one": (["algo.group_size=1"], "algo.group_size", "at least 2", "algo.group_size=8"),
     "dual clip below one": (["algo.dual_clip=0.5"], "algo.dual_clip", "greater than 1", "null for none"),
@@ -259,44 +259,44 @@ VALUES = {
     "text for a DeepSpeed block": (
         ["trainer.deepspeed.flops_profiler=on"], "trainer.deepspeed.flops_profiler", "must be a mapping", "flops_profiler.KEY",
     ),
-    "unknown reward": (["reward.parts.fromat.weight=1"], "reward.parts.fromat", "neither a reward", "did you mean format?"),
+    "unknown reward": (["reward.components.fromat.weight=1"], "reward.components.fromat", "neither a reward", "did you mean format?"),
     "reward in no module": (
-        ["reward.parts.mine.name=no.where:reward"], "reward.parts.mine.name", "No module named 'no'", "PYTHONPATH",
+        ["reward.components.mine.name=no.where:reward"], "reward.components.mine.name", "No module named 'no'", "PYTHONPATH",
     ),
     "reward whose module fails": (
-        ["reward.parts.mine.name=broken:reward"], "reward.parts.mine.name", "nothing_of_this_name", "package",
+        ["reward.components.mine.name=broken:reward"], "reward.components.mine.name", "nothing_of_this_name", "package",
     ),
     "reward's arguments": (
-        ["reward.parts.mine.name=own:right", "reward.parts.mine.args.strenght=2"], "reward.parts.mine.name", "strenght", "args",
+        ["reward.components.mine.name=own:right", "reward.components.mine.args.strenght=2"], "reward.components.mine.name", "strenght", "args",
     ),
     "all weights zero": (
-        ["reward.parts.accuracy.weight=0", "reward.parts.format.weight=0"], "reward.parts", "every weight is 0", "weight=1.0",
+        ["reward.components.accuracy.weight=0", "reward.components.format.weight=0"], "reward.components", "every weight is 0", "weight=1.0",
     ),
     "overlong cache": (
-        ["reward.parts.overlong.args.cache=4096"], "reward.parts.overlong.args.cache", "at most all of them", "cache=76",
+        ["reward.components.overlong.args.cache=4096"], "reward.components.overlong.args.cache", "at most all of them", "cache=76",
     ),
     "a part for a source that is not there": (
-        ["reward.parts.format.sources=[countdwn]"], "reward.parts.format.sources", "not a name of data.train", "countdown",
+        ["reward.components.format.sources=[countdwn]"], "reward.components.format.sources", "not a name of data.train", "countdown",
     ),
     "an accuracy that leaves its source out": (
-        ["reward.parts.format.sources=[countdown]", "reward.parts.accuracy.sources=[]"],
+        ["reward.components.format.sources=[countdown]", "reward.components.accuracy.sources=[]"],
         "data.train.countdown.accuracy", "leaves countdown out", "add countdown",
     ),
     "a judge without an address": (
-        [*JUDGED, "reward.parts.judge.args.url=null"], "reward.parts.judge.args.url", "no address", "HOST:8000/v1",
+        [*JUDGED, "reward.components.judge.args.url=null"], "reward.components.judge.args.url", "no address", "HOST:8000/v1",
     ),
     "a judge at no address": (
-        [*JUDGED, "reward.parts.judge.args.url=localhost:8000"], "reward.parts.judge.args.url", "http://HOST:PORT/v1", "HOST:8000",
+        [*JUDGED, "reward.components.judge.args.url=localhost:8000"], "reward.components.judge.args.url", "http://HOST:PORT/v1", "HOST:8000",
     ),
     "a key in a judge's address": (
-        [*JUDGED, "reward.parts.judge.args.url='http://me:key@host/v1'"], "reward.parts.judge.args.url", "without a name or key",
+        [*JUDGED, "reward.components.judge.args.url='http://me:key@host/v1'"], "reward.components.judge.args.url", "without a name or key",
         "url=http://HOST",
     ),
     "a judge without a model": (
-        [*JUDGED, "reward.parts.judge.args.model=null"], "reward.parts.judge.args.model", "must name the model", "/v1/models",
+        [*JUDGED, "reward.components.judge.args.model=null"], "reward.components.judge.args.model", "must name the model", "/v1/models",
     ),
     "a judge's address without a model of the run's own": (
-        [*OURS, "judge.path=null"], "reward.parts.judge.args.url", "no address", "judge.path=MODEL",
+        [*OURS, "judge.path=null"], "reward.components.judge.args.url", "no address", "judge.path=MODEL",
     ),
     "a judge's model that is not there": (
         [*OURS, "judge.path=./nowhere"], "judge.path", "is not a folder", "hub name",
@@ -305,10 +305,10 @@ VALUES = {
         [*OURS, "judge.max_length=2048"], "judge.max_length", "context is 1024", "judge.max_length=1024",
     ),
     "a judge without room for a question": (
-        [*OURS, "judge.max_length=200"], "reward.parts.judge.args.max_tokens", "leaves nothing", "max_tokens=100",
+        [*OURS, "judge.max_length=200"], "reward.components.judge.args.max_tokens", "leaves nothing", "max_tokens=100",
     ),
     "a judge that could not read what it is sent": (
-        [*OURS, "reward.parts.judge.args.max_chars=2000"], "reward.parts.judge.args.max_chars", "out of its reach", "max_chars=768",
+        [*OURS, "reward.components.judge.args.max_chars=2000"], "reward.components.judge.args.max_chars", "out of its reach", "max_chars=768",
     ),
     "judges that nobody asks": (
         [*JUDGED, "judge.path=builtin", "judge.max_length=1024"], "judge.path", "no reward asks", "judge.path=null",
@@ -323,57 +323,57 @@ VALUES = {
         [*OURS, "judge.engine_args={dtype: half}"], "judge.engine_args.dtype", "sets this itself", "set judge.dtype",
     ),
     "a request's field for judges of the run's own": (
-        [*OURS, "reward.parts.judge.args.body={top_p: 0.9}"], "reward.parts.judge.args.body", "chat_template_kwargs", "args.url",
+        [*OURS, "reward.components.judge.args.body={top_p: 0.9}"], "reward.components.judge.args.body", "chat_template_kwargs", "args.url",
     ),
     "a key for judges of the run's own": (
-        [*OURS, "reward.parts.judge.args.api_key_env=KEY"], "reward.parts.judge.args.api_key_env", "need no key", "leave it out",
+        [*OURS, "reward.components.judge.args.api_key_env=KEY"], "reward.components.judge.args.api_key_env", "need no key", "leave it out",
     ),
     "a judge of no kind": (
-        [*JUDGED, "reward.parts.judge.args.kind=pairwse"], "reward.parts.judge.args.kind", "no kind", "did you mean pairwise?",
+        [*JUDGED, "reward.components.judge.args.kind=pairwse"], "reward.components.judge.args.kind", "no kind", "did you mean pairwise?",
     ),
     "a judge's prompt without its fields": (
-        [*JUDGED, "reward.parts.judge.args.prompt='Is {answer} right?'"], "reward.parts.judge.args.prompt", "has no {question}:",
+        [*JUDGED, "reward.components.judge.args.prompt='Is {answer} right?'"], "reward.components.judge.args.prompt", "has no {question}:",
         "{question}, {answer}",
     ),
     "a comparison's prompt with other fields": (
-        [*JUDGED, "reward.parts.judge.args.kind=pairwise", "reward.parts.judge.args.prompt='{question} {answer}'"],
-        "reward.parts.judge.args.prompt", "has no {reply_a} and no {reply_b}", "{reply_b}",
+        [*JUDGED, "reward.components.judge.args.kind=pairwise", "reward.components.judge.args.prompt='{question} {answer}'"],
+        "reward.components.judge.args.prompt", "has no {response_a} and no {response_b}", "{response_b}",
     ),
     "a judge without references": (
-        [*JUDGED, "reward.parts.judge.sources=[mine,countdown]"], "reward.parts.judge.sources", "countdown's problems have none",
-        "reward.parts.judge.sources=[mine]",
+        [*JUDGED, "reward.components.judge.sources=[mine,countdown]"], "reward.components.judge.sources", "countdown's problems have none",
+        "reward.components.judge.sources=[mine]",
     ),
     "a comparison without references": (
-        [*JUDGED, "reward.parts.judge.args.kind=pairwise", "reward.parts.judge.sources=[countdown]", *UNJUDGED],
-        "reward.parts.judge.sources", "countdown's problems have none", "kind=score",
+        [*JUDGED, "reward.components.judge.args.kind=pairwise", "reward.components.judge.sources=[countdown]", *UNJUDGED],
+        "reward.components.judge.sources", "countdown's problems have none", "kind=score",
     ),
     "a judge's key instead of its variable": (
-        [*JUDGED, "reward.parts.judge.args.api_key_env=sk-12345"], "reward.parts.judge.args.api_key_env", "names an environment",
+        [*JUDGED, "reward.components.judge.args.api_key_env=sk-12345"], "reward.components.judge.args.api_key_env", "names an environment",
         "export JUDGE_API_KEY",
     ),
     "a judge of points as what says right or wrong": (
-        [*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}", "reward.parts.judge.args.kind=score"],
-        "eval.sets.mine.accuracy", "does not say whether a reply is correct", "reward.parts.judge.args.kind=yes_no",
+        [*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}", "reward.components.judge.args.kind=score"],
+        "eval.sets.mine.accuracy", "does not say whether a completion is correct", "reward.components.judge.args.kind=yes_no",
     ),
     "an argument that is none of a few": (
-        ["reward.parts.codeforces={args: {mode: foo}}"], "reward.parts.codeforces", "one of pass_fail, partial", "correct",
+        ["reward.components.codeforces={args: {mode: foo}}"], "reward.components.codeforces", "one of pass_fail, partial", "correct",
     ),
     "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
     "a judge asked by nobody": (
-        [*JUDGED, "reward.parts.judge.args.concurrency=0"], "reward.parts.judge.args.concurrency", "at least 1", "leave",
+        [*JUDGED, "reward.components.judge.args.concurrency=0"], "reward.components.judge.args.concurrency", "at least 1", "leave",
     ),
     "text for a judge's patience": (
-        [*JUDGED, "reward.parts.judge.args.timeout_s=long"], "reward.parts.judge.args.timeout_s", "a number", "leave",
+        [*JUDGED, "reward.components.judge.args.timeout_s=long"], "reward.components.judge.args.timeout_s", "a number", "leave",
     ),
     "a judge more patient than the watch": (
-        [*JUDGED, "reward.parts.judge.args.timeout_s=200"], "reward.parts.judge.args.timeout_s", "may take 440 s",
+        [*JUDGED, "reward.components.judge.args.timeout_s=200"], "reward.components.judge.args.timeout_s", "may take 440 s",
         "reward.timeout_s=440",
     ),
     "a judge's unknown argument": (
-        [*JUDGED, "reward.parts.judge.args.retry=3"], "reward.parts.judge", "unexpected keyword argument 'retry'", "args",
+        [*JUDGED, "reward.components.judge.args.retry=3"], "reward.components.judge", "unexpected keyword argument 'retry'", "args",
     ),
     "a weight of no step": (
-        ["reward.parts.format.schedule={soon: 1}"], "reward.parts.format.schedule.soon.[key]", "whole number", "whole number",
+        ["reward.components.format.schedule={soon: 1}"], "reward.components.format.schedule.soon.[key]", "whole number", "whole number",
     ),
     "unknown way to read answers": (
         ["data.train.countdown.extract=boxd"], "data.train.countdown.extract", "neither a way", "did you mean boxed?",
@@ -387,14 +387,14 @@ VALUES = {
         "data.train.program.extract", "are programs", "extract=null",
     ),
     "no accuracy part": (
-        ["reward.parts.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
+        ["reward.components.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
     ),
     "template without think tags": (["model.template=none"], "model.template", "never mentions them", "model.template=r1_zero"),
     "chat template without think tags": (
-        ["model.path=silent", "model.template=chat"], "model.template", "never mentions them", "reward.parts.format.weight=0",
+        ["model.path=silent", "model.template=chat"], "model.template", "never mentions them", "reward.components.format.weight=0",
     ),
     "a chat's template without think tags": (
-        ["model.path=silent", "model.template=deepscaler"], "model.template", "never mentions them", "reward.parts.format.weight=0",
+        ["model.path=silent", "model.template=deepscaler"], "model.template", "never mentions them", "reward.components.format.weight=0",
     ),
     "unknown template": (["model.template=r1zero"], "model.template", "neither a template's name", "did you mean r1_zero?"),
     "no such model folder": (["model.path=./nowhere"], "model.path", "nowhere is not a folder", "model=builtin"),
@@ -449,7 +449,7 @@ VALUES = {
         "data.train.mine.args.verifier", "there is no module no.where", "PYTHONPATH",
     ),
     "no dataset": (["data.train.countdown=null"], "data.train", "names no dataset", "data=countdown"),
-    "replies to imitate in an rl stage": (
+    "completions to imitate in an rl stage": (
         ["data.train.t.source=traces", "data.train.t.args.num_problems=9"], "data.train.t.source", "not problems to solve", "sft",
     ),
     "nothing to imitate in an sft stage": (["stages.rl.kind=sft"], "data.train.countdown.source", "nothing to imitate", "traces"),
@@ -457,7 +457,7 @@ VALUES = {
         ["stages.rl.kind=eval", "eval.sets.countdown=null", "checkpoint.best_metric=null"], "eval.sets", "names no dataset",
         "eval=countdown",
     ),
-    "pass@k beyond the samples": (["eval.pass_at=[1,8]"], "eval.pass_at", "pass@8 needs at least 8 replies", "eval.samples=8"),
+    "pass@k beyond the samples": (["eval.pass_at=[1,8]"], "eval.pass_at", "pass@8 needs at least 8 completions", "eval.num_samples=8"),
     "best of no evaluation": (
         ["checkpoint.best_metric=eval/aime/accuracy"], "checkpoint.best_metric", "no evaluation set gives this",
         "eval/countdown/accuracy",
@@ -489,7 +489,7 @@ VALUES = {
         "trainer.sequence_parallel=2 (possible: 1, 2, 4)",
     ),
     "IPC between GPUs": (
-        ["device=cuda", *(f"{role}.gpus_per_worker=1" for role in ("rollout", "trainer", "reference")), "sync.backend=ipc"],
+        ["device=cuda", *(f"{role}.gpus_per_worker=1" for role in ("rollout", "policy", "reference")), "sync.backend=ipc"],
         "sync.backend", "one engine of one GPU and one trainer rank", "sync.backend=auto",
     ),
     "IPC between two engines and a trainer on one GPU": (
@@ -550,7 +550,7 @@ VALUES = {
         ["stages.rl.config.trainer.betas=[2,0.9]"], "stages.rl.config.trainer.betas", "each must be less than 1", "smaller",
     ),
     "stage's own batch": (
-        ["stages.rl.config.algo.minibatches=3"], "stages.rl.config.algo.minibatches", "must divide", "minibatches=4",
+        ["stages.rl.config.algo.num_minibatches=3"], "stages.rl.config.algo.num_minibatches", "must divide", "num_minibatches=4",
     ),
     "a line far down that is not JSON": (
         rows("torn.jsonl"), "data.train.mine.path", "torn.jsonl, line 100: this is not JSON", "correct the file",
@@ -619,12 +619,20 @@ def test_all_mistakes_come_at_once() -> None:
         "steps=x",
         "rollout.top_p=0.5",
         "eval.pass_at=[9]",
-        "reward.parts.mine.name=no:fn",
+        "reward.components.mine.name=no:fn",
     ]
     with pytest.raises(ConfigError) as caught:
         check(*wrong)
     keys = {mistake.key for mistake in caught.value.mistakes}
-    assert keys == {"algo", "model", "trainer.lrr", "steps", "rollout.top_p", "eval.pass_at", "reward.parts.mine.name"}
+    assert keys == {
+        "algo",
+        "model",
+        "trainer.lrr",
+        "steps",
+        "rollout.top_p",
+        "eval.pass_at",
+        "reward.components.mine.name",
+    }
 
 
 def test_sound_configuration_gives_what_the_run_needs() -> None:
@@ -659,7 +667,7 @@ def test_it_is_told_when_no_prompt_asks_for_what_answers_are_read_from(
         f"data.train.mine={mine}",
         "data.train.countdown=null",
     ]
-    others = ["eval.sets.countdown=null", "checkpoint.best_metric=null", "reward.parts.format=null"]
+    others = ["eval.sets.countdown=null", "checkpoint.best_metric=null", "reward.components.format=null"]
     notes = [note for note in check_values(base, [*asked, *others]).notes if "are read from" in note]
     assert len(notes) == (missing is not None)
     assert all(f"data.train.mine are read from {missing!r}" in note for note in notes)
@@ -691,7 +699,7 @@ def test_stage_is_the_base_with_its_fragment_over_it() -> None:
 def test_a_judge_beside_the_rules_is_accepted() -> None:
     (run,) = check(*JUDGED)
     assert run.config.data.train["mine"].accuracy == "judge"
-    score = "reward.parts.judge={sources: null, args: {kind: score}}"
+    score = "reward.components.judge={sources: null, args: {kind: score}}"
     assert check(*JUDGED, score), "a score needs no reference"
 
 
@@ -707,16 +715,16 @@ def test_ranks_that_share_rows_are_named(base: DictConfig) -> None:
 
 def test_a_judges_key_is_not_shown(base: DictConfig) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_values(base, [*JUDGED, "reward.parts.judge.args.api_key_env=sk-12345"])
+        check_values(base, [*JUDGED, "reward.components.judge.args.api_key_env=sk-12345"])
     assert "sk-12345" not in str(caught.value)
     with pytest.raises(ConfigError) as caught:
-        check_values(base, [*JUDGED, "reward.parts.judge.args.url='http://me:sk-12345@host/v1'"])
+        check_values(base, [*JUDGED, "reward.components.judge.args.url='http://me:sk-12345@host/v1'"])
     assert "sk-12345" not in str(caught.value)
 
 
 def test_own_code_by_import_path_is_accepted() -> None:
-    (run,) = check("reward.parts.mine={name: 'own:right', args: {strength: 2}}")
-    assert run.config.reward.parts["mine"].name == "own:right"
+    (run,) = check("reward.components.mine={name: 'own:right', args: {strength: 2}}")
+    assert run.config.reward.components["mine"].name == "own:right"
 
 
 def test_own_engine_and_verifier_are_looked_for_and_not_imported() -> None:
@@ -738,7 +746,7 @@ def test_numbers_at_the_edge_are_accepted(override: str, base: DictConfig) -> No
     ("override", "faults"),
     [
         ("fault=rollout:kill@3", ["rollout:kill@3"]),
-        ("fault=[rollout-1:kill@3,trainer:stop@5+0.4]", ["rollout-1:kill@3", "trainer:stop@5+0.4"]),
+        ("fault=[rollout-1:kill@3,policy:stop@5+0.4]", ["rollout-1:kill@3", "policy:stop@5+0.4"]),
         ("fault=[]", []),
     ],
 )
@@ -763,7 +771,7 @@ def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
     assert "trainer.lr" not in note and "defaults" not in note
     assert "model=builtin is too small for data=r1_mix, eval=aime24, stages=r1_zero" in stand_ins
     for without in ("scale=none", "~scale"):
-        (run,) = check_command_line(["recipe=r1_zero", without, "trainer.micro_batch_tokens=131072"])
+        (run,) = check_command_line(["recipe=r1_zero", without, "trainer.max_tokens_per_micro_batch=131072"])
         assert all(note.startswith(NOT_CHECKED) for note in run.notes)
         assert run.config.algo.group_size == 16
 
@@ -863,8 +871,11 @@ def test_another_model_is_not_checked_by_the_facts_of_the_one_that_was_chosen_wi
     [
         (["steps=10", "trainer.warmup_updates=11"], "make 10 updates: the learning rate never reaches"),
         (["steps=10", "trainer.warmup_updates=10"], None),
-        (["reward.parts.overlong.weight=1", "reward.parts.overlong.args.cache=200"], "from its token 184 on, of 384"),
-        (["reward.parts.overlong.weight=1", "reward.parts.overlong.args.cache=77"], None),
+        (
+            ["reward.components.overlong.weight=1", "reward.components.overlong.args.cache=200"],
+            "from its token 184 on, of 384",
+        ),
+        (["reward.components.overlong.weight=1", "reward.components.overlong.args.cache=77"], None),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_noted(
@@ -979,7 +990,7 @@ def test_hydras_own_flags_work(
 
 
 def test_steps_in_which_the_policy_is_frozen_make_no_updates() -> None:
-    (run,) = check("algo=ppo", "algo.args.policy_frozen_steps=2", "steps=5", "algo.minibatches=4")
+    (run,) = check("algo=ppo", "algo.args.policy_frozen_steps=2", "steps=5", "algo.num_minibatches=4")
     assert "5 steps = 2,560 samples, 12 updates" in describe(run)
 
 
@@ -990,7 +1001,7 @@ def test_check_only_describes_the_run(
     code, out = run(monkeypatch, capsys, "check=true")
     assert code == 0
     assert "The configuration is fine." in out
-    assert "64 problems x 8 replies = 512 samples a step" in out
+    assert "64 problems x 8 completions = 512 samples a step" in out
     assert "rollout    2 x 0.1 CPU" in out
     assert "started" not in out
     assert sorted(workplace.iterdir()) == before, "a check writes nothing"

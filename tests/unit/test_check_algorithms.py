@@ -63,12 +63,12 @@ def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> 
     return check_values(with_algorithm(base, algo), overrides)
 
 
-FILTER = "algo.keep_low=0", "algo.keep_high=1"
+FILTER = "algo.filter.min_solve_rate=0", "algo.filter.max_solve_rate=1"
 # algorithm, overrides, key of the mistake, words of its rule, words of its remedy
 CASES = {
     "an algorithm that lacks a method": (
         "grpo", ["algo.name='own_algo:Bare'"], "algo.name",
-        "has no advantages, frozen_steps, initial_state, keep, learners, loss, minibatches, needs,", "derive it",
+        "has no advantages, frozen_steps, initial_state, keep, objectives, loss, minibatches, needs,", "derive it",
     ),
     "what makes no algorithm": ("grpo", ["algo.name='own_algo:nothing'"], "algo.name", "has no advantages,", "derive it from"),
     "an algorithm that cannot be made": (
@@ -83,24 +83,24 @@ CASES = {
     ),
     "a critic where there is none": ("grpo", ["critic.path=builtin"], "critic.path", "has no such trainer", "critic.path=null"),
     "a critic's rank count said twice": (
-        "ppo", ["critic.trainer={num_workers: 2}"], "critic.trainer.num_workers", "stands beside", "critic.num_workers=2",
+        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "stands beside", "critic.num_workers=2",
     ),
     "a critic's key that is none": (
-        "ppo", ["critic.trainer={zero_stag: 3}"], "critic.trainer.zero_stag", "no such key", "zero_stage",
+        "ppo", ["critic.overrides={zero_stag: 3}"], "critic.overrides.zero_stag", "no such key", "zero_stage",
     ),
     "a critic's key of a wrong value": (
-        "ppo", ["critic.trainer={zero_stage: 7}"], "critic.trainer.zero_stage", "Input should be", "trainer.zero_stage=0",
+        "ppo", ["critic.overrides={zero_stage: 7}"], "critic.overrides.zero_stage", "Input should be", "trainer.zero_stage=0",
     ),
     "a critic of one rank whose rows two share": (
         "ppo", ["trainer.sequence_parallel=2", "critic.num_workers=1"], "critic.num_workers",
-        "critic.trainer.sequence_parallel=2 ranks share each row", "=2, or critic.trainer.sequence_parallel=1",
+        "critic.overrides.sequence_parallel=2 ranks share each row", "=2, or critic.overrides.sequence_parallel=1",
     ),
     "a critic's heads that ranks cannot split": (
-        "ppo", ["critic.num_workers=3", "critic.trainer={sequence_parallel: 3}"], "critic.trainer.sequence_parallel",
+        "ppo", ["critic.num_workers=3", "critic.overrides={sequence_parallel: 3}"], "critic.overrides.sequence_parallel",
         "4 attention heads", "(possible: 1, 2, 4)",
     ),
     "a critic's ranks that share rows, and no number": (
-        "ppo", ["critic.trainer={sequence_parallel: x}"], "critic.trainer.sequence_parallel", "valid integer", "parallel=1",
+        "ppo", ["critic.overrides={sequence_parallel: x}"], "critic.overrides.sequence_parallel", "valid integer", "parallel=1",
     ),
     "a reference without a GPU for process rewards": (
         "prime", ["device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1", "prm.gpus_per_worker=1"],
@@ -108,22 +108,22 @@ CASES = {
     ),
     "group of one": ("grpo", ["algo.group_size=1"], "algo.group_size", "grpo compares", "algo.group_size=8"),
     "dynamic sampling with a group of one": (
-        "grpo", ["algo.group_size=1", *FILTER], "algo.group_size", "algo.keep_low chooses groups", "keep_unequal off",
+        "grpo", ["algo.group_size=1", *FILTER], "algo.group_size", "algo.filter.min_solve_rate chooses groups", "drop_equal=false",
     ),
     "rewards that differ in a group of one": (
-        "grpo", ["algo.group_size=1", "algo.keep_unequal=true"], "algo.group_size", "algo.keep_unequal chooses", "group_size=8",
+        "grpo", ["algo.group_size=1", "algo.filter.drop_equal=true"], "algo.group_size", "algo.filter.drop_equal chooses", "group_size=8",
     ),
     "own algorithm that compares, with a group of one": (
         "grpo", ["algo.name='own_algo:Mine'", "algo.args.strength=1", "algo.group_size=1"], "algo.group_size", "compares", "=8",
     ),
     "bounds the wrong way round": (
-        "grpo", ["algo.keep_low=0.9", "algo.keep_high=0.1"], "algo.keep_low", "less than algo.keep_high = 0.1", "algo.keep_low=0 ",
+        "grpo", ["algo.filter.min_solve_rate=0.9", "algo.filter.max_solve_rate=0.1"], "algo.filter.min_solve_rate", "less than algo.filter.max_solve_rate = 0.1", "algo.filter.min_solve_rate=0 ",
     ),
-    "bounds that are equal": ("grpo", ["algo.keep_low=0", "algo.keep_high=0"], "algo.keep_low", "less than", "open side"),
+    "bounds that are equal": ("grpo", ["algo.filter.min_solve_rate=0", "algo.filter.max_solve_rate=0"], "algo.filter.min_solve_rate", "less than", "open side"),
     "bounds that no group meets": (
-        "grpo", ["algo.keep_low=0.5", "algo.keep_high=0.6"], "algo.keep_low", "among 8 is a share between 0.5", "group_size",
+        "grpo", ["algo.filter.min_solve_rate=0.5", "algo.filter.max_solve_rate=0.6"], "algo.filter.min_solve_rate", "among 8 is a share between 0.5", "group_size",
     ),
-    "a bound that is no share": ("grpo", ["algo.keep_low=-1"], "algo.keep_low", "at least 0", "algo.keep_low=0"),
+    "a bound that is no share": ("grpo", ["algo.filter.min_solve_rate=-1"], "algo.filter.min_solve_rate", "at least 0", "algo.filter.min_solve_rate=0"),
     "dual clip below one": ("grpo", ["algo.dual_clip=0.5"], "algo.dual_clip", "greater than 1", "null for none"),
     "a target for no KL": (
         "grpo", ["algo.kl_coef=0", "algo.kl_target=0.1"], "algo.kl_target", "would stay there", "algo.kl_coef=0.001",
@@ -136,11 +136,11 @@ CASES = {
         "grpo", ["algo.entropy_target=0.2", "algo.entropy_max=0"], "algo.entropy_max", "needs room", "entropy_target=null",
     ),
     "a cap that cuts everything": (
-        "grpo", ["algo.rollout_correction=token_mask", "algo.correction_cap=0.5"], "algo.correction_cap", "every token",
-        "correction_cap=2.0",
+        "grpo", ["algo.importance_sampling=token_mask", "algo.is_cap=0.5"], "algo.is_cap", "every token",
+        "is_cap=2.0",
     ),
     "a correction of no kind": (
-        "grpo", ["algo.rollout_correction=truncate"], "algo.rollout_correction", "token_truncate", "did you mean token_truncate?",
+        "grpo", ["algo.importance_sampling=truncate"], "algo.importance_sampling", "token_truncate", "did you mean token_truncate?",
     ),
     "an argument of another algorithm": ("grpo", ["algo.args.gamma=1"], "algo.args.gamma", "grpo takes no such", "there are none"),
     "a correction of gamma's name": (
@@ -153,7 +153,7 @@ CASES = {
     ),
     "leave one out of one": ("rloo", ["algo.group_size=1"], "algo.group_size", "rloo compares", "algo=reinforce_pp"),
     "a group's mean of one": ("reinforce_pp_baseline", ["algo.group_size=1"], "algo.group_size", "compares", "algo=reinforce_pp"),
-    "DAPO with a group of one": ("dapo", ["algo.group_size=1"], "algo.group_size", "algo.keep_low chooses", "null, null, false"),
+    "DAPO with a group of one": ("dapo", ["algo.group_size=1"], "algo.group_size", "algo.filter.min_solve_rate chooses", "max_solve_rate=null"),
     "own algorithm's argument that is missing": (
         "grpo", ["algo.name='own_algo:Mine'"], "algo.args.strength", "needs this argument", "algo.args.strength=VALUE",
     ),
@@ -184,13 +184,13 @@ def test_pieces_that_do_not_fit_are_refused(case: str, base: DictConfig) -> None
 @pytest.mark.parametrize(
     "overrides",
     [
-        [*FILTER, "algo.min_kept=0"],
-        ["algo.keep_low=0.5", "algo.keep_high=0.7"],  # 5 of 8
-        ["algo.keep_low=0.9"],
+        [*FILTER, "algo.filter.min_share=0"],
+        ["algo.filter.min_solve_rate=0.5", "algo.filter.max_solve_rate=0.7"],  # 5 of 8
+        ["algo.filter.min_solve_rate=0.9"],
         ["algo.kl_in=reward", "algo.kl_target=0.1"],
         ["algo.name=reinforce_pp", "algo.args.gamma=1", "algo.group_size=1"],
         ["algo.entropy_target=0.2"],
-        ["algo.rollout_correction=sequence_mask"],
+        ["algo.importance_sampling=sequence_mask"],
         ["algo.name='own_algo:Mine'", "algo.args.strength=1"],
         ["algo.name='own_algo:Wrapped'"],
         ["algo.name='own_algo:AnyArguments'", "algo.args.whatever=1", "algo.group_size=1"],
@@ -204,10 +204,10 @@ def test_pieces_that_fit_are_accepted(overrides: list[str], base: DictConfig) ->
 @pytest.mark.parametrize(
     ("algo", "overrides", "words"),
     [
-        ("gspo", ["algo.aggregation=token_mean"], "replies weigh by their length"),
+        ("gspo", ["algo.aggregation=token_mean"], "completions weigh by their length"),
         ("gspo", [], None),
         ("dapo", [], None),
-        ("gpg", ["algo.minibatches=2"], "all but the first update of a step are off-policy"),
+        ("gpg", ["algo.num_minibatches=2"], "all but the first update of a step are off-policy"),
         ("gpg", [], None),
         ("orz", ["critic.num_workers=60"], "an update of the critic has 42 samples for 60 ranks"),
         ("orz", ["critic.num_workers=40"], None),

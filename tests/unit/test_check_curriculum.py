@@ -22,8 +22,8 @@ HARD = "stages.anneal.config.data.train.hard"
 
 # overrides, key of the mistake, words of its rule, words of its remedy
 WRONG = {
-    "a share above one": (["algo.min_kept=1.5"], "algo.min_kept", "must be at most 1", "algo.min_kept=1"),
-    "no groups at all": (["algo.max_refills=0"], "algo.max_refills", "must be at least 1", "algo.max_refills=1"),
+    "a share above one": (["algo.filter.min_share=1.5"], "algo.filter.min_share", "must be at most 1", "algo.filter.min_share=1"),
+    "no groups at all": (["algo.filter.max_refills=0"], "algo.filter.max_refills", "must be at least 1", "algo.filter.max_refills=1"),
     "unknown curriculum": (
         ["data.curriculum.name=histry"], "data.curriculum.name", "neither a curriculum", "did you mean history?",
     ),
@@ -73,7 +73,7 @@ WRONG = {
     ),
     "mined without a range": ([ANNEAL, f"{HARD}.args.correct=null"], f"{HARD}.args.correct", "[fewest, most]", "correct=[0,3]"),
     "mined in a range that no group has": (
-        [ANNEAL, f"{HARD}.args.correct=[9,16]"], f"{HARD}.args.correct", "groups of 8 replies", "correct=[0,2]",
+        [ANNEAL, f"{HARD}.args.correct=[9,16]"], f"{HARD}.args.correct", "groups of 8 completions", "correct=[0,2]",
     ),
     "mined with an unknown argument": (
         [ANNEAL, f"{HARD}.args.sorces=[countdown]"], f"{HARD}.args.sorces", "no such argument", "did you mean sources?",
@@ -133,7 +133,7 @@ def test_a_mistake_is_answered(case: str, base: DictConfig) -> None:
     [
         ["data.curriculum.name=easy_pool"],
         ["data.curriculum={name: easy_pool, args: {probability: 0}}"],
-        ["data.curriculum.name=history", "algo.min_kept=0.6", "algo.max_refills=1"],
+        ["data.curriculum.name=history", "algo.filter.min_share=0.6", "algo.filter.max_refills=1"],
         [*DIFFICULTY, "data.curriculum.args={low: 0.2, high: 0.8, window: 16}"],
         ["run_dir=begun", "resume=auto", "data.curriculum.name=history"],
         ["run_dir=older", "resume=auto"],

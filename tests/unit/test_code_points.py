@@ -1,4 +1,6 @@
-"""Rewards that give programs a part of the points, and how often a test is run for all of them. The sandbox is another test's."""
+"""Rewards that give programs a component of the points, and how often a test is run for all of them. The sandbox is another
+test's.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 from reward_samples import completion, context, problem
 
-from r1ray.config import RewardConfig, RewardPart
+from r1ray.config import RewardComponentConfig, RewardConfig
 from r1ray.reward import REWARDS, make
 from r1ray.reward.code import tested
 from r1ray.reward.code.cases import Subtask, read_subtasks
@@ -49,7 +51,7 @@ def graded(**payload: Any) -> Problem:
     return problem(verifier="code", payload={"tests": tests, "subtasks": SUBTASKS} | payload)
 
 
-def reply(program: str) -> str:
+def response(program: str) -> str:
     return f"```python\n{program}\n```"
 
 
@@ -58,7 +60,7 @@ def given(name: str, *texts: str, asked: Problem | None = None, **args: Any) -> 
     return [(score.value, score.status, score.correct) for score in scores]
 
 
-ALL, NONE, SOME, BROKEN = (reply(program) for program in RUNS)
+ALL, NONE, SOME, BROKEN = (response(program) for program in RUNS)
 FAILED = (None, "sandbox_error", None)
 
 
@@ -129,8 +131,12 @@ def test_arguments_that_mean_nothing(name: str, args: dict[str, Any]) -> None:
         given(name, ALL, **args)
 
 
-def score(asked: Problem, *texts: str, parts: Sequence[str]) -> list[Any]:
-    scorer = make(RewardConfig.model_construct(parts={part: RewardPart() for part in parts}, truncated="score"))
+def score(asked: Problem, *texts: str, components: Sequence[str]) -> list[Any]:
+    scorer = make(
+        RewardConfig.model_construct(
+            components={component: RewardComponentConfig() for component in components}, truncated="score"
+        )
+    )
     return list(scorer.score(asked, [completion(text) for text in texts], context()))
 
 
@@ -138,37 +144,37 @@ def test_every_test_of_a_program_is_run_once_for_all_rewards(runner: Runner, mon
     reads = list[Any]()
     read = tested.read_cases
     monkeypatch.setattr(tested, "read_cases", lambda tests, **kwargs: reads.append(tests) or read(tests, **kwargs))
-    scores = score(graded(), SOME, ALL, SOME, parts=("accuracy", "code_fraction", "codeforces", "ioi"))
-    assert [s.parts["accuracy"] for s in scores] == [0.0, 1.0, 0.0]
-    assert [s.parts["code_fraction"] for s in scores] == [0.75, 1.0, 0.75]
+    scores = score(graded(), SOME, ALL, SOME, components=("accuracy", "code_fraction", "codeforces", "ioi"))
+    assert [s.components["accuracy"] for s in scores] == [0.0, 1.0, 0.0]
+    assert [s.components["code_fraction"] for s in scores] == [0.75, 1.0, 0.75]
     assert sorted(runner.inputs) == sorted((name, b"%d" % n) for name in ("all", "not 2") for n in range(4))
     assert len(reads) == 1
 
 
 def test_all_or_nothing_stops_at_the_first_failure(runner: Runner) -> None:
-    (wrong,) = score(graded(), SOME, parts=("accuracy",))
+    (wrong,) = score(graded(), SOME, components=("accuracy",))
     assert (wrong.correct, len(runner.inputs)) == (False, 3)
 
 
 def test_a_failure_of_the_sandbox_is_not_remembered(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = graded()
-    (failed,) = score(asked, BROKEN, parts=("accuracy",))
-    assert (failed.usable, failed.parts["accuracy"]) == (False, None)
+    (failed,) = score(asked, BROKEN, components=("accuracy",))
+    assert (failed.usable, failed.components["accuracy"]) == (False, None)
     monkeypatch.setitem(RUNS, "broken at 2", RUNS["all"])
-    (again,) = score(asked, BROKEN, parts=("accuracy", "code_fraction"))
-    assert (again.usable, again.correct, again.parts["code_fraction"]) == (True, True, 1.0)
+    (again,) = score(asked, BROKEN, components=("accuracy", "code_fraction"))
+    assert (again.usable, again.correct, again.components["code_fraction"]) == (True, True, 1.0)
 
 
 def test_runs_that_end_early_are_nobodys_success(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tested, "sandbox", lambda: None)
     monkeypatch.setattr(tested, "verdicts", lambda *_, **__: iter([Verdict(right=True, status="ok")]))
-    (failed,) = score(graded(), ALL, parts=("accuracy",))
+    (failed,) = score(graded(), ALL, components=("accuracy",))
     assert (failed.usable, failed.correct) == (False, None)
 
 
 def test_another_group_of_the_same_problem_is_tested_again(runner: Runner) -> None:
     for _ in range(2):
-        score(graded(), ALL, parts=("accuracy",))
+        score(graded(), ALL, components=("accuracy",))
     assert len(runner.inputs) == 8
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reward_samples import completion, context, problem
 
-from r1ray.config import RewardConfig, RewardPart, SourceConfig
+from r1ray.config import RewardComponentConfig, RewardConfig, SourceConfig
 from r1ray.data.oneliners import KINDS, VERIFIERS
 from r1ray.data.sources import load_source, runs_programs
 from r1ray.reward import make
@@ -57,7 +57,7 @@ def echo(program: Program) -> Ended:
         ("use ```a``` here", None),
     ],
 )
-def test_the_program_of_a_reply(text: str, program: str | None) -> None:
+def test_the_program_of_a_completion(text: str, program: str | None) -> None:
     assert last_program(text) == program
 
 
@@ -75,24 +75,26 @@ def test_the_program_of_a_reply(text: str, program: str | None) -> None:
         ("```cpp\nint a;", None),
     ],
 )
-def test_the_program_of_a_reply_in_cpp(text: str, program: str | None) -> None:
+def test_the_program_of_a_completion_in_cpp(text: str, program: str | None) -> None:
     assert last_program(text, "cpp") == program
 
 
 def test_a_problem_says_in_which_language_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(echo)
     monkeypatch.setattr(tested, "sandbox", lambda: runner)
-    reply = "```cpp\nint main() {}\n```\n```python\nprint(1)\n```"
+    response = "```cpp\nint main() {}\n```\n```python\nprint(1)\n```"
     tests = [{"input": "1\n", "output": "1"}, {"input": "2", "output": "2"}]
     for language in (None, "python", "cpp"):
         asked = problem(verifier="code", payload={"tests": tests} | ({"language": language} if language else {}))
-        (score,) = accuracy(asked, [completion(reply)], context())
+        (score,) = accuracy(asked, [completion(response)], context())
         assert score.correct
     found = [(run.language, run.code) for run in runner.runs]
     python, cpp = ("python", b"print(1)\n"), ("cpp", b"int main() {}\n")
     assert found == [*[python] * 4, *[cpp] * 2]
     with pytest.raises(ValueError, match="'java' are not run: language must be one of python, cpp"):
-        accuracy(problem(verifier="code", payload={"tests": tests, "language": "java"}), [completion(reply)], context())
+        accuracy(
+            problem(verifier="code", payload={"tests": tests, "language": "java"}), [completion(response)], context()
+        )
 
 
 def test_functions_are_not_called_in_cpp() -> None:
@@ -171,7 +173,7 @@ def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
         (lambda program: Ended(status="sandbox_error"), None, "sandbox_error", None),
     ],
 )
-def test_what_a_reply_earns(
+def test_what_a_completion_earns(
     end: Any, value: float | None, status: str, correct: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tested, "sandbox", lambda: Runner(end))
@@ -180,15 +182,15 @@ def test_what_a_reply_earns(
     assert (score.value, score.status, score.correct) == (value, status, correct)
 
 
-def test_a_reply_without_a_program_needs_no_sandbox() -> None:
+def test_a_completion_without_a_program_needs_no_sandbox() -> None:
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
     (score,) = accuracy(asked, [completion("print(1)")], context())
     assert (score.value, score.correct) == (0.0, False)
 
 
 def test_programs_are_run_nowhere_else_and_that_ends_the_run() -> None:
-    """Every other failure of a reward makes replies unusable and is tried again; this would fail for ever."""
-    scorer = make(RewardConfig.model_construct(parts={"accuracy": RewardPart()}, truncated="score"))
+    """Every other failure of a reward makes responses unusable and is tried again; this would fail for ever."""
+    scorer = make(RewardConfig.model_construct(components={"accuracy": RewardComponentConfig()}, truncated="score"))
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
     with pytest.raises(SandboxUnavailable, match="given no sandbox"):
         scorer.score(asked, [completion("```python\nprint(input())\n```")], context())

@@ -36,7 +36,7 @@ def completion(seed: int, length: int = 3) -> Completion:
         rollout_logprobs_T=np.zeros(length, np.float32),
         temperature=1.0,
         text=str(seed),
-        finish="stop",
+        finish_reason="stop",
         versions=(VersionSpan(version=0, start=0, end=length),),
     )
 
@@ -50,7 +50,7 @@ def score(*, usable: bool = True, correct: bool = True) -> Score:
 
 @dataclass
 class ShuffledWorkers:
-    """Answers are ready at once and handed out in an order drawn from `rng`, replies always before their scores."""
+    """Answers are ready at once and handed out in an order drawn from `rng`, responses always before their scores."""
 
     score_of: Callable[[Problem, Sequence[Completion]], tuple[Score, ...]]
     rng: random.Random
@@ -65,9 +65,9 @@ class ShuffledWorkers:
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> int:
         self.calls.append((problem.id, tuple(seeds)))
         self.temperatures.append(sampling.temperature)
-        return self._add(tuple(self.reply(problem, seed) for seed in seeds))
+        return self._add(tuple(self.response(problem, seed) for seed in seeds))
 
-    def reply(self, problem: Problem, seed: int) -> Completion:
+    def response(self, problem: Problem, seed: int) -> Completion:
         return completion(seed)
 
     def score(self, problem: Problem, completions: int, context: RewardContext, *, not_where: int | None = None) -> int:
@@ -133,7 +133,7 @@ def collector(
     seed: int = 0,
     ledger: Any = None,
     outages: Outages | None = None,
-    min_kept: float = 1.0,
+    min_share: float = 1.0,
     max_refills: int = 10,
     workers: type[ShuffledWorkers] = ShuffledWorkers,
 ) -> Collector:
@@ -144,7 +144,7 @@ def collector(
         sampling=lambda step: SamplingSpec(temperature=step / 4, max_tokens=8),
         max_attempts=3,
         keep=keep,
-        min_kept=min_kept,
+        min_share=min_share,
         max_refills=max_refills,
         run_seed=7,
         ledger=ledger or Rows(),
@@ -175,7 +175,7 @@ def test_each_step_is_sampled_as_its_own_number_says() -> None:
     assert c.workers.temperatures == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75]  # type: ignore[attr-defined]
 
 
-def test_replies_of_a_group_have_different_seeds_and_problems_do_not_share_them() -> None:
+def test_completions_of_a_group_have_different_seeds_and_problems_do_not_share_them() -> None:
     c = collector(all_right)
     c.take(8, step=1)
     seeds = [seed for _, group in c.workers.calls for seed in group]  # type: ignore[attr-defined]
@@ -202,7 +202,7 @@ def test_filter_keeps_the_first_in_dispatch_order_and_metrics_see_all(seed: int)
 
 
 def outcome(number: int) -> int:
-    """How many of the four replies to problem `number` are right; no pattern that a count of finished groups could follow."""
+    """How many of the four responses to problem `number` are right; no pattern that a count of finished groups could follow."""
     return [0, 4, 1, 4, 0, 2, 4, 3, 0, 0, 4, 1, 4, 2][number * 5 % 14]
 
 
@@ -231,12 +231,12 @@ def expected(num_groups: int, *, required: int) -> tuple[list[int], list[int]]:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
-    ("min_kept", "num_groups", "required"), [(1.0, 5, 5), (0.6, 5, 3), (0.5, 5, 3), (0.1, 10, 1), (0.0, 5, 0)]
+    ("min_share", "num_groups", "required"), [(1.0, 5, 5), (0.6, 5, 3), (0.5, 5, 3), (0.1, 10, 1), (0.0, 5, 0)]
 )
 def test_trained_are_the_first_that_pass_in_dispatch_order_whatever_finishes_first(
-    seed: int, min_kept: float, num_groups: int, required: int
+    seed: int, min_share: float, num_groups: int, required: int
 ) -> None:
-    c = collector(by_outcome, keep=is_mixed, seed=seed, min_kept=min_kept)
+    c = collector(by_outcome, keep=is_mixed, seed=seed, min_share=min_share)
     collected = c.take(num_groups, step=1)
     trained, generated = expected(num_groups, required=required)
     assert numbers(collected.kept) == trained
@@ -247,16 +247,16 @@ def test_trained_are_the_first_that_pass_in_dispatch_order_whatever_finishes_fir
 
 def test_seven_of_twenty_five_are_seven() -> None:
     assert 0.28 * 25 > 7
-    c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) < 7, min_kept=0.28)
+    c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) < 7, min_share=0.28)
     assert c.take(25, step=1).refilled == 0
-    c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) in (*range(6), 26), min_kept=0.28)
+    c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) in (*range(6), 26), min_share=0.28)
     assert numbers(c.take(25, step=1).kept) == [*range(24), 26]
 
 
 class LongLast(ShuffledWorkers):
-    """Replies of 1 to 200 tokens; whatever is shortest is ready first, and one thing at a time."""
+    """Completions of 1 to 200 tokens; whatever is shortest is ready first, and one thing at a time."""
 
-    def reply(self, problem: Problem, seed: int) -> Completion:
+    def response(self, problem: Problem, seed: int) -> Completion:
         return completion(seed, length=1 + seed % 200)
 
     def wait(self, refs: Sequence[int], *, until: Callable[[], bool] = lambda: False) -> list[int]:
@@ -264,24 +264,24 @@ class LongLast(ShuffledWorkers):
         return [min(possible, key=lambda ref: (self._longest(ref), ref))]
 
     def _longest(self, ref: int) -> int:
-        replies = self.results[self.waits_for.get(ref, ref)]
-        return max(len(reply.token_ids_T) for reply in replies)
+        responses = self.results[self.waits_for.get(ref, ref)]
+        return max(len(response.token_ids_T) for response in responses)
 
 
 def right_when_long(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
-    return tuple(score(correct=len(reply.token_ids_T) > 80) for reply in completions)
+    return tuple(score(correct=len(response.token_ids_T) > 80) for response in completions)
 
 
 def mean_length(groups: Sequence[Group]) -> float:
-    return float(np.mean([len(reply.token_ids_T) for group in groups for reply in group.completions]))
+    return float(np.mean([len(response.token_ids_T) for group in groups for response in group.completions]))
 
 
 def steps_of(c: Collector, count: int, *, groups: int) -> list[Collected]:
     return [c.take(groups, step=step) for step in range(1, count + 1)]
 
 
-def test_long_replies_that_end_last_are_trained_on_as_often_as_they_pass() -> None:
-    """Correctness grows with length, so a collector that takes what is ready first trains on short and wrong replies."""
+def test_long_completions_that_end_last_are_trained_on_as_often_as_they_pass() -> None:
+    """Correctness grows with length, so a collector that takes what is ready first trains on short and wrong responses."""
     steps = steps_of(collector(right_when_long, keep=is_mixed, workers=LongLast), 20, groups=8)
     for step in steps:
         passing = [group for group in step.generated if is_mixed(group)]
@@ -316,7 +316,7 @@ def test_a_filter_that_nothing_satisfies_ends_with_what_it_saw(case: str, seed: 
     with pytest.raises(NothingToLearn) as caught:
         c.take(2, step=3)
     told = str(caught.value)
-    assert "step 3: of 8 generated groups (algo.max_refills=4 x 2) 8 could be scored and 0 passed" in told
+    assert "step 3: of 8 generated groups (algo.filter.max_refills=4 x 2) 8 could be scored and 0 passed" in told
     assert counts in told and remedy in told and f"last solve rates: {num_right / 4:.2f}" in told
     assert c.problems.state_dict() == {"number": 0}, "its problems are drawn again"
 
@@ -352,7 +352,7 @@ def test_an_unusable_group_is_generated_again_with_other_seeds_then_dropped() ->
     assert len(attempts) == 3 and len(set(attempts)) == 3
 
 
-def test_one_unusable_reply_does_not_cost_the_group() -> None:
+def test_one_unusable_completion_does_not_cost_the_group() -> None:
     def one_broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=k > 0) for k in range(len(completions)))
 
@@ -388,7 +388,7 @@ def test_workers_rest_when_a_step_is_whole_and_not_when_it_was_given_up() -> Non
     assert c.workers.rests == [2]  # type: ignore[attr-defined]
 
 
-def test_the_dispatch_of_a_step_is_on_the_disk_before_its_first_reply() -> None:
+def test_the_dispatch_of_a_step_is_on_the_disk_before_its_first_completion() -> None:
     c = collector(all_right)
     c.take(3, step=1)
     assert c.ledger.synced[0] == 3  # type: ignore[attr-defined]
@@ -408,14 +408,14 @@ def test_the_audit_finds_nothing_in_the_rows_of_a_collector(seed: int, tmp_path:
     tries: dict[str, set[str]] = {}
 
     def moody(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
-        replies = tries.setdefault(problem.id, set())
-        replies.add(completions[0].text)
-        usable = int(problem.id[1:]) % 5 != 3 or len(replies) > 1
+        responses = tries.setdefault(problem.id, set())
+        responses.add(completions[0].text)
+        usable = int(problem.id[1:]) % 5 != 3 or len(responses) > 1
         return tuple(score(usable=usable, correct=int(problem.id[1:]) % 3 > 0) for _ in completions)
 
     c = collector(moody, keep=lambda group: group.solve_rate == 1, seed=seed, ledger=Ledger(tmp_path / "l", step=0))
     assert audited(c, steps=3, groups_per_step=4) == []
-    assert max(len(replies) for replies in tries.values()) == 2
+    assert max(len(responses) for responses in tries.values()) == 2
     states = {row["state"] for row in read_ledger(tmp_path / "l")}
     assert states == {"dispatched", "generated", "unscored", "scored", "trained", "left"}
 

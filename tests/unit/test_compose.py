@@ -1,4 +1,4 @@
-"""The scorer: weighted sum, correctness from the named part, truncation, failures that cost no reply its reward."""
+"""The scorer: weighted sum, correctness from the named component, truncation, failures that cost no completion its reward."""
 
 import logging
 import math
@@ -10,9 +10,9 @@ import reward_samples
 from reward_samples import completion
 
 from r1ray import reward
-from r1ray.config import RewardConfig, RewardPart
-from r1ray.reward.base import PartScore, RewardContext
-from r1ray.reward.compose import Part, Scorer
+from r1ray.config import RewardComponentConfig, RewardConfig
+from r1ray.reward.base import ComponentScore, RewardContext
+from r1ray.reward.compose import Component, Scorer
 from r1ray.types import Problem
 
 CONTEXT = RewardContext(step=1, seed=5, max_response_length=100)
@@ -24,19 +24,19 @@ def problem(**changes) -> Problem:
     return reward_samples.problem(**(countdown | changes))
 
 
-def config(parts: dict, truncated: str = "zero") -> RewardConfig:
-    made = {name: RewardPart(**part) for name, part in parts.items()}
-    return RewardConfig.model_construct(parts=made, truncated=truncated)
+def config(components: dict, truncated: str = "zero") -> RewardConfig:
+    made = {name: RewardComponentConfig(**component) for name, component in components.items()}
+    return RewardConfig.model_construct(components=made, truncated=truncated)
 
 
 def fixed(*values):
     return lambda problem, completions_G, context: [
-        value if isinstance(value, PartScore) else PartScore(value=value) for value in values
+        value if isinstance(value, ComponentScore) else ComponentScore(value=value) for value in values
     ]
 
 
-def scorer(truncated: str = "zero", **parts) -> Scorer:
-    return Scorer([Part(name=n, weight=w, reward=f) for n, (w, f) in parts.items()], truncated=truncated)
+def scorer(truncated: str = "zero", **components) -> Scorer:
+    return Scorer([Component(name=n, weight=w, reward=f) for n, (w, f) in components.items()], truncated=truncated)
 
 
 def test_r1_zero_scores_a_group():
@@ -45,7 +45,7 @@ def test_r1_zero_scores_a_group():
     )
     assert [s.reward for s in scores] == [1.1, 0.0]
     assert [s.correct for s in scores] == [True, False]
-    assert scores[0].parts == {"accuracy": 1.0, "format": 1.0}
+    assert scores[0].components == {"accuracy": 1.0, "format": 1.0}
     assert scores[0].statuses == {"accuracy": "ok", "format": "ok"}
     assert scores[1].statuses == {"accuracy": "wrong_answer", "format": "wrong_answer"}
     assert all(s.usable for s in scores)
@@ -54,20 +54,20 @@ def test_r1_zero_scores_a_group():
 def test_a_part_that_does_not_apply_is_left_out_of_the_sum():
     scores = scorer(a=(1.0, fixed(1.0, 0.5)), b=(0.5, fixed(None, 0.2))).score(problem(), [completion()] * 2, CONTEXT)
     assert [s.reward for s in scores] == pytest.approx([1.0, 0.6])
-    assert scores[0].parts == {"a": 1.0, "b": None}
+    assert scores[0].components == {"a": 1.0, "b": None}
     assert all(s.usable for s in scores)
 
 
 def test_a_part_of_weight_0_is_not_trained_on_but_still_says_what_is_correct():
     made = reward.make(config({"accuracy": {"weight": 0.0}, "format": {"weight": 1.0}}))
     (score,) = made.score(problem(), [completion("<answer>5 + 3 * 2</answer>")], CONTEXT)
-    assert (score.reward, score.correct, score.parts["accuracy"]) == (0.0, True, 1.0)
+    assert (score.reward, score.correct, score.components["accuracy"]) == (0.0, True, 1.0)
 
 
 def test_correct_is_read_from_the_part_that_the_problem_names():
     made = scorer(
-        accuracy=(1.0, fixed(PartScore(value=1.0, correct=True))),
-        judge=(1.0, fixed(PartScore(value=0.0, correct=False))),
+        accuracy=(1.0, fixed(ComponentScore(value=1.0, correct=True))),
+        judge=(1.0, fixed(ComponentScore(value=0.0, correct=False))),
     )
     assert made.score(problem(accuracy="judge"), [completion()], CONTEXT)[0].correct is False
     assert made.score(problem(accuracy="accuracy"), [completion()], CONTEXT)[0].correct is True
@@ -77,21 +77,21 @@ def test_correct_is_read_from_the_part_that_the_problem_names():
 @pytest.mark.parametrize(
     ("truncated", "expected"), [("zero", (0.0, False)), ("score", (1.1, True)), ("mask", (1.1, True))]
 )
-def test_what_a_truncated_reply_earns(truncated: str, expected: tuple):
+def test_what_a_truncated_completion_earns(truncated: str, expected: tuple):
     made = reward.make(config({"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}}, truncated))
     cut, whole = made.score(problem(), [completion(RIGHT, "length"), completion(RIGHT)], CONTEXT)
     assert (cut.reward, cut.correct) == expected
-    assert cut.parts == whole.parts
+    assert cut.components == whole.components
     assert cut.usable
     assert (whole.reward, whole.correct) == (1.1, True)
 
 
-def test_a_truncated_reply_is_not_made_wrong_where_correctness_does_not_apply():
+def test_a_truncated_completion_is_not_made_wrong_where_correctness_does_not_apply():
     (score,) = scorer(style=(1.0, fixed(0.7))).score(problem(), [completion("x", "length")], CONTEXT)
     assert (score.reward, score.correct) == (0.0, None)
 
 
-def test_an_aborted_reply_is_unusable():
+def test_an_aborted_completion_is_unusable():
     (score,) = scorer(style=(1.0, fixed(0.7))).score(problem(), [completion("x", "abort")], CONTEXT)
     assert not score.usable
 
@@ -106,14 +106,14 @@ def test_an_exception_makes_the_group_unusable_and_is_logged_once_with_its_cause
         scores = made.score(problem(), [completion()] * 2, CONTEXT)
         made.score(problem(), [completion()] * 2, CONTEXT)
     assert [s.usable for s in scores] == [False, False]
-    assert scores[0].parts == {"accuracy": 1.0, "judge": None}
+    assert scores[0].components == {"accuracy": 1.0, "judge": None}
     assert scores[0].statuses["judge"] == "sandbox_error"
     assert len(caplog.records) == 1
     assert "the judge's server is down" in caplog.text
 
 
-def test_a_failure_of_one_reply_leaves_the_others_usable():
-    made = scorer(judge=(1.0, fixed(1.0, PartScore(value=None, status="sandbox_error"))))
+def test_a_failure_of_one_completion_leaves_the_others_usable():
+    made = scorer(judge=(1.0, fixed(1.0, ComponentScore(value=None, status="sandbox_error"))))
     assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [True, False]
 
 
@@ -135,7 +135,9 @@ def test_a_weight_may_depend_on_the_step():
 
 
 def test_before_the_first_step_of_a_schedule_a_part_only_watches():
-    late = Part(name="late", weight=0.0, schedule={5: 1.0}, reward=fixed(PartScore(value=None, status="sandbox_error")))
+    late = Component(
+        name="late", weight=0.0, schedule={5: 1.0}, reward=fixed(ComponentScore(value=None, status="sandbox_error"))
+    )
     made = Scorer([late], truncated="score")
     early, later = (made.score(problem(), [completion()], replace(CONTEXT, step=step))[0] for step in (4, 5))
     assert (early.usable, later.usable) == (True, False)
@@ -145,12 +147,12 @@ def test_a_part_may_be_for_some_sources_only():
     made = reward.make(config({"accuracy": {}, "format": {"sources": ["other"]}}, truncated="score"))
     (ours,) = made.score(problem(), [completion(RIGHT)], CONTEXT)
     (others,) = made.score(problem(source="other"), [completion(RIGHT)], CONTEXT)
-    assert (ours.reward, ours.parts["format"], ours.usable) == (1.0, None, True)
-    assert (others.reward, others.parts["format"]) == (2.0, 1.0)
+    assert (ours.reward, ours.components["format"], ours.usable) == (1.0, None, True)
+    assert (others.reward, others.components["format"]) == (2.0, 1.0)
 
 
-def test_the_replys_own_timeouts_are_scored_not_masked():
-    made = scorer(accuracy=(1.0, fixed(PartScore(value=0.0, status="timeout", correct=False))))
+def test_the_completions_own_timeouts_are_scored_not_masked():
+    made = scorer(accuracy=(1.0, fixed(ComponentScore(value=0.0, status="timeout", correct=False))))
     (score,) = made.score(problem(), [completion()], CONTEXT)
     assert (score.usable, score.reward, score.statuses["accuracy"]) == (True, 0.0, "timeout")
 
@@ -162,7 +164,7 @@ def test_nonsense_from_a_reward_is_a_failure_not_a_reward(values: tuple):
 
 
 def coin(problem, completions_G, context, *, p: float = 0.5):
-    """A control: no relation to the reply. Plain numbers are enough."""
+    """A control: no relation to the completion. Plain numbers are enough."""
     return [float(np.random.default_rng(context.seed + k).random() < p) for k in range(len(completions_G))]
 
 
@@ -180,19 +182,19 @@ def test_the_same_seed_draws_the_same_rewards():
 
 
 @pytest.mark.parametrize(
-    ("parts", "message"),
+    ("components", "message"),
     [
         ({"acuracy": {}}, "did you mean 'accuracy'"),
         ({"mine": {"name": "format_"}}, "did you mean 'format'"),
         ({"mine": {"name": "no.such.package:reward"}}, "cannot be imported"),
         ({"mine": {"name": f"{__name__}:nothing"}}, "cannot be imported"),
-        ({"coin": {"name": f"{__name__}:coin", "args": {"q": 1}}}, "reward.parts.coin.args"),
-        ({"accuracy": {"args": {"strict": True}}}, "reward.parts.accuracy.args"),
+        ({"coin": {"name": f"{__name__}:coin", "args": {"q": 1}}}, "reward.components.coin.args"),
+        ({"accuracy": {"args": {"strict": True}}}, "reward.components.accuracy.args"),
     ],
 )
-def test_a_reward_that_cannot_be_built_says_what_to_do(parts: dict, message: str):
+def test_a_reward_that_cannot_be_built_says_what_to_do(components: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        reward.make(config(parts))
+        reward.make(config(components))
 
 
 def test_an_unknown_verifier_is_a_failure_that_names_it(caplog):

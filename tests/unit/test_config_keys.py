@@ -18,7 +18,7 @@ from r1ray.config import Config
 
 MAX_KEYS = 200
 OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml"))
-# What an option that is not sound by itself is used with: a paper's lengths need a model of that size, imitation needs replies,
+# What an option that is not sound by itself is used with: a paper's lengths need a model of that size, imitation needs completions,
 # many GPUs need a model with that many heads.
 QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
@@ -54,7 +54,7 @@ def test_yaml_sets_every_key_of_the_schema() -> None:
 
 
 def test_the_schema_holds_no_defaults_but_for_entries_of_maps() -> None:
-    entries = {"SourceConfig", "RewardPart", "StageConfig"}
+    entries = {"SourceConfig", "RewardComponentConfig", "StageConfig"}
     for model in models(Config):
         with_default = [name for name, field in model.model_fields.items() if not field.is_required()]
         assert not with_default or model.__name__ in entries, f"{model.__name__}: {with_default}"

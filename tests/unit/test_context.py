@@ -1,4 +1,4 @@
-"""What the stages share: which references outlive their checkpoints, what goes on to the next, how replies are sampled."""
+"""What the stages share: which references outlive their checkpoints, what goes on to the next, how completions are sampled."""
 
 import shutil
 from pathlib import Path
@@ -69,7 +69,7 @@ class Folders:
         (Path(path) / "config.json").write_text("{}")
 
 
-TRAINERS = {"trainer": Folders(), "critic": Folders(), "prm": Folders()}
+TRAINERS = {"policy": Folders(), "critic": Folders(), "prm": Folders()}
 TWO = "+stages.second={kind: rl, after: rl, config: {steps: 9}}"
 
 

@@ -45,13 +45,13 @@ def make(name: str, *sources: list[Problem], seed: int = 0, **args: Any) -> Prob
 
 
 def group(drawn: Drawn, rate: float | None) -> Group:
-    """Four replies, of which the share `rate` is right."""
-    reply = Completion(
+    """Four completions, of which the share `rate` is right."""
+    completion = Completion(
         token_ids_T=np.zeros(1, np.int32),
         rollout_logprobs_T=np.zeros(1, np.float32),
         temperature=1.0,
         text="",
-        finish="stop",
+        finish_reason="stop",
         versions=(),
     )
     scores = tuple(
@@ -60,7 +60,7 @@ def group(drawn: Drawn, rate: float | None) -> Group:
         )
         for k in range(4)
     )
-    return Group(problem=drawn.problem, completions=(reply,) * 4, scores=scores, epoch=drawn.epoch)
+    return Group(problem=drawn.problem, completions=(completion,) * 4, scores=scores, epoch=drawn.epoch)
 
 
 Rate = Callable[[Drawn], float | None]
@@ -117,7 +117,7 @@ def test_a_resumed_stream_goes_on_as_if_never_interrupted(name: str, cut: int) -
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_step_that_is_taken_back_is_drawn_again(name: str) -> None:
-    """The collector does this when a run is to stop while replies are awaited."""
+    """The collector does this when a run is to stop while completions are awaited."""
     sources, args, rate = ALL[name]
     made = make(name, *sources, **args)
     play(made, 5, rate)

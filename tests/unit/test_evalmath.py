@@ -14,13 +14,13 @@ from r1ray.types import Group, Score
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(6, 2, 3), (5, 5, 1), (5, 0, 5), (7, 1, 7)])
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_reply(n: int, c: int, k: int):
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_completion(n: int, c: int, k: int):
     subsets = list(combinations([True] * c + [False] * (n - c), k))
     assert pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
 
 
 def test_pass_at_more_than_was_sampled_does_not_exist():
-    with pytest.raises(ValueError, match=r"eval.samples"):
+    with pytest.raises(ValueError, match=r"eval.num_samples"):
         pass_at_k(4, 1, 8)
 
 
@@ -33,7 +33,7 @@ def test_right_answers_are_one_class_however_they_are_written():
     assert maj_at_k(answers, [True, True, False, False, True]) == 1.0
 
 
-def test_replies_without_an_answer_do_not_vote():
+def test_completions_without_an_answer_do_not_vote():
     assert maj_at_k([None, None, None, "7"], [False, False, False, True]) == 1.0
     assert maj_at_k([None, None], [False, False]) == 0.0
 
@@ -58,22 +58,22 @@ def test_the_expected_majority_is_the_mean_over_subsets(k: int):
 def test_the_expected_majority_of_nobody_or_of_more_than_were_sampled():
     assert expected_maj_at_k([None, "B"], [False, False], 2) == 0.0
     assert expected_maj_at_k([None] * 3 + ["A"] * 61, [False] * 3 + [True] * 61, 32) == 1.0
-    with pytest.raises(ValueError, match=r"eval.samples"):
+    with pytest.raises(ValueError, match=r"eval.num_samples"):
         expected_maj_at_k(["A"], [True], 2)
 
 
-def test_the_standard_error_counts_problems_not_replies():
+def test_the_standard_error_counts_problems_not_completions():
     few, many = ([[1, 0]] * 2 + [[0, 0]] * 2, [[1, 0] * 50] * 2 + [[0, 0] * 50] * 2)
     assert standard_error([np.mean(r) for r in few]) == standard_error([np.mean(r) for r in many])
     assert np.isnan(standard_error([1.0]))
 
 
 def test_problems_that_could_not_be_scored_are_no_wrong_answers() -> None:
-    wrong = Score(reward=0.0, correct=False, parts={}, statuses={}, usable=True, seconds=0.0)
+    wrong = Score(reward=0.0, correct=False, components={}, statuses={}, usable=True, seconds=0.0)
     right, failed = replace(wrong, correct=True), replace(wrong, correct=None, usable=False)
-    replies = (completion("\\boxed{1}"), completion("\\boxed{2}"))
-    evaluator = Evaluator(workers=None, sets={}, sampling=None, samples=2, pass_at=[1, 2], seed=0)  # type: ignore[arg-type]
-    groups = [Group(problem=problem(), completions=replies, scores=s) for s in ((right, wrong), (right, failed))]
+    completions = (completion("\\boxed{1}"), completion("\\boxed{2}"))
+    evaluator = Evaluator(workers=None, sets={}, sampling=None, num_samples=2, pass_at=[1, 2], seed=0)  # type: ignore[arg-type]
+    groups = [Group(problem=problem(), completions=completions, scores=s) for s in ((right, wrong), (right, failed))]
     metrics = evaluator.summarise(groups)
     assert (metrics["accuracy"], metrics["pass@2"], metrics["unusable"]) == (0.5, 1.0, 0.25)
     assert "accuracy" not in evaluator.summarise(groups[1:])

@@ -28,7 +28,7 @@ def test_the_seed_alone_decides() -> None:
 
 def test_requests_finish_when_their_own_tokens_are_through() -> None:
     engine = FakeEngine()
-    lengths = {id: len(reply.token_ids_T) for id, reply in run(FakeEngine(), [1, 2, 3]).items()}
+    lengths = {id: len(completion.token_ids_T) for id, completion in run(FakeEngine(), [1, 2, 3]).items()}
     for seed in (1, 2, 3):
         engine.add(
             Request(id=str(seed), prompt_ids_T=PROMPT, seed=seed, sampling=SamplingSpec(temperature=1, max_tokens=100))
@@ -37,35 +37,35 @@ def test_requests_finish_when_their_own_tokens_are_through() -> None:
         assert {id for id, _ in engine.step()} == {id for id, length in lengths.items() if length == step}
 
 
-def test_the_end_token_is_kept_and_nothing_is_added_to_a_cut_reply() -> None:
+def test_the_end_token_is_kept_and_nothing_is_added_to_a_cut_completion() -> None:
     engine = FakeEngine(eos_id=1)
     whole, cut = run(engine, [4])["4"], run(engine, [4], max_tokens=2)["4"]
-    assert (whole.finish, whole.token_ids_T[-1]) == ("stop", 1)
+    assert (whole.finish_reason, whole.token_ids_T[-1]) == ("stop", 1)
     assert len(whole.text.split()) == len(whole.token_ids_T) - 1
-    assert (cut.finish, cut.token_ids_T.tolist()) == ("length", whole.token_ids_T[:2].tolist())
+    assert (cut.finish_reason, cut.token_ids_T.tolist()) == ("length", whole.token_ids_T[:2].tolist())
     assert len(cut.text.split()) == 2
 
 
-def test_a_stop_text_ends_the_reply_with_the_token_that_completes_it_and_is_kept() -> None:
+def test_a_stop_text_ends_the_completion_with_the_token_that_completes_it_and_is_kept() -> None:
     whole = run(FakeEngine(), [4])["4"]
     words = whole.text.split()
     stop = f"{words[1]} {words[2][:1]}"  # over two tokens, and the second may hold more
     stopped = run(FakeEngine(), [4], stop=("not there", stop))["4"]
-    assert (stopped.finish, stopped.truncated) == ("stop", False)
+    assert (stopped.finish_reason, stopped.truncated) == ("stop", False)
     assert stopped.token_ids_T.tolist() == whole.token_ids_T[:3].tolist()
     assert stopped.text == " ".join(words[:3])
     assert len(stopped.rollout_logprobs_T) == 3
 
 
-def test_a_stop_text_in_the_last_token_that_fits_still_finishes_the_reply() -> None:
+def test_a_stop_text_in_the_last_token_that_fits_still_finishes_the_completion() -> None:
     words = run(FakeEngine(), [4])["4"].text.split()
-    assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=3)["4"].finish == "stop"
-    assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=2)["4"].finish == "length"
+    assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=3)["4"].finish_reason == "stop"
+    assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=2)["4"].finish_reason == "length"
 
 
 def test_a_stop_text_that_never_comes_changes_nothing() -> None:
     whole, same = run(FakeEngine(), [4])["4"], run(FakeEngine(), [4], stop=("not there",))["4"]
-    assert (same.text, same.finish) == (whole.text, "stop")
+    assert (same.text, same.finish_reason) == (whole.text, "stop")
     assert same.token_ids_T.tolist() == whole.token_ids_T.tolist()
 
 
@@ -76,8 +76,8 @@ def test_new_weights_start_a_new_version_span() -> None:
     engine.step()
     engine.step()
     engine.update_weights({}, version=7)
-    ((_, reply),) = [*engine.step(), *engine.step(), *engine.step()]
-    assert [(span.version, span.start, span.end) for span in reply.versions] == [(-1, 0, 2), (7, 2, 5)]
+    ((_, completion),) = [*engine.step(), *engine.step(), *engine.step()]
+    assert [(span.version, span.start, span.end) for span in completion.versions] == [(-1, 0, 2), (7, 2, 5)]
 
 
 def test_aborted_requests_are_forgotten() -> None:

@@ -16,7 +16,7 @@ from r1ray.run.fault import ACTIONS, Fault, parse
 GOOD = {
     "rollout:kill@3": Fault(role="rollout", index=0, action="kill", step=3, seconds=0),
     "rollout-1:kill_in_sync@3": Fault(role="rollout", index=1, action="kill_in_sync", step=3, seconds=0),
-    "trainer-12:stop@50+0.4": Fault(role="trainer", index=12, action="stop", step=50, seconds=0.4),
+    "policy-12:stop@50+0.4": Fault(role="policy", index=12, action="stop", step=50, seconds=0.4),
     "driver:term@1+2": Fault(role="driver", index=0, action="term", step=1, seconds=2),
 }
 BAD = {
@@ -69,7 +69,7 @@ class World:
 
         return SimpleNamespace(handles=[handle(0), handle(1)], starting=set())
 
-    def faults(self, *wanted: str, stage: str = "rl", roles: tuple[str, ...] = ("rollout", "trainer")) -> Faults:
+    def faults(self, *wanted: str, stage: str = "rl", roles: tuple[str, ...] = ("rollout", "policy")) -> Faults:
         return Faults(wanted, stage=stage, groups={role: self.group(role) for role in roles}, run=self.run)
 
 
@@ -87,11 +87,11 @@ def steps(faults: Faults, last: int) -> None:
 
 
 def test_each_is_hurt_at_its_step_after_its_seconds(world: World) -> None:
-    faults = world.faults("rollout-1:fail@2+0.5", "trainer:kill@2", "rollout:stop@3")
+    faults = world.faults("rollout-1:fail@2+0.5", "policy:kill@2", "rollout:stop@3")
     faults.begin(1)
     assert not world.hurt
     faults.begin(2)
-    assert world.hurt == ["rollout-1 fail", "trainer-0 kill"] and world.waited == [0.5, 0]
+    assert world.hurt == ["rollout-1 fail", "policy-0 kill"] and world.waited == [0.5, 0]
     faults.begin(3)
     assert world.hurt[2:] == ["rollout-0 stop"]
 
@@ -142,14 +142,14 @@ def test_the_deed_is_written_down_before_it_is_done(world: World, monkeypatch: p
 
 
 def test_each_stage_has_its_own(world: World) -> None:
-    steps(world.faults("trainer:kill@1", stage="sft"), 1)
-    steps(world.faults("trainer:kill@1", stage="rl"), 1)
-    assert world.hurt == ["trainer-0 kill"] * 2
+    steps(world.faults("policy:kill@1", stage="sft"), 1)
+    steps(world.faults("policy:kill@1", stage="rl"), 1)
+    assert world.hurt == ["policy-0 kill"] * 2
 
 
 def test_a_role_that_the_stage_has_not_is_left_out(world: World) -> None:
-    steps(world.faults("rollout:kill@1", "reference:kill@1", "trainer:kill@1", roles=("trainer",)), 2)
-    assert world.hurt == ["trainer-0 kill"]
+    steps(world.faults("rollout:kill@1", "reference:kill@1", "policy:kill@1", roles=("policy",)), 2)
+    assert world.hurt == ["policy-0 kill"]
     assert len(world.run.read_events("fault")) == 1, "another stage may still have it"
 
 

@@ -24,7 +24,7 @@ def value_of(text: str, *, prefill: str = "") -> float | None:
         rollout_logprobs_T=np.array([0.0], np.float32),
         temperature=1.0,
         text=text,
-        finish="stop",
+        finish_reason="stop",
         versions=(VersionSpan(version=0, start=0, end=1),),
     )
     (score,) = format_reward(problem, [completion], RewardContext(step=1, seed=0, max_response_length=9))
@@ -73,7 +73,7 @@ def test_bad_formats(text: str):
     assert value_of(text) == 0.0
 
 
-def test_a_prefilled_tag_counts_as_the_replys_own():
+def test_a_prefilled_tag_counts_as_the_completions_own():
     assert value_of("a</think> <answer>b</answer>", prefill="<think>\n") == 1.0
     assert value_of("<think>a</think> <answer>b</answer>", prefill="<think>\n") == 0.0
 

@@ -273,32 +273,32 @@ def kept(groups, **options):
 
 
 def dynamic_sampling(x):
-    options = {name: algo_option("dapo")[name] for name in ("keep_low", "keep_high", "keep_unequal")}
-    return kept([[1] * right + [0] * (x["G"] - right) for right in x["group_correct"]], **options)
+    groups = [[1] * right + [0] * (x["G"] - right) for right in x["group_correct"]]
+    return kept(groups, filter=algo_option("dapo")["filter"])
 
 
 def pass_rate_filter(x):
-    return kept(x["rewards"], keep_low=x["low"], keep_high=x["high"])
+    return kept(x["rewards"], filter={"min_solve_rate": x["low"], "max_solve_rate": x["high"]})
 
 
 def r1_arithmetic(x):
     """R1's pass through the options of its recipe: what the minibatches really are, and how far the last one lags."""
     problems = x["outputs_per_rollout"] // x["outputs_per_question"]
     cfg = algo_config(
-        group_size=x["outputs_per_question"], problems_per_step=problems, minibatches=x["minibatches"], kl_coef=0.0
+        group_size=x["outputs_per_question"], prompts_per_step=problems, num_minibatches=x["minibatches"], kl_coef=0.0
     )
-    samples = [sample(2, index=i) for i in range(cfg.problems_per_step * cfg.group_size)]
+    samples = [sample(2, index=i) for i in range(cfg.prompts_per_step * cfg.group_size)]
     updates = Grpo(cfg=cfg, max_response_length=8).minibatches(samples, {}, np.random.default_rng(0))
     (outputs,) = {len(update) for update in updates}
     rollouts = x["steps"] // len(updates)
     stages = yaml.safe_load((CONF / "stages/r1_zero.yaml").read_text())
     assert sum(stage["config"]["steps"] for stage in stages.values()) == rollouts
     return {
-        "questions_per_rollout": cfg.problems_per_step,
+        "questions_per_rollout": cfg.prompts_per_step,
         "minibatch_outputs": outputs,
         "questions_per_step": outputs // cfg.group_size,
         "rollouts": rollouts,
-        "question_draws": rollouts * cfg.problems_per_step,
+        "question_draws": rollouts * cfg.prompts_per_step,
         "max_policy_lag_steps": len(updates) - 1,
     }
 

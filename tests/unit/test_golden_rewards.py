@@ -10,7 +10,7 @@ from reward_samples import completion, context, of_length, problem, value
 from r1ray.reward.code.difficulty import soft_points, strict_points
 from r1ray.reward.code.fraction import cut
 from r1ray.reward.code.ioi import subtask_score
-from r1ray.reward.compose import Part, Scorer
+from r1ray.reward.compose import Component, Scorer
 from r1ray.reward.cosine import cosine
 from r1ray.reward.format import format_reward
 from r1ray.reward.length import length
@@ -32,8 +32,10 @@ def kimi(x: dict[str, Any]) -> list[float | None]:
 
 def scaled(x: dict[str, Any], *, correct: bool) -> list[float | None]:
     args = {name: x[name] for name in ("min_wrong", "max_wrong", "min_correct", "max_correct")}
-    replies_G = [of_length(n) for n in x["lengths"]]
-    return cosine(problem(), replies_G, context([correct] * len(replies_G), max_response_length=x["max_len"]), **args)
+    completions_G = [of_length(n) for n in x["lengths"]]
+    return cosine(
+        problem(), completions_G, context([correct] * len(completions_G), max_response_length=x["max_len"]), **args
+    )
 
 
 def cosines(x: dict[str, Any]) -> dict[str, list[float | None]]:
@@ -49,12 +51,12 @@ def by_texts(x: dict[str, Any]) -> list[float | None]:
 
 
 def summed(columns: dict[str, tuple[float, list[float | None]]]) -> list[float]:
-    """What the scorer makes of {part: (weight, value of each reply)}."""
-    parts = [
-        Part(name=name, weight=weight, reward=lambda *_, v=values: v) for name, (weight, values) in columns.items()
+    """What the scorer makes of {component: (weight, value of each completion)}."""
+    components = [
+        Component(name=name, weight=weight, reward=lambda *_, v=values: v) for name, (weight, values) in columns.items()
     ]
     (size,) = {len(values) for _, values in columns.values()}
-    scores = Scorer(parts, truncated="score").score(problem(), [completion()] * size, context())
+    scores = Scorer(components, truncated="score").score(problem(), [completion()] * size, context())
     return [score.reward for score in scores]
 
 
@@ -65,7 +67,10 @@ def weighted(x: dict[str, Any]) -> list[float]:
 
 def stages(x: dict[str, Any]) -> dict[str, float]:
     of_stage = {"r1_stage1": ("accuracy", "language"), "r1_zero": ("accuracy", "format")}
-    return {stage: summed({part: (1.0, [x[part]]) for part in parts})[0] for stage, parts in of_stage.items()}
+    return {
+        stage: summed({component: (1.0, [x[component]]) for component in components})[0]
+        for stage, components in of_stage.items()
+    }
 
 
 def levels(x: dict[str, Any]) -> list[tuple[float, list[bool]]]:

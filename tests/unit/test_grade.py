@@ -110,14 +110,14 @@ def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
 
 
 def recorded(tmp_path: Path) -> Path:
-    """Two groups of a run, the second one's verdict on its second reply being wrong."""
+    """Two groups of a run, the second one's verdict on its second response being wrong."""
     right = Score(
         reward=1.0, correct=True, parts={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
     )
     wrong = Score(
         reward=0.0,
         correct=False,
-        parts={"accuracy": 0.0},
+        components={"accuracy": 0.0},
         statuses={"accuracy": "wrong_answer"},
         usable=True,
         seconds=0,
@@ -125,7 +125,7 @@ def recorded(tmp_path: Path) -> Path:
     groups = [
         Group(
             problem=problem(id=name, verifier="math", payload={"answers": ["7"]}),
-            completions=(completion("\\boxed{7}"), completion("\\boxed{8}", finish="length")),
+            completions=(completion("\\boxed{7}"), completion("\\boxed{8}", finish_reason="length")),
             scores=scores,
         )
         for name, scores in (("p", (right, wrong)), ("q", (right, right)))
@@ -135,8 +135,8 @@ def recorded(tmp_path: Path) -> Path:
 
 def test_a_rollouts_file_is_read_in_its_groups(tmp_path: Path) -> None:
     groups = [group for group in read_graded(recorded(tmp_path), tokenise=nothing) if isinstance(group, list)]
-    assert [[reply.id for reply in group] for group in groups] == [["p#0", "p#1"], ["q#0", "q#1"]]
-    assert [reply.completion.finish for reply in groups[0]] == ["stop", "length"]
+    assert [[response.id for response in group] for group in groups] == [["p#0", "p#1"], ["q#0", "q#1"]]
+    assert [response.completion.finish_reason for response in groups[0]] == ["stop", "length"]
     assert groups[1][1].problem.payload == {"answers": ["7"]}
 
 
@@ -168,8 +168,8 @@ def test_rows_are_scored_in_order_and_compared(tmp_path: Path, capsys: pytest.Ca
 def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, out = written(tmp_path / "mine.jsonl", MATHS), tmp_path / "out.jsonl"
     assert main([str(tmp_path / "none.jsonl"), str(out)]) == 2
-    assert main([str(mine), str(out), "reward.parts.accuracy.wieght=1"]) == 2
-    assert "did you mean reward.parts.accuracy.weight?" in capsys.readouterr().err
+    assert main([str(mine), str(out), "reward.components.accuracy.wieght=1"]) == 2
+    assert "did you mean reward.components.accuracy.weight?" in capsys.readouterr().err
     assert not out.exists()
     out.write_text("kept")
     assert main([str(mine), str(out)]) == 2
@@ -177,11 +177,11 @@ def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest
 
 
 def hanging(problem: Any, completions_G: Any, context: Any) -> list[float]:
-    """A reward that some replies do not let end, or that they end the worker by."""
-    for reply in completions_G:
-        if reply.text == "hang":
+    """A reward that some responses do not let end, or that they end the worker by."""
+    for response in completions_G:
+        if response.text == "hang":
             time.sleep(600)
-        if reply.text == "die":
+        if response.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
     return [1.0] * len(completions_G)
 
@@ -194,6 +194,6 @@ def test_a_row_that_hangs_or_ends_its_worker_costs_itself_alone(
     mine = written(tmp_path / "mine.jsonl", *[{**MATHS, "id": text, "completion": text} for text in texts])
     out = tmp_path / "out.jsonl"
     overrides = ["reward.local=true", "reward.num_workers=2", "reward.timeout_s=8"]
-    assert main([str(mine), str(out), *overrides, "reward.parts={accuracy: {name: 'test_grade:hanging'}}"]) == 1
+    assert main([str(mine), str(out), *overrides, "reward.components={accuracy: {name: 'test_grade:hanging'}}"]) == 1
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert {row["id"]: row["reward"] for row in rows} == {t: None if t in ("hang", "die") else 1.0 for t in texts}

@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 import r1ray.actors.group as group_module
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerLate, result_of
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerUnresponsive, result_of
 
 OUT_OF_MEMORY = """6 worker(s) were killed due to the node running low on memory. 5.5 GB used
 Object store memory usage: [- objects spillable: 0
@@ -37,7 +37,7 @@ def test_not_alive_are_the_dead_the_late_and_those_whose_engine_has_ended(monkey
         "rollout-0": {"ended": None},
         "rollout-1": WorkerDied("rollout-1 died"),
         "rollout-2": {"ended": "bad kernel"},
-        "rollout-3": WorkerLate("rollout-3 is late"),
+        "rollout-3": WorkerUnresponsive("rollout-3 is late"),
         "rollout-4": {"ended": None},
     }
 

@@ -40,7 +40,7 @@ def test_groups_are_told_apart_by_id_in_any_order():
     assert [got["b", k] for k in range(3)] == pytest.approx([-1, 0, 1])
 
 
-def test_an_advantage_belongs_to_its_own_sample_and_to_its_reply_only():
+def test_an_advantage_belongs_to_its_own_sample_and_to_its_completion_only():
     samples = [sample(5, prompt=2, reward=float(k == 1), index=k) for k in range(3)]
     out = grpo(adv_eps=0.0).advantages(samples, {})
     assert [s.index for s in out] == [0, 1, 2]
@@ -48,14 +48,14 @@ def test_an_advantage_belongs_to_its_own_sample_and_to_its_reply_only():
     assert out[0].advantages_T.tolist() == pytest.approx([0, 0] + [-0.5773503] * 3)
 
 
-def test_an_unusable_reply_is_masked_and_not_in_the_baseline():
+def test_an_unusable_completion_is_masked_and_not_in_the_baseline():
     samples = [sample(3, reward=r, index=k, usable=k != 2) for k, r in enumerate([1.0, 0.0, 100.0])]
     out = grpo(adv_eps=0.0).advantages(samples, {})
     assert [float(s.advantages_T[-1]) for s in out] == pytest.approx([0.70710678, -0.70710678, 0])
     assert not out[2].mask_T.any()
 
 
-def test_a_masked_truncated_reply_stays_in_the_baseline():
+def test_a_masked_truncated_completion_stays_in_the_baseline():
     samples = [sample(3, reward=r, index=k) for k, r in enumerate([1.0, 0.0, 0.0])]
     samples.append(sample(3, reward=1.0, index=3, mask_T=np.zeros(3, np.float32)))
     out = grpo(adv_eps=0.0, scale_by_std=False).advantages(samples, {})
@@ -63,7 +63,7 @@ def test_a_masked_truncated_reply_stays_in_the_baseline():
 
 
 def test_minibatches_deal_every_trained_sample_once_at_random():
-    algo = grpo(minibatches=4)
+    algo = grpo(num_minibatches=4)
     samples = [sample(3, index=k) for k in range(15)] + [sample(3, index=15, mask_T=np.zeros(3, np.float32))]
     parts = algo.minibatches(samples, {}, np.random.default_rng(0))
     assert [len(part) for part in parts] == [4, 4, 4, 3]
@@ -75,13 +75,13 @@ def test_minibatches_deal_every_trained_sample_once_at_random():
 
 def test_no_update_when_every_sample_is_masked():
     samples = [sample(3, mask_T=np.zeros(3, np.float32))]
-    assert grpo(minibatches=2).minibatches(samples, {}, np.random.default_rng(0)) == []
+    assert grpo(num_minibatches=2).minibatches(samples, {}, np.random.default_rng(0)) == []
 
 
 def test_needs_follow_the_configuration():
-    assert grpo(kl_coef=0.0, minibatches=1).needs == frozenset()
-    assert grpo(kl_coef=0.1, minibatches=1).needs == {"ref_logprobs"}
-    assert grpo(kl_coef=0.0, minibatches=2).needs == {"old_logprobs"}
+    assert grpo(kl_coef=0.0, num_minibatches=1).needs == frozenset()
+    assert grpo(kl_coef=0.1, num_minibatches=1).needs == {"ref_logprobs"}
+    assert grpo(kl_coef=0.0, num_minibatches=2).needs == {"old_logprobs"}
 
 
 def test_kl_is_a_term_of_its_own_whose_weights_carry_the_coefficient():
@@ -109,9 +109,9 @@ def test_first_update_has_ratio_one_nothing_clipped_and_no_kl():
 def test_metrics_compare_the_engine_with_the_trainer_before_the_pass():
     row = loss_input([-9.0, -9.0], mask=[0.0, 1.0], old=[0.0, -1.0], rollout=[0.0, -1.5])
     out = grpo(kl_coef=0.0).loss(row)
-    assert out.metrics["logprob_gap/max"].tolist() == [0, 0.5]
+    assert out.metrics["mismatch/logprob_gap/max"].tolist() == [0, 0.5]
     # k3(engine || trainer): z = old - rollout = 0.5
-    assert out.metrics["kl_rollout"][1].item() == pytest.approx(np.exp(0.5) - 0.5 - 1)
+    assert out.metrics["mismatch/kl"][1].item() == pytest.approx(np.exp(0.5) - 0.5 - 1)
 
 
 def test_undefined_values_outside_the_mask_reach_neither_loss_nor_gradient():

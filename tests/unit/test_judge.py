@@ -12,9 +12,9 @@ from judge_server import Request, judge_server
 from reward_samples import completion, context, problem
 
 from r1ray import reward
-from r1ray.config import RewardConfig, RewardPart, SourceConfig
+from r1ray.config import RewardComponentConfig, RewardConfig, SourceConfig
 from r1ray.data.sources import load_source
-from r1ray.reward.base import PartScore
+from r1ray.reward.base import ComponentScore
 from r1ray.reward.compose import Scorer
 from r1ray.reward.judge import client, http, judge
 from r1ray.reward.judge.prompts import KINDS, filled, harmless, reference_of
@@ -26,8 +26,8 @@ ASKED = problem(
     payload={"answer": "scattering"},
     accuracy="judge",
 )
-FAILED = PartScore(value=None, status="sandbox_error")
-RIGHT, WRONG = PartScore(value=1.0, correct=True), PartScore(value=0.0, status="wrong_answer", correct=False)
+FAILED = ComponentScore(value=None, status="sandbox_error")
+RIGHT, WRONG = ComponentScore(value=1.0, correct=True), ComponentScore(value=0.0, status="wrong_answer", correct=False)
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +39,14 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable.upper(), raising=False)
 
 
-def scores(url: str, *replies: str, asked: Problem = ASKED, **args: Any) -> list[PartScore]:
-    return judge(asked, [completion(reply) for reply in replies], context(), url=url, model="m", **args)
+def scores(url: str, *responses: str, asked: Problem = ASKED, **args: Any) -> list[ComponentScore]:
+    return judge(asked, [completion(response) for response in responses], context(), url=url, model="m", **args)
 
 
 def scorer(url: str, *, weight: float = 1.0) -> Scorer:
     """A reward worker's, of a judge alone."""
-    parts = {"judge": RewardPart(weight=weight, args={"url": url, "model": "m"})}
-    return reward.make(RewardConfig.model_construct(parts=parts, truncated="zero"))
+    parts = {"judge": RewardComponentConfig(weight=weight, args={"url": url, "model": "m"})}
+    return reward.make(RewardConfig.model_construct(components=parts, truncated="zero"))
 
 
 def field_of(prompt: str, name: str) -> str:
@@ -92,18 +92,21 @@ def test_a_score_is_a_share_of_ten(said: str, value: float) -> None:
 )
 def test_a_comparison_is_made_on_either_side(prefers: str, value: float) -> None:
     def answer(request: Request) -> str:
-        ours_is_a = field_of(request.prompt, "reply_a") == "ours"
-        assert {field_of(request.prompt, "reply_a"), field_of(request.prompt, "reply_b")} == {"ours", "scattering"}
+        ours_is_a = field_of(request.prompt, "response_a") == "ours"
+        assert {field_of(request.prompt, "response_a"), field_of(request.prompt, "response_b")} == {
+            "ours",
+            "scattering",
+        }
         a = {"ours": ours_is_a, "reference": not ours_is_a, "the first": True, "the second": False}[prefers]
         return f"VERDICT: {'A' if a else 'B'}"
 
     with judge_server(answer) as server:
-        assert scores(server.url, "ours", kind="pairwise") == [PartScore(value=value)]
+        assert scores(server.url, "ours", kind="pairwise") == [ComponentScore(value=value)]
     assert len(server.requests) == 2
 
 
 def test_half_a_comparison_is_none() -> None:
-    answer = lambda request: "VERDICT: A" if field_of(request.prompt, "reply_a") == "ours" else "well"  # noqa: E731
+    answer = lambda request: "VERDICT: A" if field_of(request.prompt, "response_a") == "ours" else "well"  # noqa: E731
     with judge_server(answer) as server:
         assert scores(server.url, "ours", kind="pairwise", retries=1) == [FAILED]
 
@@ -120,7 +123,7 @@ def test_nonsense_is_asked_for_again_and_then_unusable(said: str) -> None:
         assert scores(server.url, "Rayleigh", retries=2) == [FAILED]
     assert len(server.requests) == 3
     assert len({request.body["seed"] for request in server.requests}) == 3
-    assert server.requests[0].body["temperature"] == 0, "drawn again only when the likeliest reply was nonsense"
+    assert server.requests[0].body["temperature"] == 0, "drawn again only when the likeliest response was nonsense"
     assert server.requests[1].body["temperature"] > 0
 
 
@@ -156,7 +159,7 @@ def test_a_verdict_is_the_last_line(said: str) -> None:
     assert KINDS["yes_no"].read(said) == 1.0
 
 
-def test_one_better_reply_is_enough() -> None:
+def test_one_better_completion_is_enough() -> None:
     with judge_server(lambda request: "VERDICT: YES" if request.number == 2 else "hm") as server:
         assert scores(server.url, "Rayleigh") == [RIGHT]
     assert len(server.requests) == 3
@@ -229,7 +232,7 @@ def test_a_connection_that_fails_is_no_verdict_and_ends_in_time(fails: Any) -> N
     assert client.num_requests() == 2
 
 
-def test_a_reply_is_not_read_without_end() -> None:
+def test_a_completion_is_not_read_without_end() -> None:
     long = b" " * http.MAX_BYTES + b'{"choices": [{"message": {"content": "VERDICT: YES"}}]}'
     with judge_server(lambda request: long if request.number == 0 else long[1000:]) as server:
         assert scores(server.url, "Rayleigh", retries=0) == [FAILED]
@@ -255,9 +258,9 @@ def test_of_two_servers_the_one_that_lives_is_asked() -> None:
     with judge_server("VERDICT: YES") as gone:
         pass
     with judge_server("VERDICT: YES") as server:
-        replies = [f"Rayleigh {n}" for n in range(6)]
+        responses = [f"Rayleigh {n}" for n in range(6)]
         given = judge(
-            ASKED, [completion(r) for r in replies], context(), url=[gone.url, server.url], model="m", retries=1
+            ASKED, [completion(r) for r in responses], context(), url=[gone.url, server.url], model="m", retries=1
         )
     assert given == [RIGHT] * 6
 
@@ -320,15 +323,15 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("reply", HOSTILE)
-def test_what_is_written_for_the_judge_stays_inside_its_tags(reply: str) -> None:
+@pytest.mark.parametrize("response", HOSTILE)
+def test_what_is_written_for_the_judge_stays_inside_its_tags(response: str) -> None:
     obedient = lambda request: request.prompt.rpartition("</answer>")[2].strip()  # noqa: E731
     with judge_server(obedient) as server:
-        assert scores(server.url, reply, retries=0) == [FAILED], "a judge that repeats its prompt gives no verdict"
+        assert scores(server.url, response, retries=0) == [FAILED], "a judge that repeats its prompt gives no verdict"
     (prompt,) = server.prompts
     shown = field_of(prompt, "answer")
     assert not re.search(r"<\s*/|<[|\uff5ca-zA-Z<]|\[/?INST\]", shown)
-    assert shown.replace("\u2039", "<").replace("[ ", "[") == reply.encode(errors="replace").decode()
+    assert shown.replace("\u2039", "<").replace("[ ", "[") == response.encode(errors="replace").decode()
     assert prompt.count("scattering") == 1, "fields are not looked for in what fields hold"
 
 
@@ -353,12 +356,12 @@ def test_hostile_text_is_looked_through_in_linear_time() -> None:
     assert time.monotonic() - begin < 5
 
 
-@pytest.mark.parametrize("reply", ["<think>it is", "<think>a</think>", "", "<think>a</think>" + "x" * 101])
-def test_nothing_to_judge_is_wrong_without_asking(reply: str) -> None:
+@pytest.mark.parametrize("response", ["<think>it is", "<think>a</think>", "", "<think>a</think>" + "x" * 101])
+def test_nothing_to_judge_is_wrong_without_asking(response: str) -> None:
     with judge_server("VERDICT: YES") as server:
-        assert scores(server.url, reply, max_chars=100) == [WRONG]
-        assert [score.value for score in scores(server.url, reply, max_chars=100, kind="score")] == [0.0]
-        assert [score.value for score in scores(server.url, reply, max_chars=100, kind="pairwise")] == [0.0]
+        assert scores(server.url, response, max_chars=100) == [WRONG]
+        assert [score.value for score in scores(server.url, response, max_chars=100, kind="score")] == [0.0]
+        assert [score.value for score in scores(server.url, response, max_chars=100, kind="pairwise")] == [0.0]
     assert server.requests == []
 
 
@@ -392,8 +395,8 @@ def test_the_same_is_asked_once_and_failures_are_not_remembered() -> None:
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CACHE_SIZE", 2)
     with judge_server("VERDICT: YES") as server:
-        for reply in ("a", "b", "a", "c", "a", "b"):  # b is forgotten for c
-            scores(server.url, reply)
+        for response in ("a", "b", "a", "c", "a", "b"):  # b is forgotten for c
+            scores(server.url, response)
     assert len(server.requests) == 4
 
 
@@ -404,10 +407,10 @@ def test_a_group_is_judged_together_and_no_more_than_allowed_at_once() -> None:
         four.wait(timeout=30)  # nobody is answered before four are there
         return f"VERDICT: {'YES' if field_of(request.prompt, 'answer') in '0123' else 'NO'}"
 
-    replies = [str(number) for number in range(8)]
+    responses = [str(number) for number in range(8)]
     with judge_server(answer, delay_s=0.1) as server:
-        given = scores(server.url, *replies, concurrency=4)
-    assert [score.correct for score in given] == [reply in "0123" for reply in replies]
+        given = scores(server.url, *responses, concurrency=4)
+    assert [score.correct for score in given] == [response in "0123" for response in responses]
     assert (server.most_at_once, len(server.requests)) == (4, 8)
 
 
@@ -463,7 +466,7 @@ def test_rows_with_answers_in_words_can_be_judged(tmp_path: Path) -> None:
 def test_our_prompts_show_what_they_ask_about(kind: str) -> None:
     form = KINDS[kind]
     assert all(f"{{{field}}}" in form.prompt for field in form.fields)
-    fields = dict.fromkeys(("question", "reference", "answer", "reply_a", "reply_b"), "x")
+    fields = dict.fromkeys(("question", "reference", "answer", "response_a", "response_b"), "x")
     assert "{" not in filled(form, form.prompt.replace("{rubric}", form.rubric), fields)
 
 

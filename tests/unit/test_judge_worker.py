@@ -62,43 +62,43 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 @pytest.fixture(scope="module")
 def cfg() -> Config:
-    asked = "+reward.parts.judge={name: judge, weight: 1, args: {max_tokens: 64, max_chars: 400, kind: score}}"
+    asked = "+reward.components.judge={name: judge, weight: 1, args: {max_tokens: 64, max_chars: 400, kind: score}}"
     return load(compose([asked, "judge.path=builtin", "judge.max_length=512", "judge.dtype=bfloat16"])).config
 
 
-def reply(cfg: Config, prompt: str, *, seed: int = 1, sampling: SamplingSpec = SAMPLING, path: str = "") -> str:
+def response(cfg: Config, prompt: str, *, seed: int = 1, sampling: SamplingSpec = SAMPLING, path: str = "") -> str:
     async def whole() -> str:
         worker = JudgeWorker(index=0, cfg=cfg, model_path=path or str(r1ray.builtin.path()))
         await worker.ping()
-        return await worker.reply(prompt, seed=seed, sampling=sampling, settings={})
+        return await worker.generate(prompt, seed=seed, sampling=sampling, settings={})
 
     return asyncio.run(asyncio.wait_for(whole(), 60))
 
 
 def test_the_message_is_a_users_in_the_models_chat_template(engine: Engine, cfg: Config) -> None:
-    said = reply(cfg, "Well?")
-    assert said and said == reply(cfg, "Well?"), "the seed decides"
+    said = response(cfg, "Well?")
+    assert said and said == response(cfg, "Well?"), "the seed decides"
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(r1ray.builtin.path())
     assert tokenizer.decode(engine.prompts[-1]) == "<|im_start|>user\nWell?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_reply_that_is_cut_says_nothing(engine: Engine, cfg: Config) -> None:
+def test_a_completion_that_is_cut_says_nothing(engine: Engine, cfg: Config) -> None:
     engine.mean_length = 1000
-    assert reply(cfg, "Well?", sampling=SamplingSpec(temperature=0.0, max_tokens=2)) == ""
+    assert response(cfg, "Well?", sampling=SamplingSpec(temperature=0.0, max_tokens=2)) == ""
 
 
 def test_a_message_that_is_too_long_is_refused(engine: Engine, cfg: Config) -> None:
     with pytest.raises(ValueError, match="longer than max_model_len"):
-        reply(cfg, "Well? " * 40)
+        response(cfg, "Well? " * 40)
 
 
 def test_a_model_that_cannot_chat_is_no_judge(engine: Engine, cfg: Config, tmp_path: Any) -> None:
     for file in r1ray.builtin.path().glob("*token*.json"):
         (tmp_path / file.name).write_text(file.read_text())
     with pytest.raises(ValueError, match="no chat template: a judge must be a chat model"):
-        reply(cfg, "Well?", path=str(tmp_path))
+        response(cfg, "Well?", path=str(tmp_path))
 
 
 def test_an_engine_that_fails_ends_the_process(engine: Engine, cfg: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_an_engine_that_fails_ends_the_process(engine: Engine, cfg: Config, monk
     monkeypatch.setattr(judge_module.os, "kill", lambda pid, number: sent.append((pid, number)))
     engine.fault = EngineBroken("out of memory")
     with pytest.raises(EngineFailed):
-        reply(cfg, "Well?")
+        response(cfg, "Well?")
     assert sent == [(os.getpid(), signal.SIGKILL)]
 
 
@@ -134,7 +134,7 @@ def handle(monkeypatch: pytest.MonkeyPatch, answer: Any) -> tuple[JudgeServer, l
 
     monkeypatch.setattr(ray, "get", get)
     monkeypatch.setattr(ray, "cancel", cancelled.append)
-    return JudgeServer(SimpleNamespace(reply=SimpleNamespace(remote=remote))), asked, cancelled  # type: ignore[arg-type]
+    return JudgeServer(SimpleNamespace(generate=SimpleNamespace(remote=remote))), asked, cancelled  # type: ignore[arg-type]
 
 
 def test_a_question_goes_to_the_worker_with_the_judges_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ def test_a_question_goes_to_the_worker_with_the_judges_settings(monkeypatch: pyt
     ("error", "kind"),
     [
         (RayActorError(), Unanswered),
-        (RayTaskError("reply", "traceback", EngineFailed(0, "gone")), Unanswered),
-        (RayTaskError("reply", "traceback", ValueError("too long")), Refused),
+        (RayTaskError("generate", "traceback", EngineFailed(0, "gone")), Unanswered),
+        (RayTaskError("generate", "traceback", ValueError("too long")), Refused),
         (GetTimeoutError(), Unanswered),
     ],
 )

@@ -17,7 +17,7 @@ from r1ray.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "k8s" / "base"
 SCHEMAS = ROOT.parent / "shared" / "kuberay" / "crds-v1.json.gz"
-ROLES = {"rollout", "trainer", "reference", "reward"}
+ROLES = {"rollout", "policy", "reference", "reward"}
 # Behind feature gates that are off by default in KubeRay 1.7: the operator refuses them.
 GATED = ("networkPolicy", "tlsOptions", "historyServerOptions")
 # One condition's rules must delete more the later they fire.

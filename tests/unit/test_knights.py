@@ -171,6 +171,6 @@ def test_the_verifier_reads_the_answers(language):
         (gold,) = item.payload["answers"]
         asked = problem(verifier=item.verifier, payload=item.payload)
         swapped = gold.replace("knight", "_").replace("knave", "knight").replace("_", "knave")
-        replies = [completion(f"<think>so</think> <answer>{text}</answer>") for text in (gold, swapped, "?")]
-        assert [score.value for score in accuracy(asked, replies, context())] == [1.0, 0.0, 0.0]
+        completions = [completion(f"<think>so</think> <answer>{text}</answer>") for text in (gold, swapped, "?")]
+        assert [score.value for score in accuracy(asked, completions, context())] == [1.0, 0.0, 0.0]
         assert (item.verifier, item.language) == ("logic", language)

@@ -37,10 +37,10 @@ def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / "launch", root / "launch")
     shutil.copy(ROOT / "pyproject.toml", root)
-    stand_in = tmp_path / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text(PYTHON)
-    stand_in.chmod(0o755)
+    replacement = tmp_path / "bin" / "python"
+    replacement.parent.mkdir()
+    replacement.write_text(PYTHON)
+    replacement.chmod(0o755)
     return root
 
 

@@ -32,11 +32,11 @@ def written(path: Path, *draws: int, step: int = 1) -> Ledger:
 
 def test_rows_survive_in_their_order(path: Path) -> None:
     ledger = written(path, 0)
-    ledger.write("generated", step=1, draw=0, replies=8)
+    ledger.write("generated", step=1, draw=0, completions=8)
     ledger.sync()
     assert read_ledger(path) == [
         {"state": "dispatched", "step": 1, "draw": 0},
-        {"state": "generated", "step": 1, "draw": 0, "replies": 8},
+        {"state": "generated", "step": 1, "draw": 0, "completions": 8},
     ]
 
 
@@ -101,7 +101,7 @@ def draw(number: int, *, step: int = 1, end: str = "trained", attempts: int = 1,
         where = {"step": step, "draw": number, "attempt": attempt}
         rows += [
             where | {"state": "dispatched", "problem": f"p{number}", "epoch": 0, "group_size": 4},
-            where | {"state": "generated", "replies": size, "versions": [0]},
+            where | {"state": "generated", "completions": size, "versions": [0]},
             where | {"state": "scored", "usable": size},
         ]
     return [*rows, {"step": step, "draw": number, "attempt": attempts - 1, "state": end}]
@@ -158,7 +158,7 @@ FAULTS: dict[str, tuple[Rows, str]] = {
     "a problem drawn twice in an epoch": (
         changed(of(3, "dispatched"), problem="p0"), "draw 3: problem p0 of epoch 0 was draw 0 already",
     ),
-    "a reply too few": (changed(of(2, "generated"), replies=3), "draw 2: has groups of [3] replies, not 4"),
+    "a completion too few": (changed(of(2, "generated"), completions=3), "draw 2: has groups of [3] completions, not 4"),
     "a group trained on twice": (doubled(of(2, "trained")), "draw 2: ended 2 times (trained, trained)"),
     "a group trained on and left": ([*sound(), *draw(1)[-1:]], "draw 1: ended 2 times (left, trained)"),
     "a step of too many groups": (changed(of(1, "left"), state="trained"), "step 1: 3 groups trained on, not 2"),

@@ -151,17 +151,17 @@ def test_a_jump_is_told_once_also_when_the_run_is_resumed_in_between(
     def steps(first: int, last: int, share: float) -> list[str]:
         log = log_of(run, cfg, first_step=first)
         for step in range(first, last + 1):
-            log.step(step, {"zero/fraction": share, "groups/generated": 64.0})
+            log.step(step, {"zero_reward/fraction": share, "groups/generated": 64.0})
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("r1ray")]
 
     assert steps(1, 10, 0.25) == []
-    assert steps(11, 11, 0.75) == ["r1ray: step 11: zero/fraction jumped from 0.250 to 0.750"]
+    assert steps(11, 11, 0.75) == ["r1ray: step 11: zero_reward/fraction jumped from 0.250 to 0.750"]
     assert steps(12, 14, 0.75) == []
-    assert steps(15, 18, 0.25) == ["r1ray: step 17: zero/fraction is back at 0.250 (normal: 0.250)"]
+    assert steps(15, 18, 0.25) == ["r1ray: step 17: zero_reward/fraction is back at 0.250 (normal: 0.250)"]
     events = [
         {name: event[name] for name in ("kind", "name", "step", "normal", "now")} for event in run.read_events("alarm")
     ]
-    assert events == [{"kind": "alarm", "name": "zero/fraction", "step": 11, "normal": 0.25, "now": 0.75}]
+    assert events == [{"kind": "alarm", "name": "zero_reward/fraction", "step": 11, "normal": 0.25, "now": 0.75}]
     assert len(run.read_events("alarm_over")) == 1
 
 
@@ -178,11 +178,13 @@ def test_a_resume_removes_rollouts_of_the_future(tmp_path: Path, cfg: Config) ->
 
 
 def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> None:
-    replies = (
+    completions = (
         completion(length=3, text="<think> é </think>", version=7),
-        completion(length=5, finish="length", version=8),
+        completion(length=5, finish_reason="length", version=8),
     )
-    path = write_rollouts(tmp_path, [group(RIGHT, WRONG, completions=replies)], step=4, decode=lambda ids: "the prompt")
+    path = write_rollouts(
+        tmp_path, [group(RIGHT, WRONG, completions=completions)], step=4, decode=lambda ids: "the prompt"
+    )
     first, second = read_rollouts(path)
     asked = json.loads(path.read_text().split("\n")[0])["asked"]
     assert problem_of(first | {"asked": asked}).payload == asked["payload"] == group(RIGHT).problem.payload
@@ -208,7 +210,9 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
     assert (second["finish"], second["statuses"]["accuracy"], second["version"]) == ("length", "wrong_answer", 8)
 
 
-def test_a_rollout_line_holds_the_answer_and_the_solution_and_whatever_line_breaks_a_reply_has(tmp_path: Path) -> None:
+def test_a_rollout_line_holds_the_answer_and_the_solution_and_whatever_line_breaks_a_completion_has(
+    tmp_path: Path,
+) -> None:
     text = "a\u2028b\x85c\x1d <answer> 42 </answer>"
     asked = group(RIGHT, WRONG, completions=(completion(text=text), completion(text=f"<answer>{'7' * 300}</answer>")))
     asked = replace(asked, problem=replace(asked.problem, payload={"answers": ["42", "42.0"]}))

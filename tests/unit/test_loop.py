@@ -21,7 +21,7 @@ from r1ray.types import Batch, Completion, Group, Message, Problem, Sample, Scor
 
 
 def config(*overrides: str) -> Config:
-    small = ["algo.problems_per_step=2", "algo.group_size=2", "trainer.num_workers=1", "steps=3", "eval.every_steps=2"]
+    small = ["algo.prompts_per_step=2", "algo.group_size=2", "trainer.num_workers=1", "steps=3", "eval.every_steps=2"]
     return load(compose([*small, "checkpoint.every_steps=2", *overrides])).config
 
 
@@ -39,11 +39,11 @@ def group(number: int) -> Group:
         rollout_logprobs_T=np.zeros(2, np.float32),
         temperature=1.0,
         text="a",
-        finish="stop",
+        finish_reason="stop",
         versions=(VersionSpan(version=0, start=0, end=2),),
     )
     scores = tuple(
-        Score(reward=r, correct=r > 0, parts={"a": r}, statuses={"a": "ok"}, usable=True, seconds=0.0)
+        Score(reward=r, correct=r > 0, components={"a": r}, statuses={"a": "ok"}, usable=True, seconds=0.0)
         for r in (0.0, 1.0)
     )
     return Group(problem=problem, completions=(completion, completion), scores=scores)
@@ -126,7 +126,7 @@ def run(cfg: Config, world: World, progress: Progress | None = None) -> Progress
         algo=algo,
         collector=world,  # type: ignore[arg-type]
         annotate=world.annotate,
-        trainers={"trainer": world},
+        trainers={"policy": world},
         sync=world,
         begin=world.begin,
         replace_reference=world.replace_reference,
@@ -137,7 +137,7 @@ def run(cfg: Config, world: World, progress: Progress | None = None) -> Progress
     return train(cfg, parts, progress or Progress(step=0, updates=0, version=0))
 
 
-def test_weights_are_pushed_before_the_first_reply_and_after_every_step() -> None:
+def test_weights_are_pushed_before_the_first_completion_and_after_every_step() -> None:
     world = World()
     end = run(config(), world)
     assert world.did == [
@@ -160,14 +160,14 @@ def test_the_curriculum_is_told_every_step_once_and_what_it_says_is_logged() -> 
 
 def test_steps_count_passes_and_updates_count_optimiser_updates() -> None:
     world = World()
-    end = run(config("algo.minibatches=4"), world)
+    end = run(config("algo.num_minibatches=4"), world)
     assert (end.step, end.updates, end.version) == (3, 12, 3)
     assert [world.logged[step]["update"] for step in (1, 2, 3)] == [4, 8, 12]
 
 
 def test_the_reference_is_replaced_every_n_updates_not_steps() -> None:
     world = World()
-    run(config("algo.minibatches=2", "algo.reference_refresh_updates=4", "algo.kl_coef=0.1"), world)
+    run(config("algo.num_minibatches=2", "algo.reference_refresh_updates=4", "algo.kl_coef=0.1"), world)
     assert [did for did in world.did if did.startswith("reference")] == ["reference 4"]
     assert world.saved[-1].reference_updates == 4
 

@@ -26,7 +26,7 @@ def completion(*, length: int = 4, text: str = "", finish: str = "stop", version
         rollout_logprobs_T=np.zeros(length, np.float32),
         temperature=1.0,
         text=text,
-        finish=finish,
+        finish_reason=finish,
         versions=(VersionSpan(version=version, start=0, end=length),),
     )
 
@@ -41,7 +41,7 @@ def score(
 ) -> Score:
     parts = {"accuracy": None if correct is None else float(correct), "format": form}
     statuses = {"accuracy": status, "format": "ok"}
-    return Score(reward=reward, correct=correct, parts=parts, statuses=statuses, usable=usable, seconds=0.0)
+    return Score(reward=reward, correct=correct, components=parts, statuses=statuses, usable=usable, seconds=0.0)
 
 
 def group(
@@ -66,7 +66,7 @@ def collected(generated: list[Group], kept: list[Group]) -> Collected:
 RIGHT, WRONG = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
 
 
-def test_replies_without_a_token_in_the_loss_are_counted() -> None:
+def test_completions_without_a_token_in_the_loss_are_counted() -> None:
     masked = sample(4, mask_T=np.zeros(4, np.float32))
     assert masked_share([sample(4), masked, sample(5), sample(2)]) == 0.25
     assert masked_share([]) == 0
@@ -79,21 +79,23 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert metrics["reward/mean"] == 0.25
     assert metrics["train/solve_rate"] == 0.5
     assert metrics["groups/kept"] == 0.5
-    assert (metrics["groups/all_wrong"], metrics["groups/all_right"]) == (0.5, 0.0)
+    assert (metrics["groups/solve_none"], metrics["groups/solve_all"]) == (0.5, 0.0)
     assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
 
 
-def test_zeros_are_wrong_replies_and_without_correctness_rewards_of_zero() -> None:
-    """A wrong reply may earn something for its form; an unusable one counts neither way."""
+def test_zeros_are_wrong_completions_and_without_correctness_rewards_of_zero() -> None:
+    """A wrong completion may earn something for its form; an unusable one counts neither way."""
     formal = score(correct=False, reward=0.1)
     assert (
-        group_metrics([group(RIGHT, formal, formal, score(usable=False, correct=None))], version=0)["zero/fraction"]
+        group_metrics([group(RIGHT, formal, formal, score(usable=False, correct=None))], version=0)[
+            "zero_reward/fraction"
+        ]
         == 2 / 3
     )
     judged = [score(correct=None, reward=value) for value in (0.0, 0.3, 0.5, -1.0)]
     metrics = group_metrics([group(*judged), group(*judged)], version=0)
-    assert metrics["zero/fraction"] == 0.25 and metrics["groups/generated"] == 2
-    assert "zero/fraction" not in group_metrics([group(score(usable=False))], version=0)
+    assert metrics["zero_reward/fraction"] == 0.25 and metrics["groups/generated"] == 2
+    assert "zero_reward/fraction" not in group_metrics([group(score(usable=False))], version=0)
 
 
 def test_times_and_speeds() -> None:
@@ -107,7 +109,7 @@ def test_times_and_speeds() -> None:
     assert "time/collect" not in metrics
 
 
-def test_an_unusable_reply_is_counted_and_its_reward_is_not() -> None:
+def test_an_unusable_completion_is_counted_and_its_reward_is_not() -> None:
     broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error", form=None)
     metrics = group_metrics([group(RIGHT, WRONG, broken)], version=0)
     assert metrics["reward/mean"] == 0.5
@@ -128,10 +130,10 @@ def test_a_part_that_applies_nowhere_has_no_mean() -> None:
     metrics = group_metrics([group(open_ended, open_ended)], version=0)
     assert "reward/accuracy/mean" not in metrics
     assert "solve_rate" not in metrics
-    assert metrics["groups/all_wrong"] == 0
+    assert metrics["groups/solve_none"] == 0
 
 
-def test_statuses_are_shares_of_replies() -> None:
+def test_statuses_are_shares_of_completions() -> None:
     slow = score(correct=False, status="timeout")
     metrics = group_metrics([group(RIGHT, WRONG, slow, RIGHT)], version=0)
     assert metrics["status/ok"] == 0.5
@@ -141,11 +143,11 @@ def test_statuses_are_shares_of_replies() -> None:
 
 
 def test_lengths_truncation_reflection_and_staleness() -> None:
-    replies = (
+    completions = (
         completion(length=10, text="Wait, that is WRONG. Let me check.", version=3),
-        completion(length=20, finish="length", version=5),
+        completion(length=20, finish_reason="length", version=5),
     )
-    metrics = group_metrics([group(RIGHT, WRONG, completions=replies)], version=5)
+    metrics = group_metrics([group(RIGHT, WRONG, completions=completions)], version=5)
     assert metrics["response_length/mean"] == 15
     assert metrics["response_length/max"] == 20
     assert metrics["truncated/fraction"] == 0.5
@@ -233,11 +235,9 @@ def test_every_metric_has_a_place_in_the_catalogue() -> None:
 
 
 def test_the_catalogue_names_what_other_tools_read() -> None:
-    promised = "reward/mean reward/<part>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
+    promised = "reward/mean reward/<component>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
     promised += (
-        " groups/all_right groups/all_wrong groups/kept loss/<term> kl_ref kl_rollout entropy clip_fraction ratio/max"
+        " groups/solve_all groups/solve_none groups/kept loss/<term> kl_ref mismatch/kl entropy clip_fraction ratio/max"
     )
-    promised += (
-        " grad_norm lr logprob_gap/max staleness/max updates_skipped eval/<set>/accuracy eval/<set>/stderr update"
-    )
+    promised += " grad_norm lr mismatch/logprob_gap/max staleness/max updates_skipped eval/<set>/accuracy eval/<set>/stderr update"
     assert set(promised.split()) <= set(CATALOGUE)

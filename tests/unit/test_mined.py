@@ -35,27 +35,27 @@ def problem(name: str, **fields: Any) -> Problem:
 
 
 def group(asked: Problem, right: int | None, *, size: int = 4, broken: int = 0) -> Group:
-    """The last `broken` replies could not be scored; None: nothing says right or wrong."""
-    reply = Completion(
+    """The last `broken` completions could not be scored; None: nothing says right or wrong."""
+    completion = Completion(
         token_ids_T=np.zeros(1, np.int32),
         rollout_logprobs_T=np.zeros(1, np.float32),
         temperature=1.0,
         text='he said "index": 0\u2028',
-        finish="stop",
+        finish_reason="stop",
         versions=(),
     )
     scores = tuple(
         Score(
             reward=0.0,
             correct=None if right is None else k < right or k >= size - broken,
-            parts={},
+            components={},
             statuses={},
             usable=k < size - broken,
             seconds=0.0,
         )
         for k in range(size)
     )
-    return Group(problem=asked, completions=(reply,) * size, scores=scores)
+    return Group(problem=asked, completions=(completion,) * size, scores=scores)
 
 
 def write(run: Path, steps: Mapping[int, Sequence[Group]]) -> Path:
@@ -133,7 +133,7 @@ def config(run: Path, *overrides: str) -> Config:
     return load(compose([f"run_dir={run}", *overrides])).config
 
 
-PLAIN = ("data.max_prompt_length=600", "model.template=none", "reward.parts.format=null")
+PLAIN = ("data.max_prompt_length=600", "model.template=none", "reward.components.format=null")
 
 
 class Characters:
@@ -159,17 +159,19 @@ def test_a_stage_reads_them_below_the_run_directory(folder: Path, tmp_path: Path
     assert (first.source, first.accuracy, first.extract, first.prefill) == ("hard", "accuracy", "boxed", "")
     assert located(source, cfg).path == str(tmp_path / "run/stages/rl/rollouts")
     # The payload that went through the file is what the verifier reads.
-    (score,) = make(cfg.reward).score(first, (reply("2 + 3"),), RewardContext(step=1, seed=0, max_response_length=9))
+    (score,) = make(cfg.reward).score(
+        first, (completion("2 + 3"),), RewardContext(step=1, seed=0, max_response_length=9)
+    )
     assert score.correct
 
 
-def reply(text: str) -> Completion:
+def completion(text: str) -> Completion:
     return Completion(
         token_ids_T=np.zeros(1, np.int32),
         rollout_logprobs_T=np.zeros(1, np.float32),
         temperature=1.0,
         text=f"<think>so</think> \\boxed{{{text}}}",
-        finish="stop",
+        finish_reason="stop",
         versions=(),
     )
 
@@ -177,7 +179,7 @@ def reply(text: str) -> Completion:
 def test_accuracy_and_extract_go_with_a_problem(tmp_path: Path) -> None:
     judged = problem("a", accuracy="judge", extract="boxed")
     write(tmp_path, {1: [group(judged, 0), group(problem("b"), 0)]})
-    cfg = config(tmp_path, *PLAIN, "reward.parts.judge={name: accuracy}")
+    cfg = config(tmp_path, *PLAIN, "reward.components.judge={name: accuracy}")
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 0]}, extract="answer")
     a, b = problem_set("hard", source, cfg, Characters()).problems
     assert (a.accuracy, a.extract) == ("judge", "boxed")

@@ -10,8 +10,8 @@ from algo_samples import algo_config, sample
 
 from r1ray.algo import make, roles_of
 from r1ray.algo.base import LossInput
-from r1ray.algo.critic import CriticLearner
-from r1ray.algo.implicit_prm import ImplicitPrmLearner
+from r1ray.algo.critic import CriticObjective
+from r1ray.algo.implicit_prm import ImplicitPrmObjective
 from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.stages.rl import trainer_kwargs
@@ -19,7 +19,7 @@ from r1ray.types import Sample
 
 
 def algorithm(option: str, **args: Any) -> Any:
-    cfg = algo_config(option, group_size=4, problems_per_step=2, minibatches=1)
+    cfg = algo_config(option, group_size=4, prompts_per_step=2, num_minibatches=1)
     return make(cfg.model_copy(update={"args": {**cfg.args, **args}}), max_response_length=12)
 
 
@@ -67,48 +67,48 @@ def step(*, rewards: Any = (1.0, 0.0, 0.0, 1.0), correct: Any = (True, False, Fa
 
 def test_roles_are_what_the_algorithms_say() -> None:
     cfg = {name: algo_config(name) for name in ("grpo", "ppo", "vapo", "prime")}
-    assert roles_of(cfg["grpo"]) == ["trainer", "reference"]
-    assert roles_of(cfg["ppo"]) == roles_of(cfg["vapo"]) == ["trainer", "critic"]
-    assert roles_of(cfg["prime"]) == ["trainer", "prm", "reference"]
-    assert roles_of(cfg["ppo"].model_copy(update={"args": {}})) == ["trainer"], "said elsewhere"
+    assert roles_of(cfg["grpo"]) == ["policy", "reference"]
+    assert roles_of(cfg["ppo"]) == roles_of(cfg["vapo"]) == ["policy", "critic"]
+    assert roles_of(cfg["prime"]) == ["policy", "prm", "reference"]
+    assert roles_of(cfg["ppo"].model_copy(update={"args": {}})) == ["policy"], "said elsewhere"
 
 
 def test_a_value_is_pulled_to_its_return_and_no_further_than_the_clip_lets_it() -> None:
-    learner = CriticLearner(updates_per_step=1, value_clip=0.5)
+    objective = CriticObjective(updates_per_step=1, value_clip=0.5)
     values_L = torch.tensor([9.0, 0.2, 2.0, 0.9, 0.0], requires_grad=True, dtype=torch.float64)
     old_L = torch.tensor([9.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     returns_L = torch.tensor([5.0, 1.0, 3.0, 0.0, 0.0], dtype=torch.float64)
     given = row(step()[:1], values_L=values_L, old_values_L=old_L, returns_L=returns_L)
     given = replace(given, mask_L=torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64))
-    out = learner.loss(given)
+    out = objective.loss(given)
     # Held at 1.5, a value of 2 that is to be 3 is charged for 1.5; one that moves the wrong way is charged as it stands.
     assert out.terms["value"].tolist() == pytest.approx([0, 0.5 * 0.8**2, 0.5 * 1.5**2, 0.5 * 0.9**2, 0])
     assert out.metrics["value_clipped"].tolist() == [0, 0, 1, 0, 0]
     out.terms["value"].sum().backward()
     assert values_L.grad is not None
     assert values_L.grad.tolist() == pytest.approx([0, -0.8, 0, 0.9, 0])
-    free = CriticLearner(updates_per_step=1, value_clip=0.0).loss(given)
+    free = CriticObjective(updates_per_step=1, value_clip=0.0).loss(given)
     assert free.terms["value"].tolist() == pytest.approx([0, 0.32, 0.5, 0.405, 0])
 
 
 def test_critic_updates_share_the_samples_and_weigh_every_token_alike() -> None:
     samples = algorithm("ppo", critic_updates=3).advantages(step(), {})
-    learner = algorithm("ppo", critic_updates=3).learners["critic"]
-    parts = learner.minibatches(samples, {}, np.random.default_rng(0))
-    assert len(parts) == 3 == learner.updates_per_step
+    objective = algorithm("ppo", critic_updates=3).objectives["critic"]
+    parts = objective.minibatches(samples, {}, np.random.default_rng(0))
+    assert len(parts) == 3 == objective.updates_per_step
     assert sorted(s.index for part in parts for s in part) == [0, 1, 2, 3]
-    weights = learner.weights(samples, {})
+    weights = objective.weights(samples, {})
     assert np.concatenate([w["value"] for w in weights]).sum() == pytest.approx(1)
     assert len({round(float(x), 9) for w in weights for x in w["value"] if x}) == 1
 
 
-def test_the_implicit_reward_is_trained_by_the_sum_of_a_replys_log_ratios() -> None:
+def test_the_implicit_reward_is_trained_by_the_sum_of_a_completions_log_ratios() -> None:
     samples = algorithm("prime").advantages(step(), {})
-    learner = ImplicitPrmLearner(beta=0.5, updates_per_step=1)
+    objective = ImplicitPrmObjective(beta=0.5, updates_per_step=1)
     given = row(samples)
     logprobs_L = given.logprobs_L.clone().requires_grad_()
-    out = learner.loss(replace(given, logprobs_L=logprobs_L))
-    weights_L = torch.tensor(np.concatenate([w["outcome"] for w in learner.weights(samples, {})]))
+    out = objective.loss(replace(given, logprobs_L=logprobs_L))
+    weights_L = torch.tensor(np.concatenate([w["outcome"] for w in objective.weights(samples, {})]))
     loss = (weights_L * out.terms["outcome"]).sum()
     wanted = []
     for s, outcome in zip(samples, (1.0, 0.0, 0.0, 1.0), strict=True):
@@ -127,9 +127,9 @@ def test_the_implicit_reward_is_trained_by_the_sum_of_a_replys_log_ratios() -> N
 def test_the_process_reward_model_makes_as_many_updates_as_it_is_told() -> None:
     for updates in (1, 2):
         algo = algorithm("prime", prm_updates=updates)
-        learner, samples = algo.learners["prm"], algo.advantages(step(), {})
-        parts = learner.minibatches(samples, {}, np.random.default_rng(0))
-        assert len(parts) == updates == learner.updates_per_step
+        objective, samples = algo.objectives["prm"], algo.advantages(step(), {})
+        parts = objective.minibatches(samples, {}, np.random.default_rng(0))
+        assert len(parts) == updates == objective.updates_per_step
         assert sorted(s.index for part in parts for s in part) == [0, 1, 2, 3]
 
 
@@ -139,7 +139,7 @@ def test_the_policy_is_frozen_while_the_critic_learns_its_first_steps() -> None:
     for frozen in (True, True, False):
         found = algo.advantages(samples, state)
         assert (algo.minibatches(found, state, np.random.default_rng(0)) == []) == frozen
-        assert algo.learners["critic"].minibatches(found, state, np.random.default_rng(0))
+        assert algo.objectives["critic"].minibatches(found, state, np.random.default_rng(0))
         state = algo.update_state(state, {})
 
 
@@ -159,7 +159,7 @@ def test_advantages_are_whitened_over_the_steps_tokens() -> None:
     assert tokens.mean() == pytest.approx(0, abs=1e-6) and tokens.std(ddof=1) == pytest.approx(1, abs=1e-4)
 
 
-def test_vapo_imitates_correct_replies_alone_whatever_they_earned() -> None:
+def test_vapo_imitates_correct_completions_alone_whatever_they_earned() -> None:
     algo = algorithm("vapo")
     samples = algo.advantages(step(rewards=(0.0, 1.0, 1.0, 0.0)), algo.initial_state())
     weights = [w["imitation"] for w in algo.weights(samples, algo.initial_state())]
@@ -176,14 +176,14 @@ def test_vapos_lambda_follows_the_length() -> None:
     assert algo.policy_lambda(long) == pytest.approx(0.95)
 
 
-def test_primes_process_rewards_move_advantages_within_a_reply() -> None:
+def test_primes_process_rewards_move_advantages_within_a_completion() -> None:
     within = [float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in algorithm("prime").advantages(step(), {})]
     assert min(within) > 0.01
     flat = algorithm("prime", process_coef=0.0).advantages(step(), {})
     assert max(float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in flat if s.advantages_T is not None) < 1e-6
 
 
-def test_a_reply_masked_for_being_cut_is_not_in_the_baseline_of_process_rewards() -> None:
+def test_a_completion_masked_for_being_cut_is_not_in_the_baseline_of_process_rewards() -> None:
     """Nobody has computed any of its own."""
     algo, samples = algorithm("prime", process_coef=1e6), step(rewards=(0.0,) * 4)
     nothing_T = np.zeros_like(samples[3].mask_T)
@@ -195,11 +195,11 @@ def test_a_reply_masked_for_being_cut_is_not_in_the_baseline_of_process_rewards(
 
 
 def test_the_schedule_of_a_policy_counts_the_updates_that_it_makes() -> None:
-    base = load(compose(["steps=60", "algo=ppo", "algo.minibatches=4"])).config
+    base = load(compose(["steps=60", "algo=ppo", "algo.num_minibatches=4"])).config
     for frozen, updates in ((0, 240), (50, 40)):
         algo = algorithm("vapo", policy_frozen_steps=frozen, critic_updates=12)
         told = trainer_kwargs(base, algo)
-        assert {role: kwargs["total_updates"] for role, kwargs in told.items()} == {"trainer": updates, "critic": 720}
+        assert {role: kwargs["total_updates"] for role, kwargs in told.items()} == {"policy": updates, "critic": 720}
 
 
 def test_primes_process_rewards_are_of_the_outcomes_size_whatever_the_lengths() -> None:

@@ -22,18 +22,18 @@ JUDGED = {"format": 1.0, "judge": 0.5}
 
 
 def score(**failed: bool) -> Score:
-    """Of a format and a judge; the parts named have failed."""
+    """Of a format and a judge; the components named have failed."""
     return Score(
         reward=1.0,
         correct=True,
-        parts={part: None if failed.get(part) else value for part, value in JUDGED.items()},
-        statuses={part: "sandbox_error" if failed.get(part) else "ok" for part in JUDGED},
+        components={component: None if failed.get(component) else value for component, value in JUDGED.items()},
+        statuses={component: "sandbox_error" if failed.get(component) else "ok" for component in JUDGED},
         usable=not any(failed.values()),
         seconds=0.0,
     )
 
 
-NOT_JUDGED = replace(score(), parts={"format": 1.0, "judge": None})
+NOT_JUDGED = replace(score(), components={"format": 1.0, "judge": None})
 
 
 @dataclass
@@ -46,7 +46,7 @@ class World:
     now: float = 0.0
     seconds: float = 0.0
     scored: list[tuple[str, tuple[str, ...], float]] = field(default_factory=list)
-    """(problem, replies, when)."""
+    """(problem, completions, when)."""
     events: list[dict[str, Any]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
@@ -129,7 +129,7 @@ def test_an_outage_that_heals_costs_time_and_nothing_else(
     assert [g.completions[0].text for g in collected.kept] == [g.completions[0].text for g in expected.kept]
     assert collected.dropped == [] and collected.regenerated == 0 and collected.rescored > 0
     alarm, over = w.events
-    assert alarm == {"kind": "alarm", "name": "reward_outage", "step": 1, "parts": ["judge"]}
+    assert alarm == {"kind": "alarm", "name": "reward_outage", "step": 1, "components": ["judge"]}
     assert over["kind"] == "reward_outage_over" and 40 <= over["seconds"] < 70
     assert "rewards are out (judge)" in w.said[0] and "rewards are back" in w.said[1]
     c.ledger.sync()
@@ -147,7 +147,7 @@ def test_the_waits_grow_to_a_minute_and_few_groups_are_tried(make: Make) -> None
 def test_one_that_does_not_heal_ends_the_run_with_the_part_and_the_remedy(make: Make) -> None:
     w, c = make(always, timeout_s=600)
     with pytest.raises(
-        RewardOutage, match=r"step 1: no group .* 600 s .* part 'judge' .* resume=auto.*outage_timeout_s=0"
+        RewardOutage, match=r"step 1: no group .* 600 s .* component 'judge' .* resume=auto.*outage_timeout_s=0"
     ):
         c.take(4, step=1)
     assert 600 <= w.now < 601
@@ -208,7 +208,7 @@ def test_problems_without_the_part_that_is_out_do_not_hide_it(make: Make) -> Non
     c.workers.score_of = mixed  # type: ignore[attr-defined]
     collected = c.take(12, step=1)
     assert collected.dropped == [] and collected.regenerated == 0
-    assert w.events[0]["parts"] == ["judge"]
+    assert w.events[0]["components"] == ["judge"]
 
 
 def test_a_part_that_only_watches_is_no_outage(make: Make) -> None:
@@ -216,7 +216,7 @@ def test_a_part_that_only_watches_is_no_outage(make: Make) -> None:
     watching = Score(
         reward=1.0,
         correct=True,
-        parts=JUDGED,
+        components=JUDGED,
         statuses={"format": "ok", "judge": "sandbox_error"},
         usable=True,
         seconds=0,
@@ -258,7 +258,7 @@ def test_one_that_comes_back_while_the_step_goes_on_is_another_pause_and_no_drop
     assert collected.dropped == [] and collected.regenerated == 0
 
 
-def test_aborted_replies_are_generated_again_and_not_scored_again(make: Make) -> None:
+def test_aborted_completions_are_generated_again_and_not_scored_again(make: Make) -> None:
     _, c = make(never)
     aborted = replace(score(), usable=False)
     whole = c.workers.result
@@ -266,7 +266,7 @@ def test_aborted_replies_are_generated_again_and_not_scored_again(make: Make) ->
     def once(ref: int) -> Any:
         value = whole(ref)
         if isinstance(value[0], Completion) and ref == 0:
-            return tuple(replace(completion, finish="abort") for completion in value)
+            return tuple(replace(completion, finish_reason="abort") for completion in value)
         return (aborted,) * len(value) if isinstance(value[0], Score) and ref == 1 else value
 
     c.workers.result = once  # type: ignore[method-assign]
@@ -296,16 +296,16 @@ def test_a_group_that_fails_fast_waits_for_what_slower_ones_tell(make: Make) -> 
     assert w.times("p0") > 1 + MAX_RESCORES and collected.regenerated == 0
 
 
-def test_a_group_is_scored_again_by_the_same_replies(make: Make) -> None:
+def test_a_group_is_scored_again_by_the_same_completions(make: Make) -> None:
     w, c = make(lambda now: now < 5)
     c.take(4, step=1)
     for name in ("p0", "p3"):
-        assert len({replies for problem, replies, _ in w.scored if problem == name}) == 1
+        assert len({completions for problem, completions, _ in w.scored if problem == name}) == 1
         assert w.times(name) > 1
 
 
-def test_a_verdict_is_of_two_replies_and_leaves_out_what_does_not_apply() -> None:
-    nothing = Score(reward=0.0, correct=None, parts={"x": None}, statuses={"x": "ok"}, usable=True, seconds=0.0)
+def test_a_verdict_is_of_two_completions_and_leaves_out_what_does_not_apply() -> None:
+    nothing = Score(reward=0.0, correct=None, components={"x": None}, statuses={"x": "ok"}, usable=True, seconds=0.0)
     assert verdicts([score(judge=True)] * 4) == {"format": True, "judge": False}
     assert verdicts([score(judge=True)] * 3 + [score()]) == {"format": True, "judge": False}
     assert verdicts([score(judge=True)] * 2 + [score()] * 2) == {"format": True, "judge": True}

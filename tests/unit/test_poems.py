@@ -65,9 +65,9 @@ def test_the_share_of_what_was_asked_for(name: str, poem: str, share: float) -> 
 
 def test_the_poem_is_the_answer_or_what_follows_the_thinking() -> None:
     asked = problem(verifier="r1ray.examples.poems:VERSE", payload={"form": "haiku", "topic": "rain"})
-    replies = [f"<think>5 7 5</think>{HAIKU}", f"<answer>{HAIKU}</answer>", f"<think>{HAIKU}"]
-    assert [value(form, reply, asked=asked) for reply in replies] == [1.0, 1.0, 0.0]
-    scores = accuracy(asked, [completion(reply) for reply in [*replies, "Rain on the old roof"]], context())
+    responses = [f"<think>5 7 5</think>{HAIKU}", f"<answer>{HAIKU}</answer>", f"<think>{HAIKU}"]
+    assert [value(form, response, asked=asked) for response in responses] == [1.0, 1.0, 0.0]
+    scores = accuracy(asked, [completion(response) for response in [*responses, "Rain on the old roof"]], context())
     assert [score.correct for score in scores] == [True, True, False, False]
     assert value(form, HAIKU) is None  # a problem that asks for no poem
 
@@ -87,4 +87,4 @@ def test_a_configuration_alone_puts_it_into_a_run() -> None:
     (run,) = check_command_line(
         ["data=poems", "reward=poems", "eval=poems", "checkpoint.best_metric=eval/poems/accuracy"]
     )
-    assert run.config.reward.parts["form"].name == "r1ray.examples.poems:form"
+    assert run.config.reward.components["form"].name == "r1ray.examples.poems:form"

@@ -29,15 +29,15 @@ def grpo(**overrides):
         ([None, None], 0.0, 1.0, True),  # nothing says right or wrong
     ],
 )
-def test_groups_are_chosen_by_the_share_of_correct_replies(corrects, low, high, kept):
-    assert grpo(keep_low=low, keep_high=high).keep(group_of(corrects)) is kept
+def test_groups_are_chosen_by_the_share_of_correct_completions(corrects, low, high, kept):
+    assert grpo(filter={"min_solve_rate": low, "max_solve_rate": high}).keep(group_of(corrects)) is kept
 
 
 def test_the_filter_reads_correctness_and_not_the_shaped_reward():
     mixed_rewards = group_of([1, 1], rewards=[1.0, 0.5])
-    assert not grpo(keep_low=0.0, keep_high=1.0).keep(mixed_rewards)
-    assert grpo(keep_unequal=True).keep(mixed_rewards)
-    assert not grpo(keep_unequal=True).keep(group_of([1, 0, None], rewards=[1.0, 1.0, 0.0]))
+    assert not grpo(filter={"min_solve_rate": 0.0, "max_solve_rate": 1.0}).keep(mixed_rewards)
+    assert grpo(filter={"drop_equal": True}).keep(mixed_rewards)
+    assert not grpo(filter={"drop_equal": True}).keep(group_of([1, 0, None], rewards=[1.0, 1.0, 0.0]))
     assert grpo().keep(group_of([1, 1]))
 
 
@@ -63,7 +63,7 @@ def test_kl_in_the_reward_is_subtracted_there_and_is_no_term_of_the_loss():
     assert advantages == pytest.approx([0.35, -0.35])
 
 
-def test_a_reply_without_trained_tokens_earns_no_kl():
+def test_a_completion_without_trained_tokens_earns_no_kl():
     (masked,) = kl_samples()[:1]
     masked = sample(
         3,
@@ -78,7 +78,7 @@ def test_a_reply_without_trained_tokens_earns_no_kl():
 
 
 def test_the_kl_coefficient_follows_its_target():
-    algo = grpo(kl_coef=0.2, kl_target=0.5, kl_horizon=1024, problems_per_step=64, group_size=8)
+    algo = grpo(kl_coef=0.2, kl_target=0.5, kl_horizon=1024, prompts_per_step=64, group_size=8)
     state = algo.initial_state()
     assert state == {"kl_coef": 0.2}
     more = algo.update_state(state, {"kl_ref": 9.0})
@@ -135,7 +135,7 @@ def corrected(mode, *, gaps=GAPS, **overrides):
     row = loss_input(
         logprobs, mask=mask.tolist(), old=old.tolist(), rollout=(old - torch.tensor(gaps)).tolist(), ref=old.tolist()
     )
-    out = grpo(rollout_correction=mode, **overrides).loss(replace(row, segment_L=torch.tensor(SEGMENTS)))
+    out = grpo(importance_sampling=mode, **overrides).loss(replace(row, segment_L=torch.tensor(SEGMENTS)))
     return logprobs, out, mask > 0
 
 
@@ -147,14 +147,14 @@ def test_the_policy_term_is_weighted_from_the_engine_to_the_trainer(mode):
     want = torch.tensor(CORRECTIONS[mode], dtype=torch.float32)
     torch.testing.assert_close(out.terms["policy"][mask], want * plain.terms["policy"][mask])
     torch.testing.assert_close(out.terms["kl"], plain.terms["kl"])
-    assert out.metrics["correction/capped"][mask].tolist() == CAPPED.get(mode, [1, 1, 1, 1])
-    torch.testing.assert_close(out.metrics["correction/mean"][mask], want)
+    assert out.metrics["importance_sampling/capped"][mask].tolist() == CAPPED.get(mode, [1, 1, 1, 1])
+    torch.testing.assert_close(out.metrics["importance_sampling/mean"][mask], want)
 
 
 def test_sequences_whose_weight_is_below_the_cap_keep_it():
     _, out, mask = corrected("sequence_mask", gaps=[0, 0.1, 0.2, 0, -1.0, 0.5])
     want = torch.tensor([0.3, 0.3, -0.5, -0.5]).exp()
-    torch.testing.assert_close(out.metrics["correction/mean"][mask], want)
+    torch.testing.assert_close(out.metrics["importance_sampling/mean"][mask], want)
 
 
 def test_where_engine_and_trainer_agree_nothing_is_corrected():

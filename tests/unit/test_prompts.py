@@ -235,7 +235,7 @@ def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: 
     [
         ("answer", "none", "2 + 2?", "<answer>"),
         ("boxed_in_answer", "none", "2 + 2?", "<answer>"),
-        ("answer", "none", "2 + 2? Reply in <answer> </answer>.", None),
+        ("answer", "none", "2 + 2? Completion in <answer> </answer>.", None),
         ("answer", "r1_zero", "2 + 2?", None),
         ("deepscaler", "none", "2 + 2?", "</think>"),
         ("answer_line", "r1_zero", "2 + 2?", "Answer:"),

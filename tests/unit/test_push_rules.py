@@ -44,8 +44,8 @@ def chosen(*overrides: str) -> str:
         ((*ONE_GPU, "rollout.num_workers=1", "trainer.num_workers=2"), "gloo"),
         ((*ONE_GPU, "rollout.num_workers=1", "trainer.gpus_per_worker=0.7"), "gloo"),
         (("scale=one_gpu",), "ipc"),
-        (("scale=one_gpu", "+cluster.labels.trainer={pool: train}"), "gloo"),
-        (("scale=one_gpu", "+cluster.labels.trainer={pool: a}", "+cluster.labels.rollout={pool: a}"), "ipc"),
+        (("scale=one_gpu", "+cluster.labels.policy={pool: train}"), "gloo"),
+        (("scale=one_gpu", "+cluster.labels.policy={pool: a}", "+cluster.labels.rollout={pool: a}"), "ipc"),
         (("scale=cluster",), "nccl"),
     ],
 )
@@ -60,7 +60,7 @@ def test_nccl_between_whole_gpus_and_ipc_on_one(overrides: tuple[str, ...], back
         ((*WHOLE_GPUS, "trainer.gpus_per_worker=0.5", "sync.backend=nccl"), r"some have 0\.5 of one"),
         ((*WHOLE_GPUS, "sync.backend=ipc"), "one engine of one GPU and one trainer rank"),
         ((*ONE_GPU, "rollout.num_workers=2", "sync.backend=ipc"), "one engine of one GPU and one trainer rank"),
-        (("scale=one_gpu", "+cluster.labels.trainer={pool: train}", "sync.backend=ipc"), r"the same cluster\.labels"),
+        (("scale=one_gpu", "+cluster.labels.policy={pool: train}", "sync.backend=ipc"), r"the same cluster\.labels"),
     ],
 )
 def test_a_link_that_is_not_there_is_refused_with_the_remedy(overrides: tuple[str, ...], words: str) -> None:
@@ -92,7 +92,7 @@ def test_waits_grow_with_the_weights_up_to_the_configured_limit() -> None:
 
 @pytest.fixture
 def sync() -> WeightSync:
-    group: Any = SimpleNamespace(role="trainer", handles=[])
+    group: Any = SimpleNamespace(role="policy", handles=[])
     return WeightSync(group, group, cfg=config(), vocab_size=32)
 
 
@@ -108,7 +108,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, sync: WeightSync, *, times: int) -> li
 
     monkeypatch.setattr(sync, "_announced", lambda: Announced(names=[], shapes=[], itemsize=4))
     monkeypatch.setattr(sync, "_push", push)
-    sync.mend = lambda error: did.append(f"mend {error}")
+    sync.on_failure = lambda error: did.append(f"mend {error}")
     return did
 
 
@@ -131,9 +131,9 @@ def test_what_cannot_be_mended_is_not_tried_again(monkeypatch: pytest.MonkeyPatc
     did = fail(monkeypatch, sync, times=99)
 
     def lost(error: SyncFailed) -> None:
-        raise TrainersLost("trainer-0 died") from error
+        raise TrainersLost("policy-0 died") from error
 
-    sync.mend = lost
+    sync.on_failure = lost
     with pytest.raises(TrainersLost):
         sync.push(7)
     assert did == ["push 7"]
@@ -141,7 +141,7 @@ def test_what_cannot_be_mended_is_not_tried_again(monkeypatch: pytest.MonkeyPatc
 
 def test_the_weights_are_listed_again_when_that_has_failed(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=0)
-    answers = iter([SyncFailed("trainer-0 is late"), Announced(names=[], shapes=[], itemsize=4)])
+    answers = iter([SyncFailed("policy-0 is late"), Announced(names=[], shapes=[], itemsize=4)])
 
     def announced() -> Announced:
         answer = next(answers)
@@ -151,7 +151,7 @@ def test_the_weights_are_listed_again_when_that_has_failed(monkeypatch: pytest.M
 
     monkeypatch.setattr(sync, "_announced", announced)
     sync.push(7)
-    assert did == ["mend trainer-0 is late", "push 7"]
+    assert did == ["mend policy-0 is late", "push 7"]
 
 
 def test_an_engine_that_has_been_replaced_gets_the_version_of_the_last_push(
@@ -159,5 +159,5 @@ def test_an_engine_that_has_been_replaced_gets_the_version_of_the_last_push(
 ) -> None:
     did = fail(monkeypatch, sync, times=0)
     sync.push(3)
-    sync.again()
+    sync.push_current()
     assert did == ["push 3", "push 3"]

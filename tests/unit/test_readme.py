@@ -69,7 +69,7 @@ def test_a_mapping_is_added_to_what_is_there_until_null_takes_it_out() -> None:
     added = [
         f"data.train={{mine: {source}}}",
         f"eval.sets={{mine: {source}}}",
-        "reward.parts={mine: {name: format, weight: 1.0}}",
+        "reward.components={mine: {name: format, weight: 1.0}}",
     ]
     taken_out = re.findall(r"`(\S+=null)`", README)
     assert len(taken_out) == 3
@@ -77,7 +77,7 @@ def test_a_mapping_is_added_to_what_is_there_until_null_takes_it_out() -> None:
     def entries(*overrides: str) -> list[list[str]]:
         (checked,) = check_command_line([*overrides, "checkpoint.best_metric=null"])
         cfg = checked.config
-        return [list(cfg.data.train), list(cfg.eval.sets), list(cfg.reward.parts)]
+        return [list(cfg.data.train), list(cfg.eval.sets), list(cfg.reward.components)]
 
     assert entries(*added) == [["countdown", "mine"], ["countdown", "mine"], ["accuracy", "format", "mine"]]
     assert entries(*added, *taken_out) == [["mine"], ["mine"], ["accuracy", "mine"]]

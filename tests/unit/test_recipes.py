@@ -35,7 +35,7 @@ HEADER = """# @package _global_
 # hardware: a laptop
 # unconfirmed: nothing
 # numbers:
-#   replies a pass = 8,192 [pdf]
+#   completions a pass = 8,192 [pdf]
 #   betas = 0.9, 0.95 [ours]
 #   response tokens @long = 1e3 [repo]
 #   dual clip = null [v2]
@@ -93,23 +93,23 @@ def test_a_laptop_runs_the_same_algorithm_offline(name: str, scale: str) -> None
         (stage.name, stage.stage.kind) for stage in full.stages
     ]
     assert not [note for note in small.notes if note.startswith("not checked")]
-    sizes = {"group_size", "problems_per_step", "args"}
+    sizes = {"group_size", "prompts_per_step", "args"}
     for here, there in zip(small.stages, full.stages, strict=True):
         cfg = here.config
         assert (cfg.device, cfg.model.path) == ("cpu", "builtin")
         assert not [source for source in (*cfg.data.train.values(), *cfg.eval.sets.values()) if needs_network(source)]
         assert cfg.algo.model_dump(exclude=sizes) == there.config.algo.model_dump(exclude=sizes)
         assert cfg.algo.args.keys() == there.config.algo.args.keys()
-        assert {key: part.name for key, part in cfg.reward.parts.items()} == {
-            key: part.name for key, part in there.config.reward.parts.items()
+        assert {key: part.name for key, part in cfg.reward.components.items()} == {
+            key: part.name for key, part in there.config.reward.components.items()
         }
         assert cfg.data.curriculum.name == there.config.data.curriculum.name
 
 
 def test_stand_ins_and_hardware_are_of_options_that_there_are() -> None:
     there = {path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml")}
-    for file in conf_dir().glob("stand_in/*/*/*.yaml"):
-        group, model, option = file.relative_to(conf_dir() / "stand_in").with_suffix("").parts
+    for file in conf_dir().glob("replacement/*/*/*.yaml"):
+        group, model, option = file.relative_to(conf_dir() / "replacement").with_suffix("").parts
         assert {f"model/{model}", f"{group}/{option}"} <= there, file
     for folder, group in (("hardware", "model"), ("stage_sizes", "stages")):
         for file in conf_dir().glob(f"{folder}/*/*.yaml"):
@@ -118,11 +118,11 @@ def test_stand_ins_and_hardware_are_of_options_that_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_smoke_is_a_few_steps_of_a_few_replies_in_every_stage(name: str) -> None:
+def test_smoke_is_a_few_steps_of_a_few_completions_in_every_stage(name: str) -> None:
     for stage in run_of(name, "smoke").stages:
         cfg = stage.config
         assert cfg.steps <= 3
-        assert cfg.algo.problems_per_step * cfg.algo.group_size <= 32
+        assert cfg.algo.prompts_per_step * cfg.algo.group_size <= 32
 
 
 def test_the_recipes_that_are_run_have_every_kind_of_thing_that_recipes_are_made_of() -> None:
@@ -149,7 +149,7 @@ def test_a_header_is_read(tmp_path: Path) -> None:
     assert recipe.fields["result"] == "none yet, for it has not run"
     assert recipe.options == {"algo": "grpo"}
     assert [(n.name, n.stage, n.value, n.source) for n in recipe.numbers] == [
-        ("replies a pass", None, 8192, "pdf"),
+        ("completions a pass", None, 8192, "pdf"),
         ("betas", None, (0.9, 0.95), "ours"),
         ("response tokens", "long", 1000.0, "repo"),
         ("dual clip", None, None, "v2"),
@@ -209,7 +209,7 @@ def test_every_unit_can_be_told_of_any_run() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_header_tells_the_updates_of_a_pass(name: str) -> None:
-    assert {"updates a pass", "replies an update", "problems an update"} & {n.name for n in RECIPES[name].numbers}
+    assert {"updates a pass", "completions an update", "problems an update"} & {n.name for n in RECIPES[name].numbers}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -54,7 +54,7 @@ def test_the_table_has_every_paper_and_nothing_else(capsys: pytest.CaptureFixtur
 def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "dapo_32b")
     assert "source arXiv 2503.14476 [pdf]; the project's verl script [repo]" in lines
-    assert "replies a pass 8,192 the paper" in lines
+    assert "completions a pass 8,192 the paper" in lines
     assert "algo.clip_high 0.28 0.2" in lines
     assert "rollout.max_response_length 20480 384" in lines
     assert "here python -m r1ray.main recipe=dapo_32b" in lines

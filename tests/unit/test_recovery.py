@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1ray.actors.group import WorkerLate
+from r1ray.actors.group import WorkerUnresponsive
 from r1ray.actors.restarts import Restarts
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.stages.recovery import with_trainers_restored
@@ -45,7 +45,7 @@ class World:
                 cfg=SimpleNamespace(trainer=SimpleNamespace(start_timeout_s=9)),
                 run=SimpleNamespace(event=self.event),
             ),
-            {"trainer": SimpleNamespace(restart_all=self.restart_all)},  # type: ignore[dict-item]
+            {"policy": SimpleNamespace(restart_all=self.restart_all)},  # type: ignore[dict-item]
             Restarts(max_restarts, event=self.event),
             SimpleNamespace(newest_valid=lambda: self.newest),  # type: ignore[arg-type]
             self.body,
@@ -53,7 +53,7 @@ class World:
         )
 
 
-LOST = TrainersLost("trainer-1 died")
+LOST = TrainersLost("policy-1 died")
 
 
 def test_a_stage_that_loses_nobody_runs_once() -> None:
@@ -84,7 +84,7 @@ def test_losses_have_an_end() -> None:
 
 def test_ranks_that_do_not_come_up_are_started_again() -> None:
     world = World(LOST, None)
-    world.starts = [WorkerLate("trainer-0 is late"), None]
+    world.starts = [WorkerUnresponsive("policy-0 is late"), None]
     world.run()
     assert world.did.count("restart all within 9") == 2 and world.did.count("from None") == 2
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.reference_group import ReferenceGroup
 from r1ray.actors.restarts import Restarts
 
@@ -73,7 +73,7 @@ def test_the_model_it_has_is_not_loaded_again(world: World) -> None:
     assert world.did == ["load", "load"] and world.models == ["first", "first"]
 
 
-@pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerLate("reference-1 is late")])
+@pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerUnresponsive("reference-1 is late")])
 def test_after_a_loss_all_are_started_again_and_the_call_is_made_again(world: World, error: Exception) -> None:
     world.fails["outputs"] = [error]
     assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]

@@ -36,7 +36,7 @@ class Balanced(HTMLParser):
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    """Sixty steps of a run that learns, with an alarm and a hostile reply."""
+    """Sixty steps of a run that learns, with an alarm and a hostile completion."""
     run = open_run(
         tmp_path / "demo", raw={"name": "demo", "stages": {"warm": {"kind": "sft"}, "rl": {"kind": "rl"}}}, overrides=[]
     )
@@ -48,17 +48,17 @@ def run(tmp_path: Path) -> RunDir:
         metrics = {
             "solve_rate": step / 100,
             "response_length/mean": 50 + step,
-            "logprob_gap/max": 1e-6 * step,
+            "mismatch/logprob_gap/max": 1e-6 * step,
             "grad_norm": float("nan"),
         }
         times = {"time/rollout": 1.0, "time/train": 2.0, "time/step": 3.0}
         rl.step(step, metrics | times | ({"eval/held/accuracy": 0.5, "eval/held/stderr": 0.03} if step == 60 else {}))
     hostile = completion(text="<think> </pre><script>alert(1)</script> </think> <answer> 3 * 5 </answer>", length=7)
     for step, length in ((1, 20), (60, 60)):
-        replies = (hostile, completion(length=length, finish="length"))
+        completions = (hostile, completion(length=length, finish_reason="length"))
         write_rollouts(
             run.stage("rl").rollouts,
-            [group(RIGHT, WRONG, completions=replies)],
+            [group(RIGHT, WRONG, completions=completions)],
             step=step,
             decode=lambda ids: "What is <b>?",
         )
@@ -200,7 +200,10 @@ def test_summary_leaves_out_a_parser_that_the_tokenizer_cannot_serve(run: RunDir
 
 def test_two_alarms_of_one_moment_are_two_rows(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1.0)
-    run.event("alarm", name="zero/fraction", step=3)
+    run.event("alarm", name="zero_reward/fraction", step=3)
     run.event("alarm", name="status/timeout", step=3)
     page = write_report(run).read_text()
-    assert "zero/fraction&quot;, &quot;step&quot;: 3" in page and "status/timeout&quot;, &quot;step&quot;: 3" in page
+    assert (
+        "zero_reward/fraction&quot;, &quot;step&quot;: 3" in page
+        and "status/timeout&quot;, &quot;step&quot;: 3" in page
+    )

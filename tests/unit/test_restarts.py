@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import r1ray.actors.restarts as restarts_module
-from r1ray.actors.group import ResultLost, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.restarts import Restarts
 from r1ray.actors.trainer_group import TrainersLost
 
@@ -26,13 +26,15 @@ def budget(limit: int) -> tuple[Restarts, list[dict[str, Any]]]:
 def test_every_restart_is_an_event_until_there_is_none_left() -> None:
     restarts, events = budget(2)
     restarts.spend({"rollout-1": WorkerDied("rollout-1 died")})
-    restarts.spend({"trainer": TrainersLost("trainer-0 is late")})
+    restarts.spend({"policy": TrainersLost("policy-0 is late")})
     assert events == [
         {"kind": "worker_restarted", "worker": "rollout-1", "reason": "rollout-1 died"},
-        {"kind": "worker_restarted", "worker": "trainer", "reason": "trainer-0 is late"},
+        {"kind": "worker_restarted", "worker": "policy", "reason": "policy-0 is late"},
     ]
-    with pytest.raises(WorkerLate, match=r"reward-0 is late \(and 2 restarts have been made before: cluster.max_resta"):
-        restarts.spend({"reward-0": WorkerLate("reward-0 is late")})
+    with pytest.raises(
+        WorkerUnresponsive, match=r"reward-0 is late \(and 2 restarts have been made before: cluster.max_resta"
+    ):
+        restarts.spend({"reward-0": WorkerUnresponsive("reward-0 is late")})
     assert len(events) == 2
 
 
@@ -42,7 +44,7 @@ def test_those_lost_together_are_one_restart() -> None:
     assert [event["worker"] for event in events] == [f"rollout-{index}" for index in range(8)]
 
 
-@pytest.mark.parametrize("error", [WorkerDied, WorkerLate, WorkerFailed, ResultLost, TrainersLost])
+@pytest.mark.parametrize("error", [WorkerDied, WorkerUnresponsive, WorkerFailed, ResultLost, TrainersLost])
 def test_the_last_loss_is_raised_as_what_it_was(error: type[Exception]) -> None:
     restarts, events = budget(0)
     with pytest.raises(error, match="rollout-0 is gone") as raised:
@@ -64,15 +66,15 @@ def starts(*ends: Exception | None) -> Callable[[Collection[str]], dict[str, Exc
 
 def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
     restarts, events = budget(3)
-    ends = starts(WorkerLate("not up in 9 s"), WorkerFailed("no such node"), None)
-    restarts.start_again({"trainer": TrainersLost("trainer-0 died")}, ends)
-    assert [event["reason"] for event in events] == ["trainer-0 died", "not up in 9 s", "no such node"]
+    ends = starts(WorkerUnresponsive("not up in 9 s"), WorkerFailed("no such node"), None)
+    restarts.start_again({"policy": TrainersLost("policy-0 died")}, ends)
+    assert [event["reason"] for event in events] == ["policy-0 died", "not up in 9 s", "no such node"]
 
 
 def test_starts_that_go_on_failing_end_with_the_budget() -> None:
     restarts, _ = budget(2)
     with pytest.raises(WorkerDied, match=r"died again \(and 2 restarts"):
-        restarts.start_again({"rollout-0": WorkerLate("late")}, starts(*[WorkerDied("died again")] * 3))
+        restarts.start_again({"rollout-0": WorkerUnresponsive("late")}, starts(*[WorkerDied("died again")] * 3))
 
 
 def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
@@ -88,11 +90,13 @@ def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_no
         restarts.spend({"reward-0": WorkerDied("reward-0 died")})
     restarts.step(2)
     with pytest.raises(TrainersLost):
-        restarts.spend({"trainer": TrainersLost("trainer-0 died")})
+        restarts.spend({"policy": TrainersLost("policy-0 died")})
 
 
 def test_an_error_that_is_no_workers_ends_a_start_at_once() -> None:
     restarts, events = budget(9)
     with pytest.raises(AssertionError):
-        restarts.start_again({"rollout-0": WorkerLate("late")}, starts(AssertionError("not made by spawn"), None))
+        restarts.start_again(
+            {"rollout-0": WorkerUnresponsive("late")}, starts(AssertionError("not made by spawn"), None)
+        )
     assert len(events) == 1

@@ -20,7 +20,7 @@ def test_lambda_one_is_the_monte_carlo_return_less_the_value():
     np.testing.assert_allclose(returns.gae(rewards, values, MASK, gamma=1.0, lam=1.0), want, atol=1e-6)
 
 
-def test_lambda_of_a_long_reply_comes_close_to_one():
+def test_lambda_of_a_long_completion_comes_close_to_one():
     assert [returns.vapo_lambda(length, alpha=0.05) for length in (1, 20, 40)] == [0, 0, 0.5]
 
 
@@ -30,7 +30,7 @@ def test_leave_one_out_is_the_distance_to_the_others():
     assert returns.leave_one_out([5.0]).tolist() == [0]
 
 
-def test_leave_one_out_of_tokens_is_that_of_replies_when_all_tokens_of_a_reply_earn_the_same():
+def test_leave_one_out_of_tokens_is_that_of_completions_when_all_tokens_of_a_completion_earn_the_same():
     rewards = [np.full(5, value, np.float32) for value in (1.0, 0.0, 0.5)]
     out = returns.token_leave_one_out(rewards, [MASK] * 3)
     for got, want in zip(out, returns.leave_one_out([1.0, 0.0, 0.5]), strict=True):
@@ -38,7 +38,7 @@ def test_leave_one_out_of_tokens_is_that_of_replies_when_all_tokens_of_a_reply_e
     assert returns.token_leave_one_out([rewards[0]], [MASK])[0].tolist() == [0] * 5
 
 
-def test_a_reply_without_a_token_to_train_on_is_not_in_the_baseline_of_tokens():
+def test_a_completion_without_a_token_to_train_on_is_not_in_the_baseline_of_tokens():
     nobody, rewards = np.zeros(5, np.float32), [np.full(5, value, np.float32) for value in (1.0, 0.25)]
     with_it = returns.token_leave_one_out([*rewards, nobody], [MASK, MASK, nobody])
     without = returns.token_leave_one_out(rewards, [MASK] * 2)

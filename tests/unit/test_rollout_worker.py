@@ -71,11 +71,11 @@ def generate(worker: RolloutWorker, seeds: list[int], sampling: SamplingSpec = S
     return worker.generate(request_id="r", prompt_ids_T=PROMPT, seeds=seeds, sampling=sampling)
 
 
-def test_replies_come_in_the_order_of_the_seeds_and_calls_run_together(engine: Engine) -> None:
+def test_completions_come_in_the_order_of_the_seeds_and_calls_run_together(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         first, second = await asyncio.gather(generate(worker, [1, 2, 3]), generate(worker, [3, 1]))
-        tokens = [reply.token_ids_T.tolist() for reply in first]
-        assert [reply.token_ids_T.tolist() for reply in second] == [tokens[2], tokens[0]]
+        tokens = [completion.token_ids_T.tolist() for completion in first]
+        assert [completion.token_ids_T.tolist() for completion in second] == [tokens[2], tokens[0]]
 
     run(scenario)
 
@@ -103,7 +103,7 @@ def test_progress_grows_while_the_engine_works_and_stands_still_while_it_is_stuc
 def test_vitals_say_why_the_engine_has_ended(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         await worker.ping()
-        worker.injuries()["fail"]()
+        worker.fault_actions()["fail"]()
         with pytest.raises(EngineFailed, match="injured"):
             await generate(worker, [1])
         assert "injured by fault=" in worker.vitals()["ended"]
@@ -115,7 +115,7 @@ def test_an_injury_does_not_keep_the_heart_from_beating(engine: Engine) -> None:
     """`injure` runs on the heart's one thread: while it waits there, the watch would take the worker for hung."""
 
     async def scenario(worker: RolloutWorker) -> None:
-        injury = threading.Thread(target=worker.injuries()["kill_in_sync"], daemon=True)
+        injury = threading.Thread(target=worker.fault_actions()["kill_in_sync"], daemon=True)
         injury.start()
         injury.join(1)
         assert not injury.is_alive()
@@ -128,7 +128,7 @@ def test_a_death_in_sync_waits_for_the_next_weights(engine: Engine, monkeypatch:
     monkeypatch.setattr("r1ray.actors.rollout.os.kill", lambda pid, number: killed.set())
 
     async def scenario(worker: RolloutWorker) -> None:
-        threading.Thread(target=worker.injuries()["kill_in_sync"], daemon=True).start()
+        threading.Thread(target=worker.fault_actions()["kill_in_sync"], daemon=True).start()
         await asyncio.gather(generate(worker, [1]), worker.score([PROMPT]))
         assert not killed.is_set()
         monkeypatch.setattr(engine, "update_weights", lambda *_, **__: killed.wait(5))
@@ -163,7 +163,7 @@ def test_a_step_that_fails_fails_all_that_wait_and_all_that_come(engine: Engine)
 def test_an_engine_that_has_failed_is_shut_down_so_that_its_connections_close(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         await worker.ping()
-        worker.injuries()["fail"]()
+        worker.fault_actions()["fail"]()
         with pytest.raises(EngineFailed, match="injured"):
             await worker.ping()
         assert engine.shut_down.wait(5)
@@ -232,9 +232,9 @@ def test_weights_change_between_steps_of_running_requests(engine: Engine) -> Non
         await asyncio.sleep(0.05)
         engine.go.set()
         await update
-        (reply,) = await call
-        assert [span.version for span in reply.versions] == [3, 4]
-        assert reply.versions[-1].end == len(reply.token_ids_T)
+        (completion,) = await call
+        assert [span.version for span in completion.versions] == [3, 4]
+        assert completion.versions[-1].end == len(completion.token_ids_T)
 
     run(scenario)
 

@@ -12,13 +12,13 @@ EOS = 1
 PROMPT = np.int32([5, 9, 4])
 
 
-def completion(ids, *, finish="stop"):
+def completion(ids, *, finish_reason="stop"):
     return Completion(
         token_ids_T=np.int32(ids),
         rollout_logprobs_T=-np.arange(1, len(ids) + 1, dtype=np.float32),
         temperature=0.6,
         text="",
-        finish=finish,
+        finish_reason=finish_reason,
         versions=(VersionSpan(version=2, start=0, end=len(ids)),),
     )
 
@@ -45,8 +45,8 @@ def test_the_sampled_eos_is_in_the_mask():
     assert sample.mask_T.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_nothing_is_appended_to_a_truncated_reply():
-    sample = one(completion([7, 8], finish="length"))
+def test_nothing_is_appended_to_a_truncated_completion():
+    sample = one(completion([7, 8], finish_reason="length"))
     assert sample.token_ids_T.tolist() == [5, 9, 4, 7, 8]
     assert sample.mask_T.tolist() == [0, 0, 0, 1, 1]
 
@@ -56,21 +56,21 @@ def test_rollout_logprobs_stand_at_their_tokens():
 
 
 @pytest.mark.parametrize(("truncated", "mask"), [("zero", [1, 1]), ("score", [1, 1]), ("mask", [0, 0])])
-def test_a_truncated_reply_is_masked_where_it_is_to_be_and_earns_what_its_score_says(truncated, mask):
-    sample = one(completion([7, 8], finish="length"), truncated=truncated)
+def test_a_truncated_completion_is_masked_where_it_is_to_be_and_earns_what_its_score_says(truncated, mask):
+    sample = one(completion([7, 8], finish_reason="length"), truncated=truncated)
     assert sample.score.reward == 1.0
     assert sample.mask_T[3:].tolist() == mask
     assert sample.usable
 
 
 @pytest.mark.parametrize("truncated", ["zero", "score", "mask"])
-def test_a_finished_reply_is_not_touched_by_the_rule_for_truncated_ones(truncated):
+def test_a_finished_completion_is_not_touched_by_the_rule_for_truncated_ones(truncated):
     sample = one(completion([7, EOS]), truncated=truncated)
     assert sample.score.reward == 1.0
     assert sample.mask_T.tolist() == [0, 0, 0, 1, 1]
 
 
-def test_an_unusable_reply_has_no_mask():
+def test_an_unusable_completion_has_no_mask():
     assert not one(completion([7, EOS]), usable=False).mask_T.any()
 
 

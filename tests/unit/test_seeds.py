@@ -5,7 +5,7 @@ from itertools import product
 from r1ray.seeds import seed_of
 
 
-def test_pinned_so_that_a_resumed_run_repeats_its_replies():
+def test_pinned_so_that_a_resumed_run_repeats_its_completions():
     assert seed_of(0, "countdown/2-3-5=11", 0, 0, 0) == 8381317320503851706
     assert seed_of(1, "countdown/2-3-5=11", 2, 3, -1) == 3393867777179962560
 

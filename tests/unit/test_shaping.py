@@ -6,7 +6,7 @@ import pytest
 from reward_samples import completion, context, of_length, problem, value
 
 from r1ray import reward
-from r1ray.config import RewardConfig, RewardPart
+from r1ray.config import RewardComponentConfig, RewardConfig
 from r1ray.reward.answered import answered
 from r1ray.reward.cosine import cosine
 from r1ray.reward.length import length
@@ -16,14 +16,14 @@ from r1ray.reward.repetition import repetition, words
 from r1ray.types import Completion
 
 
-def test_equally_long_replies_earn_nothing_for_it() -> None:
+def test_equally_long_completions_earn_nothing_for_it() -> None:
     assert length(problem(), [of_length(5)] * 3, context([True, False, None])) == [0.0, 0.0, None]
 
 
-def test_a_reply_of_unknown_correctness_gets_no_shape() -> None:
-    replies_G = [of_length(5), of_length(9)]
-    assert length(problem(), replies_G, context([None, True])) == [None, -0.5]
-    assert cosine(problem(), replies_G, context([None, True]))[0] is None
+def test_a_completion_of_unknown_correctness_gets_no_shape() -> None:
+    completions_G = [of_length(5), of_length(9)]
+    assert length(problem(), completions_G, context([None, True])) == [None, -0.5]
+    assert cosine(problem(), completions_G, context([None, True]))[0] is None
 
 
 def test_shaping_without_an_accuracy_is_an_error() -> None:
@@ -32,7 +32,7 @@ def test_shaping_without_an_accuracy_is_an_error() -> None:
             shaping(problem(), [of_length(5), of_length(6)], context())
 
 
-def test_cosine_is_scaled_to_the_longest_reply_that_is_sampled() -> None:
+def test_cosine_is_scaled_to_the_longest_completion_that_is_sampled() -> None:
     right_G = [True, True]
     short = cosine(problem(), [of_length(50)] * 2, context(right_G, max_response_length=100))
     assert short == pytest.approx([0.75, 0.75])
@@ -45,9 +45,9 @@ def test_an_overlong_cache_that_cannot_be(cache: int) -> None:
         overlong(problem(), [of_length(5)], context(max_response_length=100), cache=cache)
 
 
-def test_overlong_is_measured_against_the_longest_reply_that_is_sampled() -> None:
-    replies_G = [of_length(n) for n in (60, 80, 100)]
-    assert overlong(problem(), replies_G, context(max_response_length=100), cache=40) == [0.0, -0.5, -1.0]
+def test_overlong_is_measured_against_the_longest_completion_that_is_sampled() -> None:
+    completions_G = [of_length(n) for n in (60, 80, 100)]
+    assert overlong(problem(), completions_G, context(max_response_length=100), cache=40) == [0.0, -0.5, -1.0]
 
 
 @pytest.mark.parametrize("args", [{"max_penalty": 0.1}, {"n": 0}, {"of": "letters"}])
@@ -63,37 +63,37 @@ def test_words_are_of_any_language() -> None:
 
 def test_a_shaped_reward_reads_what_the_accuracy_part_says_wherever_it_stands() -> None:
     """Also when it comes first in the configuration, and when the accuracy itself is not trained on."""
-    parts = {"length": RewardPart(), "accuracy": RewardPart(weight=0.0)}
-    scorer = reward.make(RewardConfig.model_construct(parts=parts, truncated="score"))
+    components = {"length": RewardComponentConfig(), "accuracy": RewardComponentConfig(weight=0.0)}
+    scorer = reward.make(RewardConfig.model_construct(components=components, truncated="score"))
 
-    def reply(answer: str, num_tokens: int) -> Completion:
+    def response(answer: str, num_tokens: int) -> Completion:
         return completion(f"\\boxed{{{answer}}}", token_ids=[7] * num_tokens)
 
-    scores = scorer.score(problem(), [reply("1", 10), reply("2", 20), reply("1", 30)], context())
+    scores = scorer.score(problem(), [response("1", 10), response("2", 20), response("1", 30)], context())
     assert [score.reward for score in scores] == [0.5, 0.0, -0.5]
     assert [score.correct for score in scores] == [True, False, True]
-    assert list(scores[0].parts) == ["length", "accuracy"]
+    assert list(scores[0].components) == ["length", "accuracy"]
 
 
 @pytest.mark.parametrize("name", sorted(reward.REWARDS.keys() - {"judge"}))
-def test_no_reward_is_slow_on_a_long_hostile_reply(name: str) -> None:
-    """A rule reward sees every reply: seconds for one would hold up a step."""
+def test_no_reward_is_slow_on_a_long_hostile_completion(name: str) -> None:
+    """A rule reward sees every response: seconds for one would hold up a step."""
     pieces = ("<think>", "</think>", "<answer>", "$", "`", "\\(", "a ", "1", "<<<<<<< SEARCH\n", "{", "\n")
     args = {"overlong": {"cache": 10}}.get(name, {})
     payload = {"answers": ["1"], "files": {"a.py": "a\n" * 4000}, "patched": {"a.py": "b\n" * 4000}}
     for piece in pieces:
-        reply = completion(f"<think>{piece * 20_000}</think><answer>{piece * 5000}</answer>", token_ids=[3] * 30_000)
+        response = completion(f"<think>{piece * 20_000}</think><answer>{piece * 5000}</answer>", token_ids=[3] * 30_000)
         start = time.process_time()
-        reward.REWARDS[name](problem(payload=payload), [reply], context([False]), **args)
+        reward.REWARDS[name](problem(payload=payload), [response], context([False]), **args)
         assert time.process_time() - start < 2, piece
 
 
-def test_right_replies_may_be_pushed_less_to_be_short() -> None:
-    replies_G, known = [of_length(5), of_length(9)], context([True, True])
-    assert length(problem(), replies_G, known, right=0.5) == [0.25, -0.25]
-    assert length(problem(), replies_G, context([False, False]), right=0.5) == [0.0, -0.5]
+def test_right_completions_may_be_pushed_less_to_be_short() -> None:
+    completions_G, known = [of_length(5), of_length(9)], context([True, True])
+    assert length(problem(), completions_G, known, right=0.5) == [0.25, -0.25]
+    assert length(problem(), completions_G, context([False, False]), right=0.5) == [0.0, -0.5]
     with pytest.raises(ValueError, match="from 0 to 1"):
-        length(problem(), replies_G, known, right=2.0)
+        length(problem(), completions_G, known, right=2.0)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_answer_at_all_is_worth_something(text: str, reward: float, status: s
         ("<think>We add</think>\n```python\nprint(1)\n```", {"verifier": "code"}, 0.0),
     ],
 )
-def test_mixing_languages_or_code_costs_a_reply(text: str, changes: dict[str, str], penalty: float) -> None:
+def test_mixing_languages_or_code_costs_a_completion(text: str, changes: dict[str, str], penalty: float) -> None:
     assert value(mixed, text, asked=problem(**changes)) == penalty
 
 

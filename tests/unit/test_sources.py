@@ -115,7 +115,7 @@ FILES = {"files": {"a.py": "x = 1\n"}, "patched": {"a.py": "x = 2\n"}}
 BLOCK = "<answer>### a.py\n<<<<<<< SEARCH\nx = 1\n=======\nx = 2\n>>>>>>> REPLACE</answer>"
 TESTS = {"tests": [{"input": "1\n", "output": "2\n"}]}
 BOTH = "(1) Ann is a knight (2) Bob is a knave"
-# verifier: what rows have beside the prompt, a right reply, a wrong one
+# verifier: what rows have beside the prompt, a right completion, a wrong one
 JUDGED: dict[str, list[tuple[dict, str, str]]] = {
     "math": [({"answer": 4}, r"\boxed{4}", r"\boxed{5}")],
     "exact": [

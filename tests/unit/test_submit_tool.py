@@ -65,9 +65,11 @@ def test_what_only_the_cluster_can_know_is_left_to_it(submit: Any, tmp_path: Pat
 
 def test_own_configuration_and_rewards_are_found_in_the_working_directory(submit: Any, tmp_path: Path) -> None:
     (tmp_path / "own_rewards.py").write_text("def nothing(problem, completions_G, context):\n    return []\n")
-    submit.check_overrides(["run_dir=/tmp/x", "reward.parts.own={name: 'own_rewards:nothing', weight: 1.0}"], tmp_path)
+    submit.check_overrides(
+        ["run_dir=/tmp/x", "reward.components.own={name: 'own_rewards:nothing', weight: 1.0}"], tmp_path
+    )
     with pytest.raises(ValueError, match="own_rewards:something"):
-        submit.check_overrides(["reward.parts.own={name: 'own_rewards:something', weight: 1.0}"], tmp_path)
+        submit.check_overrides(["reward.components.own={name: 'own_rewards:something', weight: 1.0}"], tmp_path)
 
 
 def test_a_token_is_needed_that_nobody_else_can_read(

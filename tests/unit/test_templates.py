@@ -78,7 +78,7 @@ def test_none_is_the_bare_text():
     ("opening", "prefill"),
     [("<think>\n", "<think>\n"), ("<think>", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", "")],
 )
-def test_a_template_that_opens_the_thinking_makes_it_part_of_the_reply(opening: str, prefill: str):
+def test_a_template_that_opens_the_thinking_makes_it_part_of_the_completion(opening: str, prefill: str):
     tokenizer = byte_tokenizer(adds_bos=True, chat_template=f"{{{{ bos_token }}}}{CHAT}{{{{ {opening!r} }}}}")
     assert render(QUESTION, "chat", tokenizer)[1] == prefill
 

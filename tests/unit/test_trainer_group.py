@@ -9,12 +9,12 @@ import pytest
 import yaml
 from algo_samples import CONF, sample
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.trainer_group import TrainerGroup, TrainersLost, why_not
 from r1ray.config import TrainerConfig
 from r1ray.data.pack import pack
 
-GOOD = {"loss/policy": 0.1, "grad_norm": 1.0, "updates_skipped": 0.0, "logprob_gap/max": 1e-5}
+GOOD = {"loss/policy": 0.1, "grad_norm": 1.0, "updates_skipped": 0.0, "mismatch/logprob_gap/max": 1e-5}
 SKIPPED = GOOD | {"grad_norm": float("nan"), "updates_skipped": 1.0}
 
 
@@ -48,7 +48,7 @@ class FakeActors:
     def not_alive(self, *, timeout_s):
         return self.dead
 
-    loss_behind = ActorGroup.loss_behind
+    failure_behind = ActorGroup.failure_behind
 
 
 def group_of(actors: Any, **overrides: Any) -> TrainerGroup:
@@ -79,7 +79,7 @@ def test_ranks_that_share_rows_get_the_same_ones_and_count_once():
 
 def test_skipped_updates_in_a_row_end_the_run():
     actors = FakeActors([SKIPPED, SKIPPED, GOOD, SKIPPED, SKIPPED, SKIPPED])
-    group = group_of(actors, max_nan_updates=3)
+    group = group_of(actors, max_skipped_updates=3)
     for _ in range(5):
         group.update(batch())
     with pytest.raises(
@@ -93,16 +93,20 @@ def test_skipped_updates_in_a_row_end_the_run():
     [
         ({}, {}, None),
         ({"loss/kl": float("inf")}, {}, "loss/kl is inf"),
-        ({"logprob_gap/max": 0.01}, {}, r"logprob_gap/max is 0.01, above trainer.logprob_gap_limit \(0.001\)"),
-        ({"logprob_gap/max": 0.01}, {"precision": "bf16_autocast"}, None),
-        ({"logprob_gap/max": 0.01}, {"logprob_gap_limit": 0.02}, None),
-        ({"logprob_gap/max": 0.3, "logprob_gap/mean": 0.02}, {"precision": "bf16"}, None),
         (
-            {"logprob_gap/mean": 0.2},
-            {"precision": "bf16"},
-            r"logprob_gap/mean is 0.2, above trainer.logprob_gap_limit \(0.1\)",
+            {"mismatch/logprob_gap/max": 0.01},
+            {},
+            r"mismatch/logprob_gap/max is 0.01, above trainer.logprob_gap_limit \(0.001\)",
         ),
-        ({"logprob_gap/mean": float("nan")}, {"precision": "bf16"}, "logprob_gap/mean is nan"),
+        ({"mismatch/logprob_gap/max": 0.01}, {"precision": "bf16_autocast"}, None),
+        ({"mismatch/logprob_gap/max": 0.01}, {"logprob_gap_limit": 0.02}, None),
+        ({"mismatch/logprob_gap/max": 0.3, "mismatch/logprob_gap/mean": 0.02}, {"precision": "bf16"}, None),
+        (
+            {"mismatch/logprob_gap/mean": 0.2},
+            {"precision": "bf16"},
+            r"mismatch/logprob_gap/mean is 0.2, above trainer.logprob_gap_limit \(0.1\)",
+        ),
+        ({"mismatch/logprob_gap/mean": float("nan")}, {"precision": "bf16"}, "mismatch/logprob_gap/mean is nan"),
     ],
 )
 def test_why_an_update_is_not_made(metrics, trainer, reason):
@@ -114,16 +118,16 @@ def test_why_an_update_is_not_made(metrics, trainer, reason):
 GLOO = "DistBackendError: [../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"
 NCCL = "DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3690, remote process exited or there was a network error"
 LOST = {
-    "a rank that died": (WorkerDied("trainer-1 died during 'update'"), {}),
-    "a rank that is late": (WorkerLate("trainer-1 did not finish 'update' within 600 s"), {}),
-    "a rank whose peer has gone, over gloo": (WorkerFailed(f"trainer-0 failed in 'update': RuntimeError: {GLOO}"), {}),
-    "a rank whose peer has gone, over NCCL": (WorkerFailed(f"trainer-0 failed in 'update': {NCCL}"), {}),
-    "a rank whose store has gone": (WorkerFailed("trainer-0 failed in 'update': DistStoreError: wait timeout"), {}),
+    "a rank that died": (WorkerDied("policy-1 died during 'update'"), {}),
+    "a rank that is late": (WorkerUnresponsive("policy-1 did not finish 'update' within 600 s"), {}),
+    "a rank whose peer has gone, over gloo": (WorkerFailed(f"policy-0 failed in 'update': RuntimeError: {GLOO}"), {}),
+    "a rank whose peer has gone, over NCCL": (WorkerFailed(f"policy-0 failed in 'update': {NCCL}"), {}),
+    "a rank whose store has gone": (WorkerFailed("policy-0 failed in 'update': DistStoreError: wait timeout"), {}),
     "an error beside a dead rank": (
-        WorkerFailed("trainer-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerDied("trainer-1 died")},
+        WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerDied("policy-1 died")},
     ),
     "an error beside a hung rank": (
-        WorkerFailed("trainer-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerLate("trainer-1 is late")},
+        WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerUnresponsive("policy-1 is late")},
     ),
 }  # fmt: skip
 
@@ -133,12 +137,12 @@ def test_trainers_are_lost_with(case):
     error, dead = LOST[case]
     actors = FakeActors([error])
     actors.dead = dead
-    with pytest.raises(TrainersLost, match="trainer-1" if dead else str(error)[:20]):
+    with pytest.raises(TrainersLost, match="policy-1" if dead else str(error)[:20]):
         group_of(actors).update(batch())
 
 
 def test_an_error_of_a_ranks_own_stays_what_it_is():
-    actors = FakeActors([WorkerFailed("trainer-0 failed in 'update': OutOfMemoryError: CUDA out of memory")])
+    actors = FakeActors([WorkerFailed("policy-0 failed in 'update': OutOfMemoryError: CUDA out of memory")])
     with pytest.raises(WorkerFailed, match="out of memory"):
         group_of(actors).update(batch())
 
@@ -147,13 +151,13 @@ def test_something_else_that_failed_is_the_trainers_affair_only_when_a_rank_is_g
     actors = FakeActors([])
     group = group_of(actors)
     group.raise_if_lost()
-    actors.dead = {0: WorkerLate("trainer-0 is late")}
-    with pytest.raises(TrainersLost, match="trainer-0 is late"):
+    actors.dead = {0: WorkerUnresponsive("policy-0 is late")}
+    with pytest.raises(TrainersLost, match="policy-0 is late"):
         group.raise_if_lost()
 
 
 def test_a_rank_that_hangs_with_a_beating_heart_counts_as_lost():
     group = group_of(FakeActors([]))
     group.raise_if_lost({"rollout-0"})
-    with pytest.raises(TrainersLost, match="trainer-1 hangs"):
-        group.raise_if_lost({"rollout-0", "trainer-1"})
+    with pytest.raises(TrainersLost, match="policy-1 hangs"):
+        group.raise_if_lost({"rollout-0", "policy-1"})

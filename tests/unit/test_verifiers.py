@@ -76,21 +76,21 @@ RIGHT = "(1) Ann is a knight (2) Bob is a knave"
 )
 def test_knights_and_knaves(answer: str, reward: float) -> None:
     asked = problem(verifier="logic", payload={"answers": [RIGHT]})
-    reply = f"<think>hm</think> <answer>{answer}</answer>"
-    assert value(logic_rl, reply, asked=asked) == reward
-    (score,) = accuracy(asked, [completion(reply)], context())
+    response = f"<think>hm</think> <answer>{answer}</answer>"
+    assert value(logic_rl, response, asked=asked) == reward
+    (score,) = accuracy(asked, [completion(response)], context())
     assert score.correct == (reward == 3.0)
 
 
 def test_knights_and_knaves_out_of_format_are_worth_the_least() -> None:
     asked = problem(verifier="logic", payload={"answers": [RIGHT]})
-    for reply in (
+    for response in (
         RIGHT,
         f"<answer>{RIGHT}</answer>",
         f"<think>a</think><answer>{RIGHT}",
         f"<answer>{RIGHT}</answer><think>a</think>",
     ):
-        assert value(logic_rl, reply, asked=asked) == -3.0
+        assert value(logic_rl, response, asked=asked) == -3.0
 
 
 def test_a_gold_that_cannot_be_read_pays_nobody() -> None:
@@ -173,10 +173,10 @@ def test_the_one_liners_are_judged_as_they_were_made(kind: str, verifier: str) -
     for seed in range(50):
         task = KINDS[kind](np.random.default_rng(seed))
         asked = problem(verifier=verifier, payload=task.payload)
-        replies_G = [
+        completions_G = [
             completion(f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>") for way in (task.right, task.wrong)
         ]
-        assert [score.correct for score in accuracy(asked, replies_G, context())] == [True, False]
+        assert [score.correct for score in accuracy(asked, completions_G, context())] == [True, False]
 
 
 def test_one_line_patches_are_judged_as_they_were_made() -> None:

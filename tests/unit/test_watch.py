@@ -86,9 +86,9 @@ def look(watch: Watch, times: int) -> None:
 def test_an_engine_that_sleeps_for_long_is_left_alone(world: World) -> None:
     """Its heart beats, its progress stands still, it has nothing to do; the driver waits for a trainer that gets on."""
     engine = Worker("rollout-0", progress=7, unfinished=0)
-    trainer = Worker("trainer-0", progress=0)
-    watch = world.watch(group(engine), group(trainer, role="trainer"), watchdog_s=60)
-    with waiting("update", lambda: ["trainer-0"]):
+    trainer = Worker("policy-0", progress=0)
+    watch = world.watch(group(engine), group(trainer, role="policy"), watchdog_s=60)
+    with waiting("update", lambda: ["policy-0"]):
         for _ in range(50):
             world.now += 30
             trainer.vitals["progress"] += 1
@@ -199,7 +199,7 @@ def test_progress_is_when_the_number_in_the_heartbeat_changed(world: World) -> N
 def test_a_wait_that_is_too_long_is_reported_once_and_names_who_is_late(world: World) -> None:
     watch = world.watch(group(Worker("rollout-0", unfinished=2)))
     look(watch, 2)
-    with waiting("replies and scores", lambda: ["rollout-0"]) as wait:
+    with waiting("completions and scores", lambda: ["rollout-0"]) as wait:
         wait.since = world.now
         world.now += 120
         look(watch, 1)
@@ -207,25 +207,25 @@ def test_a_wait_that_is_too_long_is_reported_once_and_names_who_is_late(world: W
         world.now += 1
         look(watch, 5)
     (event,) = world.events
-    assert event["what"] == "nothing finished for 121 s in 'replies and scores'" and event["late"] == ["rollout-0"]
-    assert event["waits"] == [{"what": "replies and scores", "for_s": 121, "late": ["rollout-0"]}]
+    assert event["what"] == "nothing finished for 121 s in 'completions and scores'" and event["late"] == ["rollout-0"]
+    assert event["waits"] == [{"what": "completions and scores", "for_s": 121, "late": ["rollout-0"]}]
     assert event["stacks"] == {"rollout-0": "stack of rollout-0"}
     assert world.said == [
-        "r1ray: nothing finished for 121 s in 'replies and scores'; late: rollout-0; still to do: rollout-0 2; "
+        "r1ray: nothing finished for 121 s in 'completions and scores'; late: rollout-0; still to do: rollout-0 2; "
         "the workers' stacks are in events.jsonl"
     ]
 
 
 def test_a_wait_to_which_something_has_come_is_reported_anew_when_it_is_silent_again(world: World) -> None:
     watch = world.watch()
-    with waiting("replies and scores", list) as wait:
+    with waiting("completions and scores", list) as wait:
         for _ in range(2):
             wait.since = world.now
             world.now += 100
             look(watch, 1)
             world.now += 100
             look(watch, 2)
-    assert [event["what"] for event in world.events] == ["nothing finished for 200 s in 'replies and scores'"] * 2
+    assert [event["what"] for event in world.events] == ["nothing finished for 200 s in 'completions and scores'"] * 2
 
 
 def test_two_waits_of_one_name_are_reported_each(world: World) -> None:
@@ -247,7 +247,7 @@ def test_a_gather_to_which_something_comes_in_is_not_silent(monkeypatch: pytest.
 
     monkeypatch.setattr(group_module, "ray", SimpleNamespace(wait=wait, get=lambda refs: refs))
     monkeypatch.setattr(group_module, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    assert gather(["a", "b"], ["trainer-0", "trainer-1"], what="update", timeout_s=900) == ["a", "b"]
+    assert gather(["a", "b"], ["policy-0", "policy-1"], what="update", timeout_s=900) == ["a", "b"]
     assert seen[1] != seen[0], "`since` is the begin, or when something last arrived"
 
 

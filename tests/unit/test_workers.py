@@ -9,7 +9,7 @@ import pytest
 
 import r1ray.actors.group as group_module
 from r1ray.actors import workers
-from r1ray.actors.group import ActorGroup, ResultLost, WorkerDied, WorkerFailed, WorkerLate
+from r1ray.actors.group import ActorGroup, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.restarts import Restarts
 from r1ray.actors.workers import Call, RayWorkers
 from r1ray.engine.base import EngineFailed
@@ -21,11 +21,11 @@ class World:
     def __init__(self) -> None:
         self.now = 100.0
         self.ready_at: dict[str, float] = {}
-        self.replies_of: dict[str, str] = {}
-        """{score: the call whose replies it was given by reference}."""
+        self.completions_of: dict[str, str] = {}
+        """{score: the call whose completions it was given by reference}."""
         self.calls: list[tuple[str, str]] = []
         self.sent: list[tuple[str, str, Any]] = []
-        """(worker, problem, replies) of every score."""
+        """(worker, problem, completions) of every score."""
         self.fate: dict[str, Exception] = {}
         """Calls, kinds of calls of an actor, or actors whose calls all fail; and how."""
         self.dies_at: dict[str, float] = {}
@@ -47,16 +47,16 @@ class World:
                 before = (
                     [ref for ref in self.ready_at if ref.startswith(f"{name}/generate")] if kind == "generate" else []
                 )
-                replies = arguments.get("completions_G")
-                if replies in self.ready_at:
-                    self.replies_of[ref] = replies
-                    before.append(replies)
+                completions = arguments.get("completions_G")
+                if completions in self.ready_at:
+                    self.completions_of[ref] = completions
+                    before.append(completions)
                 begin = max([self.now, *(self.ready_at[one] for one in before)])
                 self.ready_at[ref] = begin + (seconds if kind in ("generate", "score") else 0)
                 self.calls.append((name, kind))
                 self.log.append(f"{name}/{kind}")
                 if kind == "score":
-                    self.sent.append((name, arguments["problem"].id, replies))
+                    self.sent.append((name, arguments["problem"].id, completions))
                 return ref
 
             return SimpleNamespace(remote=remote)
@@ -69,14 +69,14 @@ class World:
         return [name for name, called in self.calls if called == kind]
 
     def outcome(self, ref: str) -> tuple[float, Exception | None]:
-        """When a call is ready, and how it has failed. A score fails as its replies do."""
+        """When a call is ready, and how it has failed. A score fails as its completions do."""
         name, kind, _ = ref.split("/")
         ready = self.ready_at[ref]
         for key in (ref, f"{name}/{kind}", name):
             if key in self.fate:
                 return ready, self.fate[key]
-        if ref in self.replies_of:
-            time, error = self.outcome(self.replies_of[ref])
+        if ref in self.completions_of:
+            time, error = self.outcome(self.completions_of[ref])
             if error is not None:
                 return time, error
         death = self.dies_at.get(name)
@@ -98,7 +98,7 @@ class World:
     def gather(self, refs: Sequence[str], names: Sequence[str], *, what: str, timeout_s: float) -> list[str]:
         ready, late = self.wait(refs, num_returns=len(refs), timeout=timeout_s)
         if late:
-            raise WorkerLate(f"{late} did not finish '{what}'")
+            raise WorkerUnresponsive(f"{late} did not finish '{what}'")
         return [self.result_of(ref) for ref in ready]
 
     def restart(self, group: ActorGroup, names: Sequence[str]) -> dict[str, Exception]:
@@ -109,7 +109,11 @@ class World:
         return {name: self.not_up.pop(name) for name in names if name in self.not_up}
 
     def not_alive(self, group: ActorGroup) -> dict[str, Exception]:
-        slow = {group.name(i): WorkerLate("slow") for i, handle in enumerate(group.handles) if handle.name in self.slow}
+        slow = {
+            group.name(i): WorkerUnresponsive("slow")
+            for i, handle in enumerate(group.handles)
+            if handle.name in self.slow
+        }
         self.slow = set()
         dead = {*self.fate, *(name for name, time in self.dies_at.items() if time <= self.now)}
         died = {group.name(i): self.died(handle.name) for i, handle in enumerate(group.handles) if handle.name in dead}
@@ -181,12 +185,12 @@ def pool(
 
 
 def submit(made: RayWorkers, count: int) -> list[Call]:
-    """Problems p0, p1, ...: the replies and the scores of each."""
+    """Problems p0, p1, ...: the completions and the scores of each."""
     calls = []
     for number in range(count):
         problem: Any = SimpleNamespace(id=f"p{number}", prompt_ids_T=np.array([1], np.int32))
-        replies = made.generate(problem, seeds=[1], sampling=None)  # type: ignore[arg-type]
-        calls += [replies, made.score(problem, replies, None)]  # type: ignore[arg-type]
+        completions = made.generate(problem, seeds=[1], sampling=None)  # type: ignore[arg-type]
+        calls += [completions, made.score(problem, completions, None)]  # type: ignore[arg-type]
     return calls
 
 
@@ -246,7 +250,7 @@ def test_only_those_that_do_not_come_up_are_started_once_more(world: World) -> N
     calls = submit(made, 4)
     for name in ("rollout-0", "rollout-1"):
         world.fate[name] = world.died(name)
-    world.not_up = {"rollout-1": WorkerLate("rollout-1 did not finish 'start again'")}
+    world.not_up = {"rollout-1": WorkerUnresponsive("rollout-1 did not finish 'start again'")}
     assert len(drain(made, calls)) == 8
     assert world.restarts == [["rollout-0", "rollout-1"], ["rollout-1"]]
     assert "worker_restarted rollout-1: rollout-1 did not finish 'start again'" in world.events
@@ -293,7 +297,7 @@ def test_restarts_have_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> 
         drain(made, submit(made, 1))
 
 
-def test_the_time_of_a_score_starts_with_its_replies(world: World) -> None:
+def test_the_time_of_a_score_starts_with_its_completions(world: World) -> None:
     made = pool(world, [1.9], reward_s=0.9)
     drain(made, submit(made, 3))
     assert not world.events
@@ -311,33 +315,33 @@ def test_a_wait_ends_when_it_is_told_to_and_what_was_under_way_goes_on(world: Wo
     assert not world.events
 
 
-def test_scores_that_were_lost_are_made_once_more_from_the_replies_that_are_there(world: World) -> None:
+def test_scores_that_were_lost_are_made_once_more_from_the_completions_that_are_there(world: World) -> None:
     made = pool(world, [0.5])
     calls = submit(made, 1)
-    replies, first = calls[0].ref, calls[1].ref
+    completions, first = calls[0].ref, calls[1].ref
     world.fate[first] = ResultLost("the result of reward-0's 'score p0' is lost")
     assert len(drain(made, calls)) == 2
-    assert world.sent == [("reward-0", "p0", replies), ("reward-0", "p0", f"value of {replies}")]
+    assert world.sent == [("reward-0", "p0", completions), ("reward-0", "p0", f"value of {completions}")]
     assert world.made("generate") == ["rollout-0"]
 
 
 @pytest.mark.parametrize(("num_rewards", "workers"), [(3, {"reward-1", "reward-2"}), (1, {"reward-0"})])
-def test_replies_are_scored_again_by_another_worker_where_there_is_one(
+def test_completions_are_scored_again_by_another_worker_where_there_is_one(
     world: World, num_rewards: int, workers: set[str]
 ) -> None:
     """Though the first has nothing to do: it fails at once, and so would always be asked."""
     made = pool(world, [0.5], num_rewards=num_rewards)
-    replies, first = calls = submit(made, 1)
+    completions, first = calls = submit(made, 1)
     drain(made, calls)
     problem: Any = SimpleNamespace(id="p0")
-    again = [made.score(problem, replies, None, not_where=first) for _ in range(4)]  # type: ignore[arg-type]
+    again = [made.score(problem, completions, None, not_where=first) for _ in range(4)]  # type: ignore[arg-type]
     drain(made, list(again))
     assert {call.name for call in again} == workers and first.name == "reward-0"
-    assert all(sent == f"value of {replies.ref}" for _, _, sent in world.sent[1:]), "the same replies, by value"
+    assert all(sent == f"value of {completions.ref}" for _, _, sent in world.sent[1:]), "the same completions, by value"
     assert world.made("generate") == ["rollout-0"]
 
 
-def test_replies_that_were_lost_are_generated_once_more(world: World) -> None:
+def test_completions_that_were_lost_are_generated_once_more(world: World) -> None:
     made = pool(world, [0.5])
     calls = submit(made, 1)
     world.fate[calls[0].ref] = ResultLost("the result of rollout-0's 'generate p0' is lost")
@@ -353,12 +357,12 @@ def test_a_node_that_takes_many_results_with_it_does_not_use_up_the_restarts(wor
     assert len(drain(made, calls)) == 50
 
 
-def test_fetched_replies_of_an_engine_that_has_died_are_scored_by_value(world: World) -> None:
+def test_fetched_completions_of_an_engine_that_has_died_are_scored_by_value(world: World) -> None:
     made = pool(world, [0.5], reward_s=0.9)
     calls = submit(made, 1)
-    (replies,) = made.wait(calls)
-    calls.remove(replies)
-    fetched = made.result(replies)
+    (completions,) = made.wait(calls)
+    calls.remove(completions)
+    fetched = made.result(completions)
     world.dies_at = {"rollout-0": world.now, "reward-0": world.now + 0.1}
     drain(made, calls)
     assert world.sent[-1] == ("reward-0'", "p0", fetched)
@@ -486,7 +490,7 @@ def test_deterministic_does_the_wave_again_on_all_engines_and_keeps_the_scores_t
     assert world.events == ["worker_restarted rollout-1: rollout-1 died", "weights"]
 
 
-def test_deterministic_replies_that_were_lost_cost_the_wave(world: World) -> None:
+def test_deterministic_completions_that_were_lost_cost_the_wave(world: World) -> None:
     made = pool(world, [0.1, 0.7], deterministic=True)
     calls = submit(made, 4)
     world.fate["rollout-1/generate/3"] = ResultLost("the result of rollout-1's 'generate p1' is lost")
@@ -505,7 +509,7 @@ def test_deterministic_replaces_each_of_several_lost_engines_once(world: World) 
     ]
 
 
-def test_deterministic_does_no_reply_again_for_a_reward_worker_that_dies_after_an_engine(world: World) -> None:
+def test_deterministic_does_no_completion_again_for_a_reward_worker_that_dies_after_an_engine(world: World) -> None:
     made = pool(world, [0.1, 0.1], reward_s=0.5, deterministic=True)
     calls = submit(made, 2)
     world.fate["rollout-1/hold"] = world.died("rollout-1")
@@ -516,7 +520,7 @@ def test_deterministic_does_no_reply_again_for_a_reward_worker_that_dies_after_a
 
 def test_an_engine_that_hangs_with_a_beating_heart_is_replaced_when_a_push_complains_of_it(world: World) -> None:
     made = pool(world, [0.1, 0.1])
-    made.restart_lost({"rollout-1", "trainer-0"})
+    made.restart_lost({"rollout-1", "policy-0"})
     assert [event for event in world.events if event != "weights"] == [
         "worker_restarted rollout-1: rollout-1 hangs, though its process answers"
     ]

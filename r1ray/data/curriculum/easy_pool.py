@@ -1,8 +1,8 @@
 """MiMo's easy pool (arXiv 2505.07608, 3.3): what is solved leaves the stream, but not for good.
 
-A problem whose replies were all right goes to the pool and is passed over by the stream; each draw comes from the pool with
-probability 0.1. So nearly all replies go to what is not solved yet, and what is solved is not forgotten. A problem of the pool
-whose replies are not all right any more goes back to the stream. When every problem is in the pool, all draws come from it.
+A problem whose completions were all right goes to the pool and is passed over by the stream; each draw comes from the pool with
+probability 0.1. So nearly all completions go to what is not solved yet, and what is solved is not forgotten. A problem of the pool
+whose completions are not all right any more goes back to the stream. When every problem is in the pool, all draws come from it.
 """
 
 import zlib

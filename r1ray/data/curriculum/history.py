@@ -1,8 +1,8 @@
 """SRPO's history resampling (arXiv 2504.14286): an epoch is made of what the epoch before it did not solve.
 
-Problems whose replies were all right are left out of the later epochs, for good (they are not tried again, so nothing could bring
-them back); mixed groups, which teach, and all-wrong ones, which may teach later, stay. When all problems of all sources have been
-left out the stage ends with NothingToLearn.
+Problems whose completions were all right are left out of the later epochs, for good (they are not tried again, so nothing could
+bring them back); mixed groups, which teach, and all-wrong ones, which may teach later, stay. When all problems of all sources
+have been left out the stage ends with NothingToLearn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class History(Curriculum):
     def draw(self, number: int) -> tuple[Problem, int]:
         if len(self._left_out) == len(self.problems):
             raise NothingToLearn(
-                f"all {len(self.problems)} problems of data.train have been solved by every reply of a group, and "
+                f"all {len(self.problems)} problems of data.train have been solved by every completion of a group, and "
                 "data.curriculum.name=history leaves such problems out: nothing is left to learn from. The last whole step "
                 "is saved; a new run from its weights could have harder problems, or data.curriculum.name=easy_pool, which "
                 "draws solved ones too"

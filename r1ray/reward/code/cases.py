@@ -22,7 +22,7 @@ from typing import Any, cast, get_args
 from r1ray.sandbox.base import Language, Limits
 
 OF_PROGRAMS = ("code", "program")
-"""Verifiers that judge programs: the last block of a reply, or the whole of it."""
+"""Verifiers that judge programs: the last block of a completion, or the whole of it."""
 MOST = 1e9
 
 

@@ -9,7 +9,7 @@ weighted_sum    pass_fail + 0.1 * partial
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import all_passed, per_program, share_passed
 from r1ray.reward.code.verify import Verdict
 from r1ray.types import Completion, Problem
@@ -29,12 +29,12 @@ def codeforces(
     context: RewardContext,
     *,
     mode: Literal["pass_fail", "partial", "weighted_sum"] = "weighted_sum",
-) -> list[PartScore]:
+) -> list[ComponentScore]:
     """Between -1 and 1.1; None for a problem without tests."""
     if mode not in MODES:
         raise ValueError(f"mode={mode} has to be one of {', '.join(MODES)}")
     if not problem.payload.get("tests"):
-        return [PartScore(value=None)] * len(completions_G)
+        return [ComponentScore(value=None)] * len(completions_G)
 
     def worth(found: Sequence[Verdict]) -> float:
         return NOT_COMPILED if found[0].status == "compile_error" else MODES[mode](found)

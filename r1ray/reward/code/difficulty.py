@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Literal
 
-from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import per_program, subtasks_of
 from r1ray.reward.code.verify import Verdict
 from r1ray.types import Completion, Problem
@@ -26,12 +26,12 @@ def by_difficulty(
     context: RewardContext,
     *,
     scheme: Literal["strict", "soft"] = "strict",
-) -> list[PartScore]:
+) -> list[ComponentScore]:
     """Between 0 and 1; 0 without a program; None for a problem without tests."""
     if scheme not in ("strict", "soft"):
         raise ValueError(f"scheme={scheme} has to be strict or soft")
     if not problem.payload.get("tests"):
-        return [PartScore(value=None)] * len(completions_G)
+        return [ComponentScore(value=None)] * len(completions_G)
     subtasks = subtasks_of(problem)
     points = strict_points if scheme == "strict" else soft_points
 

@@ -1,4 +1,6 @@
-"""The program in a reply: the last fenced block after the thinking that names its language, else the last one without a name."""
+"""The program in a completion: the last fenced block after the thinking that names its language, else the last one without a
+name.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -6,7 +6,7 @@ Open-R1's own lets a program pass that prints fewer lines than expected; here as
 
 from collections.abc import Sequence
 
-from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import per_program, share_passed
 from r1ray.types import Completion, Problem
 
@@ -18,12 +18,12 @@ def code_fraction(
     *,
     num_tests: int | None = None,
     threshold: float | None = None,
-) -> list[PartScore]:
+) -> list[ComponentScore]:
     """Between 0 and 1; 0 without a program; None for a problem without tests. Correct if all of these tests are passed."""
     if (num_tests is not None and num_tests < 1) or (threshold is not None and not 0 <= threshold < 1):
         raise ValueError(f"num_tests={num_tests} has to be at least 1, threshold={threshold} from 0 to below 1")
     if not problem.payload.get("tests"):
-        return [PartScore(value=None)] * len(completions_G)
+        return [ComponentScore(value=None)] * len(completions_G)
     return per_program(
         problem, completions_G, lambda found: cut(share_passed(found), threshold=threshold), num_tests=num_tests
     )

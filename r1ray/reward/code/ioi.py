@@ -8,17 +8,17 @@ a comparison of outputs does not).
 
 from collections.abc import Sequence
 
-from r1ray.reward.base import PartScore, RewardContext
+from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import per_program, subtasks_of
 from r1ray.reward.code.verify import Verdict
 from r1ray.types import Completion, Problem
 
 
-def ioi(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[PartScore]:
+def ioi(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[ComponentScore]:
     """Between 0 and 1; 0 without a program; None for a problem without subtasks."""
     subtasks = subtasks_of(problem)
     if not subtasks:
-        return [PartScore(value=None)] * len(completions_G)
+        return [ComponentScore(value=None)] * len(completions_G)
     total = sum(subtask.points for subtask in subtasks)
 
     def worth(found: Sequence[Verdict]) -> float:

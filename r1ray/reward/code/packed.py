@@ -1,7 +1,7 @@
 """LiveCodeBench's private tests: JSON in a pickle in zlib in base64, up to megabytes of it.
 
 Who reads a pickle runs what it holds, so it is read in the sandbox; what comes out is a text, and read as JSON. It stays packed
-until a reply of its problem is judged.
+until a completion of its problem is judged.
 
 {"packed": "eJy...", "public": [{"input", "output", "testtype"}, ...], "fn_name": "f" or null}
 """

@@ -1,10 +1,10 @@
-"""The tests of a problem, read once for all of its replies, and run once for each program however many rewards look at them."""
+"""The tests of a problem, read once for all of its completions, and run once for each program however many rewards look at them."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from r1ray.reward.base import PartScore, reply_text
+from r1ray.reward.base import ComponentScore, response_text
 from r1ray.reward.code.cases import Subtask, read_cases, read_language, read_limits, read_subtasks
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
@@ -15,7 +15,7 @@ from r1ray.types import Completion, Problem
 
 
 def program_in(problem: Problem, text: str) -> str | None:
-    """The program in a reply, in the problem's language; the whole reply where the verifier is `program`."""
+    """The program in a completion, in the problem's language; the whole completion where the verifier is `program`."""
     if problem.verifier == "program":
         return text
     return last_program(text, read_language(problem.payload.get("language")))
@@ -90,16 +90,16 @@ def until_failed(found: Iterable[Verdict]) -> Iterator[Verdict]:
             return
 
 
-def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], float]) -> PartScore:
+def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], float]) -> ComponentScore:
     """What the verdicts of a program are worth: correct without a failed test, else with the status of the first; None when the
     sandbox failed."""
     known: list[Verdict] = []
     for verdict in found:
         if verdict.status == "sandbox_error":
-            return PartScore(value=None, status="sandbox_error")
+            return ComponentScore(value=None, status="sandbox_error")
         known.append(verdict)
     failed = [verdict for verdict in known if not verdict.right]
-    return PartScore(value=worth(known), status=failed[0].status if failed else "ok", correct=not failed)
+    return ComponentScore(value=worth(known), status=failed[0].status if failed else "ok", correct=not failed)
 
 
 def per_program(
@@ -109,13 +109,13 @@ def per_program(
     *,
     num_tests: int | None = None,
     no_program: float = 0.0,
-) -> list[PartScore]:
+) -> list[ComponentScore]:
     """A function of a program's verdicts, of the first `num_tests` or of all, lifted to a group; the problem has tests."""
-    scores: list[PartScore] = []
+    scores: list[ComponentScore] = []
     for completion in completions_G:
-        program = program_in(problem, reply_text(problem, completion))
+        program = program_in(problem, response_text(problem, completion))
         if program is None:
-            scores.append(PartScore(value=no_program, status="wrong_answer", correct=False))
+            scores.append(ComponentScore(value=no_program, status="wrong_answer", correct=False))
         else:
             scores.append(score_of(islice(tests_of(problem).verdicts(program), num_tests), worth=worth))
     return scores

@@ -1,7 +1,7 @@
 """Verdicts from the servers of one judge: asked in parallel, tried again, remembered.
 
 Whatever goes wrong ends as no verdict (None), within a time that is known beforehand: what may be better the next time is tried
-again (no answer in time, a server that is gone, a reply that holds no verdict), what will not is told once with its remedy.
+again (no answer in time, a server that is gone, a completion that holds no verdict), what will not is told once with its remedy.
 
 A server is a function. Those with an address are asked over HTTP (`http`), those of the run's own by whoever has them (`ours`).
 """
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CACHE_SIZE = 20_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 DRAWN_AGAIN = 0.6
-"""Temperature, at least, after a reply without a verdict: at 0 another seed would give the same reply."""
+"""Temperature, at least, after a completion without a verdict: at 0 another seed would give the same completion."""
 
 Read = Callable[[str], float | None]
 
@@ -39,7 +39,7 @@ class Client:
         """Ended, in whatever way."""
 
     def verdicts(self, prompts: Iterable[str], read: Read) -> dict[str, float | None]:
-        """{prompt: what `read` finds in the reply}, each asked once; None where there is no verdict in the end.
+        """{prompt: what `read` finds in the completion}, each asked once; None where there is no verdict in the end.
 
         Waits for all: every try and every pause has an end.
         """
@@ -64,7 +64,7 @@ class Client:
             turn = (number + attempt) % len(self._servers)
             question = Question(prompt=prompt, seed=(number + attempt) % 2**31, temperature=temperature)
             try:
-                reply = self._ask(turn, question)
+                completion = self._ask(turn, question)
             except Unanswered as error:
                 why = str(error)
                 if attempt < self._endpoint.retries and ended.wait(pause_s):
@@ -77,9 +77,9 @@ class Client:
                 if len(refused) == len(self._servers):
                     return None
                 continue
-            if (verdict := read(reply)) is not None:
+            if (verdict := read(completion)) is not None:
                 return self._remember(prompt, verdict)
-            why, temperature = "its replies do not end with a verdict", max(temperature, DRAWN_AGAIN)
+            why, temperature = "its completions do not end with a verdict", max(temperature, DRAWN_AGAIN)
         name = f"judge {self._endpoint.model or '(judge.path)'}"
         self._tell(f"{name}: no verdict after {self._endpoint.retries + 1} tries: {why}", once="no verdict")
         return None
@@ -99,7 +99,7 @@ class Client:
         return verdict
 
     def _tell(self, what: str, *, once: str) -> None:
-        """A judge that is gone is gone for every reply of the run; how many that are, the statuses count."""
+        """A judge that is gone is gone for every completion of the run; how many that are, the statuses count."""
         with self._lock:
             known = once in self._told
             self._told.add(once)

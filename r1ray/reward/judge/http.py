@@ -10,7 +10,7 @@ from typing import Any
 from r1ray.reward.judge.server import Endpoint, Question, Refused, Server, Unanswered
 
 MAX_BYTES = 4 << 20
-"""Of one reply."""
+"""Of one completion."""
 CONNECT_S = 10.0
 TRIED_AGAIN = {408, 429}
 """And all from 500 up."""
@@ -85,7 +85,7 @@ class Asker:
             words = self._without_key(content.decode(errors="replace"))  # before it is cut
             said = f" ({' '.join(words[:300].split())})"
             remedy = f"args.url must end where /chat/completions follows, and args.model is {self._endpoint.model}"
-        return f"judge at {url} answers {status}{said}: {remedy}. Its replies are unusable, never 0"
+        return f"judge at {url} answers {status}{said}: {remedy}. Its completions are unusable, never 0"
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

@@ -1,8 +1,9 @@
 """What a judge is asked, and how its verdict is read.
 
-What it is shown of a reply is the reply's own text, so hostile: it stands between tags that it cannot close, for nothing that looks
-like a tag or a control token of a chat template is left in it. The verdict is the judge's last line, in one form; anything else is
-no verdict. What no form helps against is a judge that lets itself be talked round: see `reward/judge` against `reward/accuracy`.
+What it is shown of a completion is the completion's own text, so hostile: it stands between tags that it cannot close, for
+nothing that looks like a tag or a control token of a chat template is left in it. The verdict is the judge's last line, in one
+form; anything else is no verdict. What no form helps against is a judge that lets itself be talked round: see `reward/judge`
+against `reward/accuracy`.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import Any, cast
 from r1ray.reward.text import after_thinking
 from r1ray.types import Problem
 
-FIELD = re.compile(r"\{(question|reference|answer|reply_a|reply_b)\}")
+FIELD = re.compile(r"\{(question|reference|answer|response_a|response_b)\}")
 TAG = re.compile(r"<(?=[A-Za-z/|!?<\u2581\uff5c])|<(?=\s*/)")
 """Of a tag or a control token: </answer>, <|im_end|>, <s>, <<SYS>>; DeepSeek's have a wide bar. `a < b` is none."""
 BRACKETED = re.compile(r"\[(?=/?[A-Z_]{2,20}(?:_[0-9]+)?\])")
@@ -35,22 +36,22 @@ class Kind:
     rubric: str
     """What is good, where the configuration does not say."""
     form: str
-    """How the reply must end; put below every prompt, ours or not."""
+    """How the completion must end; put below every prompt, ours or not."""
     fields: tuple[str, ...]
     """That a prompt must have. `{reference}` it may have."""
     read: Callable[[str], float | None]
-    """The verdict in a judge's reply; None where there is none."""
+    """The verdict in a judge's completion; None where there is none."""
 
 
 def last_line(form: str, value: Callable[[str], float]) -> Callable[[str], float | None]:
-    """Reads replies whose last line is `form`, bold or with a full stop perhaps; its group goes through `value`.
+    """Reads completions whose last line is `form`, bold or with a full stop perhaps; its group goes through `value`.
 
     Example: with `VERDICT:(YES|NO)`, "<think>YES?</think> It is not.\\n**VERDICT: NO**" gives `value("NO")`.
     """
     pattern = re.compile(form.replace(":", r":[*_\s]*", 1), re.IGNORECASE)
 
-    def read(reply: str) -> float | None:
-        lines = after_thinking(reply).split("\n")
+    def read(completion: str) -> float | None:
+        lines = after_thinking(completion).split("\n")
         line = next((line for line in reversed(lines) if line.strip()), "")
         match = pattern.fullmatch(line.strip(" \t\r*_`.")) if len(line) < 100 else None
         return value(match[1].upper()) if match else None
@@ -79,11 +80,11 @@ KINDS: Mapping[str, Kind] = {
         read=last_line(r"SCORE:(10(?:\.0)?|\d(?:\.\d)?)(?:\s*/\s*10)?", lambda number: float(number) / 10),
     ),
     "pairwise": Kind(
-        prompt="Which of these two replies answers the question better?\n\n{question}\n\n{reply_a}\n\n{reply_b}\n\n{rubric}",
+        prompt="Which of these two responses answers the question better?\n\n{question}\n\n{response_a}\n\n{response_b}\n\n{rubric}",
         rubric="Better is what is right, complete and clear. Neither length nor order is a merit.",
-        form="Weigh them briefly, then end with a line that is exactly `VERDICT: A` if reply_a is better or `VERDICT: B` if "
-        "reply_b is.",
-        fields=("question", "reply_a", "reply_b"),
+        form="Weigh them briefly, then end with a line that is exactly `VERDICT: A` if response_a is better or `VERDICT: B` if "
+        "response_b is.",
+        fields=("question", "response_a", "response_b"),
         read=last_line("VERDICT:(A|B)", {"A": 1.0, "B": 0.0}.__getitem__),
     ),
 }
@@ -114,7 +115,9 @@ def question_of(problem: Problem) -> str:
 
 
 def reference_of(payload: Mapping[str, Any]) -> str | None:
-    """What a reply is compared with: the payload's `reference`, `answers` or `answer`; several accepted ones joined by "or"."""
+    """What a completion is compared with: the payload's `reference`, `answers` or `answer`; several accepted ones joined by
+    "or".
+    """
     for name in ("reference", "answers", "answer"):
         value: Any = payload.get(name)
         text = " or ".join(map(str, cast("list[Any]", value) if isinstance(value, list) else [value]))

@@ -35,8 +35,9 @@ class Question:
 
 
 Server = Callable[[Question], str]
-"""Gives the judge's words, without what a reasoning model has thought apart from its reply; "" for a reply that was cut. Raises
-Unanswered or Refused, within a known time."""
+"""Gives the judge's words, without what a reasoning model has thought apart from its completion; "" for a completion that was
+cut. Raises Unanswered or Refused, within a known time.
+"""
 
 
 class Unanswered(Exception):

@@ -4,7 +4,7 @@
     compare      decides what needs no algebra, in this process: number, monomial, units, structure
     child        the rest, behind limits on time and memory; `verify` is the way there
 
-Without a working child (math-verify missing, no process to be had) what `compare` decides is scored as ever. The other replies
+Without a working child (math-verify missing, no process to be had) what `compare` decides is scored as ever. The other completions
 get no score at all: status sandbox_error, unusable, as after any failure of the machinery, and never 0. The log says so once, and
 the child is tried again after RETRY_S.
 """
@@ -13,7 +13,7 @@ import atexit
 import logging
 from functools import cache, lru_cache
 
-from r1ray.reward.base import PartScore
+from r1ray.reward.base import ComponentScore
 from r1ray.reward.math.compare import MAX_LENGTH, Question, decide, hostile
 from r1ray.reward.math.extract import final_answer
 from r1ray.reward.math.typography import normalise
@@ -33,23 +33,23 @@ STATUS_OF: dict[str, Status] = {
 }
 
 
-def judge(problem: Problem, answer: str) -> PartScore:
+def judge(problem: Problem, answer: str) -> ComponentScore:
     """1 if `answer` equals any of `payload["answers"]`, else 0: also for an answer that hangs, swells or kills the comparison.
 
-    No value where there is no working verification process, which is no reply's fault.
+    No value where there is no working verification process, which is no completion's fault.
     """
     try:
         verdict = compare(answer, tuple(problem.payload["answers"]))
     except VerifierDown as error:
         _report(str(error))
-        return PartScore(value=None, status="sandbox_error")
+        return ComponentScore(value=None, status="sandbox_error")
     right = verdict == "right"
-    return PartScore(value=float(right), status=STATUS_OF[verdict], correct=right)
+    return ComponentScore(value=float(right), status=STATUS_OF[verdict], correct=right)
 
 
 @lru_cache(maxsize=20_000)
 def compare(answer: str, golds: tuple[str, ...]) -> str:
-    """The verdict; the G replies of a group mostly give the same few answers, so pairs are remembered.
+    """The verdict; the G completions of a group mostly give the same few answers, so pairs are remembered.
 
     Raises:
         VerifierDown: only algebra can tell, and there is no working process for it.
@@ -82,5 +82,5 @@ def verifier() -> MathVerifier:
 
 @cache
 def _report(what: str) -> None:
-    """Once for each failure, however many replies it meets."""
-    log.error("VerifierDown: %s; replies that need it are unusable", what)
+    """Once for each failure, however many completions it meets."""
+    log.error("VerifierDown: %s; completions that need it are unusable", what)

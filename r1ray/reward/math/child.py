@@ -40,13 +40,13 @@ CRASHED, OUT_OF_MEMORY = 2, 3
 
 
 def main(cpu_s: float, memory_bytes: int) -> None:
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    completions = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not be taken for a verdict
     verify = Algebra().is_right
-    replies.write(b'{"verdict": "ready"}\n')
+    completions.write(b'{"verdict": "ready"}\n')
     worker = Worker(verify, cpu_s, memory_bytes)
     for request in sys.stdin.buffer:
-        replies.write(json.dumps({"verdict": worker.ask(request)}).encode() + b"\n")
+        completions.write(json.dumps({"verdict": worker.ask(request)}).encode() + b"\n")
 
 
 class Algebra:

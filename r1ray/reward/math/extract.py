@@ -1,4 +1,4 @@
-"""The final answer of a maths reply: the last `\\boxed{...}` after the thinking, else the last `<answer>`, else the last line
+"""The final answer of a maths completion: the last `\\boxed{...}` after the thinking, else the last `<answer>`, else the last line
 `Answer: ...` (what the prompts of DAPO-Math-17k ask for).
 
 math-verify merges neighbouring boxes into a set and reads boxes inside the reasoning; so the one box is chosen here, first.

@@ -26,11 +26,11 @@ ANSWER_S = 20.0
 
 
 RETRY_S = 30.0
-"""A child that has failed twice in a row is let be for so long: every reply that asked would wait for it to start."""
+"""A child that has failed twice in a row is let be for so long: every completion that asked would wait for it to start."""
 
 
 class VerifierDown(RuntimeError):
-    """The child cannot be started or does not answer: no reply's fault."""
+    """The child cannot be started or does not answer: no completion's fault."""
 
 
 class MathVerifier:

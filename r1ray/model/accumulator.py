@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Tally:
+class MetricAccumulator:
     """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`.
 
     Args:
