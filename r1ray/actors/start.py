@@ -18,7 +18,7 @@ from r1ray.actors.shared_folder import check_shared
 from r1ray.actors.spawn import spawn
 from r1ray.builtin import folder_of
 from r1ray.config import Config
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 from r1ray.run.directory import RunDir
 from r1ray.trainers import TRAINERS
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from r1ray.config import AlgoConfig
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm

@@ -13,17 +13,18 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from r1ray.algo import ALGORITHMS, factory_of
 from r1ray.algo.base import Algorithm, Objective
 from r1ray.algo.policy import PolicyGradient
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.names import name_in_module
 from r1ray.config import AlgoConfig, TrainerConfig
 
-Finding = Mistake | str
+
 GIVEN = ("cfg", "max_response_length")
 """What every algorithm is made with; the rest of its parameters are algo.args."""
 
 
-def name_and_arguments(algo: AlgoConfig, made: Any) -> Iterator[Finding]:
+def name_and_arguments(view: StageView) -> Iterator[Finding]:
     """`made`: the algorithm, or the error that came of making it."""
+    algo, made = view.algo, view.algorithm
     unknown = list(name_in_module("algo.name", algo.name, ALGORITHMS, what="an algorithm"))
     yield from unknown
     if unknown:
@@ -119,7 +120,8 @@ def _group(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
         )
 
 
-def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
+def batch(view: StageView) -> Iterator[Finding]:
+    algo, trainer = view.algo, view.trainer
     samples = algo.prompts_per_step * algo.group_size
     if samples % algo.num_minibatches:
         fits = [n for n in range(1, samples + 1) if samples % n == 0]
@@ -135,7 +137,8 @@ def batch(algo: AlgoConfig, trainer: TrainerConfig) -> Iterator[Finding]:
         yield f"an update has {samples // algo.num_minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
 
 
-def warm_up(algo: AlgoConfig, trainer: TrainerConfig, steps: int, made: Any) -> Iterator[Finding]:
+def warm_up(view: StageView) -> Iterator[Finding]:
+    algo, trainer, steps, made = view.algo, view.trainer, view.steps, view.algorithm
     updates = (steps - getattr(made, "frozen_steps", 0)) * algo.num_minibatches
     if 0 < updates < trainer.warmup_updates:
         yield (
@@ -144,8 +147,9 @@ def warm_up(algo: AlgoConfig, trainer: TrainerConfig, steps: int, made: Any) -> 
         )
 
 
-def aside(algo: AlgoConfig) -> Iterator[Finding]:
+def aside(view: StageView) -> Iterator[Finding]:
     """What an algorithm does with options that it was not meant for."""
+    algo = view.algo
     if algo.name == "gspo" and algo.aggregation != "seq_mean_token_mean":
         yield (
             f"algo.aggregation={algo.aggregation} with gspo, whose loss is the same at every token of a completion: completions weigh by "
@@ -158,7 +162,8 @@ def aside(algo: AlgoConfig) -> Iterator[Finding]:
         )
 
 
-def group_filter(algo: AlgoConfig) -> Iterator[Finding]:
+def group_filter(view: StageView) -> Iterator[Finding]:
+    algo = view.algo
     low = -1.0 if algo.filter.min_solve_rate is None else algo.filter.min_solve_rate
     high = 2.0 if algo.filter.max_solve_rate is None else algo.filter.max_solve_rate
     if low >= high:
@@ -174,7 +179,8 @@ def group_filter(algo: AlgoConfig) -> Iterator[Finding]:
         yield Mistake(key="algo.filter.min_solve_rate", value=algo.filter.min_solve_rate, rule=rule, remedy=remedy)
 
 
-def coefficients(algo: AlgoConfig) -> Iterator[Finding]:
+def coefficients(view: StageView) -> Iterator[Finding]:
+    algo = view.algo
     if algo.dual_clip is not None and algo.dual_clip <= 1:
         yield Mistake(
             key="algo.dual_clip",

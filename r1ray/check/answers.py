@@ -10,15 +10,16 @@ from r1ray.data.templates import OF_CHAT, WORDS
 from r1ray.reward.accuracy import mark_of
 
 
-def asked_for(data: DataConfig, eval: EvalConfig, model: ModelConfig, kind: str) -> Iterator[str]:
+def asked_for(view: StageView) -> Iterator[str]:
     """Worth knowing and not a mistake: a model may have learned from examples to answer so.
 
     Where prompts or the chat template are on the hub it is looked at when they are there (`r1ray.data.asked`).
     """
+    data, eval, model = view.data, view.eval, view.model
     words = _words(model)
     if words is None:
         return
-    sources = {f"data.train.{name}": source for name, source in data.train.items()} if kind == "rl" else {}
+    sources = {f"data.train.{name}": source for name, source in data.train.items()} if view.kind.reinforcement else {}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
     for key, source in sources.items():
         for mark in _not_in_questions(key, source, words):

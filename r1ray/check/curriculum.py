@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from r1ray.check.directory import mapping_in
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.stages import has, value_of
 from r1ray.config import DataConfig, SourceConfig, StageConfig
 from r1ray.data.curriculum import CURRICULA, make
@@ -18,13 +18,14 @@ from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir
 from r1ray.types import Problem
 
-Finding = Mistake | str
+
 HEAD = 64
 """Rows of a source that are looked at: its generators deal the levels in turn."""
 
 
-def arguments(data: DataConfig) -> Iterator[Finding]:
+def arguments(view: StageView) -> Iterator[Finding]:
     """One of ours is made of the first problems, as the run will make it of all; one of the user's own only when the run begins."""
+    data = view.data
     name, args = data.curriculum.name, data.curriculum.args
     if name not in CURRICULA or not data.train:
         return

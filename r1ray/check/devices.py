@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from r1ray.check.mistakes import Mistake
+from r1ray.mistakes import Mistake
 from r1ray.check.model import facts_of
 from r1ray.config import (
     AuxiliaryTrainerConfig,
@@ -19,21 +19,12 @@ from r1ray.model.heads import head_splits
 from r1ray.trainers import TrainerRole, section_of
 
 
-def devices(
-    device: str,
-    needed: list[str],
-    rollout: RolloutConfig,
-    judge: JudgeConfig,
-    trainer: TrainerConfig,
-    critic: CriticConfig,
-    prm: AuxiliaryTrainerConfig,
-    reference: ReferenceConfig,
-    kind: str,
-) -> Iterator[Mistake]:
-    roles: dict[str, float] = {"trainer": trainer.gpus_per_worker} if kind != "eval" else {}
+def devices(view: StageView) -> Iterator[Mistake]:
+    device, needed, rollout, judge, trainer, critic, prm, reference = view.device, view.roles, view.rollout, view.judge, view.trainer, view.critic, view.prm, view.reference
+    roles: dict[str, float] = {"trainer": trainer.gpus_per_worker} if view.kind.trains else {}
     others = {"critic": critic.gpus_per_worker, "prm": prm.gpus_per_worker, "reference": reference.gpus_per_worker}
     roles |= {role: gpus for role, gpus in others.items() if role in needed}
-    engines: dict[str, RolloutConfig | JudgeConfig] = {} if kind == "sft" else {"rollout": rollout}
+    engines: dict[str, RolloutConfig | JudgeConfig] = {} if not view.kind.generates else {"rollout": rollout}
     if engines and judge.path is not None:
         engines["judge"] = judge
     roles |= {role: engine.gpus_per_worker for role, engine in engines.items()}
@@ -64,15 +55,15 @@ def devices(
             yield Mistake(key=f"{role}.gpus_per_worker", value=roles[role], rule=rule, remedy=remedy)
 
 
-def tensor_parallel(rollout: RolloutConfig, facts: ModelFacts) -> Iterator[Mistake]:
+def tensor_parallel(view: StageView) -> Iterator[Mistake]:
+    rollout, facts = view.rollout, view.facts
     yield from divides("rollout.tensor_parallel_size", rollout.tensor_parallel_size, facts)
 
 
-def shared_rows(
-    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: AuxiliaryTrainerConfig, kind: str
-) -> Iterator[Mistake]:
+def shared_rows(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows come in whole groups."""
-    for sharing in _sharing(needed, trainer, critic, prm, kind):
+    needed, trainer, critic, prm = view.roles, view.trainer, view.critic, view.prm
+    for sharing in _sharing(view):
         num, size = sharing.num_workers, sharing.size
         if num % size:
             fits = max(n for n in range(1, size) if num % n == 0)
@@ -84,16 +75,10 @@ def shared_rows(
             )
 
 
-def shared_heads(
-    needed: list[str],
-    trainer: TrainerConfig,
-    critic: CriticConfig,
-    prm: AuxiliaryTrainerConfig,
-    kind: str,
-    facts: ModelFacts,
-) -> Iterator[Mistake]:
+def shared_heads(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
-    for sharing in _sharing(needed, trainer, critic, prm, kind):
+    needed, trainer, critic, prm, facts = view.roles, view.trainer, view.critic, view.prm, view.facts
+    for sharing in _sharing(view):
         its = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
         own = facts_of(its)[0] if its else facts
         # A trainer that has both from the policy's would say the same again.
@@ -112,11 +97,10 @@ class _Sharing(NamedTuple):
     """Of a model other than the policy's."""
 
 
-def _sharing(
-    needed: list[str], trainer: TrainerConfig, critic: CriticConfig, prm: AuxiliaryTrainerConfig, kind: str
-) -> Iterator[_Sharing]:
+def _sharing(view: StageView) -> Iterator[_Sharing]:
     """Of the trainers that a stage has."""
-    if kind != "eval":
+    needed, trainer, critic, prm = view.roles, view.trainer, view.critic, view.prm
+    if view.kind.trains:
         yield _Sharing("policy", "trainer.sequence_parallel", trainer.sequence_parallel, trainer.num_workers, None)
     others: tuple[tuple[TrainerRole, AuxiliaryTrainerConfig], ...] = (("critic", critic), ("prm", prm))
     for role, other in others:

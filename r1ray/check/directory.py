@@ -8,7 +8,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from r1ray.check.mistakes import Mistake, show
+from r1ray.mistakes import Mistake, show
 from r1ray.check.stages import has, laid_over, value_of
 from r1ray.config import LoraConfig, StageConfig
 from r1ray.run.directory import RunDir, changes

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from r1ray.check.devices import divides
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import facts_of, files, has_chat_template
 from r1ray.config import (
     DataConfig,
@@ -36,9 +36,8 @@ NUMBERS: Mapping[str, tuple[type | tuple[type, ...], float, str]] = {
 }
 
 
-def judges(
-    reward: RewardConfig, judge: JudgeConfig, data: DataConfig, eval: EvalConfig, kind: str
-) -> Iterator[Mistake]:
+def judges(view: StageView) -> Iterator[Mistake]:
+    reward, judge, data, eval = view.reward, view.judge, view.data, view.eval
     for name, component in _components(reward):
         key = f"reward.components.{name}"
         if component.args.get("url") is None and component.args.get("model") is None and judge.path is not None:
@@ -62,7 +61,7 @@ def judges(
             remedy = f"a text with {', '.join(f'{{{field}}}' for field in KINDS[asked].fields)}, or null for ours"
             yield Mistake(key=f"{key}.args.prompt", value=prompt, rule=rule, remedy=remedy)
         elif asked == "pairwise" or "{reference}" in prompt:
-            named = {**(data.train if kind != "eval" else {}), **eval.sets}
+            named = {**(data.train if view.kind.trains else {}), **eval.sets}
             wanted = (
                 named
                 if component.sources is None
@@ -71,14 +70,16 @@ def judges(
             yield from _references(f"{key}.sources", wanted)
 
 
-def with_address(reward: RewardConfig) -> Iterator[Mistake]:
+def with_address(view: StageView) -> Iterator[Mistake]:
     """For tools that start no judges."""
+    reward = view.reward
     for name, component in _components(reward):
         yield from _address(f"reward.components.{name}.args", component.args)
 
 
-def engines(judge: JudgeConfig, reward: RewardConfig) -> Iterator[Mistake | str]:
+def engines(view: StageView) -> Iterator[Mistake | str]:
     """The judges that the run starts itself: a model that can be asked, and engines that can hold it."""
+    judge, reward = view.judge, view.reward
     if judge.path is None:
         return
     if not any(component.args.get("url") is None for _, component in _components(reward)):

@@ -1,9 +1,8 @@
-"""From what Hydra composed to what the run uses: every rule asked, every mistake reported at once.
+"""From what Hydra composed to what the run uses: every rule is evaluated, every mistake reported at once.
 
 Needs no network, no Ray and no GPU, and imports neither torch nor transformers.
 """
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,50 +16,45 @@ from r1ray.check import (
     algorithms,
     answers,
     curriculum,
+    datasets,
     devices,
+    directory,
     judges,
     lora,
-    mined,
     model,
-    names,
+    plugins,
     rules,
     sampling,
     stages,
     trainers,
 )
-from r1ray.check.directory import run_directory, trainer_layout
-from r1ray.check.mistakes import ConfigError, Mistake
-from r1ray.check.overrides import facts_of_another, recipe_against_scale, stood_in
+from r1ray.check.overrides import facts_of_another, recipe_against_scale, replaced
 from r1ray.check.schema import validate, without, without_removed
 from r1ray.config import Config, StageConfig
+from r1ray.config.view import AllStages, NotSound, StageView
+from r1ray.mistakes import ConfigError, Finding, Mistake
+from r1ray.stages.kinds import KINDS
 
-COMMON = (
-    *(devices.devices, devices.shared_rows, devices.shared_heads),
-    *(rules.transport, rules.precision, rules.trainer_args, rules.faults, names.datasets, model.trained_files),
+Rule = Callable[[StageView], Iterable[Finding]]
+
+OF_THE_RUN: tuple[Rule, ...] = (rules.labels, rules.logging, directory.run_directory)
+OF_ALL: tuple[Rule, ...] = (
+    *(plugins.kind, plugins.sources, datasets.datasets, devices.devices, devices.shared_rows, devices.shared_heads),
+    *(rules.transport, rules.precision, rules.trainer_args, rules.faults, rules.not_empty, model.trained_files),
 )
-GENERATING = (
-    *(
-        devices.tensor_parallel,
-        rules.lengths,
-        sampling.whole_distribution,
-        sampling.temperature,
-        rules.engine_args,
-        rules.rewards,
-        rules.overlong,
-        rules.evaluation,
-    ),
-    *(names.engine_name, names.reward_names, judges.judges, judges.engines, model.think_tags, answers.asked_for),
+GENERATING: tuple[Rule, ...] = (
+    *(devices.tensor_parallel, rules.lengths, sampling.whole_distribution, sampling.temperature, rules.engine_args),
+    *(rules.rewards, rules.evaluation, rules.engine_name, plugins.rewards, judges.engines, model.think_tags),
+    answers.asked_for,
 )
-RULES: Mapping[str, tuple[Callable[..., Iterable[Mistake | str]], ...]] = {
-    "rl": (
-        *(*algorithms.RULES, trainers.other_trainers, names.curriculum_name, curriculum.arguments),
-        *(sampling.temperature_schedule, rules.sleeping, rules.not_empty, lora.targets, model.dense),
-        *(*GENERATING, *COMMON),
-    ),
-    "sft": (rules.sft_length, rules.not_empty, lora.targets, lora.something_to_adapt, model.dense, *COMMON),
-    "eval": (rules.not_empty, *GENERATING, *COMMON),
-}
-"""What is asked of a stage, by its kind."""
+TRAINING: tuple[Rule, ...] = (lora.targets, model.dense)
+REINFORCEMENT: tuple[Rule, ...] = (
+    *(plugins.algorithm, *algorithms.RULES, trainers.auxiliary_trainers, plugins.curriculum, curriculum.problems_fit),
+    *(sampling.temperature_schedule, rules.sleeping),
+)
+IMITATION: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
+GOING_ON: tuple[Rule, ...] = (directory.trainer_layout, curriculum.resumes)
+"""Of a stage that resumes from its checkpoint."""
 NOTHING: Mapping[str, str] = {}
 
 
@@ -73,7 +67,7 @@ class CheckedStage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedRun:
-    """A configuration in which nothing is known to be wrong."""
+    """A configuration in which no mistake was found."""
 
     config: Config
     stages: list[CheckedStage]
@@ -91,39 +85,34 @@ def load(
     choices: Mapping[str, str] = NOTHING,
     folders: Sequence[Path] = (),
 ) -> CheckedRun:
-    """Check everything. `choices` are what Hydra chose of each group, and `folders` where it looked, for notes.
+    """Check everything. `choices` are Hydra's, {group: option}; `folders` are those in which it looked. Both are for notes.
 
     Raises:
         ConfigError: with every mistake that was found.
     """
-    raw, mistakes = _plain_values(cfg)
-    raw = without_removed(raw)
-    groups, wrong = validate(raw)
-    told = {mistake.key for mistake in mistakes}
-    findings: list[Mistake | str] = [*mistakes, *(mistake for mistake in wrong if mistake.key not in told)]
-    findings += _ask((rules.labels, rules.logging), groups)
-    if {"run_dir", "resume"} <= groups.keys():
-        findings += run_directory(groups["run_dir"], groups["resume"], raw)
+    raw, base, findings = _validated(cfg)
+    findings += _findings(OF_THE_RUN, base)
     trees: dict[str, dict[str, Any]] = {}
-    if "stages" in groups:
-        findings += [*stages.graph(groups["stages"]), *stages.passed_over(groups["stages"], overrides)]
-        findings += stages.take_out_nothing(raw, groups["stages"])
-        for name in stages.in_order(groups["stages"]):
-            trees[name], stage_findings = _check_stage(name, groups["stages"], raw)
-            findings += stage_findings
-        if "run_dir" in groups:
-            findings += mined.mined_problems(groups["run_dir"], groups["stages"], trees)
-        if {"run_dir", "resume"} <= groups.keys() and groups["resume"] == "auto":
-            findings += trainer_layout(groups["run_dir"], groups["stages"], trees)
-            findings += curriculum.goes_on(groups["run_dir"], groups["stages"], trees)
-    findings += [*recipe_against_scale(raw, overrides, choices, folders), *stood_in(choices)]
+    if "stages" in vars(base):
+        all_stages = cast("Mapping[str, StageConfig]", base.stages)
+        findings += [*stages.graph(all_stages), *stages.passed_over(all_stages, overrides)]
+        findings += stages.take_out_nothing(raw, all_stages)
+        names = stages.in_order(all_stages)
+        trees = {name: without_removed(stages.laid_over(raw, all_stages[name].config)) for name in names}
+        run = AllStages(stages=all_stages, trees=trees)
+        for name in names:
+            findings += _check_stage(name, run, base)
+    findings += [*recipe_against_scale(raw, overrides, choices, folders), *replaced(choices)]
     findings += facts_of_another(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
-    wrong = [finding for finding in findings if isinstance(finding, Mistake)]
-    if wrong:
-        raise ConfigError(wrong, notes)
+    if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:
+        raise ConfigError(mistakes, notes)
     config = Config.model_validate(raw)
-    checked = [CheckedStage(name, config.stages[name], Config.model_validate(tree)) for name, tree in trees.items()]
+    checked = [
+        CheckedStage(name, config.stages[name], Config.model_validate(plugins.with_defaults(tree)))
+        for name, tree in trees.items()
+    ]
+    raw = plugins.with_defaults(raw)
     return CheckedRun(config=config, stages=checked, overrides=list(overrides), notes=notes, raw=raw)
 
 
@@ -133,50 +122,64 @@ def load_rewards(cfg: DictConfig) -> Config:
     Raises:
         ConfigError: with every mistake that was found.
     """
-    raw, mistakes = _plain_values(cfg)
-    raw = without_removed(raw)
-    groups, wrong = validate(raw)
-    findings = [*mistakes, *wrong, *_ask((names.reward_names, judges.with_address), groups)]
+    raw, base, findings = _validated(cfg)
+    findings += _findings((plugins.rewards,), base)
     if found := [finding for finding in findings if isinstance(finding, Mistake)]:
         raise ConfigError(found)
-    return Config.model_validate(raw)
+    return Config.model_validate(plugins.with_defaults(raw))
 
 
-def _check_stage(
-    name: str, all_stages: Mapping[str, StageConfig], raw: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[Mistake | str]]:
-    """One stage's whole tree, and what is wrong with it beyond the base tree."""
-    stage = all_stages[name]
+def shown(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, plug-ins' arguments with their defaults, for `--cfg job`; mistakes stay in it."""
+    return plugins.with_defaults(without_removed(_plain_values(cfg)[0]))
+
+
+def _validated(cfg: DictConfig) -> tuple[dict[str, Any], StageView, list[Finding]]:
+    """Plain values, a view of their valid sections, and the mistakes of the others."""
+    raw, mistakes = _plain_values(cfg)
+    raw = without_removed(raw)
+    sections, invalid = validate(raw)
+    reported = {mistake.key for mistake in mistakes}
+    return raw, StageView(raw=raw, **sections), [*mistakes, *(m for m in invalid if m.key not in reported)]
+
+
+def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding]:
+    """What is wrong with one stage's whole tree beyond the base tree."""
+    stage, tree = run.stages[name], run.trees[name]
     prefix = f"stages.{name}.config."
-    tree = without_removed(stages.laid_over(raw, stage.config))
-    groups, mistakes = validate(tree, prefix=prefix)
-    # What is wrong in the base tree has been said without the prefix.
-    findings: list[Mistake | str] = [m for m in mistakes if stages.has(stage.config, m.key.removeprefix(prefix))]
-    known = dict(groups) | {"kind": stage.kind}
-    if "algo" in groups:
-        known["needed"] = []
-        if stage.kind == "rl":
-            made = attempt(groups["algo"])
-            known |= {"made": made, "needed": roles_of_made(made)}
-    if "model" in groups:
-        facts, about = model.facts_of(groups["model"])
-        known |= {"facts": facts} if facts else {}
-        findings += about
-    for finding in _ask(RULES[stage.kind], known):
+    sections, mistakes = validate(tree, prefix=prefix)
+    # Mistakes of the base tree have been reported without the prefix.
+    yield from (m for m in mistakes if stages.has(stage.config, m.key.removeprefix(prefix)))
+    kind = plugins.found(stage.kind, KINDS)
+    if kind is None:
+        yield from plugins.kind(StageView(name=name, run=run))
+        return
+    view = StageView(**sections | {"name": name, "kind": kind, "run": run, "raw": tree, "roles": []})
+    if kind.reinforcement and "algo" in sections:
+        made = attempt(sections["algo"])
+        known = {} if isinstance(made, Exception) else {"algorithm": made}
+        view = StageView(**vars(view) | known | {"roles": roles_of_made(made)})
+    if "model" in sections:
+        facts, about = model.facts_of(sections["model"])
+        view = StageView(**vars(view) | ({"facts": facts} if facts else {}))
+        yield from about
+    asked = [*OF_ALL, *(GENERATING if kind.generates else ()), *(TRAINING if kind.trains else ())]
+    asked += REINFORCEMENT if kind.reinforcement else IMITATION if kind.trains else ()
+    asked += GOING_ON if kind.trains and getattr(base, "resume", "") == "auto" else ()
+    for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and stages.has(stage.config, finding.key):
             finding = replace(finding, key=prefix + finding.key)
-        elif isinstance(finding, Mistake) and len(all_stages) > 1:
+        elif isinstance(finding, Mistake) and len(run.stages) > 1 and not finding.key.startswith("stages."):
             finding = replace(finding, rule=f"{finding.rule} (stage {name})")
-        findings.append(finding)
-    return tree, findings
+        yield finding
 
 
-def _ask(asked: Iterable[Callable[..., Iterable[Mistake | str]]], known: Mapping[str, Any]) -> Iterator[Mistake | str]:
-    """The findings of the rules all of whose parameters are known."""
+def _findings(asked: Iterable[Rule], view: StageView) -> Iterator[Finding]:
     for rule in asked:
-        parameters = list(inspect.signature(rule).parameters)
-        if all(name in known for name in parameters):
-            yield from rule(**{name: known[name] for name in parameters})
+        try:
+            yield from rule(view)
+        except NotSound:
+            pass
 
 
 def _plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Mistake]]:

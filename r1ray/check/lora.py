@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest
+from r1ray.mistakes import NOT_CHECKED, Mistake, closest
 from r1ray.check.model import local_folder
 from r1ray.config import ModelConfig, SftConfig
 from r1ray.config.model import ALL_LINEAR
@@ -15,8 +15,9 @@ IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
 """A weight of a layer of one of the numbered blocks, as transformers names them: model.layers.0.mlp.up_proj.weight."""
 
 
-def targets(model: ModelConfig) -> Iterator[Mistake | str]:
+def targets(view: StageView) -> Iterator[Mistake | str]:
     """`model.lora.targets` against the layers of a model on this disk."""
+    model = view.model
     if model.lora is None:
         return
     key, named = "model.lora.targets", model.lora.targets
@@ -37,8 +38,9 @@ def targets(model: ModelConfig) -> Iterator[Mistake | str]:
         yield Mistake(key=key, value=target, rule=rule, remedy=remedy)
 
 
-def something_to_adapt(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mistake]:
-    if kind == "sft" and sft.init == "random" and model.lora is not None:
+def something_to_adapt(view: StageView) -> Iterator[Mistake]:
+    model, sft = view.model, view.sft
+    if not view.kind.generates and sft.init == "random" and model.lora is not None:
         rule = "weights drawn anew would stay as they were drawn, for only adapters learn"
         yield Mistake(key="model.lora", value=model.lora, rule=rule, remedy="model.lora=null, or sft.init=pretrained")
 

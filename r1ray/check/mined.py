@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.mistakes import Mistake, did_you_mean
 from r1ray.check.stages import has, in_order, value_of
 from r1ray.config import StageConfig
 from r1ray.data.mined import correct_range, mined_rows

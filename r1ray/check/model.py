@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import r1ray.builtin
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
 from r1ray.config import (
     AuxiliaryTrainerConfig,
     CriticConfig,
@@ -17,7 +17,7 @@ from r1ray.config import (
     SftConfig,
 )
 from r1ray.data.templates import OF_CHAT, TELL_TAGS, TEMPLATES
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 from r1ray.model.experts import NAMES, REASON, experts_of
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -30,7 +30,7 @@ FACT_NAMES = {
 }
 """{our fact: where a config.json has it, the first that is there}."""
 
-Finding = Mistake | str
+
 
 
 def local_folder(path: str) -> Path | None:
@@ -95,10 +95,9 @@ def token_count(path: str) -> int | None:
     return 1 + max(-1, *known, *(token["id"] for token in added))
 
 
-def dense(
-    model: ModelConfig, critic: CriticConfig, prm: AuxiliaryTrainerConfig, needed: list[str]
-) -> Iterator[Mistake]:
+def dense(view: StageView) -> Iterator[Mistake]:
     """No model that is trained is a mixture of experts; one that is only served (an eval stage, a judge) may be."""
+    model, critic, prm, needed = view.model, view.critic, view.prm, view.roles
     paths = {"model.path": model.path} | {
         f"{role}.path": section.path for role, section in (("critic", critic), ("prm", prm)) if role in needed
     }
@@ -121,9 +120,10 @@ def _mixture(path: str) -> str | None:
     return f"{number} experts a layer by its config.json" if number > 1 else None
 
 
-def trained_files(model: ModelConfig, sft: SftConfig, kind: str) -> Iterator[Mistake]:
+def trained_files(view: StageView) -> Iterator[Mistake]:
     """As `files`, but for weights that are drawn anew."""
-    yield from files(model, weights=not (kind == "sft" and sft.init == "random"))
+    model, sft = view.model, view.sft
+    yield from files(model, weights=not (not view.kind.generates and sft.init == "random"))
 
 
 def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -> Iterator[Mistake]:
@@ -140,8 +140,9 @@ def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -
             yield Mistake(key="model.path", value=model.path, rule=rule, remedy=remedy)
 
 
-def think_tags(model: ModelConfig, reward: RewardConfig) -> Iterator[Finding]:
+def think_tags(view: StageView) -> Iterator[Finding]:
     """The format reward asks for <think> and <answer>: the prompt has to say so."""
+    model, reward = view.model, view.reward
     name = model.template
     if name not in TEMPLATES:
         yield from _custom_template(model)

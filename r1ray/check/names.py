@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
 from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
 from r1ray.data.asked import HEAD
@@ -23,21 +23,24 @@ from r1ray.reward import REWARDS, make
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 
-Finding = Mistake | str
+
 WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
 """What is on this disk is read whole up to here, which takes a second at most."""
 
 
-def curriculum_name(data: DataConfig) -> Iterator[Finding]:
+def curriculum_name(view: StageView) -> Iterator[Finding]:
+    data = view.data
     yield from name_in_module("data.curriculum.name", data.curriculum.name, CURRICULA, what="a curriculum")
 
 
-def engine_name(rollout: RolloutConfig) -> Iterator[Finding]:
+def engine_name(view: StageView) -> Iterator[Finding]:
+    rollout = view.rollout
     yield from name_in_module("rollout.engine", rollout.engine, ENGINES, what="an engine")
 
 
-def reward_names(reward: RewardConfig) -> Iterator[Finding]:
+def reward_names(view: StageView) -> Iterator[Finding]:
     """Every reward is built, so user code is imported and its arguments are bound, as the reward workers will do."""
+    reward = view.reward
     for key, part in reward.components.items():
         name = part.name or key
         where = f"reward.components.{key}" + (".name" if part.name else "")
@@ -52,10 +55,11 @@ def reward_names(reward: RewardConfig) -> Iterator[Finding]:
             yield Mistake(key=where, value=name, rule=str(error), remedy=remedy)
 
 
-def datasets(data: DataConfig, eval: EvalConfig, kind: str) -> Iterator[Finding]:
-    named = {f"data.train.{name}": source for name, source in data.train.items()} if kind != "eval" else {}
+def datasets(view: StageView) -> Iterator[Finding]:
+    data, eval = view.data, view.eval
+    named = {f"data.train.{name}": source for name, source in data.train.items()} if view.kind.trains else {}
     for key, source in named.items():
-        yield from _dataset(key, source, to_learn=kind == "sft")
+        yield from _dataset(key, source, to_learn=not view.kind.generates)
     # An sft stage reads them too: their problems are left out of its training.
     for name, source in eval.sets.items():
         yield from _dataset(f"eval.sets.{name}", source, to_learn=False)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 import r1ray
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import local_folder
 from r1ray.check.stages import has, laid_over, value_of
 

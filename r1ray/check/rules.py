@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from math import lcm
 
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
 from r1ray.config import (
     AuxiliaryTrainerConfig,
     CheckpointConfig,
@@ -33,7 +33,7 @@ from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
 from r1ray.trainers import section_of
 
-Finding = Mistake | str
+
 INSTEAD = {
     "model": "model.path",
     "seed": "seed",
@@ -73,7 +73,8 @@ DEEPSPEED_BLOCKS = (
 """Keys of DeepSpeed's configuration under which it expects further keys."""
 
 
-def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, facts: ModelFacts) -> Iterator[Finding]:
+def lengths(view: StageView) -> Iterator[Finding]:
+    data, rollout, trainer, facts = view.data, view.rollout, view.trainer, view.facts
     total = data.max_prompt_length + rollout.max_response_length
     if total > facts.context_length:
         left = facts.context_length - data.max_prompt_length
@@ -92,7 +93,8 @@ def lengths(data: DataConfig, rollout: RolloutConfig, trainer: TrainerConfig, fa
         )
 
 
-def sft_length(sft: SftConfig, facts: ModelFacts) -> Iterator[Finding]:
+def sft_length(view: StageView) -> Iterator[Finding]:
+    sft, facts = view.sft, view.facts
     if sft.max_length > facts.context_length:
         yield Mistake(
             key="sft.max_length",
@@ -102,22 +104,22 @@ def sft_length(sft: SftConfig, facts: ModelFacts) -> Iterator[Finding]:
         )
 
 
-def transport(
-    device: str, sync: SyncConfig, rollout: RolloutConfig, trainer: TrainerConfig, cluster: ClusterConfig, kind: str
-) -> Iterator[Finding]:
+def transport(view: StageView) -> Iterator[Finding]:
+    device, sync, rollout, trainer, cluster = view.device, view.sync, view.rollout, view.trainer, view.cluster
     wanted = sync.backend
     reason = (
         None if wanted == "auto" else why_not(wanted, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
     )
-    if reason and (kind == "rl" or device == "cpu"):
+    if reason and (view.kind.reinforcement or device == "cpu"):
         remedy = "sync.backend=auto" + (
             ", or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1" if wanted == "nccl" and device == "cuda" else ""
         )
         yield Mistake(key="sync.backend", value=wanted, rule=reason, remedy=remedy)
 
 
-def sleeping(device: str, rollout: RolloutConfig, trainer: TrainerConfig, cluster: ClusterConfig) -> Iterator[Finding]:
+def sleeping(view: StageView) -> Iterator[Finding]:
     """Nothing is generated ahead of a step, so engines may always sleep while it is trained on; the question is who gains by it."""
+    device, rollout, trainer, cluster = view.device, view.rollout, view.trainer, view.cluster
     share = device == "cuda" and min(rollout.gpus_per_worker, trainer.gpus_per_worker) < 1
     if rollout.sleep and ":" in rollout.engine:
         yield f"{NOT_CHECKED}whether {rollout.engine} can sleep and wake (it is your own code)"
@@ -132,7 +134,8 @@ def sleeping(device: str, rollout: RolloutConfig, trainer: TrainerConfig, cluste
         )
 
 
-def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
+def precision(view: StageView) -> Iterator[Finding]:
+    trainer, rollout = view.trainer, view.rollout
     if trainer.precision == "bf16" and trainer.zero_stage == 0:
         yield Mistake(
             key="trainer.precision",
@@ -143,7 +146,7 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
     if trainer.cpu_offload and trainer.zero_stage == 0:
         rule = "DeepSpeed offloads the optimizer of ZeRO 1 and up"
         yield Mistake(key="trainer.cpu_offload", value=True, rule=rule, remedy="trainer.zero_stage=1")
-    if kind != "rl":
+    if not view.kind.reinforcement:
         return
     if trainer.precision == "fp32" and rollout.dtype == "bfloat16" and trainer.logprob_gap_limit is None:
         yield Mistake(
@@ -160,7 +163,8 @@ def precision(trainer: TrainerConfig, rollout: RolloutConfig, kind: str) -> Iter
         )
 
 
-def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterator[Finding]:
+def rewards(view: StageView) -> Iterator[Finding]:
+    reward, data, eval = view.reward, view.data, view.eval
     if not any(part.weighs for part in reward.components.values()):
         yield Mistake(
             key="reward.components",
@@ -200,8 +204,9 @@ def rewards(reward: RewardConfig, data: DataConfig, eval: EvalConfig) -> Iterato
             yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
 
 
-def overlong(reward: RewardConfig, rollout: RolloutConfig, kind: str) -> Iterator[Finding]:
+def overlong(view: StageView) -> Iterator[Finding]:
     """Soft overlong punishment (arXiv 2503.14476, 3.4): does its cache fit the completions?"""
+    reward, rollout = view.reward, view.rollout
     for name, part in reward.components.items():
         limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
         if (part.name or name) != "overlong" or cache is None:
@@ -213,14 +218,15 @@ def overlong(reward: RewardConfig, rollout: RolloutConfig, kind: str) -> Iterato
         elif not 0 < cache <= limit:
             rule = f"the last tokens of the {limit} that a completion may have, so at least 1 and at most all of them"
             yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
-        elif kind == "rl" and 2 * cache > limit:
+        elif view.kind.reinforcement and 2 * cache > limit:
             yield (
                 f"{key}={cache} punishes a completion from its token {limit - cache} on, of {limit} that it may have: for DAPO's fifth "
                 f"{key}={limit // 5}"
             )
 
 
-def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Iterator[Finding]:
+def evaluation(view: StageView) -> Iterator[Finding]:
+    eval, checkpoint = view.eval, view.checkpoint
     for k in eval.pass_at:
         if k > eval.num_samples:
             rule = f"pass@{k} needs at least {k} completions a problem, eval.num_samples is {eval.num_samples}"
@@ -231,7 +237,7 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Ite
     if best is None:
         return
     every, evaluated = checkpoint.every_steps, eval.every_steps
-    if kind == "rl" and best.startswith("eval/") and every and evaluated and every % evaluated:
+    if view.kind.reinforcement and best.startswith("eval/") and every and evaluated and every % evaluated:
         yield (
             f"checkpoint.every_steps={every} is not a multiple of eval.every_steps={evaluated}: {best} is known only of the "
             f"checkpoints that fall on an evaluation (every {lcm(every, evaluated)} steps, and the last), only those can be best"
@@ -252,7 +258,8 @@ def evaluation(eval: EvalConfig, checkpoint: CheckpointConfig, kind: str) -> Ite
     )
 
 
-def engine_args(rollout: RolloutConfig, judge: JudgeConfig) -> Iterator[Finding]:
+def engine_args(view: StageView) -> Iterator[Finding]:
+    rollout, judge = view.rollout, view.judge
     engines = [("rollout", rollout.engine_args, rollout.engine)]
     if judge.path is not None:
         engines.append(("judge", judge.engine_args, "vLLM"))
@@ -265,7 +272,8 @@ def engine_args(rollout: RolloutConfig, judge: JudgeConfig) -> Iterator[Finding]
             yield f"{NOT_CHECKED}{role}.engine_args {', '.join(free)}: only {engine} itself knows what it takes"
 
 
-def trainer_args(trainer: TrainerConfig) -> Iterator[Finding]:
+def trainer_args(view: StageView) -> Iterator[Finding]:
+    trainer = view.trainer
     for name in reserved_deepspeed_keys(trainer.deepspeed):
         outer, _, inner = name.partition(".")
         value = trainer.deepspeed[outer][inner] if inner else trainer.deepspeed[outer]
@@ -285,7 +293,8 @@ def _reserved(key: str, value: object, instead: str) -> Mistake:
     return Mistake(key=key, value=value, rule=rule, remedy=f"remove it; set {instead}" if instead else "remove it")
 
 
-def labels(cluster: ClusterConfig) -> Iterator[Finding]:
+def labels(view: StageView) -> Iterator[Finding]:
+    cluster = view.cluster
     for role in cluster.labels.keys() - set(ROLES):
         rule = "labels place the workers of a role, and there is no such role"
         yield Mistake(
@@ -293,7 +302,8 @@ def labels(cluster: ClusterConfig) -> Iterator[Finding]:
         )
 
 
-def logging(log: LogConfig) -> Iterator[Finding]:
+def logging(view: StageView) -> Iterator[Finding]:
+    log = view.log
     if log.tensorboard and find_spec("tensorboard") is None:
         rule = "the package tensorboard is not installed"
         yield Mistake(
@@ -301,16 +311,8 @@ def logging(log: LogConfig) -> Iterator[Finding]:
         )
 
 
-def faults(
-    fault: list[str],
-    rollout: RolloutConfig,
-    judge: JudgeConfig,
-    reward: RewardConfig,
-    reference: ReferenceConfig,
-    trainer: TrainerConfig,
-    critic: CriticConfig,
-    prm: AuxiliaryTrainerConfig,
-) -> Iterator[Finding]:
+def faults(view: StageView) -> Iterator[Finding]:
+    fault, rollout, judge, reward, reference, trainer, critic, prm = view.fault, view.rollout, view.judge, view.reward, view.reference, view.trainer, view.critic, view.prm
     there = {"driver": 1, "rollout": rollout.num_workers, "judge": judge.num_workers, "reward": reward.num_workers}
     there |= {"reference": reference.num_workers, "policy": trainer.num_workers}
     there |= {"critic": critic.num_workers, "prm": prm.num_workers}
@@ -330,8 +332,9 @@ def faults(
             )
 
 
-def not_empty(data: DataConfig, reward: RewardConfig, eval: EvalConfig, kind: str) -> Iterator[Finding]:
-    if kind == "eval":
+def not_empty(view: StageView) -> Iterator[Finding]:
+    data, reward, eval = view.data, view.reward, view.eval
+    if not view.kind.trains:
         if not eval.sets:
             rule = "names no dataset, and an eval stage does nothing but evaluate"
             yield Mistake(
@@ -342,5 +345,5 @@ def not_empty(data: DataConfig, reward: RewardConfig, eval: EvalConfig, kind: st
         yield Mistake(
             key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or data.train.NAME.source=..."
         )
-    if kind == "rl" and not reward.components:
+    if view.kind.reinforcement and not reward.components:
         yield Mistake(key="reward.components", value={}, rule="names no reward", remedy="reward=r1_zero")

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from r1ray.check.mistakes import Mistake
+from r1ray.mistakes import Mistake
 from r1ray.config import EvalConfig, RolloutConfig
 
-Finding = Mistake | str
 
 
-def whole_distribution(rollout: RolloutConfig) -> Iterator[Finding]:
+
+def whole_distribution(view: StageView) -> Iterator[Finding]:
+    rollout = view.rollout
     for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
         if value != only:
             yield Mistake(
@@ -19,7 +20,8 @@ def whole_distribution(rollout: RolloutConfig) -> Iterator[Finding]:
             )
 
 
-def temperature(rollout: RolloutConfig, eval: EvalConfig) -> Iterator[Finding]:
+def temperature(view: StageView) -> Iterator[Finding]:
+    rollout, eval = view.rollout, view.eval
     there = {"rollout.temperature": rollout.temperature, "eval.temperature": eval.temperature}
     there |= {f"rollout.temperature_schedule.{step}": value for step, value in rollout.temperature_schedule.items()}
     for key, value in there.items():
@@ -34,7 +36,8 @@ def temperature(rollout: RolloutConfig, eval: EvalConfig) -> Iterator[Finding]:
         )
 
 
-def temperature_schedule(steps: int, rollout: RolloutConfig) -> Iterator[Finding]:
+def temperature_schedule(view: StageView) -> Iterator[Finding]:
+    steps, rollout = view.steps, view.rollout
     for step, value in rollout.temperature_schedule.items():
         if step > steps:
             key, rule = f"rollout.temperature_schedule.{step}", f"the stage ends after {steps} steps"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from r1ray.check.mistakes import Mistake, closest, did_you_mean
+from r1ray.mistakes import Mistake, closest, did_you_mean
 from r1ray.check.overrides import conf_dir, groups_in
 from r1ray.config import Config
 

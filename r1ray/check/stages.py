@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from r1ray.check.mistakes import Mistake, did_you_mean
+from r1ray.mistakes import Mistake, did_you_mean
 from r1ray.config import StageConfig
 
 Tree = Mapping[str, Any]

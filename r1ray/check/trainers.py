@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1ray.check.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import facts_of, files, token_count
 from r1ray.check.rules import precision, trainer_args
 from r1ray.config import (
@@ -24,17 +24,8 @@ THE_POLICYS = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
 """Keys that concern the policy, or all trainers alike."""
 
 
-def other_trainers(
-    algo: AlgoConfig,
-    rollout: RolloutConfig,
-    trainer: TrainerConfig,
-    critic: CriticConfig,
-    prm: AuxiliaryTrainerConfig,
-    steps: int,
-    facts: ModelFacts,
-    model: ModelConfig,
-    needed: list[str],
-) -> Iterator[Mistake | str]:
+def other_trainers(view: StageView) -> Iterator[Mistake | str]:
+    algo, rollout, trainer, critic, prm, steps, facts, model, needed = view.algo, view.rollout, view.trainer, view.critic, view.prm, view.steps, view.facts, view.model, view.roles
     if "prm" in needed and algo.reference_refresh_updates:
         key, rule = (
             "algo.reference_refresh_updates",
@@ -109,7 +100,8 @@ def _keys(key: str, other: AuxiliaryTrainerConfig, trainer: TrainerConfig, rollo
             yield replace(finding, key=f"{key}.{name}", remedy=finding.remedy.replace("trainer.", f"{key}."))
 
 
-def _rules(trainer: TrainerConfig, rollout: RolloutConfig) -> Iterator[Mistake | str]:
+def _rules(view: StageView) -> Iterator[Mistake | str]:
     """Those that look at one trainer alone."""
+    trainer, rollout = view.trainer, view.rollout
     yield from precision(trainer, rollout, "sft")
     yield from trainer_args(trainer)

@@ -57,8 +57,11 @@ class LogConfig(Strict):
 
 
 class StageConfig(Strict):
-    kind: Literal["rl", "sft", "eval"]
+    kind: str
+    """A name in r1ray.stages.kinds.KINDS, or `package.module:NAME` of a `StageKind`."""
     after: str | None = None
     """The stage whose checkpoint this one starts from; null: model.path."""
+    args: dict[str, Any] = {}
+    """Of a kind that takes some."""
     config: dict[str, Any] = {}
     """A fragment of this same tree, laid over it for this stage."""

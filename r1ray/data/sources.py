@@ -18,7 +18,7 @@ from r1ray.data import countdown, knights, mined, oneliners, programming, rows, 
 from r1ray.data.columns import as_columns, is_kept, read_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.schemas import Item, Row, Unreadable
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 from r1ray.reward.code.cases import OF_PROGRAMS
 from r1ray.sandbox.base import Language
 

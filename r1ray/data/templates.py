@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 from r1ray.types import Ints, Message
 
 Template = Callable[..., str]

@@ -6,7 +6,7 @@ Engines are imported when they are made: vLLM takes seconds to import, and only 
 from typing import TYPE_CHECKING
 
 from r1ray.config import Config
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 
 if TYPE_CHECKING:
     from r1ray.engine.base import RolloutEngine

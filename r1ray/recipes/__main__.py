@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from r1ray.check import CheckedRun, ConfigError, load
-from r1ray.check.mistakes import did_you_mean
+from r1ray.mistakes import did_you_mean
 from r1ray.check.schema import without_removed
 from r1ray.cli import compose
 from r1ray.recipes import files, papers, parse

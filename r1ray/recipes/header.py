@@ -26,7 +26,7 @@ from typing import Any, cast
 
 import yaml
 
-from r1ray.check.mistakes import did_you_mean
+from r1ray.mistakes import did_you_mean
 
 FIELDS = ("source", "base", "data", "reward", "result", "hardware", "unconfirmed", "numbers")
 """What every paper's header says, in this order."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 from r1ray.config import RewardConfig
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.answered import answered
 from r1ray.reward.code.codeforces import codeforces

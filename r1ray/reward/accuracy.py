@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 from r1ray.reward import choice, code, countdown, exact, logic, math, swe
 from r1ray.reward.answers import EXTRACTORS, MARKS
 from r1ray.reward.base import ComponentScore, RewardContext, correct_or_incorrect, response_text

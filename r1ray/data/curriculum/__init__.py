@@ -15,7 +15,7 @@ from r1ray.data.curriculum.difficulty import Difficulty
 from r1ray.data.curriculum.easy_pool import EasyPool
 from r1ray.data.curriculum.history import History
 from r1ray.data.stream import Problems, ProblemStream
-from r1ray.lookup import resolve
+from r1ray.plugin import resolve
 
 
 def none(stream: ProblemStream) -> Problems:

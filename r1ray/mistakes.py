@@ -23,6 +23,10 @@ class Mistake:
         return f"  {head}\n      rule    {self.rule}\n      remedy  {self.remedy}"
 
 
+Finding = Mistake | str
+"""A mistake, or a sentence worth knowing."""
+
+
 class ConfigError(ValueError):
     """Every mistake of a configuration at once; the text is what the person gets to read."""
 

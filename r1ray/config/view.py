@@ -1,0 +1,89 @@
+"""One stage as the rules of the check see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from r1ray.config import (
+    AlgoConfig,
+    AuxiliaryTrainerConfig,
+    CheckpointConfig,
+    ClusterConfig,
+    CriticConfig,
+    DataConfig,
+    EvalConfig,
+    JudgeConfig,
+    LogConfig,
+    ModelConfig,
+    ModelFacts,
+    ReferenceConfig,
+    RewardConfig,
+    RolloutConfig,
+    SandboxConfig,
+    SftConfig,
+    StageConfig,
+    SyncConfig,
+    TrainerConfig,
+)
+
+if TYPE_CHECKING:
+    from r1ray.algo.base import Algorithm
+    from r1ray.stages.kinds import StageKind
+
+
+class NotSound(Exception):
+    """A rule read a section of the configuration that is invalid, which is reported by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllStages:
+    """What rules that compare stages read."""
+
+    stages: Mapping[str, StageConfig]
+    trees: Mapping[str, Mapping[str, Any]]
+    """{stage: its whole configuration as plain values}."""
+
+
+class StageView:
+    """The valid sections of one stage's configuration, and what is known about its model and algorithm.
+
+    Reading a section that is invalid raises NotSound, which ends the rule that reads it: one mistake never causes another message.
+    """
+
+    name: str
+    kind: "StageKind"
+    run: AllStages
+    facts: ModelFacts
+    """Of the policy's model."""
+    algorithm: "Algorithm"
+    roles: list[str]
+    """Trainers and reference that the stage starts: `["policy", "critic", "reference"]`."""
+    run_dir: str
+    seed: int
+    steps: int
+    deterministic: bool
+    fault: list[str]
+    device: str
+    algo: AlgoConfig
+    model: ModelConfig
+    data: DataConfig
+    reward: RewardConfig
+    sandbox: SandboxConfig
+    rollout: RolloutConfig
+    trainer: TrainerConfig
+    critic: CriticConfig
+    prm: AuxiliaryTrainerConfig
+    reference: ReferenceConfig
+    judge: JudgeConfig
+    sync: SyncConfig
+    eval: EvalConfig
+    sft: SftConfig
+    checkpoint: CheckpointConfig
+    cluster: ClusterConfig
+    log: LogConfig
+
+    def __init__(self, **known: Any) -> None:
+        self.__dict__.update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotSound(name)

@@ -1,0 +1,35 @@
+"""The kinds of stages. The check, the summary and the pipeline read what a kind is here and know none by name.
+
+To add one: a file with `run(context: StageContext)` and a line in KINDS; from outside, `kind: package.module:NAME` of a `StageKind`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from r1ray.plugin import Args
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageKind:
+    """Example: `StageKind(run="my_stages:run", trains=False, generates=True)` starts engines and reward workers and no trainer."""
+
+    run: str
+    """Import path of a function of a `StageContext`; imported when the stage starts, because it needs torch and Ray."""
+    trains: bool
+    """Starts the policy's trainer and leaves a checkpoint."""
+    generates: bool
+    """Starts engines and reward workers."""
+    Args: type[Args] = Args
+    """Of `stages.<name>.args`; the run finds them as `StageContext.args`."""
+
+    @property
+    def reinforcement(self) -> bool:
+        """Trains on what it generates, so it needs an algorithm and rewards; a kind that only trains imitates its data."""
+        return self.trains and self.generates
+
+
+KINDS: Mapping[str, StageKind] = {
+    "rl": StageKind(run="r1ray.stages.rl:run", trains=True, generates=True),
+    "sft": StageKind(run="r1ray.stages.sft:run", trains=True, generates=False),
+    "eval": StageKind(run="r1ray.stages.evaluate:run", trains=False, generates=True),
+}
