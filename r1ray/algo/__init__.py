@@ -1,14 +1,12 @@
 """Algorithms by name. One file an algorithm; a new one adds its file, a line in ALGORITHMS, a YAML in conf/algo and a test.
 
-Neither importing this nor importing an algorithm loads torch: the configuration check reads the names, and from each algorithm's
-signature the arguments that `algo.args` may hold.
+Neither importing this nor importing an algorithm loads torch: the check reads names and arguments (`Args`).
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from r1ray.config import AlgoConfig
-from r1ray.plugin import resolve
+from r1ray.plugin import args_of, resolve
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm
@@ -31,43 +29,42 @@ ALGORITHMS = {
 
 
 def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":
-    """The algorithm that `cfg.name` names: a key of ALGORITHMS or `package.module:attr`, called with these two and cfg.args.
+    """The algorithm that `cfg.name` names: a key of ALGORITHMS or `package.module:Class`.
 
-    Raises ValueError when there is no such name or module.
+    Raises ValueError when there is no such name or module, or `cfg.args` does not fit what the class declares as `Args`.
     """
-    return factory_of(cfg.name)(cfg=cfg, max_response_length=max_response_length, **cfg.args)
+    algorithm = resolve(cfg.name, ALGORITHMS, what="algo.name")
+    return algorithm(cfg=cfg, args=args_of(algorithm).model_validate(cfg.args), max_response_length=max_response_length)
 
 
-def factory_of(name: str) -> Callable[..., "Algorithm"]:
-    """What `make` calls. Raises ValueError when there is no such name or module."""
-    return resolve(ALGORITHMS.get(name, name), ALGORITHMS, what="algo.name")
+def attempt(cfg: AlgoConfig) -> "Algorithm | Exception":
+    """The algorithm, or why it cannot be made: it may be a user's code that raises anything or lacks a method."""
+    from r1ray.algo.base import Algorithm
+
+    try:
+        made = make(cfg, max_response_length=1)
+    except Exception as error:
+        return error
+    missing = [name for name in dir(Algorithm) if not name.startswith("_") and not hasattr(made, name)]
+    return (
+        made
+        if not missing
+        else TypeError(f"it has no {', '.join(missing)}; derive it from r1ray.algo.policy.PolicyGradient")
+    )
 
 
 def training_roles(algo: "Algorithm") -> list[str]:
-    """Whose actors an algorithm needs besides those that make and score completions."""
+    """The roles that an algorithm needs besides engines and reward workers."""
     return ["policy", *algo.objectives, *(["reference"] if "ref_logprobs" in algo.needs else [])]
 
 
 def roles_of(cfg: AlgoConfig) -> list[str]:
-    """The same for checks, which say elsewhere what is wrong with an algorithm that cannot be made or lacks something."""
-    return roles_of_made(attempt(cfg))
-
-
-def roles_of_made(made: "Algorithm | Exception") -> list[str]:
-    try:
-        return ["policy"] if isinstance(made, Exception) else training_roles(made)
-    except (TypeError, AttributeError):
-        return ["policy"]
-
-
-def attempt(cfg: AlgoConfig) -> "Algorithm | Exception":
-    """The algorithm, or why there is none: it may be anybody's code."""
-    try:
-        return make(cfg, max_response_length=1)
-    except Exception as error:
-        return error
+    """The same from the configuration; of an algorithm that cannot be made, which the check reports, the policy alone."""
+    made = attempt(cfg)
+    return ["policy"] if isinstance(made, Exception) else training_roles(made)
 
 
 def policy_steps(cfg: AlgoConfig, steps: int) -> int:
     """In how many of the steps the policy makes updates; all of them for an algorithm that cannot be made."""
-    return steps - getattr(attempt(cfg), "frozen_steps", 0)
+    made = attempt(cfg)
+    return steps if isinstance(made, Exception) else steps - made.frozen_steps

@@ -13,24 +13,43 @@ exactly 0 and alpha does not matter. A pass of several minibatches is off-policy
 `dual_clip` are not read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, State
-from r1ray.algo.policy import PolicyGradient, groups_of, spread
+from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, spread
+from r1ray.mistakes import Finding
+from r1ray.plugin import Args
 from r1ray.types import Floats, Sample
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
+
+
+class GpgArgs(GroupArgs):
+    alpha: Literal["paper", "verl"] = "paper"
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        yield from super().check(view, key, owner)
+        if owner.num_minibatches > 1:
+            yield (
+                f"algo.num_minibatches={owner.num_minibatches} with {owner.name}, which has no ratio: all but the first update "
+                "of a step are off-policy and nothing corrects for it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpg(PolicyGradient):
     """The plain policy gradient, with the group's mean as its baseline."""
 
-    alpha: Literal["paper", "verl"]
+    Args: ClassVar[type[Args]] = GpgArgs
+
+    args: GpgArgs = GpgArgs()  # noqa: RUF009 - frozen
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """alpha (r - group mean)"""
@@ -47,7 +66,7 @@ class Gpg(PolicyGradient):
 
     def _alpha(self, groups: Sequence[NDArray[np.float64]]) -> float:
         counted = sum(len(rewards_G) for rewards_G in groups)
-        if self.alpha == "paper":
+        if self.args.alpha == "paper":
             with_gradient = sum(len(rewards_G) for rewards_G in groups if np.ptp(rewards_G) > 0)
         else:
             with_gradient = sum(int(np.count_nonzero(rewards_G)) for rewards_G in groups)

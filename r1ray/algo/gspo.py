@@ -7,16 +7,38 @@ A completion is clipped whole. Each of its tokens carries the same J_i, so the m
 itself: with any other aggregation completions would weigh by their length. T_i counts the tokens trained on. No KL.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput
 from r1ray.algo.grpo import Grpo
+from r1ray.algo.policy import GroupArgs
+from r1ray.mistakes import Finding
+from r1ray.plugin import Args
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
+
+
+class GspoArgs(GroupArgs):
+    """No arguments, but a note about the aggregation."""
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        yield from super().check(view, key, owner)
+        if owner.aggregation != "seq_mean_token_mean":
+            yield (
+                f"algo.aggregation={owner.aggregation} with {owner.name}, whose loss is the same at every token of a completion: "
+                "completions are weighted by their length (with seq_mean_token_mean equally, as in the paper)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gspo(Grpo):
     """GRPO with the ratio of the whole completion."""
+
+    Args: ClassVar[type[Args]] = GspoArgs
 
     def _surrogate(self, row: LossInput) -> ops.Surrogate:
         """min(s A, clip(s, 1 - low, 1 + high) A), s the geometric mean of the completion's ratios"""

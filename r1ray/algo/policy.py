@@ -22,9 +22,9 @@ What a step does in which there is little to learn, unless the algorithm's docst
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,26 @@ from r1ray.algo import ops
 from r1ray.algo.base import AuxiliaryObjective, LossInput, LossOutput, Need, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
 from r1ray.config import AlgoConfig
+from r1ray.mistakes import Finding, Mistake
+from r1ray.plugin import Args
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Group, Sample
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
+
+
+class GroupArgs(Args):
+    """Arguments of an algorithm that measures a completion by the other completions of its prompt."""
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        if owner.group_size == 1:
+            yield Mistake(
+                key="algo.group_size",
+                value=1,
+                rule=f"{owner.name} compares the completions of one prompt with each other: at least 2",
+                remedy="algo.group_size=8 (R1: 16), or an algorithm that does not compare them: algo=reinforce_pp",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +63,10 @@ class PolicyGradient(ABC):
     `entropy_coef` and `entropy_bonus`; each only where it follows a target.
     """
 
-    compares_completions: ClassVar[bool] = True
-    """Whether a completion is measured by the other completions to its problem, which a group of one has not."""
+    Args: ClassVar[type[Args]] = GroupArgs
 
     cfg: AlgoConfig
+    args: Args = GroupArgs()  # noqa: RUF009 - frozen
     max_response_length: int
     """Tokens; the constant of seq_mean_token_sum_norm."""
 

@@ -14,9 +14,9 @@ token's reward is lessened by beta KL. A step in which all rewards are equal sti
 own value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,26 +25,47 @@ from r1ray.algo.critic import CriticObjective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.algo.returns import gae, whiten
 from r1ray.config.base import Count, Fraction, NotNegative, Positive
+from r1ray.mistakes import Finding, Mistake
+from r1ray.plugin import Args
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
+
+
+class CriticArgs(Args):
+    """What every algorithm with a critic takes."""
+
+    gamma: Fraction = 1.0
+    lam_critic: Fraction = 1.0
+    """Lambda of the critic's targets."""
+    critic_updates: Positive = 1
+    """Optimizer updates of the critic per step."""
+    value_clip: NotNegative = 0.5
+    """How far a value may move from the one before the step; 0: no limit."""
+    policy_frozen_steps: Count = 0
+    """First steps in which only the critic learns."""
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        if self.policy_frozen_steps >= view.steps:
+            where, rule = f"{key}.policy_frozen_steps", f"the policy would learn in none of steps={view.steps}"
+            remedy = f"{where}={view.steps // 4}, or more steps"
+            yield Mistake(key=where, value=self.policy_frozen_steps, rule=rule, remedy=remedy)
+
+
+class PpoArgs(CriticArgs):
+    lam: Fraction = 1.0
+    """Lambda of the policy's advantages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ppo(PolicyGradient):
     """State besides the controllers': `steps`, where the policy is frozen at first."""
 
-    compares_completions: ClassVar[bool] = False
+    Args: ClassVar[type[Args]] = PpoArgs
 
-    gamma: Fraction
-    lam: Fraction
-    """The policy's lambda."""
-    lam_critic: Fraction
-    critic_updates: Positive
-    """Optimiser updates of the critic a step."""
-    value_clip: NotNegative
-    """How far a value may move from the one before the step; 0: as far as it likes."""
-    policy_frozen_steps: Count
-    """First steps in which only the critic learns."""
+    args: CriticArgs = PpoArgs()  # noqa: RUF009 - frozen
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -53,29 +74,29 @@ class Ppo(PolicyGradient):
 
     @property
     def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
-        return {"critic": CriticObjective(updates_per_step=self.critic_updates, value_clip=self.value_clip)}
+        return {"critic": CriticObjective(updates_per_step=self.args.critic_updates, value_clip=self.args.value_clip)}
 
     @property
     def frozen_steps(self) -> int:
-        return self.policy_frozen_steps
+        return self.args.policy_frozen_steps
 
     def initial_state(self) -> State:
-        return {**super().initial_state(), **({"steps": 0} if self.policy_frozen_steps else {})}
+        return {**super().initial_state(), **({"steps": 0} if self.args.policy_frozen_steps else {})}
 
     def update_state(self, state: State, metrics: Mapping[str, float]) -> State:
         new = super().update_state(state, metrics)
         # One from before the policy was to be frozen has no count: its policy is not frozen any more.
-        return {**new, "steps": state.get("steps", self.policy_frozen_steps) + 1} if "steps" in new else new
+        return {**new, "steps": state.get("steps", self.args.policy_frozen_steps) + 1} if "steps" in new else new
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
-        if state.get("steps", self.policy_frozen_steps) < self.policy_frozen_steps:
+        if state.get("steps", self.args.policy_frozen_steps) < self.args.policy_frozen_steps:
             return []
         return super().minibatches(samples, state, rng)
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
         """With the critic's targets as returns_T."""
         samples = super().advantages(samples, state)
-        found = self._gae(samples, state, [self.lam_critic] * len(samples))
+        found = self._gae(samples, state, [self.args.lam_critic] * len(samples))
         return [
             replace(sample, returns_T=((advantage_T + _values(sample)) * sample.mask_T).astype(np.float32))
             for sample, advantage_T in zip(samples, found, strict=True)
@@ -87,12 +108,13 @@ class Ppo(PolicyGradient):
         return whiten(found, [sample.mask_T for sample in samples], ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
     def policy_lambda(self, sample: Sample) -> float:
-        return self.lam
+        assert isinstance(self.args, PpoArgs)
+        return self.args.lam
 
     def _gae(self, samples: Sequence[Sample], state: State, lambdas: Sequence[float]) -> list[Floats]:
         rewards = self.token_rewards(samples, state)
         return [
-            gae(reward_T, _values(sample), sample.mask_T, gamma=self.gamma, lam=lam)
+            gae(reward_T, _values(sample), sample.mask_T, gamma=self.args.gamma, lam=lam)
             for reward_T, sample, lam in zip(rewards, samples, lambdas, strict=True)
         ]
 

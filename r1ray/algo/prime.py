@@ -13,32 +13,52 @@ whitening. A completion that is masked for being cut stays in the baseline of ou
 in theirs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from r1ray.algo.base import AuxiliaryObjective, Need, State
 from r1ray.algo.implicit_prm import ImplicitPrmObjective
-from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
+from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
 from r1ray.config.base import AbovePositive, NotNegative, Positive
+from r1ray.mistakes import Finding, Mistake
+from r1ray.plugin import Args
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
+
+
+class PrimeArgs(GroupArgs):
+    beta: AbovePositive = 0.05
+    process_coef: NotNegative = 1.0
+    """c: the weight of process rewards where outcomes have 1."""
+    process_norm: Literal["batch", "none"] = "batch"
+    """batch: process rewards are divided by the step's largest sum of them from a token to its completion's end."""
+    prm_updates: Positive = 1
+    """Optimizer updates of the process reward model per step."""
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        yield from super().check(view, key, owner)
+        if owner.reference_refresh_updates:
+            where, rule = (
+                "algo.reference_refresh_updates",
+                "process rewards are measured from the reference, which must stay",
+            )
+            yield Mistake(key=where, value=owner.reference_refresh_updates, rule=rule, remedy=f"{where}=0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prime(PolicyGradient):
     """A completion is measured by the others to its problem, token by token."""
 
-    beta: AbovePositive
-    process_coef: NotNegative
-    """c: the weight of process rewards where outcomes have 1."""
-    process_norm: Literal["batch", "none"]
-    """batch: process rewards are divided by the step's largest sum of them from a token to its completion's end."""
-    prm_updates: Positive
-    """Optimiser updates of the process reward model a step."""
+    Args: ClassVar[type[Args]] = PrimeArgs
+
+    args: PrimeArgs = PrimeArgs()  # noqa: RUF009 - frozen
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -47,7 +67,7 @@ class Prime(PolicyGradient):
 
     @property
     def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
-        return {"prm": ImplicitPrmObjective(beta=self.beta, updates_per_step=self.prm_updates)}
+        return {"prm": ImplicitPrmObjective(beta=self.args.beta, updates_per_step=self.args.prm_updates)}
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
         """With the outcome as returns_T, which the process reward model learns: 1 for a correct completion, 0 for another."""
@@ -69,15 +89,15 @@ class Prime(PolicyGradient):
         totals: list[Floats] = []
         for reward_T, mask_T, outcome in zip(process, masks, outcomes_N, strict=True):
             process_T = reward_to_go(reward_T, mask_T, gamma=1.0)
-            totals.append((self.process_coef * process_T + outcome * mask_T).astype(np.float32))
+            totals.append((self.args.process_coef * process_T + outcome * mask_T).astype(np.float32))
         return whiten(totals, masks, ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
     def _process_rewards(self, samples: Sequence[Sample]) -> list[Floats]:
         found: list[Floats] = []
         for sample in samples:
             assert sample.process_rewards_T is not None, "PRIME needs a process reward model"
-            found.append(np.float32(self.beta) * sample.process_rewards_T * sample.mask_T)
-        if self.process_norm == "none":
+            found.append(np.float32(self.args.beta) * sample.process_rewards_T * sample.mask_T)
+        if self.args.process_norm == "none":
             return found
         sums = [reward_to_go(r_T, sample.mask_T, gamma=1.0) for r_T, sample in zip(found, samples, strict=True)]
         largest = max((float(np.abs(sum_T).max(initial=0.0)) for sum_T in sums), default=0.0)

@@ -21,26 +21,35 @@ import numpy as np
 
 from r1ray.algo import ops
 from r1ray.algo.base import State
-from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
+from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import reward_to_go, whiten
 from r1ray.config.base import Fraction
+from r1ray.plugin import Args
 from r1ray.types import Floats, Sample
+
+
+class ReinforceArgs(Args):
+    gamma: Fraction = 1.0
+    """Discount of a token's return; 1 in every recipe."""
+
+
+class ReinforceBaselineArgs(GroupArgs, ReinforceArgs):
+    """With the mean of the group as the baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforcePP(PolicyGradient):
     """A token is measured by all tokens of the step."""
 
-    compares_completions: ClassVar[bool] = False
+    Args: ClassVar[type[Args]] = ReinforceArgs
 
-    gamma: Fraction
-    """Discount of a token's return; 1 in every recipe."""
+    args: ReinforceArgs = ReinforceArgs()  # noqa: RUF009 - frozen
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """reward-to-go, whitened over the step's tokens"""
         masks = [sample.mask_T for sample in samples]
         rewards = self.token_rewards(samples, state, self._outcomes(samples))
-        returns = [reward_to_go(r_T, mask_T, gamma=self.gamma) for r_T, mask_T in zip(rewards, masks, strict=True)]
+        returns = [reward_to_go(r_T, mask_T, gamma=self.args.gamma) for r_T, mask_T in zip(rewards, masks, strict=True)]
         return whiten(returns, masks, ddof=self.cfg.std_ddof, eps=self.cfg.adv_eps)
 
     def _outcomes(self, samples: Sequence[Sample]) -> list[float]:
@@ -51,7 +60,7 @@ class ReinforcePP(PolicyGradient):
 class ReinforcePPBaseline(ReinforcePP):
     """A token is measured by all tokens of the step, after its completion was by the other completions to the problem."""
 
-    compares_completions: ClassVar[bool] = True
+    Args: ClassVar[type[Args]] = ReinforceBaselineArgs
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """reward-to-go of r - group mean, whitened over the step's tokens"""

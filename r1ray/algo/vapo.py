@@ -9,35 +9,44 @@ reward.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
-from r1ray.algo.ppo import Ppo
+from r1ray.algo.ppo import CriticArgs, Ppo
 from r1ray.algo.returns import vapo_lambda
-from r1ray.config.base import AbovePositive, Fraction, NotNegative
+from r1ray.config.base import AbovePositive, Count, NotNegative, Positive
+from r1ray.plugin import Args
 from r1ray.types import Floats, Sample
+
+
+class VapoArgs(CriticArgs):
+    critic_updates: Positive = 16
+    policy_frozen_steps: Count = 50
+    alpha: AbovePositive = 0.05
+    """Of the length-adaptive lambda."""
+    imitation_coef: NotNegative = 0.1
+    """mu."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vapo(Ppo):
     """One more loss term, `imitation`, whose weights carry mu."""
 
-    lam: Fraction = field(init=False, default=1.0)
-    """Not asked: lambda follows the length."""
-    alpha: AbovePositive
-    imitation_coef: NotNegative
-    """mu."""
+    Args: ClassVar[type[Args]] = VapoArgs
+
+    args: VapoArgs = VapoArgs()  # noqa: RUF009 - frozen
 
     def policy_lambda(self, sample: Sample) -> float:
-        return vapo_lambda(max(1, int(sample.mask_T.sum())), alpha=self.alpha)
+        return vapo_lambda(max(1, int(sample.mask_T.sum())), alpha=self.args.alpha)
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
         right = [sample.score is not None and sample.score.correct is True for sample in samples]
         tokens = sum(float(sample.mask_T.sum()) for sample, correct in zip(samples, right, strict=True) if correct)
-        scale = np.float32(self.imitation_coef / tokens if tokens else 0.0)
+        scale = np.float32(self.args.imitation_coef / tokens if tokens else 0.0)
         weights = super().weights(samples, state)
         return [
             {**terms, "imitation": scale * correct * sample.mask_T}

@@ -1,123 +1,20 @@
-"""Rules of `algo`: does the algorithm exist, does it take its arguments, and do its options fit each other?
+"""Rules of `algo`: can the algorithm be made, and do its options fit each other?"""
 
-Each is a rule as in `r1ray.check.rules`. Algorithms of r1ray are imported for their signatures, which loads no torch.
-"""
+from collections.abc import Iterator
 
-import inspect
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from typing import Any
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-from r1ray.algo import ALGORITHMS, factory_of
-from r1ray.algo.base import Algorithm, Objective
-from r1ray.algo.policy import PolicyGradient
-from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
-from r1ray.check.names import name_in_module
-from r1ray.config import AlgoConfig, TrainerConfig
+from r1ray.algo import attempt
+from r1ray.check import plugins
+from r1ray.config.view import StageView
+from r1ray.mistakes import Finding, Mistake
 
 
-GIVEN = ("cfg", "max_response_length")
-"""What every algorithm is made with; the rest of its parameters are algo.args."""
-
-
-def name_and_arguments(view: StageView) -> Iterator[Finding]:
-    """`made`: the algorithm, or the error that came of making it."""
-    algo, made = view.algo, view.algorithm
-    unknown = list(name_in_module("algo.name", algo.name, ALGORITHMS, what="an algorithm"))
-    yield from unknown
-    if unknown:
-        return
-    if algo.name not in ALGORITHMS and find_spec("torch") is None:
-        yield f"{NOT_CHECKED}algo.name={algo.name} and algo.args: it may need torch, which is not installed here"
-        return
-    try:
-        factory = factory_of(algo.name)
-    except ValueError as error:
-        remedy = "correct the name; a package of your own must be on PYTHONPATH"
-        yield Mistake(key="algo.name", value=algo.name, rule=str(error), remedy=remedy)
-        return
-    if not callable(factory):
-        rule, remedy = f"is {factory!r:.60}, which makes nothing", "name a class or a function"
-        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy=remedy)
-        return
-    told = [*_arguments(algo, factory), *_group(algo, factory)]
-    yield from told
-    if not told:
-        yield from _made(algo, made)
-
-
-def _made(algo: AlgoConfig, made: Any) -> Iterator[Finding]:
-    """It can be made, and has all that is asked of an algorithm."""
+def can_be_made(view: StageView) -> Iterator[Finding]:
+    findings = list(plugins.algorithm(view))
+    yield from findings
+    made = attempt(view.algo) if not findings else None
     if isinstance(made, Exception):
         rule = f"cannot be made: {type(made).__name__}: {made}"
-        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy="correct it, or algo.args")
-        return
-    asked = {name for base in (Algorithm, Objective) for name in vars(base) if not name.startswith("_")}
-    if missing := sorted(name for name in asked if not hasattr(made, name)):
-        rule = f"has no {', '.join(missing)} (r1ray.algo.base.Algorithm)"
-        remedy = "derive it from r1ray.algo.policy.PolicyGradient, which has them all, or add what is missing"
-        yield Mistake(key="algo.name", value=algo.name, rule=rule, remedy=remedy)
-
-
-def _arguments(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
-    parameters = inspect.signature(factory).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    named = {
-        name: parameter
-        for name, parameter in parameters.items()
-        if name not in GIVEN and parameter.kind is not parameter.VAR_KEYWORD
-    }
-    for name, value in algo.args.items():
-        key = f"algo.args.{name}"
-        if name in named:
-            yield from _value(key, value, named[name])
-        elif not takes_any:
-            rule, remedy = f"{algo.name} takes no such argument", did_you_mean(name, named, prefix="algo.args.")
-            yield Mistake(key=key, value=value, rule=rule, remedy=remedy)
-    for name, parameter in named.items():
-        if name not in algo.args and parameter.default is parameter.empty:
-            key = f"algo.args.{name}"
-            remedy = f"algo={algo.name}, whose file sets it, or {key}=VALUE"
-            yield Mistake(key=key, value=None, rule=f"{algo.name} needs this argument", remedy=remedy)
-
-
-def _value(key: str, value: Any, parameter: inspect.Parameter) -> Iterator[Mistake]:
-    """Where the parameter's type is written down."""
-    if parameter.annotation is parameter.empty or isinstance(parameter.annotation, str):
-        return
-    try:
-        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
-        TypeAdapter(parameter.annotation, config=config).validate_python(value, strict=True)
-    except ValidationError as error:
-        rule = error.errors()[0]["msg"].replace("Input should be", "must be")
-        yield Mistake(key=key, value=value, rule=rule, remedy="see conf/algo and the algorithm's docstring")
-
-
-def _group(algo: AlgoConfig, factory: Callable[..., Any]) -> Iterator[Finding]:
-    if algo.group_size > 1:
-        return
-    filters = {
-        "filter.min_solve_rate": algo.filter.min_solve_rate,
-        "filter.max_solve_rate": algo.filter.max_solve_rate,
-        "filter.drop_equal": algo.filter.drop_equal or None,
-    }
-    filtered = [name for name, value in filters.items() if value is not None]
-    if filtered:
-        yield Mistake(
-            key="algo.group_size",
-            value=algo.group_size,
-            rule=f"algo.{filtered[0]} chooses groups by how their completions differ, which one completion cannot: at least 2",
-            remedy="algo.group_size=8 (DAPO: 16), or algo.filter.min_solve_rate=null, max_solve_rate=null and drop_equal=false",
-        )
-    elif isinstance(factory, type) and issubclass(factory, PolicyGradient) and factory.compares_completions:
-        yield Mistake(
-            key="algo.group_size",
-            value=algo.group_size,
-            rule=f"{algo.name} compares the completions of one problem with each other: at least 2",
-            remedy="algo.group_size=8 (R1: 16), or an algorithm that does not compare them: algo=reinforce_pp",
-        )
+        yield Mistake(key="algo.name", value=view.algo.name, rule=rule, remedy="correct it, or algo.args")
 
 
 def batch(view: StageView) -> Iterator[Finding]:
@@ -138,8 +35,8 @@ def batch(view: StageView) -> Iterator[Finding]:
 
 
 def warm_up(view: StageView) -> Iterator[Finding]:
-    algo, trainer, steps, made = view.algo, view.trainer, view.steps, view.algorithm
-    updates = (steps - getattr(made, "frozen_steps", 0)) * algo.num_minibatches
+    algo, trainer, steps = view.algo, view.trainer, view.steps
+    updates = (steps - view.algorithm.frozen_steps) * algo.num_minibatches
     if 0 < updates < trainer.warmup_updates:
         yield (
             f"trainer.warmup_updates={trainer.warmup_updates} and all steps together make {updates} updates: the learning rate "
@@ -147,18 +44,20 @@ def warm_up(view: StageView) -> Iterator[Finding]:
         )
 
 
-def aside(view: StageView) -> Iterator[Finding]:
-    """What an algorithm does with options that it was not meant for."""
-    algo = view.algo
-    if algo.name == "gspo" and algo.aggregation != "seq_mean_token_mean":
-        yield (
-            f"algo.aggregation={algo.aggregation} with gspo, whose loss is the same at every token of a completion: completions weigh by "
-            "their length (seq_mean_token_mean: all alike, as in the paper)"
-        )
-    if algo.name == "gpg" and algo.num_minibatches > 1:
-        yield (
-            f"algo.num_minibatches={algo.num_minibatches} with gpg, which has no ratio: all but the first update of a step are off-policy "
-            "and nothing corrects for it"
+def groups(view: StageView) -> Iterator[Finding]:
+    algo, limits = view.algo, view.algo.filter
+    used = {
+        "min_solve_rate": limits.min_solve_rate is not None,
+        "max_solve_rate": limits.max_solve_rate is not None,
+        "drop_equal": limits.drop_equal,
+    }
+    if algo.group_size == 1 and any(used.values()):
+        first = next(name for name, is_used in used.items() if is_used)
+        yield Mistake(
+            key="algo.group_size",
+            value=1,
+            rule=f"algo.filter.{first} selects groups by how their completions differ, so a group needs at least 2",
+            remedy="algo.group_size=8 (DAPO: 16), or algo.filter={min_solve_rate: null, max_solve_rate: null, drop_equal: false}",
         )
 
 
@@ -174,7 +73,9 @@ def group_filter(view: StageView) -> Iterator[Finding]:
             remedy="algo.filter.min_solve_rate=0 algo.filter.max_solve_rate=1 (DAPO), or null for an open side",
         )
     elif algo.group_size > 1 and not any(low < k / algo.group_size < high for k in range(algo.group_size + 1)):
-        rule = f"no number of right completions among {algo.group_size} is a share between {low:g} and {high:g}: no group could be kept"
+        rule = (
+            f"no group of {algo.group_size} has a solve rate between {low:g} and {high:g}: every group would be dropped"
+        )
         remedy = "a larger algo.group_size, or bounds that are further apart"
         yield Mistake(key="algo.filter.min_solve_rate", value=algo.filter.min_solve_rate, rule=rule, remedy=remedy)
 
@@ -212,4 +113,4 @@ def coefficients(view: StageView) -> Iterator[Finding]:
         )
 
 
-RULES = (name_and_arguments, batch, warm_up, aside, group_filter, coefficients)
+RULES = (can_be_made, batch, warm_up, groups, group_filter, coefficients)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from r1ray.check.model import chat_template, local_folder
-from r1ray.config import DataConfig, EvalConfig, ModelConfig, SourceConfig
+from r1ray.config import SourceConfig
+from r1ray.config.view import StageView
 from r1ray.data.asked import HEAD, unmentioned
 from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
-from r1ray.data.templates import OF_CHAT, WORDS
 from r1ray.reward.accuracy import mark_of
 
 
@@ -16,9 +15,7 @@ def asked_for(view: StageView) -> Iterator[str]:
     Where prompts or the chat template are on the hub it is looked at when they are there (`r1ray.data.asked`).
     """
     data, eval, model = view.data, view.eval, view.model
-    words = _words(model)
-    if words is None:
-        return
+    words = view.template_text
     sources = {f"data.train.{name}": source for name, source in data.train.items()} if view.kind.reinforcement else {}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
     for key, source in sources.items():
@@ -28,18 +25,6 @@ def asked_for(view: StageView) -> Iterator[str]:
                 f"mention: a model that has not learned it from examples earns little. Ask for it (another model.template, or "
                 f"{key}.args.instruction='...'), or read answers another way ({key}.extract=boxed)"
             )
-
-
-def _words(model: ModelConfig) -> str | None:
-    """What every prompt of this model says; None where that is not known here."""
-    if model.template not in WORDS:
-        return None
-    chat = ""
-    if model.template in OF_CHAT:
-        if local_folder(model.path) is None:
-            return None
-        chat = chat_template(model.path) or ""
-    return WORDS[model.template] + chat
 
 
 def _not_in_questions(key: str, source: SourceConfig, words: str) -> Iterator[str]:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from r1ray.check.directory import mapping_in
-from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.stages import has, value_of
-from r1ray.config import DataConfig, SourceConfig, StageConfig
+from r1ray.config import SourceConfig, StageConfig
+from r1ray.config.view import StageView
 from r1ray.data.curriculum import CURRICULA, make
 from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
 from r1ray.data.stream import ProblemStream
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir
 from r1ray.types import Problem
-
 
 HEAD = 64
 """Rows of a source that are looked at: its generators deal the levels in turn."""

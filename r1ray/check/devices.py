@@ -3,30 +3,31 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from r1ray.mistakes import Mistake
 from r1ray.check.model import facts_of
 from r1ray.config import (
     AuxiliaryTrainerConfig,
-    CriticConfig,
     JudgeConfig,
     ModelConfig,
     ModelFacts,
-    ReferenceConfig,
     RolloutConfig,
-    TrainerConfig,
 )
+from r1ray.config.view import StageView
+from r1ray.mistakes import Mistake
 from r1ray.model.heads import head_splits
 from r1ray.trainers import TrainerRole, section_of
 
 
 def devices(view: StageView) -> Iterator[Mistake]:
-    device, needed, rollout, judge, trainer, critic, prm, reference = view.device, view.roles, view.rollout, view.judge, view.trainer, view.critic, view.prm, view.reference
-    roles: dict[str, float] = {"trainer": trainer.gpus_per_worker} if view.kind.trains else {}
-    others = {"critic": critic.gpus_per_worker, "prm": prm.gpus_per_worker, "reference": reference.gpus_per_worker}
-    roles |= {role: gpus for role, gpus in others.items() if role in needed}
-    engines: dict[str, RolloutConfig | JudgeConfig] = {} if not view.kind.generates else {"rollout": rollout}
-    if engines and judge.path is not None:
-        engines["judge"] = judge
+    device, sections = (
+        view.device,
+        {"trainer": view.trainer, "critic": view.critic, "prm": view.prm, "reference": view.reference},
+    )
+    roles = {role: sections[role].gpus_per_worker for role in view.roles if role in sections}
+    if view.kind.trains:
+        roles["trainer"] = view.trainer.gpus_per_worker
+    engines: dict[str, RolloutConfig | JudgeConfig] = {"rollout": view.rollout} if view.kind.generates else {}
+    if engines and view.judge.path is not None:
+        engines["judge"] = view.judge
     roles |= {role: engine.gpus_per_worker for role, engine in engines.items()}
     for role, gpus in roles.items():
         key = f"{role}.gpus_per_worker"
@@ -34,35 +35,31 @@ def devices(view: StageView) -> Iterator[Mistake]:
             yield Mistake(key=key, value=gpus, rule="device is cpu", remedy=f"{key}=0, or device=cuda")
         if device == "cuda" and gpus == 0:
             rule = "device is cuda, so each worker needs a GPU or a share of one"
-            yield Mistake(
-                key=key, value=gpus, rule=rule, remedy=f"{key}=1, or scale=one_gpu to share one, or device=cpu"
-            )
+            remedy = f"{key}=1, or scale=one_gpu to share one, or device=cpu"
+            yield Mistake(key=key, value=gpus, rule=rule, remedy=remedy)
         if gpus > 1:
-            rule = "a worker drives one GPU: at most 1"
-            yield Mistake(key=key, value=gpus, rule=rule, remedy=f"{key}=1 and a larger {role}.num_workers")
+            rule, remedy = "a worker drives one GPU: at most 1", f"{key}=1 and a larger {role}.num_workers"
+            yield Mistake(key=key, value=gpus, rule=rule, remedy=remedy)
     for role, engine in engines.items():
         size, gpus = engine.tensor_parallel_size, engine.gpus_per_worker
         if size > 1 and 0 < gpus < 1:
             rule = f"an engine split over {size} GPUs needs whole ones"
             remedy = f"{role}.gpus_per_worker=1, or {role}.tensor_parallel_size=1"
             yield Mistake(key=f"{role}.gpus_per_worker", value=gpus, rule=rule, remedy=remedy)
-    ranks = {"trainer": trainer.num_workers, "critic": critic.num_workers, "prm": prm.num_workers}
-    ranks |= {"reference": reference.num_workers} if reference.zero_stage == 3 else {}
-    for role, num in ranks.items():
-        if device == "cuda" and num > 1 and 0 < roles.get(role, 0) < 1:
-            rule = f"{num} ranks that compute together need whole GPUs (NCCL joins each GPU once)"
+    for role, section in sections.items():
+        together = role != "reference" or view.reference.zero_stage == 3
+        if device == "cuda" and together and section.num_workers > 1 and 0 < roles.get(role, 0) < 1:
+            rule = f"{section.num_workers} ranks that compute together need whole GPUs (NCCL joins each GPU once)"
             remedy = f"{role}.num_workers=1, or {role}.gpus_per_worker=1"
             yield Mistake(key=f"{role}.gpus_per_worker", value=roles[role], rule=rule, remedy=remedy)
 
 
 def tensor_parallel(view: StageView) -> Iterator[Mistake]:
-    rollout, facts = view.rollout, view.facts
-    yield from divides("rollout.tensor_parallel_size", rollout.tensor_parallel_size, facts)
+    yield from divides("rollout.tensor_parallel_size", view.rollout.tensor_parallel_size, view.facts)
 
 
 def shared_rows(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows come in whole groups."""
-    needed, trainer, critic, prm = view.roles, view.trainer, view.critic, view.prm
     for sharing in _sharing(view):
         num, size = sharing.num_workers, sharing.size
         if num % size:
@@ -77,7 +74,7 @@ def shared_rows(view: StageView) -> Iterator[Mistake]:
 
 def shared_heads(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
-    needed, trainer, critic, prm, facts = view.roles, view.trainer, view.critic, view.prm, view.facts
+    trainer, facts = view.trainer, view.facts
     for sharing in _sharing(view):
         its = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
         own = facts_of(its)[0] if its else facts

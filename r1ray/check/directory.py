@@ -8,9 +8,10 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from r1ray.mistakes import Mistake, show
-from r1ray.check.stages import has, laid_over, value_of
+from r1ray.check.stages import laid_over, value_of
 from r1ray.config import LoraConfig, StageConfig
+from r1ray.config.view import StageView
+from r1ray.mistakes import Mistake, show
 from r1ray.run.directory import RunDir, changes
 from r1ray.trainers import OTHERS, TRAINERS, section_of
 
@@ -20,7 +21,8 @@ FIXED = ("model.path", "algo.name", "seed", "stages")
 """A run that goes on with another of these would be another run."""
 
 
-def run_directory(run_dir: str, resume: str, raw: dict[str, Any]) -> Iterator[Mistake]:
+def run_directory(view: StageView) -> Iterator[Mistake]:
+    run_dir, resume, raw = view.run_dir, view.resume, view.raw
     run = RunDir(Path(run_dir).expanduser())
     if SUBMITTED in os.environ and not run.path.is_absolute():
         rule = "would be lost: a submitted job runs in a temporary copy of its working directory"
@@ -68,30 +70,23 @@ def _models_of_stages(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {f"stages.{name}.config.model.path": path for name, path in paths.items()}
 
 
-def trainer_layout(
-    run_dir: str, stages: Mapping[str, StageConfig], trees: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Mistake]:
-    """What the trainer's shards in the latest checkpoint depend on must be as it was, in every stage that goes on from one.
-
-    `trees` holds each stage's whole configuration as plain values.
-    """
-    run = RunDir(Path(run_dir).expanduser())
-    latest = {name: run.stage(name).checkpoints / "latest" for name in stages}
-    for name, stage in stages.items():
-        tree = trees[name]
-        step, steps = (mapping_in(latest[name] / "state.json") or {}).get("step"), tree.get("steps")
-        at_end = stage.kind == "rl" and isinstance(step, int) and isinstance(steps, int) and step >= steps
-        finished = any(other.after == name and latest[after].exists() for after, other in stages.items())
-        if not finished and not at_end:  # else nothing is loaded
-            yield from _beginnings_of(run, name, tree, stage, latest[name])
-            for role in TRAINERS:
-                yield from _layout_of(role, latest[name], tree, stage, f"stages.{name}.config.")
-            yield from _adapters_of(latest[name], tree, stage, f"stages.{name}.config.")
+def trainer_layout(view: StageView) -> Iterator[Mistake]:
+    """What the trainers' shards in the latest checkpoint depend on must be as it was, where the stage resumes from one."""
+    run = RunDir(Path(view.run_dir).expanduser())
+    stage, tree = view.run.stages[view.name], view.raw
+    latest = {name: run.stage(name).checkpoints / "latest" for name in view.run.stages}
+    step, steps = (mapping_in(latest[view.name] / "state.json") or {}).get("step"), tree.get("steps")
+    at_end = view.kind.reinforcement and isinstance(step, int) and isinstance(steps, int) and step >= steps
+    finished = any(other.after == view.name and latest[after].exists() for after, other in view.run.stages.items())
+    if finished or at_end:  # nothing is loaded
+        return
+    yield from _beginnings_of(run, view.name, tree, stage, latest[view.name])
+    for role in TRAINERS:
+        yield from _layout_of(role, latest[view.name], tree, stage)
+    yield from _adapters_of(latest[view.name], tree, stage)
 
 
-def _layout_of(
-    role: str, checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, prefix: str
-) -> Iterator[Mistake]:
+def _layout_of(role: str, checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig) -> Iterator[Mistake]:
     """One trainer's; of a critic or a process reward model what it does not say itself is the policy's."""
     layout = mapping_in(checkpoint / section_of(role) / "layout.json") or {}
     trainer, own = (_mapping(tree.get(name)) for name in ("trainer", section_of(role)))
@@ -101,11 +96,10 @@ def _layout_of(
         if now == before:
             continue
         where = f"{section_of(role)}.{key}" if role == "policy" or key in own else f"{role}.overrides.{key}"
-        where = f"{prefix}{where}" if has(stage.config, where) else where
         yield _saved_otherwise(role, checkpoint, where, now, f"{before}", f"{where}={before}")
 
 
-def _adapters_of(checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, prefix: str) -> Iterator[Mistake]:
+def _adapters_of(checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig) -> Iterator[Mistake]:
     """The policy's state is that of its adapters, where it has any."""
     layout, lora = mapping_in(checkpoint / "trainer" / "layout.json"), _mapping(tree.get("model")).get("lora")
     if layout is None:
@@ -116,8 +110,7 @@ def _adapters_of(checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig, 
         return
     if now != layout.get("lora"):
         before, given = (show(value).replace("'", "") for value in (layout.get("lora"), now))
-        where = f"{prefix}model.lora" if has(stage.config, "model.lora") else "model.lora"
-        yield _saved_otherwise("policy", checkpoint, where, given, before, f"'{where}={before}'")
+        yield _saved_otherwise("policy", checkpoint, "model.lora", given, before, f"'model.lora={before}'")
 
 
 def _saved_otherwise(role: str, checkpoint: Path, where: str, now: Any, before: str, remedy: str) -> Mistake:
@@ -137,9 +130,8 @@ def _beginnings_of(
             was, now = value_of(before, key), value_of(tree, key)
             if was == now or not (checkpoint / role).exists():
                 continue
-            where = f"stages.{name}.config.{key}" if has(stage.config, key) else key
-            rule = f"the {role} in {checkpoint} has begun with {show(was)} and goes on from what it has learned"
-            yield Mistake(key=where, value=now, rule=rule, remedy=f"{where}={show(was)}, or name=ANOTHER for a new run")
+            rule = f"the {role} in {checkpoint} started with {show(was)} and resumes from what it has learned"
+            yield Mistake(key=key, value=now, rule=rule, remedy=f"{key}={show(was)}, or name=ANOTHER for a new run")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -6,19 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from r1ray.check.devices import divides
-from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import facts_of, files, has_chat_template
 from r1ray.config import (
-    DataConfig,
-    EvalConfig,
     JudgeConfig,
     ModelConfig,
     RewardComponentConfig,
     RewardConfig,
     SourceConfig,
 )
+from r1ray.config.view import StageView
 from r1ray.data.schemas import as_list
 from r1ray.data.sources import load_source, needs_network
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.reward.judge import MAX_CHARS, MAX_TOKENS
 from r1ray.reward.judge.client import LONGEST_PAUSE_S
 from r1ray.reward.judge.http import CONNECT_S

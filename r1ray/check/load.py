@@ -4,6 +4,7 @@ Needs no network, no Ray and no GPU, and imports neither torch nor transformers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.algo import attempt, roles_of_made
+from r1ray.algo import attempt, training_roles
 from r1ray.check import (
     algorithms,
     answers,
@@ -40,17 +41,17 @@ Rule = Callable[[StageView], Iterable[Finding]]
 OF_THE_RUN: tuple[Rule, ...] = (rules.labels, rules.logging, directory.run_directory)
 OF_ALL: tuple[Rule, ...] = (
     *(plugins.kind, plugins.sources, datasets.datasets, devices.devices, devices.shared_rows, devices.shared_heads),
-    *(rules.transport, rules.precision, rules.trainer_args, rules.faults, rules.not_empty, model.trained_files),
+    *(rules.transport, rules.optimizer, rules.trainer_args, rules.faults, rules.not_empty, model.trained_files),
 )
 GENERATING: tuple[Rule, ...] = (
     *(devices.tensor_parallel, rules.lengths, sampling.whole_distribution, sampling.temperature, rules.engine_args),
-    *(rules.rewards, rules.evaluation, rules.engine_name, plugins.rewards, judges.engines, model.think_tags),
+    *(rules.rewards, rules.evaluation, plugins.engine, plugins.rewards, judges.engines, model.template),
     answers.asked_for,
 )
 TRAINING: tuple[Rule, ...] = (lora.targets, model.dense)
 REINFORCEMENT: tuple[Rule, ...] = (
-    *(plugins.algorithm, *algorithms.RULES, trainers.auxiliary_trainers, plugins.curriculum, curriculum.problems_fit),
-    *(sampling.temperature_schedule, rules.sleeping),
+    *(*algorithms.RULES, trainers.auxiliary_trainers, plugins.curriculum, curriculum.problems_fit),
+    *(sampling.temperature_schedule, rules.sleeping, rules.precision),
 )
 IMITATION: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
 GOING_ON: tuple[Rule, ...] = (directory.trainer_layout, curriculum.resumes)
@@ -157,18 +158,25 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     view = StageView(**sections | {"name": name, "kind": kind, "run": run, "raw": tree, "roles": []})
     if kind.reinforcement and "algo" in sections:
         made = attempt(sections["algo"])
-        known = {} if isinstance(made, Exception) else {"algorithm": made}
-        view = StageView(**vars(view) | known | {"roles": roles_of_made(made)})
+        known = {} if isinstance(made, Exception) else {"algorithm": made, "roles": training_roles(made)}
+        view = StageView(**vars(view) | {"roles": ["policy"]} | known)
     if "model" in sections:
         facts, about = model.facts_of(sections["model"])
-        view = StageView(**vars(view) | ({"facts": facts} if facts else {}))
+        text = model.template_text(sections["model"])
+        view = StageView(
+            **vars(view) | ({"facts": facts} if facts else {}) | ({"template_text": text} if text is not None else {})
+        )
         yield from about
     asked = [*OF_ALL, *(GENERATING if kind.generates else ()), *(TRAINING if kind.trains else ())]
     asked += REINFORCEMENT if kind.reinforcement else IMITATION if kind.trains else ()
     asked += GOING_ON if kind.trains and getattr(base, "resume", "") == "auto" else ()
     for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and stages.has(stage.config, finding.key):
-            finding = replace(finding, key=prefix + finding.key)
+            finding = replace(
+                finding,
+                key=prefix + finding.key,
+                remedy=finding.remedy.replace(f"{finding.key}=", f"{prefix}{finding.key}="),
+            )
         elif isinstance(finding, Mistake) and len(run.stages) > 1 and not finding.key.startswith("stages."):
             finding = replace(finding, rule=f"{finding.rule} (stage {name})")
         yield finding
@@ -176,10 +184,8 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
 
 def _findings(asked: Iterable[Rule], view: StageView) -> Iterator[Finding]:
     for rule in asked:
-        try:
+        with suppress(NotSound):
             yield from rule(view)
-        except NotSound:
-            pass
 
 
 def _plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Mistake]]:

@@ -1,44 +1,19 @@
-"""What can be known of a model without loading it: config.json, the chat template, or model.facts for a hub name."""
+"""The model: does it exist, is it one that can be trained, and does its template say what rewards need?"""
 
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
-import r1ray.builtin
-from r1ray.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
-from r1ray.config import (
-    AuxiliaryTrainerConfig,
-    CriticConfig,
-    ModelConfig,
-    ModelFacts,
-    RewardConfig,
-    SftConfig,
-)
-from r1ray.data.templates import OF_CHAT, TELL_TAGS, TEMPLATES
-from r1ray.plugin import resolve
+from r1ray.config import ModelConfig, ModelFacts
+from r1ray.config.view import StageView
+from r1ray.data.templates import OF_CHAT, TEMPLATES, WORDS
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
 from r1ray.model.experts import NAMES, REASON, experts_of
+from r1ray.model.files import chat_template, local_folder, read_facts
+from r1ray.plugin import resolve
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-FACT_NAMES = {
-    "context_length": ("max_position_embeddings", "n_positions"),
-    "num_attention_heads": ("num_attention_heads", "n_head"),
-    "num_key_value_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
-    "vocab_size": ("vocab_size",),
-    "tied": ("tie_word_embeddings",),
-}
-"""{our fact: where a config.json has it, the first that is there}."""
-
-
-
-
-def local_folder(path: str) -> Path | None:
-    """The folder of a model on this disk; None for a hub name."""
-    if path == "builtin":
-        return r1ray.builtin.path()
-    folder = Path(path).expanduser()
-    return folder if folder.is_dir() or path.startswith(("/", ".", "~")) else None
 
 
 def facts_of(model: ModelConfig) -> tuple[ModelFacts | None, list[Finding]]:
@@ -57,42 +32,6 @@ def facts_of(model: ModelConfig) -> tuple[ModelFacts | None, list[Finding]]:
             Mistake(key="model.path", value=model.path, rule=str(error), remedy="repair or replace the file")
         ]
     return found, list(_contradictions(model, found))
-
-
-def read_facts(folder: Path) -> ModelFacts:
-    """From a folder's config.json.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it lacks something.
-    """
-    file = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error})") from error
-    config = config.get("text_config", config)
-    values: dict[str, Any] = {"tied": False}
-    for fact, names in FACT_NAMES.items():
-        given = [config[name] for name in names if config.get(name) is not None]
-        values |= {fact: given[0]} if given else {}
-    missing = FACT_NAMES.keys() - values.keys()
-    if missing:
-        raise ValueError(f"{file} does not say {', '.join(FACT_NAMES[fact][0] for fact in sorted(missing))}")
-    return ModelFacts(**values)
-
-
-def token_count(path: str) -> int | None:
-    """One more than the highest id of a local model's tokenizer; None where no tokenizer.json says it."""
-    folder = local_folder(path)
-    try:
-        tokenizer: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text()) if folder else {}
-        vocab: dict[str, int] | list[Any] = tokenizer["model"]["vocab"]
-        added: list[dict[str, Any]] = tokenizer.get("added_tokens", [])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    known = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
-    return 1 + max(-1, *known, *(token["id"] for token in added))
 
 
 def dense(view: StageView) -> Iterator[Mistake]:
@@ -140,31 +79,23 @@ def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -
             yield Mistake(key="model.path", value=model.path, rule=rule, remedy=remedy)
 
 
-def think_tags(view: StageView) -> Iterator[Finding]:
-    """The format reward asks for <think> and <answer>: the prompt has to say so."""
-    model, reward = view.model, view.reward
-    name = model.template
-    if name not in TEMPLATES:
+def template(view: StageView) -> Iterator[Finding]:
+    """It exists, and so does the model's chat template where it is one."""
+    model = view.model
+    if model.template not in TEMPLATES:
         yield from _custom_template(model)
-        return
-    of_hub = local_folder(model.path) is None
-    if name in OF_CHAT and not of_hub and (missing := list(has_chat_template(model))):
-        yield from missing
-        return
-    if name in TELL_TAGS:
-        return
-    if name in OF_CHAT and of_hub:
-        yield f"{NOT_CHECKED}whether the chat template of {model.path} has think tags (it is on the hub)"
-        return
-    chat = (chat_template(model.path) if name in OF_CHAT else None) or ""
-    parts = [key for key, part in reward.components.items() if (part.name or key) == "format" and part.weighs]
-    if parts and "<think>" not in chat:
-        yield Mistake(
-            key="model.template",
-            value=name,
-            rule=f"reward.components.{parts[0]} asks for <think> and <answer> tags, and this template never mentions them",
-            remedy=f"model.template=r1_zero, or reward.components.{parts[0]}.weight=0",
-        )
+    elif model.template in OF_CHAT and local_folder(model.path) is None:
+        yield f"{NOT_CHECKED}what the chat template of {model.path} says (it is on the hub)"
+    elif model.template in OF_CHAT:
+        yield from has_chat_template(model)
+
+
+def template_text(model: ModelConfig) -> str | None:
+    """What every prompt of this model contains; None where it is not known here (a user's template, a chat template on the hub)."""
+    if model.template not in WORDS or (model.template in OF_CHAT and local_folder(model.path) is None):
+        return None
+    chat = chat_template(model.path) if model.template in OF_CHAT else None
+    return WORDS[model.template] + (chat or "")
 
 
 def has_chat_template(model: ModelConfig) -> Iterator[Mistake]:
@@ -219,17 +150,3 @@ def _custom_template(model: ModelConfig) -> Iterator[Finding]:
         yield Mistake(key="model.template", value=name, rule=rule, remedy=remedy)
     else:
         yield f"{NOT_CHECKED}whether the template {name} has think tags (it is your own code)"
-
-
-def chat_template(path: str) -> str | None:
-    """Its text, from the tokenizer's files; several templates are joined."""
-    folder = local_folder(path)
-    if folder is None:
-        return None
-    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if jinja.exists():
-        return jinja.read_text()
-    template: Any = json.loads(config.read_text()).get("chat_template") if config.exists() else None
-    if not isinstance(template, list):
-        return template
-    return "\n".join(entry["template"] for entry in cast("list[dict[str, str]]", template))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import HUB_NAME
-from r1ray.config import DataConfig, EvalConfig, RewardConfig, RolloutConfig, SourceConfig
+from r1ray.config import SourceConfig
+from r1ray.config.view import StageView
 from r1ray.data.asked import HEAD
 from r1ray.data.curriculum import CURRICULA
 from r1ray.data.files import size_of
@@ -19,10 +19,10 @@ from r1ray.data.sources import (
     needs_network,
 )
 from r1ray.engine import ENGINES
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
 from r1ray.reward import REWARDS, make
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
-
 
 WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
 """What is on this disk is read whole up to here, which takes a second at most."""

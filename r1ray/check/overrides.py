@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 import r1ray
-from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 from r1ray.check.model import local_folder
 from r1ray.check.stages import has, laid_over, value_of
+from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
 NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none"}

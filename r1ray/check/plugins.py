@@ -91,7 +91,7 @@ def sources_of(view: StageView) -> dict[str, SourceConfig]:
 
 
 def with_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a whole configuration, as plain values, in which plug-ins' arguments are complete; what is invalid stays as it is."""
+    """A copy of a configuration, as plain values, with the defaults of plug-ins' arguments; what is invalid stays as it is."""
 
     def complete(section: Any, known: Registry, name: str) -> Any:
         plugin = found(section.get(name), known) if isinstance(section, dict) else None
@@ -146,9 +146,7 @@ def _used(
 ) -> Used:
     own_name = getattr(owner, field) is not None
     name_key = f"{where}.{field}" if own_name else where
-    return Used(
-        what=what, known=known, name=name, name_key=name_key, args=args, args_key=f"{where}.args", owner=owner
-    )
+    return Used(what=what, known=known, name=name, name_key=name_key, args=args, args_key=f"{where}.args", owner=owner)
 
 
 def _check(view: StageView, used: Used) -> Iterator[Finding]:

@@ -1,38 +1,19 @@
-"""Rules that look at more than one key. Each is a generator of findings: a Mistake, or a plain sentence worth knowing.
-
-A rule names the groups it reads as its parameters (`facts` is what is known of the model, `kind` the stage's kind, `needed` the
-roles that its algorithm needs); it is asked only when all of them are sound, so one mistake never causes another message.
+"""Rules that look at more than one key. Each is a generator of findings (a Mistake, or a plain sentence worth knowing) that reads
+a stage's valid sections (`r1ray.config.view.StageView`).
 """
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 from math import lcm
 
-from r1ray.mistakes import NOT_CHECKED, Mistake, closest, did_you_mean
-from r1ray.config import (
-    AuxiliaryTrainerConfig,
-    CheckpointConfig,
-    ClusterConfig,
-    CriticConfig,
-    DataConfig,
-    EvalConfig,
-    JudgeConfig,
-    LogConfig,
-    ModelFacts,
-    ReferenceConfig,
-    RewardConfig,
-    RolloutConfig,
-    SftConfig,
-    SyncConfig,
-    TrainerConfig,
-)
+from r1ray.config.view import StageView
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
 from r1ray.model.reserved import reserved_deepspeed_keys
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
-from r1ray.trainers import section_of
-
+from r1ray.trainers import TRAINERS, section_of
 
 INSTEAD = {
     "model": "model.path",
@@ -56,7 +37,7 @@ INSTEAD = {
     "zero_optimization.offload_optimizer": "trainer.cpu_offload",
 }
 """{key that is refused in a pass-through: ours}."""
-ROLES = ("rollout", "judge", "reward", "reference", "policy", "critic", "prm")
+ROLES = ("rollout", "judge", "reward", "reference", *TRAINERS)
 DEEPSPEED_BLOCKS = (
     *(
         "zero_optimization",
@@ -134,8 +115,8 @@ def sleeping(view: StageView) -> Iterator[Finding]:
         )
 
 
-def precision(view: StageView) -> Iterator[Finding]:
-    trainer, rollout = view.trainer, view.rollout
+def optimizer(view: StageView) -> Iterator[Finding]:
+    trainer = view.trainer
     if trainer.precision == "bf16" and trainer.zero_stage == 0:
         yield Mistake(
             key="trainer.precision",
@@ -146,8 +127,10 @@ def precision(view: StageView) -> Iterator[Finding]:
     if trainer.cpu_offload and trainer.zero_stage == 0:
         rule = "DeepSpeed offloads the optimizer of ZeRO 1 and up"
         yield Mistake(key="trainer.cpu_offload", value=True, rule=rule, remedy="trainer.zero_stage=1")
-    if not view.kind.reinforcement:
-        return
+
+
+def precision(view: StageView) -> Iterator[Finding]:
+    trainer, rollout = view.trainer, view.rollout
     if trainer.precision == "fp32" and rollout.dtype == "bfloat16" and trainer.logprob_gap_limit is None:
         yield Mistake(
             key="rollout.dtype",
@@ -202,27 +185,6 @@ def rewards(view: StageView) -> Iterator[Finding]:
             )
             remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another part"
             yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
-
-
-def overlong(view: StageView) -> Iterator[Finding]:
-    """Soft overlong punishment (arXiv 2503.14476, 3.4): does its cache fit the completions?"""
-    reward, rollout = view.reward, view.rollout
-    for name, part in reward.components.items():
-        limit, cache = part.args.get("max_length") or rollout.max_response_length, part.args.get("cache")
-        if (part.name or name) != "overlong" or cache is None:
-            continue
-        key = f"reward.components.{name}.args.cache"
-        if not (isinstance(limit, int) and isinstance(cache, int)):
-            rule = f"cache and max_length are tokens, whole numbers, and these are {cache!r} and {limit!r}"
-            yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={rollout.max_response_length // 5}")
-        elif not 0 < cache <= limit:
-            rule = f"the last tokens of the {limit} that a completion may have, so at least 1 and at most all of them"
-            yield Mistake(key=key, value=cache, rule=rule, remedy=f"{key}={max(1, limit // 5)} (DAPO: a fifth)")
-        elif view.kind.reinforcement and 2 * cache > limit:
-            yield (
-                f"{key}={cache} punishes a completion from its token {limit - cache} on, of {limit} that it may have: for DAPO's fifth "
-                f"{key}={limit // 5}"
-            )
 
 
 def evaluation(view: StageView) -> Iterator[Finding]:
@@ -312,38 +274,32 @@ def logging(view: StageView) -> Iterator[Finding]:
 
 
 def faults(view: StageView) -> Iterator[Finding]:
-    fault, rollout, judge, reward, reference, trainer, critic, prm = view.fault, view.rollout, view.judge, view.reward, view.reference, view.trainer, view.critic, view.prm
-    there = {"driver": 1, "rollout": rollout.num_workers, "judge": judge.num_workers, "reward": reward.num_workers}
-    there |= {"reference": reference.num_workers, "policy": trainer.num_workers}
-    there |= {"critic": critic.num_workers, "prm": prm.num_workers}
-    for text in fault:
+    sections = {
+        **{"rollout": view.rollout, "judge": view.judge, "reward": view.reward, "reference": view.reference},
+        **{"policy": view.trainer, "critic": view.critic, "prm": view.prm},
+    }
+    num_workers = {"driver": 1} | {role: section.num_workers for role, section in sections.items()}
+    for text in view.fault:
         try:
-            wanted = parse(text)
+            fault = parse(text)
         except ValueError as error:
             yield Mistake(key="fault", value=text, rule=str(error), remedy="for instance rollout:kill@2")
             continue
-        if wanted.index >= there[wanted.role]:
-            rule = f"{wanted.role} has {there[wanted.role]} workers, the first is {wanted.role}-0"
-            yield Mistake(
-                key="fault",
-                value=text,
-                rule=rule,
-                remedy=f"{wanted.role}-0, or more {section_of(wanted.role)}.num_workers",
-            )
+        if fault.index >= num_workers[fault.role]:
+            rule = f"{fault.role} has {num_workers[fault.role]} workers, the first is {fault.role}-0"
+            remedy = f"{fault.role}-0, or a larger {section_of(fault.role)}.num_workers"
+            yield Mistake(key="fault", value=text, rule=rule, remedy=remedy)
 
 
 def not_empty(view: StageView) -> Iterator[Finding]:
-    data, reward, eval = view.data, view.reward, view.eval
-    if not view.kind.trains:
-        if not eval.sets:
-            rule = "names no dataset, and an eval stage does nothing but evaluate"
-            yield Mistake(
-                key="eval.sets", value={}, rule=rule, remedy="eval=countdown, or eval.sets.NAME.source=... .path=..."
-            )
-        return
-    if not data.train:
-        yield Mistake(
-            key="data.train", value={}, rule="names no dataset", remedy="data=countdown, or data.train.NAME.source=..."
+    if not view.kind.trains and not view.eval.sets:
+        rule, remedy = (
+            "names no dataset, and the stage only evaluates",
+            "eval=countdown, or eval.sets.NAME.source=... .path=...",
         )
-    if view.kind.reinforcement and not reward.components:
+        yield Mistake(key="eval.sets", value={}, rule=rule, remedy=remedy)
+    if view.kind.trains and not view.data.train:
+        remedy = "data=countdown, or data.train.NAME.source=..."
+        yield Mistake(key="data.train", value={}, rule="names no dataset", remedy=remedy)
+    if view.kind.reinforcement and not view.reward.components:
         yield Mistake(key="reward.components", value={}, rule="names no reward", remedy="reward=r1_zero")

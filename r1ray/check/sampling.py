@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-from r1ray.mistakes import Mistake
-from r1ray.config import EvalConfig, RolloutConfig
-
-
+from r1ray.config.view import StageView
+from r1ray.mistakes import Finding, Mistake
 
 
 def whole_distribution(view: StageView) -> Iterator[Finding]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from r1ray.mistakes import Mistake, closest, did_you_mean
 from r1ray.check.overrides import conf_dir, groups_in
 from r1ray.config import Config
+from r1ray.mistakes import Mistake, closest, did_you_mean
 
 Loc = tuple[str | int, ...]
 
@@ -151,7 +151,28 @@ def _translate(error: dict[str, Any], prefix: str) -> Mistake:
     for name, words in TYPES.items():
         if kind.startswith(name):
             return _wrong_type(key, value, words)
-    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and r1ray/config")
+    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and beside the code")
+
+
+def as_mistakes(error: ValidationError, model: type[BaseModel], *, owner: str, prefix: str) -> Iterator[Mistake]:
+    """The mistakes in a plug-in's arguments. `owner` is the plug-in's name, `prefix` is the key of its arguments with a dot."""
+    for item in error.errors(include_url=False):
+        kind, loc, context = item["type"], item["loc"], item.get("ctx", {})
+        if kind == "extra_forbidden":
+            rule, remedy = (
+                f"{owner} takes no such argument",
+                did_you_mean(str(loc[0]), model.model_fields, prefix=prefix),
+            )
+            yield Mistake(key=prefix + _dotted(loc), value=item["input"], rule=rule, remedy=remedy)
+        elif kind == "missing" and len(loc) == 1:
+            key = prefix + _dotted(loc)
+            yield Mistake(key=key, value=None, rule=f"{owner} needs this argument", remedy=f"add {key}=VALUE")
+        elif kind == "argument":
+            name = context["argument"]
+            value = item["input"].get(name, model.model_fields[name].default)
+            yield Mistake(key=prefix + name, value=value, rule=context["rule"], remedy=context["remedy"])
+        else:
+            yield _translate(cast("dict[str, Any]", item), prefix)
 
 
 def _how_to_give(key: str, loc: Loc) -> str:

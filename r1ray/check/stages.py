@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from r1ray.mistakes import Mistake, did_you_mean
+from r1ray.check.plugins import found
 from r1ray.config import StageConfig
+from r1ray.mistakes import Mistake, did_you_mean
+from r1ray.stages.kinds import KINDS
 
 Tree = Mapping[str, Any]
 
@@ -28,8 +30,8 @@ def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
         elif name in _ancestors(name, stages):
             rule = "the stages wait for each other in a circle"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}=null for the one that starts from model.path")
-        elif stages[after].kind == "eval":
-            rule = "an eval stage trains nothing, so there is no checkpoint to start from"
+        elif (kind := found(stages[after].kind, KINDS)) is not None and not kind.trains:
+            rule = f"a stage of kind {stages[after].kind} trains nothing, so there is no checkpoint to start from"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}={stages[after].after or 'null'}")
     for name, stage in stages.items():
         for wide in stage.config.keys() & set(RUN_WIDE):

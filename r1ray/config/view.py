@@ -45,20 +45,25 @@ class AllStages:
 
 
 class StageView:
-    """The valid sections of one stage's configuration, and what is known about its model and algorithm.
+    """The valid sections of one stage's configuration, and what is known of its model and algorithm.
 
     Reading a section that is invalid raises NotSound, which ends the rule that reads it: one mistake never causes another message.
     """
 
     name: str
+    raw: Mapping[str, Any]
+    """The stage's whole configuration as plain values."""
     kind: "StageKind"
     run: AllStages
     facts: ModelFacts
     """Of the policy's model."""
+    template_text: str
+    """What every prompt of the model contains; not sound where that is unknown."""
     algorithm: "Algorithm"
     roles: list[str]
     """Trainers and reference that the stage starts: `["policy", "critic", "reference"]`."""
     run_dir: str
+    resume: str
     seed: int
     steps: int
     deterministic: bool

@@ -19,9 +19,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from r1ray.check import CheckedRun, ConfigError, load
-from r1ray.mistakes import did_you_mean
 from r1ray.check.schema import without_removed
 from r1ray.cli import compose
+from r1ray.mistakes import did_you_mean
 from r1ray.recipes import files, papers, parse
 from r1ray.recipes.header import HeaderError, Recipe
 from r1ray.recipes.show import difference, in_full, table

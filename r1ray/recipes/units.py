@@ -10,8 +10,8 @@ from typing import Any
 
 from r1ray.algo import policy_steps, roles_of
 from r1ray.check import CheckedRun
-from r1ray.mistakes import did_you_mean
 from r1ray.config import Config
+from r1ray.mistakes import did_you_mean
 from r1ray.recipes.header import Number, Value
 
 Unit = Callable[[Config], Any]

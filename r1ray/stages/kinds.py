@@ -1,6 +1,7 @@
-"""The kinds of stages. The check, the summary and the pipeline read what a kind is here and know none by name.
+"""The kinds of stages. The check, the summary and the pipeline know no kind by name.
 
-To add one: a file with `run(context: StageContext)` and a line in KINDS; from outside, `kind: package.module:NAME` of a `StageKind`.
+To add one: a file with `run(context: StageContext)` and a line in KINDS; from outside `kind: package.module:NAME` names a
+`StageKind`.
 """
 
 from collections.abc import Mapping

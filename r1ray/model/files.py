@@ -1,0 +1,99 @@
+"""What the files of a model on this disk say, read without loading it: config.json, tokenizer, chat template, weight names."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import r1ray.builtin
+from r1ray.config import ModelFacts
+
+FACT_NAMES = {
+    "context_length": ("max_position_embeddings", "n_positions"),
+    "num_attention_heads": ("num_attention_heads", "n_head"),
+    "num_key_value_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
+    "vocab_size": ("vocab_size",),
+    "tied": ("tie_word_embeddings",),
+}
+"""{our fact: where a config.json has it, the first that is there}."""
+IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
+"""A weight of a layer of one of the numbered blocks, as transformers names them: model.layers.0.mlp.up_proj.weight."""
+
+
+def local_folder(path: str) -> Path | None:
+    """The folder of a model on this disk; None for a hub name."""
+    if path == "builtin":
+        return r1ray.builtin.path()
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() or path.startswith(("/", ".", "~")) else None
+
+
+def read_facts(folder: Path) -> ModelFacts:
+    """From a folder's config.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it lacks something.
+    """
+    file = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error})") from error
+    config = config.get("text_config", config)
+    values: dict[str, Any] = {"tied": False}
+    for fact, names in FACT_NAMES.items():
+        given = [config[name] for name in names if config.get(name) is not None]
+        values |= {fact: given[0]} if given else {}
+    missing = FACT_NAMES.keys() - values.keys()
+    if missing:
+        raise ValueError(f"{file} does not say {', '.join(FACT_NAMES[fact][0] for fact in sorted(missing))}")
+    return ModelFacts(**values)
+
+
+def token_count(path: str) -> int | None:
+    """One more than the highest id of a local model's tokenizer; None where no tokenizer.json says it."""
+    folder = local_folder(path)
+    try:
+        tokenizer: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text()) if folder else {}
+        vocab: dict[str, int] | list[Any] = tokenizer["model"]["vocab"]
+        added: list[dict[str, Any]] = tokenizer.get("added_tokens", [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    known = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+    return 1 + max(-1, *known, *(token["id"] for token in added))
+
+
+def chat_template(path: str) -> str | None:
+    """Its text, from the tokenizer's files; several templates are joined."""
+    folder = local_folder(path)
+    if folder is None:
+        return None
+    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if jinja.exists():
+        return jinja.read_text()
+    template: Any = json.loads(config.read_text()).get("chat_template") if config.exists() else None
+    if not isinstance(template, list):
+        return template
+    return "\n".join(entry["template"] for entry in cast("list[dict[str, str]]", template))
+
+
+def linear_layers(folder: Path) -> set[str]:
+    """What the linear layers of a model's blocks are called, from the heads of its weight files; empty when they cannot be read."""
+    found: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        for name, about in _head(file).items():
+            layer = IN_A_BLOCK.search(name)
+            if layer and len(about.get("shape", ())) == 2:
+                found.add(layer["kind"])
+    return found
+
+
+def _head(file: Path) -> dict[str, dict[str, Any]]:
+    """{name: dtype, shape and place} of a safetensors file: 8 bytes of length, little-endian, then JSON of that length."""
+    try:
+        with file.open("rb") as opened:
+            head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    except (OSError, ValueError, OverflowError, MemoryError):
+        return {}
+    return cast("dict[str, dict[str, Any]]", head) if isinstance(head, dict) else {}
