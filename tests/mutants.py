@@ -240,8 +240,8 @@ MUTANTS = (
     Mutant(
         "tiny numbers alike",
         "r1ray/reward/math/child.py",
-        "if right and all(self._same_size(*pair) for pair in pairs):",
-        "if right:",
+        "if equal and all(self._same_size(*pair) for pair in pairs):",
+        "if equal:",
         "tests/integration/test_math_verify.py -k test_wrong",
     ),
     Mutant(

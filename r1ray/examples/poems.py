@@ -1,7 +1,9 @@
 """RL-Poet as a plug-in: a dataset, its verifier and its reward in one file, as they would stand in a package of your own.
 
-    data.train.poems.source=r1ray.examples.poems:POEMS     problems: a form and a topic
-    reward.components.form.name=r1ray.examples.poems:form       the share of what was asked for that a poem has; `VERSE` wants all of it
+    data.train.poems.source=r1ray.examples.poems:POEMS        problems: a form and a topic
+    reward.components.form.name=r1ray.examples.poems:form     the share of the rules of its form that a poem keeps
+
+Its verifier `VERSE` accepts only a poem that keeps all of them.
 
 `recipe=rl_poet` puts them together. A survey of 2025 names RL-Poet as reinforcement learning with rewards of form. Its rules, data
 and numbers are not known to us: these are our own, as plain as can be. English spelling tells syllables and rhymes roughly:
@@ -125,9 +127,9 @@ def _worth(problem: Problem, poem: str) -> float:
 
 
 VERSE = Verifier(
-    answer=in_text(poem_in), judge=lambda problem, poem: correct_or_incorrect(_worth(problem, poem) == 1.0)
+    answer=in_text(poem_in), verify=lambda problem, poem: correct_or_incorrect(_worth(problem, poem) == 1.0)
 )
-"""Right is a poem that has all that was asked for."""
+"""A poem is correct when it has all that was asked for."""
 
 
 @per_completion

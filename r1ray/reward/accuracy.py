@@ -1,8 +1,9 @@
-"""Accuracy: is the final answer right? The problem names the verifier; here is the list of them."""
+"""The accuracy reward: is the final answer correct? Each problem names the verifier that decides; VERIFIERS lists r1ray's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from r1ray import plugin
 from r1ray.plugin import resolve
 from r1ray.reward import choice, code, countdown, exact, logic, math, swe
 from r1ray.reward.answers import EXTRACTORS, MARKS
@@ -14,32 +15,35 @@ from r1ray.types import Completion, Problem
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
     answer: Callable[[Problem, str], str | None]
-    """The final answer in a completion, as text, where the problem does not say how it is read; None when it gives none."""
-    judge: Callable[[Problem, str], ComponentScore]
-    """What that answer is worth, by the problem's payload."""
+    """The final answer in a completion, as text; None when there is none. Not used for problems that set `extract`."""
+    verify: Callable[[Problem, str], ComponentScore]
+    """The score of that answer, by the problem's payload."""
     mark: str | None = None
-    """What a completion must hold for `answer` to find one; None where it knows several forms."""
+    """What a completion must contain for `answer` to find anything; None where it accepts several forms."""
+    Args: type[plugin.Args] = plugin.Args
+    """Arguments of the verifier. A source takes them next to `verifier` and writes them into each problem's payload, under their
+    own names: {verifier: code, language: cpp}."""
 
 
 def in_text(find: Callable[[str], str | None]) -> Callable[[Problem, str], str | None]:
-    """Where the answer stands does not depend on the problem."""
+    """An `answer` that does not depend on the problem."""
     return lambda _, text: find(text)
 
 
 VERIFIERS: Mapping[str, Verifier] = {
-    "choice": Verifier(answer=in_text(choice.chosen), judge=choice.judge),
-    "code": Verifier(answer=code.program_in, judge=code.judge),
-    "countdown": Verifier(answer=in_text(last_answer), judge=countdown.judge, mark="<answer>"),
-    "exact": Verifier(answer=in_text(math.final_answer), judge=exact.judge),
-    "logic": Verifier(answer=in_text(last_answer), judge=logic.judge, mark="<answer>"),
-    "math": Verifier(answer=in_text(math.final_answer), judge=math.judge),
-    "patch": Verifier(answer=in_text(last_answer), judge=swe.judge, mark="<answer>"),
-    "program": Verifier(answer=code.program_in, judge=code.judge),
+    "choice": Verifier(answer=in_text(choice.chosen), verify=choice.verify),
+    "code": Verifier(answer=code.program_in, verify=code.verify, Args=code.ProgramArgs),
+    "countdown": Verifier(answer=in_text(last_answer), verify=countdown.verify, mark="<answer>"),
+    "exact": Verifier(answer=in_text(math.final_answer), verify=exact.verify),
+    "logic": Verifier(answer=in_text(last_answer), verify=logic.verify, mark="<answer>"),
+    "math": Verifier(answer=in_text(math.final_answer), verify=math.verify),
+    "patch": Verifier(answer=in_text(last_answer), verify=swe.verify, mark="<answer>"),
+    "program": Verifier(answer=code.program_in, verify=code.verify, Args=code.ProgramArgs),
 }
 
 
 def accuracy(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[ComponentScore]:
-    """1 for a right final answer, else 0 (R1-Zero's accuracy reward, arXiv 2501.12948, 2.2.2). No answer is a wrong answer."""
+    """1 for a correct final answer, else 0 (R1-Zero's accuracy reward, arXiv 2501.12948, 2.2.2). No answer is incorrect."""
     verifier: Verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
     scores: list[ComponentScore] = []
     for completion in completions_G:
@@ -47,12 +51,12 @@ def accuracy(problem: Problem, completions_G: Sequence[Completion], context: Rew
         if answer is None:
             scores.append(correct_or_incorrect(False))
         else:
-            scores.append(verifier.judge(problem, answer))
+            scores.append(verifier.verify(problem, answer))
     return scores
 
 
 def answer_of(problem: Problem, completion: Completion) -> str | None:
-    """The final answer of a completion: what the accuracy reward judges, and what majority voting groups completions by."""
+    """The final answer of a completion: what the accuracy reward scores, and what majority voting groups completions by."""
     text = response_text(problem, completion)
     if problem.extract is None:
         return resolve(problem.verifier, VERIFIERS, what="verifier").answer(problem, text)
@@ -60,7 +64,7 @@ def answer_of(problem: Problem, completion: Completion) -> str | None:
 
 
 def mark_of(verifier: str, extract: str | None) -> str | None:
-    """What a completion must hold for its answer to be found, so that a prompt had better ask for it; None where nothing is
+    """What a completion must contain for its answer to be found, so that the prompt should ask for it; None where this is not
     known.
     """
     if extract is not None:

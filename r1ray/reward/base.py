@@ -22,9 +22,9 @@ class ComponentScore:
     correct: bool | None = None
 
 
-def correct_or_incorrect(right: bool) -> ComponentScore:
-    """1 and correct, or 0 and wrong: what a verifier says of an answer."""
-    return ComponentScore(value=float(right), status="ok" if right else "wrong_answer", correct=right)
+def correct_or_incorrect(correct: bool) -> ComponentScore:
+    """The score that a verifier gives an answer: 1 when it is correct, else 0."""
+    return ComponentScore(value=float(correct), status="ok" if correct else "wrong_answer", correct=correct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ def letter_of(answer: str) -> str | None:
     return match[1].upper() if match and not ANOTHER.match(match[2] or "") else None
 
 
-def judge(problem: Problem, answer: str) -> ComponentScore:
-    """1 for the letter of a right option, else 0."""
-    right = letter_of(answer) in {str(letter).strip().upper() for letter in problem.payload["answers"]}
-    return correct_or_incorrect(right)
+def verify(problem: Problem, answer: str) -> ComponentScore:
+    """1 for the letter of a correct option, else 0."""
+    letters = {str(letter).strip().upper() for letter in problem.payload["answers"]}
+    return correct_or_incorrect(letter_of(answer) in letters)

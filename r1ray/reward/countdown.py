@@ -22,10 +22,10 @@ class BadExpression(ValueError):
     """The text is not an expression of numbers, + - * / and parentheses."""
 
 
-def judge(problem: Problem, answer: str) -> ComponentScore:
-    """1 for a right expression, else 0. `payload` is {"numbers": [...], "target": n}.
+def verify(problem: Problem, answer: str) -> ComponentScore:
+    """1 for a correct expression, else 0. `payload` is {"numbers": [...], "target": n}.
 
-    `= target` may follow the expression, as people write it; anything else after it is wrong.
+    `= target` may follow the expression, as people write it; anything else after it makes it incorrect.
     """
     numbers: Sequence[int] = problem.payload["numbers"]
     target: int = problem.payload["target"]
@@ -34,8 +34,8 @@ def judge(problem: Problem, answer: str) -> ComponentScore:
         value, used = evaluate(expression)
     except BadExpression:
         return correct_or_incorrect(False)
-    right = value == target and sorted(used) == sorted(numbers) and (not equals or stated.strip() == str(target))
-    return correct_or_incorrect(right)
+    correct = value == target and sorted(used) == sorted(numbers) and (not equals or stated.strip() == str(target))
+    return correct_or_incorrect(correct)
 
 
 def evaluate(expression: str) -> tuple[Fraction, list[int]]:

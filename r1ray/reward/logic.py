@@ -12,7 +12,7 @@ from r1ray.types import Problem
 
 ROLE = re.compile(r"\b(?:knight|knave)\b")
 STATED = re.compile(r"(\w+) is an? (knight|knave)\b")
-RIGHT, WRONG, UNREADABLE = 2.0, -1.5, -2.0
+CORRECT, INCORRECT, UNREADABLE = 2.0, -1.5, -2.0
 
 
 def roles(answer: str) -> dict[str, str] | None:
@@ -26,20 +26,22 @@ def roles(answer: str) -> dict[str, str] | None:
     return found if found and len(found) == len(stated) == len(ROLE.findall(answer)) else None
 
 
-def judge(problem: Problem, answer: str) -> ComponentScore:
+def verify(problem: Problem, answer: str) -> ComponentScore:
     """1 if everybody is what the problem's answer says, and nobody else is named, else 0."""
     found = roles(answer)
-    right = found is not None and found in [roles(gold) for gold in problem.payload["answers"]]
-    return correct_or_incorrect(right)
+    correct = found is not None and found in [roles(gold) for gold in problem.payload["answers"]]
+    return correct_or_incorrect(correct)
 
 
 @per_completion
 def logic_rl(problem: Problem, text: str) -> ComponentScore:
-    """Format, 1 or -1, and answer, 2, -1.5 when wrong and -2 when it cannot be read or the format is bad; from -3 to 3."""
+    """Format, 1 or -1, and answer, 2, -1.5 when incorrect and -2 when it cannot be read or the format is bad; from -3 to 3."""
     answer = last_answer(text)
     if not fits_soft(text) or answer is None:
         return ComponentScore(value=-1.0 + UNREADABLE, status="wrong_answer", correct=False)
     if roles(answer) is None:
         return ComponentScore(value=1.0 + UNREADABLE, status="wrong_answer", correct=False)
-    score = judge(problem, answer)
-    return ComponentScore(value=1.0 + (RIGHT if score.correct else WRONG), status=score.status, correct=score.correct)
+    score = verify(problem, answer)
+    return ComponentScore(
+        value=1.0 + (CORRECT if score.correct else INCORRECT), status=score.status, correct=score.correct
+    )

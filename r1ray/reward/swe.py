@@ -34,14 +34,14 @@ class BadPatch(ValueError):
     """The text is no patch of these files."""
 
 
-def judge(problem: Problem, answer: str) -> ComponentScore:
+def verify(problem: Problem, answer: str) -> ComponentScore:
     """1 for a patch that makes the merged files, else 0."""
     files: Mapping[str, str] = problem.payload["files"]
     try:
-        right = apply(blocks(answer), files) == {**files, **problem.payload["patched"]}
+        correct = apply(blocks(answer), files) == {**files, **problem.payload["patched"]}
     except BadPatch:
-        right = False
-    return correct_or_incorrect(right)
+        correct = False
+    return correct_or_incorrect(correct)
 
 
 @per_completion
@@ -57,8 +57,8 @@ def patch_similarity(problem: Problem, text: str) -> ComponentScore:
     except BadPatch:
         return ComponentScore(value=-1.0, status="wrong_answer", correct=False)
     value = similarity(diffs(files, patched), diffs(files, merged))
-    right = patched == merged
-    return ComponentScore(value=value, status="ok" if right else "wrong_answer", correct=right)
+    correct = patched == merged
+    return ComponentScore(value=value, status="ok" if correct else "wrong_answer", correct=correct)
 
 
 def blocks(answer: str) -> list[tuple[str, str, str]]:

@@ -28,8 +28,8 @@ import numpy as np
 from r1ray.reward import math as maths
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.base import RewardContext
+from r1ray.reward.math.process import MathVerifier
 from r1ray.reward.math.typography import normalise
-from r1ray.reward.math.verify import MathVerifier
 from r1ray.types import Completion, Message, Problem, VersionSpan
 from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, pin_process, report, seconds
 

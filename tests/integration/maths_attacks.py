@@ -44,7 +44,7 @@ def judged(entry: dict[str, Any]) -> ComponentScore:
     """As `accuracy` does it, without what is remembered of the pair."""
     maths.compare.cache_clear()
     answer = maths.final_answer(entry["code"])
-    return correct_or_incorrect(False) if answer is None else maths.judge(problem(entry["tests"]["gold"]), answer)
+    return correct_or_incorrect(False) if answer is None else maths.verify(problem(entry["tests"]["gold"]), answer)
 
 
 def faults(name: str) -> list[str]:

@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="print so many differences of each kind")
     args = parser.parse_args()
     made, theirs = pairs(args.count), math_verify()
-    found = tallies(made, [ours(pair) == "right" for pair in made], [theirs(pair) for pair in made])
+    found = tallies(made, [ours(pair) == "correct" for pair in made], [theirs(pair) for pair in made])
     for accumulator in found.values():
         different = [
             pair

@@ -7,7 +7,7 @@ import pytest
 from r1ray.config import SandboxConfig
 from r1ray.reward.code.cases import read_cases
 from r1ray.reward.code.checker import Checker
-from r1ray.reward.code.verify import verdicts
+from r1ray.reward.code.verdicts import verdicts
 from r1ray.sandbox import here
 from r1ray.sandbox.base import Ended, Limits, Program
 from r1ray.sandbox.pool import Sandbox
@@ -61,7 +61,7 @@ def test_what_is_written_for_the_checker_earns_nothing(code: str, sandbox: Sandb
 
 def test_ends_of_lines_are_read_as_from_a_file(sandbox: Sandbox) -> None:
     code = "import sys\nprint(int(open(sys.argv[3]).read().splitlines() == open(sys.argv[2]).read().split('\\n')))"
-    assert Checker(code, sandbox, given="", expected="a\nb").right("", "a\nb", b"a\r\nb") is True
+    assert Checker(code, sandbox, given="", expected="a\nb").accepts("", "a\nb", b"a\r\nb") is True
 
 
 def test_a_checker_opens_its_files_in_every_way(sandbox: Sandbox) -> None:
@@ -71,7 +71,7 @@ texts = [open(sys.argv[1], "rb").read().decode(), pathlib.Path(sys.argv[2]).read
 with open(sys.argv[3]) as file:
     print(int(texts[0] == "5\\n" and texts[1] == "2 3" and [*file] == [texts[2]]))
 """
-    assert Checker(code, sandbox, given="5\n", expected="2 3").right("5\n", "2 3", b"9") is True
+    assert Checker(code, sandbox, given="5\n", expected="2 3").accepts("5\n", "2 3", b"9") is True
 
 
 @pytest.mark.parametrize("code", ["print(0)", "1 / 0", "while True: pass", "print('1 1')"])

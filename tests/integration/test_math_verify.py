@@ -23,9 +23,9 @@ from r1ray.cli import compose
 from r1ray.config import Config
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.base import RewardContext
-from r1ray.reward.compose import Part, Scorer
+from r1ray.reward.compose import Component, Scorer
 from r1ray.reward.math import compare
-from r1ray.reward.math.verify import MEMORY_BYTES, MathVerifier, VerifierDown
+from r1ray.reward.math.process import MEMORY_BYTES, MathVerifier, VerifierDown
 from r1ray.types import Completion, Message, Problem, Score, VersionSpan
 
 pytestmark = pytest.mark.integration
@@ -72,7 +72,7 @@ def group(gold: str | list[str], *texts: str) -> tuple[Problem, list[Completion]
 
 
 def scores(gold: str | list[str], *texts: str) -> tuple[Score, ...]:
-    scorer = Scorer([Part(name="accuracy", weight=1.0, reward=accuracy)], truncated="zero")
+    scorer = Scorer([Component(name="accuracy", weight=1.0, reward=accuracy)], truncated="zero")
     return scorer.score(*group(gold, *texts), CONTEXT)
 
 
@@ -92,7 +92,7 @@ def scores(gold: str | list[str], *texts: str) -> tuple[Score, ...]:
     ],
 )
 def test_right(verifier, answer: str, gold: str):
-    assert verifier.verify([gold], answer) == "right"
+    assert verifier.verify([gold], answer) == "correct"
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_right(verifier, answer: str, gold: str):
     ],
 )
 def test_wrong(verifier, answer: str, gold: str):
-    assert verifier.verify([gold], answer) == "wrong"
+    assert verifier.verify([gold], answer) == "incorrect"
 
 
 def test_any_of_several_golds_counts(verifier):
-    assert verifier.verify(["y", "2x", r"x^2+2x+1"], "(x+1)^2") == "right"
+    assert verifier.verify(["y", "2x", r"x^2+2x+1"], "(x+1)^2") == "correct"
     assert [s.correct for s in scores(["6", "six"], r"\boxed{six}", r"\boxed{7}")] == [True, False]
 
 
@@ -137,8 +137,8 @@ def test_any_of_several_golds_counts(verifier):
 )
 def test_a_bomb_ends_by_itself_and_the_next_answer_is_judged(hasty: MathVerifier, bomb: str):
     """The child's own timers end it: were they not to, the verifier would give up on the child (VerifierDown)."""
-    assert hasty.verify(["7"], bomb) in ("wrong", "timeout", "memory", "crash")
-    assert hasty.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert hasty.verify(["7"], bomb) in ("incorrect", "timeout", "memory", "crash")
+    assert hasty.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
 
 
 @pytest.mark.parametrize("bomb", [r"\binom{10^{9}}{5\cdot10^{8}}", "10^{10^{9}}-10^{10^{9}}+7"])
@@ -166,7 +166,7 @@ def test_a_killed_child_comes_back(verifier):
     verifier.verify(["y"], "x")
     first = verifier._child.pid
     os.kill(first, signal.SIGKILL)
-    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
     assert verifier._child.pid != first
 
 
@@ -174,7 +174,7 @@ def test_a_killed_worker_is_replaced_without_a_new_start(verifier):
     verifier.verify(["y"], "x")
     child = verifier._child.pid
     os.kill(worker_of(verifier), signal.SIGKILL)
-    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
     assert verifier._child.pid == child
 
 
@@ -182,7 +182,7 @@ def test_a_comparison_that_had_no_time_is_made_again(verifier):
     """The wall limit on a busy machine; what uses up its CPU is over its limit the first time."""
     verifier.verify(["y"], "x")
     os.kill(worker_of(verifier), signal.SIGALRM)
-    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
 
 
 def test_works_off_the_main_thread(verifier):
@@ -190,7 +190,7 @@ def test_works_off_the_main_thread(verifier):
     thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(["x^2+2x+1"], "(x+1)^2")))
     thread.start()
     thread.join(60)
-    assert verdicts == ["right"]
+    assert verdicts == ["correct"]
 
 
 def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
@@ -207,19 +207,19 @@ def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
     with pytest.raises(VerifierDown, match="process failed"):
         broken.verify(["7"], "x")
     monkeypatch.undo()
-    monkeypatch.setattr(r1ray.reward.math.verify, "RETRY_S", 0.0)
+    monkeypatch.setattr(r1ray.reward.math.process, "RETRY_S", 0.0)
     recovered = MathVerifier()
     command, recovered._command = recovered._command, broken._command
     with pytest.raises(VerifierDown):
         recovered.verify(["7"], "x")
     recovered._command = command
-    assert recovered.verify(["x^2+2x+1"], "(x+1)^2") == "right"
+    assert recovered.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
     recovered.close()
 
 
 def test_no_process_outlives_its_owner():
     code = (
-        "from r1ray.reward.math.verify import MathVerifier; v = MathVerifier(); v.verify(['7'], 'x+1'); "
+        "from r1ray.reward.math.process import MathVerifier; v = MathVerifier(); v.verify(['7'], 'x+1'); "
         "print(v._child.pid, flush=True); import os; os._exit(1)"
     )
     pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False).stdout)
@@ -234,7 +234,7 @@ def test_the_same_pair_is_asked_once(monkeypatch):
     monkeypatch.setattr(
         r1ray.reward.math,
         "verifier",
-        lambda: type("Counting", (), {"verify": lambda self, golds, answer: asked.append(answer) or "wrong"})(),
+        lambda: type("Counting", (), {"verify": lambda self, golds, answer: asked.append(answer) or "incorrect"})(),
     )
     for score in scores("q^2", *[r"\boxed{q + q}"] * 8):
         assert score.correct is False
@@ -279,7 +279,7 @@ def test_equal_text_needs_no_process(monkeypatch):
     monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: pytest.fail("the child was asked"))
     pairs = (("6", "6"), (r"50\%", "0.5"), (r"\frac{1}{2}", "0.5"), ("7", "6"), (r"x^{2}", "x^{2}"))
     verdicts = [compare(answer, (gold,)) for answer, gold in pairs]
-    assert verdicts == ["right", "right", "right", "wrong", "right"]
+    assert verdicts == ["correct", "correct", "correct", "incorrect", "correct"]
 
 
 def test_in_a_ray_actor_with_threads():

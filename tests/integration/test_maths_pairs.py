@@ -16,13 +16,13 @@ def test_verdicts_are_what_the_pairs_were_made_for(count: int) -> None:
     assert len(made) == count and sum(pair.right for pair in made) == count // 2
     verdicts = [maths_pairs.ours(pair) for pair in made]
     judged = list(zip(made, verdicts, strict=True))
-    assert not [pair for pair, verdict in judged if verdict not in ("right", "wrong")], "over its limits"
-    assert not [pair for pair, verdict in judged if verdict == "right" and not pair.right], "accepted"
-    refused = [pair for pair, verdict in judged if verdict != "right" and pair.right]
+    assert not [pair for pair, verdict in judged if verdict not in ("correct", "incorrect")], "over its limits"
+    assert not [pair for pair, verdict in judged if verdict == "correct" and not pair.right], "accepted"
+    refused = [pair for pair, verdict in judged if verdict != "correct" and pair.right]
     assert len(refused) <= MAX_WRONG * count, refused
 
     theirs = maths_pairs.math_verify()
-    found = maths_pairs.tallies(made, [verdict == "right" for verdict in verdicts], [theirs(pair) for pair in made])
+    found = maths_pairs.tallies(made, [verdict == "correct" for verdict in verdicts], [theirs(pair) for pair in made])
     for kind, accumulator in found.items():
         if all(accumulator.theirs):
             assert accumulator.differences <= MAX_DIFFERENCE * len(accumulator.pairs), kind

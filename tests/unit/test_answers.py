@@ -133,5 +133,5 @@ def test_an_option_is_read_out_of_whatever_was_extracted() -> None:
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean 'boxed'"):
+    with pytest.raises(ValueError, match="did you mean boxed"):
         accuracy(problem(extract="boxd"), [completion("1")], context())

@@ -13,7 +13,7 @@ from r1ray.config import RewardComponentConfig, RewardConfig
 from r1ray.reward import REWARDS, make
 from r1ray.reward.code import tested
 from r1ray.reward.code.cases import Subtask, read_subtasks
-from r1ray.reward.code.verify import Verdict
+from r1ray.reward.code.verdicts import Verdict
 from r1ray.sandbox.base import Ended, Program
 from r1ray.types import Problem, Status
 
@@ -96,7 +96,7 @@ def test_a_program_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Non
     status: Status = "compile_error"
     monkeypatch.setattr(tested, "sandbox", lambda: None)
     monkeypatch.setattr(
-        tested, "verdicts", lambda *_, **__: iter([Verdict(right=False, status=status) for _ in range(4)])
+        tested, "verdicts", lambda *_, **__: iter([Verdict(correct=False, status=status) for _ in range(4)])
     )
     assert given("codeforces", ALL) == [(-0.1, "compile_error", False)]
     assert given("code_fraction", ALL) == [(0.0, "compile_error", False)]
@@ -167,7 +167,7 @@ def test_a_failure_of_the_sandbox_is_not_remembered(runner: Runner, monkeypatch:
 
 def test_runs_that_end_early_are_nobodys_success(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tested, "sandbox", lambda: None)
-    monkeypatch.setattr(tested, "verdicts", lambda *_, **__: iter([Verdict(right=True, status="ok")]))
+    monkeypatch.setattr(tested, "verdicts", lambda *_, **__: iter([Verdict(correct=True, status="ok")]))
     (failed,) = score(graded(), ALL, components=("accuracy",))
     assert (failed.usable, failed.correct) == (False, None)
 

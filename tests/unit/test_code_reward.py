@@ -17,7 +17,7 @@ from r1ray.reward.accuracy import accuracy
 from r1ray.reward.code import tested
 from r1ray.reward.code.cases import read_cases, read_limits
 from r1ray.reward.code.extract import last_program
-from r1ray.reward.code.verify import verdicts
+from r1ray.reward.code.verdicts import verdicts
 from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable
 
 
@@ -142,7 +142,7 @@ def test_limits_that_are_left_out() -> None:
 def test_a_program_is_run_for_every_input_until_nobody_asks_any_more() -> None:
     runner, cases = Runner(echo), read_cases([{"input": "1", "output": text} for text in ("1", "2", "1")])
     asked = verdicts("code", cases, limits=Limits(), sandbox=runner)
-    assert next(asked).right
+    assert next(asked).correct
     assert next(asked).status == "wrong_answer"
     assert len(runner.runs) == 2
     assert [runs.function for runs in runner.runs] == [None, None]
@@ -152,7 +152,7 @@ def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
     runner = Runner(lambda program: Ended(status="ok", stdout=b"3\n8\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, {"args": ["a"], "expected": 7}]})
     found = list(verdicts("code", cases, limits=Limits(), sandbox=runner))
-    assert [(verdict.right, verdict.status) for verdict in found] == [(True, "ok"), (False, "wrong_answer")]
+    assert [(verdict.correct, verdict.status) for verdict in found] == [(True, "ok"), (False, "wrong_answer")]
     (run,) = runner.runs
     assert (run.function, run.stdin) == ("f", b'[1, 2]\n["a"]\n')
 
@@ -160,7 +160,7 @@ def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
 def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
     runner = Runner(lambda program: Ended(status="timeout", stdout=b"3\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [], "expected": 3}]})
-    assert [(v.right, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [(False, "timeout")]
+    assert [(v.correct, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [(False, "timeout")]
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,8 @@ def test_the_same_seed_draws_the_same_rewards():
 @pytest.mark.parametrize(
     ("components", "message"),
     [
-        ({"acuracy": {}}, "did you mean 'accuracy'"),
-        ({"mine": {"name": "format_"}}, "did you mean 'format'"),
+        ({"acuracy": {}}, "did you mean accuracy"),
+        ({"mine": {"name": "format_"}}, "did you mean format"),
         ({"mine": {"name": "no.such.package:reward"}}, "cannot be imported"),
         ({"mine": {"name": f"{__name__}:nothing"}}, "cannot be imported"),
         ({"coin": {"name": f"{__name__}:coin", "args": {"q": 1}}}, "reward.components.coin.args"),
@@ -200,4 +200,4 @@ def test_a_reward_that_cannot_be_built_says_what_to_do(components: dict, message
 def test_an_unknown_verifier_is_a_failure_that_names_it(caplog):
     (score,) = reward.make(config({"accuracy": {}})).score(problem(verifier="maths"), [completion(RIGHT)], CONTEXT)
     assert not score.usable
-    assert "did you mean 'math'" in caplog.text
+    assert "did you mean math" in caplog.text

@@ -8,7 +8,7 @@ from reward_samples import completion
 
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.base import RewardContext
-from r1ray.reward.countdown import BadExpression, evaluate, judge
+from r1ray.reward.countdown import BadExpression, evaluate, verify
 from r1ray.types import Problem
 
 CONTEXT = RewardContext(step=1, seed=0, max_response_length=100)
@@ -23,18 +23,18 @@ def problem(numbers, target) -> Problem:
     ["2 * 3 + 5", "(2*3)+5", "5+3*2", "((((5)))+(3*2))", "5 + 3 * 2 = 11", "\t5+2 *\n3 "],
 )
 def test_right_expressions(answer: str):
-    assert judge(problem([5, 2, 3], 11), answer).correct is True
+    assert verify(problem([5, 2, 3], 11), answer).correct is True
 
 
 def test_intermediate_fractions_are_exact():
-    assert judge(problem([8, 3, 8, 3], 24), "8 / (3 - 8 / 3)").correct is True
-    assert judge(problem([1, 3, 3], 1), "1 / 3 * 3").correct is True
+    assert verify(problem([8, 3, 8, 3], 24), "8 / (3 - 8 / 3)").correct is True
+    assert verify(problem([1, 3, 3], 1), "1 / 3 * 3").correct is True
 
 
 def test_a_number_may_be_used_as_often_as_it_is_given():
-    assert judge(problem([4, 4, 4], 12), "4 + 4 + 4").correct is True
-    assert judge(problem([4, 4, 4], 8), "4 + 4").correct is False
-    assert judge(problem([4, 2], 8), "4 + 4").correct is False
+    assert verify(problem([4, 4, 4], 12), "4 + 4 + 4").correct is True
+    assert verify(problem([4, 4, 4], 8), "4 + 4").correct is False
+    assert verify(problem([4, 2], 8), "4 + 4").correct is False
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_number_may_be_used_as_often_as_it_is_given():
     ],
 )
 def test_wrong_and_hostile_expressions_score_0(answer: str):
-    score = judge(problem([5, 2, 3], 11), answer)
+    score = verify(problem([5, 2, 3], 11), answer)
     assert (score.value, score.correct, score.status) == (0.0, False, "wrong_answer")
 
 

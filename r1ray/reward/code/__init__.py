@@ -1,15 +1,16 @@
-"""Accuracy of programs: `payload` is {"tests": ..., "limits": ...?, "subtasks": ...?, "language": "python" | "cpp"?}, in the forms
-of `code.cases`."""
+"""The verifier of programs. `payload` is {"tests": ..., "limits": ...?, "subtasks": ...?, "language": "python" | "cpp"?}, in the
+forms of `code.cases`."""
 
 from r1ray.reward.base import ComponentScore
+from r1ray.reward.code.cases import ProgramArgs
 from r1ray.reward.code.tested import all_passed, program_in, score_of, tests_of, until_failed
 from r1ray.types import Problem
 
-__all__ = ["judge", "program_in"]
+__all__ = ["ProgramArgs", "program_in", "verify"]
 
 
-def judge(problem: Problem, answer: str) -> ComponentScore:
-    """1 for a program that passes every test, else 0; the status is that of the first test it fails, which is the last to be run.
+def verify(problem: Problem, answer: str) -> ComponentScore:
+    """1 for a program that passes every test, else 0; the status is that of the first test it fails, which is the last one run.
 
     Raises SandboxUnavailable where no sandbox was opened.
     """

@@ -19,11 +19,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
+from r1ray.plugin import Args
 from r1ray.sandbox.base import Language, Limits
 
 OF_PROGRAMS = ("code", "program")
-"""Verifiers that judge programs: the last block of a completion, or the whole of it."""
+"""Verifiers of programs: the last block of a completion, or the whole of it."""
 MOST = 1e9
+
+
+class ProgramArgs(Args):
+    """Arguments of the verifiers `code` and `program`."""
+
+    language: Language = "python"
+    """Of the programs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

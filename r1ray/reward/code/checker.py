@@ -36,10 +36,10 @@ class Checker:
 
     def __init__(self, code: str, sandbox: Runner, *, given: str, expected: str) -> None:
         self._code, self._sandbox = code, sandbox
-        if self.right(given, expected, expected.encode()) is False:
+        if self.accepts(given, expected, expected.encode()) is False:
             raise ValueError("the checker does not accept the expected output of the first test")
 
-    def right(self, given: str, expected: str, written: bytes) -> bool | None:
+    def accepts(self, given: str, expected: str, written: bytes) -> bool | None:
         """None when the sandbox failed. A checker that stumbles over an output has not accepted it."""
         files = [given, expected, written.decode(errors="replace")]
         stdin = json.dumps({"checker": self._code, "files": files}).encode()

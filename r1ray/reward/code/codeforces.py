@@ -11,7 +11,7 @@ from typing import Literal
 
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import all_passed, per_program, share_passed
-from r1ray.reward.code.verify import Verdict
+from r1ray.reward.code.verdicts import Verdict
 from r1ray.types import Completion, Problem
 
 NO_PROGRAM, NOT_COMPILED = -1.0, -0.1

@@ -36,15 +36,15 @@ def same_output(written: bytes, expected: str) -> bool:
 
 
 def same_results(written: bytes, expected: Sequence[Any], *, wrapped: bool = False) -> list[bool]:
-    """For every call, whether the JSON line that it gave is the expected value; a call that gave none was wrong.
+    """For every call, whether the JSON line that it gave is the expected value; a call that gave none was incorrect.
 
     With `wrapped` the value in an expected list of one will do as well as the list.
     """
     lines = written.split(b"\n")
     if lines.pop() or len(lines) > len(expected):  # cut off in the middle, or more answers than questions
         return [False] * len(expected)
-    right = [_same_json(line, _accepted(value, wrapped)) for line, value in zip(lines, expected, strict=False)]
-    return right + [False] * (len(expected) - len(right))
+    same = [_same_json(line, _accepted(value, wrapped)) for line, value in zip(lines, expected, strict=False)]
+    return same + [False] * (len(expected) - len(same))
 
 
 def same_value(got: Any, expected: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import per_program, subtasks_of
-from r1ray.reward.code.verify import Verdict
+from r1ray.reward.code.verdicts import Verdict
 from r1ray.types import Completion, Problem
 
 Level = tuple[float, Sequence[bool]]
@@ -36,8 +36,8 @@ def by_difficulty(
     points = strict_points if scheme == "strict" else soft_points
 
     def worth(found: Sequence[Verdict]) -> float:
-        levels = [(subtask.points, [found[n].right for n in subtask.tests]) for subtask in subtasks]
-        levels = levels or [(1.0, [verdict.right for verdict in found])]
+        levels = [(subtask.points, [found[n].correct for n in subtask.tests]) for subtask in subtasks]
+        levels = levels or [(1.0, [verdict.correct for verdict in found])]
         return points(levels) / sum(worth for worth, _ in levels)
 
     return per_program(problem, completions_G, worth)

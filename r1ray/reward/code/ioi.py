@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.code.tested import per_program, subtasks_of
-from r1ray.reward.code.verify import Verdict
+from r1ray.reward.code.verdicts import Verdict
 from r1ray.types import Completion, Problem
 
 
@@ -22,7 +22,7 @@ def ioi(problem: Problem, completions_G: Sequence[Completion], context: RewardCo
     total = sum(subtask.points for subtask in subtasks)
 
     def worth(found: Sequence[Verdict]) -> float:
-        scores = (subtask_score([float(found[n].right) for n in subtask.tests]) for subtask in subtasks)
+        scores = (subtask_score([float(found[n].correct) for n in subtask.tests]) for subtask in subtasks)
         return sum(subtask.points * score for subtask, score in zip(subtasks, scores, strict=True)) / total
 
     return per_program(problem, completions_G, worth)

@@ -9,7 +9,7 @@ from r1ray.reward.code.cases import Subtask, read_cases, read_language, read_lim
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
-from r1ray.reward.code.verify import Verdict, verdicts
+from r1ray.reward.code.verdicts import Verdict, verdicts
 from r1ray.sandbox.here import local_sandbox, sandbox
 from r1ray.types import Completion, Problem
 
@@ -86,7 +86,7 @@ def until_failed(found: Iterable[Verdict]) -> Iterator[Verdict]:
     """The first test that is failed is the last."""
     for verdict in found:
         yield verdict
-        if not verdict.right:
+        if not verdict.correct:
             return
 
 
@@ -98,7 +98,7 @@ def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], f
         if verdict.status == "sandbox_error":
             return ComponentScore(value=None, status="sandbox_error")
         known.append(verdict)
-    failed = [verdict for verdict in known if not verdict.right]
+    failed = [verdict for verdict in known if not verdict.correct]
     return ComponentScore(value=worth(known), status=failed[0].status if failed else "ok", correct=not failed)
 
 
@@ -122,8 +122,8 @@ def per_program(
 
 
 def all_passed(found: Sequence[Verdict]) -> float:
-    return float(all(verdict.right for verdict in found))
+    return float(all(verdict.correct for verdict in found))
 
 
 def share_passed(found: Sequence[Verdict]) -> float:
-    return sum(verdict.right for verdict in found) / len(found)
+    return sum(verdict.correct for verdict in found) / len(found)

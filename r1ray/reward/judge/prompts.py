@@ -80,7 +80,8 @@ KINDS: Mapping[str, Kind] = {
         read=last_line(r"SCORE:(10(?:\.0)?|\d(?:\.\d)?)(?:\s*/\s*10)?", lambda number: float(number) / 10),
     ),
     "pairwise": Kind(
-        prompt="Which of these two responses answers the question better?\n\n{question}\n\n{response_a}\n\n{response_b}\n\n{rubric}",
+        prompt="Which of these two responses answers the question better?\n\n{question}\n\n{response_a}\n\n{response_b}\n\n"
+        "{rubric}",
         rubric="Better is what is right, complete and clear. Neither length nor order is a merit.",
         form="Weigh them briefly, then end with a line that is exactly `VERDICT: A` if response_a is better or `VERDICT: B` if "
         "response_b is.",

@@ -16,24 +16,24 @@ from functools import cache, lru_cache
 from r1ray.reward.base import ComponentScore
 from r1ray.reward.math.compare import MAX_LENGTH, Question, decide, hostile
 from r1ray.reward.math.extract import final_answer
+from r1ray.reward.math.process import MathVerifier, VerifierDown
 from r1ray.reward.math.typography import normalise
-from r1ray.reward.math.verify import MathVerifier, VerifierDown
 from r1ray.types import Problem, Status
 
 log = logging.getLogger(__name__)
 
-__all__ = ["final_answer", "judge"]
+__all__ = ["final_answer", "verify"]
 
 STATUS_OF: dict[str, Status] = {
-    "right": "ok",
-    "wrong": "wrong_answer",
+    "correct": "ok",
+    "incorrect": "wrong_answer",
     "timeout": "timeout",
     "memory": "memory",
     "crash": "runtime_error",
 }
 
 
-def judge(problem: Problem, answer: str) -> ComponentScore:
+def verify(problem: Problem, answer: str) -> ComponentScore:
     """1 if `answer` equals any of `payload["answers"]`, else 0: also for an answer that hangs, swells or kills the comparison.
 
     No value where there is no working verification process, which is no completion's fault.
@@ -43,8 +43,8 @@ def judge(problem: Problem, answer: str) -> ComponentScore:
     except VerifierDown as error:
         _report(str(error))
         return ComponentScore(value=None, status="sandbox_error")
-    right = verdict == "right"
-    return ComponentScore(value=float(right), status=STATUS_OF[verdict], correct=right)
+    correct = verdict == "correct"
+    return ComponentScore(value=float(correct), status=STATUS_OF[verdict], correct=correct)
 
 
 @lru_cache(maxsize=20_000)
@@ -55,19 +55,19 @@ def compare(answer: str, golds: tuple[str, ...]) -> str:
         VerifierDown: only algebra can tell, and there is no working process for it.
     """
     if len(answer) > MAX_LENGTH:
-        return "wrong"
+        return "incorrect"
     answer = normalise(answer)
     decided = [decide(answer, normalise(gold)) for gold in golds]
     if True in decided:
-        return "right"
+        return "correct"
     golds_of: dict[str, list[str]] = {}
     for question in decided:
         if isinstance(question, Question) and not hostile(question.answer):
             golds_of.setdefault(question.answer, []).append(question.gold)
-    verdict = "wrong"
+    verdict = "incorrect"
     for answer, asked in golds_of.items():
         verdict = verifier().verify(asked, answer)
-        if verdict != "wrong":
+        if verdict != "incorrect":
             break
     return verdict
 

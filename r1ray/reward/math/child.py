@@ -1,13 +1,13 @@
 """The process in which math-verify runs: started by path, talks JSON lines, imports nothing of r1ray.
 
-    stdin   {"golds": [...], "answer": "..."}             stdout  {"verdict": "right"}, one line for each line read
+    stdin   {"golds": [...], "answer": "..."}             stdout  {"verdict": "correct"}, one line for each line read
 
 math-verify may compute for ever, eat all memory or end the process, and its own timeouts need SIGALRM in a main thread. So this
 process only imports it, and forks a worker that does the work. The worker arms kernel timers (CPU and wall) whose default action
 ends it whatever it is doing; the next worker is a fork away, with everything imported. Model text reaches the LaTeX grammar alone:
 math-verify's plain-expression reader, which evaluates Python, is never used.
 
-    verdicts   right wrong | timeout memory crash: the answer's own doing
+    verdicts   correct incorrect | timeout memory crash: the answer's own doing
 """
 
 import importlib
@@ -42,7 +42,7 @@ CRASHED, OUT_OF_MEMORY = 2, 3
 def main(cpu_s: float, memory_bytes: int) -> None:
     completions = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not be taken for a verdict
-    verify = Algebra().is_right
+    verify = Algebra().is_correct
     completions.write(b'{"verdict": "ready"}\n')
     worker = Worker(verify, cpu_s, memory_bytes)
     for request in sys.stdin.buffer:
@@ -66,9 +66,9 @@ class Algebra:
         )
         self._parsed_golds: dict[str, list[Any]] = {}
         for gold, answer in WARM_UP:
-            self.is_right([gold], answer)
+            self.is_correct([gold], answer)
 
-    def is_right(self, golds: list[str], answer: str) -> bool:
+    def is_correct(self, golds: list[str], answer: str) -> bool:
         """Whether the answer is any of the golds."""
         parsed_answer = self._read(answer)
         for gold in golds:
@@ -79,8 +79,8 @@ class Algebra:
             if any(self._differ(*pair) for pair in pairs):
                 continue
             # verify is not symmetric: the gold comes first
-            right = self._library.verify(parsed_gold, parsed_answer, timeout_seconds=None)
-            if right and all(self._same_size(*pair) for pair in pairs):
+            equal = self._library.verify(parsed_gold, parsed_answer, timeout_seconds=None)
+            if equal and all(self._same_size(*pair) for pair in pairs):
                 return True
         return False
 
@@ -182,12 +182,12 @@ class Worker:
             signal.setitimer(signal.ITIMER_PROF, self._cpu_s)
             signal.setitimer(signal.ITIMER_REAL, self._cpu_s * WALL_FACTOR)
             try:
-                right = self._verify(request["golds"], request["answer"])
+                correct = self._verify(request["golds"], request["answer"])
             except MemoryError:
                 os._exit(OUT_OF_MEMORY)
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            out.write(b"right\n" if right else b"wrong\n")
+            out.write(b"correct\n" if correct else b"incorrect\n")
 
 
 def cpu_seconds(pid: int) -> float:

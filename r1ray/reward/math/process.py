@@ -45,7 +45,7 @@ class MathVerifier:
         """Until when it is not tried again, and why."""
 
     def verify(self, golds: Sequence[str], answer: str) -> str:
-        """ "right", "wrong", or what the answer did to the process: "timeout", "memory", "crash".
+        """ "correct", "incorrect", or what the answer did to the process: "timeout", "memory", "crash".
 
         A child that was lost is started again, once.
 

@@ -15,7 +15,7 @@ from r1ray.types import Status
 class Verdict:
     """Of one test. `sandbox_error` is not the program's doing."""
 
-    right: bool
+    correct: bool
     status: Status
 
 
@@ -25,7 +25,7 @@ def verdicts(
     """One for every test, as they are run: who needs no more stops asking.
 
     A whole program is run once for every input; a function once for all of them, for what it leaves behind is its own affair. What
-    a program wrote is right if it is the expected output, or the problem's checker says so.
+    a program wrote is correct if it equals the expected output, or the problem's checker says so.
     """
     program = code.encode(errors="replace")
     if cases.function is None:
@@ -33,7 +33,7 @@ def verdicts(
             ended = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=limits))
             same: bool | None = same_output(ended.stdout, expected)
             if not same and checker is not None and ended.status == "ok":
-                same = checker.right(text, expected, ended.stdout)
+                same = checker.accepts(text, expected, ended.stdout)
             yield _verdict(ended, same)
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
@@ -45,7 +45,7 @@ def verdicts(
 def _verdict(ended: Ended, same: bool | None) -> Verdict:
     """What came out before a run was ended does not count: it may have been ended for how it came by it."""
     if ended.status != "ok":
-        return Verdict(right=False, status=ended.status)
+        return Verdict(correct=False, status=ended.status)
     if same is None:
-        return Verdict(right=False, status="sandbox_error")
-    return Verdict(right=same, status="ok" if same else "wrong_answer")
+        return Verdict(correct=False, status="sandbox_error")
+    return Verdict(correct=same, status="ok" if same else "wrong_answer")
