@@ -20,9 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from r1ray.check import CheckedRun, ConfigError, Mistake, load
-from r1ray.check.overrides import OVERRIDE, conf_dir, explain, groups_in, unprefixed, with_prefix
+from r1ray.check.overrides import OVERRIDE, explain, unprefixed, with_prefix
 from r1ray.check.own_recipes import names_taken, own_recipes
 from r1ray.check.summary import describe
+from r1ray.config.files import conf_dir, groups_in
 
 PRINTING = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
 """Flags with which Hydra prints something and nothing runs."""

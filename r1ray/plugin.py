@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from r1ray.config.view import StageView
 
 T = TypeVar("T")
+Registry = Mapping[str, Any]
+"""{name: plug-in, or its import path}."""
 
 
 class Args(Strict):
@@ -66,7 +68,7 @@ def invalid(argument: str, rule: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("argument", "{rule}", {"argument": argument, "rule": rule, "remedy": remedy})
 
 
-def resolve(name: str, known: Mapping[str, Any], *, what: str) -> Any:
+def resolve(name: str, known: Registry, *, what: str) -> Any:
     """`known[name]`, or the attribute at the import path `name`; an entry of `known` may itself be an import path.
 
     `what` names the kind of plug-in in the message. Raises ValueError with the remedy when there is none.
@@ -83,3 +85,11 @@ def resolve(name: str, known: Mapping[str, Any], *, what: str) -> Any:
         raise ValueError(
             f"{what} {name!r} cannot be imported ({error}); write it as package.module:function and put the package on PYTHONPATH"
         ) from error
+
+
+def found(name: Any, known: Registry) -> Any:
+    """The plug-in of this name; None where there is none that can be imported."""
+    try:
+        return resolve(name, known, what="plug-in") if isinstance(name, str) else None
+    except Exception:  # a module of the user's own may raise anything
+        return None

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from r1ray.check.directory import mapping_in
-from r1ray.check.stages import has, value_of
 from r1ray.config import SourceConfig, StageConfig
+from r1ray.config.tree import has, value_of
 from r1ray.config.view import StageView
 from r1ray.data.curriculum import CURRICULA, make
 from r1ray.data.sources import is_left_by_a_run, load_source, needs_network

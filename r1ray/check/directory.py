@@ -8,8 +8,8 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from r1ray.check.stages import laid_over, value_of
 from r1ray.config import LoraConfig, StageConfig
+from r1ray.config.tree import laid_over, value_of
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake, show
 from r1ray.run.directory import RunDir, changes

@@ -30,8 +30,9 @@ from r1ray.check import (
     trainers,
 )
 from r1ray.check.overrides import facts_of_another, recipe_against_scale, replaced
-from r1ray.check.schema import validate, without, without_removed
+from r1ray.check.schema import validate, without_removed
 from r1ray.config import Config, StageConfig
+from r1ray.config.tree import has, laid_over, without
 from r1ray.config.view import AllStages, NotSound, StageView
 from r1ray.mistakes import ConfigError, Finding, Mistake
 from r1ray.stages.kinds import KINDS
@@ -99,7 +100,7 @@ def load(
         findings += [*stages.graph(all_stages), *stages.passed_over(all_stages, overrides)]
         findings += stages.take_out_nothing(raw, all_stages)
         names = stages.in_order(all_stages)
-        trees = {name: without_removed(stages.laid_over(raw, all_stages[name].config)) for name in names}
+        trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
         run = AllStages(stages=all_stages, trees=trees)
         for name in names:
             findings += _check_stage(name, run, base)
@@ -150,7 +151,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     prefix = f"stages.{name}.config."
     sections, mistakes = validate(tree, prefix=prefix)
     # Mistakes of the base tree have been reported without the prefix.
-    yield from (m for m in mistakes if stages.has(stage.config, m.key.removeprefix(prefix)))
+    yield from (m for m in mistakes if has(stage.config, m.key.removeprefix(prefix)))
     kind = plugins.found(stage.kind, KINDS)
     if kind is None:
         yield from plugins.kind(StageView(name=name, run=run))
@@ -171,7 +172,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     asked += REINFORCEMENT if kind.reinforcement else IMITATION if kind.trains else ()
     asked += GOING_ON if kind.trains and getattr(base, "resume", "") == "auto" else ()
     for finding in _findings(asked, view):
-        if isinstance(finding, Mistake) and stages.has(stage.config, finding.key):
+        if isinstance(finding, Mistake) and has(stage.config, finding.key):
             finding = replace(
                 finding,
                 key=prefix + finding.key,

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from r1ray.check.stages import has, in_order, value_of
+from r1ray.check.stages import in_order
 from r1ray.config import StageConfig
+from r1ray.config.tree import has, value_of
 from r1ray.data.mined import correct_range, mined_rows
 from r1ray.data.schemas import as_list, as_object
 from r1ray.mistakes import Mistake, did_you_mean

@@ -9,26 +9,15 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-import r1ray
-from r1ray.check.model import local_folder
-from r1ray.check.stages import has, laid_over, value_of
+from r1ray.config.files import conf_dir, groups_in
+from r1ray.config.tree import has, laid_over, value_of
 from r1ray.mistakes import NOT_CHECKED, Mistake, did_you_mean
+from r1ray.model.files import local_folder
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
 NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none"}
 """How a run does without the groups that only override others."""
 QUOTING = """no blanks around =, lists as [1,2], and quotes around other special characters: 'key="a, b"'"""
-
-
-def conf_dir() -> Path:
-    """Where conf/ is: inside the package once installed, beside it in the repository."""
-    package = Path(r1ray.__file__).parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-
-
-def groups_in(folder: Path) -> set[str]:
-    """Those that one chooses from: a folder that holds folders alone is chosen from by conf/config.yaml itself."""
-    return {entry.name for entry in folder.iterdir() if entry.is_dir() and any(entry.glob("*.yaml"))}
 
 
 def with_prefix(argument: str, groups: Iterable[str]) -> str:
@@ -99,7 +88,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def stood_in(choices: Mapping[str, str]) -> Iterator[str]:
+def replaced(choices: Mapping[str, str]) -> Iterator[str]:
     """A note when something stands in for what was chosen; `choices` are Hydra's, {group: option}."""
     groups = [key.partition("/")[2] for key in choices if key.startswith("replacement/") and key != "replacement/model"]
     files = {group: conf_dir() / "replacement" / group / f"{choices[f'replacement/{group}']}.yaml" for group in groups}

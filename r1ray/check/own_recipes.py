@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from r1ray.check.directory import mapping_in
-from r1ray.check.overrides import NO_CHOICE, conf_dir, groups_in
+from r1ray.check.overrides import NO_CHOICE
+from r1ray.config.files import conf_dir, groups_in
 from r1ray.mistakes import Mistake, did_you_mean, show
 
 PACKAGE = "# @package _global_"

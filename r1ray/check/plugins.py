@@ -18,13 +18,11 @@ from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES
 from r1ray.engine import ENGINES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
-from r1ray.plugin import args_of, resolve
+from r1ray.plugin import Registry, args_of, found, resolve
 from r1ray.reward import REWARDS
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 from r1ray.stages.kinds import KINDS
-
-Registry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +117,6 @@ def with_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
         "stages": lambda stages: each(stages, KINDS, "kind"),
     }
     return _with(dict(tree), **changed)
-
-
-def found(name: Any, known: Registry) -> Any:
-    """The plug-in of this name; None where there is none that can be imported."""
-    try:
-        return resolve(name, known, what="plug-in") if isinstance(name, str) else None
-    except Exception:  # a module of the user's own may raise anything
-        return None
 
 
 def _with(section: Any, **changed: Callable[[Any], Any]) -> Any:

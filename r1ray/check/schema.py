@@ -7,8 +7,9 @@ from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from r1ray.check.overrides import conf_dir, groups_in
 from r1ray.config import Config
+from r1ray.config.files import conf_dir, groups_in
+from r1ray.config.tree import without
 from r1ray.mistakes import Mistake, closest, did_you_mean
 
 Loc = tuple[str | int, ...]
@@ -64,17 +65,6 @@ def _whole_type(field: FieldInfo) -> Any:
 def without_removed(raw: dict[str, Any]) -> dict[str, Any]:
     """Entries set to null are removed from maps of groups: `data.train.countdown=null` takes that dataset out of the mixture."""
     return without(raw, [node.loc for node in _walk(Config, raw) if node.is_entry and node.value is None])
-
-
-def without(raw: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
-    """A copy of nested mappings without the keys at `locs`."""
-    here = {loc[0] for loc in locs if len(loc) == 1}
-    kept: dict[str, Any] = {}
-    for key, value in raw.items():
-        inner = [loc[1:] for loc in locs if loc[0] == key]
-        if key not in here:
-            kept[key] = without(cast("dict[str, Any]", value), inner) if isinstance(value, dict) else value
-    return kept
 
 
 def _unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from r1ray.check.plugins import found
 from r1ray.config import StageConfig
+from r1ray.config.tree import Tree, has, value_of
 from r1ray.mistakes import Mistake, did_you_mean
+from r1ray.plugin import found
 from r1ray.stages.kinds import KINDS
-
-Tree = Mapping[str, Any]
 
 RUN_WIDE = ("name", "run_dir", "check", "resume", "stages", "cluster")
 """Keys that a stage cannot have of its own: one run directory and one cluster serve all stages."""
@@ -80,34 +79,6 @@ def in_order(stages: Mapping[str, StageConfig]) -> list[str]:
     for name in stages:
         done += [stage for stage in [*reversed(_ancestors(name, stages)), name] if stage not in done]
     return done
-
-
-def laid_over(base: Tree, fragment: Tree) -> dict[str, Any]:
-    """`base` with the fragment's keys; mappings are merged, everything else is replaced."""
-    merged = dict(base)
-    for key, value in fragment.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = laid_over(cast(Tree, below), cast(Tree, value))
-        merged[key] = value
-    return merged
-
-
-def has(tree: Tree, key: str) -> bool:
-    """Whether a dotted key, or something below it, stands in `tree`."""
-    first, _, rest = key.partition(".")
-    if first not in tree:
-        return False
-    below = tree[first]
-    return not rest or (isinstance(below, Mapping) and has(cast(Tree, below), rest))
-
-
-def value_of(tree: Tree, key: str) -> Any:
-    """What stands at a dotted key; None where nothing does."""
-    value: Any = tree
-    for part in key.split("."):
-        value = cast(Tree, value).get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _ancestors(name: str, stages: Mapping[str, StageConfig]) -> list[str]:

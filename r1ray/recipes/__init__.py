@@ -12,7 +12,7 @@ a header are in the paper's units, and a test reads each back from the composed 
 from collections.abc import Iterable
 from pathlib import Path
 
-from r1ray.check.overrides import conf_dir
+from r1ray.config.files import conf_dir
 from r1ray.recipes.header import Recipe, parse
 
 __all__ = ["Recipe", "files", "papers", "parse"]

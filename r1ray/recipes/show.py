@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r1ray.check import CheckedRun
-from r1ray.check.overrides import conf_dir
+from r1ray.config.files import conf_dir
 from r1ray.mistakes import show
 from r1ray.recipes.header import FIELDS, OPTIONAL_FIELDS, SOURCES, HeaderError, Number, Recipe
 from r1ray.recipes.units import UNITS, DiffersByStage, is_so, value_of

@@ -12,7 +12,7 @@ from shared_engines import engines, train, train_stages
 
 from r1ray import builtin
 from r1ray.actors.group import ActorGroup
-from r1ray.check.overrides import conf_dir
+from r1ray.config.files import conf_dir
 from r1ray.run.rollouts import read_rollouts, rollout_steps
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from r1ray.check.stages import laid_over
 from r1ray.config import AlgoConfig
+from r1ray.config.tree import laid_over
 from r1ray.types import Completion, Group, Problem, Sample, Score
 
 CONF = Path(__file__).parents[2] / "conf"

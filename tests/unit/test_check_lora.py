@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from r1ray import builtin
 from r1ray.check import NOT_CHECKED, ConfigError, lora
 from r1ray.check.load import RULES
-from r1ray.check.lora import linear_layers, something_to_adapt
+from r1ray.check.lora import something_to_adapt
 from r1ray.check.summary import describe
+from r1ray.model.files import linear_layers
 
 ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"
 SFT = (

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from r1ray.algo import ALGORITHMS
 from r1ray.check import load
-from r1ray.check.overrides import conf_dir
 from r1ray.check.schema import key_paths
-from r1ray.check.stages import has
 from r1ray.cli import check_command_line, compose
 from r1ray.config import Config
+from r1ray.config.files import conf_dir
+from r1ray.config.tree import has
 
 MAX_KEYS = 200
 OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml"))

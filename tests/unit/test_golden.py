@@ -122,7 +122,7 @@ def reinforce_pp(x):
     rewards = [float(np.sum(r_T)) for r_T in x["token_rewards"]]
     assert all(r_T[-1] == reward for r_T, reward in zip(x["token_rewards"], rewards, strict=True))
     cfg = algo_config("reinforce_pp", kl_coef=0.0, std_ddof=x["ddof"], adv_eps=x["eps"])
-    algo = ReinforcePP(cfg=cfg, max_response_length=8, gamma=x["gamma"])
+    algo = ReinforcePP(cfg=cfg, max_response_length=8, args=ReinforcePP.Args(gamma=x["gamma"]))
     samples = [
         sample(len(r_T) + 1, prompt=1, reward=reward, group=str(i))
         for i, (r_T, reward) in enumerate(zip(x["token_rewards"], rewards, strict=True))
@@ -141,7 +141,7 @@ def discounted(x):
 def kl_in_reward(x):
     """All three numbers from the token rewards that the algorithm makes."""
     cfg = algo_config("reinforce_pp", kl_coef=x["beta"])
-    algo = ReinforcePP(cfg=cfg, max_response_length=8, gamma=x["gamma"])
+    algo = ReinforcePP(cfg=cfg, max_response_length=8, args=ReinforcePP.Args(gamma=x["gamma"]))
     old, ref = (np.float32([0, *x[name]]) for name in ("logp", "ref_logp"))
     one = sample(len(old), reward=x["reward"], old_logprobs_T=old, ref_logprobs_T=ref)
     without = sample(len(old), reward=0.0, old_logprobs_T=old, ref_logprobs_T=ref)
@@ -160,7 +160,7 @@ def gpg_verl(x):
         for g, rewards in enumerate(x["groups"])
         for k, r in enumerate(rewards)
     ]
-    algo = Gpg(cfg=algo_config("gpg"), max_response_length=8, alpha="verl")
+    algo = Gpg(cfg=algo_config("gpg"), max_response_length=8, args=Gpg.Args(alpha="verl"))
     advantages = iter([float(s.advantages_T[-1]) for s in algo.advantages(samples, {})])
     return {
         "alpha": algo._alpha([np.array(rewards) for rewards in x["groups"]]),
@@ -230,7 +230,7 @@ def gspo_ratio(x):
 
 
 def gpg_loss(x):
-    algo = Gpg(cfg=algo_config("gpg"), max_response_length=8, alpha="paper")
+    algo = Gpg(cfg=algo_config("gpg"), max_response_length=8)
     return algo.loss(row_of(x["logp"], old=[-9.0, -9.0], advantages=x["advantage"])).terms["policy"].tolist()
 
 

@@ -7,8 +7,8 @@ import pytest
 from recipe_kinds import COVERING, METRICS, TEMPLATES, kinds_of
 
 from r1ray.check import CheckedRun
-from r1ray.check.overrides import conf_dir
 from r1ray.cli import check_command_line
+from r1ray.config.files import conf_dir
 from r1ray.data.sources import needs_network
 from r1ray.data.templates import TEMPLATES as KNOWN_TEMPLATES
 from r1ray.recipes import Recipe, files, papers, parse

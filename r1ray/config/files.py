@@ -1,0 +1,16 @@
+"""Where the YAML files of conf/ are."""
+
+from pathlib import Path
+
+import r1ray
+
+
+def conf_dir() -> Path:
+    """Where conf/ is: inside the package once installed, beside it in the repository."""
+    package = Path(r1ray.__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def groups_in(folder: Path) -> set[str]:
+    """Those that one chooses from: a folder that holds folders alone is chosen from by conf/config.yaml itself."""
+    return {entry.name for entry in folder.iterdir() if entry.is_dir() and any(entry.glob("*.yaml"))}
