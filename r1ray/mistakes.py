@@ -1,4 +1,4 @@
-"""A mistake in the configuration, as a person reads it: key, value, rule, remedy."""
+"""Mistakes in the configuration: key, value, rule, remedy."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOT_CHECKED = "not checked: "
-"""Notes that begin so name what only the run itself can tell."""
+"""Prefix of notes about what can be checked only when the run starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ Finding = Mistake | str
 
 
 class ConfigError(ValueError):
-    """Every mistake of a configuration at once; the text is what the person gets to read."""
+    """Every mistake of a configuration at once; the text is printed."""
 
     def __init__(self, mistakes: Iterable[Mistake], notes: Sequence[str] = ()) -> None:
         unique = {str(mistake): mistake for mistake in mistakes}

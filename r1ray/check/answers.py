@@ -1,4 +1,4 @@
-"""Are completions told to hold what their answers are read from?"""
+"""Do prompts ask for the marks (a box, answer tags) from which answers are read?"""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,9 @@ from r1ray.reward.accuracy import mark_of
 
 
 def asked_for(view: StageView) -> Iterator[str]:
-    """Worth knowing and not a mistake: a model may have learned from examples to answer so.
+    """A note, not a mistake: the model may have learned these marks from examples.
 
-    Where prompts or the chat template are on the hub it is looked at when they are there (`r1ray.data.asked`).
+    Prompts and chat templates on the hub are examined when they have been loaded (`r1ray.data.asked`).
     """
     data, eval, model = view.data, view.eval, view.model
     words = view.template_text
@@ -33,6 +33,6 @@ def _not_in_questions(key: str, source: SourceConfig, words: str) -> Iterator[st
     try:
         items = load_source(key.rpartition(".")[2], source, head=HEAD).items
     except (TypeError, ValueError):
-        return  # names.datasets tells
+        return  # reported by datasets.datasets
     marks = {mark for item in items if (mark := mark_of(item.verifier, item.extract or source.extract))}
     yield from unmentioned(marks, [words, *(message.content for item in items for message in item.messages)])

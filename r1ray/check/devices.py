@@ -76,15 +76,15 @@ def shared_heads(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
     trainer, facts = view.trainer, view.facts
     for sharing in _sharing(view):
-        its = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
-        own = facts_of(its)[0] if its else facts
-        # A trainer that has both from the policy's would say the same again.
+        model = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
+        own = facts_of(model)[0] if model else facts
+        # A trainer with the policy's model and size would repeat the policy's mistake.
         if own is not None and (sharing.role == "policy" or sharing.path or sharing.size != trainer.sequence_parallel):
             yield from divides(sharing.key, sharing.size, own)
 
 
 class _Sharing(NamedTuple):
-    """How many ranks of a trainer share a row, and the key that says so."""
+    """How many ranks of a trainer share a row, and the key that sets it."""
 
     role: TrainerRole
     key: str

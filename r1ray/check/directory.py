@@ -1,4 +1,4 @@
-"""Whether the run directory can be used: new, or the one of a run that goes on."""
+"""Whether the run directory can be used: it is new, or it holds the run that resumes."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ from r1ray.trainers import OTHERS, TRAINERS, section_of
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
 FIXED = ("model.path", "algo.name", "seed", "stages")
-"""A run that goes on with another of these would be another run."""
+"""What a resumed run may not change."""
 
 
 def run_directory(view: StageView) -> Iterator[Mistake]:
     run_dir, resume, raw = view.run_dir, view.resume, view.raw
     run = RunDir(Path(run_dir).expanduser())
     if SUBMITTED in os.environ and not run.path.is_absolute():
-        rule = "would be lost: a submitted job runs in a temporary copy of its working directory"
+        rule = "would be deleted with the job: a submitted job runs in a temporary copy of its working directory"
         yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy="run_dir=/SHARED/FOLDER, which every node has")
         return
     there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
@@ -40,12 +40,12 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
             key="run_dir",
             value=run_dir,
             rule="holds a run already, and nothing is ever overwritten",
-            remedy="resume=auto to go on with it, or name=ANOTHER for a new one",
+            remedy="resume=auto to resume it, or name=ANOTHER for a new one",
         )
         return
     before_all = mapping_in(run.config)
     if before_all is None:
-        rule = f"{run.config} is empty or not what a run writes, so nobody knows which run this was"
+        rule = f"{run.config} is empty or no configuration, so it is unknown which run this was"
         remedy = "put that file back, or name=ANOTHER for a new run"
         yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy=remedy)
         return
@@ -53,13 +53,13 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
         # Stage fragments may change their numbers; which stages there are, and their order, may not.
         if key.startswith(FIXED) and ".config" not in key:
             yield _another_run(run_dir, key, before, now)
-    # Nor what they begin from: the reference and what adapters stand beside are no part of a checkpoint.
+    # Nor the model they start from: neither the reference nor the weights below adapters are in a checkpoint.
     for key, (before, now) in changes(_models_of_stages(before_all), _models_of_stages(raw)).items():
         yield _another_run(run_dir, key, show(before), now)
 
 
 def _another_run(run_dir: str, key: str, before: Any, now: Any) -> Mistake:
-    rule = f"the run in {run_dir} was started with {before}, and cannot go on as another run"
+    rule = f"the run in {run_dir} was started with {before}, and cannot resume as another run"
     return Mistake(key=key, value=now, rule=rule, remedy=f"{key}={before}, or name=ANOTHER for a new run")
 
 
@@ -87,7 +87,7 @@ def trainer_layout(view: StageView) -> Iterator[Mistake]:
 
 
 def _layout_of(role: str, checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig) -> Iterator[Mistake]:
-    """One trainer's; of a critic or a process reward model what it does not say itself is the policy's."""
+    """Of one trainer; a critic or process reward model takes what it does not set from the policy's section."""
     layout = mapping_in(checkpoint / section_of(role) / "layout.json") or {}
     trainer, own = (_mapping(tree.get(name)) for name in ("trainer", section_of(role)))
     now_there = {**trainer, **own, **(_mapping(own.get("overrides")) if role != "policy" else {})}
@@ -100,13 +100,13 @@ def _layout_of(role: str, checkpoint: Path, tree: Mapping[str, Any], stage: Stag
 
 
 def _adapters_of(checkpoint: Path, tree: Mapping[str, Any], stage: StageConfig) -> Iterator[Mistake]:
-    """The policy's state is that of its adapters, where it has any."""
+    """With adapters, the policy's state is the state of the adapters."""
     layout, lora = mapping_in(checkpoint / "trainer" / "layout.json"), _mapping(tree.get("model")).get("lora")
     if layout is None:
         return
     try:
         now = None if lora is None else LoraConfig.model_validate(lora).model_dump()
-    except ValidationError:  # which is said elsewhere
+    except ValidationError:  # reported by the schema
         return
     if now != layout.get("lora"):
         before, given = (show(value).replace("'", "") for value in (layout.get("lora"), now))
@@ -122,7 +122,7 @@ def _saved_otherwise(role: str, checkpoint: Path, where: str, now: Any, before: 
 def _beginnings_of(
     run: RunDir, name: str, tree: Mapping[str, Any], stage: StageConfig, checkpoint: Path
 ) -> Iterator[Mistake]:
-    """What a critic or a process reward model has begun with is in its state: another value would be passed over in silence."""
+    """The model that a critic or process reward model started from is in its state: another value would have no effect."""
     before_all = mapping_in(run.config) or {}
     before = laid_over(before_all, _mapping(value_of(before_all, f"stages.{name}.config")))
     for role in OTHERS:

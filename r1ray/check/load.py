@@ -55,8 +55,8 @@ REINFORCEMENT: tuple[Rule, ...] = (
     *(sampling.temperature_schedule, rules.sleeping, rules.precision),
 )
 IMITATION: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
-GOING_ON: tuple[Rule, ...] = (directory.trainer_layout, curriculum.resumes)
-"""Of a stage that resumes from its checkpoint."""
+RESUMING: tuple[Rule, ...] = (directory.trainer_layout, curriculum.resumes)
+"""For a stage that may resume from its checkpoint."""
 NOTHING: Mapping[str, str] = {}
 
 
@@ -97,8 +97,8 @@ def load(
     trees: dict[str, dict[str, Any]] = {}
     if "stages" in vars(base):
         all_stages = cast("Mapping[str, StageConfig]", base.stages)
-        findings += [*stages.graph(all_stages), *stages.passed_over(all_stages, overrides)]
-        findings += stages.take_out_nothing(raw, all_stages)
+        findings += [*stages.graph(all_stages), *stages.without_effect(all_stages, overrides)]
+        findings += stages.remove_nothing(raw, all_stages)
         names = stages.in_order(all_stages)
         trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
         run = AllStages(stages=all_stages, trees=trees)
@@ -146,7 +146,7 @@ def _validated(cfg: DictConfig) -> tuple[dict[str, Any], StageView, list[Finding
 
 
 def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding]:
-    """What is wrong with one stage's whole tree beyond the base tree."""
+    """The findings of one stage, without the mistakes of the base configuration."""
     stage, tree = run.stages[name], run.trees[name]
     prefix = f"stages.{name}.config."
     sections, mistakes = validate(tree, prefix=prefix)
@@ -170,7 +170,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
         yield from about
     asked = [*OF_ALL, *(GENERATING if kind.generates else ()), *(TRAINING if kind.trains else ())]
     asked += REINFORCEMENT if kind.reinforcement else IMITATION if kind.trains else ()
-    asked += GOING_ON if kind.trains and getattr(base, "resume", "") == "auto" else ()
+    asked += RESUMING if kind.trains and getattr(base, "resume", "") == "auto" else ()
     for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and has(stage.config, finding.key):
             finding = replace(
@@ -190,7 +190,7 @@ def _findings(asked: Iterable[Rule], view: StageView) -> Iterator[Finding]:
 
 
 def _plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Mistake]]:
-    """Interpolations resolved, one that leads nowhere being a mistake and null from there on; keys that stand at ??? left out."""
+    """With interpolations resolved and keys at ??? left out. An interpolation of a missing key is a mistake and becomes null."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     mistakes: list[Mistake] = []
@@ -200,6 +200,6 @@ def _plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Mistake]]:
             return without(values, [tuple(key.split(".")) for key in OmegaConf.missing_keys(cfg)]), mistakes
         except OmegaConfBaseException as error:
             key = str(error.full_key)
-            rule = f"refers to something that is not there ({str(error).splitlines()[0]})"
+            rule = f"refers to a key that does not exist ({str(error).splitlines()[0]})"
             mistakes.append(Mistake(key=key, value="${...}", rule=rule, remedy="correct the name inside ${...}"))
             OmegaConf.update(cfg, key, None)

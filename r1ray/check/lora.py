@@ -1,4 +1,4 @@
-"""Adapters: do the layers exist that are to get them, and is there anything to adapt?"""
+"""Adapters (LoRA): do their layers exist, and does the stage train pretrained weights?"""
 
 from collections.abc import Iterator
 
@@ -34,5 +34,5 @@ def targets(view: StageView) -> Iterator[Mistake | str]:
 def something_to_adapt(view: StageView) -> Iterator[Mistake]:
     model, sft = view.model, view.sft
     if not view.kind.generates and sft.init == "random" and model.lora is not None:
-        rule = "weights drawn anew would stay as they were drawn, for only adapters learn"
+        rule = "random weights would never be trained, because only the adapters are"
         yield Mistake(key="model.lora", value=model.lora, rule=rule, remedy="model.lora=null, or sft.init=pretrained")

@@ -17,7 +17,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def facts_of(model: ModelConfig) -> tuple[ModelFacts | None, list[Finding]]:
-    """What the other checks need of the model, and what is wrong or unknown about it."""
+    """The facts that other rules need of the model, and its mistakes and notes."""
     folder = local_folder(model.path)
     if folder is None:
         return model.facts, list(_hub(model))
@@ -47,7 +47,7 @@ def dense(view: StageView) -> Iterator[Mistake]:
 
 
 def _mixture(path: str) -> str | None:
-    """How one can tell that it is one."""
+    """Why it is taken for a mixture of experts; None where it is not."""
     folder = local_folder(path)
     if folder is None:
         found = NAMES.search(path.rpartition("/")[2])
@@ -55,14 +55,14 @@ def _mixture(path: str) -> str | None:
     try:
         number = experts_of(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError):
-        return None  # told by facts_of
+        return None  # reported by facts_of
     return f"{number} experts a layer by its config.json" if number > 1 else None
 
 
 def trained_files(view: StageView) -> Iterator[Mistake]:
-    """As `files`, but for weights that are drawn anew."""
+    """As `files`, without weights where they are initialised at random."""
     model, sft = view.model, view.sft
-    yield from files(model, weights=not (not view.kind.generates and sft.init == "random"))
+    yield from files(model, weights=view.kind.generates or sft.init != "random")
 
 
 def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -> Iterator[Mistake]:
@@ -80,7 +80,7 @@ def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -
 
 
 def template(view: StageView) -> Iterator[Finding]:
-    """It exists, and so does the model's chat template where it is one."""
+    """It exists, and so does the model's chat template where it is used."""
     model = view.model
     if model.template not in TEMPLATES:
         yield from _custom_template(model)
@@ -91,7 +91,7 @@ def template(view: StageView) -> Iterator[Finding]:
 
 
 def template_text(model: ModelConfig) -> str | None:
-    """What every prompt of this model contains; None where it is not known here (a user's template, a chat template on the hub)."""
+    """Text that every prompt of this model contains; None where it is unknown (a user's template, a chat template on the hub)."""
     if model.template not in WORDS or (model.template in OF_CHAT and local_folder(model.path) is None):
         return None
     chat = chat_template(model.path) if model.template in OF_CHAT else None
@@ -132,11 +132,11 @@ def _hub(model: ModelConfig) -> Iterator[Finding]:
 
 def _contradictions(model: ModelConfig, found: ModelFacts) -> Iterator[Mistake]:
     for fact in ModelFacts.model_fields if model.facts else ():
-        said, real = getattr(model.facts, fact), getattr(found, fact)
-        if said != real:
-            rule = f"the model's config.json says {str(real).lower()}"
+        given, real = getattr(model.facts, fact), getattr(found, fact)
+        if given != real:
+            rule = f"the model's config.json has {str(real).lower()}"
             yield Mistake(
-                key=f"model.facts.{fact}", value=said, rule=rule, remedy="model.facts=null: a local model needs none"
+                key=f"model.facts.{fact}", value=given, rule=rule, remedy="model.facts=null: a local model needs none"
             )
 
 
@@ -149,4 +149,4 @@ def _custom_template(model: ModelConfig) -> Iterator[Finding]:
         rule = str(error) if ":" in name else "is neither a template's name nor package.module:function"
         yield Mistake(key="model.template", value=name, rule=rule, remedy=remedy)
     else:
-        yield f"{NOT_CHECKED}whether the template {name} has think tags (it is your own code)"
+        yield f"{NOT_CHECKED}what the template {name} asks for: it is not one of r1ray's"

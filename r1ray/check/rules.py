@@ -36,7 +36,7 @@ INSTEAD = {
     "zero_optimization.stage": "trainer.zero_stage",
     "zero_optimization.offload_optimizer": "trainer.cpu_offload",
 }
-"""{key that is refused in a pass-through: ours}."""
+"""{key that engine_args and deepspeed may not set: the key of r1ray that sets it}."""
 ROLES = ("rollout", "judge", "reward", "reference", *TRAINERS)
 DEEPSPEED_BLOCKS = (
     *(
@@ -70,7 +70,7 @@ def lengths(view: StageView) -> Iterator[Finding]:
     elif total > trainer.max_tokens_per_micro_batch:
         yield (
             f"sequences of up to {total} tokens are longer than trainer.max_tokens_per_micro_batch={trainer.max_tokens_per_micro_batch}: "
-            "each of those gets a row of its own"
+            "each of those fills a row alone"
         )
 
 
@@ -87,31 +87,33 @@ def sft_length(view: StageView) -> Iterator[Finding]:
 
 def transport(view: StageView) -> Iterator[Finding]:
     device, sync, rollout, trainer, cluster = view.device, view.sync, view.rollout, view.trainer, view.cluster
-    wanted = sync.backend
+    backend = sync.backend
     reason = (
-        None if wanted == "auto" else why_not(wanted, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
+        None
+        if backend == "auto"
+        else why_not(backend, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
     )
     if reason and (view.kind.reinforcement or device == "cpu"):
         remedy = "sync.backend=auto" + (
-            ", or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1" if wanted == "nccl" and device == "cuda" else ""
+            ", or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1" if backend == "nccl" and device == "cuda" else ""
         )
-        yield Mistake(key="sync.backend", value=wanted, rule=reason, remedy=remedy)
+        yield Mistake(key="sync.backend", value=backend, rule=reason, remedy=remedy)
 
 
 def sleeping(view: StageView) -> Iterator[Finding]:
-    """Nothing is generated ahead of a step, so engines may always sleep while it is trained on; the question is who gains by it."""
+    """Nothing is generated during training, so engines may always sleep then; the question is whether that frees anything."""
     device, rollout, trainer, cluster = view.device, view.rollout, view.trainer, view.cluster
     share = device == "cuda" and min(rollout.gpus_per_worker, trainer.gpus_per_worker) < 1
     if rollout.sleep and ":" in rollout.engine:
-        yield f"{NOT_CHECKED}whether {rollout.engine} can sleep and wake (it is your own code)"
+        yield f"{NOT_CHECKED}whether {rollout.engine} can sleep and wake"
     if rollout.sleep and device == "cpu":
-        yield "rollout.sleep=true with device=cpu: engines are told to sleep and to wake, and vLLM keeps its memory all the same"
+        yield "rollout.sleep=true has no effect with device=cpu: vLLM keeps its memory"
     elif rollout.sleep and not share:
-        yield "rollout.sleep=true gives memory back that nobody asks for: engines and trainers have GPUs of their own"
+        yield "rollout.sleep=true has no effect: engine and trainer are not colocated"
     elif share and not rollout.sleep and on_one_gpu(rollout, trainer, cluster):
         yield (
-            "engine and trainer share a GPU and rollout.sleep=false: the trainer has to make do with what the engine leaves free "
-            "all the time (rollout.engine_args.kv_cache_memory_bytes)"
+            "engine and trainer share a GPU and rollout.sleep=false: the trainer has only the memory that the engine leaves free "
+            "(rollout.engine_args.kv_cache_memory_bytes)"
         )
 
 
@@ -121,7 +123,7 @@ def optimizer(view: StageView) -> Iterator[Finding]:
         yield Mistake(
             key="trainer.precision",
             value="bf16",
-            rule="DeepSpeed's bf16 optimizer without ZeRO follows another path and learns differently",
+            rule="DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently",
             remedy="trainer.zero_stage=1, or trainer.precision=bf16_autocast",
         )
     if trainer.cpu_offload and trainer.zero_stage == 0:
@@ -135,8 +137,8 @@ def precision(view: StageView) -> Iterator[Finding]:
         yield Mistake(
             key="rollout.dtype",
             value="bfloat16",
-            rule="with trainer.precision=fp32 log-probs must agree to 1e-3, and a bfloat16 engine's never do: no step would be "
-            "trained on",
+            rule="trainer.precision=fp32 requires log-probs that agree to 1e-3, which a bfloat16 engine never reaches: every step "
+            "would be skipped",
             remedy="rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.5",
         )
     elif (trainer.precision == "fp32") != (rollout.dtype == "float32"):
@@ -152,11 +154,11 @@ def rewards(view: StageView) -> Iterator[Finding]:
         yield Mistake(
             key="reward.components",
             value={name: part.weight for name, part in reward.components.items()},
-            rule="every weight is 0: there would be nothing to learn from",
+            rule="every weight is 0, so every reward would be 0",
             remedy="reward.components.accuracy.weight=1.0",
         )
     if reward.local:
-        rule = "is for r1ray.grade: in a run the reward workers are actors"
+        rule = "is for r1ray.grade: the reward workers of a run are actors"
         yield Mistake(key="reward.local", value=True, rule=rule, remedy="reward.local=false")
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
@@ -165,7 +167,7 @@ def rewards(view: StageView) -> Iterator[Finding]:
             yield Mistake(
                 key=f"{key}.accuracy",
                 value=source.accuracy,
-                rule="names the reward component that says whether a completion is correct, and there is no such part",
+                rule="names the reward component that decides whether a completion is correct, and there is no such component",
                 remedy=did_you_mean(source.accuracy, reward.components),
             )
     named = {*data.train, *eval.sets}
@@ -180,10 +182,8 @@ def rewards(view: StageView) -> Iterator[Finding]:
     for key, source in sources.items():
         part, name = reward.components.get(source.accuracy), key.rpartition(".")[2]
         if part is not None and part.sources is not None and name not in part.sources:
-            rule = (
-                f"names the reward component that says whether a completion is correct, and that part leaves {name} out"
-            )
-            remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another part"
+            rule = f"names the reward component that decides whether a completion is correct, and its sources leave {name} out"
+            remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another component"
             yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
 
 
@@ -191,18 +191,18 @@ def evaluation(view: StageView) -> Iterator[Finding]:
     eval, checkpoint = view.eval, view.checkpoint
     for k in eval.pass_at:
         if k > eval.num_samples:
-            rule = f"pass@{k} needs at least {k} completions a problem, eval.num_samples is {eval.num_samples}"
+            rule = f"pass@{k} needs at least {k} completions per prompt, eval.num_samples is {eval.num_samples}"
             yield Mistake(key="eval.pass_at", value=eval.pass_at, rule=rule, remedy=f"eval.num_samples={k}")
     if eval.temperature == 0 and eval.num_samples > 1:
-        yield f"eval.temperature=0 makes all {eval.num_samples} completions of a problem equal: eval.num_samples=1 says the same"
+        yield f"eval.temperature=0 makes all {eval.num_samples} completions of a prompt equal: eval.num_samples=1 gives the same result"
     best = checkpoint.best_metric
     if best is None:
         return
     every, evaluated = checkpoint.every_steps, eval.every_steps
     if view.kind.reinforcement and best.startswith("eval/") and every and evaluated and every % evaluated:
         yield (
-            f"checkpoint.every_steps={every} is not a multiple of eval.every_steps={evaluated}: {best} is known only of the "
-            f"checkpoints that fall on an evaluation (every {lcm(every, evaluated)} steps, and the last), only those can be best"
+            f"checkpoint.every_steps={every} is not a multiple of eval.every_steps={evaluated}: {best} is measured only "
+            f"for checkpoints at an evaluation (every {lcm(every, evaluated)} steps, and the last), so only those can be the best"
         )
     there = [
         name
@@ -231,7 +231,7 @@ def engine_args(view: StageView) -> Iterator[Finding]:
             yield _reserved(f"{role}.engine_args.{name}", args[name], "" if instead == "judge.sleep" else instead)
         free = sorted(args.keys() - set(RESERVED_ENGINE_ARGS))
         if free:
-            yield f"{NOT_CHECKED}{role}.engine_args {', '.join(free)}: only {engine} itself knows what it takes"
+            yield f"{NOT_CHECKED}{role}.engine_args {', '.join(free)}: {engine} checks them when it starts"
 
 
 def trainer_args(view: StageView) -> Iterator[Finding]:
@@ -251,14 +251,14 @@ def trainer_args(view: StageView) -> Iterator[Finding]:
 
 
 def _reserved(key: str, value: object, instead: str) -> Mistake:
-    rule = "r1ray sets this itself, because log-probs, weights or the size of an update depend on it"
+    rule = "r1ray sets this, because log-probs, weights or the size of an update depend on it"
     return Mistake(key=key, value=value, rule=rule, remedy=f"remove it; set {instead}" if instead else "remove it")
 
 
 def labels(view: StageView) -> Iterator[Finding]:
     cluster = view.cluster
     for role in cluster.labels.keys() - set(ROLES):
-        rule = "labels place the workers of a role, and there is no such role"
+        rule = "there is no such role"
         yield Mistake(
             key=f"cluster.labels.{role}", value=cluster.labels[role], rule=rule, remedy=did_you_mean(role, ROLES)
         )

@@ -1,4 +1,4 @@
-"""The schema's own rules: unknown keys, wrong types, ranges. Pydantic judges, this module puts it in plain words."""
+"""Unknown keys, wrong types, ranges: Pydantic's errors in plain words, with key, rule and remedy."""
 
 import types
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], 
 
 
 def _whole_type(field: FieldInfo) -> Any:
-    """With its validators, which pydantic keeps apart."""
+    """The annotation with its validators, which Pydantic keeps separately."""
     annotated: Any = Annotated
     return annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
@@ -68,16 +68,16 @@ def without_removed(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:
-    """Did-you-mean over the keys beside it, then over the whole tree (`+lr=1` was meant for trainer.lr)."""
+    """Suggests a key of the same section, then of the whole tree (`+lr=1` was meant for trainer.lr)."""
     parent, key = loc[:-1], str(loc[-1])
     # At the top a group may be meant: recipes=r1_zero.
-    beside = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())} - {key})
+    siblings = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())} - {key})
     rule = f"{prefix + _dotted(parent) or 'the configuration'} has no key {key}".replace(". has", " has")
     elsewhere = [path for path in key_paths() if path.rpartition(".")[2] == key]
-    if not closest(key, beside) and elsewhere:
+    if not closest(key, siblings) and elsewhere:
         remedy = f"did you mean {' or '.join(prefix + path for path in elsewhere[:3])}?"
     else:
-        remedy = did_you_mean(key, beside, prefix=prefix + "".join(f"{part}." for part in parent))
+        remedy = did_you_mean(key, siblings, prefix=prefix + "".join(f"{part}." for part in parent))
     return Mistake(key=prefix + _dotted(loc), value=value, rule=rule, remedy=remedy)
 
 
@@ -167,8 +167,11 @@ def as_mistakes(error: ValidationError, model: type[BaseModel], *, owner: str, p
 
 def _how_to_give(key: str, loc: Loc) -> str:
     remedy = f"add {key}=... or choose a group that sets it"
-    if loc[:-2] in (("data", "train"), ("eval", "sets")):  # a recipe says more of a set, and another option was chosen
-        return f"take it out: {key.rpartition('.')[0]}=null; or {remedy}"
+    if loc[:-2] in (
+        ("data", "train"),
+        ("eval", "sets"),
+    ):  # a recipe changes a set that another option of the group does not have
+        return f"remove it: {key.rpartition('.')[0]}=null; or {remedy}"
     if loc[0] == "stages" and len(loc) > 1:
         return f"add {key}=rl, or correct the name {loc[1]}: --cfg job shows which stages there are"
     return remedy
@@ -188,7 +191,7 @@ def _wrong_type(key: str, value: Any, words: str) -> Mistake:
 
 
 def _fields(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The names that may stand at `loc`; none below a free mapping."""
+    """The keys allowed at `loc`; none below a free mapping."""
     if not loc:
         return list(model.model_fields)
     field = model.model_fields.get(str(loc[0]))
@@ -197,7 +200,7 @@ def _fields(model: type[BaseModel], loc: Loc) -> list[str]:
 
 
 def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """The group behind an annotation, and whether it is a map of such groups: `G`, `G | None`, `dict[str, G]`."""
+    """The section type of an annotation, and whether it is a map of such sections: `G`, `G | None`, `dict[str, G]`."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(arm for arm in get_args(annotation) if arm is not type(None))
     if get_origin(annotation) is dict:
@@ -207,13 +210,13 @@ def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
 
 
 class _Node(NamedTuple):
-    """A key that stands in a configuration, with the type that the schema gives it."""
+    """A key of a configuration with its type in the schema."""
 
     loc: Loc
     annotation: Any
     value: Any
     is_entry: bool
-    """Of a map of groups: its name is the user's."""
+    """Whether it is an entry of a map of sections, named by the user."""
 
 
 def _walk(model: type[BaseModel], raw: dict[str, Any], loc: Loc = ()) -> Iterator[_Node]:

@@ -1,4 +1,4 @@
-"""The stages of a run: do their names form a chain, and what does each one's whole configuration look like?"""
+"""The stages of a run: do they form a chain, and do their fragments and the overrides have an effect?"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from r1ray.plugin import found
 from r1ray.stages.kinds import KINDS
 
 RUN_WIDE = ("name", "run_dir", "check", "resume", "stages", "cluster")
-"""Keys that a stage cannot have of its own: one run directory and one cluster serve all stages."""
+"""Keys that a stage cannot set: all stages share one run directory and one cluster."""
 
 
 def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
@@ -27,22 +27,22 @@ def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
         if after not in stages:
             yield Mistake(key=key, value=after, rule="there is no such stage", remedy=did_you_mean(after, stages))
         elif name in _ancestors(name, stages):
-            rule = "the stages wait for each other in a circle"
+            rule = "the stages start from each other in a circle"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}=null for the one that starts from model.path")
         elif (kind := found(stages[after].kind, KINDS)) is not None and not kind.trains:
             rule = f"a stage of kind {stages[after].kind} trains nothing, so there is no checkpoint to start from"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}={stages[after].after or 'null'}")
     for name, stage in stages.items():
         for wide in stage.config.keys() & set(RUN_WIDE):
-            rule = f"{wide} is the whole run's, a stage cannot have its own"
+            rule = f"{wide} belongs to the whole run: a stage cannot set it"
             remedy = f"set {wide} outside of stages"
             yield Mistake(key=f"stages.{name}.config.{wide}", value=stage.config[wide], rule=rule, remedy=remedy)
 
 
-def passed_over(stages: Mapping[str, StageConfig], overrides: Iterable[str]) -> Iterator[Mistake | str]:
-    """Overrides that change nothing, because stages, whose fragments come after, set the same key themselves.
+def without_effect(stages: Mapping[str, StageConfig], overrides: Iterable[str]) -> Iterator[Mistake | str]:
+    """Overrides that change nothing, because a stage's fragment, which is merged later, sets the same key.
 
-    Example: with `recipe=deepscaler_1.5b` each of the three stages has its steps, so `steps=3` would be passed over.
+    Example: with `recipe=deepscaler_1.5b` each of the three stages has its steps, so `steps=3` would have no effect.
     """
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -50,17 +50,17 @@ def passed_over(stages: Mapping[str, StageConfig], overrides: Iterable[str]) -> 
         own = {name: there for name, there in own.items() if not isinstance(there, Mapping) and str(there) != value}
         if not own or not equals:
             continue
-        told = ", ".join(f"{name} {there}" for name, there in own.items())
+        listed = ", ".join(f"{name} {there}" for name, there in own.items())
         instead = " ".join(f"stages.{name}.config.{key}={value}" for name in own)
         if len(own) == len(stages):
-            rule = f"every stage sets its own ({told}), so this would change nothing"
+            rule = f"has no effect: every stage sets this key ({listed})"
             yield Mistake(key=key, value=value, rule=rule, remedy=instead)
         else:
-            yield f"{key}={value} is passed over where a stage sets its own ({told}): {instead}"
+            yield f"{key}={value} has no effect in stages that set this key ({listed}): {instead}"
 
 
-def take_out_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[str]:
-    """Stages that take datasets out of the mixture, of which none is there: `data` was chosen anew."""
+def remove_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[str]:
+    """Stages that remove datasets which the mixture does not have, for instance because another `data` was chosen."""
     for name, stage in stages.items():
         for key in ("data.train", "eval.sets"):
             own = cast("dict[str, Any]", value_of(stage.config, key) or {})
@@ -68,8 +68,7 @@ def take_out_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[s
             gone = [entry for entry, value in own.items() if value is None]
             if gone and not any(entry in there for entry in gone):
                 yield (
-                    f"stage {name} takes {', '.join(gone)} out of {key}, where none of them is ({', '.join(there)}): its problems "
-                    "are the same as without that"
+                    f"stage {name} removes {', '.join(gone)} from {key}, which has only {', '.join(there)}: this has no effect"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What an algorithm goes by."""
+"""Options of the algorithm."""
 
 from typing import Any, Literal
 
@@ -23,18 +23,18 @@ class FilterConfig(Strict):
 
 
 class AlgoConfig(Strict):
-    """What one pass does with its groups. Options on which the literature disagrees are free (recipes differ, not code)."""
+    """Options that algorithms share. Where papers disagree there is an option, so recipes differ and code does not."""
 
     name: str
     """A name in r1ray.algo.ALGORITHMS or `package.module:attribute`."""
     args: dict[str, Any]
-    """What only this algorithm has; passed to it."""
+    """Arguments of this algorithm alone (its `Args`)."""
     group_size: Positive
-    """G, completions per problem."""
+    """G, completions per prompt."""
     prompts_per_step: Positive
-    """P, problems per loop pass: P * G samples."""
+    """P, prompts per step: P * G samples."""
     num_minibatches: Positive
-    """Optimiser updates per loop pass (R1: 16)."""
+    """Optimizer updates per step (R1: 16)."""
     filter: FilterConfig
     std_ddof: Literal[0, 1]
     """verl, TRL: 1 (sample deviation); numpy default: 0."""
@@ -58,14 +58,14 @@ class AlgoConfig(Strict):
     kl_horizon: Positive
     """Samples in which the coefficient can change by a fifth of itself."""
     reference_refresh_updates: Count
-    """Replace the reference by the policy every N optimiser updates (R1: 400 steps of 16... ); 0: never."""
+    """Replace the reference by the policy every N optimizer updates (R1: 400); 0: never."""
     entropy_coef: NotNegative
-    """Of the entropy bonus; with entropy_target only where it starts."""
+    """Of the entropy bonus; with entropy_target its initial value."""
     entropy_target: AbovePositive | None
     """Nats a token: below it the bonus is on and grows (`r1ray.algo.controllers`); null: entropy_coef stays."""
     entropy_step: NotNegative
     entropy_max: NotNegative
-    """By how much the coefficient moves a step, and how far."""
+    """How much the coefficient changes per step, and its maximum."""
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     """What becomes of the gap between engine and trainer: the policy term is weighted by pi_trainer / pi_engine of the token or of
     the whole sequence, at most is_cap (truncate) or 0 above it (mask)."""

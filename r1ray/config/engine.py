@@ -1,4 +1,4 @@
-"""Engines, and how weights come to them."""
+"""Engines, and the transfer of weights to them."""
 
 from typing import Any, Literal
 
@@ -25,12 +25,12 @@ class RolloutConfig(Strict):
     same.
     """
     max_attempts: Positive
-    """A group whose completions or scores failed is generated again this often, then dropped and counted."""
+    """Attempts for a group whose completions or scores failed; after the last it is dropped and counted."""
     timeout_s: AbovePositive
-    """An engine that has something to do and finishes no group for so long counts as hung: it is started again."""
+    """An engine with work that finishes no group for this long is unresponsive and restarted."""
     start_timeout_s: AbovePositive
     sleep: bool
-    """Between the last completion of a step and the next weights the engines give their GPU memory to the trainers."""
+    """Engines free their GPU memory from the last completion of a step until the next weights arrive."""
     engine_args: dict[str, Any]
     """Passed to vLLM; keys that collide with ours are refused."""
 

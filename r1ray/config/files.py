@@ -6,7 +6,7 @@ import r1ray
 
 
 def conf_dir() -> Path:
-    """Where conf/ is: inside the package once installed, beside it in the repository."""
+    """Where conf/ is: inside the package once installed, next to it in the repository."""
     package = Path(r1ray.__file__).parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 

@@ -35,4 +35,4 @@ class ModelConfig(Strict):
     """A name in r1ray.data.templates: `r1_zero`, `chat` (the tokenizer's own), `none`, ...; or `package.module:function`."""
     facts: ModelFacts | None
     lora: LoraConfig | None
-    """Train the policy by adapters beside its frozen weights; null: the weights themselves."""
+    """Train adapters on top of frozen weights; null: train the weights."""

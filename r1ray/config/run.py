@@ -1,4 +1,4 @@
-"""What a run measures, keeps, runs on and says."""
+"""Evaluation, checkpoints, cluster, logging and stages."""
 
 from typing import Annotated, Any, Literal
 
@@ -38,11 +38,11 @@ class ClusterConfig(Strict):
     max_restarts: Count
     """Restarts (of a worker, or of all those lost together) without a new step in between, before the next loss ends the run."""
     heartbeat_s: AbovePositive
-    """Between two heartbeats of a worker; one that misses three in a row is killed and started again."""
+    """Seconds between heartbeats of a worker; one that misses three in a row is killed and restarted."""
     watchdog_s: AbovePositive
-    """When nothing has finished for so long, stacks and queues go to events.jsonl and the console."""
+    """When nothing has finished for this long, stacks and queues are logged to events.jsonl and the console."""
     labels: dict[str, dict[str, str]]
-    """{role: {node label: value}}; roles: rollout, judge, reward, reference, trainer, critic, prm."""
+    """{role: {node label: value}}; roles: rollout, judge, reward, reference, policy, critic, prm."""
     threads_per_worker: Positive | None
     """OMP threads of each engine and trainer; null: cores of the node / workers of the role there."""
 

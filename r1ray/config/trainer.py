@@ -14,9 +14,9 @@ class TrainerConfig(Strict):
     zero_stage: Literal[0, 1, 2, 3]
     precision: Literal["fp32", "bf16_autocast", "bf16"]
     max_tokens_per_micro_batch: Positive
-    """Tokens of one packed row at most (a longer sequence gets a row of its own)."""
+    """Maximum tokens of a packed row; a longer sequence fills a row alone."""
     sequence_parallel: Positive
-    """Ranks that share each row, every one with a slice of its tokens (DeepSpeed-Ulysses); num_workers is a multiple of it."""
+    """Ranks that share each row, each with a slice of its tokens (DeepSpeed-Ulysses); must divide num_workers."""
     lr: NotNegative
     lr_schedule: Literal["constant", "linear", "cosine"]
     lr_min_ratio: Fraction
@@ -62,8 +62,8 @@ class AuxiliaryTrainerConfig(Strict):
 
 
 class CriticConfig(AuxiliaryTrainerConfig):
-    """Values of states, for algorithms that need them (PPO and its kin). The folder of a reward model (sequence classification)
-    brings its head along; a stage that comes after one with a critic starts from that critic, where `path` is null."""
+    """The critic, for algorithms that need values (PPO and its variants). The folder of a reward model (sequence classification)
+    includes its head; a stage after one with a critic starts from that critic if `path` is null."""
 
     head_init: Literal["zero", "normal", "uniform"]
     """Of a value head that the model folder does not bring: 0; deviation 1/sqrt(width + 1); or Open-Reasoner-Zero's uniform
@@ -86,4 +86,4 @@ class SftConfig(Strict):
     epochs: AbovePositive
     max_length: Positive
     init: Literal["pretrained", "random"]
-    """random: weights drawn anew from the model's config and the seed (how the built-in base is made)."""
+    """random: weights initialised from the model's config and the seed (how the built-in base model is made)."""

@@ -18,7 +18,7 @@ def laid_over(base: Tree, fragment: Tree) -> dict[str, Any]:
 
 
 def has(tree: Tree, key: str) -> bool:
-    """Whether a dotted key, or something below it, stands in `tree`."""
+    """Whether `tree` has a dotted key."""
     first, _, rest = key.partition(".")
     if first not in tree:
         return False
@@ -27,7 +27,7 @@ def has(tree: Tree, key: str) -> bool:
 
 
 def value_of(tree: Tree, key: str) -> Any:
-    """What stands at a dotted key; None where nothing does."""
+    """The value at a dotted key; None where there is none."""
     value: Any = tree
     for part in key.split("."):
         value = cast(Tree, value).get(part) if isinstance(value, Mapping) else None
