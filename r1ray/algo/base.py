@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Need = Literal["old_logprobs", "ref_logprobs", "values", "process_rewards"]
 State = Mapping[str, Any]
-"""Controllers that outlive a step (KL coefficient, pools, ...): JSON-able, saved with the checkpoint, replaced, never mutated."""
+"""Values that persist across steps (KL coefficient, ...): JSON-able, saved with the checkpoint, replaced, never mutated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class LossInput:
     logprobs_L: "Tensor"
     """Of the policy being updated, at the sample's temperature; carries gradient."""
     entropy_L: "Tensor"
-    """Of the policy's distribution; carries gradient only where the algorithm says `needs_entropy_grad`."""
+    """Of the policy's distribution; carries gradient only where `needs_entropy_grad` is true."""
     old_logprobs_L: "Tensor"
     """The trainer's before the first update of the step (equal to detached logprobs_L in a strictly on-policy step)."""
     rollout_logprobs_L: "Tensor"
@@ -54,57 +54,59 @@ class LossOutput:
 
 
 class Objective(Protocol):
-    """What a group of trainers learns by: the policy's by the algorithm itself, others' by what it names in `objectives`."""
+    """The loss of a trainer group. The algorithm is the policy's objective; `Algorithm.objectives` has the others."""
 
     @property
     def needs_entropy_grad(self) -> bool:
-        """Whether the loss is differentiated through the entropy, which costs the trainer a little."""
+        """Whether gradients flow through the entropy, which costs the trainer a little time."""
         ...
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
-        """One list per optimiser update of this pass; may be empty (no update)."""
+        """One list of samples per optimizer update of this step; no list means no update."""
         ...
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
-        """For each sample of one optimiser update {term: weight_T}."""
+        """For each sample of one optimizer update {loss term: weight_T}."""
         ...
 
     def loss(self, row: LossInput) -> LossOutput: ...
 
 
 class AuxiliaryObjective(Objective, Protocol):
-    """Of the critic or the process reward model."""
+    """The objective of the critic or the process reward model."""
 
     @property
     def updates_per_step(self) -> int:
-        """As many minibatches as a full pass has, for the learning rate's schedule."""
+        """Optimizer updates of a full step, for the learning-rate schedule."""
         ...
 
 
 class Algorithm(Objective, Protocol):
-    """The policy's objective (no minibatch: no new weight version), and everything around it."""
+    """The policy's objective, and how samples are selected and get their advantages. A step without minibatches pushes no
+    weights.
+    """
 
     @property
     def needs(self) -> frozenset[Need]: ...
 
     @property
     def objectives(self) -> Mapping[TrainerRole, AuxiliaryObjective]:
-        """What other trainers learn by; there are no other trainers than these."""
+        """{role: objective} of the other trainers that the algorithm needs."""
         ...
 
     @property
     def frozen_steps(self) -> int:
-        """First steps in which the policy makes no update, for the learning rate's schedule."""
+        """Number of first steps without an update of the policy, for the learning-rate schedule."""
         ...
 
     def initial_state(self) -> State: ...
 
     def keep(self, group: Group) -> bool:
-        """Whether a group is trained on (dynamic sampling); metrics over all generated groups are taken before this."""
+        """Whether a group is trained on (dynamic sampling). Metrics over generated groups include those that are dropped."""
         ...
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
-        """Pure; sees the whole step. Unusable samples get a zero mask."""
+        """The samples with `advantages_T`. Pure; gets the whole step. Unusable samples get a zero mask."""
         ...
 
     def update_state(self, state: State, metrics: Mapping[str, float]) -> State: ...

@@ -1,4 +1,4 @@
-"""Coefficients that follow what is measured. Pure: a coefficient and a measurement in, the next step's coefficient out."""
+"""Adaptive coefficients. Pure: from a coefficient and a measurement to the coefficient of the next step."""
 
 MAX_KL_ERROR = 0.2
 
@@ -7,7 +7,7 @@ def adapted_kl_coef(coef: float, *, kl: float, target: float, num_samples: int, 
     """beta (1 + clip(kl / target - 1, -0.2, 0.2) n / horizon) (Ziegler et al., arXiv 1909.08593, 2.2; verl's adaptive controller).
 
     Args:
-        kl: measured in this step, in nats a token (as verl; Ziegler's target of 6 is of a whole completion).
+        kl: measured in this step, in nats per token (as in verl; Ziegler's target of 6 is per completion).
         num_samples: n, completions of this step.
         horizon: completions in which the coefficient can change by a fifth of itself.
 
@@ -26,5 +26,5 @@ def adapted_entropy_coef(coef: float, *, entropy: float, target: float, step: fl
 
 
 def entropy_bonus(coef: float, *, entropy: float, target: float) -> float:
-    """What the entropy term is weighted by: the coefficient, or 0 where there is entropy enough."""
+    """Weight of the entropy term: the coefficient, or 0 while the entropy is at or above its target."""
     return coef if entropy < target else 0.0

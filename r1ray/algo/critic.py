@@ -1,9 +1,9 @@
-"""How a critic learns: regression on returns, clipped as in PPO's code (arXiv 1707.06347; arXiv 2005.12729, table 1).
+"""The critic's objective: regression on returns, clipped as in PPO's code (arXiv 1707.06347; arXiv 2005.12729, table 1).
 
     loss = mean_t 1/2 max[ (V_t - R_t)^2, (clip(V_t, V_old,t - c, V_old,t + c) - R_t)^2 ]
 
-Returns are the algorithm's (`Sample.returns_T`); V_old is the critic before the first update of the step. The mean is over all
-tokens of an update, whatever the policy's aggregation: it is a regression.
+Returns come from the algorithm (`Sample.returns_T`); V_old is the critic before the first update of the step. The mean is over all
+tokens of an update whatever the policy's aggregation is, because this is a regression.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ class CriticObjective:
     """`r1ray.algo.base.AuxiliaryObjective` with the one loss term `value`."""
 
     updates_per_step: int
-    """Optimiser updates of a pass (Open-Reasoner-Zero: 12 beside 1 of the policy)."""
+    """Optimizer updates per step (Open-Reasoner-Zero: 12, with 1 of the policy)."""
     value_clip: float
-    """c; 0: values move as far as they like."""
+    """c; 0: no clipping."""
 
     needs_entropy_grad = False
 

@@ -5,7 +5,7 @@
 
 The class is `Grpo`: both are options (`scale_by_std: false`, `aggregation: seq_mean_token_sum_norm`), as conf/algo/dr_grpo.yaml
 sets them. No KL. Our choices: L is rollout.max_response_length (Oat-Zero: 3,000 tokens); the mean over N is over sequences that
-have a token to train on. verl leaves that mean to its caller.
+have a token to train on. verl leaves that mean to the caller.
 """
 
 from r1ray.algo.grpo import Grpo

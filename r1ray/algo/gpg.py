@@ -4,12 +4,12 @@
     loss  = mean over tokens of -A_i log pi(o_t)                    no ratio, no clip, no KL, no reference, no critic
     alpha = B / (B - M)                                             B completions of the step, M of them in groups of equal rewards
 
-alpha makes up for the groups without a gradient. Paper and verl disagree on it: `alpha: paper` is the above, `alpha: verl` is
-B / (number of completions whose reward is not 0). Sampling goes on until a share `min_share` of the groups has rewards that differ
+alpha compensates for groups without a gradient. Paper and verl disagree on it: `alpha: paper` is the above, `alpha: verl` is B /
+(number of completions whose reward is not 0). Sampling continues until a share `min_share` of the groups has rewards that differ
 (`drop_equal`; 0.6 in the paper's best row), then others fill the step.
 
-Our choices: `scale_by_std` is F_norm; only usable completions count in B and M. With nothing but equal groups every advantage is
-exactly 0 and alpha does not matter. A pass of several minibatches is off-policy without any correction for it; the clip widths and
+Our choices: `scale_by_std` is F_norm; only usable completions count in B and M. If all groups are equal every advantage is
+exactly 0 and alpha does not matter. Several minibatches per step are off-policy without a correction; clip_low, clip_high and
 `dual_clip` are not read.
 """
 

@@ -1,6 +1,6 @@
 """GRPO as DeepSeek-R1 uses it: DeepSeekMath, arXiv 2402.03300 eq. 3-4; DeepSeek-R1, arXiv 2501.12948 eq. 1-3.
 
-    A_i     = (r_i - mean r) / std r                                     over the G completions of one problem
+    A_i     = (r_i - mean r) / std r                                     over the G completions of one prompt
     J_i,t   = min(rho A_i, clip(rho, 1 - low, 1 + high) A_i)             rho = pi(o_t) / pi_old(o_t)
     loss    = mean_i mean_t [ -J_i,t + beta k3(pi || pi_ref) ]
 
@@ -8,7 +8,7 @@ Our deviations and choices:
 - the ratio is per token, as in all public code (R1's equation writes it per output);
 - std_ddof, adv_eps, scale_by_std, clip_low, clip_high, dual_clip, the KL estimator and the aggregation are free: papers and code
   disagree on each (defaults and sources: conf/algo/grpo.yaml);
-- pi_old is the trainer's policy before the first update of the pass, not the engine's word; what the engine says is compared
+- pi_old is the trainer's policy before the first update of the pass, not the engine's log-probs, which are compared
   with it in `mismatch/kl` and `mismatch/logprob_gap/max`;
 - an unusable completion is masked and is not in the baseline; one that is masked for being truncated stays in it.
 """
@@ -26,7 +26,7 @@ from r1ray.types import Floats, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Grpo(PolicyGradient):
-    """A completion is measured by the other completions to its problem."""
+    """A completion is compared with the other completions of its prompt."""
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """(r - group mean) / group std"""

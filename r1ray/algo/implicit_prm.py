@@ -1,9 +1,9 @@
-"""How PRIME's process reward model learns, from outcomes alone: arXiv 2502.01456, eq. 3 and 5.
+"""Objective of PRIME's process reward model, which learns from outcomes alone: arXiv 2502.01456, eq. 3 and 5.
 
     r_t  = beta (log pi_prm(y_t | y_<t) - log pi_ref(y_t | y_<t))
     loss = mean_i CE( sigmoid( sum_t r_t ), outcome_i )
 
-The outcome stands in `Sample.returns_T`, on every token. The reference is the model from which the process reward model started.
+The outcome is on every token. The reference is the model from which the process reward model started.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ImplicitPrmObjective:
         return ops.random_parts(samples, self.updates_per_step, rng)
 
     def weights(self, samples: Sequence[Sample], state: State) -> list[dict[str, Floats]]:
-        """Each completion's loss stands on all of its tokens: their mean is it again."""
+        """The loss of a completion is on each of its tokens, so their mean is the loss."""
         masks = [sample.mask_T for sample in samples]
         found = ops.aggregation_weights(masks, aggregation="seq_mean_token_mean", max_length=1)
         return [{"outcome": w_T} for w_T in found]
@@ -40,7 +40,7 @@ class ImplicitPrmObjective:
         ratio_L = ops.masked(row.logprobs_L - row.ref_logprobs_L, row.mask_L)
         logits_L = self.beta * ops.sums_of_sequences(ratio_L, row.segment_L)
         outcome_L = ops.masked(row.returns_L, row.mask_L)
-        # log(1 + exp(x)) - outcome x, by a form that cannot overflow.
+        # log(1 + exp(x)) - outcome x, in a form that cannot overflow.
         loss_L = logits_L.clamp(min=0) - logits_L * outcome_L + (-logits_L.abs()).exp().log1p()
         right_L = ((logits_L.detach() > 0) == (outcome_L > 0.5)).float()
         return LossOutput(terms={"outcome": loss_L}, metrics={"accuracy": right_L})

@@ -1,7 +1,7 @@
 """The arithmetic that algorithms share: KL estimators, the clipped surrogate, group normalisation, aggregation weights.
 
-Pure functions of arrays; what they are put together to is in the file of each algorithm. Tensors are used through their methods
-only: importing an algorithm loads no torch, so that the configuration check can read what arguments it takes.
+Pure functions of arrays; the file of each algorithm combines them. Tensors are used through their methods only, so that importing
+an algorithm loads no torch: the configuration check imports algorithms for their arguments.
 """
 
 import math
@@ -22,17 +22,19 @@ RolloutCorrection = Literal["token_truncate", "token_mask", "sequence_truncate",
 Aggregation = Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
 
 MAX_LOG_RATIO = 20.0
-"""Log-ratios are clamped to +-20 before exp, k3 to 10, as verl does: one absurd token must not become inf and cost the update."""
+"""Log-ratios are clamped to +-20 before exp, k3 to 10, as verl does: one extreme token must not become inf and void the update."""
 MAX_K3 = 10.0
 
 
 def masked(value_L: "Tensor", mask_L: "Tensor") -> "Tensor":
-    """value_L where mask_L is not 0, else 0; whatever stood there (inf and nan too) leaves no trace in values or gradients."""
+    """value_L where mask_L is not 0, else 0. Values outside the mask, inf and nan included, have no effect on values or
+    gradients.
+    """
     return value_L.where(mask_L > 0, 0.0)
 
 
 def sums_of_sequences(value_L: "Tensor", segment_L: "Tensor") -> "Tensor":
-    """At every token the sum of value_L over the sequence that the token belongs to.
+    """For every token the sum of value_L over the token's sequence.
 
     Example: values [1, 2, 3, 4] of segments [0, 0, 0, 1] give [6, 6, 6, 4].
     """
@@ -91,7 +93,7 @@ def clipped_surrogate(
 def rollout_weight(
     log_ratio_L: "Tensor", segment_L: "Tensor", *, mode: RolloutCorrection, cap: float
 ) -> tuple["Tensor", "Tensor"]:
-    """(importance weight from the engine's policy to the trainer's, 1 where it lies above the cap), per token.
+    """(importance weight from the engine's policy to the trainer's, 1 where it exceeds the cap), per token.
 
         token_truncate      min(w_t, C)             TIS (Yao et al., "Your efficient RL framework secretly brings you off-policy RL
                                                     training", 2025); AReaL, arXiv 2505.24298
@@ -154,7 +156,9 @@ def aggregation_weights(masks: Sequence[Floats], *, aggregation: Aggregation, ma
 
 
 def random_parts(samples: Sequence[Sample], num_parts: int, rng: np.random.Generator) -> list[list[Sample]]:
-    """The samples that have a token to train on, split at random into as many updates; fewer where there are fewer samples."""
+    """Random split of the samples with at least one trained token into `num_parts` updates, or one per sample if there are
+    fewer.
+    """
     trained = [sample for sample in samples if sample.mask_T.any()]
     parts = np.array_split(rng.permutation(len(trained)), num_parts)
     return [[trained[i] for i in part] for part in parts if len(part)]

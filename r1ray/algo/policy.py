@@ -1,4 +1,4 @@
-"""What all policy-gradient algorithms share; the file of each says how it differs, which is mostly `_advantages`.
+"""What all policy-gradient algorithms share. The file of each algorithm has what differs, mostly `_advantages`.
 
     loss = sum over tokens of  w_t ( -c_t J_t  +  beta KL_t  -  eta H_t )
 
@@ -8,15 +8,15 @@
     beta  `algo.kl_coef` with `kl_in: loss`; with `kl_in: reward` it is subtracted from the rewards of the tokens instead
     eta   `algo.entropy_coef`
 
-With the correction, clipping is around the trainer's policy before the pass, and the weight leads there from the engine's:
-decoupled PPO (Hilton et al., arXiv 2110.00641; AReaL, arXiv 2505.24298). Both coefficients may follow a target
+With importance sampling, clipping is around the trainer's policy before the step, and the weight corrects from the engine's policy
+to it: decoupled PPO (Hilton et al., arXiv 2110.00641; AReaL, arXiv 2505.24298). Both coefficients may follow a target
 (`r1ray.algo.controllers`); what they follow is measured in the step before, where Skywork measures the entropy of the same step.
 
-What a step does in which there is little to learn, unless the algorithm's docstring says otherwise:
+Special cases, unless the algorithm's docstring has another rule:
     all rewards of a group equal    its advantages are exactly 0, unless KL is part of the rewards; its tokens still count in the
                                     denominators, and for KL and entropy
     no usable sample                no update, no new weight version
-    one usable sample               an update with a finite loss; it has nothing to be compared with (`ops.normalise_group`)
+    one usable sample               an update with a finite loss; its advantage is that of `ops.normalise_group` for one value
 """
 
 import math
@@ -76,7 +76,7 @@ class PolicyGradient(ABC):
         if self.cfg.kl_coef > 0:
             needs.add("ref_logprobs")
         if self.cfg.num_minibatches > 1 or self._kl_in_reward:
-            # With one update a pass the present log-probs, detached, are the old ones: no extra forward.
+            # With one update per step the detached current log-probs are the old ones: no extra forward pass.
             needs.add("old_logprobs")
         return frozenset(needs)
 
@@ -109,7 +109,7 @@ class PolicyGradient(ABC):
         return state
 
     def update_state(self, state: State, metrics: Mapping[str, float]) -> State:
-        """A step without an update measures nothing: its coefficients stay."""
+        """A step without an update has no measurement, so its coefficients stay."""
         cfg, new = self.cfg, {**self.initial_state(), **state}
         kl, entropy = metrics.get("kl_ref", math.nan), metrics.get("entropy", math.nan)
         if cfg.kl_target is not None and math.isfinite(kl):
@@ -133,7 +133,7 @@ class PolicyGradient(ABC):
         return not self.cfg.filter.drop_equal or len({score.reward for score in group.scores if score.usable}) > 1
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
-        """Unusable samples get a zero mask, which leaves them out of the loss; what is masked gets no advantage."""
+        """Unusable samples get a zero mask, which removes them from the loss; masked tokens have advantage 0."""
         samples = [s if s.usable else replace(s, mask_T=np.zeros_like(s.mask_T)) for s in samples]
         values = self._advantages(samples, state)
         return [
@@ -143,23 +143,21 @@ class PolicyGradient(ABC):
 
     @abstractmethod
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
-        """For each sample of the step one value a token; unusable samples (`sample.usable`) belong to no baseline.
+        """One value per token for each sample of the step; unusable samples (`sample.usable`) are in no baseline.
 
-        The first line of an algorithm's own stands in r1ray/algo/README.md.
+        The first line of an algorithm's docstring is its entry in r1ray/algo/README.md.
         """
 
     def rewards(self, samples: Sequence[Sample], state: State) -> NDArray[np.float64]:
-        """What each completion earned: its reward, less beta times the KL of its tokens with `kl_in: reward` (as verl sums
-        them).
-        """
+        """Reward per completion, with `kl_in: reward` minus beta times the summed KL of its tokens (as in verl)."""
         penalties = self._kl_penalties(samples, state)
         return np.array([reward_of(s) - float(kl_T.sum()) for s, kl_T in zip(samples, penalties, strict=True)])
 
     def token_rewards(
         self, samples: Sequence[Sample], state: State, outcomes_N: Sequence[float] | None = None
     ) -> list[Floats]:
-        """Per token: the outcome on the last trained one, less beta times the KL of each with `kl_in: reward` (InstructGPT, arXiv
-        2203.02155 eq. 2; REINFORCE++, arXiv 2501.03262).
+        """Reward per token: the outcome on the last trained token, with `kl_in: reward` minus beta times the KL of each token
+        (InstructGPT, arXiv 2203.02155 eq. 2; REINFORCE++, arXiv 2501.03262).
 
         Args:
             outcomes_N: instead of the samples' rewards.
@@ -175,7 +173,7 @@ class PolicyGradient(ABC):
         return tokens
 
     def _kl_penalties(self, samples: Sequence[Sample], state: State) -> list[Floats]:
-        """beta KL(pi_old || pi_ref) of each token; 0 on tokens that are not trained on, whose log-probs nobody has computed."""
+        """beta KL(pi_old || pi_ref) of each token; 0 on tokens outside the mask, which have no log-probs."""
         if not self._kl_in_reward:
             return [np.zeros_like(sample.mask_T) for sample in samples]
         import torch
@@ -189,7 +187,7 @@ class PolicyGradient(ABC):
         return penalties
 
     def _kl_coef(self, state: State) -> float:
-        # A state from before the controller was turned on has none.
+        # A checkpoint from before the controller was switched on has no such state.
         return self.cfg.kl_coef if self.cfg.kl_target is None else state.get("kl_coef", self.cfg.kl_coef)
 
     def _entropy_coef(self, state: State) -> float:
@@ -197,9 +195,9 @@ class PolicyGradient(ABC):
         return self.cfg.entropy_coef if fixed else state.get("entropy_bonus", self.cfg.entropy_coef)
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:
-        """Split at random into `minibatches` updates, one pass over the samples (R1: 8192 completions, 16 updates of 512).
+        """Random split into `num_minibatches` updates, one pass over the samples (R1: 8192 completions, 16 updates of 512).
 
-        Samples without a token to train on have done their work in the baseline and are left out.
+        Samples without a trained token count in the baseline and are left out here.
         """
         return ops.random_parts(samples, self.cfg.num_minibatches, rng)
 
@@ -217,7 +215,7 @@ class PolicyGradient(ABC):
         return [{term: np.float32(scale) * weight_T for term, scale in scales.items()} for weight_T in weights]
 
     def loss(self, row: LossInput) -> LossOutput:
-        """Gradient flows through the policy's log-probs and, where asked for, its entropy; everything else is a constant.
+        """Gradients flow through the policy's log-probs and, with an entropy bonus, its entropy; everything else is constant.
 
         Metrics: `kl_ref` is k3(pi || pi_ref), `mismatch/kl` k3(engine || trainer before the pass), both whatever kl_estimator.
         """
@@ -249,7 +247,7 @@ class PolicyGradient(ABC):
     def _surrogate(self, row: LossInput) -> ops.Surrogate:
         """min(r A, clip(r, 1 - low, 1 + high) A)
 
-        r is the ratio of the token, the row is `cleaned`. The first line stands in r1ray/algo/README.md.
+        r is the ratio of the token, the row is `cleaned`. The first line is the entry in r1ray/algo/README.md.
         """
         return ops.clipped_surrogate(
             row.logprobs_L - row.old_logprobs_L,
@@ -261,7 +259,7 @@ class PolicyGradient(ABC):
 
 
 def cleaned(row: LossInput) -> LossInput:
-    """The row with 0 for whatever stood outside the mask, and without gradient but through log-probs and entropy."""
+    """The row with 0 outside the mask, detached except for log-probs and entropy."""
     mask_L, ref_L = row.mask_L, row.ref_logprobs_L
     return replace(
         row,
@@ -275,7 +273,7 @@ def cleaned(row: LossInput) -> LossInput:
 
 
 def groups_of(samples: Sequence[Sample]) -> list[list[int]]:
-    """Indices of the usable samples of each group, in whatever order they come; samples are grouped by `group_id`."""
+    """Indices of the usable samples of each group; samples are grouped by `group_id`, in any order."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples):
         if sample.usable:
@@ -284,7 +282,7 @@ def groups_of(samples: Sequence[Sample]) -> list[list[int]]:
 
 
 def spread(samples: Sequence[Sample], advantages_N: Sequence[float] | NDArray[np.float64]) -> list[Floats]:
-    """One value a sequence to one value a token."""
+    """One value per sequence to one value per token."""
     return [np.full(len(sample.mask_T), value, np.float32) for sample, value in zip(samples, advantages_N, strict=True)]
 
 

@@ -1,17 +1,17 @@
-"""PPO with a critic: arXiv 1707.06347 eq. 7 and 11, GAE arXiv 1506.02438 eq. 16; and what R1's replications made of it.
+"""PPO with a critic: arXiv 1707.06347 eq. 7 and 11, GAE arXiv 1506.02438 eq. 16; and its variants in R1's replications.
 
     delta_t = r_t + gamma V_t+1 - V_t
     A_t     = sum_l (gamma lambda)^l delta_t+l              the policy's, whitened over the tokens of the step
-    R_t     = A_t + V_t                                     the critic's target, by a lambda of its own
+    R_t     = A_t + V_t                                     the critic's target, with its own lambda
 
 - VC-PPO (arXiv 2503.01491): the critic's lambda is 1, the policy's 0.95 (decoupled GAE), and the policy is frozen for the first
   steps, while the critic learns the returns of a fixed policy (value pre-training): conf/algo/vc_ppo.yaml.
-- Open-Reasoner-Zero (arXiv 2503.24290): gamma = lambda = 1, one update of the policy and 12 of the critic a step, whitened by the
-  population's deviation: conf/algo/orz.yaml.
+- Open-Reasoner-Zero (arXiv 2503.24290): gamma = lambda = 1, one update of the policy and 12 of the critic per step, whitened by the
+  population deviation: conf/algo/orz.yaml.
 
-The reward stands on the last token of a completion; V after it is 0, also where the completion was cut. With `kl_in: reward` each
-token's reward is lessened by beta KL. A step in which all rewards are equal still has advantages: a state is compared with its
-own value.
+The reward is on the last token of a completion; V after it is 0, also for a truncated completion. With `kl_in: reward` beta KL is
+subtracted from each token's reward. If all rewards of a step are equal there still are advantages: a state is compared with its
+value.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ class Ppo(PolicyGradient):
 
     def update_state(self, state: State, metrics: Mapping[str, float]) -> State:
         new = super().update_state(state, metrics)
-        # One from before the policy was to be frozen has no count: its policy is not frozen any more.
+        # A checkpoint from before the freezing was switched on has no count: its policy is not frozen.
         return {**new, "steps": state.get("steps", self.args.policy_frozen_steps) + 1} if "steps" in new else new
 
     def minibatches(self, samples: Sequence[Sample], state: State, rng: np.random.Generator) -> list[list[Sample]]:

@@ -1,16 +1,16 @@
-"""PRIME: process rewards from outcomes alone, arXiv 2502.01456 eq. 3, 5 and 6, and its code where the paper is silent.
+"""PRIME: process rewards from outcomes alone, arXiv 2502.01456 eq. 3, 5 and 6, and its code where the paper gives no detail.
 
     r_t = beta ( log pi_prm(y_t) - log pi_ref(y_t) )
     A_t = sum_s>=t [ c (r_s - leave-one-out of the completions' mean r)  +  1[s is the last] (outcome - leave-one-out of outcomes) ]
 
 whitened over the tokens of the step; then PPO's clipped loss. As its code does (`prime_norm: batch_norm`), r is first divided by
-the step's largest |sum_s>=t r_s|, so that process and outcome are of like size whatever the lengths. The process reward model is
-trained on the same completions, after the policy (`r1ray.algo.implicit_prm`), on what is correct; the outcome above is the whole
+the step's largest |sum_s>=t r_s|, so that process and outcome have similar size at any length. The process reward model is
+trained on the same completions, after the policy (`r1ray.algo.implicit_prm`), on correctness; the outcome above is the whole
 reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
-refresh). Problems are kept whose share of correct completions lies strictly between filter.min_solve_rate and
-filter.max_solve_rate. A group of which one completion is usable has no other to compare with: its advantages are 0 before
-whitening. A completion that is masked for being cut stays in the baseline of outcomes; process rewards it has none, so it is not
-in theirs.
+refresh). Groups with a solve rate strictly between filter.min_solve_rate and
+filter.max_solve_rate are kept. A group with one usable completion has nothing to compare it with: its advantages are 0 before
+whitening. A completion masked for being truncated stays in the baseline of outcomes and, having no process rewards, is not in
+that of process rewards.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class PrimeArgs(GroupArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class Prime(PolicyGradient):
-    """A completion is measured by the others to its problem, token by token."""
+    """A completion is compared with the others of its prompt, token by token."""
 
     Args: ClassVar[type[Args]] = PrimeArgs
 
@@ -76,7 +76,7 @@ class Prime(PolicyGradient):
         ]
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
-        """Both rewards less the others', summed from each token to the end and whitened over the step's tokens."""
+        """Both rewards minus those of the others, summed from each token to the end and whitened over the step's tokens."""
         masks = [sample.mask_T for sample in samples]
         outcomes_N = self.rewards(samples, state)
         process: list[Floats] = [np.zeros_like(mask_T) for mask_T in masks]
@@ -105,6 +105,6 @@ class Prime(PolicyGradient):
 
 
 def _outcome(sample: Sample) -> np.float32:
-    """What the problem's accuracy says; where nothing says, whether it earned something."""
+    """1 for a correct completion, else 0; where correctness is unknown, 1 for a positive reward."""
     correct = sample.score.correct if sample.score else None
     return np.float32(reward_of(sample) > 0 if correct is None else correct)

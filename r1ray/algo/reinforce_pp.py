@@ -5,12 +5,12 @@
     A_t   = (G_t - mean) / sqrt(var + eps)              over all tokens of the step
     loss  = mean over tokens of -min(rho A_t, clip(rho, 1 - 0.2, 1 + 0.2) A_t)
 
-The baseline variant takes the group's mean from r_i first, so that whitening compares completions to one problem.
+The baseline variant subtracts the group's mean from r_i first, so that whitening compares completions to one problem.
 
 Our choices: the deviation is by `std_ddof` and `adv_eps` (verl: 1 and 1e-8; OpenRLHF: population variance with a floor of 1e-8).
 Logic-RL has the KL as a k3 term of the loss: `kl_in: loss` (conf/algo/logic_rl.yaml); OpenRLHF's script of the baseline variant
-as a k2 term. Where all returns are equal every advantage is exactly 0 and the update is made: where all rewards are, or one
-completion is left, without KL in the reward.
+as a k2 term. Where all returns are equal (all rewards equal, or one completion left, without KL in the reward) every advantage is
+exactly 0 and the update is made.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class ReinforceBaselineArgs(GroupArgs, ReinforceArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforcePP(PolicyGradient):
-    """A token is measured by all tokens of the step."""
+    """A token is compared with all tokens of the step."""
 
     Args: ClassVar[type[Args]] = ReinforceArgs
 
@@ -58,7 +58,7 @@ class ReinforcePP(PolicyGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforcePPBaseline(ReinforcePP):
-    """A token is measured by all tokens of the step, after its completion was by the other completions to the problem."""
+    """The group mean is subtracted from the outcome before a token is compared with all tokens of the step."""
 
     Args: ClassVar[type[Args]] = ReinforceBaselineArgs
 

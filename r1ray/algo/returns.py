@@ -1,7 +1,7 @@
 """Rewards to returns and advantages, in numpy: discounting, generalised advantage estimation, leave-one-out, whitening.
 
-Arithmetic is in float64, results per token are float32. Tokens where mask_T is 0 (prompt, padding, a tool's words) do not exist for
-a return: the next token after one is the next that is trained on, and the result there is 0.
+Arithmetic is in float64, results per token are float32. Tokens where mask_T is 0 (prompt, padding, tool
+output) are skipped: the next token of a trained token is the next trained one, and results outside the mask are 0.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def vapo_lambda(length: int, *, alpha: float) -> float:
 
 
 def leave_one_out(rewards_G: Sequence[float]) -> NDArray[np.float64]:
-    """r_i less the mean of the others (RLOO, arXiv 2402.14740): the baseline does not depend on completion i.
+    """r_i minus the mean of the others (RLOO, arXiv 2402.14740): the baseline does not depend on completion i.
 
     A group of one has no others: its advantage is 0.
     """
@@ -62,8 +62,8 @@ def leave_one_out(rewards_G: Sequence[float]) -> NDArray[np.float64]:
 
 
 def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> list[Floats]:
-    """The same for rewards of tokens, the baseline being of each completion's mean token reward (PRIME, arXiv 2502.01456, as its
-    code):
+    """Leave-one-out for token rewards: the baseline is the mean over the other completions of their mean token reward (PRIME,
+    arXiv 2502.01456, as its code):
 
         r_i,t  ->  r_i,t G / (G - 1) - sum over all j of mean_j / (G - 1)
 
@@ -102,7 +102,7 @@ def whiten(values: Sequence[Floats], masks: Sequence[Floats], *, ddof: Literal[0
 
 
 def remax(rewards_G: Sequence[float], greedy_rewards_G: Sequence[float]) -> NDArray[np.float64]:
-    """r_i less the reward of the greedy completion to the same problem (ReMax, arXiv 2310.10505, algorithm 1).
+    """r_i minus the reward of the greedy completion of the same prompt (ReMax, arXiv 2310.10505, algorithm 1).
 
     No recipe here uses it: the engine would have to answer every problem once more.
     """
@@ -110,7 +110,7 @@ def remax(rewards_G: Sequence[float], greedy_rewards_G: Sequence[float]) -> NDAr
 
 
 def best_of_group(rewards_G: Sequence[float]) -> NDArray[np.float64]:
-    """Only the best completion counts, by how much it is better than the second (pass@k training, arXiv 2503.19595; verl's
+    """Only the best completion has an advantage: its margin over the second (pass@k training, arXiv 2503.19595; verl's
     grpo_passk without the deviation). No recipe here uses it.
 
     Example: `best_of_group([0.2, 0.9, 0.5, 0.1])` is `[0, 0.4, 0, 0]`.

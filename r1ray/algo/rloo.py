@@ -5,9 +5,9 @@
     loss  = mean_i sum_t [ -A_i log pi(o_t) ]
 
 Our deviations and choices:
-- the surrogate is PPO's: its gradient at the first update is that of the loss above, and with more updates a pass it is clipped;
+- the surrogate is PPO's: its gradient at the first update is that of the loss above, and with more updates per step it is clipped;
 - there is no division by the deviation (`scale_by_std`, `std_ddof` and `adv_eps` are not read);
-- a completion that is alone in its group has no baseline and teaches nothing: its advantage is 0, the update is made.
+- a completion that is alone in its group has no baseline: its advantage is 0, and the update is made.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from r1ray.types import Floats, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Rloo(PolicyGradient):
-    """A completion is measured by the mean of the others."""
+    """A completion is compared with the mean of the others."""
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """r - mean of the others"""

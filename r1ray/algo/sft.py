@@ -1,8 +1,8 @@
-"""Supervised fine-tuning in the shape of an algorithm: the mean negative log-likelihood over completion tokens.
+"""Supervised fine-tuning as an objective: the mean negative log-likelihood over completion tokens.
 
     loss = -1/T sum_t log pi(o_t | q, o_<t)          T counts the completion tokens of the whole update
 
-The mean is over tokens, not over sequences: a long trace weighs as much as its tokens, as is usual in SFT.
+The mean is over tokens, not over sequences: a sequence is weighted by its length, as is usual in SFT.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,12 +4,12 @@
     loss  = mean over tokens of [ -J_i,t - eta H_t ]           no KL
     eta   up by 1e-4 a step while the entropy is below 0.2, else down, in [0, 5e-3]; the bonus is on only below the target
 
-Groups whose rewards are all equal are removed and NOT made up for: the update is smaller. They are removed here, after sampling,
-and not by the group filter, which refills. Their tokens are masked, so that they are in no denominator and no entropy either; a
-step of nothing but such groups makes no update.
+Groups whose rewards are all equal are removed and NOT replaced: the update is smaller. They are removed here, after sampling,
+and not by the group filter, which refills. Their tokens are masked, so they count in no denominator and no entropy; a
+step with only such groups makes no update.
 
-Our deviations: the entropy that steers a step was measured in the one before; a batch need not be a multiple of the ranks. The
-scripts' KL in the reward is without effect, because they start no reference: with kl_coef 0 neither do we.
+Our deviations: the coefficient of a step follows the entropy of the step before; a batch need not be a multiple of the ranks. The
+scripts' KL in the reward has no effect, because they start no reference.
 """
 
 from collections.abc import Sequence

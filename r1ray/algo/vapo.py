@@ -1,10 +1,10 @@
-"""VAPO: arXiv 2504.05118. VC-PPO's decoupled GAE and frozen policy at first, and:
+"""VAPO: arXiv 2504.05118. VC-PPO's decoupled GAE and initially frozen policy, and:
 
     lambda_i = 1 - 1 / (alpha l_i)                                    l_i tokens of the completion (eq. 8); 0 where that is negative
     loss     = PPO, token mean, clip 0.2 / 0.28  +  mu NLL            NLL: mean over the tokens of correct completions (eq. 11)
 
 Our choices: lambda is held at 0 for completions of fewer than 1 / alpha tokens (20 at alpha = 0.05), for which the formula is
-negative; a step without a correct completion has no NLL term's weight. Correct is what the problem's accuracy says, never the
+negative; in a step without a correct completion the NLL term has weight 0. Correctness is the problem's accuracy, never the
 reward.
 """
 
@@ -34,7 +34,7 @@ class VapoArgs(CriticArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class Vapo(Ppo):
-    """One more loss term, `imitation`, whose weights carry mu."""
+    """PPO with a second loss term, `imitation`, whose weights include mu."""
 
     Args: ClassVar[type[Args]] = VapoArgs
 

@@ -69,7 +69,8 @@ def lengths(view: StageView) -> Iterator[Finding]:
         )
     elif total > trainer.max_tokens_per_micro_batch:
         yield (
-            f"sequences of up to {total} tokens are longer than trainer.max_tokens_per_micro_batch={trainer.max_tokens_per_micro_batch}: "
+            f"sequences of up to {total} tokens exceed "
+            f"trainer.max_tokens_per_micro_batch={trainer.max_tokens_per_micro_batch}: "
             "each of those fills a row alone"
         )
 
@@ -194,7 +195,7 @@ def evaluation(view: StageView) -> Iterator[Finding]:
             rule = f"pass@{k} needs at least {k} completions per prompt, eval.num_samples is {eval.num_samples}"
             yield Mistake(key="eval.pass_at", value=eval.pass_at, rule=rule, remedy=f"eval.num_samples={k}")
     if eval.temperature == 0 and eval.num_samples > 1:
-        yield f"eval.temperature=0 makes all {eval.num_samples} completions of a prompt equal: eval.num_samples=1 gives the same result"
+        yield f"eval.temperature=0 makes all {eval.num_samples} completions of a prompt equal: eval.num_samples=1 is enough"
     best = checkpoint.best_metric
     if best is None:
         return
