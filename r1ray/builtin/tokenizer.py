@@ -13,8 +13,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from r1ray.data import traces
-from r1ray.data.countdown import MAX_VALUE
+from r1ray.data.generators import traces
+from r1ray.data.generators.countdown import MAX_VALUE
 from r1ray.data.templates import R1_ZERO
 
 VOCAB_SIZE = 640

@@ -3,7 +3,7 @@
 {"id": "a", "kind": "math_answer", "completion": "so \\\\boxed{7}", "gold": ["7"]}
 {"id": "b", "kind": "stdin_stdout", "code": "print(input())", "tests": [{"input": "1\\n", "output": "1\\n"}], "limits": {"cpu": 2}}
 {"id": "c", "kind": "function_call", "code": "...", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
-or the lines of a run's rollouts file (`r1ray.run.rollouts`), in which the completions of a problem follow one another. Programs are in
+or the lines of a run's rollouts file (`r1ray.data.rollouts`), in which the completions of a problem follow one another. Programs are in
 Python or, with "language": "cpp", in C++17.
 """
 
@@ -16,11 +16,11 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
+from r1ray.data.rollouts import problem_of
 from r1ray.data.schemas import as_object, golds, user
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 from r1ray.reward.code.cases import read_cases, read_language, read_limits, read_subtasks
-from r1ray.run.rollouts import problem_of
 from r1ray.types import Completion, FinishReason, Ints, Problem
 
 KINDS = ("math_answer", "stdin_stdout", "function_call")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import RewardConfig
+from r1ray.data.rollouts import problem_of, rollout_steps
 from r1ray.data.schemas import Item, Row, Unreadable, as_list
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
-from r1ray.run.rollouts import problem_of, rollout_steps
 
 
 def mined_rows(path: str, *, correct: Sequence[int], sources: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

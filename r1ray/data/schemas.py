@@ -49,7 +49,7 @@ class Item:
 
 def countdown(row: Row) -> Item:
     """Our generator's rows and Jiayi-Pan/Countdown-Tasks-3to4: numbers and a target."""
-    from r1ray.data.countdown import problem_id, question
+    from r1ray.data.generators.countdown import problem_id, question
 
     numbers, target = numbers_and_target(row)
     return Item(

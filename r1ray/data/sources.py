@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config, SourceConfig
-from r1ray.data import countdown, knights, mined, oneliners, programming, rows, schemas, swe, traces
+from r1ray.data import mined, programming, rows, schemas, swe
 from r1ray.data.columns import as_columns, is_kept, read_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
+from r1ray.data.generators import countdown, knights, oneliners, traces
 from r1ray.data.schemas import Item, Row, Unreadable
 from r1ray.plugin import resolve
 from r1ray.reward.code.cases import OF_PROGRAMS

@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import fmean, median, variance
 from typing import Any
 
+from r1ray.data.rollouts import read_rollouts
 from r1ray.run.charts import histogram
 from r1ray.run.console import number
-from r1ray.run.rollouts import read_rollouts
 from r1ray.run.sample import sample_card, visible
 
 Line = Mapping[str, Any]

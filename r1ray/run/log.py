@@ -1,15 +1,16 @@
 """Everything a stage says while it runs, behind four methods, so that the loop stays small."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
+from r1ray.data.rollouts import lines_of, rollout_file, rollout_steps
 from r1ray.run.alarms import MEMORY, Seen, watch
 from r1ray.run.console import StepConsole, number
-from r1ray.run.directory import RunDir
+from r1ray.run.directory import RunDir, write_atomically
 from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger, read_metrics
 from r1ray.run.report import write_report
-from r1ray.run.rollouts import rollout_steps, write_rollouts
 from r1ray.types import Group, Ints
 
 
@@ -87,3 +88,10 @@ class RunLog:
         for guard, logger in self.loggers:
             guard(logger.close)
         self.write_report(write_report, self.run)
+
+
+def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: Callable[[Ints], str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = rollout_file(folder, step)
+    write_atomically(path, "".join(lines_of(groups, decode=decode)))
+    return path

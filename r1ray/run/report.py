@@ -11,13 +11,13 @@ from statistics import fmean
 from string import Template
 from typing import Any
 
+from r1ray.data.rollouts import read_rollouts, rollout_steps
 from r1ray.run import charts
 from r1ray.run.audit import audit_section
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart
 from r1ray.run.console import clock, number
 from r1ray.run.directory import RunDir, StageDir, write_atomically
 from r1ray.run.loggers import read_metrics
-from r1ray.run.rollouts import read_rollouts, rollout_steps
 from r1ray.run.sample import sample_card
 
 Rows = Sequence[Mapping[str, Any]]

@@ -24,7 +24,7 @@ def visible(text: str, *, limit: int = MAX_SHOWN) -> str:
 
 
 def sample_card(line: Mapping[str, Any]) -> str:
-    """One line of a rollouts file (`r1ray.run.rollouts`)."""
+    """One line of a rollouts file (`r1ray.data.rollouts`)."""
     verdict = {True: '<span class="right">right</span>', False: '<span class="wrong">wrong</span>', None: ""}[
         line["correct"]
     ]

@@ -81,6 +81,19 @@ class Ended:
         return self.status == "timeout" and self.why == "starved"
 
 
+class Settings(Protocol):
+    """Where programs run, and as what; `r1ray.config.SandboxConfig` describes each."""
+
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def min_tier(self) -> Tier: ...
+    @property
+    def python(self) -> str: ...
+    @property
+    def packages(self) -> Sequence[str]: ...
+
+
 class SandboxUnavailable(RuntimeError):
     """No sandbox of the wanted strength works here; the message names the probe that failed and the remedy."""
 

@@ -5,8 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1ray.config import SandboxConfig
-from r1ray.sandbox.base import Language, SandboxUnavailable
+from r1ray.sandbox.base import Language, SandboxUnavailable, Settings
 from r1ray.sandbox.choose import check_python, choose, folders_of, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.supervisor import STDLIB, ZygoteSpec
@@ -14,12 +13,12 @@ from r1ray.sandbox.supervisor import STDLIB, ZygoteSpec
 if TYPE_CHECKING:
     from r1ray.sandbox.remote import RemoteSandbox
 
-_wanted: list[tuple[SandboxConfig, Collection[Language]]] = []
+_wanted: list[tuple[Settings, Collection[Language]]] = []
 _services: "list[RemoteSandbox]" = []
 _of_this_machine: list[Sandbox] = []
 
 
-def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
+def spec_of(cfg: Settings, languages: Collection[Language]) -> ZygoteSpec:
     """The strongest sandbox of this machine that works, for programs in `languages`.
 
     Raises SandboxUnavailable when none of cfg.min_tier or stronger does, or an interpreter, package or compiler is missing.
@@ -34,7 +33,7 @@ def spec_of(cfg: SandboxConfig, languages: Collection[Language]) -> ZygoteSpec:
     return choose(spec, min_tier=cfg.min_tier, languages=languages)
 
 
-def check(cfg: SandboxConfig, languages: Collection[Language]) -> dict[str, Any]:
+def check(cfg: Settings, languages: Collection[Language]) -> dict[str, Any]:
     """What programs would be run in: its tier and why no stronger one is, or its address.
 
     Raises SandboxUnavailable where `sandbox` would.
@@ -46,7 +45,7 @@ def check(cfg: SandboxConfig, languages: Collection[Language]) -> dict[str, Any]
     return {"url": cfg.url}
 
 
-def allow_programs(cfg: SandboxConfig, languages: Collection[Language]) -> None:
+def allow_programs(cfg: Settings, languages: Collection[Language]) -> None:
     """From now on this process may run programs, in such a sandbox; those in `languages` are tried when it is opened."""
     _wanted[:] = [(cfg, languages)]
 
@@ -75,7 +74,7 @@ def num_runs() -> int:
     return sum(opened.num_runs for opened in (*_services, *_of_this_machine))
 
 
-def _allowed() -> tuple[SandboxConfig, Collection[Language]]:
+def _allowed() -> tuple[Settings, Collection[Language]]:
     if not _wanted:
         raise SandboxUnavailable("this process was given no sandbox, and programs run nowhere else")
     return _wanted[0]

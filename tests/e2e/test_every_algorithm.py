@@ -13,7 +13,7 @@ from shared_engines import engines, train, train_stages
 from r1ray import builtin
 from r1ray.actors.group import ActorGroup
 from r1ray.config.files import conf_dir
-from r1ray.run.rollouts import read_rollouts, rollout_steps
+from r1ray.data.rollouts import read_rollouts, rollout_steps
 
 pytestmark = pytest.mark.integration
 SMALL = ("algo.group_size=4", "algo.prompts_per_step=8", "algo.num_minibatches=2", "steps=2", "reward.num_workers=1")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from r1ray.run.rollouts import read_rollouts, rollout_steps
+from r1ray.data.rollouts import read_rollouts, rollout_steps
 
 pytestmark = pytest.mark.integration
 REPO = Path(__file__).parents[2]

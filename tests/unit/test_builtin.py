@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoTokenizer
 
 from r1ray import builtin
 from r1ray.builtin import tokenizer as recipe
-from r1ray.data import traces
-from r1ray.data.countdown import MAX_VALUE, question
+from r1ray.data.generators import traces
+from r1ray.data.generators.countdown import MAX_VALUE, question
 from r1ray.data.templates import render
 from r1ray.types import Message
 

@@ -10,7 +10,7 @@ import pytest
 from reward_samples import completion, context, problem
 
 from r1ray.config import RewardComponentConfig, RewardConfig, SourceConfig
-from r1ray.data.oneliners import KINDS, VERIFIERS
+from r1ray.data.generators.oneliners import KINDS, VERIFIERS
 from r1ray.data.sources import load_source, runs_programs
 from r1ray.reward import make
 from r1ray.reward.accuracy import accuracy
@@ -160,7 +160,9 @@ def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
 def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
     runner = Runner(lambda program: Ended(status="timeout", stdout=b"3\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [], "expected": 3}]})
-    assert [(v.correct, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [(False, "timeout")]
+    assert [(v.correct, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [
+        (False, "timeout")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1ray.data import countdown, oneliners, traces
+from r1ray.data.generators import countdown, oneliners, traces
 from r1ray.reward.countdown import evaluate
 
 LINE = re.compile(r"([a-l])\) (\d+) ([-+*/]) (\d+) = (\d+), (\d+) ([-+*/]) (\d+) = (\d+) (yes|no)")

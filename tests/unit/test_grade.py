@@ -13,7 +13,7 @@ from reward_samples import completion, problem
 
 from r1ray.data.graded import Broken, read_graded
 from r1ray.grade import main
-from r1ray.run.rollouts import write_rollouts
+from r1ray.run.log import write_rollouts
 from r1ray.types import Group, Score
 
 MATHS = {"id": "m", "kind": "math_answer", "completion": "\\boxed{7}", "gold": ["7"]}

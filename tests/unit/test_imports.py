@@ -20,6 +20,11 @@ ONLY = {
     "ray": ("actors/", "build.py", "main.py"),
     "wandb": ("run/loggers.py",),
 }
+WITHIN = {
+    "sandbox": {"sandbox"},
+    "data": {"config", "data", "mistakes", "plugin", "reward", "sandbox", "types"},
+}
+"""{folder: what of r1ray its modules may import}."""
 PURE = ("types.py", "config", "check", "algo", "data", "reward")
 NEVER_IN_PURE = {"ray", "vllm", "deepspeed", "wandb"}
 TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py", "lookup.py")
@@ -27,7 +32,7 @@ TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py
 
 
 def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
-    """Top-level packages that a module imports; with `at_import` only those that importing it loads."""
+    """Packages that a module imports, r1ray's own as `r1ray.data`; with `at_import` only those that importing it loads."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     if at_import:
@@ -40,9 +45,14 @@ def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (package_of(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module.partition(".")[0]
+            yield from {package_of(f"{node.module}.{alias.name}") for alias in node.names}
+
+
+def package_of(module: str) -> str:
+    first, *others = module.split(".")
+    return f"r1ray.{others[0]}" if first == "r1ray" and others else first
 
 
 def name_of(path: Path) -> str:
@@ -54,6 +64,8 @@ def test_module_imports_only_what_it_may(path: Path) -> None:
     name, found = name_of(path), set(imports(path))
     for package, places in ONLY.items():
         assert package not in found or name.startswith(places), f"{name} imports {package}, which belongs to {places}"
+    if allowed := WITHIN.get(name.partition("/")[0]):
+        assert {package for package in found if package.startswith("r1ray")} <= {f"r1ray.{place}" for place in allowed}
     if name.startswith(PURE):
         assert not found & NEVER_IN_PURE
     if name.startswith(TORCHLESS):

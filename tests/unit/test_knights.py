@@ -7,8 +7,8 @@ import pytest
 from reward_samples import completion, context, problem
 
 from r1ray.config import SourceConfig
-from r1ray.data import knights
-from r1ray.data.knights import KINDS, Claim, generate, solutions, split_of, structure
+from r1ray.data.generators import knights
+from r1ray.data.generators.knights import KINDS, Claim, generate, solutions, split_of, structure
 from r1ray.data.sources import load_source
 from r1ray.reward.accuracy import accuracy
 

@@ -13,10 +13,10 @@ from test_metrics import RIGHT, WRONG, completion, group
 
 from r1ray.cli import compose
 from r1ray.config import Config
+from r1ray.data.rollouts import problem_of, read_rollouts
 from r1ray.run.directory import RunDir
-from r1ray.run.log import RunLog
+from r1ray.run.log import RunLog, write_rollouts
 from r1ray.run.loggers import Guard, JsonlLogger, WandbLogger, read_metrics
-from r1ray.run.rollouts import problem_of, read_rollouts, write_rollouts
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from r1ray.data.prompts import problem_set
 from r1ray.data.sources import load_source, located
 from r1ray.reward import make
 from r1ray.reward.base import RewardContext
-from r1ray.run.rollouts import write_rollouts
+from r1ray.run.log import write_rollouts
 from r1ray.types import Completion, Group, Message, Problem, Score
 
 

@@ -10,9 +10,9 @@ from test_metrics import RIGHT, WRONG, completion, group
 
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart, ticks
 from r1ray.run.directory import RunDir, open_run
+from r1ray.run.log import write_rollouts
 from r1ray.run.loggers import JsonlLogger
 from r1ray.run.report import before_and_after, write_report
-from r1ray.run.rollouts import write_rollouts
 from r1ray.run.summary import closing_summary
 
 VOID = {"meta", "line", "circle", "rect", "polyline", "polygon", "br"}

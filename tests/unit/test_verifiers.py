@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reward_samples import completion, context, problem, value
 
-from r1ray.data.oneliners import KINDS
+from r1ray.data.generators.oneliners import KINDS
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.choice import chosen
 from r1ray.reward.logic import logic_rl, roles

@@ -1,30 +1,29 @@
-"""What the model wrote, step by step: rollouts/step_000010.jsonl, one line a completion.
+"""The format of rollout files, rollouts/step_000010.jsonl: what the model wrote in a step, one line per completion.
 
-The first completion of a group also carries the problem (`asked`), so that the file alone says how completions were judged and
-can be judged again (`r1ray.grade`).
+The first line of each group also holds the problem (`asked`), so that the file alone says how its completions were scored, and they
+can be scored again (`r1ray.grade`) or their problems trained on again (`r1ray.data.mined`). `r1ray.run.log` writes the files.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from r1ray.data.schemas import as_list
 from r1ray.reward.accuracy import answer_of
-from r1ray.run.directory import write_atomically
 from r1ray.types import Group, Ints, Message, Problem
 
 NOT_RECORDED = {"id", "source", "prompt_ids_T"}
-"""Of a problem: they stand elsewhere in the line, the prompt as text."""
+"""Fields of a problem that `asked` leaves out: the line has them under other keys, the prompt as text."""
 MAX_ANSWER = 200
 
 
-def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: Callable[[Ints], str]) -> Path:
-    """Every completion of the step with its scores. `decode` turns the prompt's ids into the text that the model was given."""
-    lines = []
+def lines_of(groups: Sequence[Group], *, decode: Callable[[Ints], str]) -> Iterator[str]:
+    """A line for every completion, with its scores. `decode` turns a prompt's ids into the text that the model was given."""
     for group in groups:
         prompt = decode(group.problem.prompt_ids_T)
         for index, (completion, score) in enumerate(zip(group.completions, group.scores, strict=True)):
@@ -48,42 +47,43 @@ def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: 
             }
             if index == 0:
                 line["asked"] = record_of(group.problem)
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step_{step:06d}.jsonl"
-    write_atomically(path, "".join(lines))
-    return path
+            yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def record_of(problem: Problem) -> dict[str, Any]:
-    """What judges a completion to it, as JSON has it. What JSON cannot hold (an image of a dataset's) is left out."""
+    """What is needed to score a completion of the problem, as JSON. What JSON cannot hold (a dataset's image) becomes null."""
     record = {field.name: getattr(problem, field.name) for field in fields(problem) if field.name not in NOT_RECORDED}
     record["messages"] = [{"role": message.role, "content": message.content} for message in problem.messages]
     return json.loads(json.dumps(record, default=lambda _: None))
 
 
 def problem_of(line: Mapping[str, Any]) -> Problem:
-    """The problem of the first line of a group, without the ids of its prompt."""
+    """The problem in the first line of a group; its `prompt_ids_T` is a placeholder of one token.
+
+    Raises KeyError, TypeError or ValueError when `asked` is incomplete.
+    """
     asked = line["asked"]
+    messages = tuple(Message(**message) for message in asked["messages"])
     others = {"id": line["problem"], "source": line["source"], "prompt_ids_T": np.zeros(1, np.int32)}
-    return Problem(**{**asked, **others, "messages": tuple(Message(**message) for message in asked["messages"])})
+    values: dict[str, Any] = {**asked, **others, "messages": messages}
+    return Problem(**values)
 
 
 def gold_of(problem: Problem) -> str | None:
-    """The first solution of a problem that comes with some; None for programs and others that are judged otherwise."""
-    golds = problem.payload.get("answers")
-    return in_short(str(golds[0])) if isinstance(golds, list | tuple) and golds else None
+    """The first reference answer of a problem; None where there is none, as for programs."""
+    golds = as_list(problem.payload.get("answers"))
+    return in_short(str(golds[0])) if golds else None
 
 
 def in_short(answer: str) -> str:
-    """Long answers (programs) are cut, and still told apart."""
+    """A long answer (a program) is cut and gets a hash, so that different answers stay different."""
     if len(answer) <= MAX_ANSWER:
         return answer
     return f"{answer[:MAX_ANSWER]} #{hashlib.sha256(answer.encode(errors='replace')).hexdigest()[:12]}"
 
 
 def read_rollouts(path: Path) -> list[dict[str, Any]]:
-    """Every completion, without what it was `asked`: tests of programs may be large."""
+    """Every line of a file without `asked`, because tests of programs may be large."""
     # Not splitlines: a completion may hold U+2028 and the like, which JSON leaves as they are.
     with path.open(newline="\n") as file:
         lines = [json.loads(line) for line in file]
@@ -92,6 +92,10 @@ def read_rollouts(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def rollout_file(folder: Path, step: int) -> Path:
+    return folder / f"step_{step:06d}.jsonl"
+
+
 def rollout_steps(folder: Path) -> dict[int, Path]:
-    """{step: file}, in order."""
+    """{step: file} of a folder, by step."""
     return {int(path.stem.removeprefix("step_")): path for path in sorted(folder.glob("step_*.jsonl"))}

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from r1ray.data import countdown, oneliners
+from r1ray.data.generators import countdown, oneliners
 
 NUM_PROBLEMS = 2500
 """Countdown problems that the traces go over again and again, each time by another search."""

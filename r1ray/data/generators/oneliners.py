@@ -1,7 +1,7 @@
-"""One-line tasks in the formats that later rewards judge, in English and Chinese: box, option letter, puzzle, program, patch.
+"""One-line tasks in the answer formats of the rewards, in English and Chinese: box, option letter, puzzle, program, patch.
 
-The built-in base sees a few of each, half of them answered wrong on purpose (`r1ray.data.traces`), so that it knows every format
-and every kind of reward has room to rise.
+The built-in model has seen a few of each, half of them with an incorrect answer on purpose (`r1ray.data.generators.traces`), so
+that it knows every format and every kind of reward can rise.
 """
 # ruff: noqa: RUF001  (Chinese punctuation is meant)
 
