@@ -5,7 +5,7 @@ from importlib import import_module
 KINDS = {
     "rl": "r1ray.stages.rl",
     "sft": "r1ray.stages.sft",
-    "eval": "r1ray.stages.evaluate",
+    "eval": "r1ray.stages.eval",
 }
 """Imported when a stage of the kind begins: they import torch and Ray."""
 
