@@ -18,11 +18,11 @@ import numpy as np
 
 from r1ray.algo.base import Algorithm, Need, Objective, State
 from r1ray.collect import Collector
+from r1ray.collect.outages import RewardOutage
 from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.data.stream import NothingToLearn
-from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics

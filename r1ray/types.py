@@ -169,6 +169,32 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """The groups of one step (`r1ray.collect`): `kept` is trained on, metrics are taken over `generated`, before any filter.
+
+    Example: a step of 4 groups; the filter rejected 2 of the first 4, so 2 more were generated, and 1 problem could not be scored::
+
+        Collected(kept=[g0, g2, g5, g6], generated=[g0, g1, g2, g3, g5, g6], dropped=["countdown/7"], refilled=3, fillers=0,
+                  regenerated=2, rescored=6, rollout_s=8.1, reward_s=0.4)
+    """
+
+    kept: list[Group]
+    generated: list[Group]
+    dropped: list[str]
+    """Ids of problems given up after rollout.max_attempts."""
+    refilled: int
+    """Groups dispatched beyond the first P, in place of rejected or dropped ones."""
+    fillers: int
+    """Of `kept`: groups that the filter rejected (algo.filter.min_share below 1)."""
+    regenerated: int
+    rescored: int
+    rollout_s: float
+    """From the first dispatch to the last completion."""
+    reward_s: float
+    """From the last completion to the last score: the time that scoring added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One sequence (prompt and completion) as training sees it. What a stage has not computed is None.
 

@@ -85,9 +85,9 @@ MUTANTS = (
     ),
     Mutant(
         "two groups swapped",
-        "r1ray/collect.py",
-        "key=lambda ticket: ticket.number",
-        "key=lambda ticket: -ticket.number",
+        "r1ray/collect/selection.py",
+        "return sorted([*accepted, *fillers])",
+        "return sorted([*accepted, *fillers], reverse=True)",
         "tests/unit/test_collect.py",
     ),
     Mutant(
@@ -183,9 +183,9 @@ MUTANTS = (
     ),
     Mutant(
         "one seed for all G",
-        "r1ray/collect.py",
-        "seeds=[seed_of(*seed, k) for k in range(c.group_size)]",
-        "seeds=[seed_of(*seed, 0) for k in range(c.group_size)]",
+        "r1ray/collect/retries.py",
+        "ticket.attempt, k) for k",
+        "ticket.attempt, 0) for k",
         "tests/unit/test_collect.py",
     ),
     Mutant(

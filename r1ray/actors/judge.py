@@ -2,7 +2,7 @@
 
 Ray itself starts one again that has ended, in its place and under the same handle, so the reward workers who hold that need not be
 told. What was asked of it meanwhile is asked again by `r1ray.reward.judge.client`; one that never comes back is an outage of the
-rewards (`r1ray.outage`). Plain class: Ray makes it an async actor when it is spawned.
+rewards (`r1ray.collect.outages`). Plain class: Ray makes it an async actor when it is spawned.
 """
 
 import json

@@ -22,7 +22,7 @@ from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
 from r1ray.model.accumulator import MetricAccumulator
 from r1ray.model.forward import RowTensors, row_tensors
-from r1ray.model.schedule import lr_at
+from r1ray.model.lr_schedule import lr_at
 from r1ray.model.sequence_parallel import check_shareable, share_rows
 from r1ray.sync.layout import Meeting
 from r1ray.sync.sender import Sent, WeightSender

@@ -77,7 +77,7 @@ class Call:
 
 
 class RayWorkers:
-    """`r1ray.collect.Workers` over actors. A call goes to the worker with the fewest unfinished ones.
+    """`r1ray.collect.workers.Workers` over actors. A call goes to the worker with the fewest unfinished ones.
 
     Completions travel from the engine to the reward worker by reference: the driver never copies them in between.
 
@@ -171,7 +171,7 @@ class RayWorkers:
             raise ref.error
         return ref.result
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Nothing is generated from here to the next `generate`: with rollout.sleep the engines sleep, all of them before it
         returns, so that trainers find the memory free."""
         if self._sleep:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
-from r1ray.schedule import value_at
+from r1ray.step_schedule import value_at
 from r1ray.types import Completion, Problem, Score
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from r1ray.collect import Collected
-from r1ray.types import STATUSES, Completion, Group, Sample, Score
+from r1ray.types import STATUSES, Collected, Completion, Group, Sample, Score
 
 CATALOGUE: Mapping[str, str] = {
     "update": "optimiser updates done",

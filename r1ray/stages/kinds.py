@@ -32,5 +32,5 @@ class StageKind:
 KINDS: Mapping[str, StageKind] = {
     "rl": StageKind(run="r1ray.stages.rl:run", trains=True, generates=True),
     "sft": StageKind(run="r1ray.stages.sft:run", trains=True, generates=False),
-    "eval": StageKind(run="r1ray.stages.evaluate:run", trains=False, generates=True),
+    "eval": StageKind(run="r1ray.stages.eval:run", trains=False, generates=True),
 }

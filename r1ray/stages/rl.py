@@ -19,21 +19,21 @@ from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm, Need, Objective
 from r1ray.collect import Collector
+from r1ray.collect.outages import Outages
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
 from r1ray.data.asked import not_asked_for
 from r1ray.data.prompts import ProblemSet, evaluation_sets, left_out, training_sets
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
-from r1ray.evaluate import evaluator_of
+from r1ray.evaluator import evaluator_of
 from r1ray.loop import Parts, train
-from r1ray.outage import Outages
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
 from r1ray.run.stop import asked, raise_if_asked
-from r1ray.schedule import value_at
 from r1ray.stages.context import StageContext
 from r1ray.stages.recovery import with_trainers_restored
+from r1ray.step_schedule import value_at
 from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.trainers import TRAINERS, TrainerRole, trainer_config
 

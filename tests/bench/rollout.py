@@ -28,10 +28,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from r1ray.collect import Collected
 from r1ray.config import Config
 from r1ray.stages.context import StageContext
-from r1ray.types import Group
+from r1ray.types import Collected, Group
 from tests.bench.models import SHAPES, make_model
 from tests.bench.side_by_side import Comparison, arguments, pin, report
 
@@ -271,7 +270,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
     from r1ray.actors.start import started, wait_until_up
     from r1ray.actors.workers import RayWorkers
     from r1ray.collect import Collector
-    from r1ray.outage import Outages
+    from r1ray.collect.outages import Outages
     from r1ray.run.directory import open_run
     from r1ray.run.ledger import Ledger
     from r1ray.stages.rl import problems_of, training_sampling

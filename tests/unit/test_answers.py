@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from reward_samples import completion, context, problem
 
-from r1ray.evaluate import answers_of
+from r1ray.evaluator import answers_of
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.answers import EXTRACTORS
 from r1ray.types import Group, Score

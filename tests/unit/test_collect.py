@@ -1,4 +1,4 @@
-"""The collector on workers that answer in any order; no Ray."""
+"""The collector with workers that finish in any order; without Ray."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1ray.collect import Collected, Collector
+from r1ray.collect import Collector
+from r1ray.collect.outages import Outages
 from r1ray.data.stream import Drawn, NothingToLearn
 from r1ray.engine.base import SamplingSpec
-from r1ray.outage import Outages
 from r1ray.reward.base import RewardContext
 from r1ray.run.ledger import Ledger, audit, read_ledger
 from r1ray.run.stop import Stopped
-from r1ray.types import Completion, Group, Message, Problem, Score, VersionSpan
+from r1ray.types import Collected, Completion, Group, Message, Problem, Score, VersionSpan
 
 
 def problem(number: int) -> Problem:
@@ -44,13 +44,18 @@ def completion(seed: int, length: int = 3) -> Completion:
 def score(*, usable: bool = True, correct: bool = True) -> Score:
     status = "ok" if usable else "sandbox_error"
     return Score(
-        reward=float(correct), correct=correct, parts={"a": 1.0}, statuses={"a": status}, usable=usable, seconds=0.0
+        reward=float(correct),
+        correct=correct,
+        components={"a": 1.0},
+        statuses={"a": status},
+        usable=usable,
+        seconds=0.0,
     )
 
 
 @dataclass
 class ShuffledWorkers:
-    """Answers are ready at once and handed out in an order drawn from `rng`, responses always before their scores."""
+    """Results are ready at once and returned in an order drawn from `rng`, completions always before their scores."""
 
     score_of: Callable[[Problem, Sequence[Completion]], tuple[Score, ...]]
     rng: random.Random
@@ -59,15 +64,15 @@ class ShuffledWorkers:
     done: set[int] = field(default_factory=set)
     calls: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     temperatures: list[float] = field(default_factory=list)
-    rests: list[int] = field(default_factory=list)
-    """Calls that had been made at each rest."""
+    sleeps: list[int] = field(default_factory=list)
+    """Number of calls made before each sleep."""
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> int:
         self.calls.append((problem.id, tuple(seeds)))
         self.temperatures.append(sampling.temperature)
-        return self._add(tuple(self.response(problem, seed) for seed in seeds))
+        return self._add(tuple(self.complete(problem, seed) for seed in seeds))
 
-    def response(self, problem: Problem, seed: int) -> Completion:
+    def complete(self, problem: Problem, seed: int) -> Completion:
         return completion(seed)
 
     def score(self, problem: Problem, completions: int, context: RewardContext, *, not_where: int | None = None) -> int:
@@ -85,8 +90,8 @@ class ShuffledWorkers:
         self.done.add(ref)
         return self.results[ref]
 
-    def rest(self) -> None:
-        self.rests.append(len(self.calls))
+    def sleep(self) -> None:
+        self.sleeps.append(len(self.calls))
 
     def _add(self, value: Any) -> int:
         self.results[len(self.results)] = value
@@ -152,47 +157,47 @@ def collector(
     )
 
 
-def all_right(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+def all_correct(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
     return tuple(score() for _ in completions)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_come_in_dispatch_order_whatever_finishes_first(seed: int) -> None:
-    collected = collector(all_right, seed=seed).take(6, step=1)
+    collected = collector(all_correct, seed=seed).take(6, step=1)
     assert [group.problem.id for group in collected.kept] == [f"p{i}" for i in range(6)]
     assert collected.generated == collected.kept
 
 
-def test_one_step_goes_on_where_the_last_ended() -> None:
-    c = collector(all_right)
+def test_a_step_draws_the_problems_after_those_of_the_last_step() -> None:
+    c = collector(all_correct)
     c.take(3, step=1)
     assert [group.problem.id for group in c.take(2, step=2).kept] == ["p3", "p4"]
 
 
-def test_each_step_is_sampled_as_its_own_number_says() -> None:
-    c = collector(all_right)
+def test_sampling_settings_follow_the_step_number() -> None:
+    c = collector(all_correct)
     steps_of(c, 3, groups=2)
     assert c.workers.temperatures == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75]  # type: ignore[attr-defined]
 
 
-def test_completions_of_a_group_have_different_seeds_and_problems_do_not_share_them() -> None:
-    c = collector(all_right)
+def test_seeds_differ_between_completions_and_between_problems() -> None:
+    c = collector(all_correct)
     c.take(8, step=1)
     seeds = [seed for _, group in c.workers.calls for seed in group]  # type: ignore[attr-defined]
     assert len(set(seeds)) == 32
 
 
-def test_seeds_do_not_depend_on_the_order_of_answers() -> None:
+def test_seeds_do_not_depend_on_the_order_of_results() -> None:
     calls = []
     for seed in (0, 1):
-        c = collector(all_right, seed=seed)
+        c = collector(all_correct, seed=seed)
         c.take(4, step=1)
         calls.append(sorted(c.workers.calls))  # type: ignore[attr-defined]
     assert calls[0] == calls[1]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_filter_keeps_the_first_in_dispatch_order_and_metrics_see_all(seed: int) -> None:
+def test_filter_keeps_the_first_in_dispatch_order_and_all_groups_are_reported(seed: int) -> None:
     def mixed(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(correct=int(problem.id[1:]) % 2 == 0 and k == 0) for k in range(len(completions)))
 
@@ -202,7 +207,7 @@ def test_filter_keeps_the_first_in_dispatch_order_and_metrics_see_all(seed: int)
 
 
 def outcome(number: int) -> int:
-    """How many of the four responses to problem `number` are right; no pattern that a count of finished groups could follow."""
+    """How many of the four completions of problem `number` are correct; without a pattern that a count of groups could follow."""
     return [0, 4, 1, 4, 0, 2, 4, 3, 0, 0, 4, 1, 4, 2][number * 5 % 14]
 
 
@@ -219,7 +224,7 @@ def numbers(groups: Sequence[Group]) -> list[int]:
 
 
 def expected(num_groups: int, *, required: int) -> tuple[list[int], list[int]]:
-    """(trained, generated) as the rule has it, one problem after another."""
+    """(trained, generated) when the rule is applied to one problem after another."""
     passed: list[int] = []
     refused: list[int] = []
     number = 0
@@ -233,19 +238,19 @@ def expected(num_groups: int, *, required: int) -> tuple[list[int], list[int]]:
 @pytest.mark.parametrize(
     ("min_share", "num_groups", "required"), [(1.0, 5, 5), (0.6, 5, 3), (0.5, 5, 3), (0.1, 10, 1), (0.0, 5, 0)]
 )
-def test_trained_are_the_first_that_pass_in_dispatch_order_whatever_finishes_first(
+def test_groups_trained_on_are_the_first_accepted_in_dispatch_order(
     seed: int, min_share: float, num_groups: int, required: int
 ) -> None:
     c = collector(by_outcome, keep=is_mixed, seed=seed, min_share=min_share)
     collected = c.take(num_groups, step=1)
     trained, generated = expected(num_groups, required=required)
     assert numbers(collected.kept) == trained
-    assert numbers(collected.generated) == generated, "and no group more than it takes"
+    assert numbers(collected.generated) == generated, "no more groups than needed"
     assert collected.refilled == len(generated) - num_groups
     assert collected.fillers == sum(not is_mixed(group) for group in collected.kept)
 
 
-def test_seven_of_twenty_five_are_seven() -> None:
+def test_required_groups_are_not_rounded_up_by_floating_point() -> None:
     assert 0.28 * 25 > 7
     c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) < 7, min_share=0.28)
     assert c.take(25, step=1).refilled == 0
@@ -254,9 +259,9 @@ def test_seven_of_twenty_five_are_seven() -> None:
 
 
 class LongLast(ShuffledWorkers):
-    """Completions of 1 to 200 tokens; whatever is shortest is ready first, and one thing at a time."""
+    """Completions of 1 to 200 tokens; the shortest is ready first, one result at a time."""
 
-    def response(self, problem: Problem, seed: int) -> Completion:
+    def complete(self, problem: Problem, seed: int) -> Completion:
         return completion(seed, length=1 + seed % 200)
 
     def wait(self, refs: Sequence[int], *, until: Callable[[], bool] = lambda: False) -> list[int]:
@@ -264,79 +269,80 @@ class LongLast(ShuffledWorkers):
         return [min(possible, key=lambda ref: (self._longest(ref), ref))]
 
     def _longest(self, ref: int) -> int:
-        responses = self.results[self.waits_for.get(ref, ref)]
-        return max(len(response.token_ids_T) for response in responses)
+        completions = self.results[self.waits_for.get(ref, ref)]
+        return max(len(c.token_ids_T) for c in completions)
 
 
-def right_when_long(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
-    return tuple(score(correct=len(response.token_ids_T) > 80) for response in completions)
+def correct_when_long(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+    return tuple(score(correct=len(c.token_ids_T) > 80) for c in completions)
 
 
 def mean_length(groups: Sequence[Group]) -> float:
-    return float(np.mean([len(response.token_ids_T) for group in groups for response in group.completions]))
+    return float(np.mean([len(c.token_ids_T) for group in groups for c in group.completions]))
 
 
 def steps_of(c: Collector, count: int, *, groups: int) -> list[Collected]:
     return [c.take(groups, step=step) for step in range(1, count + 1)]
 
 
-def test_long_completions_that_end_last_are_trained_on_as_often_as_they_pass() -> None:
-    """Correctness grows with length, so a collector that takes what is ready first trains on short and wrong responses."""
-    steps = steps_of(collector(right_when_long, keep=is_mixed, workers=LongLast), 20, groups=8)
+def test_long_completions_that_end_last_are_not_lost() -> None:
+    """Correctness grows with length, so a collector that took what is ready first would train on short, incorrect responses."""
+    steps = steps_of(collector(correct_when_long, keep=is_mixed, workers=LongLast), 20, groups=8)
     for step in steps:
-        passing = [group for group in step.generated if is_mixed(group)]
-        assert numbers(step.kept) == numbers(passing), (
-            "none that passes is left, for being late or for any other reason"
+        accepted = [group for group in step.generated if is_mixed(group)]
+        assert numbers(step.kept) == numbers(accepted), (
+            "no accepted group is left out, for being slow or for another reason"
         )
-        assert mean_length(step.kept) == mean_length(passing)
-    assert sum(step.refilled for step in steps) > 20, "the filter has something to do"
+        assert mean_length(step.kept) == mean_length(accepted)
+    assert sum(step.refilled for step in steps) > 20, "the filter rejects some groups"
 
 
 def test_without_a_filter_trained_lengths_are_the_generated_ones() -> None:
-    for step in steps_of(collector(right_when_long, workers=LongLast), 20, groups=8):
+    for step in steps_of(collector(correct_when_long, workers=LongLast), 20, groups=8):
         assert step.kept == step.generated and step.refilled == 0
 
 
 NOT_ENOUGH = {
-    "all right": (4, "8 were all right, 0 all wrong, 0 mixed", "harder problems"),
-    "all wrong": (0, "0 were all right, 8 all wrong, 0 mixed", "easier problems"),
-    "mixed, but outside of the band": (2, "0 were all right, 0 all wrong, 8 mixed", "a wider band"),
+    "all correct": (4, "8 all correct, 0 all incorrect, 0 mixed", "harder problems"),
+    "all incorrect": (0, "0 all correct, 8 all incorrect, 0 mixed", "easier problems"),
+    "mixed, but outside of the band": (2, "0 all correct, 0 all incorrect, 8 mixed", "a wider band"),
 }
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("case", NOT_ENOUGH, ids=NOT_ENOUGH)
-def test_a_filter_that_nothing_satisfies_ends_with_what_it_saw(case: str, seed: int) -> None:
-    num_right, counts, remedy = NOT_ENOUGH[case]
+def test_a_filter_that_rejects_everything_ends_the_step_and_reports_solve_rates(case: str, seed: int) -> None:
+    num_correct, counts, remedy = NOT_ENOUGH[case]
 
     def same(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
-        return tuple(score(correct=k < num_right) for k in range(len(completions)))
+        return tuple(score(correct=k < num_correct) for k in range(len(completions)))
 
     c = collector(same, keep=lambda group: False, max_refills=4, seed=seed)
     with pytest.raises(NothingToLearn) as caught:
         c.take(2, step=3)
-    told = str(caught.value)
-    assert "step 3: of 8 generated groups (algo.filter.max_refills=4 x 2) 8 could be scored and 0 passed" in told
-    assert counts in told and remedy in told and f"last solve rates: {num_right / 4:.2f}" in told
+    message = str(caught.value)
+    assert "step 3: the filter accepted 0 of 8 generated groups" in message
+    assert "may generate 8 (algo.filter.max_refills=4 x 2). 8 groups could be scored" in message
+    assert counts in message and remedy in message and f"Last solve rates: {num_correct / 4:.2f}" in message
     assert c.problems.state_dict() == {"number": 0}, "its problems are drawn again"
 
 
-def test_rewards_that_never_work_end_with_what_it_saw() -> None:
+def test_rewards_that_never_work_end_the_step_and_report_the_drops() -> None:
     def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=False) for _ in completions)
 
     c = collector(broken, max_refills=2, outages=Outages(timeout_s=0, event=no_event))
     with pytest.raises(
-        NothingToLearn, match=r"0 could be scored .* 4 dropped; last solve rates: none.*rewards that work"
+        NothingToLearn, match=r"0 groups could be scored.* 4 were dropped. Last solve rates: none.*rewards that work"
     ):
         c.take(2, step=1)
 
 
 def test_the_last_refill_may_still_fill_the_step() -> None:
-    def late(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+    def unsolved_before_6(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(correct=int(problem.id[1:]) >= 6) for _ in completions)
 
-    c = collector(late, keep=lambda group: group.solve_rate == 1, max_refills=4)
+    c = collector(unsolved_before_6, keep=lambda group: group.solve_rate == 1, max_refills=4)
     assert numbers(c.take(2, step=1).kept) == [6, 7]
 
 
@@ -352,7 +358,7 @@ def test_an_unusable_group_is_generated_again_with_other_seeds_then_dropped() ->
     assert len(attempts) == 3 and len(set(attempts)) == 3
 
 
-def test_one_unusable_completion_does_not_cost_the_group() -> None:
+def test_one_unusable_completion_does_not_drop_the_group() -> None:
     def one_broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=k > 0) for k in range(len(completions)))
 
@@ -361,13 +367,13 @@ def test_one_unusable_completion_does_not_cost_the_group() -> None:
 
 
 def stops_at(number: int) -> Callable[[], bool]:
-    """Asked for the nth time, it says that the run is to stop."""
+    """True from the nth call on."""
     answers = iter([False] * (number - 1) + [True] * 99)
     return lambda: next(answers)
 
 
-def test_a_step_that_is_to_stop_leaves_its_problems_to_the_next() -> None:
-    c = collector(all_right)
+def test_problems_of_a_stopped_step_are_drawn_again() -> None:
+    c = collector(all_correct)
     c.take(2, step=1)
     c.stopping = stops_at(3)
     with pytest.raises(Stopped):
@@ -378,18 +384,18 @@ def test_a_step_that_is_to_stop_leaves_its_problems_to_the_next() -> None:
     assert first == again, "the same problems with the same seeds"
 
 
-def test_workers_rest_when_a_step_is_whole_and_not_when_it_was_given_up() -> None:
-    c = collector(all_right)
+def test_workers_sleep_after_a_complete_step_and_not_after_a_stopped_one() -> None:
+    c = collector(all_correct)
     c.take(2, step=1)
-    assert c.workers.rests == [len(c.workers.calls)] == [2]  # type: ignore[attr-defined]
+    assert c.workers.sleeps == [len(c.workers.calls)] == [2]  # type: ignore[attr-defined]
     c.stopping = stops_at(3)
     with pytest.raises(Stopped):
         c.take(3, step=2)
-    assert c.workers.rests == [2]  # type: ignore[attr-defined]
+    assert c.workers.sleeps == [2]  # type: ignore[attr-defined]
 
 
 def test_the_dispatch_of_a_step_is_on_the_disk_before_its_first_completion() -> None:
-    c = collector(all_right)
+    c = collector(all_correct)
     c.take(3, step=1)
     assert c.ledger.synced[0] == 3  # type: ignore[attr-defined]
     assert {row["state"] for row in c.ledger.rows[:3]} == {"dispatched"}  # type: ignore[attr-defined]
@@ -403,24 +409,24 @@ def audited(c: Collector, *, steps: int, groups_per_step: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_audit_finds_nothing_in_the_rows_of_a_collector(seed: int, tmp_path: Path) -> None:
-    """Of a filter, and of groups that are generated again and score at the second attempt."""
+def test_the_audit_accepts_the_rows_of_a_collector(seed: int, tmp_path: Path) -> None:
+    """With a filter, and with groups that can be scored only at the second attempt."""
     tries: dict[str, set[str]] = {}
 
     def moody(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
-        responses = tries.setdefault(problem.id, set())
-        responses.add(completions[0].text)
-        usable = int(problem.id[1:]) % 5 != 3 or len(responses) > 1
+        texts = tries.setdefault(problem.id, set())
+        texts.add(completions[0].text)
+        usable = int(problem.id[1:]) % 5 != 3 or len(texts) > 1
         return tuple(score(usable=usable, correct=int(problem.id[1:]) % 3 > 0) for _ in completions)
 
     c = collector(moody, keep=lambda group: group.solve_rate == 1, seed=seed, ledger=Ledger(tmp_path / "l", step=0))
     assert audited(c, steps=3, groups_per_step=4) == []
-    assert max(len(responses) for responses in tries.values()) == 2
+    assert max(len(texts) for texts in tries.values()) == 2
     states = {row["state"] for row in read_ledger(tmp_path / "l")}
     assert states == {"dispatched", "generated", "unscored", "scored", "trained", "left"}
 
 
-def test_the_audit_finds_nothing_wrong_with_a_dropped_problem(tmp_path: Path) -> None:
+def test_the_audit_accepts_a_dropped_problem(tmp_path: Path) -> None:
     def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=problem.id != "p1") for _ in completions)
 
@@ -429,8 +435,8 @@ def test_the_audit_finds_nothing_wrong_with_a_dropped_problem(tmp_path: Path) ->
     assert [row["draw"] for row in read_ledger(tmp_path / "l") if row["state"] == "dropped"] == [1]
 
 
-def test_the_rows_of_a_step_that_stopped_do_not_count_once_it_is_made_again(tmp_path: Path) -> None:
-    c = collector(all_right, ledger=Ledger(tmp_path / "l", step=0))
+def test_ledger_rows_of_a_stopped_step_do_not_count_once_it_is_repeated(tmp_path: Path) -> None:
+    c = collector(all_correct, ledger=Ledger(tmp_path / "l", step=0))
     c.take(2, step=1)
     c.stopping = stops_at(2)
     with pytest.raises(Stopped):

@@ -9,7 +9,7 @@ from algo_samples import algo_config
 
 from r1ray.check import CheckedStage, load
 from r1ray.cli import compose
-from r1ray.evaluate import evaluator_of
+from r1ray.evaluator import evaluator_of
 from r1ray.run.checkpoint import Progress
 from r1ray.run.directory import RunDir
 from r1ray.stages.context import StageContext, result_of

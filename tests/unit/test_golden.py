@@ -17,7 +17,7 @@ from r1ray.algo.gspo import Gspo
 from r1ray.algo.policy import spread
 from r1ray.algo.reinforce_pp import ReinforcePP
 from r1ray.algo.sft import Sft
-from r1ray.model.schedule import lr_at
+from r1ray.model.lr_schedule import lr_at
 
 
 def group_advantages(x):

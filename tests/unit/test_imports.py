@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,15 @@ TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py
 """`algo` may import torch, the others may not."""
 
 
+CYCLES = {
+    ("engine", "sync"),
+    ("sync", "actors"),
+}
+"""Imports between packages of r1ray (importer, imported) that close a cycle and are still there; without them there is none."""
+
+
 def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
-    """Packages that a module imports, r1ray's own as `r1ray.data`; with `at_import` only those that importing it loads."""
+    """Modules that a module imports; with `at_import` only those that importing it loads."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     if at_import:
@@ -45,14 +53,14 @@ def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (package_of(alias.name) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield from {package_of(f"{node.module}.{alias.name}") for alias in node.names}
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def package_of(module: str) -> str:
-    first, *others = module.split(".")
-    return f"r1ray.{others[0]}" if first == "r1ray" and others else first
+def packages(path: Path, *, at_import: bool = False) -> set[str]:
+    """Top-level packages that a module imports."""
+    return {name.partition(".")[0] for name in imports(path, at_import=at_import)}
 
 
 def name_of(path: Path) -> str:
@@ -61,18 +69,31 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_module_imports_only_what_it_may(path: Path) -> None:
-    name, found = name_of(path), set(imports(path))
+    name, found = name_of(path), packages(path)
     for package, places in ONLY.items():
         assert package not in found or name.startswith(places), f"{name} imports {package}, which belongs to {places}"
     if allowed := WITHIN.get(name.partition("/")[0]):
-        assert {package for package in found if package.startswith("r1ray")} <= {f"r1ray.{place}" for place in allowed}
+        assert {module.split(".")[1] for module in imports(path) if module.startswith("r1ray.")} <= set(allowed)
     if name.startswith(PURE):
         assert not found & NEVER_IN_PURE
     if name.startswith(TORCHLESS):
         assert not found & {"torch"}
-        assert not set(imports(path, at_import=True)) & {"transformers", "datasets"}
+        assert not packages(path, at_import=True) & {"transformers", "datasets"}
     if name.startswith("algo/"):
-        assert "torch" not in set(imports(path, at_import=True)), "the check reads the signatures of algorithms"
+        assert "torch" not in packages(path, at_import=True), "the check reads the signatures of algorithms"
+
+
+def test_no_import_cycles_between_packages() -> None:
+    """A package is a folder or a file directly below r1ray/."""
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        package = name_of(path).removesuffix(".py").partition("/")[0]
+        imported = {name.split(".")[1] for name in imports(path) if name.startswith("r1ray.")}
+        graph.setdefault(package, set()).update(imported - {package})
+    assert {edge for edge in CYCLES if edge[1] not in graph[edge[0]]} == set(), "no longer there: remove it from CYCLES"
+    for importer, imported in CYCLES:
+        graph[importer].discard(imported)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the packages
 
 
 def loaded_by(statement: str) -> set[str]:

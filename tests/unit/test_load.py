@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, Qwen
 
 from r1ray.config import ModelFacts
 from r1ray.model.load import load_critic, load_lm, load_policy
+from r1ray.model.lr_schedule import lr_at
 from r1ray.model.reserved import reserved_deepspeed_keys
-from r1ray.model.schedule import lr_at
 
 
 @pytest.fixture(scope="module")

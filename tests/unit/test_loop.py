@@ -10,14 +10,13 @@ import pytest
 import r1ray.algo
 from r1ray.check import load
 from r1ray.cli import compose
-from r1ray.collect import Collected
+from r1ray.collect.outages import RewardOutage
 from r1ray.config import Config
 from r1ray.data.stream import NothingToLearn
 from r1ray.loop import Parts, due, train
-from r1ray.outage import RewardOutage
 from r1ray.run.checkpoint import Progress
 from r1ray.run.stop import Stopped
-from r1ray.types import Batch, Completion, Group, Message, Problem, Sample, Score, VersionSpan
+from r1ray.types import Batch, Collected, Completion, Group, Message, Problem, Sample, Score, VersionSpan
 
 
 def config(*overrides: str) -> Config:

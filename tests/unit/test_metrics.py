@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from algo_samples import sample
 
-from r1ray.collect import Collected
 from r1ray.run.metrics import (
     CATALOGUE,
     eval_metrics,
@@ -17,16 +16,16 @@ from r1ray.run.metrics import (
     reflections,
     step_metrics,
 )
-from r1ray.types import Completion, Group, Message, Problem, Score, VersionSpan
+from r1ray.types import Collected, Completion, Group, Message, Problem, Score, VersionSpan
 
 
-def completion(*, length: int = 4, text: str = "", finish: str = "stop", version: int = 0) -> Completion:
+def completion(*, length: int = 4, text: str = "", finish_reason: str = "stop", version: int = 0) -> Completion:
     return Completion(
         token_ids_T=np.arange(length, dtype=np.int32),
         rollout_logprobs_T=np.zeros(length, np.float32),
         temperature=1.0,
         text=text,
-        finish_reason=finish,
+        finish_reason=finish_reason,
         versions=(VersionSpan(version=version, start=0, end=length),),
     )
 

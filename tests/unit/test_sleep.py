@@ -132,7 +132,7 @@ def sleepers(world: World, num: int = 2) -> RayWorkers:
 
 def test_all_engines_sleep_after_a_step_and_wake_before_the_next(world: World) -> None:
     made = sleepers(world)
-    made.rest()
+    made.sleep()
     assert world.log == ["rollout-0/sleep", "rollout-1/sleep"]
     drain(made, submit(made, 4))
     assert world.log[2:4] == ["rollout-0/wake", "rollout-1/wake"]
@@ -142,14 +142,14 @@ def test_all_engines_sleep_after_a_step_and_wake_before_the_next(world: World) -
 
 def test_without_rollout_sleep_nobody_is_told_anything(world: World) -> None:
     made = pool(world, [0.5])
-    made.rest()
+    made.sleep()
     drain(made, submit(made, 1))
     assert not {"rollout-0/sleep", "rollout-0/wake"} & set(world.log)
 
 
 def test_a_long_sleep_makes_nobody_late(world: World) -> None:
     made = sleepers(world)
-    made.rest()
+    made.sleep()
     world.now += 10_000
     drain(made, submit(made, 2))
     assert not world.events
@@ -158,7 +158,7 @@ def test_a_long_sleep_makes_nobody_late(world: World) -> None:
 @pytest.mark.parametrize("how", ["death", "no memory"])
 def test_an_engine_lost_in_its_sleep_is_replaced_by_name_and_served_before_it_works(world: World, how: str) -> None:
     made = sleepers(world)
-    made.rest()
+    made.sleep()
     if how == "death":
         world.fate["rollout-1"] = world.died("rollout-1")
     else:
@@ -173,7 +173,7 @@ def test_an_engine_lost_in_its_sleep_is_replaced_by_name_and_served_before_it_wo
 def test_an_engine_that_cannot_sleep_is_replaced_and_its_successor_sleeps(world: World) -> None:
     made = sleepers(world)
     world.fate["rollout-0/sleep"] = engine_ended(0)
-    made.rest()
+    made.sleep()
     assert world.restarts == [["rollout-0"]]
     # The push to the successor has woken the other one too.
     assert world.log[-3:] == ["weights", "rollout-0'/sleep", "rollout-1/sleep"]
@@ -183,7 +183,7 @@ def test_a_mistake_in_a_wake_is_not_an_accident(world: World) -> None:
     from r1ray.actors.group import WorkerFailed
 
     made = sleepers(world)
-    made.rest()
+    made.sleep()
     world.fate["rollout-1/wake"] = WorkerFailed("rollout-1 failed in 'wake': AttributeError: no wake")
     with pytest.raises(WorkerFailed, match="rollout-1 failed in 'wake'"):
         submit(made, 1)
@@ -193,7 +193,7 @@ def test_a_mistake_in_a_wake_is_not_an_accident(world: World) -> None:
 def test_engines_taking_turns_wake_before_they_are_given_anything(world: World) -> None:
     made = pool(world, [0.5, 0.5], sleep=True, deterministic=True)
     drain(made, submit(made, 2))
-    made.rest()
+    made.sleep()
     before = len(world.log)
     drain(made, submit(made, 2))
     assert world.log[before : before + 4] == [f"rollout-{i}/{what}" for what in ("wake", "hold") for i in (0, 1)]

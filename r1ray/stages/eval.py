@@ -5,7 +5,7 @@ from r1ray.actors.start import scoring_roles, started, wait_until_up
 from r1ray.actors.watch import Watch
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
-from r1ray.evaluate import evaluator_of
+from r1ray.evaluator import evaluator_of
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 

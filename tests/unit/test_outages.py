@@ -1,4 +1,4 @@
-"""Rewards that are out: the step waits with what it has. Workers and the clock are faked."""
+"""Reward outages: the step waits and keeps its completions. Workers and the clock are faked."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from test_collect import ShuffledWorkers, collector
 
-from r1ray import outage
-from r1ray.collect import MAX_RESCORES, Collector
-from r1ray.outage import SURE, Outages, RewardOutage, verdicts
+from r1ray.collect import Collector, outages
+from r1ray.collect.outages import MIN_FAILURES, Outages, RewardOutage, which_worked
+from r1ray.collect.retries import MAX_RESCORES
 from r1ray.reward.base import RewardContext
 from r1ray.run.ledger import Ledger, audit, read_ledger
 from r1ray.run.stop import Stopped
@@ -22,7 +22,7 @@ JUDGED = {"format": 1.0, "judge": 0.5}
 
 
 def score(**failed: bool) -> Score:
-    """Of a format and a judge; the components named have failed."""
+    """A score by a format check and a judge; the components named have failed."""
     return Score(
         reward=1.0,
         correct=True,
@@ -38,11 +38,11 @@ NOT_JUDGED = replace(score(), components={"format": 1.0, "judge": None})
 
 @dataclass
 class World:
-    """A judge that is away at times; time passes only while the driver naps, and by `seconds` with every scoring."""
+    """A judge that is down at times; time passes only while the driver sleeps, and by `seconds` with every scoring."""
 
-    away: Callable[[float], bool]
+    down: Callable[[float], bool]
     poison: frozenset[str] = frozenset()
-    """Problems that it can never score."""
+    """Problems that the judge can never score."""
     now: float = 0.0
     seconds: float = 0.0
     scored: list[tuple[str, tuple[str, ...], float]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class World:
     def score_of(self, problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         self.now += self.seconds
         self.scored.append((problem.id, tuple(c.text for c in completions), self.now))
-        failed = self.away(self.now) or problem.id in self.poison
+        failed = self.down(self.now) or problem.id in self.poison
         return tuple(score(judge=failed) for _ in completions)
 
     def sleep(self, seconds: float) -> None:
@@ -67,7 +67,7 @@ class World:
 
 
 class LazyWorkers(ShuffledWorkers):
-    """A score is what the judge says when the scores are handed out, not when they are asked for."""
+    """The judge scores when the result is fetched, not when the call is made."""
 
     def score(self, problem: Problem, completions: int, context: RewardContext, *, not_where: int | None = None) -> int:
         ref = self._add(lambda: self.score_of(problem, self.results[completions]))
@@ -80,7 +80,7 @@ class LazyWorkers(ShuffledWorkers):
 
 
 class FirstComeWorkers(LazyWorkers):
-    """Problems are generated one after the other; what is scored again is scored before the next."""
+    """Problems are generated one after the other; rescoring comes before the next one."""
 
     def wait(self, refs: Sequence[int], *, until: Callable[[], bool] = lambda: False) -> list[int]:
         if until():
@@ -92,12 +92,12 @@ class FirstComeWorkers(LazyWorkers):
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[World, Collector]]:
     def made(
-        away: Callable[[float], bool], *, timeout_s: float = 1800, seed: int = 0, ledger: Any = None, **world: Any
+        down: Callable[[float], bool], *, timeout_s: float = 1800, seed: int = 0, ledger: Any = None, **world: Any
     ) -> tuple[World, Collector]:
-        w = World(away, **world)
-        monkeypatch.setattr(outage, "time", SimpleNamespace(monotonic=lambda: w.now, sleep=w.sleep))
-        outages = Outages(timeout_s=timeout_s, event=w.event, say=w.said.append)
-        c = collector(w.score_of, ledger=ledger, outages=outages)
+        w = World(down, **world)
+        monkeypatch.setattr(outages, "time", SimpleNamespace(monotonic=lambda: w.now, sleep=w.sleep))
+        state = Outages(timeout_s=timeout_s, event=w.event, say=w.said.append)
+        c = collector(w.score_of, ledger=ledger, outages=state)
         c.workers = LazyWorkers(score_of=w.score_of, rng=random.Random(seed))
         return w, c
 
@@ -117,9 +117,7 @@ Make = Callable[..., tuple[World, Collector]]
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("num_groups", [2, 3, 8])
-def test_an_outage_that_heals_costs_time_and_nothing_else(
-    make: Make, seed: int, num_groups: int, tmp_path: Path
-) -> None:
+def test_an_outage_that_ends_costs_only_time(make: Make, seed: int, num_groups: int, tmp_path: Path) -> None:
     _, calm = make(never, seed=seed)
     expected = calm.take(num_groups, step=1)
     w, c = make(lambda now: now < 40, seed=seed, ledger=Ledger(tmp_path / "l", step=0))
@@ -131,7 +129,7 @@ def test_an_outage_that_heals_costs_time_and_nothing_else(
     alarm, over = w.events
     assert alarm == {"kind": "alarm", "name": "reward_outage", "step": 1, "components": ["judge"]}
     assert over["kind"] == "reward_outage_over" and 40 <= over["seconds"] < 70
-    assert "rewards are out (judge)" in w.said[0] and "rewards are back" in w.said[1]
+    assert "reward outage (judge)" in w.said[0] and "rewards work again" in w.said[1]
     c.ledger.sync()
     assert audit(read_ledger(tmp_path / "l"), steps=1, groups_per_step=num_groups) == []
 
@@ -141,10 +139,10 @@ def test_the_waits_grow_to_a_minute_and_few_groups_are_tried(make: Make) -> None
     c.take(16, step=1)
     tries = sorted({round(when) for _, _, when in w.scored if 0 < when < 150})
     assert tries == [1, 3, 7, 15, 31, 63, 123]
-    assert all(sum(round(when) == second for _, _, when in w.scored) == outage.SURE for second in tries)
+    assert all(sum(round(when) == second for _, _, when in w.scored) == MIN_FAILURES for second in tries)
 
 
-def test_one_that_does_not_heal_ends_the_run_with_the_part_and_the_remedy(make: Make) -> None:
+def test_an_outage_that_does_not_end_stops_the_run_with_component_and_remedy(make: Make) -> None:
     w, c = make(always, timeout_s=600)
     with pytest.raises(
         RewardOutage, match=r"step 1: no group .* 600 s .* component 'judge' .* resume=auto.*outage_timeout_s=0"
@@ -152,10 +150,10 @@ def test_one_that_does_not_heal_ends_the_run_with_the_part_and_the_remedy(make: 
         c.take(4, step=1)
     assert 600 <= w.now < 601
     assert [event["kind"] for event in w.events] == ["alarm"]
-    assert c.problems.state_dict() == {"number": 0}, "the run that goes on draws them again"
+    assert c.problems.state_dict() == {"number": 0}, "a resumed run draws them again"
 
 
-def test_one_bad_group_alone_is_no_outage(make: Make) -> None:
+def test_one_group_that_cannot_be_scored_is_no_outage(make: Make) -> None:
     w, c = make(never, poison=frozenset({"p2"}))
     collected = c.take(4, step=1)
     assert [group.problem.id for group in collected.kept] == ["p0", "p1", "p3", "p4"]
@@ -164,15 +162,15 @@ def test_one_bad_group_alone_is_no_outage(make: Make) -> None:
     assert w.times("p2") == 3 * (1 + MAX_RESCORES)
 
 
-def test_a_step_of_one_bad_problem_goes_on_without_it(make: Make) -> None:
+def test_a_step_of_one_problem_that_cannot_be_scored_draws_another(make: Make) -> None:
     w, c = make(never, poison=frozenset({"p0"}))
     assert [group.problem.id for group in c.take(1, step=1).kept] == ["p1"]
     assert w.events == []
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_several_bad_groups_among_good_ones_are_no_outage(make: Make, seed: int) -> None:
-    """They end up together at the end of the step, scored again and again: which says nothing of the others."""
+def test_several_groups_that_cannot_be_scored_among_others_are_no_outage(make: Make, seed: int) -> None:
+    """They are all rescored together at the end of the step; that is no evidence about the other groups."""
     poison = frozenset({"p1", "p4", "p9", "p12"})
     w, c = make(never, poison=poison, seed=seed)
     c.take(1, step=1)
@@ -180,23 +178,23 @@ def test_several_bad_groups_among_good_ones_are_no_outage(make: Make, seed: int)
     assert w.events == []
 
 
-def test_an_outage_that_begins_among_the_last_groups_is_found_by_those_drawn_in_their_place(make: Make) -> None:
+def test_an_outage_that_begins_among_the_last_groups_is_confirmed_by_their_replacements(make: Make) -> None:
     w, c = make(lambda now: 10 < now < 90)
     c.take(3, step=1)
     w.now = 11
-    assert len(c.take(2, step=2).dropped) < SURE
+    assert len(c.take(2, step=2).dropped) < MIN_FAILURES
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"]
 
 
-def test_a_bad_group_in_an_outage_is_still_found_out(make: Make) -> None:
+def test_a_group_that_can_never_be_scored_is_dropped_after_an_outage(make: Make) -> None:
     w, c = make(lambda now: now < 40, poison=frozenset({"p1"}))
     collected = c.take(6, step=1)
     assert collected.dropped == ["p1"] and len(collected.kept) == 6
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"]
 
 
-def test_problems_without_the_part_that_is_out_do_not_hide_it(make: Make) -> None:
-    """A mixture: half of the problems are not judged."""
+def test_problems_without_the_failed_component_do_not_hide_the_outage(make: Make) -> None:
+    """A mixture in which half of the problems are not judged."""
     w, c = make(lambda now: now < 20)
     judged = w.score_of
 
@@ -211,9 +209,9 @@ def test_problems_without_the_part_that_is_out_do_not_hide_it(make: Make) -> Non
     assert w.events[0]["components"] == ["judge"]
 
 
-def test_a_part_that_only_watches_is_no_outage(make: Make) -> None:
+def test_failures_of_a_component_that_scores_do_not_need_are_no_outage(make: Make) -> None:
     w, c = make(never)
-    watching = Score(
+    unneeded = Score(
         reward=1.0,
         correct=True,
         components=JUDGED,
@@ -221,12 +219,12 @@ def test_a_part_that_only_watches_is_no_outage(make: Make) -> None:
         usable=True,
         seconds=0,
     )
-    c.workers.score_of = lambda problem, completions: (watching,) * len(completions)  # type: ignore[attr-defined]
+    c.workers.score_of = lambda problem, completions: (unneeded,) * len(completions)  # type: ignore[attr-defined]
     assert c.take(8, step=1).rescored == 0
     assert w.events == []
 
 
-def test_zero_means_go_on_without_what_cannot_be_scored(make: Make) -> None:
+def test_timeout_zero_drops_what_cannot_be_scored(make: Make) -> None:
     tries = iter(range(10_000))
     w, c = make(lambda now: next(tries) < 200, timeout_s=0)
     collected = c.take(4, step=1)
@@ -234,16 +232,16 @@ def test_zero_means_go_on_without_what_cannot_be_scored(make: Make) -> None:
     assert w.now == 0 and w.events == []
 
 
-def test_a_run_that_is_to_stop_does_not_wait_for_the_rewards(make: Make) -> None:
+def test_a_run_asked_to_stop_does_not_wait_for_the_rewards(make: Make) -> None:
     w, c = make(always)
     c.stopping = lambda: w.now > 100
     with pytest.raises(Stopped):
         c.take(4, step=1)
-    assert w.now < 100 + 2 * outage.NAP_S
+    assert w.now < 100 + 2 * outages.POLL_S
     assert c.problems.state_dict() == {"number": 0}
 
 
-def test_a_second_outage_is_told_again(make: Make) -> None:
+def test_a_second_outage_is_logged_again(make: Make) -> None:
     w, c = make(lambda now: now < 10 or 500 < now < 520)
     c.take(4, step=1)
     w.now = 501
@@ -252,7 +250,7 @@ def test_a_second_outage_is_told_again(make: Make) -> None:
     assert w.events[2]["step"] == 2
 
 
-def test_one_that_comes_back_while_the_step_goes_on_is_another_pause_and_no_drop(make: Make) -> None:
+def test_an_outage_that_returns_within_the_step_is_another_pause_and_drops_nothing(make: Make) -> None:
     _, c = make(lambda now: now < 40 or 42 < now < 60, seconds=0.25)
     collected = c.take(12, step=1)
     assert collected.dropped == [] and collected.regenerated == 0
@@ -275,7 +273,7 @@ def test_aborted_completions_are_generated_again_and_not_scored_again(make: Make
 
 
 def test_nothing_is_dispatched_during_a_pause(make: Make) -> None:
-    """Not even for groups that are not judged, come late and are not kept."""
+    """Not even in place of groups that are not judged, finish last and are rejected."""
     w, c = make(lambda now: now < 40)
     judged, when = w.score_of, {}
 
@@ -289,14 +287,14 @@ def test_nothing_is_dispatched_during_a_pause(make: Make) -> None:
     assert when["p7"] < 40 <= when["p8"]
 
 
-def test_a_group_that_fails_fast_waits_for_what_slower_ones_tell(make: Make) -> None:
+def test_a_group_that_fails_fast_waits_for_slower_groups_to_show_an_outage(make: Make) -> None:
     w, c = make(lambda now: now < 20)
     c.workers = FirstComeWorkers(score_of=w.score_of, rng=random.Random(0))
     collected = c.take(6, step=1)
     assert w.times("p0") > 1 + MAX_RESCORES and collected.regenerated == 0
 
 
-def test_a_group_is_scored_again_by_the_same_completions(make: Make) -> None:
+def test_rescoring_uses_the_same_completions(make: Make) -> None:
     w, c = make(lambda now: now < 5)
     c.take(4, step=1)
     for name in ("p0", "p3"):
@@ -304,17 +302,17 @@ def test_a_group_is_scored_again_by_the_same_completions(make: Make) -> None:
         assert w.times(name) > 1
 
 
-def test_a_verdict_is_of_two_completions_and_leaves_out_what_does_not_apply() -> None:
+def test_a_component_worked_if_it_scored_two_completions() -> None:
     nothing = Score(reward=0.0, correct=None, components={"x": None}, statuses={"x": "ok"}, usable=True, seconds=0.0)
-    assert verdicts([score(judge=True)] * 4) == {"format": True, "judge": False}
-    assert verdicts([score(judge=True)] * 3 + [score()]) == {"format": True, "judge": False}
-    assert verdicts([score(judge=True)] * 2 + [score()] * 2) == {"format": True, "judge": True}
-    assert verdicts([score()]) == {"format": True, "judge": True}
-    assert verdicts([nothing]) == {}
+    assert which_worked([score(judge=True)] * 4) == {"format": True, "judge": False}
+    assert which_worked([score(judge=True)] * 3 + [score()]) == {"format": True, "judge": False}
+    assert which_worked([score(judge=True)] * 2 + [score()] * 2) == {"format": True, "judge": True}
+    assert which_worked([score()]) == {"format": True, "judge": True}
+    assert which_worked([nothing]) == {}
 
 
-def test_a_problem_that_nobody_can_score_does_not_keep_the_pause_on(make: Make) -> None:
-    """It was the last piece of evidence, and nothing else of the step is left to show that the judge is back."""
+def test_a_problem_that_can_never_be_scored_does_not_prolong_the_pause(make: Make) -> None:
+    """It was the last evidence of the outage, and no other group of the step is left to show that the judge works again."""
     w, c = make(lambda now: 10 < now < 60, poison=frozenset({"p6"}))
     c.take(3, step=1)
     w.now = 11

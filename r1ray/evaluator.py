@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1ray.collect import Workers
+from r1ray.collect.workers import Workers
 from r1ray.config import Config
 from r1ray.data.evalmath import avg_at_k, maj_at_k, pass_at_k, standard_error
 from r1ray.data.prompts import ProblemSet

@@ -1,0 +1,200 @@
+"""The groups of one step while they are generated and scored, and the retries of what failed.
+
+Too few usable scores (fewer than two) are retried in this order:
+
+    rescore      the completions are complete, their scores failed (a judge, a sandbox, a model): scored again up to MAX_RESCORES
+                 times, on another worker if there is one
+    regenerate   generated again with other seeds (`attempt` + 1), up to rollout.max_attempts attempts
+    drop         the problem is given up, counted and written to the ledger
+
+While a reward component is down (`r1ray.collect.outages`) nothing is regenerated or dropped: the step waits and rescores.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from r1ray.collect.outages import MIN_FAILURES, Outages, failures_needed, sleep_until, which_worked
+from r1ray.collect.selection import Selection
+from r1ray.collect.workers import Ref, Workers
+from r1ray.data.stream import Drawn, Problems
+from r1ray.engine.base import SamplingSpec
+from r1ray.reward.base import RewardContext
+from r1ray.run.ledger import Ledger
+from r1ray.run.stop import Stopped
+from r1ray.seeds import seed_of
+from r1ray.types import Completion, Group, Score
+
+MAX_RESCORES = 2
+"""How often the completions of one attempt are scored again before the group is regenerated."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One dispatched problem and the state of its group."""
+
+    number: int
+    """0 for the first of the step."""
+    drawn: Drawn
+    attempt: int = 0
+    """Grows with every regeneration."""
+    generating: Ref = None
+    scoring: Ref = None
+    completions: tuple[Completion, ...] | None = None
+    scores: tuple[Score, ...] | None = None
+    rescored: int = 0
+    """How often the completions of this attempt have been scored again."""
+    failed: Sequence[str] = ()
+    """The reward components that could not score it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class InFlight:
+    """Generates and scores the groups of one step, with retries; every group that could be scored goes to `selection`."""
+
+    step: int
+    selection: Selection
+    problems: Problems
+    workers: Workers
+    group_size: int
+    sampling: SamplingSpec
+    max_attempts: int
+    run_seed: int
+    ledger: Ledger
+    outages: Outages
+    stopping: Callable[[], bool]
+    tickets: list[Ticket] = field(default_factory=list[Ticket])
+    """Every problem dispatched in this step."""
+    dropped: list[str] = field(default_factory=list[str])
+    """Ids of problems given up after max_attempts."""
+    regenerated: int = 0
+    rescored: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    last_completion: float = 0.0
+    _pending: dict[Ref, Ticket] = field(default_factory=dict[Ref, Ticket])
+    _generating: set[Ref] = field(default_factory=set[Ref])
+    _unscored: list[Ticket] = field(default_factory=list[Ticket])
+    """Complete completions whose scores failed, the least recently tried first."""
+
+    @property
+    def num_open(self) -> int:
+        """Groups that are neither scored nor dropped yet."""
+        return len({ticket.number for ticket in (*self._pending.values(), *self._unscored)})
+
+    def dispatch(self, drawn: Drawn) -> None:
+        ticket = Ticket(number=len(self.tickets), drawn=drawn)
+        self.tickets.append(ticket)
+        self._generate(ticket)
+
+    def advance(self) -> None:
+        """Wait for results, handle them, and retry what failed. Raises Stopped when the run is to stop."""
+        until = lambda: self.stopping() or self.outages.action_due()  # noqa: E731
+        ready = self.workers.wait(list(self._pending), until=until) if self._pending else sleep_until(until)
+        if not ready and self.stopping():
+            raise Stopped("asked to stop while waiting for completions")
+        for ref in ready:
+            ticket = self._pending.pop(ref)
+            result = self.workers.result(ref)
+            if ref in self._generating:
+                self._generating.discard(ref)
+                self.last_completion = time.perf_counter()
+                ticket.completions = result
+                versions = sorted({span.version for completion in result for span in completion.versions})
+                self.note("generated", ticket, completions=len(result), versions=versions)
+            else:
+                ticket.scores = result
+            if ticket.completions is not None and ticket.scores is not None:
+                self._finish(ticket, ticket.completions, ticket.scores)
+        self._retry()
+
+    def note(self, state: str, ticket: Ticket, **fields: Any) -> None:
+        """Append a row to the ledger."""
+        row = {"step": self.step, "draw": ticket.drawn.number, "attempt": ticket.attempt, **fields}
+        self.ledger.write(state, **row)
+
+    def _generate(self, ticket: Ticket) -> None:
+        problem, epoch, _ = ticket.drawn
+        ticket.completions, ticket.scoring, ticket.rescored = None, None, 0
+        self.note("dispatched", ticket, problem=problem.id, epoch=epoch, group_size=self.group_size)
+        seeds = [seed_of(self.run_seed, problem.id, epoch, ticket.attempt, k) for k in range(self.group_size)]
+        ticket.generating = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
+        self._pending[ticket.generating] = ticket
+        self._generating.add(ticket.generating)
+        self._score(ticket)
+
+    def _score(self, ticket: Ticket) -> None:
+        """Score the ticket's completions, for the first time or again."""
+        problem, epoch, _ = ticket.drawn
+        context = RewardContext(
+            step=self.step,
+            seed=seed_of(self.run_seed, problem.id, epoch, ticket.attempt, -1),
+            max_response_length=self.sampling.max_tokens,
+        )
+        ticket.scores = None
+        ticket.scoring = self.workers.score(problem, ticket.generating, context, not_where=ticket.scoring)
+        self._pending[ticket.scoring] = ticket
+
+    def _finish(self, ticket: Ticket, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
+        needed = min(2, self.group_size)
+        usable = sum(score.usable for score in scores)
+        if usable < needed and sum(completion.finish_reason != "abort" for completion in completions) >= needed:
+            self._scoring_failed(ticket, scores)
+            return
+        self.note("scored", ticket, usable=usable)
+        if usable < needed:
+            self._regenerate(ticket)
+            return
+        problem, epoch, _ = ticket.drawn
+        group = Group(problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=ticket.attempt)
+        self.outages.worked(which_worked(scores))  # also components that failed: this group does not need them
+        self.selection.add(ticket.number, group)
+
+    def _scoring_failed(self, ticket: Ticket, scores: tuple[Score, ...]) -> None:
+        worked = which_worked(scores)
+        ticket.failed = [component for component, ok in worked.items() if not ok]
+        self.outages.worked([component for component, ok in worked.items() if ok])
+        # Retries of a group that may itself be at fault are no further evidence against the component.
+        first = ticket.attempt == 0 and ticket.rescored == 0
+        self.outages.failed(ticket.failed, draw=ticket.drawn.number if first else None)
+        self.note("unscored", ticket, components=ticket.failed)
+        self._unscored.append(ticket)
+
+    def _retry(self) -> None:
+        """Rescore groups whose scores failed, MAX_RESCORES times unless there is an outage, then regenerate them."""
+        outages, num_groups = self.outages, self.selection.num_groups
+        if outages.update(step=self.step, num_groups=num_groups):
+            for ticket in (*self._pending.values(), *self._unscored):
+                ticket.rescored = 0
+        if outages.components:
+            if outages.start_retry():
+                too_few = len(self._unscored) < failures_needed(num_groups)
+                self._rescore(self._unscored[:MIN_FAILURES])
+                if (
+                    too_few and not self._generating
+                ):  # otherwise problems that can never be scored would prolong the pause
+                    self.dispatch(self.problems.next())
+            return
+        self._rescore([ticket for ticket in self._unscored if ticket.rescored < MAX_RESCORES])
+        for ticket in list(self._unscored):
+            if self._pending and outages.suspected(ticket.failed):
+                continue  # the pending groups will show whether it is an outage
+            self._unscored.remove(ticket)
+            self.note("scored", ticket, usable=0)
+            self._regenerate(ticket)
+
+    def _rescore(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._unscored.remove(ticket)
+            ticket.rescored += 1
+            self.rescored += 1
+            self._score(ticket)
+
+    def _regenerate(self, ticket: Ticket) -> None:
+        if ticket.attempt + 1 < self.max_attempts:
+            ticket.attempt += 1
+            self.regenerated += 1
+            self._generate(ticket)
+        else:
+            self.dropped.append(ticket.drawn.problem.id)
+            self.note("dropped", ticket)
