@@ -1,78 +1,61 @@
-"""Curricula: do their arguments and the problems fit, and can a run that goes on go on with them?"""
+"""Curricula: do they fit the problems, and can a resumed stage continue with them?"""
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from r1ray.check.directory import mapping_in
-from r1ray.config import SourceConfig, StageConfig
-from r1ray.config.tree import has, value_of
+from r1ray.check.plugins import curriculum
+from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
-from r1ray.data.curriculum import CURRICULA, make
+from r1ray.data.curriculum import CURRICULA, PLAIN, make
 from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
 from r1ray.data.stream import ProblemStream
-from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir
 from r1ray.types import Problem
 
 HEAD = 64
-"""Rows of a source that are looked at: its generators deal the levels in turn."""
+"""Rows of a source that are read: generators cycle through their levels."""
 
 
-def arguments(view: StageView) -> Iterator[Finding]:
-    """One of ours is made of the first problems, as the run will make it of all; one of the user's own only when the run begins."""
-    data = view.data
-    name, args = data.curriculum.name, data.curriculum.args
-    if name not in CURRICULA or not data.train:
+def problems_fit(view: StageView) -> Iterator[Finding]:
+    """A curriculum of r1ray's is made from the first problems, as the run makes it from all; a user's only when the run starts."""
+    cfg, train = view.data.curriculum, view.data.train
+    if cfg.name not in CURRICULA or not train or any(isinstance(found, Mistake) for found in curriculum(view)):
         return
-    taken = [parameter for parameter in inspect.signature(CURRICULA[name]).parameters if parameter != "stream"]
-    unknown = sorted(set(args) - set(taken))
-    for argument in unknown:
-        rule, remedy = f"the curriculum {name} takes no such argument", did_you_mean(argument, taken)
-        yield Mistake(key=f"data.curriculum.args.{argument}", value=args[argument], rule=rule, remedy=remedy)
-    if unknown or name == "none":
-        return
-    if later := [source for source, cfg in data.train.items() if needs_network(cfg) or is_left_by_a_run(cfg)]:
-        yield f"{NOT_CHECKED}data.curriculum.name={name} with the problems of {', '.join(later)}"
+    later = [name for name, source in train.items() if needs_network(source) or is_left_by_a_run(source)]
+    if later:
+        yield f"{NOT_CHECKED}data.curriculum.name={cfg.name} with the problems of {', '.join(later)}"
         return
     try:
-        problems = {source: _first_problems(source, cfg) for source, cfg in data.train.items()}
+        problems = {name: _first_problems(name, source) for name, source in train.items()}
     except (TypeError, ValueError):
-        return  # said of the dataset itself
+        return  # reported by datasets.datasets
     stream = ProblemStream(problems, weights=dict.fromkeys(problems, 1.0), seed=0, shuffle=False)
     try:
-        make(data.curriculum, stream)
+        make(cfg, stream)
     except ValueError as error:
         remedy = "correct data.curriculum.args or the data, or data.curriculum.name=none"
-        yield Mistake(key="data.curriculum", value={"name": name, "args": args}, rule=str(error), remedy=remedy)
+        yield Mistake(key="data.curriculum", value=cfg.model_dump(), rule=str(error), remedy=remedy)
 
 
-def goes_on(
-    run_dir: str, stages: Mapping[str, StageConfig], trees: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Mistake]:
-    """A stage goes on from its checkpoint under the curriculum with which that was saved: what it remembers is in there.
-
-    `trees` holds each stage's whole configuration as plain values.
-    """
-    for name, stage in stages.items():
-        latest = RunDir(Path(run_dir).expanduser()).stage(name).checkpoints / "latest"
-        state = mapping_in(latest / STATE)
-        if stage.kind != "rl" or not state or not state.get("stream"):
-            continue
-        before, now = state["stream"].get("curriculum", "none"), value_of(trees[name], "data.curriculum.name")
-        if before != now and now is not None:
-            key = "data.curriculum.name"
-            where = f"stages.{name}.config.{key}" if has(stage.config, key) else key
-            rule = f"the checkpoint in {latest} remembers what the curriculum {before} has seen"
-            yield Mistake(key=where, value=now, rule=rule, remedy=f"{where}={before}, or a new run: name=ANOTHER")
+def resumes(view: StageView) -> Iterator[Mistake]:
+    """A stage resumes under the curriculum of its checkpoint, which holds what that curriculum has seen."""
+    latest = RunDir(Path(view.run_dir).expanduser()).stage(view.name).checkpoints / "latest"
+    state = mapping_in(latest / STATE)
+    if not view.kind.reinforcement or not state or not state.get("stream"):
+        return
+    before, now = state["stream"].get("curriculum", PLAIN), view.data.curriculum.name
+    if before != now:
+        key, rule = "data.curriculum.name", f"the checkpoint in {latest} holds the state of the curriculum {before}"
+        yield Mistake(key=key, value=now, rule=rule, remedy=f"{key}={before}, or a new run: name=ANOTHER")
 
 
 def _first_problems(name: str, cfg: SourceConfig) -> list[Problem]:
-    """As far as a curriculum looks at them; they are not rendered."""
+    """As a curriculum sees them; they are not rendered."""
     return [
         Problem(
             id=str(item.id),

@@ -18,12 +18,16 @@ from r1ray.data.stream import Problems, ProblemStream
 from r1ray.plugin import resolve
 
 
+PLAIN = "none"
+"""The stream as it is, without a curriculum; such a stream's state names none."""
+
+
 def none(stream: ProblemStream) -> Problems:
     return stream
 
 
 CURRICULA: Mapping[str, Callable[..., Problems]] = {
-    "none": none,
+    PLAIN: none,
     "easy_pool": EasyPool,
     "history": History,
     "difficulty": Difficulty,

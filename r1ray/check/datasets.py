@@ -1,0 +1,96 @@
+"""Datasets: can their rows be read, and do they fit the stage? Local files are read, large ones in part; of the hub only names."""
+
+from collections.abc import Iterator
+
+from r1ray.check.model import HUB_NAME
+from r1ray.check.plugins import source_findings, sources_of
+from r1ray.config import SourceConfig
+from r1ray.config.view import StageView
+from r1ray.data.asked import HEAD
+from r1ray.data.files import size_of
+from r1ray.data.sources import SOURCES, Loaded, check_columns_and_args, is_left_by_a_run, load_source, needs_network
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
+
+WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
+"""Local files up to this size are read completely, which takes a second at most."""
+
+
+def datasets(view: StageView) -> Iterator[Finding]:
+    for key, source in sources_of(view).items():
+        if any(isinstance(finding, Mistake) for finding in source_findings(view, key, source)):
+            continue
+        if source.extract is not None and source.source in SOURCES and SOURCES[source.source].programs(source.args):
+            rule = "answers are programs, which are read from their fences"
+            yield Mistake(key=f"{key}.extract", value=source.extract, rule=rule, remedy=f"{key}.extract=null")
+            continue
+        imitated = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
+        yield from _dataset(key, source, imitated=imitated)
+
+
+def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Finding]:
+    if is_left_by_a_run(source):
+        return  # its arguments' own check looks at the earlier stage
+    if needs_network(source):
+        if HUB_NAME.fullmatch(source.path or ""):
+            yield from _of_hub(key, source)
+        else:
+            rule = "is neither a file or folder that exists nor a hub name (org/name)"
+            yield Mistake(
+                key=f"{key}.path", value=source.path, rule=rule, remedy="check the spelling, or give org/name"
+            )
+        return
+    try:
+        head = _head(source)
+        loaded = load_source(key.rpartition(".")[2], source, head=head)
+    except TypeError as error:
+        rule = f"{source.source} does not take these values ({error})"
+        remedy = "give each of the args a value of the right type, as in conf/data"
+        yield Mistake(key=f"{key}.args", value=source.args, rule=rule, remedy=remedy)
+        return
+    except ValueError as error:
+        where, value = (f"{key}.path", source.path) if source.path else (key, source.source)
+        remedy = f"correct the file, or {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
+        if not source.path and source.source in SOURCES and SOURCES[source.source].generate:
+            where, value, remedy = f"{key}.args", source.args, f"correct {key}.args"
+        yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
+        return
+    yield from _of_rows(key, source, loaded, head=head)
+    items = loaded.items
+    if imitated and items[0].response is None:
+        rule = "gives problems without responses, and this stage imitates responses"
+        yield Mistake(
+            key=f"{key}.source",
+            value=source.source,
+            rule=rule,
+            remedy="a source with responses, for instance messages with an answer",
+        )
+    if not imitated and items[0].response is not None:
+        rule = "gives responses to imitate, not problems to solve"
+        yield Mistake(
+            key=f"{key}.source", value=source.source, rule=rule, remedy="use it as data.train of a stage that imitates"
+        )
+
+
+def _head(source: SourceConfig) -> int:
+    """How many rows to read."""
+    if source.path is None:
+        return HEAD
+    return WHOLE_ROWS if size_of(source.path, split=source.split) <= WHOLE_BYTES else HEAD
+
+
+def _of_rows(key: str, source: SourceConfig, loaded: Loaded, *, head: int) -> Iterator[str]:
+    """Notes on the rows of a dataset that can be used."""
+    read, unreadable = loaded.counts["rows"] - loaded.counts["filtered"], loaded.counts["unreadable"]
+    partly = read == head and len(loaded.items) != source.limit
+    if unreadable:
+        yield f"{unreadable} of the {'first ' if partly else ''}{read} rows of {key} cannot be used: {loaded.why}"
+    if partly and source.path is not None:
+        yield f"{NOT_CHECKED}{key}.path={source.path}: only its first {head} rows were read"
+
+
+def _of_hub(key: str, source: SourceConfig) -> Iterator[Finding]:
+    try:
+        check_columns_and_args(key.rpartition(".")[2], source)
+    except ValueError as error:
+        yield Mistake(key=key, value=source.source, rule=str(error), remedy=f"correct {key}.args or {key}.columns")
+    yield f"{NOT_CHECKED}{key}.path={source.path} is a hub name (or a folder that does not exist)"
