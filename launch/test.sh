@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv (once) and runs the tests; --all adds those that take minutes. Other arguments go to pytest: test.sh -k packing
+# Sets up .venv (once) and runs the tests. --all adds the tests that take minutes; other arguments go to pytest: test.sh -k packing
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/launch/setup.sh"

@@ -1,7 +1,7 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
 Exit codes: 0 finished; 1 a failure while running, with its cause and where to read more; 2 a mistake in the configuration, before
-anything was started; 75 asked to stop (SIGTERM), everything is saved: the same command with resume=auto goes on.
+anything was started; 75 stopped by SIGTERM after saving: the same command with resume=auto resumes the run.
 """
 
 import os
@@ -27,7 +27,7 @@ def main(checked: CheckedRun) -> None:
         run_stages(checked, run)
     except stop.Stopped as error:
         run.event("stopped", reason=str(error))
-        print(f"r1ray: {error}; everything is saved, the same command with resume=auto goes on", file=sys.stderr)
+        print(f"r1ray: {error}; everything is saved, the same command with resume=auto resumes the run", file=sys.stderr)
         sys.exit(stop.EXIT_CODE)
     except Exception as error:
         log = run.log("driver", 0)

@@ -1,4 +1,4 @@
-"""The manifests of k8s/base: what the API server and the KubeRay 1.7 operator would refuse, and what r1ray itself needs of them."""
+"""The manifests of k8s/base: rules of the API server and of the KubeRay 1.7 operator, and what r1ray itself needs."""
 
 import copy
 import gzip
@@ -13,6 +13,7 @@ import yaml
 
 from r1ray.cli import check_command_line
 from r1ray.config import Config
+from r1ray.trainers import section_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "k8s" / "base"
@@ -20,7 +21,7 @@ SCHEMAS = ROOT.parent / "shared" / "kuberay" / "crds-v1.json.gz"
 ROLES = {"rollout", "policy", "reference", "reward"}
 # Behind feature gates that are off by default in KubeRay 1.7: the operator refuses them.
 GATED = ("networkPolicy", "tlsOptions", "historyServerOptions")
-# One condition's rules must delete more the later they fire.
+# Of the rules with the same condition, a later one must delete more.
 IMPACT = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
 
 
@@ -78,7 +79,7 @@ def schema_errors(document: dict[str, Any]) -> list[str]:
 
 
 def operator_errors(document: dict[str, Any]) -> list[str]:
-    """The rules of KubeRay's validation.go that bear on the fields used here."""
+    """Violations of the rules in KubeRay's validation.go about the fields used here."""
     name, spec, cluster = document["metadata"]["name"], document["spec"], cluster_spec(document)
     errors = []
     if len(name) > (47 if document["kind"] == "RayJob" else 53) or not re.fullmatch(
@@ -125,14 +126,14 @@ def deletion_errors(spec: dict[str, Any]) -> list[str]:
 
 
 def composed() -> Config:
-    """The configuration that the RayJob's entrypoint asks for."""
+    """The configuration that the RayJob's entrypoint composes."""
     words = of_kind("RayJob")["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "r1ray.main"]
     (run,) = check_command_line(words[3:])
     return run.config
 
 
-# Each change makes a manifest that the API server or the operator refuses.
+# Each change makes the manifest invalid for the API server or the operator.
 BROKEN = {
     "unknown field": lambda spec: spec.update(authOption={"mode": "token"}),
     "unknown auth mode": lambda spec: spec["authOptions"].update(mode="tokens"),
@@ -156,52 +157,52 @@ REFUSED = {
 }
 
 
-@pytest.mark.skipif(not SCHEMAS.exists(), reason="KubeRay's schemas are not beside the repository (../shared/kuberay)")
+@pytest.mark.skipif(not SCHEMAS.exists(), reason="KubeRay's schemas are not in ../shared/kuberay")
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
-def test_manifest_fits_the_crd(kind: str) -> None:
+def test_manifest_matches_the_crd(kind: str) -> None:
     assert schema_errors(of_kind(kind)) == []
 
 
-@pytest.mark.skipif(not SCHEMAS.exists(), reason="KubeRay's schemas are not beside the repository (../shared/kuberay)")
+@pytest.mark.skipif(not SCHEMAS.exists(), reason="KubeRay's schemas are not in ../shared/kuberay")
 @pytest.mark.parametrize("name", BROKEN)
-def test_the_crd_check_refuses(name: str) -> None:
+def test_crd_check_finds_the_error(name: str) -> None:
     document = copy.deepcopy(of_kind("RayJob"))
     BROKEN[name](cluster_spec(document))
     assert schema_errors(document)
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
-def test_manifest_keeps_the_operators_rules(kind: str) -> None:
+def test_manifest_passes_the_rules_of_the_operator(kind: str) -> None:
     assert operator_errors(of_kind(kind)) == []
 
 
 @pytest.mark.parametrize("error", REFUSED)
-def test_the_operator_check_refuses(error: str) -> None:
+def test_operator_check_finds_the_error(error: str) -> None:
     document = copy.deepcopy(of_kind("RayJob"))
     REFUSED[error](document)
     assert error in operator_errors(document)
 
 
-def test_deletion_rules_must_delete_more_the_later_they_fire() -> None:
+def test_later_deletion_rules_must_delete_more() -> None:
     job = copy.deepcopy(of_kind("RayJob"))
     earlier = {"policy": "DeleteCluster", "condition": {"jobStatus": "FAILED", "ttlSeconds": 1}}
     job["spec"]["deletionStrategy"]["deletionRules"].append(earlier)
     assert operator_errors(job) == ["deletion rules twice or out of order"]
 
 
-def test_job_and_standing_cluster_have_one_shape() -> None:
-    standing = cluster_spec(of_kind("RayCluster"))
-    assert standing.pop("suspend") is True
-    assert standing == cluster_spec(of_kind("RayJob"))
+def test_rayjob_and_raycluster_have_equal_specs() -> None:
+    permanent = cluster_spec(of_kind("RayCluster"))
+    assert permanent.pop("suspend") is True
+    assert permanent == cluster_spec(of_kind("RayJob"))
 
 
-def test_every_role_has_its_group_and_its_actors_fit_it() -> None:
-    """The numbers of actors in conf/ and the pods in YAML agree, so the placement never waits for a node that cannot come."""
+def test_every_role_has_a_worker_group_that_fits_its_actors() -> None:
+    """The numbers of actors in conf/ and the pods in YAML agree, so the placement never waits for a node that does not exist."""
     cfg = composed()
     groups = {group["groupName"]: group for group in cluster_spec(of_kind("RayJob"))["workerGroupSpecs"]}
     assert set(groups) == ROLES == set(cfg.cluster.labels)
     for role, group in groups.items():
-        section = getattr(cfg, role)
+        section = getattr(cfg, section_of(role))
         (container,) = group["template"]["spec"]["containers"]
         assert group["labels"] == cfg.cluster.labels[role]
         assert section.num_workers * section.cpus_per_worker <= group["replicas"] * int(
@@ -209,7 +210,7 @@ def test_every_role_has_its_group_and_its_actors_fit_it() -> None:
         )
 
 
-def test_pods_are_confined_and_have_shared_memory() -> None:
+def test_pods_are_unprivileged_and_have_shared_memory() -> None:
     for role, template in pod_templates(cluster_spec(of_kind("RayJob"))).items():
         pod = template["spec"]
         (container,) = pod["containers"]
@@ -218,11 +219,11 @@ def test_pods_are_confined_and_have_shared_memory() -> None:
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert {"/dev/shm", "/runs"} == {mount["mountPath"] for mount in container["volumeMounts"]}
         (runs,) = [volume for volume in pod["volumes"] if volume["name"] == "runs"]
-        assert ("persistentVolumeClaim" in runs) == (role != "reward"), "the pods that judge model output hold no runs"
-        assert role != "reward" or "env" not in container, "nor secrets"
+        assert ("persistentVolumeClaim" in runs) == (role != "reward"), "reward pods do not mount the volume of runs"
+        assert role != "reward" or "env" not in container, "reward pods have no secrets"
 
 
-def test_the_run_and_its_stop_fit_the_head() -> None:
+def test_head_gives_a_stopped_run_time_to_save() -> None:
     cfg, spec = composed(), cluster_spec(of_kind("RayJob"))
     head = pod_templates(spec)["head"]["spec"]
     env = {entry["name"]: entry.get("value") for entry in head["containers"][0]["env"]}

@@ -131,7 +131,7 @@ def test_the_wrong_python_is_refused_by_name(checkout: Path) -> None:
     env = {"PATH": str(tools)}
     done = subprocess.run([tools / "bash", "launch/setup.sh"], cwd=checkout, env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "needs Python 3.11 or 3.12, and 'python' is Python 3.9.1" in done.stderr
+    assert "needs Python 3.11 or 3.12, but 'python' is Python 3.9.1" in done.stderr
     assert not (checkout / ".venv").exists()
 
 
