@@ -91,7 +91,7 @@ def test_stopped_it_saves_and_the_same_command_goes_on(cluster: Cluster, tmp_pat
     process.wait(30)
     steps = len(rows_of(run))
     assert json_lines(run / "events.jsonl")[-1]["kind"] == "stopped", said(tmp_path)
-    assert "resume=auto goes on" in said(tmp_path)
+    assert "resume=auto resumes the run" in said(tmp_path)
     again = cluster.job(*submitted, "--", *command, f"steps={steps + 1}", "resume=auto", cwd=tmp_path)
     assert again.wait(300) == 0, said(tmp_path)
     assert [row["step"] for row in rows_of(run)] == list(range(1, steps + 2))
@@ -119,7 +119,7 @@ def test_a_cluster_that_wants_no_token_gets_no_job(tmp_path: Path) -> None:
     try:
         arguments = ["--address", open_one.address, "--", "scale=smoke", f"run_dir={tmp_path}/x"]
         assert open_one.submit(*arguments, cwd=tmp_path).wait(60) == 1
-        assert "takes jobs without a token" in said(tmp_path) and "RAY_AUTH_MODE=token" in said(tmp_path)
+        assert "accepts jobs without a token" in said(tmp_path) and "RAY_AUTH_MODE=token" in said(tmp_path)
     finally:
         open_one.end()
 
