@@ -10,7 +10,7 @@ import pytest
 from laid_over_defaults import check_values
 from omegaconf import DictConfig
 
-from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, names
+from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, datasets
 from r1ray.check.summary import describe
 from r1ray.cli import check_command_line, compose, run_cli
 
@@ -1071,7 +1071,7 @@ def test_rows_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert not any("were read" in note for note in run.notes)
     assert told[0] in describe(run)
-    monkeypatch.setattr(names, "WHOLE_ROWS", 5)
+    monkeypatch.setattr(datasets, "WHOLE_ROWS", 5)
     (run,) = check(*rows("one_good.jsonl"))
     assert any(
         note.startswith("4 of the first 5 rows of data.train.mine cannot be used: there is no answer")
@@ -1081,7 +1081,7 @@ def test_rows_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_of_a_large_file_the_first_rows_are_read(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "WHOLE_BYTES", (workplace / "torn.jsonl").stat().st_size - 1)
+    monkeypatch.setattr(datasets, "WHOLE_BYTES", (workplace / "torn.jsonl").stat().st_size - 1)
     (run,) = check(*rows("torn.jsonl"))
     assert run.notes == [f"{NOT_CHECKED}data.train.mine.path=torn.jsonl: only its first 64 rows were read"]
     (run,) = check(*rows("torn.jsonl"), "data.train.mine.limit=20")

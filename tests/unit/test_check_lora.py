@@ -9,11 +9,13 @@ from laid_over_defaults import check_values
 from omegaconf import DictConfig
 
 from r1ray import builtin
-from r1ray.check import NOT_CHECKED, ConfigError, lora
-from r1ray.check.load import RULES
-from r1ray.check.lora import something_to_adapt
+from r1ray.check import NOT_CHECKED, ConfigError
+from r1ray.check.load import IMITATION, TRAINING
+from r1ray.check.lora import something_to_adapt, targets
 from r1ray.check.summary import describe
+from r1ray.config.view import StageView
 from r1ray.model.files import linear_layers
+from r1ray.stages.kinds import KINDS
 
 ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"
 SFT = (
@@ -81,8 +83,9 @@ def test_a_run_without_adapters_shows_none(base: DictConfig) -> None:
 @pytest.mark.parametrize(("init", "mistakes"), [("random", 1), ("pretrained", 0)])
 def test_supervised_fine_tuning_may_have_them(init: str, mistakes: int, base: DictConfig) -> None:
     cfg = check_values(base, [ALL, f"sft.init={init}"]).config
-    assert len(list(something_to_adapt(cfg.model, cfg.sft, "sft"))) == mistakes
-    assert lora.targets in RULES["sft"]
+    view = StageView(model=cfg.model, sft=cfg.sft, kind=KINDS["sft"])
+    assert len(list(something_to_adapt(view))) == mistakes
+    assert targets in TRAINING and something_to_adapt in IMITATION
 
 
 def test_layers_are_read_from_the_weight_files(workplace: Path) -> None:
