@@ -250,7 +250,8 @@ def _loss_arrays(row: Row) -> dict[str, np.ndarray]:
         "advantages_L": np.zeros_like(row.mask_L) if row.advantages_L is None else row.advantages_L,
         "old_logprobs_L": row.old_logprobs_L,
         "ref_logprobs_L": row.ref_logprobs_L,
-        "old_values_L": row.values_L,
+        "old_values_L": row.old_values_L,
         "returns_L": row.returns_L,
+        "outcomes_L": row.outcomes_L,
     }
     return {name: value for name, value in arrays.items() if value is not None}

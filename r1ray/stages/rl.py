@@ -193,7 +193,7 @@ def annotators(
     asked: dict[Need, TrainerGroup | ReferenceGroup | None] = {
         "old_logprobs": trainers["policy"],
         "ref_logprobs": reference,
-        "values": trainers.get("critic"),
+        "old_values": trainers.get("critic"),
         "process_rewards": trainers.get("prm"),
     }
     return {need: group for need, group in asked.items() if group is not None}
