@@ -218,14 +218,18 @@ class Sample:
     old_logprobs_T: Floats | None = None
     """The trainer's own, before the first update of the step. None: the policy has not moved, the detached present ones are it."""
     ref_logprobs_T: Floats | None = None
-    values_T: Floats | None = None
+    old_values_T: Floats | None = None
+    """The critic's before each token, before the first update of the step."""
     process_rewards_T: Floats | None = None
     advantages_T: Floats | None = None
     returns_T: Floats | None = None
+    """What a critic learns."""
+    outcomes_T: Floats | None = None
+    """What PRIME's process reward model learns: 1 on every token of a correct completion, 0 elsewhere."""
 
     def __post_init__(self) -> None:
-        floats = ("mask_T", "rollout_logprobs_T", "old_logprobs_T", "ref_logprobs_T", "values_T")
-        floats += ("process_rewards_T", "advantages_T", "returns_T")
+        floats = ("mask_T", "rollout_logprobs_T", "old_logprobs_T", "ref_logprobs_T", "old_values_T")
+        floats += ("process_rewards_T", "advantages_T", "returns_T", "outcomes_T")
         _check_dtype(self, ints=("token_ids_T",), floats=floats)
         _check_lengths(self, len(self.token_ids_T), *floats)
 
@@ -260,14 +264,15 @@ class Row:
     """{loss term: weight_L}: the step's loss is the plain sum of weight * loss over all tokens, rows and ranks."""
     old_logprobs_L: Floats | None = None
     ref_logprobs_L: Floats | None = None
-    values_L: Floats | None = None
+    old_values_L: Floats | None = None
     advantages_L: Floats | None = None
     returns_L: Floats | None = None
+    outcomes_L: Floats | None = None
 
     def __post_init__(self) -> None:
         ints = ("positions_L", "segment_L", "pair_L", "sample_L")
-        floats = ("mask_L", "temperature_L", "rollout_logprobs_L", "old_logprobs_L", "ref_logprobs_L", "values_L")
-        floats += ("advantages_L", "returns_L")
+        floats = ("mask_L", "temperature_L", "rollout_logprobs_L", "old_logprobs_L", "ref_logprobs_L", "old_values_L")
+        floats += ("advantages_L", "returns_L", "outcomes_L")
         _check_dtype(self, ints=("token_ids_L", *ints), floats=floats)
         _check_lengths(self, len(self.token_ids_L), *ints, *floats)
         for term, weight_L in self.weights_L.items():

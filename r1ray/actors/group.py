@@ -44,8 +44,8 @@ class ActorGroup:
     """The actors of one role. `handles[i]` is the worker named `<role>-<i>` in every message and log.
 
     Args:
-        make: starts worker i; None for a group that cannot be started again.
-        meet: called before all workers are started again, for what they share (a meeting point).
+        start: starts worker i; None for a group that cannot be started again.
+        rendezvous: called before all workers are started again, for what they share (a meeting point).
         restarted_by_ray: a worker that ends comes back by itself, under the same handle.
     """
 
@@ -54,15 +54,15 @@ class ActorGroup:
         role: str,
         handles: Sequence[ActorHandle],
         *,
-        make: Callable[[int], ActorHandle] | None = None,
-        meet: Callable[[], None] = lambda: None,
+        start: Callable[[int], ActorHandle] | None = None,
+        rendezvous: Callable[[], None] = lambda: None,
         restarted_by_ray: bool = False,
     ) -> None:
         self.role, self.restarted_by_ray = role, restarted_by_ray
         self.handles = list(handles)
         self.starting: set[int] = set()
         """Workers that are being started again: they cannot answer yet."""
-        self._make, self._meet = make, meet
+        self._start, self._rendezvous = start, rendezvous
 
     def __len__(self) -> int:
         return len(self.handles)
@@ -80,49 +80,49 @@ class ActorGroup:
 
     def restart(self, names: Collection[str], *, timeout_s: float) -> "Failures":
         """End these workers, dead, hung or alive, start them anew in their places; those that have not come up in time, and why."""
-        with self._made_again([index for index in range(len(self)) if self.name(index) in names]) as pings:
+        with self._restarting([index for index in range(len(self)) if self.name(index) in names]) as pings:
             return settle(pings, what="start again", timeout_s=timeout_s)[1]
 
     def restart_all(self, *, timeout_s: float) -> "Failures":
         """As `restart`, for a group that computes together: nobody is left out, and the first failure is raised at once, for the
         others would wait for that worker.
         """
-        with self._made_again(range(len(self)), meet=self._meet) as pings:
+        with self._restarting(range(len(self)), rendezvous=self._rendezvous) as pings:
             gather(list(pings.values()), list(pings), what="start again", timeout_s=timeout_s)
         return {}
 
     @contextmanager
-    def _made_again(
-        self, indices: Collection[int], *, meet: Callable[[], None] = lambda: None
+    def _restarting(
+        self, indices: Collection[int], *, rendezvous: Callable[[], None] = lambda: None
     ) -> Iterator[dict[str, Any]]:
         """{worker: its first answer}, which the body waits for."""
-        make = self._make
-        assert make is not None, f"the {self.role} group was not made by spawn"
+        start = self._start
+        assert start is not None, f"the {self.role} group was not made by spawn"
         self.starting |= set(indices)
         try:
             for index in indices:
                 ray.kill(self.handles[index], no_restart=True)
-            meet()
+            rendezvous()
             for index in indices:
-                self.handles[index] = make(index)
+                self.handles[index] = start(index)
             yield {self.name(index): self.handles[index].ping.remote() for index in indices}
         finally:
             self.starting -= set(indices)
 
-    def failure_behind(self, error: "WorkerDied | WorkerFailed | WorkerUnresponsive") -> "Exception | None":
+    def cause_of(self, error: "WorkerDied | WorkerFailed | WorkerUnresponsive") -> "Exception | None":
         """The loss of a worker that made a call on all of them fail; None where one failed for reasons of its own.
 
         Of workers that compute together, those that are left complain before the death of the one that is gone is known.
         """
         if not isinstance(error, WorkerFailed) or any(sign in str(error) for sign in LOST_PEER):
             return error
-        return next(iter(self.not_alive(timeout_s=ALIVE_TIMEOUT_S).values()), None)
+        return next(iter(self.unhealthy(timeout_s=ALIVE_TIMEOUT_S).values()), None)
 
-    def not_alive(self, *, timeout_s: float) -> "Failures":
+    def unhealthy(self, *, timeout_s: float) -> "Failures":
         """The workers whose process or engine has ended, or who do not answer within `timeout_s`."""
         beats = {self.name(index): handle.heartbeat.remote() for index, handle in enumerate(self.handles)}
-        vitals, failed = settle(beats, what="say that it is alive", timeout_s=timeout_s)
-        ended = {name: said["ended"] for name, said in vitals.items() if said.get("ended")}
+        status, failed = settle(beats, what="say that it is alive", timeout_s=timeout_s)
+        ended = {name: said["ended"] for name, said in status.items() if said.get("ended")}
         return failed | {name: WorkerDied(f"{name}: {end}") for name, end in ended.items()}
 
     def index_of(self, actor_id: str | None) -> int | None:
@@ -147,14 +147,14 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
         while pending:
             ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
-                late = ", ".join(name_of[ref] for ref in pending)
-                raise WorkerUnresponsive(f"{late} did not finish '{what}' within {timeout_s:.0f} s")
+                unresponsive = ", ".join(name_of[ref] for ref in pending)
+                raise WorkerUnresponsive(f"{unresponsive} did not finish '{what}' within {timeout_s:.0f} s")
             results[ready[0]] = result_of(ready[0], name=name_of[ready[0]], what=what)
             wait.since = time.monotonic()
     return [results[ref] for ref in refs]
 
 
-def in_short(error: RayActorError | OutOfMemoryError) -> str:
+def short_reason(error: RayActorError | OutOfMemoryError) -> str:
     """Ray's reason for an actor's death, without its guesses and its table of who used how much memory."""
     lines = str(error).splitlines()
     reasons = [line for line in lines if line.startswith("The actor is dead because")] or lines[:1]
@@ -187,7 +187,7 @@ class Wait:
     """One wait of the driver, for the watchdog."""
 
     what: str
-    late: Callable[[], list[str]]
+    pending: Callable[[], list[str]]
     """The workers that are waited for now."""
     since: float = field(default_factory=time.monotonic)
     """The begin, or when something last arrived."""
@@ -198,8 +198,8 @@ WAITS: list[Wait] = []
 
 
 @contextmanager
-def waiting(what: str, late: Callable[[], list[str]]) -> Iterator[Wait]:
-    wait = Wait(what, late)
+def waiting(what: str, pending: Callable[[], list[str]]) -> Iterator[Wait]:
+    wait = Wait(what, pending)
     WAITS.append(wait)
     try:
         yield wait
@@ -214,9 +214,9 @@ def result_of(ref: Any, *, name: str, what: str) -> Any:
     except RayActorError as error:
         if "creation task" in str(error):  # a constructor that raised; Ray hands on its traceback as text only
             raise WorkerFailed(f"{name} failed in '{what}': {str(error).strip().splitlines()[-1]}") from error
-        raise WorkerDied(f"{name} died during '{what}': {in_short(error)}", actor_id=error.actor_id) from error
+        raise WorkerDied(f"{name} died during '{what}': {short_reason(error)}", actor_id=error.actor_id) from error
     except OutOfMemoryError as error:
-        raise WorkerDied(f"{name} was ended in '{what}' because {in_short(error)}") from error
+        raise WorkerDied(f"{name} was ended in '{what}' because {short_reason(error)}") from error
     except ObjectLostError as error:
         raise ResultLost(f"the result of {name}'s '{what}' is lost: {error}") from error
     except RayTaskError as error:

@@ -66,9 +66,9 @@ class JudgeWorker:
             raise ValueError(f"judge.path={self._model_path} has no chat template: a judge must be a chat model")
         return tokenizer
 
-    def vitals(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
         """As an engine's; `starting` too, for nobody else knows when Ray has started it again."""
-        return self._engine.vitals() | {"starting": self._engine.starting}
+        return self._engine.status() | {"starting": self._engine.starting}
 
 
 def engine_config(cfg: Config) -> Config:

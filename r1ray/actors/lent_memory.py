@@ -8,7 +8,7 @@ import torch
 
 
 class Borrower(Protocol):
-    memory_is_lent: bool
+    shares_memory: bool
     """Whether engines on the same device sleep while this worker computes, and want the memory when they wake."""
 
 
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def gives_memory_back(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+def frees_memory(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """The method of a worker, after each call of which only what the worker keeps (weights, optimiser) stays on the device.
 
     Torch keeps what activations took for the next call; an engine that wakes needs it as free memory, and at addresses of its own.
@@ -29,7 +29,7 @@ def gives_memory_back(method: Callable[Concatenate[S, P], R]) -> Callable[Concat
         try:
             return method(self, *args, **kwargs)
         finally:
-            if self.memory_is_lent:
+            if self.shares_memory:
                 if torch.cuda.is_initialized():
                     torch.cuda.ipc_collect()  # what engines had opened and let go
                 torch.cuda.empty_cache()  # nothing to do without CUDA

@@ -119,8 +119,8 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
             )
             groups.append((need, group))
     whole = list({group.id: group for _, group in groups}.values())
-    _, late = ray.wait([group.ready() for group in whole], num_returns=len(whole), timeout=timeout_s)
-    if late:
+    _, pending = ray.wait([group.ready() for group in whole], num_returns=len(whole), timeout=timeout_s)
+    if pending:
         message = _cannot_fit(needs, timeout_s=timeout_s)
         for group in whole:
             remove_placement_group(group)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from r1ray.actors.lent_memory import gives_memory_back
+from r1ray.actors.lent_memory import frees_memory
 from r1ray.actors.ranks import join_ranks
 from r1ray.config import Config
 from r1ray.model.forward import row_tensors
@@ -24,7 +24,7 @@ class ReferenceWorker:
         self, *, rank: int, world_size: int, master_addr: str, master_port: int, cfg: Config, model_path: str
     ) -> None:
         self._cfg = cfg
-        self.memory_is_lent = cfg.rollout.sleep
+        self.shares_memory = cfg.rollout.sleep
         if cfg.reference.zero_stage == 3:
             join_ranks(
                 rank=rank,
@@ -41,7 +41,7 @@ class ReferenceWorker:
         """The process id, once the constructor is through."""
         return os.getpid()
 
-    @gives_memory_back
+    @frees_memory
     def load(self, path: str) -> None:
         """Become the model of another folder: how the reference follows the policy, and how it comes back on resume."""
         # Not at the top: the driver imports this module before it starts the actors, and this takes seconds.
@@ -56,7 +56,7 @@ class ReferenceWorker:
         else:
             self._policy = policy.to(self._cfg.device)
 
-    @gives_memory_back
+    @frees_memory
     def outputs(self, rows: Sequence[Row]) -> list[Floats]:
         """Log-probs of each row's masked tokens at their temperature, 0 elsewhere."""
         device = torch.device(self._cfg.device)

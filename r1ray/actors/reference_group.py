@@ -3,7 +3,7 @@
 from typing import Any
 
 from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.restarts import Restarts
+from r1ray.actors.restarts import RestartBudget
 from r1ray.types import Batch, Floats
 
 
@@ -24,7 +24,7 @@ class ReferenceGroup:
         max_tokens: int,
         timeout_s: float,
         start_timeout_s: float,
-        restarts: Restarts,
+        restarts: RestartBudget,
     ) -> None:
         self.max_tokens = max_tokens
         self._actors, self._started_with, self._path = actors, started_with, started_with
@@ -50,14 +50,14 @@ class ReferenceGroup:
             try:
                 return self._actors.gather(refs, what=what, timeout_s=self._timeout_s)
             except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
-                loss = self._actors.failure_behind(error)
-                if loss is None:
+                failure = self._actors.cause_of(error)
+                if failure is None:
                     raise
-                self._again(loss)
+                self._restart(failure)
 
-    def _again(self, error: Exception) -> None:
+    def _restart(self, error: Exception) -> None:
         """All of them: with ZeRO-3 they compute together, and the others have waited in vain."""
-        self._restarts.start_again(
+        self._restarts.restart(
             {self._actors.role: error}, lambda _: self._actors.restart_all(timeout_s=self._start_timeout_s)
         )
         if self._path != self._started_with:

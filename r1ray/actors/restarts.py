@@ -8,7 +8,7 @@ from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerUnresponsive
 LONGEST_PAUSE_S = 60.0
 
 
-class Restarts:
+class RestartBudget:
     """One budget for all workers of a stage (`cluster.max_restarts`), full again with every new step; every restart is an event."""
 
     def __init__(self, limit: int, *, event: Callable[..., None]) -> None:
@@ -31,7 +31,7 @@ class Restarts:
         for worker, error in lost.items():
             self._event("worker_restarted", worker=worker, reason=str(error))
 
-    def start_again(
+    def restart(
         self, lost: Mapping[str, Exception], start: Callable[[Collection[str]], Mapping[str, Exception]]
     ) -> None:
         """`start` those that were lost; those that it gives back once more, after longer pauses, while the budget lasts."""

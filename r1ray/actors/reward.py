@@ -32,7 +32,7 @@ class RewardWorker:
         """Answers once the worker is up."""
         return self.index
 
-    def vitals(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
         """For the heartbeat: a group may take longer than reward.timeout_s, but not one of its programs or requests to a judge."""
         return {"progress": num_runs() + num_requests()}
 

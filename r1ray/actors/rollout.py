@@ -66,19 +66,19 @@ class RolloutWorker:
         try:
             return await asyncio.wrap_future(generation.future)
         except BaseException:
-            self._engine.forget(generation)  # cancelled: nobody waits for it any more
+            self._engine.abort(generation)  # cancelled: nobody waits for it any more
             raise
 
-    async def forget(self) -> None:
+    async def abort(self) -> None:
         """End everything that runs or is held: nobody waits for it any more."""
         held, self._held = self._held or [], None
         for generation in held:
             generation.future.cancel()
-        await asyncio.wrap_future(self._engine.forget_all())
+        await asyncio.wrap_future(self._engine.abort_all())
 
     async def hold(self) -> None:
         """Forget what runs, and keep the calls that come from now on until `release`."""
-        await self.forget()
+        await self.abort()
         self._held = []
 
     async def release(self, *, num_calls: int) -> None:
@@ -95,7 +95,7 @@ class RolloutWorker:
 
     async def sleep(self) -> None:
         """Until `wake`, or `update_weights`; forgets what still runs. Its heart goes on beating, its progress stands still."""
-        await self.forget()
+        await self.abort()
         await self._call(lambda engine: engine.sleep())
 
     async def wake(self) -> None:
@@ -115,7 +115,7 @@ class RolloutWorker:
         finally:
             self._receiving.clear()
 
-    def vitals(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
         """For the heartbeat: what moves while the engine makes progress, how much it has to do, and why it has ended if it has."""
         engine = self._engine
         return {"progress": engine.num_steps, "unfinished": engine.num_unfinished, "ended": engine.ended}
@@ -220,11 +220,11 @@ class EngineThread:
 
         self.call(begin).add_done_callback(refused)
 
-    def forget(self, generation: Generation) -> None:
+    def abort(self, generation: Generation) -> None:
         with suppress(RuntimeError):  # an engine that has ended has nothing to forget
             self.call(lambda engine: self._drop(engine, generation))
 
-    def forget_all(self) -> Future[None]:
+    def abort_all(self) -> Future[None]:
         """Every generation is aborted and cancelled."""
 
         def forget(engine: RolloutEngine) -> None:

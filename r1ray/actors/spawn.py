@@ -23,16 +23,16 @@ def spawn(
     kwargs_of: Callable[[int], Mapping[str, Any]],
     env_of: Callable[[int], Mapping[str, str]],
     log_dir: Path,
-    meet: Callable[[], None] = lambda: None,
+    rendezvous: Callable[[], None] = lambda: None,
     max_concurrency: int | None = None,
-    any_order: bool = False,
+    out_of_order: bool = False,
     restarted_by_ray: bool = False,
 ) -> ActorGroup:
     """Start one actor per slot and return at once; call a method with `gather` to wait for the constructors.
 
-    With `any_order` a call whose arguments are ready does not wait for earlier calls whose are not. `kwargs_of` is asked again
-    when a worker is started again; `meet` is called first when all are. With `restarted_by_ray` nobody else needs to start one
-    again, however often it ends.
+    With `out_of_order` a call whose arguments are ready does not wait for earlier calls whose arguments are not. A restart calls
+    `kwargs_of` again; a restart of all workers calls `rendezvous` first. With `restarted_by_ray` Ray itself restarts a worker,
+    however often it ends.
 
     What an actor prints goes to `<log_dir>/<role>-<index>.log` instead of the driver's console.
 
@@ -41,7 +41,7 @@ def spawn(
     actor: Any = ray.remote
     actor_class = actor(concurrency_groups={"heartbeat": 1})(as_actor(worker_class))
 
-    def make(index: int) -> ActorHandle:
+    def start(index: int) -> ActorHandle:
         slot = slots[index]
         env = dict(env_of(index))
         if not slot.need.gpus:
@@ -55,16 +55,16 @@ def spawn(
         }
         if max_concurrency is not None:
             options["max_concurrency"] = max_concurrency
-        if any_order:
+        if out_of_order:
             options["allow_out_of_order_execution"] = True
         if restarted_by_ray:
             options["max_restarts"] = -1
         handle: Any = actor_class.options(**options).remote(f"{log_dir}/{role}-{index}.log", kwargs_of(index))
         return handle
 
-    meet()
-    handles = [make(index) for index in range(len(slots))]
-    return ActorGroup(role, handles, make=make, meet=meet, restarted_by_ray=restarted_by_ray)
+    rendezvous()
+    handles = [start(index) for index in range(len(slots))]
+    return ActorGroup(role, handles, start=start, rendezvous=rendezvous, restarted_by_ray=restarted_by_ray)
 
 
 def as_actor(worker_class: type) -> type:
@@ -82,9 +82,9 @@ def as_actor(worker_class: type) -> type:
 
         @ray.method(concurrency_group="heartbeat")
         def heartbeat(self) -> dict[str, Any]:
-            """Where it runs, and what the class says of itself (`vitals`)."""
+            """Where it runs, and what the class says of itself (`status`)."""
             node = ray.get_runtime_context().get_node_id()
-            return {"pid": os.getpid(), "node": node, **getattr(super(), "vitals", dict)()}
+            return {"pid": os.getpid(), "node": node, **getattr(super(), "status", dict)()}
 
         @ray.method(concurrency_group="heartbeat")
         def inject_fault(self, action: str) -> None:

@@ -51,7 +51,7 @@ def scoring_roles(cfg: Config) -> list[Role]:
 
 
 @contextmanager
-def started(
+def actor_groups(
     cfg: Config,
     *,
     roles: Sequence[Role],
@@ -62,7 +62,7 @@ def started(
 ) -> Iterator[dict[Role, ActorGroup]]:
     """Place and start the actors of `roles`; on leaving end their processes and free their places.
 
-    They come up while the body goes on: it calls `wait_until_up` before it uses them. Raises PlacementError when they do not fit.
+    They start while the body runs: it calls `wait_until_ready` before it uses them. Raises PlacementError when they do not fit.
     """
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
@@ -88,7 +88,7 @@ def started(
         placement.release(slots)
 
 
-def wait_until_up(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
+def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
     """Raises WorkerFailed with the worker's name when one does not come up, WorkerUnresponsive with the names of those that are
     late.
     """
@@ -110,9 +110,9 @@ def _spawn(
     threads = placement.threads_per_worker(slots, override=cfg.cluster.threads_per_worker if role != "reward" else 1)
     kwargs: dict[str, Any] = {"cfg": cfg}
 
-    def meet() -> None:
+    def rendezvous() -> None:
         if role in (*TRAINERS, "reference"):
-            host, port = meeting_point(slots[0], timeout_s=cfg.trainer.start_timeout_s)
+            host, port = rendezvous_address(slots[0], timeout_s=cfg.trainer.start_timeout_s)
             kwargs.update(world_size=len(slots), master_addr=host, master_port=port)
 
     if role != "reward":
@@ -129,14 +129,14 @@ def _spawn(
         kwargs_of=lambda i: {number: i, **kwargs},
         env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
         log_dir=log_dir,
-        meet=meet,
+        rendezvous=rendezvous,
         max_concurrency=CONCURRENT_CALLS if role in ENGINES else None,
-        any_order=role == "reward",  # scores wait for completions, which come in any order
+        out_of_order=role == "reward",  # scores wait for completions, which come in any order
         restarted_by_ray=role == "judge",
     )
 
 
-def meeting_point(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
+def rendezvous_address(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
     """Address and a free port of the node where rank 0 will be, asked on that node (after a loss it is another one)."""
     if placement.node_of(slot) == ray.get_runtime_context().get_node_id():
         return _host_and_free_port()

@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from r1ray.actors.lent_memory import gives_memory_back
+from r1ray.actors.lent_memory import frees_memory
 from r1ray.actors.ranks import join_ranks
-from r1ray.actors.trainer_group import why_not
+from r1ray.actors.trainer_group import skip_reason
 from r1ray.algo.base import LossInput, Objective
 from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
@@ -24,7 +24,7 @@ from r1ray.model.accumulator import MetricAccumulator
 from r1ray.model.forward import RowTensors, row_tensors
 from r1ray.model.lr_schedule import lr_at
 from r1ray.model.sequence_parallel import check_shareable, share_rows
-from r1ray.sync.layout import Meeting
+from r1ray.sync.layout import Rendezvous
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Floats, Ints, Row, Sample
@@ -68,7 +68,7 @@ class TrainerWorker:
         from r1ray.model.load import load_critic, load_policy
 
         self.rank, self._role, self._log_dir = rank, role, log_dir
-        self.memory_is_lent = cfg.rollout.sleep
+        self.shares_memory = cfg.rollout.sleep
         self._host, self._sender = master_addr, WeightSender(rank=rank)
         self._model_path, self._objective, self._total_updates = model_path, objective, total_updates
         self._head: Any = None
@@ -89,7 +89,7 @@ class TrainerWorker:
         """The process id, once the constructor is through."""
         return os.getpid()
 
-    @gives_memory_back
+    @frees_memory
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One optimiser update. Metrics are of all ranks: sums for `loss/<term>`, means over masked tokens, maxima for `*/max`.
 
@@ -102,7 +102,7 @@ class TrainerWorker:
                 self._engine.backward(self._loss(row, accumulator), last=k == len(rows) - 1)
             metrics = accumulator.over_ranks()
             lr = self._lr()
-            step = self._engine.step(lr=lr, skip=bool(why_not(metrics, cfg=self._cfg)))
+            step = self._engine.step(lr=lr, skip=bool(skip_reason(metrics, cfg=self._cfg)))
         self._updates += 1
         return metrics | {"grad_norm": step.grad_norm, "lr": lr, "updates_skipped": float(step.skipped)}
 
@@ -156,12 +156,12 @@ class TrainerWorker:
             min_ratio=cfg.lr_min_ratio,
         )
 
-    @gives_memory_back
+    @frees_memory
     def outputs(self, rows: Sequence[Row]) -> list[Floats]:
         """Log-probs of each row's masked tokens at their temperature, or their values by a critic; 0 elsewhere."""
         return [self._engine.outputs(self._tensors(row)).cpu().numpy() for row in rows]
 
-    @gives_memory_back
+    @frees_memory
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences, entry 0 of each is 0.0; without autocast, whatever the precision."""
         batch = whole_sequences(sequences)
@@ -176,11 +176,11 @@ class TrainerWorker:
         """Open the place where the engines meet this rank; (host, port)."""
         return self._host, self._sender.listen(timeout_s=timeout_s)
 
-    def connect_transfer(self, meeting: Meeting) -> None:
+    def connect_transfer(self, rendezvous: Rendezvous) -> None:
         """Waits for all engines, or raises within the meeting's timeout."""
-        self._sender.connect(meeting)
+        self._sender.connect(rendezvous)
 
-    @gives_memory_back
+    @frees_memory
     def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
         """Broadcast all weights to the engines; a collective, because ZeRO-3 gathers each weight on all ranks."""
         return self._sender.send(
@@ -191,16 +191,16 @@ class TrainerWorker:
             bucket_bytes=bucket_bytes,
         )
 
-    @gives_memory_back
+    @frees_memory
     def save(self, path: str) -> None:
         """Sharded state from which `load` goes on exactly."""
         self._engine.save(path, state={"updates": self._updates})
 
-    @gives_memory_back
+    @frees_memory
     def load(self, path: str) -> None:
         self._updates = self._engine.load(path)["updates"]
 
-    @gives_memory_back
+    @frees_memory
     def export_hf(self, path: str) -> None:
         """A folder that transformers loads, weights as they are trained.
 
@@ -250,7 +250,8 @@ def _loss_arrays(row: Row) -> dict[str, np.ndarray]:
         "advantages_L": np.zeros_like(row.mask_L) if row.advantages_L is None else row.advantages_L,
         "old_logprobs_L": row.old_logprobs_L,
         "ref_logprobs_L": row.ref_logprobs_L,
-        "old_values_L": row.values_L,
+        "old_values_L": row.old_values_L,
         "returns_L": row.returns_L,
+        "outcomes_L": row.outcomes_L,
     }
     return {name: value for name, value in arrays.items() if value is not None}

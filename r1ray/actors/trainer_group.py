@@ -48,7 +48,7 @@ class TrainerGroup:
         metrics = self._gather(refs, "update")[0]
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if metrics["updates_skipped"] else 0
         if self._skipped_in_a_row >= self._cfg.max_skipped_updates:
-            reason = why_not(metrics, cfg=self._cfg) or f"the gradient's norm is {metrics['grad_norm']}"
+            reason = skip_reason(metrics, cfg=self._cfg) or f"the gradient's norm is {metrics['grad_norm']}"
             raise RuntimeError(f"{self._skipped_in_a_row} updates in a row were skipped, the last because {reason}")
         return metrics
 
@@ -70,29 +70,29 @@ class TrainerGroup:
         rows_of_ranks = [rows for rows in batch.rows for _ in range(self._cfg.sequence_parallel)]
         return list(zip(self._actors.handles, rows_of_ranks, strict=True))
 
-    def raise_if_lost(self, late: Collection[str] = ()) -> None:
+    def raise_if_lost(self, unresponsive: Collection[str] = ()) -> None:
         """For when something else has failed of which a lost rank may be the cause.
 
         Args:
-            late: names of workers that count as lost whatever their hearts say.
+            unresponsive: names of workers that count as lost whatever their hearts say.
         """
-        for name in sorted(late):
+        for name in sorted(unresponsive):
             if name.startswith(f"{self._actors.role}-"):
                 raise TrainersLost(f"{name} hangs, though its process answers")
-        for error in self._actors.not_alive(timeout_s=ALIVE_TIMEOUT_S).values():
+        for error in self._actors.unhealthy(timeout_s=ALIVE_TIMEOUT_S).values():
             raise TrainersLost(str(error)) from error
 
     def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:
         try:
             return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
         except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
-            loss = self._actors.failure_behind(error)
-            if loss is None:
+            failure = self._actors.cause_of(error)
+            if failure is None:
                 raise
-            raise TrainersLost(str(loss)) from error
+            raise TrainersLost(str(failure)) from error
 
 
-def why_not(metrics: dict[str, float], *, cfg: TrainerConfig) -> str | None:
+def skip_reason(metrics: dict[str, float], *, cfg: TrainerConfig) -> str | None:
     """Why an update with these metrics must not be made; the same on every rank, for metrics are."""
     for name, value in metrics.items():
         if name.startswith("loss/") and not math.isfinite(value):

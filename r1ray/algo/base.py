@@ -17,7 +17,7 @@ from r1ray.types import Floats, Group, Sample
 if TYPE_CHECKING:
     from torch import Tensor
 
-Need = Literal["old_logprobs", "ref_logprobs", "values", "process_rewards"]
+Need = Literal["old_logprobs", "ref_logprobs", "old_values", "process_rewards"]
 State = Mapping[str, Any]
 """Values that persist across steps (KL coefficient, ...): JSON-able, saved with the checkpoint, replaced, never mutated."""
 
@@ -43,6 +43,7 @@ class LossInput:
     old_values_L: "Tensor | None" = None
     """The critic's before the first update of the step."""
     returns_L: "Tensor | None" = None
+    outcomes_L: "Tensor | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

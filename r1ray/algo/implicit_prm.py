@@ -3,7 +3,8 @@
     r_t  = beta (log pi_prm(y_t | y_<t) - log pi_ref(y_t | y_<t))
     loss = mean_i CE( sigmoid( sum_t r_t ), outcome_i )
 
-The outcome is on every token. The reference is the model from which the process reward model started.
+The outcome is `Sample.outcomes_T`, the same value on every token. The reference is the model from which the process reward model
+started.
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,11 @@ class ImplicitPrmObjective:
 
     def loss(self, row: LossInput) -> LossOutput:
         """Metrics: `accuracy`, whether the sum has the outcome's sign."""
-        assert row.ref_logprobs_L is not None and row.returns_L is not None
+        assert row.ref_logprobs_L is not None and row.outcomes_L is not None
         ratio_L = ops.masked(row.logprobs_L - row.ref_logprobs_L, row.mask_L)
         logits_L = self.beta * ops.sums_of_sequences(ratio_L, row.segment_L)
-        outcome_L = ops.masked(row.returns_L, row.mask_L)
-        # log(1 + exp(x)) - outcome x, in a form that cannot overflow.
+The outcome is `Sample.outcomes_T`, the same value on every token. The reference is the model from which the process reward model
+started.
         loss_L = logits_L.clamp(min=0) - logits_L * outcome_L + (-logits_L.abs()).exp().log1p()
         right_L = ((logits_L.detach() > 0) == (outcome_L > 0.5)).float()
         return LossOutput(terms={"outcome": loss_L}, metrics={"accuracy": right_L})

@@ -69,7 +69,7 @@ class Ppo(PolicyGradient):
 
     @property
     def needs(self) -> frozenset[Need]:
-        own: set[Need] = {"values"}
+        own: set[Need] = {"old_values"}
         return super().needs | own
 
     @property
@@ -120,5 +120,5 @@ class Ppo(PolicyGradient):
 
 
 def _values(sample: Sample) -> Floats:
-    assert sample.values_T is not None, f"sample {sample.group_id}[{sample.index}] reached PPO without values"
-    return sample.values_T
+    assert sample.old_values_T is not None, f"sample {sample.group_id}[{sample.index}] reached PPO without values"
+    return sample.old_values_T

@@ -70,9 +70,10 @@ class Prime(PolicyGradient):
         return {"prm": ImplicitPrmObjective(beta=self.args.beta, updates_per_step=self.args.prm_updates)}
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
-        """With the outcome as returns_T, which the process reward model learns: 1 for a correct completion, 0 for another."""
+        """With outcomes_T, which the process reward model learns: 1 for a correct completion, 0 for an incorrect one."""
         return [
-            replace(sample, returns_T=_outcome(sample) * sample.mask_T) for sample in super().advantages(samples, state)
+            replace(sample, outcomes_T=_outcome(sample) * sample.mask_T)
+            for sample in super().advantages(samples, state)
         ]
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:

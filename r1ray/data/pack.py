@@ -12,7 +12,7 @@ import numpy as np
 
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
-_OPTIONAL = ("old_logprobs", "ref_logprobs", "values", "advantages", "returns")
+_OPTIONAL = ("old_logprobs", "ref_logprobs", "old_values", "advantages", "returns", "outcomes")
 """Per-token arrays that a stage may not have computed; a batch has each for all samples or for none."""
 
 

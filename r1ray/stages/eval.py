@@ -1,8 +1,8 @@
 """A stage of kind `eval`: the evaluation sets answered by the model as it is, without a trainer."""
 
-from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import scoring_roles, started, wait_until_up
-from r1ray.actors.watch import Watch
+from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.start import actor_groups, scoring_roles, wait_until_ready
+from r1ray.actors.watchdog import Watchdog
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluator import evaluator_of
@@ -13,7 +13,7 @@ from r1ray.stages.context import StageContext
 def run(context: StageContext) -> None:
     """Metrics go to the stage's metrics.jsonl as step 0."""
     cfg = context.cfg
-    with started(
+    with actor_groups(
         cfg,
         roles=("rollout", *scoring_roles(cfg)),
         model_path=context.model_path,
@@ -24,10 +24,12 @@ def run(context: StageContext) -> None:
         tokenizer = context.tokenizer()
         sets = evaluation_sets(cfg, tokenizer)
         log = context.log(tokenizer, first_step=0, last_step=0)
-        wait_until_up(groups, cfg)
-        restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
-        with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
-            workers = RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, moved=watch.moved)
+        wait_until_ready(groups, cfg)
+        restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
+        with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+            workers = RayWorkers(
+                groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, last_progress=watch.last_progress
+            )
             metrics = evaluator_of(cfg, workers, sets, stopping=asked)(0)
             raise_if_asked()
             log.step(0, metrics)

@@ -6,7 +6,7 @@ Engines and reward workers stay, but for those that were lost with it: they get 
 from collections.abc import Callable, Mapping
 
 from r1ray.actors.group import ActorGroup, Failures
-from r1ray.actors.restarts import Restarts
+from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.run.checkpoint import Checkpoint, Checkpoints
 from r1ray.run.stop import asked
@@ -17,7 +17,7 @@ from r1ray.trainers import TRAINERS
 def with_trainers_restored(
     context: StageContext,
     groups: Mapping[str, ActorGroup],
-    restarts: Restarts,
+    restarts: RestartBudget,
     checkpoints: Checkpoints,
     body: Callable[[Checkpoint | None], None],
     checkpoint: Checkpoint | None,
@@ -35,9 +35,9 @@ def with_trainers_restored(
                 raise  # there is no time left to go back, and nothing new that could be saved
             lost = error
         print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
-        restarts.start_again({"policy": lost}, lambda _: start_all_again(groups, timeout_s=timeout_s))
+        restarts.restart({"policy": lost}, lambda _: start_all_again(groups, timeout_s=timeout_s))
         checkpoint = checkpoints.newest_valid()
-        context.run.event("went_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)
+        context.run.event("rolled_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)
 
 
 def start_all_again(groups: Mapping[str, ActorGroup], *, timeout_s: float) -> Failures:

@@ -12,10 +12,10 @@ from r1ray.actors.annotate import annotate
 from r1ray.actors.faults import Faults
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
-from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import scoring_roles, started, wait_until_up
+from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.start import actor_groups, scoring_roles, wait_until_ready
 from r1ray.actors.trainer_group import TrainerGroup
-from r1ray.actors.watch import Watch
+from r1ray.actors.watchdog import Watchdog
 from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm, Need, Objective
 from r1ray.collect import Collector
@@ -49,7 +49,7 @@ def run(context: StageContext) -> None:
     if progress.step >= cfg.steps:
         return
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
-    with started(
+    with actor_groups(
         cfg,
         roles=["rollout", *scoring_roles(cfg), *r1ray.algo.training_roles(algo)],
         model_path=context.model_path,
@@ -84,13 +84,13 @@ def train_on(
     cfg, progress = context.cfg, checkpoint.progress if checkpoint else START
     tokenizer = context.tokenizer()
     stream, held_out = problems_of(context, tokenizer)
-    wait_until_up(groups, cfg)
+    wait_until_ready(groups, cfg)
     gc.collect()
     gc.freeze()  # what was imported stays: looking through it every few steps took a fifth of the driver's time
     atexit.register(gc.unfreeze)  # else libraries that count what is left of them at the end complain of all of it
-    restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
-    with Watch(groups, cfg=cfg.cluster, event=context.run.event) as watch:
-        cast = StageResources(
+    restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
+    with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+        resources = StageResources(
             algo=algo,
             groups=groups,
             reference=reference_of(cfg, groups, restarts, path=context.reference_path(progress)),
@@ -102,7 +102,7 @@ def train_on(
             watch=watch,
             faults=Faults(cfg.fault, stage=context.name, groups=groups, run=context.run),
         )
-        body = partial(train_from, context, checkpoints, cast)
+        body = partial(train_from, context, checkpoints, resources)
         with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
 
 
@@ -118,47 +118,47 @@ class StageResources:
     tokenizer: Any
     stream: Problems
     held_out: Mapping[str, ProblemSet]
-    restarts: Restarts
-    watch: Watch
+    restarts: RestartBudget
+    watch: Watchdog
     faults: Faults
 
 
 def train_from(
-    context: StageContext, checkpoints: Checkpoints, cast: StageResources, checkpoint: Checkpoint | None
+    context: StageContext, checkpoints: Checkpoints, resources: StageResources, checkpoint: Checkpoint | None
 ) -> None:
     """The loop from a checkpoint, or from the start, to cfg.steps."""
     raise_if_asked()  # before the first evaluation, which may take minutes
-    cfg, groups = context.cfg, cast.groups
+    cfg, groups = context.cfg, resources.groups
     progress = checkpoint.progress if checkpoint else START
-    cast.stream.load_state_dict(progress.stream)
+    resources.stream.load_state_dict(progress.stream)
     trainers: dict[TrainerRole, TrainerGroup] = {
         role: TrainerGroup(groups[role], cfg=trainer_config(cfg, role)) for role in TRAINERS if role in groups
     }
     if checkpoint:
         for role, trainer in trainers.items():
             trainer.load(str(checkpoint.state_of(role)))
-    if cast.reference:
-        cast.reference.load(context.reference_path(progress))
-    sync = WeightSync(groups["policy"], groups["rollout"], cfg=cfg, vocab_size=len(cast.tokenizer))
+    if resources.reference:
+        resources.reference.load(context.reference_path(progress))
+    sync = WeightSync(groups["policy"], groups["rollout"], cfg=cfg, vocab_size=len(resources.tokenizer))
     workers = RayWorkers(
         groups["rollout"],
         groups["reward"],
         cfg=cfg,
-        restarts=cast.restarts,
-        served=sync.push_current,
-        moved=cast.watch.moved,
+        restarts=resources.restarts,
+        push_current=sync.push_current,
+        last_progress=resources.watch.last_progress,
     )
-    sync.on_failure = partial(mend, context, trainers["policy"], workers)
-    workers.restart_lost()  # what has ended trainers (a node, memory) may have ended engines too
+    sync.on_failure = partial(on_sync_failed, context, trainers["policy"], workers)
+    workers.restart_unhealthy()  # what has ended trainers (a node, memory) may have ended engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
-    log = context.log(cast.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
+    log = context.log(resources.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
     collector = Collector(
-        problems=cast.stream,
+        problems=resources.stream,
         workers=workers,
         group_size=cfg.algo.group_size,
         sampling=partial(training_sampling, cfg.rollout),
         max_attempts=cfg.rollout.max_attempts,
-        keep=cast.algo.keep,
+        keep=resources.algo.keep,
         min_share=cfg.algo.filter.min_share,
         max_refills=cfg.algo.filter.max_refills,
         run_seed=cfg.seed,
@@ -167,22 +167,22 @@ def train_from(
         stopping=asked,
     )
     parts = Parts(
-        algo=cast.algo,
+        algo=resources.algo,
         collector=collector,
-        annotate=partial(annotate, groups=annotators(trainers, cast.reference)),
+        annotate=partial(annotate, groups=annotators(trainers, resources.reference)),
         trainers=trainers,
         sync=sync,
-        begin=partial(begin, cast),
-        replace_reference=partial(replace_reference, context, trainers["policy"], cast.reference),
-        evaluate=evaluator_of(cfg, workers, cast.held_out, stopping=asked),
-        save=partial(save, context, checkpoints, trainers, cast.stream, ledger, cast.first_reference),
+        begin=partial(begin, resources),
+        replace_reference=partial(replace_reference, context, trainers["policy"], resources.reference),
+        evaluate=evaluator_of(cfg, workers, resources.held_out, stopping=asked),
+        save=partial(save, context, checkpoints, trainers, resources.stream, ledger, resources.first_reference),
         log=log,
     )
     try:
         train(cfg, parts, progress)
         ledger.sync()
     finally:
-        workers.forget()
+        workers.abort()
         log.close()
 
 
@@ -193,23 +193,23 @@ def annotators(
     asked: dict[Need, TrainerGroup | ReferenceGroup | None] = {
         "old_logprobs": trainers["policy"],
         "ref_logprobs": reference,
-        "values": trainers.get("critic"),
+        "old_values": trainers.get("critic"),
         "process_rewards": trainers.get("prm"),
     }
     return {need: group for need, group in asked.items() if group is not None}
 
 
-def begin(cast: StageResources, step: int) -> None:
+def begin(resources: StageResources, step: int) -> None:
     raise_if_asked()
-    cast.restarts.step(step)
-    cast.faults.begin(step)
+    resources.restarts.step(step)
+    resources.faults.begin(step)
 
 
-def mend(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: SyncFailed) -> None:
+def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: SyncFailed) -> None:
     """After a transfer that failed: a lost trainer is the stage's affair, lost engines are replaced here."""
     context.run.event("sync_failed", error=str(error))
-    policy.raise_if_lost(error.late)
-    workers.restart_lost(error.late)
+    policy.raise_if_lost(error.unresponsive)
+    workers.restart_unhealthy(error.unresponsive)
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
@@ -249,7 +249,7 @@ def training_sampling(cfg: RolloutConfig, step: int) -> SamplingSpec:
 
 
 def reference_of(
-    cfg: Config, groups: Mapping[str, ActorGroup], restarts: Restarts, *, path: str
+    cfg: Config, groups: Mapping[str, ActorGroup], restarts: RestartBudget, *, path: str
 ) -> ReferenceGroup | None:
     """The reference workers, who have started with the model at `path`; None where the algorithm needs none."""
     if "reference" not in groups:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 
 from r1ray.actors.faults import Faults
-from r1ray.actors.restarts import Restarts
-from r1ray.actors.start import started, wait_until_up
+from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.start import actor_groups, wait_until_ready
 from r1ray.actors.trainer_group import TrainerGroup
-from r1ray.actors.watch import Watch
+from r1ray.actors.watchdog import Watchdog
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
 from r1ray.data.sft import batch_of, num_updates, sft_set
@@ -35,7 +35,7 @@ def run(context: StageContext) -> None:
     checkpoint = context.restored(checkpoints)
     if first_step(checkpoint) > last:
         return
-    with started(
+    with actor_groups(
         cfg,
         roles=("policy",),
         model_path=context.model_path,
@@ -43,9 +43,9 @@ def run(context: StageContext) -> None:
         trainer_kwargs={"policy": {"objective": algo, "total_updates": last, "init": cfg.sft.init}},
         run=context.run,
     ) as groups:
-        wait_until_up(groups, cfg)
-        restarts = Restarts(cfg.cluster.max_restarts, event=context.run.event)
-        with Watch(groups, cfg=cfg.cluster, event=context.run.event):
+        wait_until_ready(groups, cfg)
+        restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
+        with Watchdog(groups, cfg=cfg.cluster, event=context.run.event):
             faults = Faults(cfg.fault, stage=context.name, groups=groups, run=context.run)
             policy = TrainerGroup(groups["policy"], cfg=cfg.trainer)
 
@@ -67,7 +67,7 @@ def train_from(
     context: StageContext,
     checkpoints: Checkpoints,
     policy: TrainerGroup,
-    restarts: Restarts,
+    restarts: RestartBudget,
     faults: Faults,
     log: RunLog,
     data: Sequence[Sample],

@@ -23,7 +23,7 @@ from torch._C._distributed_c10d import (
 )
 
 from r1ray.sync.ipc import IpcCommunicator
-from r1ray.sync.layout import SENDER_RANK, Backend, Meeting
+from r1ray.sync.layout import SENDER_RANK, Backend, Rendezvous
 
 
 class TransferError(RuntimeError):
@@ -56,13 +56,15 @@ def open_store(*, timeout_s: float) -> TCPStore:
     return TCPStore("0.0.0.0", 0, None, True, timedelta(seconds=timeout_s), wait_for_workers=False)
 
 
-def connect(meeting: Meeting, *, rank: int, store: TCPStore | None = None) -> Communicator:
+def connect(rendezvous: Rendezvous, *, rank: int, store: TCPStore | None = None) -> Communicator:
     """Join the group; returns when all ranks have. The sender passes its own store. Raises after about timeout_s."""
     if store is None:
-        timeout = timedelta(seconds=meeting.timeout_s)
-        store = TCPStore(meeting.host, meeting.port, None, False, timeout, wait_for_workers=False)
-    scoped = PrefixStore(meeting.tag, store)
-    return COMMUNICATORS[meeting.backend](scoped, rank=rank, world_size=meeting.world_size, timeout_s=meeting.timeout_s)
+        timeout = timedelta(seconds=rendezvous.timeout_s)
+        store = TCPStore(rendezvous.host, rendezvous.port, None, False, timeout, wait_for_workers=False)
+    scoped = PrefixStore(rendezvous.tag, store)
+    return COMMUNICATORS[rendezvous.backend](
+        scoped, rank=rank, world_size=rendezvous.world_size, timeout_s=rendezvous.timeout_s
+    )
 
 
 class GlooCommunicator:

@@ -16,7 +16,7 @@ Backend = Literal["gloo", "nccl", "ipc"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meeting:
+class Rendezvous:
     """Where and under which tag one incarnation of the group meets, and how long any of its operations may take."""
 
     backend: Backend

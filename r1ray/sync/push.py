@@ -19,7 +19,7 @@ from r1ray.config import Config
 from r1ray.sync import layout
 from r1ray.sync.backend import backend_of
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
-from r1ray.sync.layout import Backend, Meeting
+from r1ray.sync.layout import Backend, Rendezvous
 from r1ray.types import Floats
 
 Scores = list[Floats]
@@ -35,9 +35,9 @@ GRACE_S = 5.0
 class SyncFailed(RuntimeError):
     """The new weights did not arrive everywhere, or an engine does not compute with them; the message names who and why."""
 
-    def __init__(self, message: str, *, late: Collection[str] = ()) -> None:
+    def __init__(self, message: str, *, unresponsive: Collection[str] = ()) -> None:
         super().__init__(message)
-        self.late = frozenset(late)
+        self.unresponsive = frozenset(unresponsive)
         """Workers that did not answer in time, though their processes may be well."""
 
 
@@ -134,7 +134,7 @@ class WeightSync:
     def _connect(self, weights: Announced) -> None:
         """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used.
 
-        Engines have to say that they are there first: who waits at the meeting point cannot be told that somebody will not come.
+        Engines have to say that they are there first: who waits at the rendezvous point cannot be told that somebody will not come.
         """
         timeout_s = weights.timeout_s(limit_s=self._cfg.sync.timeout_s)
         pings = _calls(self._rollouts, "ping")
@@ -144,7 +144,7 @@ class WeightSync:
         opened = {name: sender.open_transfer.remote(timeout_s=timeout_s)}
         host, port = _settled(opened, what="open a port for the engines", timeout_s=timeout_s + GRACE_S)[0]
         workers = layout.workers_per_engine(tensor_parallel_size=self._cfg.rollout.tensor_parallel_size)
-        meeting = Meeting(
+        rendezvous = Rendezvous(
             backend=self._backend,
             host=host,
             port=port,
@@ -152,9 +152,9 @@ class WeightSync:
             world_size=layout.world_size(len(self._rollouts), workers=workers),
             timeout_s=timeout_s,
         )
-        calls = {name: sender.connect_transfer.remote(meeting)}
+        calls = {name: sender.connect_transfer.remote(rendezvous)}
         for index, handle in enumerate(self._rollouts.handles):
-            info = asdict(meeting) | {"rank_offset": layout.rank_offset(index, workers=workers)}
+            info = asdict(rendezvous) | {"rank_offset": layout.rank_offset(index, workers=workers)}
             calls[self._rollouts.name(index)] = handle.init_weight_transfer.remote(info)
         _settled(calls, what="connect trainer and engines", timeout_s=timeout_s + GRACE_S)
 
@@ -214,6 +214,6 @@ def _settled(calls: dict[str, Any], *, what: str, timeout_s: float) -> list[Any]
     """All results, or SyncFailed with everything that went wrong."""
     results, failed = settle(calls, what=what, timeout_s=timeout_s)
     if failed:
-        late = [name for name, error in failed.items() if isinstance(error, WorkerUnresponsive)]
-        raise SyncFailed("; ".join(map(str, failed.values())), late=late)
+        unresponsive = [name for name, error in failed.items() if isinstance(error, WorkerUnresponsive)]
+        raise SyncFailed("; ".join(map(str, failed.values())), unresponsive=unresponsive)
     return list(results.values())

@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from r1ray.sync.buckets import WORD_BYTES, Checksum, Plan, plan
 from r1ray.sync.communicator import Communicator, connect, open_store
-from r1ray.sync.layout import SENDER_RANK, Meeting
+from r1ray.sync.layout import SENDER_RANK, Rendezvous
 
 Metadata = Sequence[tuple[str, str, Sequence[int]]]
 """(name, dtype name, full shape) of every tensor, in the order in which they are sent."""
@@ -39,15 +39,15 @@ class WeightSender:
         self._communicator: Communicator | None = None
 
     def listen(self, *, timeout_s: float) -> int:
-        """Open the meeting point of a new incarnation (rank 0 only); returns its port."""
+        """Open the rendezvous point of a new incarnation (rank 0 only); returns its port."""
         self.close()
         self._store = open_store(timeout_s=timeout_s)
         return self._store.port
 
-    def connect(self, meeting: Meeting) -> None:
+    def connect(self, rendezvous: Rendezvous) -> None:
         """Rank 0 waits here for all engine workers."""
         if self.rank == SENDER_RANK:
-            self._communicator = connect(meeting, rank=SENDER_RANK, store=self._store)
+            self._communicator = connect(rendezvous, rank=SENDER_RANK, store=self._store)
 
     def send(
         self,

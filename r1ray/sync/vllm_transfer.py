@@ -34,7 +34,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from r1ray.sync.buckets import Checksum, Plan, plan
 from r1ray.sync.communicator import Communicator, TransferError, connect
-from r1ray.sync.layout import Backend, Meeting
+from r1ray.sync.layout import Backend, Rendezvous
 
 BACKEND_NAME = "r1ray"
 EXTENSION = "r1ray.sync.vllm_transfer.WorkerExtension"
@@ -75,7 +75,7 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         self.shutdown()
-        meeting = Meeting(
+        rendezvous = Rendezvous(
             backend=init_info.backend,
             host=init_info.host,
             port=init_info.port,
@@ -83,7 +83,7 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
             world_size=init_info.world_size,
             timeout_s=init_info.timeout_s,
         )
-        self._communicator = connect(meeting, rank=init_info.rank_offset + self.parallel_config.rank)
+        self._communicator = connect(rendezvous, rank=init_info.rank_offset + self.parallel_config.rank)
 
     def start_weight_update(self) -> None:
         self._staged = None

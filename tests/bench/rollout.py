@@ -266,8 +266,8 @@ SIZES: dict[str, list[str]] = {
 def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected]]:
     """A function that makes the rollouts of a step as the loop does."""
     from r1ray.actors.cluster import connected
-    from r1ray.actors.restarts import Restarts
-    from r1ray.actors.start import started, wait_until_up
+    from r1ray.actors.restarts import RestartBudget
+    from r1ray.actors.start import actor_groups, wait_until_ready
     from r1ray.actors.workers import RayWorkers
     from r1ray.collect import Collector
     from r1ray.collect.outages import Outages
@@ -279,11 +279,11 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
         run = open_run(Path(folder) / "run", raw=cfg.model_dump(mode="json"), overrides=[])
         context = StageContext(name="rl", cfg=cfg, run=run, model_path=model_path)
         roles = {"model_path": model_path, "reference_path": model_path, "trainer_kwargs": {}}
-        with started(cfg, roles=("rollout", "reward"), run=run, **roles) as groups:
+        with actor_groups(cfg, roles=("rollout", "reward"), run=run, **roles) as groups:
             stream, _ = problems_of(context, context.tokenizer())
-            wait_until_up(groups, cfg)
+            wait_until_ready(groups, cfg)
             gc.freeze()  # as the stage does
-            restarts = Restarts(0, event=run.event)
+            restarts = RestartBudget(0, event=run.event)
             collector = Collector(
                 problems=stream,
                 workers=RayWorkers(groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts),

@@ -37,7 +37,7 @@ from r1ray.actors.rollout import RolloutWorker
 from r1ray.config import Config
 from r1ray.sync.buckets import Plan, plan
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
-from r1ray.sync.layout import Meeting
+from r1ray.sync.layout import Rendezvous
 from r1ray.sync.push import WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
@@ -105,8 +105,8 @@ class Sender:
     def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
         return "127.0.0.1", self._sender.listen(timeout_s=timeout_s)
 
-    def connect_transfer(self, meeting: Meeting) -> None:
-        self._sender.connect(meeting)
+    def connect_transfer(self, rendezvous: Rendezvous) -> None:
+        self._sender.connect(rendezvous)
 
     def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
         start = time.monotonic()

@@ -156,10 +156,10 @@ class Work:
 @contextmanager
 def trainer_group(cfg: Config, *, work: Work, folder: Path, cores: Sequence[int]) -> Iterator[Any]:
     """The trainer ranks of a run, up; with one thread each they have a core each."""
-    from r1ray.actors.start import started, wait_until_up
+    from r1ray.actors.start import actor_groups, wait_until_ready
     from r1ray.actors.trainer_group import TrainerGroup
 
-    with started(
+    with actor_groups(
         cfg,
         roles=["policy"],
         model_path=str(folder),
@@ -167,7 +167,7 @@ def trainer_group(cfg: Config, *, work: Work, folder: Path, cores: Sequence[int]
         trainer_kwargs={"policy": {"objective": work.algorithm, "total_updates": 1000}},
         run=RunDir(folder),
     ) as groups:
-        wait_until_up(groups, cfg)
+        wait_until_ready(groups, cfg)
         group = groups["policy"]
         pids = group.gather([handle.ping.remote() for handle in group.handles], what="ping", timeout_s=60)
         for pid, own in zip(pids, np.array_split(cores, len(pids)), strict=True):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from r1ray.sync.communicator import connect, open_store
-from r1ray.sync.layout import Meeting
+from r1ray.sync.layout import Rendezvous
 
 pytestmark = pytest.mark.gpu
 REPO = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ SIZES = (1 << 20, 100, 3 << 20, 16)
 READER = f"""
 import sys, torch
 from r1ray.sync.communicator import connect
-from r1ray.sync.layout import Meeting
-link = connect(Meeting(backend="ipc", host="127.0.0.1", port=int(sys.argv[1]), tag="t", world_size=2, timeout_s=60.0), rank=1)
+from r1ray.sync.layout import Rendezvous
+link = connect(Rendezvous(backend="ipc", host="127.0.0.1", port=int(sys.argv[1]), tag="t", world_size=2, timeout_s=60.0), rank=1)
 for size in {SIZES}:
     flat = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
     link.broadcast(flat)
@@ -38,8 +38,8 @@ def test_what_lies_on_the_gpu_arrives_in_another_process() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", READER, str(store.port)], stdout=subprocess.PIPE, text=True, cwd=REPO
     )
-    meeting = Meeting(backend="ipc", host="127.0.0.1", port=store.port, tag="t", world_size=2, timeout_s=60.0)
-    link = connect(meeting, rank=0, store=store)
+    rendezvous = Rendezvous(backend="ipc", host="127.0.0.1", port=store.port, tag="t", world_size=2, timeout_s=60.0)
+    link = connect(rendezvous, rank=0, store=store)
     sums = []
     for size in SIZES:
         bucket = torch.randint(256, (size,), dtype=torch.uint8, device="cuda")

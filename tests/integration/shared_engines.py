@@ -11,7 +11,7 @@ from r1ray import algo as algorithms
 from r1ray import builtin
 from r1ray.actors.cluster import connected
 from r1ray.actors.group import ActorGroup
-from r1ray.actors.start import scoring_roles, started
+from r1ray.actors.start import actor_groups, scoring_roles
 from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.run.directory import RunDir, open_run
@@ -28,7 +28,7 @@ def engines(
     cfg = load(compose(overrides)).config
     with (
         connected(cfg.cluster),
-        started(
+        actor_groups(
             cfg,
             roles=roles,
             model_path=str(builtin.path()),
@@ -64,7 +64,7 @@ def train_stages(
 def train_stage(shared: Mapping[str, ActorGroup], context: StageContext) -> None:
     cfg = context.cfg
     algo = algorithms.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
-    with started(
+    with actor_groups(
         cfg,
         roles=[role for role in (*scoring_roles(cfg), *algorithms.training_roles(algo)) if role not in shared],
         model_path=context.model_path,

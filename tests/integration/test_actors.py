@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 from r1ray.actors import placement
 from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.spawn import spawn
-from r1ray.actors.watch import Watch
+from r1ray.actors.watchdog import Watchdog
 from r1ray.config import ClusterConfig, Config
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -150,9 +150,11 @@ def test_a_worker_that_hangs_is_gone_soon_after_the_watch_kills_it(cluster: dict
     slots = placement.place(placement.needs_of(config(*LABELS), roles=("policy",)), timeout_s=20)
     group, events = start(slots, "policy", tmp_path), []
     cfg = ClusterConfig.model_construct(heartbeat_s=0.3, watchdog_s=100)
-    watch = Watch({"policy": group}, cfg=cfg, event=lambda kind, **fields: events.append(fields), say=lambda text: None)
-    vitals = group.gather([handle.heartbeat.remote() for handle in group.handles], what="beat", timeout_s=60)
-    hung = psutil.Process(vitals[0]["pid"])
+    watch = Watchdog(
+        {"policy": group}, cfg=cfg, event=lambda kind, **fields: events.append(fields), say=lambda text: None
+    )
+    status = group.gather([handle.heartbeat.remote() for handle in group.handles], what="beat", timeout_s=60)
+    hung = psutil.Process(status[0]["pid"])
     with watch:
         time.sleep(1)
         hung.suspend()

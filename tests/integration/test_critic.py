@@ -32,7 +32,7 @@ def one_pass(rank: int, world_size: int, port: int, cfg: Any, path: str, max_tok
     trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
     together, samples = Together(trainer, rank, world_size, max_tokens), samples_with_returns()
     before = sample_outputs(samples, together)
-    samples = [replace(s, values_T=v_T + 0.1 * s.mask_T) for s, v_T in zip(samples, before, strict=True)]
+    samples = [replace(s, old_values_T=v_T + 0.1 * s.mask_T) for s, v_T in zip(samples, before, strict=True)]
     (part,) = OBJECTIVE.minibatches(samples, {}, np.random.default_rng(0))
     batch = pack(part, weights=OBJECTIVE.weights(part, {}), num_ranks=world_size, max_tokens=max_tokens)
     metrics = trainer.update(batch.rows[rank])
@@ -137,7 +137,7 @@ def saved_and_loaded(rank: int, world_size: int, port: int, cfg: Any, path: str,
             trainer.load(folder)
         for step in range(1 if load else 0, 2):
             values = sample_outputs(samples, together)
-            part = [replace(s, values_T=v_T) for s, v_T in zip(samples, values, strict=True) if s.mask_T.any()]
+            part = [replace(s, old_values_T=v_T) for s, v_T in zip(samples, values, strict=True) if s.mask_T.any()]
             batch = pack(part, weights=OBJECTIVE.weights(part, {}), num_ranks=world_size, max_tokens=64)
             trainer.update(batch.rows[rank])
             if step == 0:

@@ -209,9 +209,9 @@ def test_a_prompt_that_does_not_fit_fails_its_call_alone(engine: Any) -> None:
 
 
 def test_vitals_move_with_every_step_and_show_nothing_left_to_do(engine: Any) -> None:
-    before: Any = ray.get(engine.vitals.remote(), timeout=60)
+    before: Any = ray.get(engine.status.remote(), timeout=60)
     completions = generate(engine, seeds=list(range(8)), temperature=1.0)
-    after: Any = ray.get(engine.vitals.remote(), timeout=60)
+    after: Any = ray.get(engine.status.remote(), timeout=60)
     assert after["progress"] - before["progress"] >= max(len(completion.token_ids_T) for completion in completions)
     assert after["unfinished"] == 0 and after["ended"] is None
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import r1ray.builtin
 from r1ray.actors.cluster import connected
 from r1ray.actors.group import ActorGroup
-from r1ray.actors.start import scoring_roles, started, wait_until_up
-from r1ray.actors.watch import Watch
+from r1ray.actors.start import actor_groups, scoring_roles, wait_until_ready
+from r1ray.actors.watchdog import Watchdog
 from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.reward.base import RewardContext
@@ -100,12 +100,14 @@ def judged(judge: Path | str, log_dir: Path) -> Iterator[Judged]:
     run: Any = SimpleNamespace(path=log_dir)
     with (
         connected(cfg.cluster),
-        started(cfg, roles=scoring_roles(cfg), model_path="", reference_path="", trainer_kwargs={}, run=run) as groups,
+        actor_groups(
+            cfg, roles=scoring_roles(cfg), model_path="", reference_path="", trainer_kwargs={}, run=run
+        ) as groups,
     ):
-        wait_until_up(groups, cfg)
+        wait_until_ready(groups, cfg)
         made = Judged(groups)
         event = lambda kind, **fields: made.events.append({"kind": kind, **fields})  # noqa: E731
-        with Watch(groups, cfg=cfg.cluster, event=event, say=lambda text: None):
+        with Watchdog(groups, cfg=cfg.cluster, event=event, say=lambda text: None):
             yield made
 
 

@@ -60,7 +60,7 @@ def samples_of(lengths: Sequence[int]) -> list[Sample]:
                 index=i,
                 old_logprobs_T=noise(0.1),
                 ref_logprobs_T=noise(0.1),
-                values_T=noise(0.05),
+                old_values_T=noise(0.05),
                 advantages_T=rng.normal() * mask_T,
                 returns_T=noise(1.0),
             )
@@ -81,7 +81,7 @@ def updates(
         samples = samples_of(lengths)
         outputs = sample_outputs(samples, together)
         # Old log-probs and values near the present ones: some are clipped, some are not.
-        old = ("values_T",) if role == "critic" else ("old_logprobs_T", "ref_logprobs_T")
+        old = ("old_values_T",) if role == "critic" else ("old_logprobs_T", "ref_logprobs_T")
         samples = [
             replace(s, **{name: o_T + getattr(s, name) for name in old})
             for s, o_T in zip(samples, outputs, strict=True)

@@ -29,7 +29,7 @@ from r1ray.actors.group import ActorGroup
 from r1ray.config import Config
 from r1ray.engine.base import EngineAsleep, SamplingSpec, logprob_gap
 from r1ray.sync import layout
-from r1ray.sync.layout import Meeting
+from r1ray.sync.layout import Rendezvous
 from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
@@ -62,8 +62,8 @@ class PlainTrainer:
     def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
         return "127.0.0.1", self.sender.listen(timeout_s=timeout_s)
 
-    def connect_transfer(self, meeting: Meeting) -> None:
-        self.sender.connect(meeting)
+    def connect_transfer(self, rendezvous: Rendezvous) -> None:
+        self.sender.connect(rendezvous)
 
     def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
         weights = ((n, p) for n, p in self.model.named_parameters() if n not in (self.forget, self.leave_out))
@@ -193,11 +193,11 @@ class Pair:
 
     def push_once(self) -> dict[str, float]:
         """As `push`, but a transfer that fails is not tried again."""
-        mend, self.sync.on_failure = self.sync.on_failure, give_up
+        on_failure, self.sync.on_failure = self.sync.on_failure, give_up
         try:
             return self.push()
         finally:
-            self.sync.on_failure = mend
+            self.sync.on_failure = on_failure
 
     def sabotage(self, engine: int, fault: str) -> None:
         ray.get(self.rollouts.handles[engine].sabotage.remote(fault), timeout=60)
@@ -247,7 +247,7 @@ def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch
     fresh = WeightSync(pair.trainer, pair.rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
     with monkeypatch.context() as patch:
         patch.setattr(layout, "rank_offset", lambda engine, *, workers: 1)
-        patch.setattr(fresh, "mend", give_up)
+        patch.setattr(fresh, "on_failure", give_up)
         with pytest.raises(SyncFailed, match="connect trainer and engines"):
             fresh.push(1)
     assert fresh.push(1)["sync/canary_gap"] < 1e-4
@@ -270,7 +270,7 @@ def test_a_transfer_that_failed_is_tried_again(pair: Pair, monkeypatch: pytest.M
     pair.move()
     pair.sabotage(0, "flip a bit")
     failed: list[SyncFailed] = []
-    monkeypatch.setattr(pair.sync, "mend", failed.append)
+    monkeypatch.setattr(pair.sync, "on_failure", failed.append)
     assert pair.push()["sync/canary_gap"] < 1e-4
     pair.sabotage(0, "none")
     assert ["rollout-0 failed" in str(error) for error in failed] == [True]
@@ -318,8 +318,8 @@ def test_engines_that_slept_serve_what_they_served_before(pair: Pair) -> None:
 def test_an_engine_that_sleeps_answers_its_heart_and_refuses_work(pair: Pair) -> None:
     (handle, _) = pair.rollouts.handles
     ray.get(handle.sleep.remote(), timeout=60)
-    before = ray.get(handle.vitals.remote(), timeout=10)
-    assert ray.get(handle.vitals.remote(), timeout=10) == before
+    before = ray.get(handle.status.remote(), timeout=10)
+    assert ray.get(handle.status.remote(), timeout=10) == before
     assert before["ended"] is None and before["unfinished"] == 0
     with pytest.raises(EngineAsleep, match="weights"):
         greedy_tokens(handle)
@@ -361,7 +361,7 @@ def test_a_hung_engine_is_named_and_a_push_works_when_it_is_back(pair: Pair) -> 
     pair.sabotage(1, "hang")
     with pytest.raises(SyncFailed, match="rollout-1 did not finish 'transfer weights of version") as caught:
         pair.push_once()
-    assert caught.value.late == {"rollout-1"}
+    assert caught.value.unresponsive == {"rollout-1"}
     ray.get(pair.rollouts.handles[1].ping.remote(), timeout=60)
     pair.sabotage(1, "none")
     assert pair.push()["sync/canary_gap"] < 1e-4

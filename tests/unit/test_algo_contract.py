@@ -235,7 +235,8 @@ def test_the_order_of_samples_does_not_change_their_advantages(option: str) -> N
     algo = algorithm(option)
     samples = step(algo)
     again = algo.advantages(
-        [replace(s, advantages_T=None, returns_T=None) for s in reversed(samples)], algo.initial_state()
+        [replace(s, advantages_T=None, returns_T=None, outcomes_T=None) for s in reversed(samples)],
+        algo.initial_state(),
     )
     for a, b in zip(samples, reversed(again), strict=True):
         np.testing.assert_allclose(a.advantages_T, b.advantages_T, atol=1e-6)
@@ -284,7 +285,7 @@ def test_all_groups_equal_teach_nothing(option: str, kind: str) -> None:
     """
     algo = algorithm(option, kind)
     samples = step(algo, rewards=(0.1,) * 8)
-    compared = not algo.needs & {"values", "process_rewards"} and algo_option(option)["kl_in"] == "loss"
+    compared = not algo.needs & {"old_values", "process_rewards"} and algo_option(option)["kl_in"] == "loss"
     if compared:
         assert all(not s.advantages_T.any() for s in samples)
     if kept := trained(samples):

@@ -53,13 +53,13 @@ def test_masked_samples_cost_nothing():
 
 
 def test_process_rewards_are_the_log_ratio_to_the_reference():
-    needs = frozenset({"process_rewards", "ref_logprobs", "values"})
-    groups = {"process_rewards": FakeGroup(2, 2.0), "ref_logprobs": FakeGroup(1, -3.0), "values": FakeGroup(1, 7.0)}
+    needs = frozenset({"process_rewards", "ref_logprobs", "old_values"})
+    groups = {"process_rewards": FakeGroup(2, 2.0), "ref_logprobs": FakeGroup(1, -3.0), "old_values": FakeGroup(1, 7.0)}
     for before, after in zip(SAMPLES, annotate(SAMPLES, needs, groups=groups), strict=True):
         np.testing.assert_array_equal(after.process_rewards_T, 5.0 * before.token_ids_T)
-        np.testing.assert_array_equal(after.values_T, 7.0 * before.token_ids_T)
+        np.testing.assert_array_equal(after.old_values_T, 7.0 * before.token_ids_T)
 
 
 def test_what_nobody_computes_is_a_mistake_of_ours():
-    with pytest.raises(AssertionError, match="values"):
-        annotate(SAMPLES, frozenset({"values"}), groups={})
+    with pytest.raises(AssertionError, match="old_values"):
+        annotate(SAMPLES, frozenset({"old_values"}), groups={})

@@ -30,7 +30,7 @@ BAD = {
     "rollout-:kill@2": "is not <role>",
     "rollout:kill@2,rollout:kill@3": "is not <role>",
     " rollout:kill@2": "is not <role>",
-    "engine:kill@2": "no role is called 'engine'; there are rollout, reward, judge, reference, trainer, critic, prm, driver",
+    "engine:kill@2": "no role is called 'engine'; there are rollout, reward, judge, reference, policy, critic, prm, driver",
     "driver:stop@2": "driver cannot 'stop'; there are kill, term",
     "reward:fail@2": "reward cannot 'fail'; there are kill, stop",
 }
@@ -64,7 +64,7 @@ class World:
     def group(self, role: str) -> Any:
         def handle(index: int) -> Any:
             return SimpleNamespace(
-                injure=SimpleNamespace(remote=lambda action: self.hurt.append(f"{role}-{index} {action}"))
+                inject_fault=SimpleNamespace(remote=lambda action: self.hurt.append(f"{role}-{index} {action}"))
             )
 
         return SimpleNamespace(handles=[handle(0), handle(1)], starting=set())

@@ -51,7 +51,7 @@ def test_not_alive_are_the_dead_the_late_and_those_whose_engine_has_ended(monkey
     beat = [
         SimpleNamespace(heartbeat=SimpleNamespace(remote=lambda name=name: f"heartbeat of {name}")) for name in says
     ]
-    found = ActorGroup("rollout", beat).not_alive(timeout_s=1)  # type: ignore[arg-type]
+    found = ActorGroup("rollout", beat).unhealthy(timeout_s=1)  # type: ignore[arg-type]
     assert {name: str(why) for name, why in found.items()} == {
         "rollout-1": "rollout-1 died",
         "rollout-2": "rollout-2: bad kernel",

@@ -18,7 +18,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from r1ray.sync.communicator import connect, open_store
 from r1ray.sync.ipc import IpcCommunicator
-from r1ray.sync.layout import Meeting
+from r1ray.sync.layout import Rendezvous
 from r1ray.sync.shared_memory import HostMemory, opened
 
 CPU = torch.device("cpu")
@@ -27,9 +27,9 @@ SIZES = (100, 70_000, 8, 70_000, 16)
 READER = f"""
 import sys, time, torch
 from r1ray.sync.communicator import connect
-from r1ray.sync.layout import Meeting
+from r1ray.sync.layout import Rendezvous
 port, rank, world, fault = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-link = connect(Meeting(backend="ipc", host="127.0.0.1", port=port, tag="t", world_size=world, timeout_s=5.0), rank=rank)
+link = connect(Rendezvous(backend="ipc", host="127.0.0.1", port=port, tag="t", world_size=world, timeout_s=5.0), rank=rank)
 for number, size in enumerate({SIZES}):
     if number == 2 and fault == "die":
         sys.exit(3)
@@ -49,10 +49,10 @@ def reader(store: TCPStore, *, rank: int, world_size: int, fault: str = "") -> s
 
 
 def sender(store: TCPStore, *, world_size: int, timeout_s: float = 30.0) -> IpcCommunicator:
-    meeting = Meeting(
+    rendezvous = Rendezvous(
         backend="ipc", host="127.0.0.1", port=store.port, tag="t", world_size=world_size, timeout_s=timeout_s
     )
-    link: Any = connect(meeting, rank=0, store=store)
+    link: Any = connect(rendezvous, rank=0, store=store)
     return link
 
 

@@ -37,7 +37,8 @@ def row(samples: list[Sample], **changes: Any) -> LossInput:
         "logprobs_L": joined("rollout_logprobs"), "entropy_L": torch.zeros_like(mask_L), "segment_L": torch.tensor(segment),
         "old_logprobs_L": joined("rollout_logprobs"), "rollout_logprobs_L": joined("rollout_logprobs"),
         "ref_logprobs_L": joined("ref_logprobs"), "advantages_L": joined("advantages"), "mask_L": mask_L,
-        "pair_L": torch.tensor(segment), "old_values_L": joined("values"), "returns_L": joined("returns"),
+        "pair_L": torch.tensor(segment), "old_values_L": joined("old_values"), "returns_L": joined("returns"),
+        "outcomes_L": joined("outcomes"),
     }  # fmt: skip
     return LossInput(**(fields | changes))
 
@@ -50,13 +51,13 @@ def step(*, rewards: Any = (1.0, 0.0, 0.0, 1.0), correct: Any = (True, False, Fa
         assert one.score is not None
         rng, size = np.random.default_rng(i), len(one.mask_T)
         draws = {
-            name: (rng.normal(size=size) * one.mask_T).astype(np.float32) for name in ("values", "process_rewards")
+            name: (rng.normal(size=size) * one.mask_T).astype(np.float32) for name in ("old_values", "process_rewards")
         }
         out.append(
             replace(
                 one,
                 score=replace(one.score, correct=right),
-                values_T=draws["values"],
+                old_values_T=draws["old_values"],
                 process_rewards_T=draws["process_rewards"],
                 ref_logprobs_T=one.rollout_logprobs_T * np.float32(0.9),
                 old_logprobs_T=one.rollout_logprobs_T,
@@ -112,8 +113,8 @@ def test_the_implicit_reward_is_trained_by_the_sum_of_a_completions_log_ratios()
     loss = (weights_L * out.terms["outcome"]).sum()
     wanted = []
     for s, outcome in zip(samples, (1.0, 0.0, 0.0, 1.0), strict=True):
-        assert s.ref_logprobs_T is not None and s.returns_T is not None
-        assert set(s.returns_T[s.mask_T > 0]) == {outcome}
+        assert s.ref_logprobs_T is not None and s.outcomes_T is not None
+        assert set(s.outcomes_T[s.mask_T > 0]) == {outcome}
         total = 0.5 * float(((s.rollout_logprobs_T - s.ref_logprobs_T) * s.mask_T).sum())
         chance = 1 / (1 + np.exp(-total))
         wanted.append(-np.log(chance if outcome else 1 - chance))
@@ -146,7 +147,7 @@ def test_the_policy_is_frozen_while_the_critic_learns_its_first_steps() -> None:
 def test_the_critics_lambda_is_not_the_policys() -> None:
     algo = algorithm("vc_ppo")
     for s in algo.advantages(step(), {}):
-        assert s.returns_T is not None and s.values_T is not None and s.score is not None
+        assert s.returns_T is not None and s.old_values_T is not None and s.score is not None
         # lambda 1: whatever the values are, the target is the return.
         np.testing.assert_allclose(s.returns_T[s.mask_T > 0], s.score.reward, atol=1e-5)
     decoupled, coupled = algo, algorithm("vc_ppo", lam_critic=0.0)

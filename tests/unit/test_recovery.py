@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from r1ray.actors.group import WorkerUnresponsive
-from r1ray.actors.restarts import Restarts
+from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.trainer_group import TrainersLost
 from r1ray.stages.recovery import with_trainers_restored
 
@@ -46,7 +46,7 @@ class World:
                 run=SimpleNamespace(event=self.event),
             ),
             {"policy": SimpleNamespace(restart_all=self.restart_all)},  # type: ignore[dict-item]
-            Restarts(max_restarts, event=self.event),
+            RestartBudget(max_restarts, event=self.event),
             SimpleNamespace(newest_valid=lambda: self.newest),  # type: ignore[arg-type]
             self.body,
             checkpoint,
@@ -65,14 +65,14 @@ def test_a_stage_that_loses_nobody_runs_once() -> None:
 def test_after_a_loss_it_goes_on_from_what_is_then_the_newest_checkpoint() -> None:
     world = World(LOST, LOST, None, saves=[10, 20])
     world.run()
-    again = ["worker_restarted trainer", "restart all within 9"]
-    assert world.did == ["from None", *again, "went_back rl 10", "from 10", *again, "went_back rl 20", "from 20"]
+    again = ["worker_restarted policy", "restart all within 9"]
+    assert world.did == ["from None", *again, "rolled_back rl 10", "from 10", *again, "rolled_back rl 20", "from 20"]
 
 
 def test_after_a_loss_without_a_checkpoint_it_begins_again() -> None:
     world = World(LOST, None)
     world.run()
-    assert world.did[-2:] == ["went_back rl 0", "from None"]
+    assert world.did[-2:] == ["rolled_back rl 0", "from None"]
 
 
 def test_losses_have_an_end() -> None:

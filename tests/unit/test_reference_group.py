@@ -7,7 +7,7 @@ import pytest
 
 from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.reference_group import ReferenceGroup
-from r1ray.actors.restarts import Restarts
+from r1ray.actors.restarts import RestartBudget
 
 BATCH: Any = SimpleNamespace(rows=("rows 0", "rows 1"))
 GLOO = "reference-0 failed in 'compute log-probs': RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer"
@@ -25,14 +25,14 @@ class World:
         self.actors = ActorGroup("reference", [self.handle(0), self.handle(1)])
         monkeypatch.setattr(self.actors, "gather", self.gather)
         monkeypatch.setattr(self.actors, "restart_all", self.restart_all)
-        monkeypatch.setattr(self.actors, "not_alive", lambda *, timeout_s: self.dead)
+        monkeypatch.setattr(self.actors, "unhealthy", lambda *, timeout_s: self.dead)
         self.group = ReferenceGroup(
             self.actors,
             started_with="first",
             max_tokens=64,
             timeout_s=600,
             start_timeout_s=9,
-            restarts=Restarts(max_restarts, event=lambda kind, **f: self.did.append(f"{kind} {f['worker']}")),
+            restarts=RestartBudget(max_restarts, event=lambda kind, **f: self.did.append(f"{kind} {f['worker']}")),
         )
 
     def handle(self, index: int) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 import r1ray.actors.restarts as restarts_module
 from r1ray.actors.group import ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.restarts import Restarts
+from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.trainer_group import TrainersLost
 
 
@@ -18,9 +18,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def budget(limit: int) -> tuple[Restarts, list[dict[str, Any]]]:
+def budget(limit: int) -> tuple[RestartBudget, list[dict[str, Any]]]:
     events: list[dict[str, Any]] = []
-    return Restarts(limit, event=lambda kind, **fields: events.append({"kind": kind, **fields})), events
+    return RestartBudget(limit, event=lambda kind, **fields: events.append({"kind": kind, **fields})), events
 
 
 def test_every_restart_is_an_event_until_there_is_none_left() -> None:
@@ -67,19 +67,19 @@ def starts(*ends: Exception | None) -> Callable[[Collection[str]], dict[str, Exc
 def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
     restarts, events = budget(3)
     ends = starts(WorkerUnresponsive("not up in 9 s"), WorkerFailed("no such node"), None)
-    restarts.start_again({"policy": TrainersLost("policy-0 died")}, ends)
+    restarts.restart({"policy": TrainersLost("policy-0 died")}, ends)
     assert [event["reason"] for event in events] == ["policy-0 died", "not up in 9 s", "no such node"]
 
 
 def test_starts_that_go_on_failing_end_with_the_budget() -> None:
     restarts, _ = budget(2)
     with pytest.raises(WorkerDied, match=r"died again \(and 2 restarts"):
-        restarts.start_again({"rollout-0": WorkerUnresponsive("late")}, starts(*[WorkerDied("died again")] * 3))
+        restarts.restart({"rollout-0": WorkerUnresponsive("late")}, starts(*[WorkerDied("died again")] * 3))
 
 
 def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
     restarts, _ = budget(9)
-    restarts.start_again({"rollout-0": WorkerDied("died")}, starts(*[WorkerFailed("no node")] * 8, None))
+    restarts.restart({"rollout-0": WorkerDied("died")}, starts(*[WorkerFailed("no node")] * 8, None))
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
@@ -96,7 +96,5 @@ def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_no
 def test_an_error_that_is_no_workers_ends_a_start_at_once() -> None:
     restarts, events = budget(9)
     with pytest.raises(AssertionError):
-        restarts.start_again(
-            {"rollout-0": WorkerUnresponsive("late")}, starts(AssertionError("not made by spawn"), None)
-        )
+        restarts.restart({"rollout-0": WorkerUnresponsive("late")}, starts(AssertionError("not made by spawn"), None))
     assert len(events) == 1

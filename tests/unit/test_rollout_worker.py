@@ -83,19 +83,19 @@ def test_completions_come_in_the_order_of_the_seeds_and_calls_run_together(engin
 def test_progress_grows_while_the_engine_works_and_stands_still_while_it_is_stuck(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         await worker.ping()
-        idle = worker.vitals()
+        idle = worker.status()
         assert idle["unfinished"] == 0 and idle["ended"] is None
         engine.go.clear()
         call = asyncio.create_task(generate(worker, [1, 2]))
         await asyncio.sleep(0.05)
-        stuck = worker.vitals()
+        stuck = worker.status()
         assert stuck["unfinished"] == 2 and stuck["progress"] > idle["progress"]
         await asyncio.sleep(0.05)
-        assert worker.vitals() == stuck
+        assert worker.status() == stuck
         engine.go.set()
         await call
-        assert worker.vitals()["progress"] > stuck["progress"]
-        assert worker.vitals()["unfinished"] == 0
+        assert worker.status()["progress"] > stuck["progress"]
+        assert worker.status()["unfinished"] == 0
 
     run(scenario)
 
@@ -106,13 +106,13 @@ def test_vitals_say_why_the_engine_has_ended(engine: Engine) -> None:
         worker.fault_actions()["fail"]()
         with pytest.raises(EngineFailed, match="injured"):
             await generate(worker, [1])
-        assert "injured by fault=" in worker.vitals()["ended"]
+        assert "injured by fault=" in worker.status()["ended"]
 
     run(scenario)
 
 
 def test_an_injury_does_not_keep_the_heart_from_beating(engine: Engine) -> None:
-    """`injure` runs on the heart's one thread: while it waits there, the watch would take the worker for hung."""
+    """`inject_fault` runs on the heart's one thread: while it waits there, the watch would take the worker for hung."""
 
     async def scenario(worker: RolloutWorker) -> None:
         injury = threading.Thread(target=worker.fault_actions()["kill_in_sync"], daemon=True)
@@ -263,11 +263,11 @@ def test_forget_ends_what_runs(engine: Engine) -> None:
         engine.go.clear()
         call = asyncio.create_task(generate(worker, [1, 2]))
         await asyncio.sleep(0.05)
-        forgetting = asyncio.create_task(worker.forget())
+        forgetting = asyncio.create_task(worker.abort())
         await asyncio.sleep(0.05)
         engine.go.set()
         await forgetting
-        assert engine.num_unfinished == 0 and worker.vitals()["unfinished"] == 0
+        assert engine.num_unfinished == 0 and worker.status()["unfinished"] == 0
         assert await cancelled(call)
         assert len(await generate(worker, [3])) == 1
 
@@ -279,7 +279,7 @@ def test_forget_ends_what_is_held(engine: Engine) -> None:
         await worker.hold()
         call = asyncio.create_task(generate(worker, [1]))
         await asyncio.sleep(0.05)
-        await worker.forget()
+        await worker.abort()
         assert await cancelled(call)
 
     run(scenario)

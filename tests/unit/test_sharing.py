@@ -22,12 +22,12 @@ def test_all_roles_of_scale_one_gpu_fit_one_gpu_with_every_algorithm() -> None:
 
 def test_engine_and_trainer_come_first_and_who_no_longer_fits_sits_elsewhere() -> None:
     assert roles(need("critic", 0.6), need("reference", 0.2), need("policy", 0.5), need("rollout", 0.5)) == [
-        "trainer",
+        "policy",
         "rollout",
     ]
     assert roles(need("rollout", 0.4), need("policy", 0.4), need("critic", 0.3), need("reference", 0.2)) == [
         "rollout",
-        "trainer",
+        "policy",
         "reference",
     ]
 

@@ -11,7 +11,7 @@ from test_workers import World, drain, engine_ended, pool, submit
 from test_workers import world as world
 
 import r1ray.engine
-from r1ray.actors.lent_memory import gives_memory_back
+from r1ray.actors.lent_memory import frees_memory
 from r1ray.actors.reference import ReferenceWorker
 from r1ray.actors.rollout import RolloutWorker
 from r1ray.actors.trainer import TrainerWorker
@@ -90,8 +90,8 @@ def test_a_sleeper_refuses_work_at_once_and_goes_on(engine: Engine) -> None:
             await generate(worker)
         with pytest.raises(EngineAsleep):
             await worker.score([PROMPT])
-        vitals = worker.vitals()
-        assert (vitals["unfinished"], vitals["ended"]) == (0, None)
+        status = worker.status()
+        assert (status["unfinished"], status["ended"]) == (0, None)
         await worker.wake()
         assert len(await generate(worker)) == 1
 
@@ -118,7 +118,7 @@ def test_an_engine_that_cannot_wake_has_ended_and_says_whose_it_was(engine: Engi
         with pytest.raises(EngineFailed, match="no memory for its kv_cache") as caught:
             await worker.wake()
         assert caught.value.index == 3
-        assert "no memory" in worker.vitals()["ended"]
+        assert "no memory" in worker.status()["ended"]
 
     run(scenario)
 
@@ -206,9 +206,9 @@ def test_a_worker_gives_back_what_torch_has_cached(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cache"))
 
     class Worker:
-        memory_is_lent = lent
+        shares_memory = lent
 
-        @gives_memory_back
+        @frees_memory
         def update(self, number: int) -> int:
             assert not emptied, "only when it is through"
             return 6 // number

@@ -10,7 +10,7 @@ import yaml
 from algo_samples import CONF, sample
 
 from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.trainer_group import TrainerGroup, TrainersLost, why_not
+from r1ray.actors.trainer_group import TrainerGroup, TrainersLost, skip_reason
 from r1ray.config import TrainerConfig
 from r1ray.data.pack import pack
 
@@ -30,7 +30,7 @@ class FakeActors:
         call = SimpleNamespace(remote=self._call)
         self.handles = [SimpleNamespace(update=call, outputs=call) for _ in range(num)]
 
-    role = "trainer"
+    role = "policy"
 
     def __len__(self):
         return len(self.handles)
@@ -45,10 +45,10 @@ class FakeActors:
             raise answer
         return [answer] * len(refs) if isinstance(answer, dict) else [answer[ref] for ref in refs]
 
-    def not_alive(self, *, timeout_s):
+    def unhealthy(self, *, timeout_s):
         return self.dead
 
-    failure_behind = ActorGroup.failure_behind
+    cause_of = ActorGroup.cause_of
 
 
 def group_of(actors: Any, **overrides: Any) -> TrainerGroup:
@@ -110,7 +110,7 @@ def test_skipped_updates_in_a_row_end_the_run():
     ],
 )
 def test_why_an_update_is_not_made(metrics, trainer, reason):
-    got = why_not(GOOD | metrics, cfg=trainer_config(**trainer))
+    got = skip_reason(GOOD | metrics, cfg=trainer_config(**trainer))
     assert (got is None) == (reason is None)
     assert reason is None or re.match(reason, got or "")
 

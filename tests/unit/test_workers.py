@@ -10,7 +10,7 @@ import pytest
 import r1ray.actors.group as group_module
 from r1ray.actors import workers
 from r1ray.actors.group import ActorGroup, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.restarts import Restarts
+from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.workers import Call, RayWorkers
 from r1ray.engine.base import EngineFailed
 
@@ -61,7 +61,7 @@ class World:
 
             return SimpleNamespace(remote=remote)
 
-        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release", "forget", "sleep", "wake")}
+        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release", "abort", "sleep", "wake")}
         return SimpleNamespace(name=name, _actor_id=name.encode(), **methods)
 
     def made(self, kind: str) -> list[str]:
@@ -108,7 +108,7 @@ class World:
             group.handles[index] = self.actor(f"{group.handles[index].name}'", 0.5)
         return {name: self.not_up.pop(name) for name in names if name in self.not_up}
 
-    def not_alive(self, group: ActorGroup) -> dict[str, Exception]:
+    def unhealthy(self, group: ActorGroup) -> dict[str, Exception]:
         slow = {
             group.name(i): WorkerUnresponsive("slow")
             for i, handle in enumerate(group.handles)
@@ -148,7 +148,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(workers, "result_of", made.result_of)
     monkeypatch.setattr(group_module, "gather", made.gather)
     monkeypatch.setattr(ActorGroup, "restart", lambda self, names, **_: made.restart(self, names))
-    monkeypatch.setattr(ActorGroup, "not_alive", lambda self, **_: made.not_alive(self))
+    monkeypatch.setattr(ActorGroup, "unhealthy", lambda self, **_: made.unhealthy(self))
     return made
 
 
@@ -160,7 +160,7 @@ def pool(
     num_rewards: int = 1,
     deterministic: bool = False,
     sleep: bool = False,
-    moved: Callable[[str, int], float] = lambda role, index: 0.0,
+    last_progress: Callable[[str, int], float] = lambda role, index: 0.0,
 ) -> RayWorkers:
     cfg: Any = SimpleNamespace(
         rollout=SimpleNamespace(timeout_s=2, start_timeout_s=9, sleep=sleep),
@@ -170,16 +170,16 @@ def pool(
 
     def push() -> None:
         """As a push that meets a dead engine: it has it replaced and goes to all."""
-        made.restart_lost()
+        made.restart_unhealthy()
         world.event("weights")
 
     made = RayWorkers(
         ActorGroup("rollout", [world.actor(f"rollout-{i}", seconds) for i, seconds in enumerate(rollout_s)]),
         ActorGroup("reward", [world.actor(f"reward-{i}", reward_s) for i in range(num_rewards)]),
         cfg=cfg,
-        restarts=Restarts(20, event=lambda kind, **f: world.event(f"{kind} {f['worker']}: {f['reason']}")),
-        served=push,
-        moved=moved,
+        restarts=RestartBudget(20, event=lambda kind, **f: world.event(f"{kind} {f['worker']}: {f['reason']}")),
+        push_current=push,
+        last_progress=last_progress,
     )
     return made
 
@@ -392,23 +392,23 @@ def test_calls_of_an_engine_that_is_lost_again_before_it_is_served_are_made_once
 
 
 def test_a_worker_whose_heart_shows_progress_is_not_late(world: World) -> None:
-    made = pool(world, [20.0], moved=lambda role, index: world.now if role == "rollout" else 0.0)
+    made = pool(world, [20.0], last_progress=lambda role, index: world.now if role == "rollout" else 0.0)
     drain(made, submit(made, 1))
     assert world.now == 120 and not world.events
 
 
 def test_a_worker_is_late_so_long_after_its_last_progress(world: World) -> None:
-    made = pool(world, [20.0], moved=lambda role, index: min(world.now, 105.5))
+    made = pool(world, [20.0], last_progress=lambda role, index: min(world.now, 105.5))
     drain(made, submit(made, 1))
     assert "rollout-0 made no progress for 2 s" in world.events[0]
-    assert world.now == pytest.approx(107.5 + 30 + 0.5, abs=2 * workers.LOOK_S)
+    assert world.now == pytest.approx(107.5 + 30 + 0.5, abs=2 * workers.POLL_S)
 
 
 def test_forget_leaves_nothing_to_be_done_again(world: World) -> None:
     made = pool(world, [0.5, 0.5])
     submit(made, 6)
-    made.forget()
-    assert world.made("forget") == ["rollout-0", "rollout-1"]
+    made.abort()
+    assert world.made("abort") == ["rollout-0", "rollout-1"]
     world.fate["rollout-0"] = world.died("rollout-0")
     before = len(world.made("generate"))
     assert len(drain(made, submit(made, 2))) == 4
@@ -418,7 +418,7 @@ def test_forget_leaves_nothing_to_be_done_again(world: World) -> None:
 def test_forgotten_calls_do_not_count_as_load(world: World) -> None:
     made = pool(world, [0.5, 0.5])
     submit(made, 3)
-    made.forget()
+    made.abort()
     submit(made, 2)
     assert world.made("generate")[3:] == ["rollout-0", "rollout-1"]
 
@@ -436,7 +436,7 @@ def test_deterministic_takes_turns_and_waits_for_all(world: World) -> None:
 def test_deterministic_forgets_what_is_held(world: World) -> None:
     made = pool(world, [0.1, 0.7], deterministic=True)
     submit(made, 3)
-    made.forget()
+    made.abort()
     drain(made, submit(made, 2))
     assert world.made("generate") == ["rollout-0", "rollout-1"]
 
@@ -520,7 +520,7 @@ def test_deterministic_does_no_completion_again_for_a_reward_worker_that_dies_af
 
 def test_an_engine_that_hangs_with_a_beating_heart_is_replaced_when_a_push_complains_of_it(world: World) -> None:
     made = pool(world, [0.1, 0.1])
-    made.restart_lost({"rollout-1", "policy-0"})
+    made.restart_unhealthy({"rollout-1", "policy-0"})
     assert [event for event in world.events if event != "weights"] == [
         "worker_restarted rollout-1: rollout-1 hangs, though its process answers"
     ]

@@ -25,8 +25,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from r1ray.actors.group import WAITS, ActorGroup, Wait
 from r1ray.config import ClusterConfig
 
-STRIKES = 3
-START_STRIKES = 40
+MAX_MISSED = 3
+MAX_MISSED_STARTING = 40
 """Of one that Ray is starting again: its process has to come up and import first."""
 STACKS_TIMEOUT_S = 10.0
 STACK_LINES = 40
@@ -37,18 +37,18 @@ class Heartbeat:
     """What is known of one worker's process."""
 
     handle: Any
-    beat: Any
+    pending: Any
     """The heartbeat that has been asked for."""
-    strikes: int = 0
+    missed: int = 0
     starting: bool = False
     """It may not be able to answer yet: so it says, or Ray is about to start it again."""
-    vitals: dict[str, Any] = field(default_factory=dict)
-    moved: float = 0.0
+    status: dict[str, Any] = field(default_factory=dict)
+    last_progress: float = 0.0
     """When its progress was last seen to have grown."""
 
 
-class Watch:
-    """`with Watch(groups, cfg=..., event=...) as watch:` once the workers are up; the groups' workers may be replaced meanwhile."""
+class Watchdog:
+    """`with Watchdog(groups, cfg=..., event=...) as watch:` once the workers are ready. Workers may be replaced meanwhile."""
 
     def __init__(
         self, groups: Mapping[str, ActorGroup], *, cfg: ClusterConfig, event: Callable[..., None], say: Callable = print
@@ -60,7 +60,7 @@ class Watch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "Watchdog":
         self._thread.start()
         return self
 
@@ -68,91 +68,99 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def moved(self, role: str, index: int) -> float:
+    def last_progress(self, role: str, index: int) -> float:
         """`time.monotonic()` of the last progress that this worker's heartbeat has shown; 0.0 when it shows none."""
-        heart = self._heartbeats.get((role, index))
-        return heart.moved if heart else 0.0
+        heartbeat = self._heartbeats.get((role, index))
+        return heartbeat.last_progress if heartbeat else 0.0
 
-    def _moved_by_name(self, name: str) -> float:
+    def _last_progress_by_name(self, name: str) -> float:
         role, _, index = name.rpartition("-")
-        return self.moved(role, int(index)) if index.isdigit() else 0.0
+        return self.last_progress(role, int(index)) if index.isdigit() else 0.0
 
     def _run(self) -> None:
         while not self._ended.wait(self._cfg.heartbeat_s):
             try:
-                self.look()
+                self.poll()
             except Exception as error:  # the watch outlives whatever it meets; the loop's own waits have ends too
                 self._event("watch_failed", error=f"{type(error).__name__}: {error}")
 
-    def look(self) -> None:
-        """One round: a beat of every heart, and the waits that have become too long."""
+    def poll(self) -> None:
+        """One round: a beat of every heartbeat, and the waits that have become too long."""
         for role, group in self._groups.items():
             for index, handle in enumerate(list(group.handles)):
                 if index not in group.starting:
-                    self._listen(group, role, index, handle)
+                    self._poll_heartbeat(group, role, index, handle)
         now = time.monotonic()
         self._reported &= {(wait, wait.since) for wait in list(WAITS)}
         for wait in list(WAITS)[-1:]:  # the innermost: those around it wait for the same
-            late = wait.late()
-            moved = max((self._moved_by_name(name) for name in late), default=0.0)
+            unresponsive = wait.pending()
+            last_progress = max((self._last_progress_by_name(name) for name in unresponsive), default=0.0)
             since = wait.since
-            if now - max(since, moved) > self._cfg.watchdog_s and (wait, since) not in self._reported:
+            if now - max(since, last_progress) > self._cfg.watchdog_s and (wait, since) not in self._reported:
                 self._reported.add((wait, since))
-                self._report(f"nothing finished for {now - since:.0f} s in '{wait.what}'", late=late)
+                self._report(f"nothing finished for {now - since:.0f} s in '{wait.what}'", unresponsive=unresponsive)
 
-    def _listen(self, group: ActorGroup, role: str, index: int, handle: Any) -> None:
-        heart = self._heartbeats.get((role, index))
-        if heart is None or heart.handle is not handle:
+    def _poll_heartbeat(self, group: ActorGroup, role: str, index: int, handle: Any) -> None:
+        heartbeat = self._heartbeats.get((role, index))
+        if heartbeat is None or heartbeat.handle is not handle:
             self._heartbeats[role, index] = Heartbeat(handle, handle.heartbeat.remote())
             return
-        if not ray.wait([heart.beat], timeout=0)[0]:
-            heart.strikes += 1
-            if heart.strikes >= (START_STRIKES if heart.starting else STRIKES):
-                seconds = heart.strikes * self._cfg.heartbeat_s
-                heart.strikes = 0
+        if not ray.wait([heartbeat.pending], timeout=0)[0]:
+            heartbeat.missed += 1
+            if heartbeat.missed >= (MAX_MISSED_STARTING if heartbeat.starting else MAX_MISSED):
+                seconds = heartbeat.missed * self._cfg.heartbeat_s
+                heartbeat.missed = 0
                 try:
-                    self._report(f"{group.name(index)} has not answered for {seconds:.0f} s and is killed", late=[])
+                    self._report(
+                        f"{group.name(index)} has not answered for {seconds:.0f} s and is killed", unresponsive=[]
+                    )
                 finally:
-                    known = heart.vitals if not heart.starting else {}  # else of the process before
+                    known = heartbeat.status if not heartbeat.starting else {}  # else of the process before
                     if not group.restarted_by_ray or not known:
                         ray.kill(handle, no_restart=not group.restarted_by_ray)
                     end_process(known)
-                    heart.starting = group.restarted_by_ray
+                    heartbeat.starting = group.restarted_by_ray
             return
         try:
-            vitals: Any = ray.get(heart.beat)
+            status: Any = ray.get(heartbeat.pending)
         except RayError as error:
             if isinstance(error, ActorDiedError) and not group.restarted_by_ray:
                 return  # whoever calls it next sees that too, and knows what was lost
-            heart.beat = handle.heartbeat.remote()  # out of reach for a moment, perhaps
-            heart.starting = group.restarted_by_ray
+            heartbeat.pending = handle.heartbeat.remote()  # out of reach for a moment, perhaps
+            heartbeat.starting = group.restarted_by_ray
             return
-        if vitals["pid"] != heart.vitals.get("pid", vitals["pid"]):
+        if status["pid"] != heartbeat.status.get("pid", status["pid"]):
             self._event(
                 "worker_restarted", worker=group.name(index), reason="its process had ended; Ray has begun anew"
             )
-        if vitals.get("progress") != heart.vitals.get("progress"):
-            heart.moved = time.monotonic()
-        heart.vitals, heart.strikes, heart.starting = vitals, 0, vitals.get("starting", False)
-        heart.beat = handle.heartbeat.remote()
+        if status.get("progress") != heartbeat.status.get("progress"):
+            heartbeat.last_progress = time.monotonic()
+        heartbeat.status, heartbeat.missed, heartbeat.starting = status, 0, status.get("starting", False)
+        heartbeat.pending = handle.heartbeat.remote()
 
-    def _report(self, what: str, *, late: list[str]) -> None:
-        vitals = {f"{role}-{index}": heart.vitals for (role, index), heart in self._heartbeats.items() if heart.vitals}
+    def _report(self, what: str, *, unresponsive: list[str]) -> None:
+        status = {
+            f"{role}-{index}": heartbeat.status
+            for (role, index), heartbeat in self._heartbeats.items()
+            if heartbeat.status
+        }
         waits = [
-            {"what": wait.what, "for_s": round(time.monotonic() - wait.since), "late": wait.late()}
+            {"what": wait.what, "for_s": round(time.monotonic() - wait.since), "pending": wait.pending()}
             for wait in list(WAITS)
         ]
-        self._event("watchdog", what=what, late=late, waits=waits, workers=vitals, stacks=stacks_of(vitals))
-        queue = ", ".join(f"{name} {v['unfinished']:g}" for name, v in vitals.items() if v.get("unfinished"))
+        self._event(
+            "watchdog", what=what, unresponsive=unresponsive, waits=waits, workers=status, stacks=stacks_of(status)
+        )
+        queue = ", ".join(f"{name} {v['unfinished']:g}" for name, v in status.items() if v.get("unfinished"))
         self._say(
             f"r1ray: {what}"
-            + (f"; late: {', '.join(late)}" if late else "")
+            + (f"; unresponsive: {', '.join(unresponsive)}" if unresponsive else "")
             + (f"; still to do: {queue}" if queue else "")
             + "; the workers' stacks are in events.jsonl"
         )
 
 
-def end_process(vitals: Mapping[str, Any]) -> None:
+def end_process(status: Mapping[str, Any]) -> None:
     """SIGKILL on its own node; where it has never said where that is, nothing.
 
     Ray gives a worker that it ends 5 seconds to go by itself. One that hangs uses them up; its sockets stay open as long, and
@@ -162,21 +170,21 @@ def end_process(vitals: Mapping[str, Any]) -> None:
     def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
-    if vitals:
-        node = NodeAffinitySchedulingStrategy(vitals["node"], soft=False)
-        ray.remote(num_cpus=0, max_retries=0)(kill).options(scheduling_strategy=node).remote(vitals["pid"])
+    if status:
+        node = NodeAffinitySchedulingStrategy(status["node"], soft=False)
+        ray.remote(num_cpus=0, max_retries=0)(kill).options(scheduling_strategy=node).remote(status["pid"])
 
 
 def stacks_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """{worker: its Python stacks}, each read on its own node by py-spy, which also reads a process that is stopped.
 
     Args:
-        workers: {name: its vitals}.
+        workers: {name: its status}.
     """
     task = ray.remote(num_cpus=0, max_retries=0)(dump_stacks)
     names: dict[str, list[str]] = {}
-    for name, vitals in workers.items():
-        names.setdefault(vitals["node"], []).append(name)
+    for name, status in workers.items():
+        names.setdefault(status["node"], []).append(name)
     refs = {
         node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
             [workers[name]["pid"] for name in there]

@@ -13,16 +13,16 @@ import pytest
 from ray.exceptions import RayActorError, RayError
 
 from r1ray.actors import group as group_module
-from r1ray.actors import watch as watch_module
+from r1ray.actors import watchdog as watchdog_module
 from r1ray.actors.group import WAITS, ActorGroup, gather, waiting
-from r1ray.actors.watch import STACK_LINES, START_STRIKES, STRIKES, Watch, dump_stack, stacks_of
+from r1ray.actors.watchdog import MAX_MISSED, MAX_MISSED_STARTING, STACK_LINES, Watchdog, dump_stack, stacks_of
 
 
 class Worker:
     """A process as the watch sees it; a beat that was asked for while it is stuck comes once it goes on."""
 
-    def __init__(self, name: str, **vitals: Any) -> None:
-        self.name, self.vitals, self.state, self.asked = name, vitals, "up", 0
+    def __init__(self, name: str, **status: Any) -> None:
+        self.name, self.status, self.state, self.asked = name, status, "up", 0
         self.heartbeat = SimpleNamespace(remote=self._ask)
 
     def _ask(self) -> "Worker":
@@ -48,7 +48,7 @@ class World:
     def get(self, beat: Worker) -> dict[str, Any]:
         if beat.state == "dead":
             raise RayActorError
-        return {"pid": 1, "node": "n", **beat.vitals}
+        return {"pid": 1, "node": "n", **beat.status}
 
     def _kill(self, handle: Worker, *, no_restart: bool) -> None:
         handle.state = "dead"
@@ -58,19 +58,19 @@ class World:
         self.events.append({"kind": kind, **fields})
         self.did.append(kind)
 
-    def watch(self, *groups: ActorGroup, heartbeat_s: float = 5, watchdog_s: float = 120, say: Any = None) -> Watch:
+    def watch(self, *groups: ActorGroup, heartbeat_s: float = 5, watchdog_s: float = 120, say: Any = None) -> Watchdog:
         cfg: Any = SimpleNamespace(heartbeat_s=heartbeat_s, watchdog_s=watchdog_s)
         roles = {group.role: group for group in groups}
-        return Watch(roles, cfg=cfg, event=self.event, say=say or self.said.append)
+        return Watchdog(roles, cfg=cfg, event=self.event, say=say or self.said.append)
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    monkeypatch.setattr(watch_module, "ray", made)
-    monkeypatch.setattr(watch_module, "stacks_of", lambda workers: {name: f"stack of {name}" for name in workers})
-    monkeypatch.setattr(watch_module, "end_process", lambda vitals: made.did.append(f"SIGKILL {vitals.get('pid')}"))
-    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(watchdog_module, "ray", made)
+    monkeypatch.setattr(watchdog_module, "stacks_of", lambda workers: {name: f"stack of {name}" for name in workers})
+    monkeypatch.setattr(watchdog_module, "end_process", lambda status: made.did.append(f"SIGKILL {status.get('pid')}"))
+    monkeypatch.setattr(watchdog_module, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 
 
@@ -78,9 +78,9 @@ def group(*workers: Worker, role: str = "rollout") -> ActorGroup:
     return ActorGroup(role, list(workers))  # type: ignore[arg-type]
 
 
-def look(watch: Watch, times: int) -> None:
+def look(watch: Watchdog, times: int) -> None:
     for _ in range(times):
-        watch.look()
+        watch.poll()
 
 
 def test_an_engine_that_sleeps_for_long_is_left_alone(world: World) -> None:
@@ -91,8 +91,8 @@ def test_an_engine_that_sleeps_for_long_is_left_alone(world: World) -> None:
     with waiting("update", lambda: ["policy-0"]):
         for _ in range(50):
             world.now += 30
-            trainer.vitals["progress"] += 1
-            watch.look()
+            trainer.status["progress"] += 1
+            watch.poll()
     assert not world.did
 
 
@@ -101,7 +101,7 @@ def test_a_worker_that_misses_three_beats_is_reported_and_killed_once(world: Wor
     watch = world.watch(group(stuck, well))
     look(watch, 2)
     stuck.state = "stuck"
-    look(watch, STRIKES - 1)
+    look(watch, MAX_MISSED - 1)
     assert not world.did
     look(watch, 10)
     assert world.did == ["watchdog", "kill rollout-0", "SIGKILL 1"]
@@ -118,7 +118,7 @@ def test_a_beat_that_comes_in_between_makes_up_for_those_that_were_missed(world:
     look(watch, 2)
     for _ in range(3):
         worker.state = "stuck"
-        look(watch, STRIKES - 1)
+        look(watch, MAX_MISSED - 1)
         worker.state = "up"
         look(watch, 1)
     assert not world.did
@@ -129,7 +129,7 @@ def test_a_worker_that_hangs_before_its_first_beat_is_killed_too(world: World) -
     worker = Worker("rollout-0")
     worker.state = "stuck"
     watch = world.watch(group(worker))
-    look(watch, STRIKES)
+    look(watch, MAX_MISSED)
     assert not world.did
     look(watch, 1)
     assert "kill rollout-0" in world.did
@@ -152,12 +152,12 @@ def test_the_one_that_takes_a_workers_place_begins_anew(world: World) -> None:
     watch = world.watch(actors)
     look(watch, 2)
     old.state = "stuck"
-    look(watch, STRIKES - 1)
-    assert watch.moved("rollout", 0) == 1000
+    look(watch, MAX_MISSED - 1)
+    assert watch.last_progress("rollout", 0) == 1000
     actors.handles[0] = new  # type: ignore[call-overload]
     new.state = "stuck"
-    look(watch, STRIKES)  # the old one's strikes would have been enough with the first
-    assert not world.did and watch.moved("rollout", 0) == 0
+    look(watch, MAX_MISSED)  # the old one's missed would have been enough with the first
+    assert not world.did and watch.last_progress("rollout", 0) == 0
 
 
 def test_a_dead_worker_is_left_to_those_who_wait_for_it(world: World) -> None:
@@ -172,28 +172,28 @@ def test_a_dead_worker_is_left_to_those_who_wait_for_it(world: World) -> None:
 def test_a_hung_worker_is_killed_even_when_there_is_no_evidence_to_be_had(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "stacks_of", fail(RayError("the cluster is busy")))
+    monkeypatch.setattr(watchdog_module, "stacks_of", fail(RayError("the cluster is busy")))
     worker = Worker("rollout-0")
     watch = world.watch(group(worker))
     look(watch, 2)
     worker.state = "stuck"
-    for _ in range(2 * STRIKES):
+    for _ in range(2 * MAX_MISSED):
         with suppress(RayError):
-            watch.look()
+            watch.poll()
     assert "kill rollout-0" in world.did
 
 
 def test_progress_is_when_the_number_in_the_heartbeat_changed(world: World) -> None:
     engine, judge = Worker("rollout-0", progress=4), Worker("reward-0")
     watch = world.watch(group(engine), group(judge, role="reward"))
-    assert watch.moved("rollout", 0) == 0
+    assert watch.last_progress("rollout", 0) == 0
     look(watch, 2)
     world.now = 1010
     look(watch, 1)
-    assert watch.moved("rollout", 0) == 1000
-    engine.vitals["progress"] = 5
+    assert watch.last_progress("rollout", 0) == 1000
+    engine.status["progress"] = 5
     look(watch, 1)
-    assert watch.moved("rollout", 0) == 1010 and watch.moved("reward", 0) == 0
+    assert watch.last_progress("rollout", 0) == 1010 and watch.last_progress("reward", 0) == 0
 
 
 def test_a_wait_that_is_too_long_is_reported_once_and_names_who_is_late(world: World) -> None:
@@ -207,11 +207,13 @@ def test_a_wait_that_is_too_long_is_reported_once_and_names_who_is_late(world: W
         world.now += 1
         look(watch, 5)
     (event,) = world.events
-    assert event["what"] == "nothing finished for 121 s in 'completions and scores'" and event["late"] == ["rollout-0"]
-    assert event["waits"] == [{"what": "completions and scores", "for_s": 121, "late": ["rollout-0"]}]
+    assert event["what"] == "nothing finished for 121 s in 'completions and scores'" and event["unresponsive"] == [
+        "rollout-0"
+    ]
+    assert event["waits"] == [{"what": "completions and scores", "for_s": 121, "pending": ["rollout-0"]}]
     assert event["stacks"] == {"rollout-0": "stack of rollout-0"}
     assert world.said == [
-        "r1ray: nothing finished for 121 s in 'completions and scores'; late: rollout-0; still to do: rollout-0 2; "
+        "r1ray: nothing finished for 121 s in 'completions and scores'; unresponsive: rollout-0; still to do: rollout-0 2; "
         "the workers' stacks are in events.jsonl"
     ]
 
@@ -274,7 +276,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 def test_a_report_that_fails_does_not_end_the_watch(
     world: World, monkeypatch: pytest.MonkeyPatch, stacks: Any, say: Any
 ) -> None:
-    monkeypatch.setattr(watch_module, "stacks_of", stacks)
+    monkeypatch.setattr(watchdog_module, "stacks_of", stacks)
     worker = Worker("rollout-0")
     with world.watch(group(worker), heartbeat_s=0.005, say=say), waiting("update", list) as wait:
         assert eventually(lambda: worker.asked > 3)
@@ -308,7 +310,7 @@ def test_stacks_of_workers_that_cannot_be_asked_say_why(monkeypatch: pytest.Monk
         get=get,
         cancel=lambda ref, **_: None,
     )
-    monkeypatch.setattr(watch_module, "ray", fake)
+    monkeypatch.setattr(watchdog_module, "ray", fake)
     asked = {"well": {"pid": 7, "node": well}, "slow": {"pid": 8, "node": slow}, "gone": {"pid": 9, "node": gone}}
     assert stacks_of(asked) == {
         "well": f"stack on {well}",
@@ -340,34 +342,36 @@ def test_a_worker_that_ray_starts_again_is_ended_once_and_told_once(world: World
     """Its handle stays, and while it starts it cannot answer."""
     judge = Worker("judge-0", starting=False)
     watch = world.watch(ActorGroup("judge", [judge], restarted_by_ray=True))  # type: ignore[list-item]
-    watch.look()
-    watch.look()
+    watch.poll()
+    watch.poll()
     judge.state = "stuck"
-    for _ in range(START_STRIKES):
-        watch.look()
+    for _ in range(MAX_MISSED_STARTING):
+        watch.poll()
     assert world.did == ["watchdog", "SIGKILL 1"], "Ray would not start again what it is told to kill"
-    judge.state, judge.vitals = "up", {"pid": 2, "starting": True}
-    watch.look()
+    judge.state, judge.status = "up", {"pid": 2, "starting": True}
+    watch.poll()
     assert world.events[-1]["kind"] == "worker_restarted" and world.events[-1]["worker"] == "judge-0"
     judge.state = "stuck"  # importing, say
-    for _ in range(START_STRIKES - 1):
-        watch.look()
-    judge.state, judge.vitals = "up", {"pid": 2, "starting": False}
-    watch.look()
+    for _ in range(MAX_MISSED_STARTING - 1):
+        watch.poll()
+    judge.state, judge.status = "up", {"pid": 2, "starting": False}
+    watch.poll()
     assert world.did == ["watchdog", "SIGKILL 1", "worker_restarted"]
     judge.state = "stuck"
-    for _ in range(STRIKES):
-        watch.look()
+    for _ in range(MAX_MISSED):
+        watch.poll()
     assert world.did[-1] == "SIGKILL 2"
-    for _ in range(START_STRIKES):  # what Ray has started in its place hangs before its first beat: nobody knows its id
-        watch.look()
+    for _ in range(
+        MAX_MISSED_STARTING
+    ):  # what Ray has started in its place hangs before its first beat: nobody knows its id
+        watch.poll()
     assert world.did[-2:] == ["kill judge-0", "SIGKILL None"]
 
 
 def test_one_that_died_is_asked_again_where_ray_starts_it_again(world: World) -> None:
     judge = Worker("judge-0")
     watch = world.watch(ActorGroup("judge", [judge], restarted_by_ray=True))  # type: ignore[list-item]
-    watch.look()
+    watch.poll()
     judge.state, asked = "dead", judge.asked
-    watch.look()
+    watch.poll()
     assert judge.asked == asked + 1 and not world.did
