@@ -40,8 +40,8 @@ class ImplicitPrmObjective:
         assert row.ref_logprobs_L is not None and row.outcomes_L is not None
         ratio_L = ops.masked(row.logprobs_L - row.ref_logprobs_L, row.mask_L)
         logits_L = self.beta * ops.sums_of_sequences(ratio_L, row.segment_L)
-The outcome is `Sample.outcomes_T`, the same value on every token. The reference is the model from which the process reward model
-started.
+        outcome_L = ops.masked(row.outcomes_L, row.mask_L)
+        # log(1 + exp(x)) - outcome x, in a form that cannot overflow.
         loss_L = logits_L.clamp(min=0) - logits_L * outcome_L + (-logits_L.abs()).exp().log1p()
         right_L = ((logits_L.detach() > 0) == (outcome_L > 0.5)).float()
         return LossOutput(terms={"outcome": loss_L}, metrics={"accuracy": right_L})
