@@ -1,4 +1,4 @@
-"""The judges that the run starts itself (judge.*): a model that can be asked, and engines that can hold it. None is started here."""
+"""The judges that the run starts itself (judge.*): a model that can be asked, and engines that can hold it. No judge is asked."""
 
 from collections.abc import Iterator
 from dataclasses import replace
