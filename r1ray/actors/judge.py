@@ -5,7 +5,6 @@ told. What was asked of it meanwhile is asked again by `r1ray.reward.judge.clien
 rewards (`r1ray.collect.outages`). Plain class: Ray makes it an async actor when it is spawned.
 """
 
-import json
 import os
 import signal
 from collections.abc import Mapping
@@ -95,7 +94,7 @@ class JudgeServer:
         return partial(self._ask, endpoint)
 
     def _ask(self, endpoint: Endpoint, question: Question) -> str:
-        settings = json.loads(endpoint.body).get("chat_template_kwargs") or {}
+        settings = endpoint.body.get("chat_template_kwargs") or {}
         sampling = SamplingSpec(temperature=question.temperature, max_tokens=endpoint.max_tokens)
         worker: Any = self.handle
         ref = worker.generate.remote(question.prompt, seed=question.seed, sampling=sampling, settings=settings)

@@ -7,7 +7,7 @@ import r1ray.reward
 from r1ray.config import Config
 from r1ray.data.sources import runs_programs
 from r1ray.reward.base import RewardContext
-from r1ray.reward.judge.client import num_requests, ours
+from r1ray.reward.judge.client import num_requests, set_own_judges
 from r1ray.reward.judge.server import Endpoint, Server
 from r1ray.sandbox.here import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
@@ -21,7 +21,7 @@ class RewardWorker:
 
     def __init__(self, *, index: int, cfg: Config, judges: Sequence[Callable[[Endpoint], Server]] = ()) -> None:
         self.index = index
-        ours(judges)
+        set_own_judges(judges)
         languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
         allow_programs(cfg.sandbox, languages)
         if languages:

@@ -125,7 +125,10 @@ def load_rewards(cfg: DictConfig) -> Config:
         ConfigError: with every mistake that was found.
     """
     raw, base, findings = _validated(cfg)
-    findings += _findings((plugins.rewards,), base)
+    known = dict(vars(base))
+    if "judge" in known:  # such a tool starts no judges
+        known["judge"] = known["judge"].model_copy(update={"path": None})
+    findings += _findings((plugins.rewards,), StageView(**known))
     if found := [finding for finding in findings if isinstance(finding, Mistake)]:
         raise ConfigError(found)
     return Config.model_validate(plugins.with_defaults(raw))

@@ -4,6 +4,7 @@ No plug-in is known by name here. Each rule lists the plug-ins of one kind that 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, cast
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from r1ray.algo import ALGORITHMS
 from r1ray.check.schema import as_mistakes
 from r1ray.config import SourceConfig
-from r1ray.config.view import StageView
+from r1ray.config.view import NotSound, StageView
 from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES
 from r1ray.engine import ENGINES
@@ -162,7 +163,8 @@ def _check(view: StageView, used: Used) -> Iterator[Finding]:
     except ValidationError as error:
         yield from as_mistakes(error, args_of(plugin), owner=used.name, prefix=f"{used.args_key}.")
         return
-    yield from args.check(view, used.args_key, used.owner)
+    with suppress(NotSound):  # of this plug-in; the others are still checked
+        yield from args.check(view, used.args_key, used.owner)
 
 
 def _name(key: str, name: str, known: Registry, *, what: str) -> Iterator[Mistake]:

@@ -1,13 +1,15 @@
-"""Rewards by name. To add one: write `reward(problem, completions_G, context, **args)` in its own file and name it in REWARDS, or
-leave it in your own package and use `package.module:function` as its name."""
+"""Rewards by name. To add one, write it in a file of its own (`r1ray.reward.base` says how) and add it to REWARDS; or leave it in
+your own package and use `package.module:function` as its name."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
+
+from pydantic import ValidationError
 
 from r1ray.config import RewardConfig
-from r1ray.plugin import resolve
+from r1ray.plugin import Args, args_of, resolve
+from r1ray.reward import base
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.answered import answered
 from r1ray.reward.code.codeforces import codeforces
@@ -51,64 +53,33 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "think_format": think_format,
 }
 
-OF_TEXT = {
-    *("accuracy", "format", "format_soft", "language", "logic_rl", "patch_similarity", "reasoning_steps", "tag_count"),
-    *(
-        "think_format",
-        "judge",
-        "code_fraction",
-        "codeforces",
-        "ioi",
-        "test_difficulty",
-        "answered",
-        "code_format",
-        "mixed",
-    ),
-}
-"""Rewards that read nothing of a completion but its text."""
-
 
 def reads_tokens(cfg: RewardConfig) -> bool:
-    """Whether a component may look at the tokens of a response."""
-    return any((component.name or name) not in OF_TEXT for name, component in cfg.components.items())
+    """Whether a component may look at the tokens of a completion."""
+    names = (component.name or name for name, component in cfg.components.items())
+    return any(base.reads_tokens(resolve(name, REWARDS, what="reward")) for name in names)
 
 
 def make(cfg: RewardConfig) -> Scorer:
     """The scorer that the configuration describes.
 
     Raises:
-        ValueError: a reward that is not known (with the nearest name), or arguments that it does not take.
+        ValueError: there is no such reward, or its arguments do not fit what it declares.
     """
     components: list[Component] = []
     for name, component in cfg.components.items():
         reward = resolve(component.name or name, REWARDS, what="reward")
         try:
-            signature = inspect.signature(reward, follow_wrapped=False)
-            signature.bind("problem", "completions_G", "context", **component.args)
-        except TypeError as error:
-            raise ValueError(
-                f"reward.components.{name}.args: {component.name or name} cannot be called with them ({error})"
-            ) from error
-        for argument, value in component.args.items():
-            allowed = _allowed(signature, argument)
-            if allowed and value not in allowed:
-                raise ValueError(
-                    f"reward.components.{name}.args.{argument}={value} has to be one of {', '.join(allowed)}"
-                )
-        sources = None if component.sources is None else frozenset(component.sources)
+            args = args_of(reward).model_validate(component.args)
+        except ValidationError as error:
+            raise ValueError(f"reward.components.{name}.args: {error}") from error
         components.append(
             Component(
                 name=name,
                 weight=component.weight,
                 schedule=component.schedule,
-                sources=sources,
-                reward=partial(reward, **component.args),
+                sources=None if component.sources is None else frozenset(component.sources),
+                reward=reward if type(args) is Args else partial(reward, args=args),
             )
         )
     return Scorer(components, truncated=cfg.truncated)
-
-
-def _allowed(signature: inspect.Signature, argument: str) -> tuple[str, ...]:
-    """The values of an argument that is one of a few; () for others."""
-    parameter = signature.parameters.get(argument)
-    return get_args(parameter.annotation) if parameter and get_origin(parameter.annotation) is Literal else ()

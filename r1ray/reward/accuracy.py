@@ -1,13 +1,13 @@
 """The accuracy reward: is the final answer correct? Each problem names the verifier that decides; VERIFIERS lists r1ray's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from r1ray import plugin
 from r1ray.plugin import resolve
 from r1ray.reward import choice, code, countdown, exact, logic, math, swe
 from r1ray.reward.answers import EXTRACTORS, MARKS
-from r1ray.reward.base import ComponentScore, RewardContext, correct_or_incorrect, response_text
+from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_completion, response_text
 from r1ray.reward.text import last_answer
 from r1ray.types import Completion, Problem
 
@@ -42,22 +42,21 @@ VERIFIERS: Mapping[str, Verifier] = {
 }
 
 
-def accuracy(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[ComponentScore]:
+@per_completion
+def accuracy(problem: Problem, text: str) -> ComponentScore:
     """1 for a correct final answer, else 0 (R1-Zero's accuracy reward, arXiv 2501.12948, 2.2.2). No answer is incorrect."""
     verifier: Verifier = resolve(problem.verifier, VERIFIERS, what="verifier")
-    scores: list[ComponentScore] = []
-    for completion in completions_G:
-        answer = answer_of(problem, completion)
-        if answer is None:
-            scores.append(correct_or_incorrect(False))
-        else:
-            scores.append(verifier.verify(problem, answer))
-    return scores
+    answer = answer_in(problem, text)
+    return correct_or_incorrect(False) if answer is None else verifier.verify(problem, answer)
 
 
 def answer_of(problem: Problem, completion: Completion) -> str | None:
     """The final answer of a completion: what the accuracy reward scores, and what majority voting groups completions by."""
-    text = response_text(problem, completion)
+    return answer_in(problem, response_text(problem, completion))
+
+
+def answer_in(problem: Problem, text: str) -> str | None:
+    """The final answer in a text, read as the problem says; None when there is none."""
     if problem.extract is None:
         return resolve(problem.verifier, VERIFIERS, what="verifier").answer(problem, text)
     return resolve(problem.extract, EXTRACTORS, what="way to read answers")(text)

@@ -1,16 +1,14 @@
-"""Something for a completion that gives an answer at all: TinyZero's 0.1 for an answer that is wrong or not even an equation (its
-repository). With weight 0.1, beside an accuracy of weight 0.9, a right completion earns 1, a wrong one 0.1 and one without answer
-0.
+"""A reward for giving an answer at all: TinyZero's 0.1 for an answer that is incorrect or not even an equation (its repository).
+With weight 0.1, next to an accuracy of weight 0.9, a correct completion earns 1, an incorrect one 0.1 and one without answer 0.
 """
 
-from collections.abc import Sequence
-
-from r1ray.reward.accuracy import answer_of
-from r1ray.reward.base import ComponentScore, RewardContext
-from r1ray.types import Completion, Problem
+from r1ray.reward.accuracy import answer_in
+from r1ray.reward.base import ComponentScore, per_completion
+from r1ray.types import Problem
 
 
-def answered(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[ComponentScore]:
+@per_completion
+def answered(problem: Problem, text: str) -> ComponentScore:
     """1 if a final answer can be read, as the problem's source says, else 0."""
-    found_G = [answer_of(problem, completion) is not None for completion in completions_G]
-    return [ComponentScore(value=float(found), status="ok" if found else "wrong_answer") for found in found_G]
+    found = answer_in(problem, text) is not None
+    return ComponentScore(value=float(found), status="ok" if found else "wrong_answer")

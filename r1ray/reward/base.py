@@ -1,16 +1,24 @@
-"""What a reward is: `score(problem, completions_G, context) -> ComponentScore_G`, pure; a helper lifts a per-completion function.
+"""What a reward is: a pure function `reward(problem, completions_G, context)`, or `reward(problem, completions_G, context, args)`
+where it declares arguments (`r1ray.plugin.arguments`). It returns a ComponentScore or a number for each completion.
 
-A component that does not apply to a problem returns value None with status "ok" for the whole group. A component that applies and
-failed for a reason that is not the completion's (a judge, a sandbox, a model) returns value None with status "sandbox_error": the
-sample becomes unusable, is retried elsewhere, then masked; it is never scored 0.
+    @per_completion
+    @arguments(LimitArgs)
+    def short(problem: Problem, text: str, args: LimitArgs) -> ComponentScore: ...
+
+A reward that does not apply to a problem returns value None with status "ok" for the whole group. A reward that applies, but failed
+for a reason other than the completion (a judge, a sandbox, a model), returns value None with status "sandbox_error": the sample
+becomes unusable, is scored again elsewhere, and is masked if that fails too. It is never scored 0.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Protocol
+from typing import Concatenate, ParamSpec
 
+from r1ray.plugin import Args
 from r1ray.types import Completion, Problem, Status
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,24 +47,53 @@ class RewardContext:
     """By the problem's accuracy component, for rewards that shape what it says; empty where there is no such component."""
 
 
-class Reward(Protocol):
-    def __call__(
-        self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext
-    ) -> list[ComponentScore]: ...
+class RewardArgs(Args):
+    """Arguments of a reward that uses more of the run than problems and completions."""
+
+    @property
+    def asks_own_judges(self) -> bool:
+        """Whether it asks the judges that the run itself starts (`judge.path`)."""
+        return False
+
+
+GroupReward = Callable[Concatenate[Problem, Sequence[Completion], RewardContext, P], list[ComponentScore]]
 
 
 def response_text(problem: Problem, completion: Completion) -> str:
-    """What rewards judge: the template's prefill + the text."""
+    """The text that rewards read: the template's prefill + the completion's text."""
     return problem.prefill + completion.text
 
 
-def per_completion(score: Callable[[Problem, str], ComponentScore]) -> Reward:
-    """Lift a function of (problem, completion text) to a group."""
+def per_group(score: Callable[Concatenate[Problem, Sequence[str], P], list[ComponentScore]]) -> GroupReward[P]:
+    """Lift a function of (problem, texts of the group) to a reward. It reads no tokens (`reads_tokens`)."""
+
+    @wraps(score)
+    def reward(
+        problem: Problem,
+        completions_G: Sequence[Completion],
+        context: RewardContext,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[ComponentScore]:
+        texts_G = [response_text(problem, completion) for completion in completions_G]
+        return score(problem, texts_G, *args, **kwargs)
+
+    reward.reads_tokens = False  # type: ignore[attr-defined]
+    return reward
+
+
+def per_completion(score: Callable[Concatenate[Problem, str, P], ComponentScore]) -> GroupReward[P]:
+    """Lift a function of (problem, text of one completion) to a reward. It reads no tokens (`reads_tokens`)."""
 
     @wraps(score)
     def group_score(
-        problem: Problem, completions_G: Sequence[Completion], context: RewardContext
+        problem: Problem, texts_G: Sequence[str], *args: P.args, **kwargs: P.kwargs
     ) -> list[ComponentScore]:
-        return [score(problem, response_text(problem, completion)) for completion in completions_G]
+        return [score(problem, text, *args, **kwargs) for text in texts_G]
 
-    return group_score
+    return per_group(group_score)
+
+
+def reads_tokens(reward: Callable[..., object]) -> bool:
+    """Whether a reward may look at the tokens of a completion, not only at its text."""
+    return getattr(reward, "reads_tokens", True)

@@ -8,8 +8,12 @@ syllable by itself (Open-R1 segments Chinese with a dictionary and refuses other
 
 import re
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from r1ray.config.base import Positive
+from r1ray.plugin import Args, arguments
 from r1ray.reward.base import RewardContext, response_text
 from r1ray.reward.text import IDEOGRAPHS
 from r1ray.types import Completion, Problem
@@ -17,26 +21,23 @@ from r1ray.types import Completion, Problem
 WORD = re.compile(rf"[{IDEOGRAPHS}]|[^\s{IDEOGRAPHS}]+")
 
 
+class RepetitionArgs(Args):
+    n: Positive = 3
+    """Units in an n-gram."""
+    max_penalty: Annotated[float, Field(le=0)] = -1.0
+    of: Literal["tokens", "words"] = "tokens"
+
+
+@arguments(RepetitionArgs)
 def repetition(
-    problem: Problem,
-    completions_G: Sequence[Completion],
-    context: RewardContext,
-    *,
-    n: int = 3,
-    max_penalty: float = -1.0,
-    of: Literal["tokens", "words"] = "tokens",
+    problem: Problem, completions_G: Sequence[Completion], context: RewardContext, args: RepetitionArgs
 ) -> list[float]:
     """Between max_penalty and 0; 0 for a completion of fewer than n units."""
-    if max_penalty > 0 or n < 1 or of not in ("tokens", "words"):
-        raise ValueError(f"max_penalty={max_penalty} must not be above 0, n={n} not below 1, of={of} tokens or words")
-    return [
-        penalty(
-            completion.token_ids_T.tolist() if of == "tokens" else words(response_text(problem, completion)),
-            n=n,
-            max_penalty=max_penalty,
-        )
+    units_G = [
+        completion.token_ids_T.tolist() if args.of == "tokens" else words(response_text(problem, completion))
         for completion in completions_G
     ]
+    return [penalty(units, n=args.n, max_penalty=args.max_penalty) for units in units_G]
 
 
 def penalty(units: Sequence[Hashable], *, n: int, max_penalty: float) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from r1ray.plugin import Args, args_of
 from r1ray.reward.base import RewardContext
 from r1ray.types import Completion, FinishReason, Message, Problem, VersionSpan
 
@@ -42,5 +43,11 @@ def context(correct_G: Sequence[bool | None] = (), *, max_response_length: int =
 
 def value(reward: Any, text: str, *, asked: Problem | None = None, **args: Any) -> float | None:
     """What a reward gives one completion."""
-    (score,) = reward(asked or problem(), [completion(text)], context(), **args)
+    (score,) = given(reward, asked or problem(), [completion(text)], context(), **args)
     return getattr(score, "value", score)
+
+
+def given(reward: Any, asked: Problem, completions_G: Sequence[Completion], about: RewardContext, **args: Any) -> Any:
+    """What a reward gives a group, with these of its arguments."""
+    declared = args_of(reward)
+    return reward(asked, completions_G, about, *([] if declared is Args else [declared(**args)]))

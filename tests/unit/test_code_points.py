@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import reward_samples
 from reward_samples import completion, context, problem
 
 from r1ray.config import RewardComponentConfig, RewardConfig
@@ -56,7 +57,9 @@ def response(program: str) -> str:
 
 
 def given(name: str, *texts: str, asked: Problem | None = None, **args: Any) -> list[tuple[Any, ...]]:
-    scores = REWARDS[name](asked or graded(), [completion(text) for text in texts], context(), **args)
+    scores = reward_samples.given(
+        REWARDS[name], asked or graded(), [completion(text) for text in texts], context(), **args
+    )
     return [(score.value, score.status, score.correct) for score in scores]
 
 

@@ -11,6 +11,8 @@ from reward_samples import completion
 
 from r1ray import reward
 from r1ray.config import RewardComponentConfig, RewardConfig
+from r1ray.config.base import Fraction
+from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.compose import Component, Scorer
 from r1ray.types import Problem
@@ -163,9 +165,14 @@ def test_nonsense_from_a_reward_is_a_failure_not_a_reward(values: tuple):
     assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [False, False]
 
 
-def coin(problem, completions_G, context, *, p: float = 0.5):
+class CoinArgs(Args):
+    p: Fraction = 0.5
+
+
+@arguments(CoinArgs)
+def coin(problem, completions_G, context, args: CoinArgs):
     """A control: no relation to the completion. Plain numbers are enough."""
-    return [float(np.random.default_rng(context.seed + k).random() < p) for k in range(len(completions_G))]
+    return [float(np.random.default_rng(context.seed + k).random() < args.p) for k in range(len(completions_G))]
 
 
 def test_a_reward_from_outside_is_an_import_path_with_arguments():
@@ -189,6 +196,7 @@ def test_the_same_seed_draws_the_same_rewards():
         ({"mine": {"name": "no.such.package:reward"}}, "cannot be imported"),
         ({"mine": {"name": f"{__name__}:nothing"}}, "cannot be imported"),
         ({"coin": {"name": f"{__name__}:coin", "args": {"q": 1}}}, "reward.components.coin.args"),
+        ({"coin": {"name": f"{__name__}:coin", "args": {"p": 2}}}, "reward.components.coin.args"),
         ({"accuracy": {"args": {"strict": True}}}, "reward.components.accuracy.args"),
     ],
 )

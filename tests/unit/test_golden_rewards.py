@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from golden_cases import CASES, cases_of, check
-from reward_samples import completion, context, of_length, problem, value
+from reward_samples import completion, context, given, of_length, problem, value
 
 from r1ray.reward.code.difficulty import soft_points, strict_points
 from r1ray.reward.code.fraction import cut
@@ -27,15 +27,16 @@ ELSEWHERE = {"reward_accuracy_math_verify": "test_math_verify"}
 
 def kimi(x: dict[str, Any]) -> list[float | None]:
     correct_G = [bool(correct) for correct in x["correct"]]
-    return length(problem(), [of_length(n) for n in x["lengths"]], context(correct_G))
+    return given(length, problem(), [of_length(n) for n in x["lengths"]], context(correct_G))
 
 
 def scaled(x: dict[str, Any], *, correct: bool) -> list[float | None]:
-    args = {name: x[name] for name in ("min_wrong", "max_wrong", "min_correct", "max_correct")}
+    args = {
+        name.replace("wrong", "incorrect"): x[name] for name in ("min_wrong", "max_wrong", "min_correct", "max_correct")
+    }
     completions_G = [of_length(n) for n in x["lengths"]]
-    return cosine(
-        problem(), completions_G, context([correct] * len(completions_G), max_response_length=x["max_len"]), **args
-    )
+    about = context([correct] * len(completions_G), max_response_length=x["max_len"])
+    return given(cosine, problem(), completions_G, about, **args)
 
 
 def cosines(x: dict[str, Any]) -> dict[str, list[float | None]]:
@@ -78,16 +79,21 @@ def levels(x: dict[str, Any]) -> list[tuple[float, list[bool]]]:
 
 
 COMPUTE = {
-    ("reward", "cache lengths max_len"): lambda x: overlong(
-        problem(), [of_length(n) for n in x["lengths"]], context(), max_length=x["max_len"], cache=x["cache"]
+    ("reward", "cache lengths max_len"): lambda x: given(
+        overlong, problem(), [of_length(n) for n in x["lengths"]], context(), max_length=x["max_len"], cache=x["cache"]
     ),
     ("reward", "lengths max_correct max_len max_wrong min_correct min_wrong"): cosines,
     ("reward", "correct lengths"): kimi,
     ("reward", "cases"): lambda x: [
         penalty(words(case["text"]), n=case["n"], max_penalty=case["max_penalty"]) for case in x["cases"]
     ],
-    ("reward", "ids max_penalty n"): lambda x: repetition(
-        problem(), [completion(token_ids=ids) for ids in x["ids"]], context(), n=x["n"], max_penalty=x["max_penalty"]
+    ("reward", "ids max_penalty n"): lambda x: given(
+        repetition,
+        problem(),
+        [completion(token_ids=ids) for ids in x["ids"]],
+        context(),
+        n=x["n"],
+        max_penalty=x["max_penalty"],
     ),
     ("reward", "max_penalty n segments"): lambda x: penalty(x["segments"], n=x["n"], max_penalty=x["max_penalty"]),
     ("reward", "texts"): by_texts,

@@ -17,6 +17,7 @@ from r1ray.data.sources import load_source
 from r1ray.reward.base import ComponentScore
 from r1ray.reward.compose import Scorer
 from r1ray.reward.judge import client, http, judge
+from r1ray.reward.judge.args import JudgeArgs
 from r1ray.reward.judge.prompts import KINDS, filled, harmless, reference_of
 from r1ray.reward.judge.server import Endpoint
 from r1ray.types import Message, Problem
@@ -39,8 +40,9 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable.upper(), raising=False)
 
 
-def scores(url: str, *responses: str, asked: Problem = ASKED, **args: Any) -> list[ComponentScore]:
-    return judge(asked, [completion(response) for response in responses], context(), url=url, model="m", **args)
+def scores(url: str | list[str], *responses: str, asked: Problem = ASKED, **args: Any) -> list[ComponentScore]:
+    said = JudgeArgs(url=url, model="m", **args)  # type: ignore[arg-type]  a url is one or several
+    return judge(asked, [completion(response) for response in responses], context(), said)
 
 
 def scorer(url: str, *, weight: float = 1.0) -> Scorer:
@@ -189,8 +191,14 @@ def test_pauses_double_up_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def endpoint(*urls: str, **changes: Any) -> Endpoint:
-    fields: dict[str, Any] = {"urls": urls, "model": "m", "temperature": 0, "max_tokens": 9, "timeout_s": 5, "retries": 1,
-                              "concurrency": 2, "api_key_env": None, "body": "{}"}  # fmt: skip
+    fields: dict[str, Any] = {
+        "url": list(urls),
+        "model": "m",
+        "max_tokens": 9,
+        "timeout_s": 5,
+        "retries": 1,
+        "concurrency": 2,
+    }
     return Endpoint(**(fields | changes))
 
 
@@ -259,9 +267,7 @@ def test_of_two_servers_the_one_that_lives_is_asked() -> None:
         pass
     with judge_server("VERDICT: YES") as server:
         responses = [f"Rayleigh {n}" for n in range(6)]
-        given = judge(
-            ASKED, [completion(r) for r in responses], context(), url=[gone.url, server.url], model="m", retries=1
-        )
+        given = scores([gone.url, server.url], *responses, retries=1)
     assert given == [RIGHT] * 6
 
 
@@ -477,7 +483,7 @@ def test_a_key_with_a_line_break_works_and_is_never_logged(
     with judge_server("VERDICT: YES") as server:
         assert scores(server.url, "Rayleigh", api_key_env="JUDGE_KEY") == [RIGHT]
     monkeypatch.setenv("JUDGE_KEY", "sk-\u2028secret")
-    with pytest.raises(ValueError, match="what JUDGE_KEY holds is no key") as caught:
+    with pytest.raises(ValueError, match="the value of JUDGE_KEY is no key") as caught:
         scores("http://127.0.0.1:1/v1", "Rayleigh", api_key_env="JUDGE_KEY", retries=0)
     assert "secret" not in caplog.text + str(caught.value)
 
@@ -485,7 +491,7 @@ def test_a_key_with_a_line_break_works_and_is_never_logged(
 def test_one_address_that_refuses_costs_no_verdict() -> None:
     with judge_server("VERDICT: YES") as server:
         urls = [server.url, f"{server.url}/elsewhere"]
-        assert scores(urls, *[f"Rayleigh {n}" for n in range(8)]) == [RIGHT] * 8  # type: ignore[arg-type]
+        assert scores(urls, *[f"Rayleigh {n}" for n in range(8)]) == [RIGHT] * 8
 
 
 def test_a_verdict_that_was_cut_off_is_none() -> None:

@@ -24,14 +24,14 @@ from r1ray.config import Config
 from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
 from r1ray.engine.fake import FakeEngine
 from r1ray.reward.judge import client, judge
+from r1ray.reward.judge.args import JudgeArgs
 from r1ray.reward.judge.server import Endpoint, Question, Refused, Unanswered
 from r1ray.types import Completion
 
 SAMPLING = SamplingSpec(temperature=0.0, max_tokens=30)
 ENDPOINT = Endpoint(
-    urls=(), model=None, temperature=0.0, max_tokens=9, timeout_s=5.0, retries=2, concurrency=2, api_key_env=None,
-    body='{"chat_template_kwargs": {"enable_thinking": false}}',
-)  # fmt: skip
+    max_tokens=9, timeout_s=5.0, retries=2, concurrency=2, body={"chat_template_kwargs": {"enable_thinking": False}}
+)
 QUESTION = Question(prompt="Is it?", seed=7, temperature=0.5)
 
 
@@ -164,20 +164,20 @@ def test_a_judge_that_comes_back_gives_its_verdict_and_one_that_does_not_gives_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, asked, _ = handle(monkeypatch, lambda call: RayActorError() if call < 3 else "VERDICT: YES")
-    client.ours([server])
-    assert judge(ASKED, [completion("Rayleigh")], context(), retries=2) == [RIGHT]
+    client.set_own_judges([server])
+    assert judge(ASKED, [completion("Rayleigh")], context(), JudgeArgs(retries=2)) == [RIGHT]
     assert len(asked) == 3
     monkeypatch.setattr(client, "_clients", {})
     server, asked, _ = handle(monkeypatch, RayActorError())
-    client.ours([server])
-    assert judge(ASKED, [completion("Rayleigh")], context(), retries=2) == [FAILED]
-    client.ours([])
+    client.set_own_judges([server])
+    assert judge(ASKED, [completion("Rayleigh")], context(), JudgeArgs(retries=2)) == [FAILED]
+    client.set_own_judges([])
 
 
 def test_nobody_to_ask_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    client.ours([])
+    client.set_own_judges([])
     with pytest.raises(ValueError, match=r"judge\.path"):
-        judge(ASKED, [completion("Rayleigh")], context())
+        judge(ASKED, [completion("Rayleigh")], context(), JudgeArgs())
 
 
 def test_judges_have_places_of_their_own(cfg: Config) -> None:

@@ -1,9 +1,12 @@
-"""Rewards of length, repetition and steps: what stands in no golden case."""
+"""Rewards of length, repetition and steps, beyond the golden cases."""
 
+import math
 import time
+from typing import Any
 
 import pytest
-from reward_samples import completion, context, of_length, problem, value
+from pydantic import ValidationError
+from reward_samples import completion, context, given, of_length, problem, value
 
 from r1ray import reward
 from r1ray.config import RewardComponentConfig, RewardConfig
@@ -17,43 +20,50 @@ from r1ray.types import Completion
 
 
 def test_equally_long_completions_earn_nothing_for_it() -> None:
-    assert length(problem(), [of_length(5)] * 3, context([True, False, None])) == [0.0, 0.0, None]
+    assert given(length, problem(), [of_length(5)] * 3, context([True, False, None])) == [0.0, 0.0, None]
 
 
 def test_a_completion_of_unknown_correctness_gets_no_shape() -> None:
     completions_G = [of_length(5), of_length(9)]
-    assert length(problem(), completions_G, context([None, True])) == [None, -0.5]
-    assert cosine(problem(), completions_G, context([None, True]))[0] is None
+    assert given(length, problem(), completions_G, context([None, True])) == [None, -0.5]
+    assert given(cosine, problem(), completions_G, context([None, True]))[0] is None
 
 
 def test_shaping_without_an_accuracy_is_an_error() -> None:
     for shaping in (length, cosine):
         with pytest.raises(ValueError, match="zip"):
-            shaping(problem(), [of_length(5), of_length(6)], context())
+            given(shaping, problem(), [of_length(5), of_length(6)], context())
 
 
 def test_cosine_is_scaled_to_the_longest_completion_that_is_sampled() -> None:
-    right_G = [True, True]
-    short = cosine(problem(), [of_length(50)] * 2, context(right_G, max_response_length=100))
+    correct_G = [True, True]
+    short = given(cosine, problem(), [of_length(50)] * 2, context(correct_G, max_response_length=100))
     assert short == pytest.approx([0.75, 0.75])
-    assert cosine(problem(), [of_length(50)] * 2, context(right_G), max_length=100) == short
+    assert given(cosine, problem(), [of_length(50)] * 2, context(correct_G), max_length=100) == short
 
 
-@pytest.mark.parametrize("cache", [0, -1, 101])
-def test_an_overlong_cache_that_cannot_be(cache: int) -> None:
-    with pytest.raises(ValueError, match="cache"):
-        overlong(problem(), [of_length(5)], context(max_response_length=100), cache=cache)
+@pytest.mark.parametrize(
+    ("reward", "args"),
+    [
+        (overlong, {"cache": 0}),
+        (overlong, {"cache": "77"}),
+        (repetition, {"max_penalty": 0.1}),
+        (repetition, {"n": 0}),
+        (repetition, {"of": "letters"}),
+        (length, {"correct_scale": 2.0}),
+        (mixed, {"max_foreign": 1.0}),
+        (cosine, {"max_length": 0}),
+        (cosine, {"max_correct": math.inf}),
+    ],
+)
+def test_invalid_arguments_are_refused_by_name(reward: Any, args: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(args))):
+        reward.Args(**args)
 
 
 def test_overlong_is_measured_against_the_longest_completion_that_is_sampled() -> None:
     completions_G = [of_length(n) for n in (60, 80, 100)]
-    assert overlong(problem(), completions_G, context(max_response_length=100), cache=40) == [0.0, -0.5, -1.0]
-
-
-@pytest.mark.parametrize("args", [{"max_penalty": 0.1}, {"n": 0}, {"of": "letters"}])
-def test_a_repetition_that_would_reward_or_counts_nothing(args: dict) -> None:
-    with pytest.raises(ValueError, match="max_penalty"):
-        repetition(problem(), [of_length(5)], context(), **args)
+    assert given(overlong, problem(), completions_G, context(max_response_length=100), cache=40) == [0.0, -0.5, -1.0]
 
 
 def test_words_are_of_any_language() -> None:
@@ -61,7 +71,7 @@ def test_words_are_of_any_language() -> None:
     assert value(repetition, "我们我们我们", n=2, of="words") == pytest.approx(-(1 - 2 / 5))
 
 
-def test_a_shaped_reward_reads_what_the_accuracy_part_says_wherever_it_stands() -> None:
+def test_a_shaped_reward_reads_the_accuracy_wherever_it_is_listed() -> None:
     """Also when it comes first in the configuration, and when the accuracy itself is not trained on."""
     components = {"length": RewardComponentConfig(), "accuracy": RewardComponentConfig(weight=0.0)}
     scorer = reward.make(RewardConfig.model_construct(components=components, truncated="score"))
@@ -79,21 +89,18 @@ def test_a_shaped_reward_reads_what_the_accuracy_part_says_wherever_it_stands() 
 def test_no_reward_is_slow_on_a_long_hostile_completion(name: str) -> None:
     """A rule reward sees every response: seconds for one would hold up a step."""
     pieces = ("<think>", "</think>", "<answer>", "$", "`", "\\(", "a ", "1", "<<<<<<< SEARCH\n", "{", "\n")
-    args = {"overlong": {"cache": 10}}.get(name, {})
     payload = {"answers": ["1"], "files": {"a.py": "a\n" * 4000}, "patched": {"a.py": "b\n" * 4000}}
     for piece in pieces:
         response = completion(f"<think>{piece * 20_000}</think><answer>{piece * 5000}</answer>", token_ids=[3] * 30_000)
         start = time.process_time()
-        reward.REWARDS[name](problem(payload=payload), [response], context([False]), **args)
+        given(reward.REWARDS[name], problem(payload=payload), [response], context([False]))
         assert time.process_time() - start < 2, piece
 
 
-def test_right_completions_may_be_pushed_less_to_be_short() -> None:
+def test_correct_completions_may_be_pushed_less_to_be_short() -> None:
     completions_G, known = [of_length(5), of_length(9)], context([True, True])
-    assert length(problem(), completions_G, known, right=0.5) == [0.25, -0.25]
-    assert length(problem(), completions_G, context([False, False]), right=0.5) == [0.0, -0.5]
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        length(problem(), completions_G, known, right=2.0)
+    assert given(length, problem(), completions_G, known, correct_scale=0.5) == [0.25, -0.25]
+    assert given(length, problem(), completions_G, context([False, False]), correct_scale=0.5) == [0.0, -0.5]
 
 
 @pytest.mark.parametrize(
@@ -130,5 +137,3 @@ def test_a_little_of_another_language_is_let_pass() -> None:
     text = "<think>" + "word " * 19 + "我</think>"
     assert value(mixed, text) == 0.0
     assert value(mixed, text, max_foreign=0.04) == -1.0
-    with pytest.raises(ValueError, match="share of the words"):
-        value(mixed, text, max_foreign=1.0)

@@ -9,10 +9,11 @@ weighted_sum    pass_fail + 0.1 * partial
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from r1ray.reward.base import ComponentScore, RewardContext
-from r1ray.reward.code.tested import all_passed, per_program, share_passed
+from r1ray.plugin import Args, arguments
+from r1ray.reward.base import ComponentScore, per_completion
+from r1ray.reward.code.tested import all_passed, program_score, share_passed
 from r1ray.reward.code.verdicts import Verdict
-from r1ray.types import Completion, Problem
+from r1ray.types import Problem
 
 NO_PROGRAM, NOT_COMPILED = -1.0, -0.1
 PARTIAL_WEIGHT = 0.1
@@ -23,20 +24,16 @@ MODES: Mapping[str, Callable[[Sequence[Verdict]], float]] = {
 }
 
 
-def codeforces(
-    problem: Problem,
-    completions_G: Sequence[Completion],
-    context: RewardContext,
-    *,
-    mode: Literal["pass_fail", "partial", "weighted_sum"] = "weighted_sum",
-) -> list[ComponentScore]:
+class CodeforcesArgs(Args):
+    mode: Literal["pass_fail", "partial", "weighted_sum"] = "weighted_sum"
+
+
+@per_completion
+@arguments(CodeforcesArgs)
+def codeforces(problem: Problem, text: str, args: CodeforcesArgs) -> ComponentScore:
     """Between -1 and 1.1; None for a problem without tests."""
-    if mode not in MODES:
-        raise ValueError(f"mode={mode} has to be one of {', '.join(MODES)}")
-    if not problem.payload.get("tests"):
-        return [ComponentScore(value=None)] * len(completions_G)
 
     def worth(found: Sequence[Verdict]) -> float:
-        return NOT_COMPILED if found[0].status == "compile_error" else MODES[mode](found)
+        return NOT_COMPILED if found[0].status == "compile_error" else MODES[args.mode](found)
 
-    return per_program(problem, completions_G, worth, no_program=NO_PROGRAM)
+    return program_score(problem, text, worth, no_program=NO_PROGRAM)

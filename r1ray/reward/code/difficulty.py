@@ -11,36 +11,33 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Literal
 
-from r1ray.reward.base import ComponentScore, RewardContext
-from r1ray.reward.code.tested import per_program, subtasks_of
+from r1ray.plugin import Args, arguments
+from r1ray.reward.base import ComponentScore, per_completion
+from r1ray.reward.code.tested import program_score, subtasks_of
 from r1ray.reward.code.verdicts import Verdict
-from r1ray.types import Completion, Problem
+from r1ray.types import Problem
 
 Level = tuple[float, Sequence[bool]]
 """(points, which of its tests are passed)."""
 
 
-def by_difficulty(
-    problem: Problem,
-    completions_G: Sequence[Completion],
-    context: RewardContext,
-    *,
-    scheme: Literal["strict", "soft"] = "strict",
-) -> list[ComponentScore]:
+class DifficultyArgs(Args):
+    scheme: Literal["strict", "soft"] = "strict"
+
+
+@per_completion
+@arguments(DifficultyArgs)
+def by_difficulty(problem: Problem, text: str, args: DifficultyArgs) -> ComponentScore:
     """Between 0 and 1; 0 without a program; None for a problem without tests."""
-    if scheme not in ("strict", "soft"):
-        raise ValueError(f"scheme={scheme} has to be strict or soft")
-    if not problem.payload.get("tests"):
-        return [ComponentScore(value=None)] * len(completions_G)
     subtasks = subtasks_of(problem)
-    points = strict_points if scheme == "strict" else soft_points
+    points = strict_points if args.scheme == "strict" else soft_points
 
     def worth(found: Sequence[Verdict]) -> float:
         levels = [(subtask.points, [found[n].correct for n in subtask.tests]) for subtask in subtasks]
         levels = levels or [(1.0, [verdict.correct for verdict in found])]
         return points(levels) / sum(worth for worth, _ in levels)
 
-    return per_program(problem, completions_G, worth)
+    return program_score(problem, text, worth)
 
 
 def strict_points(levels: Sequence[Level]) -> float:

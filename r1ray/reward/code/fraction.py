@@ -5,28 +5,34 @@ Open-R1's own lets a program pass that prints fewer lines than expected; here as
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from r1ray.reward.base import ComponentScore, RewardContext
-from r1ray.reward.code.tested import per_program, share_passed
-from r1ray.types import Completion, Problem
+from pydantic import Field
+
+from r1ray.config.base import Positive
+from r1ray.plugin import Args, arguments
+from r1ray.reward.base import ComponentScore, per_completion
+from r1ray.reward.code.tested import program_score, share_passed
+from r1ray.reward.code.verdicts import Verdict
+from r1ray.types import Problem
 
 
-def code_fraction(
-    problem: Problem,
-    completions_G: Sequence[Completion],
-    context: RewardContext,
-    *,
-    num_tests: int | None = None,
-    threshold: float | None = None,
-) -> list[ComponentScore]:
+class FractionArgs(Args):
+    num_tests: Positive | None = None
+    """Only the first so many; null: all."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """1 for a larger share and else 0; null: the share itself."""
+
+
+@per_completion
+@arguments(FractionArgs)
+def code_fraction(problem: Problem, text: str, args: FractionArgs) -> ComponentScore:
     """Between 0 and 1; 0 without a program; None for a problem without tests. Correct if all of these tests are passed."""
-    if (num_tests is not None and num_tests < 1) or (threshold is not None and not 0 <= threshold < 1):
-        raise ValueError(f"num_tests={num_tests} has to be at least 1, threshold={threshold} from 0 to below 1")
-    if not problem.payload.get("tests"):
-        return [ComponentScore(value=None)] * len(completions_G)
-    return per_program(
-        problem, completions_G, lambda found: cut(share_passed(found), threshold=threshold), num_tests=num_tests
-    )
+
+    def worth(found: Sequence[Verdict]) -> float:
+        return cut(share_passed(found), threshold=args.threshold)
+
+    return program_score(problem, text, worth, num_tests=args.num_tests)
 
 
 def cut(share: float, *, threshold: float | None) -> float:

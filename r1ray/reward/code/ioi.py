@@ -8,24 +8,25 @@ a comparison of outputs does not).
 
 from collections.abc import Sequence
 
-from r1ray.reward.base import ComponentScore, RewardContext
-from r1ray.reward.code.tested import per_program, subtasks_of
+from r1ray.reward.base import ComponentScore, per_completion
+from r1ray.reward.code.tested import program_score, subtasks_of
 from r1ray.reward.code.verdicts import Verdict
-from r1ray.types import Completion, Problem
+from r1ray.types import Problem
 
 
-def ioi(problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> list[ComponentScore]:
+@per_completion
+def ioi(problem: Problem, text: str) -> ComponentScore:
     """Between 0 and 1; 0 without a program; None for a problem without subtasks."""
     subtasks = subtasks_of(problem)
     if not subtasks:
-        return [ComponentScore(value=None)] * len(completions_G)
+        return ComponentScore(value=None)
     total = sum(subtask.points for subtask in subtasks)
 
     def worth(found: Sequence[Verdict]) -> float:
         scores = (subtask_score([float(found[n].correct) for n in subtask.tests]) for subtask in subtasks)
         return sum(subtask.points * score for subtask, score in zip(subtasks, scores, strict=True)) / total
 
-    return per_program(problem, completions_G, worth)
+    return program_score(problem, text, worth)
 
 
 def subtask_score(scores: Sequence[float], *, precision: int = 2) -> float:

@@ -4,14 +4,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from r1ray.reward.base import ComponentScore, response_text
+from r1ray.reward.base import ComponentScore
 from r1ray.reward.code.cases import Subtask, read_cases, read_language, read_limits, read_subtasks
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
 from r1ray.reward.code.verdicts import Verdict, verdicts
 from r1ray.sandbox.here import local_sandbox, sandbox
-from r1ray.types import Completion, Problem
+from r1ray.types import Problem
 
 
 def program_in(problem: Problem, text: str) -> str | None:
@@ -102,23 +102,23 @@ def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], f
     return ComponentScore(value=worth(known), status=failed[0].status if failed else "ok", correct=not failed)
 
 
-def per_program(
+def program_score(
     problem: Problem,
-    completions_G: Sequence[Completion],
+    text: str,
     worth: Callable[[Sequence[Verdict]], float],
     *,
     num_tests: int | None = None,
     no_program: float = 0.0,
-) -> list[ComponentScore]:
-    """A function of a program's verdicts, of the first `num_tests` or of all, lifted to a group; the problem has tests."""
-    scores: list[ComponentScore] = []
-    for completion in completions_G:
-        program = program_in(problem, response_text(problem, completion))
-        if program is None:
-            scores.append(ComponentScore(value=no_program, status="wrong_answer", correct=False))
-        else:
-            scores.append(score_of(islice(tests_of(problem).verdicts(program), num_tests), worth=worth))
-    return scores
+) -> ComponentScore:
+    """`worth` of the verdicts on the program in a completion: of the first `num_tests` tests or of all. None for a problem without
+    tests.
+    """
+    if not problem.payload.get("tests"):
+        return ComponentScore(value=None)
+    program = program_in(problem, text)
+    if program is None:
+        return ComponentScore(value=no_program, status="wrong_answer", correct=False)
+    return score_of(islice(tests_of(problem).verdicts(program), num_tests), worth=worth)
 
 
 def all_passed(found: Sequence[Verdict]) -> float:

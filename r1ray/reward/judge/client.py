@@ -1,9 +1,9 @@
-"""Verdicts from the servers of one judge: asked in parallel, tried again, remembered.
+"""Verdicts from the servers of one judge: asked in parallel, with retries, and remembered.
 
-Whatever goes wrong ends as no verdict (None), within a time that is known beforehand: what may be better the next time is tried
-again (no answer in time, a server that is gone, a completion that holds no verdict), what will not is told once with its remedy.
+Every failure ends as no verdict (None) within a known time. What a retry may solve is retried (no answer in time, a server that is
+gone, a completion without a verdict); what it cannot solve is logged once with its remedy.
 
-A server is a function. Those with an address are asked over HTTP (`http`), those of the run's own by whoever has them (`ours`).
+A server is a function: `http` asks those at an address, and the actors of the run's own judges are set with `set_own_judges`.
 """
 
 import hashlib
@@ -20,34 +20,34 @@ log = logging.getLogger(__name__)
 
 CACHE_SIZE = 20_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-DRAWN_AGAIN = 0.6
+RETRY_TEMPERATURE = 0.6
 """Temperature, at least, after a completion without a verdict: at 0 another seed would give the same completion."""
 
 Read = Callable[[str], float | None]
 
 
 class Client:
-    """One pool of threads, one memory of verdicts. May be used from any thread."""
+    """One pool of threads and one memory of verdicts. May be used from any thread."""
 
     def __init__(self, endpoint: Endpoint, servers: Sequence[Server]) -> None:
         self._endpoint, self._servers = endpoint, servers
         self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="judge")
         self._known: OrderedDict[str, float] = OrderedDict()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._lock = threading.Lock()
         self.num_requests = 0
-        """Ended, in whatever way."""
+        """Requests that ended, in whatever way."""
 
     def verdicts(self, prompts: Iterable[str], read: Read) -> dict[str, float | None]:
-        """{prompt: what `read` finds in the completion}, each asked once; None where there is no verdict in the end.
+        """{prompt: what `read` finds in the completion}, each prompt asked once; None where no try gave a verdict.
 
-        Waits for all: every try and every pause has an end.
+        Waits for all of them: every try and every pause has an end.
         """
         ended = threading.Event()
         futures = {prompt: self._pool.submit(self._verdict, prompt, read, ended) for prompt in dict.fromkeys(prompts)}
         try:
             return {prompt: future.result() for prompt, future in futures.items()}
-        finally:  # who was interrupted leaves nothing that goes on trying
+        finally:  # after an interrupt no thread goes on retrying
             ended.set()
             for future in futures.values():
                 future.cancel()
@@ -61,10 +61,10 @@ class Client:
         temperature, pause_s, why = self._endpoint.temperature, FIRST_PAUSE_S, ""
         refused: set[int] = set()
         for attempt in range(self._endpoint.retries + 1):
-            turn = (number + attempt) % len(self._servers)
+            index = (number + attempt) % len(self._servers)
             question = Question(prompt=prompt, seed=(number + attempt) % 2**31, temperature=temperature)
             try:
-                completion = self._ask(turn, question)
+                completion = self._ask(index, question)
             except Unanswered as error:
                 why = str(error)
                 if attempt < self._endpoint.retries and ended.wait(pause_s):
@@ -72,21 +72,21 @@ class Client:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
             except Refused as error:
-                self._tell(str(error), once=error.kind)
-                refused.add(turn)
+                self._log_once(str(error), kind=error.kind)
+                refused.add(index)
                 if len(refused) == len(self._servers):
                     return None
                 continue
             if (verdict := read(completion)) is not None:
                 return self._remember(prompt, verdict)
-            why, temperature = "its completions do not end with a verdict", max(temperature, DRAWN_AGAIN)
+            why, temperature = "its completions do not end with a verdict", max(temperature, RETRY_TEMPERATURE)
         name = f"judge {self._endpoint.model or '(judge.path)'}"
-        self._tell(f"{name}: no verdict after {self._endpoint.retries + 1} tries: {why}", once="no verdict")
+        self._log_once(f"{name}: no verdict after {self._endpoint.retries + 1} tries: {why}", kind="no verdict")
         return None
 
-    def _ask(self, turn: int, question: Question) -> str:
+    def _ask(self, index: int, question: Question) -> str:
         try:
-            return self._servers[turn](question)
+            return self._servers[index](question)
         finally:
             with self._lock:
                 self.num_requests += 1
@@ -98,36 +98,37 @@ class Client:
                 self._known.popitem(last=False)
         return verdict
 
-    def _tell(self, what: str, *, once: str) -> None:
-        """A judge that is gone is gone for every completion of the run; how many that are, the statuses count."""
+    def _log_once(self, message: str, *, kind: str) -> None:
+        """A judge that is gone fails every completion of the run; the metrics status/* count how many."""
         with self._lock:
-            known = once in self._told
-            self._told.add(once)
+            known = kind in self._logged
+            self._logged.add(kind)
         if not known:
-            log.error("%s", what)
+            log.error("%s", message)
 
 
-_clients: dict[Endpoint, Client] = {}
+_clients: dict[str, Client] = {}
 _making = threading.Lock()
-_ours: list[Callable[[Endpoint], Server]] = []
+_own_judges: list[Callable[[Endpoint], Server]] = []
 
 
-def ours(servers: Iterable[Callable[[Endpoint], Server]]) -> None:
-    """Tell this process of the run's own judges; each makes a Server of an Endpoint's settings."""
-    _ours[:] = servers
+def set_own_judges(judges: Iterable[Callable[[Endpoint], Server]]) -> None:
+    """Let this process use the run's own judges; each makes a Server for an Endpoint."""
+    _own_judges[:] = judges
 
 
 def client_of(endpoint: Endpoint) -> Client:
-    """This process's one client for it. Raises ValueError where nobody could be asked."""
+    """This process's one client for an endpoint. Raises ValueError where there is no judge to ask."""
+    key = endpoint.model_dump_json(include=set(Endpoint.model_fields))
     with _making:
-        if endpoint not in _clients:
-            servers = servers_at(endpoint) if endpoint.urls else [server(endpoint) for server in _ours]
+        if key not in _clients:
+            servers = servers_at(endpoint) if endpoint.url else [judge(endpoint) for judge in _own_judges]
             if not servers:
-                raise ValueError("a judge needs args.url and args.model, or judges of the run's own (judge.path)")
-            _clients[endpoint] = Client(endpoint, servers)
-        return _clients[endpoint]
+                raise ValueError("a judge needs args.url and args.model, or the run's own judges (judge.path)")
+            _clients[key] = Client(endpoint, servers)
+        return _clients[key]
 
 
 def num_requests() -> int:
-    """Of this process, by all its clients: while it grows, a worker that waits for judges is not hung."""
+    """Of all clients of this process: while it grows, a worker that waits for judges is not hung."""
     return sum(client.num_requests for client in list(_clients.values()))

@@ -1,33 +1,45 @@
-"""What answers for a judge: a function from a question to its words, whatever stands behind it."""
+"""The interface to one judge: a function from a question to the judge's words, wherever the model runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from r1ray.config.base import Count, NotNegative, Positive
+from r1ray.reward.base import RewardArgs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where and how verdicts are asked for."""
+def _listed(urls: Any) -> Any:
+    return [] if urls is None else [urls] if isinstance(urls, str) else urls
 
-    urls: tuple[str, ...]
-    """Several serve the same; who has failed is not the next to be asked. None: the run's own judges are asked."""
-    model: str | None
-    """What a server at a url is asked for; the run's own have one model."""
-    temperature: float
-    max_tokens: int
-    timeout_s: float
+
+class Endpoint(RewardArgs):
+    """Which judge is asked, and how."""
+
+    url: Annotated[list[str], BeforeValidator(_listed)] = []
+    """Of an OpenAI-compatible server, up to and with /v1; or several that serve the same model: each retry asks the next. Null:
+    the run's own judges (judge.path)."""
+    model: str | None = None
+    """The model's name at these servers."""
+    temperature: NotNegative = 0.0
+    max_tokens: Positive = 2048
+    """Of the judge's completion, its reasoning included."""
+    timeout_s: Annotated[float, Field(ge=0.1)] = 60.0
     """Until the answer begins, and from the request to the answer's end: one request takes less than twice this and CONNECT_S."""
-    retries: int
-    concurrency: int
-    """Requests at a time, of this process."""
-    api_key_env: str | None
-    """The environment variable that holds the key; the key itself stands nowhere."""
-    body: str
-    """JSON: more fields of the request; null takes one of ours out."""
+    retries: Count = 4
+    """After the first try; the pauses between them double from half a second to 30 s."""
+    concurrency: Positive = 8
+    """Requests at a time, of one reward worker."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key; the key itself is never in a configuration."""
+    body: dict[str, Any] = {}
+    """More fields of the request: {chat_template_kwargs: {enable_thinking: false}}; null removes one of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One request, of the many that an Endpoint's settings are for."""
+    """One request to an Endpoint."""
 
     prompt: str
     seed: int
@@ -35,19 +47,19 @@ class Question:
 
 
 Server = Callable[[Question], str]
-"""Gives the judge's words, without what a reasoning model has thought apart from its completion; "" for a completion that was
-cut. Raises Unanswered or Refused, within a known time.
+"""Returns the judge's words, without the reasoning that a server separates from them; "" for a completion that was cut. Raises
+Unanswered or Refused, within a known time.
 """
 
 
 class Unanswered(Exception):
-    """The next try may be answered."""
+    """A retry may be answered."""
 
 
 class Refused(Exception):
-    """No further try would be answered by this server: the request, the key or the model is wrong."""
+    """This server would answer no retry: the request, the key or the model is invalid."""
 
     def __init__(self, message: str, *, kind: str) -> None:
         super().__init__(message)
         self.kind = kind
-        """One of each is told."""
+        """Only the first refusal of a kind is logged."""
