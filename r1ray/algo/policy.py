@@ -33,7 +33,7 @@ from r1ray.algo import ops
 from r1ray.algo.base import AuxiliaryObjective, LossInput, LossOutput, Need, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
 from r1ray.config import AlgoConfig
-from r1ray.mistakes import Finding, Mistake
+from r1ray.mistakes import Finding
 from r1ray.plugin import Args
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Group, Sample
@@ -47,11 +47,10 @@ class GroupArgs(Args):
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
         if owner.group_size == 1:
-            yield Mistake(
-                key="algo.group_size",
-                value=1,
-                rule=f"{owner.name} compares the completions of one prompt with each other: at least 2",
-                remedy="algo.group_size=8 (R1: 16), or an algorithm that does not compare them: algo=reinforce_pp",
+            yield view.mistake(
+                "algo.group_size",
+                f"{owner.name} compares the completions of one prompt with each other: at least 2",
+                "algo.group_size=8 (R1: 16), or an algorithm that does not compare them: algo=reinforce_pp",
             )
 
 

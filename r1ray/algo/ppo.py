@@ -25,7 +25,7 @@ from r1ray.algo.critic import CriticObjective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.algo.returns import gae, whiten
 from r1ray.config.base import Count, Fraction, NotNegative, Positive
-from r1ray.mistakes import Finding, Mistake
+from r1ray.mistakes import Finding
 from r1ray.plugin import Args
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
@@ -51,7 +51,7 @@ class CriticArgs(Args):
         if self.policy_frozen_steps >= view.steps:
             where, rule = f"{key}.policy_frozen_steps", f"the policy would learn in none of steps={view.steps}"
             remedy = f"{where}={view.steps // 4}, or more steps"
-            yield Mistake(key=where, value=self.policy_frozen_steps, rule=rule, remedy=remedy)
+            yield view.mistake(where, rule, remedy)
 
 
 class PpoArgs(CriticArgs):

@@ -24,7 +24,7 @@ from r1ray.algo.implicit_prm import ImplicitPrmObjective
 from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
 from r1ray.config.base import AbovePositive, NotNegative, Positive
-from r1ray.mistakes import Finding, Mistake
+from r1ray.mistakes import Finding
 from r1ray.plugin import Args
 from r1ray.trainers import TrainerRole
 from r1ray.types import Floats, Sample
@@ -49,7 +49,7 @@ class PrimeArgs(GroupArgs):
                 "algo.reference_refresh_updates",
                 "process rewards are measured from the reference, which must stay",
             )
-            yield Mistake(key=where, value=owner.reference_refresh_updates, rule=rule, remedy=f"{where}=0")
+            yield view.mistake(where, rule, f"{where}=0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from r1ray.algo import attempt
 from r1ray.check import plugins
 from r1ray.config.view import StageView
-from r1ray.mistakes import Finding, Mistake
+from r1ray.mistakes import Finding
 
 
 def can_be_made(view: StageView) -> Iterator[Finding]:
@@ -14,7 +14,7 @@ def can_be_made(view: StageView) -> Iterator[Finding]:
     made = attempt(view.algo) if not findings else None
     if isinstance(made, Exception):
         rule = f"cannot be made: {type(made).__name__}: {made}"
-        yield Mistake(key="algo.name", value=view.algo.name, rule=rule, remedy="correct it, or algo.args")
+        yield view.mistake("algo.name", rule, "correct it, or algo.args")
 
 
 def batch(view: StageView) -> Iterator[Finding]:
@@ -23,11 +23,10 @@ def batch(view: StageView) -> Iterator[Finding]:
     if samples % algo.num_minibatches:
         fits = [n for n in range(1, samples + 1) if samples % n == 0]
         near = sorted(fits, key=lambda n: abs(n - algo.num_minibatches))[:2]
-        yield Mistake(
-            key="algo.num_minibatches",
-            value=algo.num_minibatches,
-            rule=f"must divide prompts_per_step * group_size = {algo.prompts_per_step} * {algo.group_size} = {samples}",
-            remedy=" or ".join(f"algo.num_minibatches={n}" for n in sorted(near)),
+        yield view.mistake(
+            "algo.num_minibatches",
+            f"must divide prompts_per_step * group_size = {algo.prompts_per_step} * {algo.group_size} = {samples}",
+            " or ".join(f"algo.num_minibatches={n}" for n in sorted(near)),
         )
     elif samples // algo.num_minibatches < trainer.data_parallel:
         ranks = "trainer ranks" if trainer.sequence_parallel == 1 else "groups of trainer ranks"
@@ -53,11 +52,10 @@ def groups(view: StageView) -> Iterator[Finding]:
     }
     if algo.group_size == 1 and any(used.values()):
         first = next(name for name, is_used in used.items() if is_used)
-        yield Mistake(
-            key="algo.group_size",
-            value=1,
-            rule=f"algo.filter.{first} selects groups by how their completions differ, so a group needs at least 2",
-            remedy="algo.group_size=8 (DAPO: 16), or algo.filter={min_solve_rate: null, max_solve_rate: null, drop_equal: false}",
+        yield view.mistake(
+            "algo.group_size",
+            f"algo.filter.{first} selects groups by how their completions differ, so a group needs at least 2",
+            "algo.group_size=8 (DAPO: 16), or algo.filter={min_solve_rate: null, max_solve_rate: null, drop_equal: false}",
         )
 
 
@@ -66,50 +64,45 @@ def group_filter(view: StageView) -> Iterator[Finding]:
     low = -1.0 if algo.filter.min_solve_rate is None else algo.filter.min_solve_rate
     high = 2.0 if algo.filter.max_solve_rate is None else algo.filter.max_solve_rate
     if low >= high:
-        yield Mistake(
-            key="algo.filter.min_solve_rate",
-            value=algo.filter.min_solve_rate,
-            rule=f"must be less than algo.filter.max_solve_rate = {algo.filter.max_solve_rate:g}: no group could be kept",
-            remedy="algo.filter.min_solve_rate=0 algo.filter.max_solve_rate=1 (DAPO), or null for an open side",
+        yield view.mistake(
+            "algo.filter.min_solve_rate",
+            f"must be less than algo.filter.max_solve_rate = {algo.filter.max_solve_rate:g}: no group could be kept",
+            "algo.filter.min_solve_rate=0 algo.filter.max_solve_rate=1 (DAPO), or null for an open side",
         )
     elif algo.group_size > 1 and not any(low < k / algo.group_size < high for k in range(algo.group_size + 1)):
         rule = (
             f"no group of {algo.group_size} has a solve rate between {low:g} and {high:g}: every group would be dropped"
         )
         remedy = "a larger algo.group_size, or bounds that are further apart"
-        yield Mistake(key="algo.filter.min_solve_rate", value=algo.filter.min_solve_rate, rule=rule, remedy=remedy)
+        yield view.mistake("algo.filter.min_solve_rate", rule, remedy)
 
 
 def coefficients(view: StageView) -> Iterator[Finding]:
     algo = view.algo
     if algo.dual_clip is not None and algo.dual_clip <= 1:
-        yield Mistake(
-            key="algo.dual_clip",
-            value=algo.dual_clip,
-            rule="the bound for negative advantages must be greater than 1",
-            remedy="algo.dual_clip=3.0 (arXiv 1912.09729), or null for none",
+        yield view.mistake(
+            "algo.dual_clip",
+            "the bound for negative advantages must be greater than 1",
+            "algo.dual_clip=3.0 (arXiv 1912.09729), or null for none",
         )
     if algo.kl_target is not None and algo.kl_coef == 0:
-        yield Mistake(
-            key="algo.kl_target",
-            value=algo.kl_target,
-            rule="the coefficient that follows it starts at algo.kl_coef = 0, and would stay there",
-            remedy="algo.kl_coef=0.001 to start with, or algo.kl_target=null for no KL",
+        yield view.mistake(
+            "algo.kl_target",
+            "the coefficient that follows it starts at algo.kl_coef = 0, and would stay there",
+            "algo.kl_coef=0.001 to start with, or algo.kl_target=null for no KL",
         )
     if algo.entropy_target is not None and algo.entropy_max < max(algo.entropy_coef, algo.entropy_step):
-        yield Mistake(
-            key="algo.entropy_max",
-            value=algo.entropy_max,
-            rule=f"the coefficient that follows algo.entropy_target starts at {algo.entropy_coef:g} and moves in steps of "
+        yield view.mistake(
+            "algo.entropy_max",
+            f"the coefficient that follows algo.entropy_target starts at {algo.entropy_coef:g} and moves in steps of "
             f"{algo.entropy_step:g}: it needs room",
-            remedy="algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays",
+            "algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays",
         )
     if algo.importance_sampling != "none" and algo.is_cap < 1:
-        yield Mistake(
-            key="algo.is_cap",
-            value=algo.is_cap,
-            rule="where engine and trainer agree the weight is 1: a lower cap would cut every token",
-            remedy="algo.is_cap=2.0, or algo.importance_sampling=none",
+        yield view.mistake(
+            "algo.is_cap",
+            "where engine and trainer agree the weight is 1: a lower cap would cut every token",
+            "algo.is_cap=2.0, or algo.importance_sampling=none",
         )
 
 

@@ -39,7 +39,7 @@ def problems_fit(view: StageView) -> Iterator[Finding]:
         make(cfg, stream)
     except ValueError as error:
         remedy = "correct data.curriculum.args or the data, or data.curriculum.name=none"
-        yield Mistake(key="data.curriculum", value=cfg.model_dump(), rule=str(error), remedy=remedy)
+        yield view.mistake("data.curriculum", str(error), remedy)
 
 
 def resumes(view: StageView) -> Iterator[Mistake]:
@@ -51,7 +51,7 @@ def resumes(view: StageView) -> Iterator[Mistake]:
     before, now = state["stream"].get("curriculum", PLAIN), view.data.curriculum.name
     if before != now:
         key, rule = "data.curriculum.name", f"the checkpoint in {latest} holds the state of the curriculum {before}"
-        yield Mistake(key=key, value=now, rule=rule, remedy=f"{key}={before}, or a new run: name=ANOTHER")
+        yield view.mistake(key, rule, f"{key}={before}, or a new run: name=ANOTHER")
 
 
 def _first_problems(name: str, cfg: SourceConfig) -> list[Problem]:

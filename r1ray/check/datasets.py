@@ -21,7 +21,7 @@ def datasets(view: StageView) -> Iterator[Finding]:
             continue
         if source.extract is not None and source.source in SOURCES and SOURCES[source.source].programs(source.args):
             rule = "answers are programs, which are read from their fences"
-            yield Mistake(key=f"{key}.extract", value=source.extract, rule=rule, remedy=f"{key}.extract=null")
+            yield view.mistake(f"{key}.extract", rule, f"{key}.extract=null")
             continue
         imitated = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
         yield from _dataset(key, source, imitated=imitated)

@@ -32,26 +32,26 @@ def devices(view: StageView) -> Iterator[Mistake]:
     for role, gpus in roles.items():
         key = f"{role}.gpus_per_worker"
         if device == "cpu" and gpus > 0:
-            yield Mistake(key=key, value=gpus, rule="device is cpu", remedy=f"{key}=0, or device=cuda")
+            yield view.mistake(key, "device is cpu", f"{key}=0, or device=cuda")
         if device == "cuda" and gpus == 0:
             rule = "device is cuda, so each worker needs a GPU or a share of one"
             remedy = f"{key}=1, or scale=one_gpu to share one, or device=cpu"
-            yield Mistake(key=key, value=gpus, rule=rule, remedy=remedy)
+            yield view.mistake(key, rule, remedy)
         if gpus > 1:
             rule, remedy = "a worker drives one GPU: at most 1", f"{key}=1 and a larger {role}.num_workers"
-            yield Mistake(key=key, value=gpus, rule=rule, remedy=remedy)
+            yield view.mistake(key, rule, remedy)
     for role, engine in engines.items():
         size, gpus = engine.tensor_parallel_size, engine.gpus_per_worker
         if size > 1 and 0 < gpus < 1:
             rule = f"an engine split over {size} GPUs needs whole ones"
             remedy = f"{role}.gpus_per_worker=1, or {role}.tensor_parallel_size=1"
-            yield Mistake(key=f"{role}.gpus_per_worker", value=gpus, rule=rule, remedy=remedy)
+            yield view.mistake(f"{role}.gpus_per_worker", rule, remedy)
     for role, section in sections.items():
         together = role != "reference" or view.reference.zero_stage == 3
         if device == "cuda" and together and section.num_workers > 1 and 0 < roles.get(role, 0) < 1:
             rule = f"{section.num_workers} ranks that compute together need whole GPUs (NCCL joins each GPU once)"
             remedy = f"{role}.num_workers=1, or {role}.gpus_per_worker=1"
-            yield Mistake(key=f"{role}.gpus_per_worker", value=roles[role], rule=rule, remedy=remedy)
+            yield view.mistake(f"{role}.gpus_per_worker", rule, remedy)
 
 
 def tensor_parallel(view: StageView) -> Iterator[Mistake]:
@@ -64,11 +64,10 @@ def shared_rows(view: StageView) -> Iterator[Mistake]:
         num, size = sharing.num_workers, sharing.size
         if num % size:
             fits = max(n for n in range(1, size) if num % n == 0)
-            yield Mistake(
-                key=f"{section_of(sharing.role)}.num_workers",
-                value=num,
-                rule=f"{sharing.key}={size} ranks share each row, so it must be a multiple of {size}",
-                remedy=f"{section_of(sharing.role)}.num_workers={-(-num // size) * size}, or {sharing.key}={fits}",
+            yield view.mistake(
+                f"{section_of(sharing.role)}.num_workers",
+                f"{sharing.key}={size} ranks share each row, so it must be a multiple of {size}",
+                f"{section_of(sharing.role)}.num_workers={-(-num // size) * size}, or {sharing.key}={fits}",
             )
 
 

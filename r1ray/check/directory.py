@@ -26,28 +26,27 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
     run = RunDir(Path(run_dir).expanduser())
     if SUBMITTED in os.environ and not run.path.is_absolute():
         rule = "would be deleted with the job: a submitted job runs in a temporary copy of its working directory"
-        yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy="run_dir=/SHARED/FOLDER, which every node has")
+        yield view.mistake("run_dir", rule, "run_dir=/SHARED/FOLDER, which every node has")
         return
     there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         rule = f"{there} is not a folder one can write to"
-        yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy="run_dir=FOLDER with room for checkpoints")
+        yield view.mistake("run_dir", rule, "run_dir=FOLDER with room for checkpoints")
         return
     if not run.config.exists():
         return
     if resume == "never":
-        yield Mistake(
-            key="run_dir",
-            value=run_dir,
-            rule="holds a run already, and nothing is ever overwritten",
-            remedy="resume=auto to resume it, or name=ANOTHER for a new one",
+        yield view.mistake(
+            "run_dir",
+            "holds a run already, and nothing is ever overwritten",
+            "resume=auto to resume it, or name=ANOTHER for a new one",
         )
         return
     before_all = mapping_in(run.config)
     if before_all is None:
         rule = f"{run.config} is empty or no configuration, so it is unknown which run this was"
         remedy = "put that file back, or name=ANOTHER for a new run"
-        yield Mistake(key="run_dir", value=run_dir, rule=rule, remedy=remedy)
+        yield view.mistake("run_dir", rule, remedy)
         return
     for key, (before, now) in changes(before_all, raw).items():
         # Stage fragments may change their numbers; which stages there are, and their order, may not.

@@ -22,12 +22,12 @@ def engines(view: StageView) -> Iterator[Finding]:
     if not any(_asks_own_judges(name, component) for name, component in view.reward.components.items()):
         rule = "no reward asks these judges"
         remedy = "judge.path=null, or a reward that asks them: conf/reward/judge.yaml shows how"
-        yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
+        yield view.mistake("judge.path", rule, remedy)
     model = ModelConfig(path=judge.path, template="chat", facts=None, lora=None)
     facts, findings = facts_of(model)
     for missing in has_chat_template(model):
         rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"
-        yield Mistake(key="judge.path", value=judge.path, rule=rule, remedy=remedy)
+        yield view.mistake("judge.path", rule, remedy)
     for finding in (*findings, *files(model)):
         if isinstance(finding, Mistake):
             yield replace(finding, key="judge.path")
@@ -36,7 +36,7 @@ def engines(view: StageView) -> Iterator[Finding]:
     if facts is not None and judge.max_length > facts.context_length:
         rule = f"the model's context is {facts.context_length} tokens"
         remedy = f"judge.max_length={facts.context_length}"
-        yield Mistake(key="judge.max_length", value=judge.max_length, rule=rule, remedy=remedy)
+        yield view.mistake("judge.max_length", rule, remedy)
     if facts is not None:
         yield from divides("judge.tensor_parallel_size", judge.tensor_parallel_size, facts)
 

@@ -159,7 +159,9 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     if kind is None:
         yield from plugins.kind(StageView(name=name, run=run))
         return
-    view = StageView(**sections | {"name": name, "kind": kind, "run": run, "raw": tree, "roles": []})
+    view = StageView(
+        **sections | {"name": name, "kind": kind, "run": run, "raw": plugins.with_defaults(tree), "roles": []}
+    )
     if kind.reinforcement and "algo" in sections:
         made = attempt(sections["algo"])
         known = {} if isinstance(made, Exception) else {"algorithm": made, "roles": training_roles(made)}

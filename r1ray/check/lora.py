@@ -15,7 +15,7 @@ def targets(view: StageView) -> Iterator[Mistake | str]:
         return
     key, named = "model.lora.targets", model.lora.targets
     if not named:
-        yield Mistake(key=key, value=[], rule="names no layer, so nothing would learn", remedy=f"{key}={ALL_LINEAR}")
+        yield view.mistake(key, "names no layer, so nothing would learn", f"{key}={ALL_LINEAR}")
         return
     folder = local_folder(model.path)
     there = linear_layers(folder) if folder is not None else set[str]()
@@ -28,11 +28,11 @@ def targets(view: StageView) -> Iterator[Mistake | str]:
         rule = f"no linear layer of the model's blocks is called that; there are {', '.join(sorted(there))}"
         guess = closest(target, there)
         remedy = f"did you mean {guess}?" if guess else f"some of these, or {ALL_LINEAR} for every one"
-        yield Mistake(key=key, value=target, rule=rule, remedy=remedy)
+        yield view.mistake(key, rule, remedy)
 
 
 def something_to_adapt(view: StageView) -> Iterator[Mistake]:
     model, sft = view.model, view.sft
     if not view.kind.generates and sft.init == "random" and model.lora is not None:
         rule = "random weights would never be trained, because only the adapters are"
-        yield Mistake(key="model.lora", value=model.lora, rule=rule, remedy="model.lora=null, or sft.init=pretrained")
+        yield view.mistake("model.lora", rule, "model.lora=null, or sft.init=pretrained")

@@ -43,7 +43,7 @@ def dense(view: StageView) -> Iterator[Mistake]:
     for key, path in paths.items():
         if path is not None and (words := _mixture(path)):
             remedy = f"{key}=a dense model; R1's distilled models are (deepseek-ai/DeepSeek-R1-Distill-Qwen-32B)"
-            yield Mistake(key=key, value=path, rule=f"is a mixture of experts ({words}). {REASON}", remedy=remedy)
+            yield view.mistake(key, f"is a mixture of experts ({words}). {REASON}", remedy)
 
 
 def _mixture(path: str) -> str | None:

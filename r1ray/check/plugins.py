@@ -152,11 +152,11 @@ def _check(view: StageView, used: Used) -> Iterator[Finding]:
             yield f"{NOT_CHECKED}{used.name_key}={used.name} and its args: it needs torch, which is not installed here"
             return
         remedy = "correct the name; a package of your own must be on PYTHONPATH"
-        yield Mistake(key=used.name_key, value=used.name, rule=str(error), remedy=remedy)
+        yield view.mistake(used.name_key, str(error), remedy)
         return
     if not callable(plugin) and not hasattr(plugin, "Args"):
         rule, remedy = f"is {plugin!r:.60}, which cannot be called", "name a class or a function"
-        yield Mistake(key=used.name_key, value=used.name, rule=rule, remedy=remedy)
+        yield view.mistake(used.name_key, rule, remedy)
         return
     try:
         args = args_of(plugin).model_validate(dict(used.args))

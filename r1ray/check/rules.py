@@ -60,12 +60,11 @@ def lengths(view: StageView) -> Iterator[Finding]:
     if total > facts.context_length:
         left = facts.context_length - data.max_prompt_length
         remedy = f"rollout.max_response_length={left}" if left > 0 else "lower data.max_prompt_length"
-        yield Mistake(
-            key="rollout.max_response_length",
-            value=rollout.max_response_length,
-            rule=f"data.max_prompt_length + max_response_length = {data.max_prompt_length} + {rollout.max_response_length} "
+        yield view.mistake(
+            "rollout.max_response_length",
+            f"data.max_prompt_length + max_response_length = {data.max_prompt_length} + {rollout.max_response_length} "
             f"= {total}, but the model's context is {facts.context_length} tokens",
-            remedy=f"{remedy}, or a model with a longer context",
+            f"{remedy}, or a model with a longer context",
         )
     elif total > trainer.max_tokens_per_micro_batch:
         yield (
@@ -78,11 +77,10 @@ def lengths(view: StageView) -> Iterator[Finding]:
 def sft_length(view: StageView) -> Iterator[Finding]:
     sft, facts = view.sft, view.facts
     if sft.max_length > facts.context_length:
-        yield Mistake(
-            key="sft.max_length",
-            value=sft.max_length,
-            rule=f"must fit the model's context of {facts.context_length} tokens",
-            remedy=f"sft.max_length={facts.context_length}",
+        yield view.mistake(
+            "sft.max_length",
+            f"must fit the model's context of {facts.context_length} tokens",
+            f"sft.max_length={facts.context_length}",
         )
 
 
@@ -98,7 +96,7 @@ def transport(view: StageView) -> Iterator[Finding]:
         remedy = "sync.backend=auto" + (
             ", or rollout.gpus_per_worker=1 trainer.gpus_per_worker=1" if backend == "nccl" and device == "cuda" else ""
         )
-        yield Mistake(key="sync.backend", value=backend, rule=reason, remedy=remedy)
+        yield view.mistake("sync.backend", reason, remedy)
 
 
 def sleeping(view: StageView) -> Iterator[Finding]:
@@ -121,26 +119,24 @@ def sleeping(view: StageView) -> Iterator[Finding]:
 def optimizer(view: StageView) -> Iterator[Finding]:
     trainer = view.trainer
     if trainer.precision == "bf16" and trainer.zero_stage == 0:
-        yield Mistake(
-            key="trainer.precision",
-            value="bf16",
-            rule="DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently",
-            remedy="trainer.zero_stage=1, or trainer.precision=bf16_autocast",
+        yield view.mistake(
+            "trainer.precision",
+            "DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently",
+            "trainer.zero_stage=1, or trainer.precision=bf16_autocast",
         )
     if trainer.cpu_offload and trainer.zero_stage == 0:
         rule = "DeepSpeed offloads the optimizer of ZeRO 1 and up"
-        yield Mistake(key="trainer.cpu_offload", value=True, rule=rule, remedy="trainer.zero_stage=1")
+        yield view.mistake("trainer.cpu_offload", rule, "trainer.zero_stage=1")
 
 
 def precision(view: StageView) -> Iterator[Finding]:
     trainer, rollout = view.trainer, view.rollout
     if trainer.precision == "fp32" and rollout.dtype == "bfloat16" and trainer.logprob_gap_limit is None:
-        yield Mistake(
-            key="rollout.dtype",
-            value="bfloat16",
-            rule="trainer.precision=fp32 requires log-probs that agree to 1e-3, which a bfloat16 engine never reaches: every step "
+        yield view.mistake(
+            "rollout.dtype",
+            "trainer.precision=fp32 requires log-probs that agree to 1e-3, which a bfloat16 engine never reaches: every step "
             "would be skipped",
-            remedy="rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.5",
+            "rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.5",
         )
     elif (trainer.precision == "fp32") != (rollout.dtype == "float32"):
         yield (
@@ -152,24 +148,23 @@ def precision(view: StageView) -> Iterator[Finding]:
 def rewards(view: StageView) -> Iterator[Finding]:
     reward, data, eval = view.reward, view.data, view.eval
     if not any(part.weighs for part in reward.components.values()):
-        yield Mistake(
-            key="reward.components",
+        yield view.mistake(
+            "reward.components",
+            "every weight is 0, so every reward would be 0",
+            "reward.components.accuracy.weight=1.0",
             value={name: part.weight for name, part in reward.components.items()},
-            rule="every weight is 0, so every reward would be 0",
-            remedy="reward.components.accuracy.weight=1.0",
         )
     if reward.local:
         rule = "is for r1ray.grade: the reward workers of a run are actors"
-        yield Mistake(key="reward.local", value=True, rule=rule, remedy="reward.local=false")
+        yield view.mistake("reward.local", rule, "reward.local=false")
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
     for key, source in sources.items():
         if source.accuracy not in reward.components:
-            yield Mistake(
-                key=f"{key}.accuracy",
-                value=source.accuracy,
-                rule="names the reward component that decides whether a completion is correct, and there is no such component",
-                remedy=did_you_mean(source.accuracy, reward.components),
+            yield view.mistake(
+                f"{key}.accuracy",
+                "names the reward component that decides whether a completion is correct, and there is no such component",
+                did_you_mean(source.accuracy, reward.components),
             )
     named = {*data.train, *eval.sets}
     for name, part in reward.components.items():
@@ -179,13 +174,13 @@ def rewards(view: StageView) -> Iterator[Finding]:
                 others = [other for other in part.sources or () if other in named]
                 without = f"{key}=[{','.join(others)}]" if others else f"reward.components.{name}=null"
                 remedy = f"{did_you_mean(source, named)}. Without it: {without}"
-                yield Mistake(key=key, value=source, rule=rule, remedy=remedy)
+                yield view.mistake(key, rule, remedy)
     for key, source in sources.items():
         part, name = reward.components.get(source.accuracy), key.rpartition(".")[2]
         if part is not None and part.sources is not None and name not in part.sources:
             rule = f"names the reward component that decides whether a completion is correct, and its sources leave {name} out"
             remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another component"
-            yield Mistake(key=f"{key}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
+            yield view.mistake(f"{key}.accuracy", rule, remedy)
 
 
 def evaluation(view: StageView) -> Iterator[Finding]:
@@ -193,7 +188,7 @@ def evaluation(view: StageView) -> Iterator[Finding]:
     for k in eval.pass_at:
         if k > eval.num_samples:
             rule = f"pass@{k} needs at least {k} completions per prompt, eval.num_samples is {eval.num_samples}"
-            yield Mistake(key="eval.pass_at", value=eval.pass_at, rule=rule, remedy=f"eval.num_samples={k}")
+            yield view.mistake("eval.pass_at", rule, f"eval.num_samples={k}")
     if eval.temperature == 0 and eval.num_samples > 1:
         yield f"eval.temperature=0 makes all {eval.num_samples} completions of a prompt equal: eval.num_samples=1 is enough"
     best = checkpoint.best_metric
@@ -213,11 +208,10 @@ def evaluation(view: StageView) -> Iterator[Finding]:
     if best in there or (not best.startswith("eval/") and is_metric(best)):
         return
     guess = closest(best, there)
-    yield Mistake(
-        key="checkpoint.best_metric",
-        value=best,
-        rule="no evaluation set gives this metric" if best.startswith("eval/") else "there is no such metric",
-        remedy=f"checkpoint.best_metric={guess or (there[0] if there else 'solve_rate')}, or null for none",
+    yield view.mistake(
+        "checkpoint.best_metric",
+        "no evaluation set gives this metric" if best.startswith("eval/") else "there is no such metric",
+        f"checkpoint.best_metric={guess or (there[0] if there else 'solve_rate')}, or null for none",
     )
 
 
@@ -248,7 +242,7 @@ def trainer_args(view: StageView) -> Iterator[Finding]:
                 "; the stage is trainer.zero_stage" if name == "zero_optimization" else ""
             )
             rule = "must be a mapping (keys with values)"
-            yield Mistake(key=key, value=trainer.deepspeed[name], rule=rule, remedy=remedy)
+            yield view.mistake(key, rule, remedy)
 
 
 def _reserved(key: str, value: object, instead: str) -> Mistake:
@@ -260,18 +254,14 @@ def labels(view: StageView) -> Iterator[Finding]:
     cluster = view.cluster
     for role in cluster.labels.keys() - set(ROLES):
         rule = "there is no such role"
-        yield Mistake(
-            key=f"cluster.labels.{role}", value=cluster.labels[role], rule=rule, remedy=did_you_mean(role, ROLES)
-        )
+        yield view.mistake(f"cluster.labels.{role}", rule, did_you_mean(role, ROLES))
 
 
 def logging(view: StageView) -> Iterator[Finding]:
     log = view.log
     if log.tensorboard and find_spec("tensorboard") is None:
         rule = "the package tensorboard is not installed"
-        yield Mistake(
-            key="log.tensorboard", value=True, rule=rule, remedy="pip install tensorboard, or log.tensorboard=false"
-        )
+        yield view.mistake("log.tensorboard", rule, "pip install tensorboard, or log.tensorboard=false")
 
 
 def faults(view: StageView) -> Iterator[Finding]:
@@ -284,12 +274,12 @@ def faults(view: StageView) -> Iterator[Finding]:
         try:
             fault = parse(text)
         except ValueError as error:
-            yield Mistake(key="fault", value=text, rule=str(error), remedy="for instance rollout:kill@2")
+            yield view.mistake("fault", str(error), "for instance rollout:kill@2", value=text)
             continue
         if fault.index >= num_workers[fault.role]:
             rule = f"{fault.role} has {num_workers[fault.role]} workers, the first is {fault.role}-0"
             remedy = f"{fault.role}-0, or a larger {section_of(fault.role)}.num_workers"
-            yield Mistake(key="fault", value=text, rule=rule, remedy=remedy)
+            yield view.mistake("fault", rule, remedy, value=text)
 
 
 def not_empty(view: StageView) -> Iterator[Finding]:
@@ -298,9 +288,9 @@ def not_empty(view: StageView) -> Iterator[Finding]:
             "names no dataset, and the stage only evaluates",
             "eval=countdown, or eval.sets.NAME.source=... .path=...",
         )
-        yield Mistake(key="eval.sets", value={}, rule=rule, remedy=remedy)
+        yield view.mistake("eval.sets", rule, remedy)
     if view.kind.trains and not view.data.train:
         remedy = "data=countdown, or data.train.NAME.source=..."
-        yield Mistake(key="data.train", value={}, rule="names no dataset", remedy=remedy)
+        yield view.mistake("data.train", "names no dataset", remedy)
     if view.kind.reinforcement and not view.reward.components:
-        yield Mistake(key="reward.components", value={}, rule="names no reward", remedy="reward=r1_zero")
+        yield view.mistake("reward.components", "names no reward", "reward=r1_zero")

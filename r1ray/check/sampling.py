@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 
 from r1ray.config.view import StageView
-from r1ray.mistakes import Finding, Mistake
+from r1ray.mistakes import Finding
 
 
 def whole_distribution(view: StageView) -> Iterator[Finding]:
     rollout = view.rollout
     for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
         if value != only:
-            yield Mistake(
-                key=f"rollout.{key}",
-                value=value,
-                rule="the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly",
-                remedy=f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free",
+            yield view.mistake(
+                f"rollout.{key}",
+                "the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly",
+                f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free",
             )
 
 
@@ -24,14 +23,10 @@ def temperature(view: StageView) -> Iterator[Finding]:
     there |= {f"rollout.temperature_schedule.{step}": value for step, value in rollout.temperature_schedule.items()}
     for key, value in there.items():
         if value > 2:
-            yield Mistake(
-                key=key, value=value, rule="vLLM samples at temperatures up to 2", remedy=f"{key}=1.0 (R1: 1.0)"
-            )
+            yield view.mistake(key, "vLLM samples at temperatures up to 2", f"{key}=1.0 (R1: 1.0)")
     if 0 < eval.temperature < 0.01:
         rule = "vLLM samples at temperatures from 0.01 up, or at 0: always the likeliest token"
-        yield Mistake(
-            key="eval.temperature", value=eval.temperature, rule=rule, remedy="eval.temperature=0, or 0.01 and up"
-        )
+        yield view.mistake("eval.temperature", rule, "eval.temperature=0, or 0.01 and up")
 
 
 def temperature_schedule(view: StageView) -> Iterator[Finding]:
@@ -39,4 +34,4 @@ def temperature_schedule(view: StageView) -> Iterator[Finding]:
     for step, value in rollout.temperature_schedule.items():
         if step > steps:
             key, rule = f"rollout.temperature_schedule.{step}", f"the stage ends after {steps} steps"
-            yield Mistake(key=key, value=value, rule=rule, remedy=f"an earlier step, or steps={step} and more")
+            yield view.mistake(key, rule, f"an earlier step, or steps={step} and more")

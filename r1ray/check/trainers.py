@@ -31,7 +31,7 @@ def auxiliary_trainers(view: StageView) -> Iterator[Finding]:
             continue
         if objective is None:
             rule = f"algo.name={view.algo.name} has no such trainer, so this model would not be loaded"
-            yield Mistake(key=f"{name}.path", value=section.path, rule=rule, remedy=f"{name}.path=null")
+            yield view.mistake(f"{name}.path", rule, f"{name}.path=null")
             continue
         model = ModelConfig(path=section.path, template="none", facts=None, lora=None)
         found, findings = facts_of(model)
@@ -53,7 +53,7 @@ def _vocabulary(key: str, path: str, size: int, view: StageView) -> Iterator[Fin
     elif size < tokens:
         rule = f"its vocabulary of {size} lacks some of the {tokens} tokens of the policy's tokenizer, which both models read"
         remedy = f"a model of the policy's family, or {key}=null"
-        yield Mistake(key=key, value=path, rule=rule, remedy=remedy)
+        yield view.mistake(key, rule, remedy)
 
 
 def _overrides(key: str, section: AuxiliaryTrainerConfig, trainer: TrainerConfig) -> Iterator[Finding]:
@@ -76,6 +76,6 @@ def _overrides(key: str, section: AuxiliaryTrainerConfig, trainer: TrainerConfig
 
 
 def _of_one_trainer(trainer: TrainerConfig) -> Iterator[Finding]:
-    view = StageView(trainer=trainer)
+    view = StageView(trainer=trainer, raw={"trainer": trainer.model_dump()})
     yield from optimizer(view)
     yield from trainer_args(view)

@@ -25,6 +25,8 @@ from r1ray.config import (
     SyncConfig,
     TrainerConfig,
 )
+from r1ray.config.tree import value_of
+from r1ray.mistakes import Mistake
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm
@@ -92,3 +94,7 @@ class StageView:
 
     def __getattr__(self, name: str) -> Any:
         raise NotSound(name)
+
+    def mistake(self, key: str, rule: str, remedy: str, **shown: Any) -> Mistake:
+        """A mistake in the value of `key`; `value=` replaces it in the message."""
+        return Mistake(key=key, value=shown.get("value", value_of(self.raw, key)), rule=rule, remedy=remedy)

@@ -17,7 +17,6 @@ from r1ray.data.curriculum.history import History
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.plugin import resolve
 
-
 PLAIN = "none"
 """The stream as it is, without a curriculum; such a stream's state names none."""
 
