@@ -23,11 +23,9 @@ def batch(view: StageView) -> Iterator[Finding]:
     if samples % algo.num_minibatches:
         fits = [n for n in range(1, samples + 1) if samples % n == 0]
         near = sorted(fits, key=lambda n: abs(n - algo.num_minibatches))[:2]
-        yield view.mistake(
-            "algo.num_minibatches",
-            f"must divide prompts_per_step * group_size = {algo.prompts_per_step} * {algo.group_size} = {samples}",
-            " or ".join(f"algo.num_minibatches={n}" for n in sorted(near)),
-        )
+        rule = f"must divide prompts_per_step * group_size = {algo.prompts_per_step} * {algo.group_size} = {samples}"
+        remedy = " or ".join(f"algo.num_minibatches={n}" for n in sorted(near))
+        yield view.mistake("algo.num_minibatches", rule, remedy)
     elif samples // algo.num_minibatches < trainer.data_parallel:
         ranks = "trainer ranks" if trainer.sequence_parallel == 1 else "groups of trainer ranks"
         yield f"an update has {samples // algo.num_minibatches} samples for {trainer.data_parallel} {ranks}: some idle"
@@ -52,11 +50,9 @@ def groups(view: StageView) -> Iterator[Finding]:
     }
     if algo.group_size == 1 and any(used.values()):
         first = next(name for name, is_used in used.items() if is_used)
-        yield view.mistake(
-            "algo.group_size",
-            f"algo.filter.{first} selects groups by how their completions differ, so a group needs at least 2",
-            "algo.group_size=8 (DAPO: 16), or algo.filter={min_solve_rate: null, max_solve_rate: null, drop_equal: false}",
-        )
+        rule = f"algo.filter.{first} selects groups by how their completions differ, so a group needs at least 2"
+        remedy = "algo.group_size=8 (DAPO: 16), or algo.filter={min_solve_rate: null, max_solve_rate: null, drop_equal: false}"
+        yield view.mistake("algo.group_size", rule, remedy)
 
 
 def group_filter(view: StageView) -> Iterator[Finding]:
@@ -64,11 +60,9 @@ def group_filter(view: StageView) -> Iterator[Finding]:
     low = -1.0 if algo.filter.min_solve_rate is None else algo.filter.min_solve_rate
     high = 2.0 if algo.filter.max_solve_rate is None else algo.filter.max_solve_rate
     if low >= high:
-        yield view.mistake(
-            "algo.filter.min_solve_rate",
-            f"must be less than algo.filter.max_solve_rate = {algo.filter.max_solve_rate:g}: no group could be kept",
-            "algo.filter.min_solve_rate=0 algo.filter.max_solve_rate=1 (DAPO), or null for an open side",
-        )
+        rule = f"must be less than algo.filter.max_solve_rate = {algo.filter.max_solve_rate:g}: no group could be kept"
+        remedy = "algo.filter.min_solve_rate=0 algo.filter.max_solve_rate=1 (DAPO), or null for an open side"
+        yield view.mistake("algo.filter.min_solve_rate", rule, remedy)
     elif algo.group_size > 1 and not any(low < k / algo.group_size < high for k in range(algo.group_size + 1)):
         rule = (
             f"no group of {algo.group_size} has a solve rate between {low:g} and {high:g}: every group would be dropped"
@@ -79,31 +73,17 @@ def group_filter(view: StageView) -> Iterator[Finding]:
 
 def coefficients(view: StageView) -> Iterator[Finding]:
     algo = view.algo
-    if algo.dual_clip is not None and algo.dual_clip <= 1:
-        yield view.mistake(
-            "algo.dual_clip",
-            "the bound for negative advantages must be greater than 1",
-            "algo.dual_clip=3.0 (arXiv 1912.09729), or null for none",
-        )
     if algo.kl_target is not None and algo.kl_coef == 0:
-        yield view.mistake(
-            "algo.kl_target",
-            "the coefficient that follows it starts at algo.kl_coef = 0, and would stay there",
-            "algo.kl_coef=0.001 to start with, or algo.kl_target=null for no KL",
-        )
+        rule = "the coefficient that follows it starts at algo.kl_coef = 0, and would stay there"
+        remedy = "algo.kl_coef=0.001 to start with, or algo.kl_target=null for no KL"
+        yield view.mistake("algo.kl_target", rule, remedy)
     if algo.entropy_target is not None and algo.entropy_max < max(algo.entropy_coef, algo.entropy_step):
-        yield view.mistake(
-            "algo.entropy_max",
+        rule = (
             f"the coefficient that follows algo.entropy_target starts at {algo.entropy_coef:g} and moves in steps of "
-            f"{algo.entropy_step:g}: it needs room",
-            "algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays",
+            f"{algo.entropy_step:g}: it needs room"
         )
-    if algo.importance_sampling != "none" and algo.is_cap < 1:
-        yield view.mistake(
-            "algo.is_cap",
-            "where engine and trainer agree the weight is 1: a lower cap would cut every token",
-            "algo.is_cap=2.0, or algo.importance_sampling=none",
-        )
+        remedy = "algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays"
+        yield view.mistake("algo.entropy_max", rule, remedy)
 
 
 RULES = (can_be_made, batch, warm_up, groups, group_filter, coefficients)

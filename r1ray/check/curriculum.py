@@ -1,20 +1,16 @@
-"""Curricula: do they fit the problems, and can a resumed stage continue with them?"""
+"""Curricula: do they fit the problems?"""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
-from r1ray.check.directory import mapping_in
 from r1ray.check.plugins import curriculum
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
-from r1ray.data.curriculum import CURRICULA, PLAIN, make
+from r1ray.data.curriculum import CURRICULA, make
 from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
 from r1ray.data.stream import ProblemStream
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
-from r1ray.run.checkpoint import STATE
-from r1ray.run.directory import RunDir
 from r1ray.types import Problem
 
 HEAD = 64
@@ -40,18 +36,6 @@ def problems_fit(view: StageView) -> Iterator[Finding]:
     except ValueError as error:
         remedy = "correct data.curriculum.args or the data, or data.curriculum.name=none"
         yield view.mistake("data.curriculum", str(error), remedy)
-
-
-def resumes(view: StageView) -> Iterator[Mistake]:
-    """A stage resumes under the curriculum of its checkpoint, which holds what that curriculum has seen."""
-    latest = RunDir(Path(view.run_dir).expanduser()).stage(view.name).checkpoints / "latest"
-    state = mapping_in(latest / STATE)
-    if not view.kind.reinforcement or not state or not state.get("stream"):
-        return
-    before, now = state["stream"].get("curriculum", PLAIN), view.data.curriculum.name
-    if before != now:
-        key, rule = "data.curriculum.name", f"the checkpoint in {latest} holds the state of the curriculum {before}"
-        yield view.mistake(key, rule, f"{key}={before}, or a new run: name=ANOTHER")
 
 
 def _first_problems(name: str, cfg: SourceConfig) -> list[Problem]:

@@ -35,9 +35,8 @@ def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Find
             yield from _of_hub(key, source)
         else:
             rule = "is neither a file or folder that exists nor a hub name (org/name)"
-            yield Mistake(
-                key=f"{key}.path", value=source.path, rule=rule, remedy="check the spelling, or give org/name"
-            )
+            remedy = "check the spelling, or give org/name"
+            yield Mistake(key=f"{key}.path", value=source.path, rule=rule, remedy=remedy)
         return
     try:
         head = _head(source)
@@ -58,17 +57,12 @@ def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Find
     items = loaded.items
     if imitated and items[0].response is None:
         rule = "gives problems without responses, and this stage imitates responses"
-        yield Mistake(
-            key=f"{key}.source",
-            value=source.source,
-            rule=rule,
-            remedy="a source with responses, for instance messages with an answer",
-        )
+        remedy = "a source with responses, for instance messages with an answer"
+        yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy=remedy)
     if not imitated and items[0].response is not None:
         rule = "gives responses to imitate, not problems to solve"
-        yield Mistake(
-            key=f"{key}.source", value=source.source, rule=rule, remedy="use it as data.train of a stage that imitates"
-        )
+        remedy = "use it as data.train of a stage that imitates"
+        yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy=remedy)
 
 
 def _head(source: SourceConfig) -> int:

@@ -1,27 +1,21 @@
 """Do workers have the devices that they need, and do engines and trainers divide their model evenly?"""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from r1ray.check.model import facts_of
-from r1ray.config import (
-    AuxiliaryTrainerConfig,
-    JudgeConfig,
-    ModelConfig,
-    ModelFacts,
-    RolloutConfig,
-)
+from r1ray.config import JudgeConfig, ModelConfig, ModelFacts, RolloutConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake
 from r1ray.model.heads import head_splits
-from r1ray.trainers import TrainerRole, section_of
+from r1ray.trainers import TRAINERS, TrainerRole, section_of, trainer_config
 
 
 def devices(view: StageView) -> Iterator[Mistake]:
-    device, sections = (
-        view.device,
-        {"trainer": view.trainer, "critic": view.critic, "prm": view.prm, "reference": view.reference},
-    )
+    device = view.device
+    sections = {"trainer": view.trainer, "critic": view.critic, "prm": view.prm, "reference": view.reference}
     roles = {role: sections[role].gpus_per_worker for role in view.roles if role in sections}
     if view.kind.trains:
         roles["trainer"] = view.trainer.gpus_per_worker
@@ -36,9 +30,6 @@ def devices(view: StageView) -> Iterator[Mistake]:
         if device == "cuda" and gpus == 0:
             rule = "device is cuda, so each worker needs a GPU or a share of one"
             remedy = f"{key}=1, or scale=one_gpu to share one, or device=cpu"
-            yield view.mistake(key, rule, remedy)
-        if gpus > 1:
-            rule, remedy = "a worker drives one GPU: at most 1", f"{key}=1 and a larger {role}.num_workers"
             yield view.mistake(key, rule, remedy)
     for role, engine in engines.items():
         size, gpus = engine.tensor_parallel_size, engine.gpus_per_worker
@@ -59,60 +50,43 @@ def tensor_parallel(view: StageView) -> Iterator[Mistake]:
 
 
 def shared_rows(view: StageView) -> Iterator[Mistake]:
-    """Ranks that share rows come in whole groups."""
-    for sharing in _sharing(view):
-        num, size = sharing.num_workers, sharing.size
+    """Ranks that share rows (sequence parallelism) come in whole groups."""
+    for role, key, trainer in _trainers(view):
+        num, size = trainer.num_workers, trainer.sequence_parallel
         if num % size:
             fits = max(n for n in range(1, size) if num % n == 0)
-            yield view.mistake(
-                f"{section_of(sharing.role)}.num_workers",
-                f"{sharing.key}={size} ranks share each row, so it must be a multiple of {size}",
-                f"{section_of(sharing.role)}.num_workers={-(-num // size) * size}, or {sharing.key}={fits}",
+            workers, rule = (
+                f"{section_of(role)}.num_workers",
+                f"{key}={size} ranks share each row, so it must be a multiple of {size}",
             )
+            yield view.mistake(workers, rule, f"{workers}={-(-num // size) * size}, or {key}={fits}")
 
 
 def shared_heads(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
-    trainer, facts = view.trainer, view.facts
-    for sharing in _sharing(view):
-        model = ModelConfig(path=sharing.path, template="none", facts=None, lora=None) if sharing.path else None
-        own = facts_of(model)[0] if model else facts
+    paths = {"policy": None, "critic": view.critic.path, "prm": view.prm.path}
+    for role, key, trainer in _trainers(view):
+        model = ModelConfig(path=path, template="none", facts=None, lora=None) if (path := paths[role]) else None
+        facts = facts_of(model)[0] if model else view.facts
         # A trainer with the policy's model and size would repeat the policy's mistake.
-        if own is not None and (sharing.role == "policy" or sharing.path or sharing.size != trainer.sequence_parallel):
-            yield from divides(sharing.key, sharing.size, own)
+        repeats = role != "policy" and not model and trainer.sequence_parallel == view.trainer.sequence_parallel
+        if facts is not None and not repeats:
+            yield from divides(key, trainer.sequence_parallel, facts)
 
 
-class _Sharing(NamedTuple):
-    """How many ranks of a trainer share a row, and the key that sets it."""
-
-    role: TrainerRole
-    key: str
-    size: int
-    num_workers: int
-    path: str | None
-    """Of a model other than the policy's."""
-
-
-def _sharing(view: StageView) -> Iterator[_Sharing]:
-    """Of the trainers that a stage has."""
-    needed, trainer, critic, prm = view.roles, view.trainer, view.critic, view.prm
-    if view.kind.trains:
-        yield _Sharing("policy", "trainer.sequence_parallel", trainer.sequence_parallel, trainer.num_workers, None)
-    others: tuple[tuple[TrainerRole, AuxiliaryTrainerConfig], ...] = (("critic", critic), ("prm", prm))
-    for role, other in others:
-        size = other.overrides.get("sequence_parallel", trainer.sequence_parallel)
-        # A value that is none is reported with the other keys of `critic.overrides`.
-        if role in needed and isinstance(size, int) and size >= 1:
-            yield _Sharing(role, f"{role}.overrides.sequence_parallel", size, other.num_workers, other.path)
+def _trainers(view: StageView) -> Iterator[tuple[TrainerRole, str, TrainerConfig]]:
+    """(role, key of its sequence parallelism, configuration) of the trainers that a stage starts."""
+    for role in TRAINERS:
+        if role in view.roles or (role == "policy" and view.kind.trains):
+            key = "trainer.sequence_parallel" if role == "policy" else f"{role}.overrides.sequence_parallel"
+            with suppress(ValidationError):  # reported by trainers.auxiliary_trainers
+                yield role, key, trainer_config(view, role)
 
 
 def divides(key: str, size: int, facts: ModelFacts) -> Iterator[Mistake]:
     heads, kv_heads = facts.num_attention_heads, facts.num_key_value_heads
     fits = head_splits(heads, kv_heads)
     if size not in fits:
-        yield Mistake(
-            key=key,
-            value=size,
-            rule=f"must divide the model's {heads} attention heads, and divide or be a multiple of its {kv_heads} key-value heads",
-            remedy=f"{key}={max(n for n in fits if n <= size)} (possible: {', '.join(map(str, fits))})",
-        )
+        rule = f"must divide the model's {heads} attention heads, and divide or be a multiple of its {kv_heads} key-value heads"
+        remedy = f"{key}={max(n for n in fits if n <= size)} (possible: {', '.join(map(str, fits))})"
+        yield Mistake(key=key, value=size, rule=rule, remedy=remedy)

@@ -35,6 +35,7 @@ from r1ray.config import Config, StageConfig
 from r1ray.config.tree import has, laid_over, without
 from r1ray.config.view import AllStages, NotSound, StageView
 from r1ray.mistakes import ConfigError, Finding, Mistake
+from r1ray.run import resume
 from r1ray.stages.kinds import KINDS
 
 Rule = Callable[[StageView], Iterable[Finding]]
@@ -45,7 +46,13 @@ OF_ALL: tuple[Rule, ...] = (
     *(rules.transport, rules.optimizer, rules.trainer_args, rules.faults, rules.not_empty, model.trained_files),
 )
 GENERATING: tuple[Rule, ...] = (
-    *(devices.tensor_parallel, rules.lengths, sampling.whole_distribution, sampling.temperature, rules.engine_args),
+    *(
+        devices.tensor_parallel,
+        rules.lengths,
+        sampling.whole_distribution,
+        sampling.evaluation_temperature,
+        rules.engine_args,
+    ),
     *(rules.rewards, rules.evaluation, plugins.engine, plugins.rewards, judges.engines, model.template),
     answers.asked_for,
 )
@@ -55,7 +62,7 @@ REINFORCEMENT: tuple[Rule, ...] = (
     *(sampling.temperature_schedule, rules.sleeping, rules.precision),
 )
 IMITATION: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
-RESUMING: tuple[Rule, ...] = (directory.trainer_layout, curriculum.resumes)
+RESUMING: tuple[Rule, ...] = (resume.conflicts,)
 """For a stage that may resume from its checkpoint."""
 NOTHING: Mapping[str, str] = {}
 

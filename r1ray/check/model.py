@@ -135,9 +135,8 @@ def _contradictions(model: ModelConfig, found: ModelFacts) -> Iterator[Mistake]:
         given, real = getattr(model.facts, fact), getattr(found, fact)
         if given != real:
             rule = f"the model's config.json has {str(real).lower()}"
-            yield Mistake(
-                key=f"model.facts.{fact}", value=given, rule=rule, remedy="model.facts=null: a local model needs none"
-            )
+            remedy = "model.facts=null: a local model needs none"
+            yield Mistake(key=f"model.facts.{fact}", value=given, rule=rule, remedy=remedy)
 
 
 def _custom_template(model: ModelConfig) -> Iterator[Finding]:

@@ -6,10 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from r1ray.check.directory import mapping_in
 from r1ray.check.overrides import NO_CHOICE
 from r1ray.config.files import conf_dir, groups_in
 from r1ray.mistakes import Mistake, did_you_mean, show
+from r1ray.run.directory import mapping_in
 
 PACKAGE = "# @package _global_"
 

@@ -3,7 +3,7 @@
 No plug-in is known by name here. Each rule lists the plug-ins of one kind that a stage uses; `_check` checks any of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -89,47 +89,38 @@ def sources_of(view: StageView) -> dict[str, SourceConfig]:
     return train | {f"eval.sets.{name}": source for name, source in view.eval.sets.items()}
 
 
+PLACES: tuple[tuple[str, Registry, str], ...] = (
+    ("algo", ALGORITHMS, "name"),
+    ("data.curriculum", CURRICULA, "name"),
+    ("data.train.*", SOURCES, "source"),
+    ("eval.sets.*", SOURCES, "source"),
+    ("reward.components.*", REWARDS, "name"),
+    ("stages.*", KINDS, "kind"),
+)
+"""(section, registry, key of the plug-in's name)."""
+
+
 def with_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration, as plain values, with the defaults of plug-ins' arguments; what is invalid stays as it is."""
-
-    def complete(section: Any, known: Registry, name: str) -> Any:
-        plugin = found(section.get(name), known) if isinstance(section, dict) else None
-        if plugin is None:
-            return section
-        try:
-            args = args_of(plugin).model_validate(section.get("args") or {})
-        except ValidationError:
-            return section
-        return {**section, "args": args.model_dump(mode="json")}
-
-    def each(sections: Any, known: Registry, name: str) -> Any:
-        if not isinstance(sections, dict):
-            return sections
-        named = cast("dict[str, Any]", sections)
-        return {key: complete(_with_name(value, name, key), known, name) for key, value in named.items()}
-
-    changed: dict[str, Callable[[Any], Any]] = {
-        "algo": lambda algo: complete(algo, ALGORITHMS, "name"),
-        "data": lambda data: _with(
-            data, train=lambda s: each(s, SOURCES, "source"), curriculum=lambda s: complete(s, CURRICULA, "name")
-        ),
-        "eval": lambda eval: _with(eval, sets=lambda s: each(s, SOURCES, "source")),
-        "reward": lambda reward: _with(reward, components=lambda s: each(s, REWARDS, "name")),
-        "stages": lambda stages: each(stages, KINDS, "kind"),
-    }
-    return _with(dict(tree), **changed)
+    whole = dict(tree)
+    for place, known, name_key in PLACES:
+        whole = _completed(whole, place.split("."), known, name_key)
+    return whole
 
 
-def _with(section: Any, **changed: Callable[[Any], Any]) -> Any:
+def _completed(section: Any, path: Sequence[str], known: Registry, name_key: str, key: str = "") -> Any:
     if not isinstance(section, dict):
         return section
     values = cast("dict[str, Any]", section)
-    return {key: changed[key](value) if key in changed else value for key, value in values.items()}
-
-
-def _with_name(section: Any, name: str, key: str) -> Any:
-    """A reward component that names no reward is called by its key."""
-    return {**section, name: key} if isinstance(section, dict) and section.get(name) is None else section
+    if path:
+        inner = values if path[0] == "*" else values.keys() & {path[0]}
+        return values | {name: _completed(values[name], path[1:], known, name_key, name) for name in inner}
+    plugin = found(values.get(name_key) or key, known)
+    try:
+        args = args_of(plugin).model_validate(values.get("args") or {}) if plugin else None
+    except ValidationError:
+        args = None
+    return values if args is None else {**values, "args": args.model_dump(mode="json")}
 
 
 def _used(

@@ -9,49 +9,13 @@ from math import lcm
 from r1ray.config.view import StageView
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
-from r1ray.model.reserved import reserved_deepspeed_keys
+from r1ray.model.reserved import DEEPSPEED_BLOCKS, RESERVED_DEEPSPEED_KEYS, reserved_deepspeed_keys
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
 from r1ray.trainers import TRAINERS, section_of
 
-INSTEAD = {
-    "model": "model.path",
-    "seed": "seed",
-    "dtype": "rollout.dtype",
-    "max_model_len": "data.max_prompt_length and rollout.max_response_length",
-    "tensor_parallel_size": "rollout.tensor_parallel_size",
-    "enable_sleep_mode": "rollout.sleep",
-    "train_micro_batch_size_per_gpu": "trainer.max_tokens_per_micro_batch",
-    "train_batch_size": "algo.prompts_per_step, algo.group_size and algo.num_minibatches",
-    "gradient_accumulation_steps": "trainer.max_tokens_per_micro_batch",
-    "gradient_clipping": "trainer.grad_clip",
-    "sequence_parallel_size": "trainer.sequence_parallel",
-    "optimizer": "trainer.lr, betas, adam_eps and weight_decay",
-    "scheduler": "trainer.lr_schedule, lr_min_ratio and warmup_updates",
-    "fp16": "trainer.precision",
-    "bf16": "trainer.precision",
-    "torch_autocast": "trainer.precision",
-    "activation_checkpointing": "trainer.activation_checkpointing",
-    "zero_optimization.stage": "trainer.zero_stage",
-    "zero_optimization.offload_optimizer": "trainer.cpu_offload",
-}
-"""{key that engine_args and deepspeed may not set: the key of r1ray that sets it}."""
 ROLES = ("rollout", "judge", "reward", "reference", *TRAINERS)
-DEEPSPEED_BLOCKS = (
-    *(
-        "zero_optimization",
-        "comms_logger",
-        "flops_profiler",
-        "aio",
-        "tensorboard",
-        "wandb",
-        "csv_monitor",
-        "checkpoint",
-    ),
-    *("data_efficiency", "curriculum_learning", "compression_training", "elasticity", "autotuning", "compile"),
-)
-"""Keys of DeepSpeed's configuration under which it expects further keys."""
 
 
 def lengths(view: StageView) -> Iterator[Finding]:
@@ -60,12 +24,12 @@ def lengths(view: StageView) -> Iterator[Finding]:
     if total > facts.context_length:
         left = facts.context_length - data.max_prompt_length
         remedy = f"rollout.max_response_length={left}" if left > 0 else "lower data.max_prompt_length"
-        yield view.mistake(
-            "rollout.max_response_length",
+        rule = (
             f"data.max_prompt_length + max_response_length = {data.max_prompt_length} + {rollout.max_response_length} "
-            f"= {total}, but the model's context is {facts.context_length} tokens",
-            f"{remedy}, or a model with a longer context",
+            f"= {total}, but the model's context is {facts.context_length} tokens"
         )
+        remedy = f"{remedy}, or a model with a longer context"
+        yield view.mistake("rollout.max_response_length", rule, remedy)
     elif total > trainer.max_tokens_per_micro_batch:
         yield (
             f"sequences of up to {total} tokens exceed "
@@ -77,11 +41,9 @@ def lengths(view: StageView) -> Iterator[Finding]:
 def sft_length(view: StageView) -> Iterator[Finding]:
     sft, facts = view.sft, view.facts
     if sft.max_length > facts.context_length:
-        yield view.mistake(
-            "sft.max_length",
-            f"must fit the model's context of {facts.context_length} tokens",
-            f"sft.max_length={facts.context_length}",
-        )
+        rule = f"must fit the model's context of {facts.context_length} tokens"
+        remedy = f"sft.max_length={facts.context_length}"
+        yield view.mistake("sft.max_length", rule, remedy)
 
 
 def transport(view: StageView) -> Iterator[Finding]:
@@ -119,11 +81,9 @@ def sleeping(view: StageView) -> Iterator[Finding]:
 def optimizer(view: StageView) -> Iterator[Finding]:
     trainer = view.trainer
     if trainer.precision == "bf16" and trainer.zero_stage == 0:
-        yield view.mistake(
-            "trainer.precision",
-            "DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently",
-            "trainer.zero_stage=1, or trainer.precision=bf16_autocast",
-        )
+        rule = "DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently"
+        remedy = "trainer.zero_stage=1, or trainer.precision=bf16_autocast"
+        yield view.mistake("trainer.precision", rule, remedy)
     if trainer.cpu_offload and trainer.zero_stage == 0:
         rule = "DeepSpeed offloads the optimizer of ZeRO 1 and up"
         yield view.mistake("trainer.cpu_offload", rule, "trainer.zero_stage=1")
@@ -132,12 +92,12 @@ def optimizer(view: StageView) -> Iterator[Finding]:
 def precision(view: StageView) -> Iterator[Finding]:
     trainer, rollout = view.trainer, view.rollout
     if trainer.precision == "fp32" and rollout.dtype == "bfloat16" and trainer.logprob_gap_limit is None:
-        yield view.mistake(
-            "rollout.dtype",
+        rule = (
             "trainer.precision=fp32 requires log-probs that agree to 1e-3, which a bfloat16 engine never reaches: every step "
-            "would be skipped",
-            "rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.5",
+            "would be skipped"
         )
+        remedy = "rollout.dtype=float32, or trainer.precision=bf16_autocast, or trainer.logprob_gap_limit=0.5"
+        yield view.mistake("rollout.dtype", rule, remedy)
     elif (trainer.precision == "fp32") != (rollout.dtype == "float32"):
         yield (
             f"trainer.precision={trainer.precision} and rollout.dtype={rollout.dtype} round differently: "
@@ -148,38 +108,29 @@ def precision(view: StageView) -> Iterator[Finding]:
 def rewards(view: StageView) -> Iterator[Finding]:
     reward, data, eval = view.reward, view.data, view.eval
     if not any(part.weighs for part in reward.components.values()):
-        yield view.mistake(
-            "reward.components",
-            "every weight is 0, so every reward would be 0",
-            "reward.components.accuracy.weight=1.0",
-            value={name: part.weight for name, part in reward.components.items()},
-        )
+        rule, remedy = "every weight is 0, so every reward would be 0", "reward.components.accuracy.weight=1.0"
+        yield view.mistake("reward.components", rule, remedy, value=dict.fromkeys(reward.components, 0))
     if reward.local:
         rule = "is for r1ray.grade: the reward workers of a run are actors"
         yield view.mistake("reward.local", rule, "reward.local=false")
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
-    for key, source in sources.items():
-        if source.accuracy not in reward.components:
-            yield view.mistake(
-                f"{key}.accuracy",
-                "names the reward component that decides whether a completion is correct, and there is no such component",
-                did_you_mean(source.accuracy, reward.components),
-            )
     named = {*data.train, *eval.sets}
-    for name, part in reward.components.items():
-        for source in part.sources or ():
-            if source not in named:
-                key, rule = f"reward.components.{name}.sources", "is not a name of data.train or eval.sets"
-                others = [other for other in part.sources or () if other in named]
-                without = f"{key}=[{','.join(others)}]" if others else f"reward.components.{name}=null"
-                remedy = f"{did_you_mean(source, named)}. Without it: {without}"
-                yield view.mistake(key, rule, remedy)
+    for name, component in reward.components.items():
+        for source in set(component.sources or ()) - named:
+            key, rule = f"reward.components.{name}.sources", "is not a name of data.train or eval.sets"
+            others = [other for other in component.sources or () if other in named]
+            without = f"{key}=[{','.join(others)}]" if others else f"reward.components.{name}=null"
+            yield view.mistake(key, rule, f"{did_you_mean(source, named)}. Without it: {without}", value=source)
     for key, source in sources.items():
-        part, name = reward.components.get(source.accuracy), key.rpartition(".")[2]
-        if part is not None and part.sources is not None and name not in part.sources:
-            rule = f"names the reward component that decides whether a completion is correct, and its sources leave {name} out"
+        component, name = reward.components.get(source.accuracy), key.rpartition(".")[2]
+        rule, remedy = "names the reward component that decides whether a completion is correct, and ", ""
+        if component is None:
+            rule, remedy = rule + "there is no such component", did_you_mean(source.accuracy, reward.components)
+        elif component.sources is not None and name not in component.sources:
+            rule += f"its sources leave {name} out"
             remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another component"
+        if remedy:
             yield view.mistake(f"{key}.accuracy", rule, remedy)
 
 
@@ -208,11 +159,9 @@ def evaluation(view: StageView) -> Iterator[Finding]:
     if best in there or (not best.startswith("eval/") and is_metric(best)):
         return
     guess = closest(best, there)
-    yield view.mistake(
-        "checkpoint.best_metric",
-        "no evaluation set gives this metric" if best.startswith("eval/") else "there is no such metric",
-        f"checkpoint.best_metric={guess or (there[0] if there else 'solve_rate')}, or null for none",
-    )
+    rule = "no evaluation set gives this metric" if best.startswith("eval/") else "there is no such metric"
+    remedy = f"checkpoint.best_metric={guess or (there[0] if there else 'solve_rate')}, or null for none"
+    yield view.mistake("checkpoint.best_metric", rule, remedy)
 
 
 def engine_args(view: StageView) -> Iterator[Finding]:
@@ -221,10 +170,10 @@ def engine_args(view: StageView) -> Iterator[Finding]:
     if judge.path is not None:
         engines.append(("judge", judge.engine_args, "vLLM"))
     for role, args, engine in engines:
-        for name in sorted(args.keys() & set(RESERVED_ENGINE_ARGS)):
-            instead = INSTEAD.get(name, "").replace("rollout", role)
+        for name in sorted(args.keys() & RESERVED_ENGINE_ARGS.keys()):
+            instead = RESERVED_ENGINE_ARGS[name].replace("rollout", role)
             yield _reserved(f"{role}.engine_args.{name}", args[name], "" if instead == "judge.sleep" else instead)
-        free = sorted(args.keys() - set(RESERVED_ENGINE_ARGS))
+        free = sorted(args.keys() - RESERVED_ENGINE_ARGS.keys())
         if free:
             yield f"{NOT_CHECKED}{role}.engine_args {', '.join(free)}: {engine} checks them when it starts"
 
@@ -234,7 +183,7 @@ def trainer_args(view: StageView) -> Iterator[Finding]:
     for name in reserved_deepspeed_keys(trainer.deepspeed):
         outer, _, inner = name.partition(".")
         value = trainer.deepspeed[outer][inner] if inner else trainer.deepspeed[outer]
-        yield _reserved(f"trainer.deepspeed.{name}", value, INSTEAD.get(name, ""))
+        yield _reserved(f"trainer.deepspeed.{name}", value, RESERVED_DEEPSPEED_KEYS[name])
     for name in DEEPSPEED_BLOCKS:
         if name in trainer.deepspeed and not isinstance(trainer.deepspeed[name], dict):
             key = f"trainer.deepspeed.{name}"

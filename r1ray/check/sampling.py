@@ -10,28 +10,20 @@ def whole_distribution(view: StageView) -> Iterator[Finding]:
     rollout = view.rollout
     for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
         if value != only:
-            yield view.mistake(
-                f"rollout.{key}",
-                "the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly",
-                f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free",
-            )
+            rule = "the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly"
+            remedy = f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free"
+            yield view.mistake(f"rollout.{key}", rule, remedy)
 
 
-def temperature(view: StageView) -> Iterator[Finding]:
-    rollout, eval = view.rollout, view.eval
-    there = {"rollout.temperature": rollout.temperature, "eval.temperature": eval.temperature}
-    there |= {f"rollout.temperature_schedule.{step}": value for step, value in rollout.temperature_schedule.items()}
-    for key, value in there.items():
-        if value > 2:
-            yield view.mistake(key, "vLLM samples at temperatures up to 2", f"{key}=1.0 (R1: 1.0)")
-    if 0 < eval.temperature < 0.01:
-        rule = "vLLM samples at temperatures from 0.01 up, or at 0: always the likeliest token"
+def evaluation_temperature(view: StageView) -> Iterator[Finding]:
+    if 0 < view.eval.temperature < 0.01:
+        rule = "vLLM samples at temperatures from 0.01, or greedily at 0"
         yield view.mistake("eval.temperature", rule, "eval.temperature=0, or 0.01 and up")
 
 
 def temperature_schedule(view: StageView) -> Iterator[Finding]:
     steps, rollout = view.steps, view.rollout
-    for step, value in rollout.temperature_schedule.items():
+    for step in rollout.temperature_schedule:
         if step > steps:
             key, rule = f"rollout.temperature_schedule.{step}", f"the stage ends after {steps} steps"
             yield view.mistake(key, rule, f"an earlier step, or steps={step} and more")

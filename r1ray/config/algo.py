@@ -1,6 +1,8 @@
 """Options of the algorithm."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from r1ray.config.base import AbovePositive, Count, Fraction, NotNegative, Positive, Strict
 
@@ -45,7 +47,7 @@ class AlgoConfig(Strict):
     clip_low: NotNegative
     clip_high: NotNegative
     """Free floats: R1 clips at 10, DAPO at 0.2 / 0.28."""
-    dual_clip: float | None
+    dual_clip: Annotated[float, Field(gt=1)] | None
     """c > 1: lower bound c * A for A < 0; null: off."""
     aggregation: Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
     kl_coef: NotNegative
@@ -69,4 +71,4 @@ class AlgoConfig(Strict):
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     """What becomes of the gap between engine and trainer: the policy term is weighted by pi_trainer / pi_engine of the token or of
     the whole sequence, at most is_cap (truncate) or 0 above it (mask)."""
-    is_cap: AbovePositive
+    is_cap: Annotated[float, Field(ge=1)]

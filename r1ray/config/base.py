@@ -12,8 +12,10 @@ AbovePositive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """What numpy and vLLM take."""
 NotEmpty = Annotated[str, Field(min_length=1)]
-Temperature = Annotated[float, Field(ge=0.01)]
-"""vLLM raises smaller ones to 0.01, while the trainer would divide by the smaller."""
+Temperature = Annotated[float, Field(ge=0.01, le=2)]
+"""What vLLM samples at; it raises smaller ones to 0.01, while the trainer would divide by the smaller."""
+Gpus = Annotated[float, Field(ge=0, le=1)]
+"""Of one worker, which drives one GPU or a share of it."""
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from r1ray.config.base import AbovePositive, NotEmpty, NotNegative, Positive, Strict, Temperature
+from r1ray.config.base import AbovePositive, Gpus, NotEmpty, NotNegative, Positive, Strict, Temperature
 
 
 class RolloutConfig(Strict):
@@ -11,7 +11,7 @@ class RolloutConfig(Strict):
     num_workers: Positive
     tensor_parallel_size: Positive
     cpus_per_worker: NotNegative
-    gpus_per_worker: NotNegative
+    gpus_per_worker: Gpus
     """For the whole engine is this times tensor_parallel_size."""
     dtype: Literal["float32", "bfloat16"]
     max_response_length: Positive
@@ -43,7 +43,7 @@ class JudgeConfig(Strict):
     num_workers: Positive
     tensor_parallel_size: Positive
     cpus_per_worker: NotNegative
-    gpus_per_worker: NotNegative
+    gpus_per_worker: Gpus
     """For the whole engine is this times tensor_parallel_size."""
     dtype: Literal["float32", "bfloat16"]
     max_length: Positive

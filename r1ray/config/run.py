@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r1ray.config.base import AbovePositive, Count, NotNegative, Positive, Seed, Strict
+from r1ray.config.base import AbovePositive, Count, Positive, Seed, Strict
 from r1ray.config.data import SourceConfig
 
 
@@ -16,7 +16,7 @@ class EvalConfig(Strict):
     num_samples: Positive
     """Completions per problem: avg@k."""
     pass_at: list[Positive]
-    temperature: NotNegative
+    temperature: Annotated[float, Field(ge=0, le=2)]
     """0: greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)]
     seed: Seed

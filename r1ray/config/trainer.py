@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r1ray.config.base import AbovePositive, Count, Fraction, Momentum, NotNegative, Positive, Strict
+from r1ray.config.base import AbovePositive, Count, Fraction, Gpus, Momentum, NotNegative, Positive, Strict
 
 
 class TrainerConfig(Strict):
     num_workers: Positive
     cpus_per_worker: NotNegative
-    gpus_per_worker: NotNegative
+    gpus_per_worker: Gpus
     zero_stage: Literal[0, 1, 2, 3]
     precision: Literal["fp32", "bf16_autocast", "bf16"]
     max_tokens_per_micro_batch: Positive
@@ -54,7 +54,7 @@ class AuxiliaryTrainerConfig(Strict):
     """The model it starts from, as model.path; null: the one that the policy starts from."""
     num_workers: Positive
     cpus_per_worker: NotNegative
-    gpus_per_worker: NotNegative
+    gpus_per_worker: Gpus
     lr: NotNegative
     warmup_updates: Count
     overrides: dict[str, Any]
@@ -73,7 +73,7 @@ class CriticConfig(AuxiliaryTrainerConfig):
 class ReferenceConfig(Strict):
     num_workers: Positive
     cpus_per_worker: NotNegative
-    gpus_per_worker: NotNegative
+    gpus_per_worker: Gpus
     zero_stage: Literal[0, 3]
     """3 when the model does not fit one device."""
 

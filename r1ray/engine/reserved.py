@@ -1,26 +1,26 @@
 """What r1ray decides about vLLM itself: engine arguments that a user cannot set, and its environment. Imports nothing."""
 
-RESERVED_ENGINE_ARGS = (
-    "model",
-    "tokenizer",
-    "skip_tokenizer_init",
-    "seed",
-    "dtype",
-    "max_model_len",
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "data_parallel_size",
-    "distributed_executor_backend",
-    "logprobs_mode",
-    "max_logprobs",
-    "weight_transfer_config",
-    "worker_extension_cls",
-    "async_scheduling",
-    "enable_chunked_prefill",
-    "disable_log_stats",
-    "enable_sleep_mode",
-)
-"""Set from rollout.*, data.max_prompt_length and seed, or fixed: weight transfer, log-probs, seeds and versions depend on them."""
+RESERVED_ENGINE_ARGS = {
+    "model": "model.path",
+    "tokenizer": "",
+    "skip_tokenizer_init": "",
+    "seed": "seed",
+    "dtype": "rollout.dtype",
+    "max_model_len": "data.max_prompt_length and rollout.max_response_length",
+    "tensor_parallel_size": "rollout.tensor_parallel_size",
+    "pipeline_parallel_size": "",
+    "data_parallel_size": "",
+    "distributed_executor_backend": "",
+    "logprobs_mode": "",
+    "max_logprobs": "",
+    "weight_transfer_config": "",
+    "worker_extension_cls": "",
+    "async_scheduling": "",
+    "enable_chunked_prefill": "",
+    "disable_log_stats": "",
+    "enable_sleep_mode": "rollout.sleep",
+}
+"""{argument: the key of r1ray that sets it}; "" where it is fixed, because weight transfer, log-probs, seeds or versions depend on it."""
 
 VLLM_ENVIRONMENT = {
     # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only form that obeys

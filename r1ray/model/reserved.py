@@ -1,30 +1,45 @@
 """What r1ray decides about DeepSpeed itself: keys of its configuration that `trainer.deepspeed` cannot set. Imports nothing."""
 
-RESERVED_DEEPSPEED_KEYS = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "managed_gradient_accumulation",
-    "gradient_clipping",
-    "gradient_allreduce_op",
-    "prescale_gradients",
-    "gradient_predivide_factor",
-    "optimizer",
-    "scheduler",
-    "fp16",
-    "bf16",
-    "amp",
-    "torch_autocast",
-    "data_types",
-    "activation_checkpointing",
-    "zero_allow_untested_optimizer",
-    "zero_force_ds_cpu_optimizer",
-    "sequence_parallel_size",
-    "data_parallel_size",
-    "zero_optimization.stage",
-    "zero_optimization.offload_optimizer",
+RESERVED_DEEPSPEED_KEYS = {
+    "train_batch_size": "algo.prompts_per_step, algo.group_size and algo.num_minibatches",
+    "train_micro_batch_size_per_gpu": "trainer.max_tokens_per_micro_batch",
+    "gradient_accumulation_steps": "trainer.max_tokens_per_micro_batch",
+    "managed_gradient_accumulation": "",
+    "gradient_clipping": "trainer.grad_clip",
+    "gradient_allreduce_op": "",
+    "prescale_gradients": "",
+    "gradient_predivide_factor": "",
+    "optimizer": "trainer.lr, betas, adam_eps and weight_decay",
+    "scheduler": "trainer.lr_schedule, lr_min_ratio and warmup_updates",
+    "fp16": "trainer.precision",
+    "bf16": "trainer.precision",
+    "amp": "",
+    "torch_autocast": "trainer.precision",
+    "data_types": "",
+    "activation_checkpointing": "trainer.activation_checkpointing",
+    "zero_allow_untested_optimizer": "",
+    "zero_force_ds_cpu_optimizer": "",
+    "sequence_parallel_size": "trainer.sequence_parallel",
+    "data_parallel_size": "",
+    "zero_optimization.stage": "trainer.zero_stage",
+    "zero_optimization.offload_optimizer": "trainer.cpu_offload",
+}
+"""{key, dotted where nested: the key of r1ray that sets it}; "" where it is fixed, because loss weights include the denominator."""
+
+DEEPSPEED_BLOCKS = (
+    *(
+        "zero_optimization",
+        "comms_logger",
+        "flops_profiler",
+        "aio",
+        "tensorboard",
+        "wandb",
+        "csv_monitor",
+        "checkpoint",
+    ),
+    *("data_efficiency", "curriculum_learning", "compression_training", "elasticity", "autotuning", "compile"),
 )
-"""Set from trainer.*, or fixed because the loss is a sum whose weights hold the denominator already. Dots mark nested keys."""
+"""Keys of DeepSpeed's configuration that hold mappings."""
 
 
 def reserved_deepspeed_keys(deepspeed: dict[str, object]) -> list[str]:

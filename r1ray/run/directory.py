@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import yaml
 
@@ -171,3 +171,12 @@ def write_atomically(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(text)
     os.replace(aside, path)
+
+
+def mapping_in(file: Path) -> dict[str, Any] | None:
+    """What a YAML or JSON file holds; None when it holds no mapping or is not there."""
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None

@@ -1,0 +1,69 @@
+"""What a stage that resumes must keep: its checkpoint holds state that another configuration cannot read or would ignore."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from r1ray.config.tree import laid_over, value_of
+from r1ray.config.view import StageView
+from r1ray.data.curriculum import PLAIN
+from r1ray.mistakes import Mistake, show
+from r1ray.run.checkpoint import STATE
+from r1ray.run.directory import RunDir, mapping_in
+from r1ray.trainers import OTHERS, TRAINERS, section_of, trainer_config
+
+
+def conflicts(view: StageView) -> Iterator[Mistake]:
+    run = RunDir(Path(view.run_dir).expanduser())
+    latest = {name: run.stage(name).checkpoints / "latest" for name in view.run.stages}
+    checkpoint = latest[view.name]
+    state = mapping_in(checkpoint / STATE) or {}
+    yield from _curriculum(checkpoint, state, view)
+    at_end = view.kind.reinforcement and isinstance(state.get("step"), int) and state["step"] >= view.steps
+    if at_end or any(stage.after == view.name and latest[name].exists() for name, stage in view.run.stages.items()):
+        return  # the stage is finished, so nothing is loaded
+    for role in TRAINERS:
+        yield from _layout(role, checkpoint, view)
+    before = mapping_in(run.config) or {}
+    before = laid_over(before, value_of(before, f"stages.{view.name}.config") or {})
+    for key in (
+        f"{role}.{field}" for role in OTHERS if (checkpoint / role).exists() for field in ("path", "head_init")
+    ):
+        was = value_of(before, key)
+        if was != value_of(view.raw, key):
+            rule = f"the {key.partition('.')[0]} in {checkpoint} started with {show(was)} and resumes from what it has learned"
+            yield view.mistake(key, rule, f"{key}={show(was)}, or name=ANOTHER for a new run")
+
+
+def _layout(role: str, checkpoint: Path, view: StageView) -> Iterator[Mistake]:
+    """The trainer's shards and adapters in the checkpoint were written by this many ranks, this ZeRO stage, ..."""
+    layout = mapping_in(checkpoint / section_of(role) / "layout.json") or {}
+    try:
+        now: dict[str, Any] = trainer_config(view, role).model_dump() if layout else {}  # type: ignore[arg-type]
+    except ValidationError:
+        return  # reported with the overrides
+    now |= {"lora": view.model.lora and view.model.lora.model_dump()} if role == "policy" else {}
+    for key, before in layout.items():
+        if now.get(key, before) == before:
+            continue
+        where = (
+            f"{section_of(role)}.{key}"
+            if role == "policy" or value_of(view.raw, f"{role}.{key}")
+            else f"{role}.overrides.{key}"
+        )
+        where = "model.lora" if key == "lora" else where
+        was, given = (show(value).replace("'", "") for value in (before, now[key]))
+        rule = f"the {role}'s state in {checkpoint} was saved with {was}, and cannot be read with another value"
+        setting = f"'{where}={was}'" if key == "lora" else f"{where}={was}"
+        remedy = f"{setting}, or a new run: name=ANOTHER model.path={checkpoint.resolve() / 'hf'}"
+        yield view.mistake(where, rule, remedy, value=given)
+
+
+def _curriculum(checkpoint: Path, state: dict[str, Any], view: StageView) -> Iterator[Mistake]:
+    if view.kind.reinforcement and state.get("stream"):
+        before, key = state["stream"].get("curriculum", PLAIN), "data.curriculum.name"
+        if before != view.data.curriculum.name:
+            rule = f"the checkpoint in {checkpoint} holds the state of the curriculum {before}"
+            yield view.mistake(key, rule, f"{key}={before}, or a new run: name=ANOTHER")
