@@ -78,7 +78,10 @@ OVERRIDES: Mapping[str, Sequence[Override]] = {
     "deepcoder_14b": ("recipe=deepcoder_14b", "stages.short.config.steps=2", "stages.long.config.steps=1"),
     "gpg_7b": ("recipe=gpg_7b", "steps=3"),
     "mixture": ("data=mixture", "reward=mixture", "steps=3"),
-    "skywork_or1_math_7b": ("recipe=skywork_or1_math_7b", "steps=3"),
+    "skywork_or1_math_7b": (
+        "recipe=skywork_or1_math_7b",
+        *(f"stages.{stage}.config.steps=1" for stage in ("short", "middle", "long")),
+    ),
     "srpo_32b": ("recipe=srpo_32b", "stages.maths.config.steps=2", "stages.maths_and_code.config.steps=2"),
     "vc_ppo_32b": ("recipe=vc_ppo_32b", "steps=3"),
 }
