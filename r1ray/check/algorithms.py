@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 
-from r1ray.algo import attempt
 from r1ray.check import plugins
 from r1ray.config.view import StageView
-from r1ray.mistakes import Finding
+from r1ray.mistakes import Finding, Mistake
 
 
 def can_be_made(view: StageView) -> Iterator[Finding]:
     findings = list(plugins.algorithm(view))
     yield from findings
-    made = attempt(view.algo) if not findings else None
-    if isinstance(made, Exception):
-        rule = f"cannot be made: {type(made).__name__}: {made}"
+    if not any(isinstance(finding, Mistake) for finding in findings):
+        rule = f"cannot be made: {type(view.algorithm_error).__name__}: {view.algorithm_error}"
         yield view.mistake("algo.name", rule, "correct it, or algo.args")
 
 

@@ -171,7 +171,8 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     )
     if kind.reinforcement and "algo" in sections:
         made = attempt(sections["algo"])
-        known = {} if isinstance(made, Exception) else {"algorithm": made, "roles": training_roles(made)}
+        failed = isinstance(made, Exception)
+        known = {"algorithm_error": made} if failed else {"algorithm": made, "roles": training_roles(made)}
         view = StageView(**vars(view) | {"roles": ["policy"]} | known)
     if "model" in sections:
         facts, about = model.facts_of(sections["model"])

@@ -62,6 +62,8 @@ class StageView:
     template_text: str
     """What every prompt of the model contains; not sound where that is unknown."""
     algorithm: "Algorithm"
+    algorithm_error: Exception
+    """Why there is no `algorithm`."""
     roles: list[str]
     """Trainers and reference that the stage starts: `["policy", "critic", "reference"]`."""
     run_dir: str
