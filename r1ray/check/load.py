@@ -101,7 +101,8 @@ def load(
         findings += stages.remove_nothing(raw, all_stages)
         names = stages.in_order(all_stages)
         trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
-        run = AllStages(stages=all_stages, trees=trees)
+        kinds = {name: kind for name in names if (kind := plugins.found(all_stages[name].kind, KINDS)) is not None}
+        run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
     findings += [*recipe_against_scale(raw, overrides, choices, folders), *replaced(choices)]
@@ -155,7 +156,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     sections, mistakes = validate(tree, prefix=prefix)
     # Mistakes of the base tree have been reported without the prefix.
     yield from (m for m in mistakes if has(stage.config, m.key.removeprefix(prefix)))
-    kind = plugins.found(stage.kind, KINDS)
+    kind = run.kinds.get(name)
     if kind is None:
         yield from plugins.kind(StageView(name=name, run=run))
         return

@@ -11,7 +11,7 @@ from reward_samples import completion, context, problem
 
 from r1ray.config import RewardComponentConfig, RewardConfig, SourceConfig
 from r1ray.data.generators.oneliners import KINDS, VERIFIERS
-from r1ray.data.sources import load_source, runs_programs
+from r1ray.data.sources import load_source, program_languages
 from r1ray.reward import make
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.code import tested
@@ -203,11 +203,11 @@ def test_who_needs_a_sandbox() -> None:
         return SourceConfig(source="one_liners", args={"kind": kind, "num_problems": 5})
 
     in_cpp = SourceConfig(source="rows", args={"verifier": "code", "programs": "cpp"})
-    assert runs_programs([one_liners("boxed"), one_liners("program")]) == {"python"}
-    assert runs_programs([SourceConfig(source="rows", args={"verifier": "code"})]) == {"python"}
-    assert runs_programs([one_liners("program"), in_cpp]) == {"python", "cpp"}
-    assert not runs_programs([SourceConfig(source="rows", args={"verifier": "math", "programs": "cpp"})])
-    assert not runs_programs([one_liners("boxed"), SourceConfig(source="countdown"), SourceConfig(source="rows")])
+    assert program_languages([one_liners("boxed"), one_liners("program")]) == {"python"}
+    assert program_languages([SourceConfig(source="rows", args={"verifier": "code"})]) == {"python"}
+    assert program_languages([one_liners("program"), in_cpp]) == {"python", "cpp"}
+    assert not program_languages([SourceConfig(source="rows", args={"verifier": "math", "programs": "cpp"})])
+    assert not program_languages([one_liners("boxed"), SourceConfig(source="countdown"), SourceConfig(source="rows")])
 
 
 @pytest.mark.parametrize("kind", KINDS)

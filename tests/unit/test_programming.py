@@ -12,7 +12,7 @@ import pytest
 from r1ray.config import SourceConfig
 from r1ray.data import programming
 from r1ray.data.schemas import Unreadable
-from r1ray.data.sources import load_source, runs_programs
+from r1ray.data.sources import load_source, program_languages
 from r1ray.reward.code.cases import Cases, read_cases
 from r1ray.reward.code.compare import same_results
 from r1ray.reward.code.packed import unpacked
@@ -155,7 +155,7 @@ def test_codeforces_takes_one_language_with_its_limits_and_checker() -> None:
     assert loaded.counts["unreadable"] == 2
     (cpp,) = rows_of("codeforces", programs="cpp").items
     assert (cpp.id, cpp.payload["language"]) == ("codeforces/1/A/cpp", "cpp")
-    assert runs_programs([SourceConfig(source="codeforces", path="x/y", args={"programs": "cpp"})]) == {"cpp"}
+    assert program_languages([SourceConfig(source="codeforces", path="x/y", args={"programs": "cpp"})]) == {"cpp"}
 
 
 def test_the_struct_columns_of_open_r1s_copy_are_read_like_primes_texts() -> None:
