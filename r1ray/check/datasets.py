@@ -44,7 +44,11 @@ def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Find
         where, value = (f"{key}.path", source.path) if source.path else (f"{key}.args", source.args)
         remedy = f"correct the file, or {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
         if source.path is None:
-            remedy = f"correct {key}.args" if source_of(source).generate else f"{key}.path=FILE, or FOLDER, or ORG/NAME of the hub"
+            remedy = (
+                f"correct {key}.args"
+                if source_of(source).generate
+                else f"{key}.path=FILE, or FOLDER, or ORG/NAME of the hub"
+            )
         yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
         return
     yield from _of_rows(key, source, loaded, head=head)

@@ -211,8 +211,11 @@ def check_columns(name: str, cfg: SourceConfig) -> None:
 
 def program_languages(sources: Iterable[SourceConfig]) -> frozenset[Language]:
     """Languages that a sandbox must run to score completions to these problems; empty when none is needed."""
-    languages = (source_of(cfg).Args.model_validate(cfg.args).program_language for cfg in sources)
-    return frozenset(language for language in languages if language is not None)
+    languages: set[Language] = set()
+    for cfg in sources:
+        if language := source_of(cfg).Args.model_validate(cfg.args).program_language:
+            languages.add(language)
+    return frozenset(languages)
 
 
 def located(cfg: SourceConfig, run: Config) -> SourceConfig:

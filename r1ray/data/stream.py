@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from r1ray.types import Group, Problem
 
-
 PLAIN = "none"
 """The curriculum that is the stream itself; the state of such a stream names no curriculum."""
 

@@ -124,7 +124,7 @@ def generate(args: KnightsArgs) -> Iterator[dict[str, Any]]:
             failed += 1
             if failed > PATIENCE:
                 raise ValueError(
-                    f"knights and knaves: split {split} has about {len(seen)} puzzles of {lowest} to {highest} people, not "
+                    f"knights and knaves: split {split} has about {len(seen)} puzzles of {size} people, not "
                     f"{args.num_problems}; lower num_problems or raise num_people"
                 )
             continue
