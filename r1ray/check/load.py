@@ -177,11 +177,10 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     asked += RESUMING if kind.trains and getattr(base, "resume", "") == "auto" else ()
     for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and has(stage.config, finding.key):
-            finding = replace(
-                finding,
-                key=prefix + finding.key,
-                remedy=finding.remedy.replace(f"{finding.key}=", f"{prefix}{finding.key}="),
-            )
+            above, dot, _ = finding.key.rpartition(".")
+            named = above + dot or f"{finding.key}="
+            remedy = finding.remedy.replace(named, prefix + named)
+            finding = replace(finding, key=prefix + finding.key, remedy=remedy)
         elif isinstance(finding, Mistake) and len(run.stages) > 1 and not finding.key.startswith("stages."):
             finding = replace(finding, rule=f"{finding.rule} (stage {name})")
         yield finding
