@@ -27,7 +27,9 @@ def main(checked: CheckedRun) -> None:
         run_stages(checked, run)
     except stop.Stopped as error:
         run.event("stopped", reason=str(error))
-        print(f"r1ray: {error}; everything is saved, the same command with resume=auto resumes the run", file=sys.stderr)
+        print(
+            f"r1ray: {error}; everything is saved, the same command with resume=auto resumes the run", file=sys.stderr
+        )
         sys.exit(stop.EXIT_CODE)
     except Exception as error:
         log = run.log("driver", 0)

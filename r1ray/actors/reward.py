@@ -5,7 +5,7 @@ from typing import Any
 
 import r1ray.reward
 from r1ray.config import Config
-from r1ray.data.sources import runs_programs
+from r1ray.data.sources import program_languages
 from r1ray.reward.base import RewardContext
 from r1ray.reward.judge.client import num_requests, set_own_judges
 from r1ray.reward.judge.server import Endpoint, Server
@@ -22,7 +22,7 @@ class RewardWorker:
     def __init__(self, *, index: int, cfg: Config, judges: Sequence[Callable[[Endpoint], Server]] = ()) -> None:
         self.index = index
         set_own_judges(judges)
-        languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
+        languages = program_languages((*cfg.data.train.values(), *cfg.eval.sets.values()))
         allow_programs(cfg.sandbox, languages)
         if languages:
             sandbox()

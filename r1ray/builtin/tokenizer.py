@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from r1ray.data.generators import traces
+from r1ray.data.generators.base import GeneratorArgs
 from r1ray.data.generators.countdown import MAX_VALUE
 from r1ray.data.templates import R1_ZERO
 
@@ -85,7 +86,7 @@ def _phrase_merges(count: int) -> list[tuple[str, str]]:
         show_progress=False,
     )
     between = re.compile("|".join([r"[0-9]+", *map(re.escape, TAGS)]))
-    rows = traces.generate(num_problems=NUM_TRACES, seed=0)
+    rows = traces.generate(GeneratorArgs(num_problems=NUM_TRACES, seed=0))
     texts = (text for row in rows for text in (row["question"], row["response"]))
     tokenizer.train_from_iterator((piece for text in texts for piece in between.split(text) if piece), trainer=trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]

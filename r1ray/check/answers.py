@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
 from r1ray.data.asked import HEAD, unmentioned
-from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
+from r1ray.data.sources import load_source, needs_network, written_by_a_run
 from r1ray.reward.accuracy import mark_of
 
 
@@ -28,7 +28,7 @@ def asked_for(view: StageView) -> Iterator[str]:
 
 
 def _not_in_questions(key: str, source: SourceConfig, words: str) -> Iterator[str]:
-    if is_left_by_a_run(source) or needs_network(source):
+    if written_by_a_run(source) or needs_network(source):
         return
     try:
         items = load_source(key.rpartition(".")[2], source, head=HEAD).items

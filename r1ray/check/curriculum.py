@@ -8,8 +8,8 @@ from r1ray.check.plugins import curriculum
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
 from r1ray.data.curriculum import CURRICULA, make
-from r1ray.data.sources import is_left_by_a_run, load_source, needs_network
-from r1ray.data.stream import ProblemStream
+from r1ray.data.sources import load_source, needs_network, written_by_a_run
+from r1ray.data.stream import PLAIN, ProblemStream
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
 from r1ray.types import Problem
 
@@ -20,9 +20,11 @@ HEAD = 64
 def problems_fit(view: StageView) -> Iterator[Finding]:
     """A curriculum of r1ray's is made from the first problems, as the run makes it from all; a user's only when the run starts."""
     cfg, train = view.data.curriculum, view.data.train
-    if cfg.name not in CURRICULA or not train or any(isinstance(found, Mistake) for found in curriculum(view)):
+    if cfg.name == PLAIN or cfg.name not in CURRICULA or not train:
         return
-    later = [name for name, source in train.items() if needs_network(source) or is_left_by_a_run(source)]
+    if any(isinstance(found, Mistake) for found in curriculum(view)):
+        return
+    later = [name for name, source in train.items() if needs_network(source) or written_by_a_run(source)]
     if later:
         yield f"{NOT_CHECKED}data.curriculum.name={cfg.name} with the problems of {', '.join(later)}"
         return

@@ -8,8 +8,9 @@ from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
 from r1ray.data.asked import HEAD
 from r1ray.data.files import size_of
-from r1ray.data.sources import SOURCES, Loaded, check_columns_and_args, is_left_by_a_run, load_source, needs_network
+from r1ray.data.sources import SOURCES, Loaded, check_columns, load_source, needs_network, source_of, written_by_a_run
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
+from r1ray.plugin import found
 
 WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
 """Local files up to this size are read completely, which takes a second at most."""
@@ -19,16 +20,13 @@ def datasets(view: StageView) -> Iterator[Finding]:
     for key, source in sources_of(view).items():
         if any(isinstance(finding, Mistake) for finding in source_findings(view, key, source)):
             continue
-        if source.extract is not None and source.source in SOURCES and SOURCES[source.source].programs(source.args):
-            rule = "answers are programs, which are read from their fences"
-            yield view.mistake(f"{key}.extract", rule, f"{key}.extract=null")
-            continue
-        imitated = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
-        yield from _dataset(key, source, imitated=imitated)
+        if found(source.source, SOURCES) is not None:
+            imitated = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
+            yield from _dataset(key, source, imitated=imitated)
 
 
 def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Finding]:
-    if is_left_by_a_run(source):
+    if written_by_a_run(source):
         return  # its arguments' own check looks at the earlier stage
     if needs_network(source):
         if HUB_NAME.fullmatch(source.path or ""):
@@ -41,16 +39,15 @@ def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Find
     try:
         head = _head(source)
         loaded = load_source(key.rpartition(".")[2], source, head=head)
-    except TypeError as error:
-        rule = f"{source.source} does not take these values ({error})"
-        remedy = "give each of the args a value of the right type, as in conf/data"
-        yield Mistake(key=f"{key}.args", value=source.args, rule=rule, remedy=remedy)
-        return
-    except ValueError as error:
-        where, value = (f"{key}.path", source.path) if source.path else (key, source.source)
+    except (TypeError, ValueError) as error:  # a generator of the user's own may raise either
+        where, value = (f"{key}.path", source.path) if source.path else (f"{key}.args", source.args)
         remedy = f"correct the file, or {key}.path, .columns or .args ({key}.columns.OURS=THEIRS)"
-        if not source.path and source.source in SOURCES and SOURCES[source.source].generate:
-            where, value, remedy = f"{key}.args", source.args, f"correct {key}.args"
+        if source.path is None:
+            remedy = (
+                f"correct {key}.args"
+                if source_of(source).generate
+                else f"{key}.path=FILE, or FOLDER, or ORG/NAME of the hub"
+            )
         yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
         return
     yield from _of_rows(key, source, loaded, head=head)
@@ -84,7 +81,7 @@ def _of_rows(key: str, source: SourceConfig, loaded: Loaded, *, head: int) -> It
 
 def _of_hub(key: str, source: SourceConfig) -> Iterator[Finding]:
     try:
-        check_columns_and_args(key.rpartition(".")[2], source)
+        check_columns(key.rpartition(".")[2], source)
     except ValueError as error:
-        yield Mistake(key=key, value=source.source, rule=str(error), remedy=f"correct {key}.args or {key}.columns")
+        yield Mistake(key=f"{key}.columns", value=source.columns, rule=str(error), remedy=f"correct {key}.columns")
     yield f"{NOT_CHECKED}{key}.path={source.path} is a hub name (or a folder that does not exist)"

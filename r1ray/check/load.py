@@ -108,7 +108,8 @@ def load(
         findings += stages.remove_nothing(raw, all_stages)
         names = stages.in_order(all_stages)
         trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
-        run = AllStages(stages=all_stages, trees=trees)
+        kinds = {name: kind for name in names if (kind := plugins.found(all_stages[name].kind, KINDS)) is not None}
+        run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
     findings += [*recipe_against_scale(raw, overrides, choices, folders), *replaced(choices)]
@@ -162,7 +163,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     sections, mistakes = validate(tree, prefix=prefix)
     # Mistakes of the base tree have been reported without the prefix.
     yield from (m for m in mistakes if has(stage.config, m.key.removeprefix(prefix)))
-    kind = plugins.found(stage.kind, KINDS)
+    kind = run.kinds.get(name)
     if kind is None:
         yield from plugins.kind(StageView(name=name, run=run))
         return
@@ -186,11 +187,10 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     asked += RESUMING if kind.trains and getattr(base, "resume", "") == "auto" else ()
     for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and has(stage.config, finding.key):
-            finding = replace(
-                finding,
-                key=prefix + finding.key,
-                remedy=finding.remedy.replace(f"{finding.key}=", f"{prefix}{finding.key}="),
-            )
+            above, dot, _ = finding.key.rpartition(".")
+            named = above + dot or f"{finding.key}="
+            remedy = finding.remedy.replace(named, prefix + named)
+            finding = replace(finding, key=prefix + finding.key, remedy=remedy)
         elif isinstance(finding, Mistake) and len(run.stages) > 1 and not finding.key.startswith("stages."):
             finding = replace(finding, rule=f"{finding.rule} (stage {name})")
         yield finding

@@ -78,7 +78,20 @@ def source_findings(view: StageView, key: str, source: SourceConfig) -> Iterator
     """Of one dataset: its source, the verifier that its arguments name, and the way in which answers are read."""
     yield from _check(view, _used("a dataset", SOURCES, key, source.source, source.args, source, field="source"))
     if isinstance(verifier := source.args.get("verifier"), str):
-        yield from _name(f"{key}.args.verifier", verifier, VERIFIERS, what="a verifier")
+        where, args = f"{key}.args.verifier", source.args.get("verifier_args")
+        args = cast("dict[str, Any]", args) if isinstance(args, dict) else {}
+        yield from _check(
+            view,
+            Used(
+                what="a verifier",
+                known=VERIFIERS,
+                name=verifier,
+                name_key=where,
+                args=args,
+                args_key=f"{where}_args",
+                owner=source,
+            ),
+        )
     if source.extract is not None:
         yield from _name(f"{key}.extract", source.extract, EXTRACTORS, what="a way to read answers")
 

@@ -159,7 +159,8 @@ def as_mistakes(error: ValidationError, model: type[BaseModel], *, owner: str, p
             yield Mistake(key=key, value=None, rule=f"{owner} needs this argument", remedy=f"add {key}=VALUE")
         elif kind == "argument":
             name = context["argument"]
-            value = item["input"].get(name, model.model_fields[name].default)
+            # A field's validator gets its value, a model's validator all values.
+            value = item["input"] if loc else item["input"].get(name, model.model_fields[name].default)
             yield Mistake(key=prefix + name, value=value, rule=context["rule"], remedy=context["remedy"])
         else:
             yield _translate(cast("dict[str, Any]", item), prefix)
@@ -185,6 +186,8 @@ def _wrong_type(key: str, value: Any, words: str) -> Mistake:
         remedy = f"for example {key}={EXAMPLES.get(key, 'TEXT')}"
     elif words == "text":
         remedy = f"""quote it: '{key}="{value}"'"""
+    elif words == "a list" and isinstance(value, str):
+        remedy = f"{key}=[{value}]"
     elif words == "a whole number" and isinstance(value, float):
         remedy, is_a = f"for example {key}={round(value)}", "a number with decimals"
     return Mistake(key=key, value=value, rule=f"must be {words}, not {is_a}", remedy=remedy)

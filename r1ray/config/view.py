@@ -43,7 +43,9 @@ class AllStages:
 
     stages: Mapping[str, StageConfig]
     trees: Mapping[str, Mapping[str, Any]]
-    """{stage: its whole configuration as plain values}."""
+    """{stage: its whole configuration as plain values}, in the order in which they run."""
+    kinds: Mapping[str, "StageKind"]
+    """Of the stages whose kind is known."""
 
 
 class StageView:

@@ -11,9 +11,7 @@ Skywork-OR1's difficulties (`extra_info.model_difficulty.DeepSeek-R1-Distill-Qwe
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from r1ray.data.schemas import as_list, as_object
+from typing import Any, cast
 
 FORMS = "{min: NUMBER, max: NUMBER}, {min: TEXT, max: TEXT} or {any_of: [VALUES]}"
 
@@ -39,12 +37,17 @@ class Kept:
         return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
-def read_kept(given: Any) -> tuple[Kept, ...]:
-    """`args.keep` of a source. Raises ValueError for what is of neither form."""
-    columns = as_object(given or {})
-    if columns is None:
-        raise ValueError(f"args.keep={given!r:.60} has to be {{COLUMN: {FORMS}}}")
-    return tuple(_kept(column, rule) for column, rule in columns.items())
+def as_object(value: Any) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: Any) -> list[Any] | None:
+    return cast("list[Any]", value) if isinstance(value, list) else None
+
+
+def read_kept(given: Mapping[str, Any]) -> tuple[Kept, ...]:
+    """`args.keep` of a source. Raises ValueError for a rule of another form."""
+    return tuple(_kept(column, rule) for column, rule in given.items())
 
 
 def _kept(column: str, rule: Any) -> Kept:
@@ -54,7 +57,7 @@ def _kept(column: str, rule: Any) -> Kept:
     comparable = all(_kind(bound) is not None for bound in given) and len({_kind(bound) for bound in given}) < 2
     known = fields.keys() <= {"min", "max"} if any_of is None else fields.keys() == {"any_of"}
     if not fields or not known or not comparable or (len(given) == 2 and given[0] > given[1]) or any_of == []:
-        raise ValueError(f"args.keep.{column}={rule!r:.60} has to be {FORMS}")
+        raise ValueError(f"keep.{column}={rule!r:.60} has to be {FORMS}")
     low, high = fields.get("min"), fields.get("max")
     return Kept(column=column, low=low, high=high, any_of=None if any_of is None else tuple(any_of))
 

@@ -16,8 +16,9 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
+from r1ray.data.columns import as_object
 from r1ray.data.rollouts import problem_of
-from r1ray.data.schemas import as_object, golds, user
+from r1ray.data.schemas import golds, user
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 from r1ray.reward.code.cases import read_cases, read_language, read_limits, read_subtasks

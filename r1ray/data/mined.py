@@ -1,43 +1,114 @@
-"""Problems of an earlier stage, mined from its rollouts by how many of their completions were right.
+"""Problems of an earlier stage, selected from its rollouts by how many of their completions were correct.
 
 Open-Reasoner-Zero (arXiv 2503.24290) ends with 100 steps on the 13k problems of which fewer than 4 of 64 completions were correct.
 Here, in a stage that comes after `rl`:
 
     data: {train: {hard: {source: mined, path: stages/rl/rollouts, args: {correct: [0, 3]}}}}
 
-A problem counts by its newest group in that folder (log.rollouts_every_steps says of which steps there are groups; 1: of all), and
-is judged as it was there: verifier, payload, accuracy and extract stand beside the first completion.
+Only the newest group of a problem in that folder counts (log.rollouts_every_steps decides which steps have groups; 1: all). Its
+problem is scored as before: the first line of the group has verifier, payload, accuracy and extract.
 """
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from r1ray.config import RewardConfig
+from pydantic import field_validator
+
+from r1ray.config import RewardConfig, SourceConfig
+from r1ray.config.tree import has, value_of
+from r1ray.data.base import Item, Row, SourceArgs, Unreadable
+from r1ray.data.columns import as_list, as_object
 from r1ray.data.rollouts import problem_of, rollout_steps
-from r1ray.data.schemas import Item, Row, Unreadable, as_list
+from r1ray.mistakes import Finding, Mistake, did_you_mean
+from r1ray.plugin import invalid
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
 
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
 
-def mined_rows(path: str, *, correct: Sequence[int], sources: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The first line of each problem's newest group, if so many of its completions were right, in the order in which they came.
+IN_RUN = re.compile(r"stages/([^/]+)/rollouts/?")
 
-    Args:
-        path: a folder of rollouts files.
-        correct: [fewest, most] right completions of the group.
-        sources: only problems of these names of the stage's data.train; None: of all.
+
+class MinedArgs(SourceArgs):
+    correct: list[int]
+    """[fewest, most] correct completions of the group."""
+    sources: list[str] | None = None
+    """Only problems of these names of the earlier stage's data.train; null: of all."""
+
+    @field_validator("correct", mode="before")
+    @classmethod
+    def _range(cls, given: Any) -> list[int]:
+        both = as_list(given) or []
+        if len(both) != 2 or not all(type(n) is int for n in both) or not 0 <= both[0] <= both[1]:
+            rule = "must be [fewest, most] correct completions of a group"
+            raise invalid("correct", rule, "correct=[0,3] for problems of which at most 3 completions were correct")
+        return both
+
+    def check(self, view: "StageView", key: str, owner: SourceConfig) -> Iterator[Finding]:
+        """Will an earlier stage have written the rollouts, and can they hold such groups?"""
+        yield from super().check(view, key, owner)
+        where = key.removesuffix(".args")
+        if not view.kind.reinforcement or where.startswith("eval."):
+            rule = "mined problems can only be trained on, by a stage that trains on what it generates (kind rl)"
+            yield Mistake(
+                key=f"{where}.source", value=owner.source, rule=rule, remedy="move it to data.train of an rl stage"
+            )
+            return
+        names = list(view.run.trees)
+        kinds = view.run.kinds
+        before = [name for name in names[: names.index(view.name)] if name in kinds and kinds[name].reinforcement]
+        example = f"{where}.path=stages/{before[-1] if before else 'STAGE'}/rollouts"
+        if owner.path is None:
+            rule = "must name a folder of rollouts, relative to the run directory"
+            yield Mistake(key=f"{where}.path", value=None, rule=rule, remedy=example)
+            return
+        folder = Path(view.run_dir).expanduser() / Path(owner.path).expanduser()
+        found = IN_RUN.fullmatch(owner.path)
+        if found is None or (found[1] not in names and folder.exists()):  # of another run, or of a removed stage
+            try:
+                next(mined_rows(str(folder), self))
+            except (OSError, ValueError) as error:
+                yield Mistake(key=f"{where}.path", value=owner.path, rule=str(error), remedy=example)
+        elif found[1] not in before:
+            rule = f"no stage of kind rl that is called {found[1]} comes before {view.name}"
+            yield Mistake(key=f"{where}.path", value=owner.path, rule=rule, remedy=did_you_mean(found[1], before))
+        else:
+            yield from self._check_earlier(found[1], view, where)
+
+    def _check_earlier(self, name: str, view: "StageView", where: str) -> Iterator[Mistake]:
+        tree, log = view.run.trees[name], "log.rollouts_every_steps"
+        if value_of(tree, log) == 0:
+            log = f"stages.{name}.config.{log}" if has(view.run.stages[name].config, log) else log
+            rule = f"stage {name} writes no rollouts, and stage {view.name} mines its problems from them"
+            remedy = f"{log}=1 (every step: all its problems can be mined)"
+            yield Mistake(key=log, value=0, rule=rule, remedy=remedy)
+        size, key = value_of(tree, "algo.group_size"), f"{where}.args.correct"
+        if isinstance(size, int) and self.correct[0] > size:
+            rule = f"stage {name} has groups of {size} completions, of which never {self.correct[0]} are correct"
+            yield Mistake(key=key, value=self.correct, rule=rule, remedy=f"{key}=[0,{size // 4}]")
+        known = as_object(value_of(tree, "data.train")) or {}
+        for source in self.sources or ():
+            if source not in known:
+                rule, remedy = f"stage {name} has no such source", did_you_mean(source, known)
+                yield Mistake(key=f"{where}.args.sources", value=self.sources, rule=rule, remedy=remedy)
+
+
+def mined_rows(path: str, args: MinedArgs) -> Iterator[dict[str, Any]]:
+    """The first line of each problem's newest group, if its number of correct completions is in range, in the order of the files.
 
     Raises:
-        ValueError: no such range, no rollouts there, or no problem in the range.
+        ValueError: no rollouts at `path`, a folder of rollout files, or no problem in the range.
     """
-    fewest, most = correct_range(correct)
+    (fewest, most), sources = args.correct, args.sources
     files = rollout_steps(Path(path).expanduser())
     if not files:
         raise ValueError(
-            f"no stage wrote rollouts to {path}: log.rollouts_every_steps=1 in the stage whose problems are mined"
+            f"no stage wrote rollouts to {path}: set log.rollouts_every_steps=1 in the stage whose problems are mined"
         )
     newest: dict[str, tuple[dict[str, Any], int]] = {}
     for file in files.values():
@@ -46,35 +117,25 @@ def mined_rows(path: str, *, correct: Sequence[int], sources: Sequence[str] | No
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} is no rollouts file of this version of r1ray ({error!r})") from error
         newest |= {
-            asked["problem"]: (asked, right) for asked, right in groups if sources is None or asked["source"] in sources
+            first["problem"]: (first, count) for first, count in groups if sources is None or first["source"] in sources
         }
-    found = [asked for asked, right in newest.values() if fewest <= right <= most]
-    if not found:
-        counts = Counter(right for _, right in newest.values())
-        told = ", ".join(f"{right} right: {count}" for right, count in sorted(counts.items())) or "none"
+    rows = [first for first, count in newest.values() if fewest <= count <= most]
+    if not rows:
+        counts = Counter(count for _, count in newest.values())
+        by_count = ", ".join(f"{correct} correct: {count}" for correct, count in sorted(counts.items())) or "none"
         raise ValueError(
-            f"none of the {len(newest)} problems in {path} has {fewest} to {most} right completions (problems by right completions: "
-            f"{told}). Give another range in args.correct, or other args.sources"
+            f"none of the {len(newest)} problems in {path} has {fewest} to {most} correct completions (number of problems by "
+            f"correct completions: {by_count}). Give another range in args.correct, or other args.sources"
         )
-    yield from found
+    yield from rows
 
 
-def correct_range(correct: Any) -> tuple[int, int]:
-    """Raises ValueError when it is not [fewest, most]."""
-    both = as_list(correct) or []
-    if len(both) != 2 or not all(type(n) is int for n in both) or not 0 <= both[0] <= both[1]:
-        raise ValueError(
-            f"args.correct must be [fewest, most] right completions of a group, as in [0, 3], not {correct!r}"
-        )
-    return both[0], both[1]
-
-
-def mined(row: Row) -> Item:
-    """The problem of a group's first line. A file names no code to import, so what judges it must be r1ray's own."""
+def mined(row: Row, args: MinedArgs) -> Item:
+    """The problem in a group's first line. Its verifier must be r1ray's own: a data file may not name code to import."""
     try:
         problem = problem_of(row)
     except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"what it says of its problem (asked) is not whole: {error}") from error
+        raise Unreadable(f"its record of the problem (asked) is incomplete: {error}") from error
     if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
         raise Unreadable(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
     return Item(
@@ -90,34 +151,29 @@ def mined(row: Row) -> Item:
 
 
 def check_judged(accuracy: str, *, name: str, reward: RewardConfig) -> None:
-    """Raises ValueError when the reward component that said of mined problems what is correct does not judge those of source
-    `name`.
-    """
+    """Raises ValueError when the component that decided which completions were correct does not score source `name` here."""
     component = reward.components.get(accuracy)
     if component is None or (component.sources is not None and name not in component.sources):
-        remedy = (
-            f"add reward.components.{accuracy}"
-            if component is None
-            else f"add {name} to reward.components.{accuracy}.sources"
-        )
+        key = f"reward.components.{accuracy}"
+        remedy = f"add {key}" if component is None else f"add {name} to {key}.sources"
         raise ValueError(
-            f"source {name!r}: which completions to its problems are correct was said by the reward component {accuracy!r}, which does not "
-            f"judge them here: {remedy}, or mine other args.sources"
+            f"source {name!r}: the reward component {accuracy!r} decided which completions were correct, and it does not score "
+            f"these problems in this stage: {remedy}, or mine other args.sources"
         )
 
 
 def _groups(file: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """(first line, right completions) of every group that says of its completions whether they are right."""
+    """(first line, number of correct completions) of every group with completions that were found correct or incorrect."""
     first: dict[str, Any] | None = None
-    right: list[bool] = []
+    correct: list[bool] = []
     with file.open(newline="\n") as lines:
         for line in lines:
             completion: Mapping[str, Any] = json.loads(line)
             if completion["index"] == 0:
-                if first is not None and right:
-                    yield first, sum(right)
-                first, right = {key: completion[key] for key in ("problem", "source", "asked")}, []
+                if first is not None and correct:
+                    yield first, sum(correct)
+                first, correct = {key: completion[key] for key in ("problem", "source", "asked")}, []
             if completion["usable"] and completion["correct"] is not None:
-                right.append(completion["correct"])
-    if first is not None and right:
-        yield first, sum(right)
+                correct.append(completion["correct"])
+    if first is not None and correct:
+        yield first, sum(correct)

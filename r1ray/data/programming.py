@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object, conversation, text, user, verl
-from r1ray.reward.code.cases import Cases, read_cases, read_language
+from r1ray.config.base import Positive
+from r1ray.data.base import Item, PythonArgs, Row, SourceArgs, Unreadable
+from r1ray.data.columns import as_list, as_object
+from r1ray.data.schemas import conversation, text, user, verl
+from r1ray.reward.code.cases import Cases, read_cases
 from r1ray.reward.code.packed import as_rows
+from r1ray.sandbox.base import Language
 from r1ray.types import Message
 
 OF_PROGRAM = "Write a Python program that reads standard input and writes standard output. Put it in a ```python block."
@@ -17,16 +21,14 @@ STARTER = "Begin with this:\n\n```python\n{}\n```"
 CPU_S = 6.0
 """Of a test, as LiveCodeBench has it; all calls of a function are one run."""
 FUNCTION_CPU_S = 30.0
-NUM_LONGEST = 15
-"""Tests of a problem that DeepCoder looks at: those with the longest inputs."""
 
 
-def apps(row: Row) -> Item:
+def apps(row: Row, args: SourceArgs) -> Item:
     """codeparrot/apps and BAAI/TACO: `input_output` is {inputs, outputs, fn_name?} as JSON, and empty where there are no tests."""
     return _item(row["question"], _decoded(row["tests"]), starter=row.get("starter"))
 
 
-def prime_code(row: Row) -> Item:
+def prime_code(row: Row, args: SourceArgs) -> Item:
     """PrimeIntellect/verifiable-coding-problems: `verification_info` is {language, test_cases}, as JSON or as Python writes it."""
     info = as_object(_decoded(row["info"])) or {}
     if info.get("language", "python") != "python":
@@ -34,9 +36,14 @@ def prime_code(row: Row) -> Item:
     return _item(row["prompt"], _calls_together(info.get("test_cases") or []))
 
 
-def deepcoder(row: Row, *, num_tests: int = NUM_LONGEST) -> Item:
+class DeepcoderArgs(PythonArgs):
+    num_tests: Positive = 15
+    """Of each problem, those with the longest inputs, as DeepCoder does."""
+
+
+def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
     """agentica-org/DeepCoder-Preview-Dataset, of any subset: `tests` as JSON, as its source has them (PRIME's list, TACO's
-    object, LiveCodeBench's list); of these the `num_tests` with the longest inputs, in their order."""
+    object, LiveCodeBench's list); of these the `args.num_tests` with the longest inputs, in their order."""
     tests = _decoded(row["tests"])
     parts = as_list(tests) or []
     first = as_object(parts[0]) if parts else None
@@ -51,10 +58,10 @@ def deepcoder(row: Row, *, num_tests: int = NUM_LONGEST) -> Item:
         cases = read_cases(tests)
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    return _item(row["question"], _longest(cases, num_tests), starter=row.get("starter"))
+    return _item(row["question"], _longest(cases, args.num_tests), starter=row.get("starter"))
 
 
-def verl_code(row: Row) -> Item:
+def verl_code(row: Row, args: SourceArgs) -> Item:
     """verl's format with tests as the ground truth (Skywork-OR1's code): {inputs, outputs, fn_name?}, as JSON.
 
     The prompt says itself how to answer. Skywork's rows that are judged by assertions (`test_code`, `assert_case`) are left out:
@@ -66,20 +73,29 @@ def verl_code(row: Row) -> Item:
     return _judged(conversation(row["prompt"]), tests)
 
 
-def eurus(row: Row) -> Item:
+def eurus(row: Row, args: SourceArgs) -> Item:
     """PRIME-RL/Eurus-2-RL-Data: verl's format, maths and programs told apart by `ability`; it brings its own system prompt."""
-    return verl_code(row) if row["ability"] == "code" else verl(row)
+    return verl_code(row, args) if row["ability"] == "code" else verl(row, args)
 
 
-def codeforces(row: Row, *, programs: str = "python") -> Item:
-    """open-r1/codeforces, subset verifiable-prompts: of its rows those in the language `programs` (python or cpp).
+class CodeforcesArgs(SourceArgs):
+    language: Language = "python"
+    """Of the programs; rows in the other one are left out."""
+
+    @property
+    def program_language(self) -> Language:
+        return self.language
+
+
+def codeforces(row: Row, args: CodeforcesArgs) -> Item:
+    """open-r1/codeforces, subset verifiable-prompts: its rows in one programming language.
 
     The prompt says itself how to answer. Where more than one output is right the row brings a checker. Limits are CPU seconds and
     megabytes; rows that read and write files are left out.
     """
     language = row["language"]
-    if language != read_language(programs):
-        raise Unreadable(f"its programs are written in {language!r:.60}, not in {programs}")
+    if language != args.language:
+        raise Unreadable(f"its programs are written in {language!r:.60}, not in {args.language}")
     if row.get("input_mode") not in (None, "", "stdio"):
         raise Unreadable(f"its programs read {row['input_mode']!r:.60}, not standard input")
     tests = [{"type": "stdin_stdout", **(as_object(test) or {})} for test in as_list(row["tests"]) or []]
@@ -89,7 +105,7 @@ def codeforces(row: Row, *, programs: str = "python") -> Item:
     return replace(item, payload={**item.payload, **checker, "limits": {**item.payload["limits"], **limits}})
 
 
-def livecodebench(row: Row) -> Item:
+def livecodebench(row: Row, args: SourceArgs) -> Item:
     """livecodebench/code_generation_lite. The private tests stay packed: they are a pickle, which only the sandbox reads."""
     metadata, private = as_object(_decoded(row["metadata"])) or {}, text(row["private"])
     function = metadata.get("func_name")

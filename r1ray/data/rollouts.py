@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from r1ray.data.schemas import as_list
+from r1ray.data.columns import as_list
 from r1ray.reward.accuracy import answer_of
 from r1ray.types import Group, Ints, Message, Problem
 

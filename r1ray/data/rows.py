@@ -1,51 +1,79 @@
-"""Any table: a prompt, and what its verifier reads beside it (`source: rows`).
+"""Any table: a prompt, and next to it what its verifier reads (`source: rows`).
 
-verifier      what it reads of a row; `answer` is a text, a number or a list of them, and may be called `answers`
+verifier      columns that it reads; `answer` is a text, a number or a list of them, and may be called `answers`
 math          answer
 exact         answer
-choice        answer: the letter of the right option, which the prompt lists
+choice        answer: the letter of the correct option, which the prompt lists
 logic         answer: "(1) Ann is a knight (2) Bob is a knave"
 countdown     numbers, a list, and target
-code          tests, perhaps subtasks, checker and limits (`r1ray.reward.code.cases`)
+code          tests, optionally subtasks, checker and limits (`r1ray.reward.code.cases`)
 program       the same; the whole completion is the program
-patch         files and patched, each {path: text}: the files that the prompt shows, and what the right patch makes of them
+patch         files and patched, each {path: text}: the files that the prompt shows, and their text after the correct patch
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from r1ray.data.schemas import Item, Row, Unreadable, as_object, conversation, golds, listed, numbers_and_target
+from r1ray.data.base import Item, Row, SourceArgs, Unreadable
+from r1ray.data.columns import as_object
+from r1ray.data.schemas import conversation, golds, listed, numbers_and_target
+from r1ray.plugin import Args, args_of, found
+from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.choice import letter_of
-from r1ray.reward.code.cases import OF_PROGRAMS, read_cases, read_language, read_subtasks
+from r1ray.reward.code.cases import ProgramArgs, read_cases, read_subtasks
 from r1ray.reward.logic import roles
+from r1ray.sandbox.base import Language
 
 OTHERS = ("answers", "tests", "subtasks", "checker", "limits", "numbers", "target", "files", "patched", "reference")
-"""Names beside prompt, answer and language by which a verifier or a judge looks for something in a row."""
+"""Names besides prompt, answer and language under which a verifier or a judge looks for something in a row."""
 
 
-def rows(row: Row, *, verifier: str = "math", programs: str = "python") -> Item:
-    """A prompt (text or chat messages) and an answer. The columns but prompt, answer and language end up in `meta`.
+class RowsArgs(SourceArgs):
+    verifier: str = "math"
+    """A name in `r1ray.reward.accuracy.VERIFIERS`, or an import path."""
+    verifier_args: dict[str, Any] = {}
+    """Its arguments, {language: cpp}; they go into the payload of every problem."""
 
-    With another verifier than math the payload is the whole row, under our names, and in it what r1ray's own verifiers read.
-    Programs are in the language `programs`: python or cpp (a column `language` is that of the prompt).
+    @property
+    def of_verifier(self) -> Args:
+        """`verifier_args`, validated and with defaults."""
+        return args_of(found(self.verifier, VERIFIERS)).model_validate(self.verifier_args)
+
+    @property
+    def program_language(self) -> Language | None:
+        if not issubclass(args_of(found(self.verifier, VERIFIERS)), ProgramArgs):
+            return None
+        return self.verifier_args.get("language", ProgramArgs().language)
+
+
+def rows(row: Row, args: RowsArgs) -> Item:
+    """A prompt (text or chat messages) and an answer. The columns but prompt, answer and language go into `meta`.
+
+    With another verifier than math the payload is the whole row, under our names, in the form that r1ray's verifiers read, and the
+    verifier's arguments. (The column `language` is the language of the prompt, `verifier_args.language` that of programs.)
     """
+    of_verifier = args.of_verifier
+    if isinstance(of_verifier, ProgramArgs):
+        payload = _with_tests(row, of_verifier.language)
+    else:
+        payload = PAYLOADS.get(args.verifier, dict)(row)
     return Item(
         messages=conversation(row["prompt"]),
-        verifier=verifier,
-        payload=_programs(row, programs) if verifier in OF_PROGRAMS else PAYLOADS.get(verifier, dict)(row),
+        verifier=args.verifier,
+        payload={**payload, **of_verifier.model_dump()},
         language=row.get("language") or "en",
         meta={name: value for name, value in row.items() if name not in ("prompt", "answer", "language")},
     )
 
 
-def _programs(row: Row, programs: str) -> dict[str, Any]:
+def _with_tests(row: Row, language: Language) -> dict[str, Any]:
     try:
-        cases = read_cases(row.get("tests"), language=read_language(programs))
+        cases = read_cases(row.get("tests"), language=language)
         read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    return {**row, "language": programs}
+    return dict(row)
 
 
 def _answer(row: Row) -> Any:
@@ -56,7 +84,7 @@ def _answer(row: Row) -> Any:
 
 
 def _with_answers(row: Row, *, read: Callable[[str], str | None], form: str) -> dict[str, Any]:
-    """`read`: an answer as the verifier compares it; nothing for one that it could make nothing of."""
+    """`read`: an answer as the verifier compares it; None or "" for one that the verifier cannot use."""
     given = _answer(row)
     answers = [answer for answer in map(read, listed(given)) if answer]
     if not answers:
@@ -77,7 +105,7 @@ def _patch(row: Row) -> dict[str, Any]:
 
 
 def _texts(row: Row, name: str) -> dict[str, str]:
-    """{path: text}; in a parquet table every row has the paths of all, with nothing in those of others."""
+    """{path: text}. In a parquet table every row has the paths of all rows; those of other rows are empty."""
     texts = {path: content for path, content in (as_object(row.get(name)) or {}).items() if content is not None}
     if not texts or not all(isinstance(content, str) for content in texts.values()):
         raise Unreadable(f"expected {name} as {{path: text}}, found {row.get(name)!r:.60}")
@@ -96,4 +124,4 @@ PAYLOADS: Mapping[str, Callable[[Row], dict[str, Any]]] = {
     "math": lambda row: golds(_answer(row)),
     "patch": _patch,
 }
-"""What a verifier reads of a row; one that is not here, and judges no programs, gets the row as it is."""
+"""{verifier: row -> what it reads}; a verifier that is not listed gets the row as it is."""

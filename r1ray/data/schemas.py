@@ -5,60 +5,15 @@ looked at by the cheap, safe check: no maths parser runs while data is loaded.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from r1ray.reward.logic import roles
+from r1ray.data.base import Item, Row, SourceArgs, Unreadable
+from r1ray.data.columns import as_list, as_object
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
 from r1ray.types import Message
 
-Row = Mapping[str, Any]
-
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-
-
-class Unreadable(ValueError):
-    """This row cannot be used, and why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A row that was read: a Problem before it is rendered, or a training example when it has a `response`.
-
-    Example: `Item(messages=(Message(role="user", content="2 + 2?"),), payload={"answers": ["4"]})`.
-    """
-
-    messages: tuple[Message, ...]
-    verifier: str = "math"
-    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    response: str | None = None
-    """The completion to learn from (supervised training), without EOS."""
-    id: str | None = None
-    """Only where the source names problems itself, the same everywhere; else made from the content."""
-    keys: frozenset[str] = frozenset()
-    """Made by `load_source` from the question alone: two items that share a key are the same problem, whatever the set's name,
-    the instruction, the template and what was cut off."""
-    language: str = "en"
-    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    accuracy: str | None = None
-    extract: str | None = None
-    """Of a problem that says itself how it is judged; None: as the source's configuration does."""
-
-
-def countdown(row: Row) -> Item:
-    """Our generator's rows and Jiayi-Pan/Countdown-Tasks-3to4: numbers and a target."""
-    from r1ray.data.generators.countdown import problem_id, question
-
-    numbers, target = numbers_and_target(row)
-    return Item(
-        messages=user(question(numbers, target)),
-        verifier="countdown",
-        payload={"numbers": numbers, "target": target},
-        id=problem_id(numbers, target),
-        meta={"difficulty": len(numbers)},
-    )
 
 
 def numbers_and_target(row: Row) -> tuple[list[int], int]:
@@ -77,39 +32,7 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def one_liner(row: Row) -> Item:
-    """Our generator's rows of one-line tasks."""
-    return Item(
-        messages=user(row["question"]),
-        verifier=row["verifier"],
-        payload=row["payload"],
-        id=row["id"],
-        language=row["language"],
-    )
-
-
-def knights_and_knaves(row: Row) -> Item:
-    """Our generator's puzzles and those of K-and-K/knights-and-knaves (arXiv 2410.23123): a question and "(1) Ann is a knight ...".
-
-    The latter do not say how to answer: add that by `args.instruction`. Variants with other words for knights and knaves, which
-    the verifier does not know, are left out.
-    """
-    answer, names = text(row["answer"]), as_list(row["names"]) or []
-    if not names or set(roles(answer) or ()) != {str(name).lower() for name in names}:
-        raise Unreadable(
-            f"the answer does not say of each of {names} whether he is a knight or a knave: {answer!r:.200}"
-        )
-    return Item(
-        messages=user(row["question"]),
-        verifier="logic",
-        payload={"answers": [answer]},
-        id=row.get("id"),
-        language=row.get("language") or "en",
-        meta={"difficulty": len(names)},
-    )
-
-
-def gsm8k(row: Row) -> Item:
+def gsm8k(row: Row, args: SourceArgs) -> Item:
     """openai/gsm8k: the gold stands after `####` in the worked answer."""
     _, mark, gold = text(row["answer"]).rpartition("####")
     if not mark:
@@ -117,7 +40,7 @@ def gsm8k(row: Row) -> Item:
     return Item(messages=user(row["question"]), payload=golds([gold.strip().replace(",", "")]))
 
 
-def math_solution(row: Row) -> Item:
+def math_solution(row: Row, args: SourceArgs) -> Item:
     """Hendrycks MATH: the gold is the last box of the solution; its level ("Level 3") goes into `meta`."""
     gold = last_boxed(text(row["solution"]))
     if gold is None:
@@ -127,12 +50,12 @@ def math_solution(row: Row) -> Item:
     return Item(messages=user(row["problem"]), payload=golds([gold]), meta=meta)
 
 
-def problem_answer(row: Row) -> Item:
+def problem_answer(row: Row, args: SourceArgs) -> Item:
     """DeepScaleR, MATH-500, AIME, OpenR1-Math-220k, Big-Math: a problem and its bare answer."""
     return Item(messages=user(row["problem"]), payload=golds(row["answer"]))
 
 
-def verl(row: Row) -> Item:
+def verl(row: Row, args: SourceArgs) -> Item:
     """verl's format (DAPO-Math-17k, Skywork-OR1 maths, ...): chat messages and a ground truth.
 
     Skywork writes the ground truth as a JSON list of accepted answers in a string.
@@ -140,12 +63,12 @@ def verl(row: Row) -> Item:
     return Item(messages=conversation(row["prompt"]), payload=golds(row["answer"]))
 
 
-def orz(row: Row) -> Item:
+def orz(row: Row, args: SourceArgs) -> Item:
     """Open-Reasoner-Zero: a pair, the human's turn and the assistant's with `ground_truth.value`."""
     return Item(messages=user(row["question"]), payload=golds(row["answer"]))
 
 
-def multiple_choice(row: Row) -> Item:
+def multiple_choice(row: Row, args: SourceArgs) -> Item:
     """A question, its options and which is right: a letter, or its index from 0. SuperGPQA (arXiv 2502.14739) has 4 to 10 options.
 
     Example: options ["1", "2"] and answer "B" ask for "2", listed below the question as `B) 2`.
@@ -167,12 +90,7 @@ def multiple_choice(row: Row) -> Item:
     )
 
 
-def traces(row: Row) -> Item:
-    """A question and the completion to learn from."""
-    return Item(messages=user(row["question"]), verifier="", response=text(row["response"]))
-
-
-def sft(row: Row) -> Item:
+def sft(row: Row, args: SourceArgs) -> Item:
     """Chat messages whose last one, the assistant's, is learned; or, with a `response` column, a prompt and that response.
 
     Reads {role, content} and ShareGPT's {from, value}.
@@ -247,11 +165,3 @@ def _json(value: str) -> Any:
         return {}
     parts = as_list(parsed)
     return parts if parts is not None and all(isinstance(part, str) for part in parts) else value
-
-
-def as_object(value: Any) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def as_list(value: Any) -> list[Any] | None:
-    return cast("list[Any]", value) if isinstance(value, list) else None

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from r1ray.types import Group, Problem
 
+PLAIN = "none"
+"""The curriculum that is the stream itself; the state of such a stream names no curriculum."""
+
 
 class NothingToLearn(RuntimeError):
     """No problem is left that the model could learn from. The last whole step is saved."""
@@ -100,7 +103,7 @@ class ProblemStream:
         if not state:
             self._draws, self._taken = 0, dict.fromkeys(self._sources, 0)
             return
-        refuse_other(state, present="none")
+        refuse_other(state, present=PLAIN)
         present = {name: len(problems) for name, problems in self._sources.items()}
         saved = {name: source["size"] for name, source in state["sources"].items()}
         if present != saved:
@@ -125,7 +128,7 @@ class ProblemStream:
 
 def refuse_other(state: Mapping[str, Any], *, present: str) -> None:
     """Raise ValueError when `state` was saved under another curriculum than the present one."""
-    saved = state.get("curriculum", "none")
+    saved = state.get("curriculum", PLAIN)
     if saved != present:
         raise ValueError(
             f"the checkpoint was made with data.curriculum.name={saved}, and cannot go on with {present}: keep it, or start a new "

@@ -8,7 +8,9 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
-from r1ray.data.schemas import Item, Row, Unreadable, as_list, as_object, text, user
+from r1ray.data.base import Item, Row, SourceArgs, Unreadable
+from r1ray.data.columns import as_list, as_object
+from r1ray.data.schemas import text, user
 
 HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")
 START, END = re.compile(r"\[start of (.+)\]"), re.compile(r"\[end of (.+)\]")
@@ -16,7 +18,7 @@ NUMBER = re.compile(r"^\d+ ?")
 NO_FILE = "/dev/null"
 
 
-def swe(row: Row) -> Item:
+def swe(row: Row, args: SourceArgs) -> Item:
     """An `issue`, `files` (a list of {path, content}, or {path: content}), and `patch`, a unified diff of them."""
     listed = as_list(row["files"])
     try:
@@ -36,7 +38,7 @@ def swe(row: Row) -> Item:
     )
 
 
-def swe_bench_oracle(row: Row) -> Item:
+def swe_bench_oracle(row: Row, args: SourceArgs) -> Item:
     """princeton-nlp/SWE-bench_oracle: the files stand in `text`, each between its start and its end, their lines numbered."""
     files: dict[str, list[str]] = {}
     inside = ""
@@ -50,7 +52,7 @@ def swe_bench_oracle(row: Row) -> Item:
             files[inside].append(NUMBER.sub("", line, count=1))
     contents = {path: "\n".join(lines) for path, lines in files.items()}
     touched = {path for path, _, _ in _changes(text(row["patch"]))}
-    return swe({**row, "files": {path: content for path, content in contents.items() if path in touched}})
+    return swe({**row, "files": {path: content for path, content in contents.items() if path in touched}}, args)
 
 
 def patched(files: Mapping[str, str], patch: str) -> dict[str, str]:

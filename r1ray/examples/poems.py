@@ -11,15 +11,18 @@ and numbers are not known to us: these are our own, as plain as can be. English 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 
-from r1ray.data.schemas import Item, Row, user
-from r1ray.data.sources import Source
+from r1ray.data.base import Item, Row, Source
+from r1ray.data.generators.base import GeneratorArgs
+from r1ray.data.schemas import user
+from r1ray.plugin import invalid
 from r1ray.reward.accuracy import Verifier, in_text
 from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_completion
 from r1ray.reward.text import after_thinking, last_answer
@@ -152,25 +155,31 @@ def question(name: str, topic: str, setting: str) -> str:
     )
 
 
-def generate(
-    *, num_problems: int, forms: Sequence[str] = ("haiku", "couplet"), topics: Sequence[str] = TOPICS, seed: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Different problems in an order that the seed decides: {form, topic, setting}.
+class PoemsArgs(GeneratorArgs):
+    forms: list[str] = ["haiku", "couplet"]
+    topics: list[str] = list(TOPICS)
 
-    Raises ValueError for a form that is not known, and for more problems than there are.
-    """
-    unknown = set(forms) - set(FORMS)
-    if unknown:
-        raise ValueError(f"forms {', '.join(sorted(unknown))} are not known; known: {', '.join(FORMS)}")
-    every = list(product(forms, topics, SETTINGS))
-    if num_problems > len(every):
-        raise ValueError(f"there are {len(every)} poems to write: {num_problems} are too many")
-    for index in np.random.default_rng(seed).permutation(len(every))[:num_problems]:
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if unknown := [form for form in self.forms if form not in FORMS]:
+            raise invalid("forms", f"there is no form {', '.join(unknown)}", f"known forms: {', '.join(FORMS)}")
+        size = len(self.forms) * len(self.topics) * len(SETTINGS)
+        if self.num_problems > size:
+            raise invalid(
+                "num_problems", f"there are {size} poems to write", "lower num_problems, or give more forms or topics"
+            )
+        return self
+
+
+def generate(args: PoemsArgs) -> Iterator[dict[str, Any]]:
+    """Different problems in an order that the seed decides: {form, topic, setting}."""
+    every = list(product(args.forms, args.topics, SETTINGS))
+    for index in np.random.default_rng(args.seed).permutation(len(every))[: args.num_problems]:
         name, topic, setting = every[index]
         yield {"form": name, "topic": topic, "setting": setting}
 
 
-def read(row: Row) -> Item:
+def read(row: Row, args: PoemsArgs) -> Item:
     return Item(
         messages=user(question(row["form"], row["topic"], row["setting"])),
         verifier=f"{__name__}:VERSE",
@@ -178,4 +187,6 @@ def read(row: Row) -> Item:
     )
 
 
-POEMS = Source(read=read, columns={name: name for name in ("form", "topic", "setting")}, generate=generate)
+POEMS = Source(
+    read=read, Args=PoemsArgs, columns={name: name for name in ("form", "topic", "setting")}, generate=generate
+)

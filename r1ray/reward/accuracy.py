@@ -21,8 +21,8 @@ class Verifier:
     mark: str | None = None
     """What a completion must contain for `answer` to find anything; None where it accepts several forms."""
     Args: type[plugin.Args] = plugin.Args
-    """Arguments of the verifier. A source takes them next to `verifier` and writes them into each problem's payload, under their
-    own names: {verifier: code, language: cpp}."""
+    """Arguments of the verifier. A source takes them next to its name, {verifier: code, verifier_args: {language: cpp}}, and writes
+    them into each problem's payload."""
 
 
 def in_text(find: Callable[[str], str | None]) -> Callable[[Problem, str], str | None]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from r1ray.config.tree import laid_over, value_of
 from r1ray.config.view import StageView
-from r1ray.data.curriculum import PLAIN
+from r1ray.data.stream import PLAIN
 from r1ray.mistakes import Mistake, show
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir, mapping_in

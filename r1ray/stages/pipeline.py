@@ -7,7 +7,7 @@ from r1ray.actors.cluster import connected, starts_ray
 from r1ray.algo import roles_of
 from r1ray.check import CheckedRun, CheckedStage
 from r1ray.config import Config
-from r1ray.data.sources import runs_programs
+from r1ray.data.sources import program_languages
 from r1ray.run.directory import RunDir
 from r1ray.run.summary import closing_summary
 from r1ray.sandbox import here
@@ -20,7 +20,7 @@ def check_sandbox(cfg: Config) -> dict[str, Any]:
 
     Raises SandboxUnavailable when this machine cannot run them. On a cluster the reward workers say so.
     """
-    languages = runs_programs((*cfg.data.train.values(), *cfg.eval.sets.values()))
+    languages = program_languages((*cfg.data.train.values(), *cfg.eval.sets.values()))
     return here.check(cfg.sandbox, languages) if languages else {}
 
 

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoTokenizer
 from r1ray import builtin
 from r1ray.builtin import tokenizer as recipe
 from r1ray.data.generators import traces
+from r1ray.data.generators.base import GeneratorArgs
 from r1ray.data.generators.countdown import MAX_VALUE, question
 from r1ray.data.templates import render
 from r1ray.types import Message
@@ -128,5 +129,7 @@ def test_the_weights_are_a_small_tied_qwen2_in_bf16():
 
 
 def test_no_trace_comes_near_the_length_limit_of_the_demonstration(tokenizer):
-    longest = max(len(tokenizer.encode(row["response"])) for row in traces.generate(num_problems=2000, seed=1))
+    longest = max(
+        len(tokenizer.encode(row["response"])) for row in traces.generate(GeneratorArgs(num_problems=2000, seed=1))
+    )
     assert 100 < longest < 180

@@ -32,16 +32,16 @@ WRONG = {
     ),
     "unknown argument": (
         ["data.curriculum={name: easy_pool, args: {probabilty: 0.2}}"], "data.curriculum.args.probabilty",
-        "the curriculum easy_pool takes no such argument", "did you mean probability?",
+        "easy_pool takes no such argument", "did you mean data.curriculum.args.probability?",
     ),
     "an argument where there are none": (
-        ["data.curriculum.args.probability=0.1"], "data.curriculum.args.probability", "the curriculum none takes", "there are none",
+        ["data.curriculum.args.probability=0.1"], "data.curriculum.args.probability", "none takes no such argument", "there are none",
     ),
     "a probability of two": (
-        ["data.curriculum={name: easy_pool, args: {probability: 2}}"], "data.curriculum", "from 0 to 1, not 2", "args",
+        ["data.curriculum={name: easy_pool, args: {probability: 2}}"], "data.curriculum.args.probability", "must be at most 1", "probability=1",
     ),
     "a band upside down": (
-        [*DIFFICULTY, "data.curriculum.args={low: 0.8, high: 0.2}"], "data.curriculum", "low=0.8 must be below high=0.2", "args",
+        [*DIFFICULTY, "data.curriculum.args={low: 0.8, high: 0.2}"], "data.curriculum.args.low", "must be below high=0.2", "low=0.3",
     ),
     "problems of one level": (
         ["data.curriculum.name=difficulty"], "data.curriculum", "has problems of two levels (there are: {'countdown': [3.0]})",
@@ -69,14 +69,14 @@ WRONG = {
     ),
     "mined from a stage that writes none": (
         [ANNEAL, "stages.rl.config.log.rollouts_every_steps=0"], "stages.rl.config.log.rollouts_every_steps",
-        f"stage rl writes no rollouts, and {HARD} is to be mined", "rollouts_every_steps=1",
+        "stage rl writes no rollouts, and stage anneal mines", "rollouts_every_steps=1",
     ),
     "mined without a range": ([ANNEAL, f"{HARD}.args.correct=null"], f"{HARD}.args.correct", "[fewest, most]", "correct=[0,3]"),
     "mined in a range that no group has": (
         [ANNEAL, f"{HARD}.args.correct=[9,16]"], f"{HARD}.args.correct", "groups of 8 completions", "correct=[0,2]",
     ),
     "mined with an unknown argument": (
-        [ANNEAL, f"{HARD}.args.sorces=[countdown]"], f"{HARD}.args.sorces", "no such argument", "did you mean sources?",
+        [ANNEAL, f"{HARD}.args.sorces=[countdown]"], f"{HARD}.args.sorces", "no such argument", f"did you mean {HARD}.args.sources?",
     ),
     "mined from a source that the stage has not": (
         [ANNEAL, f"{HARD}.args.sources=[countdwn]"], f"{HARD}.args.sources", "has no such source", "did you mean countdown?",
@@ -89,18 +89,18 @@ WRONG = {
         [MINED.replace("data.train", "eval.sets")], "eval.sets.hard.source", "trained on", "data.train of an rl stage",
     ),
     "mined to imitate": (
-        [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "by stages of kind rl", "an rl stage",
+        [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "only be trained on", "an rl stage",
     ),
     "a stage's own curriculum": (
         ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name", "neither a", "history",
     ),
     "a checkpoint of another curriculum": (
         ["run_dir=begun", "resume=auto", "data.curriculum.name=easy_pool"], "data.curriculum.name",
-        "remembers what the curriculum history has seen", "data.curriculum.name=history, or a new run",
+        "holds the state of the curriculum history", "data.curriculum.name=history, or a new run",
     ),
     "a checkpoint from before there were curricula": (
         ["run_dir=older", "resume=auto", "stages.rl.config.data.curriculum.name=history"],
-        "stages.rl.config.data.curriculum.name", "the curriculum none has seen", "curriculum.name=none",
+        "stages.rl.config.data.curriculum.name", "holds the state of the curriculum none", "curriculum.name=none",
     ),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from reward_samples import completion, context, problem
 
 from r1ray.config import RewardComponentConfig, RewardConfig, SourceConfig
 from r1ray.data.generators.oneliners import KINDS, VERIFIERS
-from r1ray.data.sources import load_source, runs_programs
+from r1ray.data.sources import load_source, program_languages
 from r1ray.reward import make
 from r1ray.reward.accuracy import accuracy
 from r1ray.reward.code import tested
@@ -202,12 +202,15 @@ def test_who_needs_a_sandbox() -> None:
     def one_liners(kind: str) -> SourceConfig:
         return SourceConfig(source="one_liners", args={"kind": kind, "num_problems": 5})
 
-    in_cpp = SourceConfig(source="rows", args={"verifier": "code", "programs": "cpp"})
-    assert runs_programs([one_liners("boxed"), one_liners("program")]) == {"python"}
-    assert runs_programs([SourceConfig(source="rows", args={"verifier": "code"})]) == {"python"}
-    assert runs_programs([one_liners("program"), in_cpp]) == {"python", "cpp"}
-    assert not runs_programs([SourceConfig(source="rows", args={"verifier": "math", "programs": "cpp"})])
-    assert not runs_programs([one_liners("boxed"), SourceConfig(source="countdown"), SourceConfig(source="rows")])
+    in_cpp = SourceConfig(source="rows", args={"verifier": "code", "verifier_args": {"language": "cpp"}})
+    assert program_languages([one_liners("boxed"), one_liners("program")]) == {"python"}
+    assert program_languages([SourceConfig(source="rows", args={"verifier": "code"})]) == {"python"}
+    assert program_languages([one_liners("program"), in_cpp]) == {"python", "cpp"}
+    assert not program_languages(
+        [SourceConfig(source="rows", args={"verifier": "math", "verifier_args": {"language": "cpp"}})]
+    )
+    countdown = SourceConfig(source="countdown", args={"split": "train", "num_problems": 5})
+    assert not program_languages([one_liners("boxed"), countdown, SourceConfig(source="rows")])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -240,16 +243,17 @@ def test_rows_whose_programs_are_in_cpp(tmp_path: Path) -> None:
     function = {**whole, "prompt": "f", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
     rows.write_text("\n".join(map(json.dumps, (whole, function))))
 
-    def load(**args: str) -> Any:
-        return load_source("mine", SourceConfig(source="rows", path=str(rows), args={"verifier": "code", **args}))
+    def load(**verifier_args: str) -> Any:
+        args = {"verifier": "code", "verifier_args": verifier_args}
+        return load_source("mine", SourceConfig(source="rows", path=str(rows), args=args))
 
-    (item,) = load(programs="cpp").items
+    (item,) = load(language="cpp").items
     assert (item.language, item.payload["language"]) == ("zh", "cpp")
     assert [item.payload["language"] for item in load().items] == ["python", "python"]
-    with pytest.raises(ValueError, match="'java' are not run: language must be one of python, cpp"):
-        load(programs="java")
+    with pytest.raises(ValueError, match="'python' or 'cpp'"):
+        load(language="java")
 
 
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(ValueError, match="one of boxed, choice"):
+    with pytest.raises(ValueError, match="'boxed', 'choice'"):
         load_source("mine", SourceConfig(source="one_liners", args={"kind": "riddle", "num_problems": 5}))

@@ -104,7 +104,7 @@ def test_a_mined_problem_is_judged_as_it_was(folder: Path) -> None:
 def test_nothing_in_range_tells_what_there_is(folder: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"none of the 6 problems .* has 3 to 3 right .* 0 right: 1, 1 right: 3, 2 right: 1, 4 right: 1",
+        match=r"none of the 6 problems .* has 3 to 3 correct .* 0 correct: 1, 1 correct: 3, 2 correct: 1, 4 correct: 1",
     ):
         mine(folder, correct=[3, 3])
 
@@ -189,7 +189,7 @@ def test_accuracy_and_extract_go_with_a_problem(tmp_path: Path) -> None:
 def test_a_part_that_does_not_judge_them_here_is_named(folder: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path / "run", *PLAIN)
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 4], "sources": ["prose"]})
-    with pytest.raises(ValueError, match=r"'judge', which does not judge them here: add reward\.parts\.judge"):
+    with pytest.raises(ValueError, match=r"'judge' decided which .* does not score these problems .*: add reward\.components\.judge"):
         problem_set("hard", source, cfg, Characters())
 
 

@@ -69,8 +69,8 @@ def brief(problem, completions_G, context, args):
 '''
 SOURCE = '''
 from r1ray.config.base import Positive
-from r1ray.data.schemas import Item, user
-from r1ray.data.sources import Source, SourceArgs
+from r1ray.data.base import Item, Source, SourceArgs
+from r1ray.data.schemas import user
 
 
 class SquaresArgs(SourceArgs):

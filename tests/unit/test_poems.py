@@ -78,7 +78,7 @@ def test_problems_differ_and_there_are_only_so_many() -> None:
     assert len({item.messages for item in items}) == 500
     assert {item.payload["form"] for item in items} == {"haiku", "couplet"}
     assert "5, 7, 5" in next(item for item in items if item.payload["form"] == "haiku").messages[0].content
-    for wrong, message in ({"num_problems": 501}, "500 poems"), ({**args, "forms": ["sonet"]}, "known: line, haiku"):
+    for wrong, message in ({"num_problems": 501}, "500 poems"), ({**args, "forms": ["sonet"]}, "no form sonet"):
         with pytest.raises(ValueError, match=message):
             load_source("poems", SourceConfig(source="r1ray.examples.poems:POEMS", args=wrong))
 

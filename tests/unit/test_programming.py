@@ -4,6 +4,7 @@ import base64
 import json
 import pickle
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from r1ray.config import SourceConfig
 from r1ray.data import programming
-from r1ray.data.schemas import Unreadable
-from r1ray.data.sources import load_source, runs_programs
+from r1ray.data.base import SourceArgs, Unreadable
+from r1ray.data.sources import load_source, program_languages
 from r1ray.reward.code.cases import Cases, read_cases
 from r1ray.reward.code.compare import same_results
 from r1ray.reward.code.packed import unpacked
@@ -28,6 +29,11 @@ def packed(inside: Any) -> str:
     return base64.b64encode(zlib.compress(pickle.dumps(inside))).decode()
 
 
+apps, prime_code, livecodebench = (
+    partial(read, args=SourceArgs()) for read in (programming.apps, programming.prime_code, programming.livecodebench)
+)
+
+
 def lcb(**changes: Any) -> dict[str, Any]:
     row = {
         "question": "Take some.",
@@ -39,8 +45,8 @@ def lcb(**changes: Any) -> dict[str, Any]:
 
 
 def test_apps_and_taco_name_what_is_asked_for() -> None:
-    program = programming.apps({"question": "Add.", "tests": json.dumps(STDIN), "starter": ""})
-    function = programming.apps({"question": "Double.", "tests": json.dumps(CALLS), "starter": "def twice(x):\n"})
+    program = apps({"question": "Add.", "tests": json.dumps(STDIN), "starter": ""})
+    function = apps({"question": "Double.", "tests": json.dumps(CALLS), "starter": "def twice(x):\n"})
     assert program.verifier == function.verifier == "code"
     assert program.messages[0].content.startswith("Add.\n\nWrite a Python program that reads standard input")
     assert "Python function `twice`" in function.messages[0].content
@@ -54,7 +60,7 @@ def test_apps_and_taco_name_what_is_asked_for() -> None:
 )
 def test_rows_without_tests_cannot_be_used(tests: Any) -> None:
     with pytest.raises(Unreadable):
-        programming.apps({"question": "Add.", "tests": tests})
+        apps({"question": "Add.", "tests": tests})
 
 
 def test_a_wrapped_value_may_be_meant_either_way() -> None:
@@ -70,25 +76,25 @@ def test_prime_code_reads_json_and_python_and_leaves_other_languages_out() -> No
     calls = [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": [3]}]
     stdin = [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}]
     for write in (json.dumps, repr):
-        item = programming.prime_code({"prompt": "Add.", "info": write({"language": "python", "test_cases": calls})})
+        item = prime_code({"prompt": "Add.", "info": write({"language": "python", "test_cases": calls})})
         assert read_cases(item.payload["tests"]) == Cases(function="f", inputs=[[1, 2]], expected=[[3]], wrapped=True)
-    item = programming.prime_code({"prompt": "Next.", "info": repr({"language": "python", "test_cases": stdin})})
+    item = prime_code({"prompt": "Next.", "info": repr({"language": "python", "test_cases": stdin})})
     assert read_cases(item.payload["tests"]).function is None
     for info in ({"language": "cpp", "test_cases": stdin}, {"language": "python"}, "__import__('os')"):
         with pytest.raises(Unreadable):
-            programming.prime_code({"prompt": "Next.", "info": info})
+            prime_code({"prompt": "Next.", "info": info})
 
 
 def test_private_tests_of_livecodebench_stay_packed() -> None:
-    item = programming.livecodebench(lcb())
+    item = livecodebench(lcb())
     assert item.id == "abc_1" and "Python function `take`" in item.messages[0].content
     assert item.payload["tests"] == {"packed": packed(json.dumps(PRIVATE)), "public": PUBLIC, "fn_name": "take"}
-    plain = programming.livecodebench(lcb(private=json.dumps(PRIVATE)))
+    plain = livecodebench(lcb(private=json.dumps(PRIVATE)))
     assert read_cases(plain.payload["tests"]) == Cases(
         function="take", inputs=[[[1, 2], "a"], [[], "b"]], expected=[[1], None]
     )
     with pytest.raises(Unreadable):
-        programming.livecodebench(lcb(public='[{"input": "[1,"}]'))
+        livecodebench(lcb(public='[{"input": "[1,"}]'))
 
 
 class Unpacker:
@@ -103,7 +109,7 @@ class Unpacker:
 
 
 def test_what_was_unpacked_follows_the_public_tests() -> None:
-    tests = programming.livecodebench(lcb()).payload["tests"]
+    tests = livecodebench(lcb()).payload["tests"]
     sandbox = Unpacker(Ended(status="ok", stdout=json.dumps(PRIVATE).encode()))
     assert read_cases(unpacked(tests, sandbox)).inputs == [[[1, 2], "a"], [[], "b"]]
     assert sandbox.stdin.decode() == tests["packed"]
@@ -153,9 +159,9 @@ def test_codeforces_takes_one_language_with_its_limits_and_checker() -> None:
     assert plain.payload["limits"] == {"cpu": 2.0, "memory_mb": 256.0} and "checker" not in plain.payload
     assert checked.payload["checker"] == "import sys\nprint(1)\n"
     assert loaded.counts["unreadable"] == 2
-    (cpp,) = rows_of("codeforces", programs="cpp").items
+    (cpp,) = rows_of("codeforces", language="cpp").items
     assert (cpp.id, cpp.payload["language"]) == ("codeforces/1/A/cpp", "cpp")
-    assert runs_programs([SourceConfig(source="codeforces", path="x/y", args={"programs": "cpp"})]) == {"cpp"}
+    assert program_languages([SourceConfig(source="codeforces", path="x/y", args={"language": "cpp"})]) == {"cpp"}
 
 
 def test_the_struct_columns_of_open_r1s_copy_are_read_like_primes_texts() -> None:
@@ -163,5 +169,5 @@ def test_the_struct_columns_of_open_r1s_copy_are_read_like_primes_texts() -> Non
         "language": "python",
         "test_cases": [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}],
     }
-    item = programming.prime_code({"prompt": "Next.", "info": info})
+    item = prime_code({"prompt": "Next.", "info": info})
     assert read_cases(item.payload["tests"]).expected == ["2\n"]

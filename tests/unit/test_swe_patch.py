@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from r1ray.data.schemas import Unreadable
+from r1ray.data.base import Unreadable
 from r1ray.data.swe import patched
 
 

@@ -1,27 +1,23 @@
-"""Curricula by name: which problems come next, by what the model did with earlier ones.
+"""Curricula by name: which problems come next, depending on what the model did with earlier ones.
 
-A curriculum is called with the stream (`r1ray.data.stream.ProblemStream`) and `data.curriculum.args`, and gives what the
-collector draws from (`r1ray.data.stream.Problems`): next, observe, state_dict, load_state_dict. What it remembers is in its
-state, so a run that goes on from a checkpoint draws the same problems as one that was never interrupted. To add one: a file
-(`base.Curriculum` does most of it), a line in CURRICULA, a YAML in conf/curriculum and a test; or `package.module:function` as
-its name.
+A curriculum is called with the stream (`r1ray.data.stream.ProblemStream`) and its arguments (`r1ray.plugin.Args`, or the subclass
+that it declares), and returns what the collector draws from (`r1ray.data.stream.Problems`): next, observe, state_dict,
+load_state_dict. Whatever later draws depend on is in its state, so a run that resumes from a checkpoint draws the same problems as
+one that was never interrupted. To add one: a file (`base.Curriculum` does most of it), a line in CURRICULA, a YAML in
+conf/curriculum and a test; or `package.module:function` as its name.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 
 from r1ray.config import CurriculumConfig
 from r1ray.data.curriculum.difficulty import Difficulty
 from r1ray.data.curriculum.easy_pool import EasyPool
 from r1ray.data.curriculum.history import History
-from r1ray.data.stream import Problems, ProblemStream
-from r1ray.plugin import resolve
-
-PLAIN = "none"
-"""The stream as it is, without a curriculum; such a stream's state names none."""
+from r1ray.data.stream import PLAIN, Problems, ProblemStream
+from r1ray.plugin import Args, args_of, resolve
 
 
-def none(stream: ProblemStream) -> Problems:
+def none(stream: ProblemStream, args: Args) -> Problems:
     return stream
 
 
@@ -37,11 +33,7 @@ def make(cfg: CurriculumConfig, stream: ProblemStream) -> Problems:
     """The stream with the curriculum that the configuration names.
 
     Raises:
-        ValueError: a curriculum that is not known, arguments that it does not take, problems that it can do nothing with.
+        ValueError: an unknown curriculum, invalid arguments, or problems that it cannot use.
     """
     factory: Callable[..., Problems] = resolve(cfg.name, CURRICULA, what="data.curriculum.name")
-    try:
-        inspect.signature(factory).bind(stream, **cfg.args)
-    except TypeError as error:
-        raise ValueError(f"data.curriculum.args: {cfg.name} cannot be called with them ({error})") from error
-    return factory(stream, **cfg.args)
+    return factory(stream, args_of(factory).model_validate(cfg.args))

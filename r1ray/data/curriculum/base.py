@@ -1,10 +1,11 @@
-"""What the curricula share: a stream below, draws numbered without gaps, and a state that holds both."""
+"""What the curricula share: the stream they draw from, draws numbered without gaps, and a state that holds both."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from r1ray.data.stream import Drawn, ProblemStream, refuse_other
+from r1ray.plugin import Args
 from r1ray.types import Group, Problem
 
 
@@ -12,35 +13,35 @@ class Curriculum(ABC):
     """`r1ray.data.stream.Problems` over a ProblemStream."""
 
     name: ClassVar[str]
-    """In CURRICULA; a state of another one is refused."""
+    """Its key in CURRICULA; the state of another curriculum is refused."""
 
-    def __init__(self, stream: ProblemStream) -> None:
+    def __init__(self, stream: ProblemStream, args: Args) -> None:
         self.stream = stream
         self.problems = {problem.id: problem for problems in stream.sources.values() for problem in problems}
         self._draws = 0
 
     @abstractmethod
     def draw(self, number: int) -> tuple[Problem, int]:
-        """(problem, epoch) of draw `number`; `passing_over` for those of the stream."""
+        """(problem, epoch) of draw `number`; for problems of the stream it calls `skip`."""
 
     @abstractmethod
     def observe(self, groups: Sequence[Group]) -> dict[str, float]: ...
 
     @abstractmethod
     def memory(self) -> dict[str, Any]:
-        """All that later draws depend on, copied, JSON-able."""
+        """Everything that later draws depend on, as a copy that JSON can hold."""
 
     @abstractmethod
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """`memory` undone; {} is the beginning."""
+        """Restore what `memory` returned; {} is the initial state."""
 
     def next(self) -> Drawn:
         problem, epoch = self.draw(self._draws)
         self._draws += 1
         return Drawn(problem, epoch, self._draws - 1)
 
-    def passing_over(self, unwanted: Callable[[Problem], bool]) -> tuple[Problem, int]:
-        """The stream's next problem that is not unwanted; the others have had their turn in this epoch. One must be left."""
+    def skip(self, unwanted: Callable[[Problem], bool]) -> tuple[Problem, int]:
+        """The stream's next problem that is not unwanted; skipped ones come again in the next epoch. One must be left."""
         while True:
             problem, epoch, _ = self.stream.next()
             if not unwanted(problem):
@@ -58,9 +59,3 @@ class Curriculum(ABC):
         self.stream.load_state_dict(state.get("stream", {}))
         self._draws = state.get("draws", 0)
         self.remember(state.get("memory", {}))
-
-
-def check_share(name: str, value: Any) -> None:
-    """Raises ValueError when an argument is no number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a number from 0 to 1, not {value!r}")

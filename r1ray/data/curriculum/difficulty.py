@@ -10,35 +10,48 @@ ever.
 import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
-from r1ray.data.curriculum.base import Curriculum, check_share
+from pydantic import model_validator
+
+from r1ray.config.base import Fraction, Positive
+from r1ray.data.curriculum.base import Curriculum
 from r1ray.data.stream import ProblemStream
+from r1ray.plugin import Args, invalid
 from r1ray.types import Group, Problem
+
+
+class DifficultyArgs(Args):
+    low: Fraction = 0.3
+    high: Fraction = 0.7
+    """The band of the solve rate in which the level stays."""
+    window: Positive = 64
+    """Groups of one level that are looked at, the newest; a step may bring more."""
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.low >= self.high:
+            raise invalid(
+                "low",
+                f"must be below high={self.high:g}: between them the level stays",
+                "for example low=0.3, high=0.7",
+            )
+        return self
 
 
 class Difficulty(Curriculum):
     """Metrics: `curriculum/<source>/level`, of the next step's problems.
 
-    Args:
-        low, high: the band of the solve rate, from 0 to 1.
-        window: groups of one level that are looked at, the newest; a step may bring more.
-
     Raises:
-        ValueError: arguments out of range, no source with two levels, or one of whose problems only some have a level.
+        ValueError: no source has two levels, or only some problems of one have a level.
     """
 
     name = "difficulty"
+    Args = DifficultyArgs
 
-    def __init__(self, stream: ProblemStream, *, low: float = 0.3, high: float = 0.7, window: int = 64) -> None:
-        super().__init__(stream)
-        check_share("low", low)
-        check_share("high", high)
-        if low >= high:
-            raise ValueError(f"low={low} must be below high={high}: between them the level stays")
-        if isinstance(window, bool) or not isinstance(window, int) or window < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"window must be a whole number of groups, at least 1, not {window!r}")
-        self._low, self._high, self._window = low, high, window
+    def __init__(self, stream: ProblemStream, args: DifficultyArgs) -> None:
+        super().__init__(stream, args)
+        self._low, self._high, self._window = args.low, args.high, args.window
         self._levels = {
             name: levels for name, problems in stream.sources.items() if (levels := _levels(name, problems))
         }
@@ -51,7 +64,7 @@ class Difficulty(Curriculum):
         self.remember({})
 
     def draw(self, number: int) -> tuple[Problem, int]:
-        return self.passing_over(
+        return self.skip(
             lambda problem: problem.source in self._present and level_of(problem) != self._present[problem.source]
         )
 

@@ -11,24 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from r1ray.data.curriculum.base import Curriculum, check_share
+from r1ray.config.base import Fraction
+from r1ray.data.curriculum.base import Curriculum
 from r1ray.data.stream import ProblemStream
+from r1ray.plugin import Args
 from r1ray.types import Group, Problem
 
 
-class EasyPool(Curriculum):
-    """Metrics: `curriculum/pool_size`, problems in the pool; `curriculum/pool_draws`, groups of this step that came from it.
+class EasyPoolArgs(Args):
+    probability: Fraction = 0.1
+    """Of a draw from the pool, once it has problems."""
 
-    Args:
-        probability: of a draw from the pool, once there is one.
-    """
+
+class EasyPool(Curriculum):
+    """Metrics: `curriculum/pool_size`, problems in the pool; `curriculum/pool_draws`, groups of this step that came from it."""
 
     name = "easy_pool"
+    Args = EasyPoolArgs
 
-    def __init__(self, stream: ProblemStream, *, probability: float = 0.1) -> None:
-        super().__init__(stream)
-        check_share("probability", probability)
-        self._probability = probability
+    def __init__(self, stream: ProblemStream, args: EasyPoolArgs) -> None:
+        super().__init__(stream, args)
+        self._probability = args.probability
         self._pool: dict[str, None] = {}
         """Ids, in the order in which they came in."""
         self._drawn: dict[str, int] = {}
@@ -39,7 +42,7 @@ class EasyPool(Curriculum):
         rng = np.random.default_rng((self.stream.seed, zlib.crc32(b"easy_pool"), number))
         from_pool = rng.random() < self._probability or len(self._pool) == len(self.problems)
         if not self._pool or not from_pool:
-            return self.passing_over(lambda problem: problem.id in self._pool)
+            return self.skip(lambda problem: problem.id in self._pool)
         name = list(self._pool)[rng.integers(len(self._pool))]
         self._drawn[name] = self._drawn.get(name, 0) + 1
         return self.problems[name], -self._drawn[name]

@@ -10,6 +10,7 @@ from typing import Any
 
 from r1ray.data.curriculum.base import Curriculum
 from r1ray.data.stream import NothingToLearn, ProblemStream
+from r1ray.plugin import Args
 from r1ray.types import Group, Problem
 
 
@@ -18,8 +19,8 @@ class History(Curriculum):
 
     name = "history"
 
-    def __init__(self, stream: ProblemStream) -> None:
-        super().__init__(stream)
+    def __init__(self, stream: ProblemStream, args: Args) -> None:
+        super().__init__(stream, args)
         self._left_out: dict[str, None] = {}
 
     def draw(self, number: int) -> tuple[Problem, int]:
@@ -31,7 +32,7 @@ class History(Curriculum):
                 "draws solved ones too"
             )
         # A problem comes once an epoch, so what is left out at once is left out of the next epochs.
-        return self.passing_over(lambda problem: problem.id in self._left_out)
+        return self.skip(lambda problem: problem.id in self._left_out)
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:
         self._left_out |= {group.problem.id: None for group in groups if group.solve_rate == 1}

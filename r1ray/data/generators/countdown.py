@@ -1,18 +1,23 @@
 """Countdown: reach a target with every given number used exactly once, by + - * / and parentheses.
 
-The intermediate results of the solution that makes a problem count as solvable are whole numbers from 1 to `MAX_VALUE`, so that
-a small model can spell them out. A completion may take any other way: the verifier knows no such limit.
+Every generated problem has a solution whose intermediate results are whole numbers from 1 to `MAX_VALUE`, so that a small model can
+write them out. A completion may use any other solution: the verifier has no such limit.
 
-Which split a problem belongs to is decided by a hash of (sorted numbers, target) alone. The traces that made the built-in base,
-the training problems and the held-out problems are therefore disjoint, whatever seeds and counts are used.
+The split of a problem is a hash of (sorted numbers, target) alone. So the traces that trained the built-in model, the training
+problems and the held-out problems are disjoint, whatever the seeds and counts.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from numbers import Integral
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import field_validator, model_validator
+
+from r1ray.data.base import Item, Row, SourceArgs
+from r1ray.data.generators.base import GeneratorArgs, low_and_high
+from r1ray.data.schemas import numbers_and_target, user
+from r1ray.plugin import invalid
 
 Split = Literal["traces", "train", "test"]
 
@@ -20,49 +25,77 @@ MAX_NUMBER = 16
 MAX_VALUE = 99
 MIN_TARGET = 10
 PATIENCE = 2000
-"""Draws without a new problem after which a split counts as used up, where its size is not known."""
+"""Draws without a new problem after which a split counts as exhausted, where its size is not known."""
 COUNTS_OF_NUMBERS = range(2, 6)
-"""All expressions of more numbers than these take minutes to list."""
-SIZES: dict[int, dict[Split, int]] = {
+"""With more numbers it takes minutes to list all expressions."""
+SIZES: Mapping[int, Mapping[Split, int]] = {
     2: {"traces": 105, "train": 83, "test": 33},
     3: {"traces": 2701, "train": 3201, "test": 1005},
 }
 """{how many numbers: how many problems each split has}, counted once; a test counts again."""
 
-_BUCKETS: dict[Split, range] = {"traces": range(40), "train": range(40, 86), "test": range(86, 100)}
+_BUCKETS: Mapping[Split, range] = {"traces": range(40), "train": range(40, 86), "test": range(86, 100)}
 
 
-def generate(
-    *, split: Split, num_problems: int, seed: int, num_numbers: int | Sequence[int] = 3
-) -> Iterator[dict[str, Any]]:
+class CountdownArgs(GeneratorArgs):
+    split: Split
+    num_numbers: list[int] = [3, 3]
+    """Given as a number from 2 to 5, or as [lowest, highest]: then every number in between gets the same share, in turn, as long
+    as the split has problems of it. The built-in model has learned 3."""
+
+    @field_validator("num_numbers", mode="before")
+    @classmethod
+    def _low_and_high(cls, given: Any) -> list[int]:
+        return low_and_high("num_numbers", given, COUNTS_OF_NUMBERS)
+
+    @property
+    def counts(self) -> range:
+        return range(self.num_numbers[0], self.num_numbers[1] + 1)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        sizes = [SIZES[count][self.split] for count in self.counts if count in SIZES]
+        if len(sizes) == len(self.counts) and self.num_problems > sum(sizes):
+            raise invalid("num_problems", self.exhausted(f"{sum(sizes)}"), REMEDY)
+        return self
+
+    def exhausted(self, size: str) -> str:
+        numbers = " to ".join(map(str, dict.fromkeys(self.num_numbers)))
+        return f"split {self.split} has {size} problems with {numbers} numbers, not {self.num_problems}"
+
+
+REMEDY = "lower num_problems or raise num_numbers"
+
+
+def read(row: Row, args: SourceArgs) -> Item:
+    """Generated rows and those of Jiayi-Pan/Countdown-Tasks-3to4: numbers and a target."""
+    numbers, target = numbers_and_target(row)
+    return Item(
+        messages=user(question(numbers, target)),
+        verifier="countdown",
+        payload={"numbers": numbers, "target": target},
+        id=problem_id(numbers, target),
+        meta={"difficulty": len(numbers)},
+    )
+
+
+def generate(args: CountdownArgs) -> Iterator[dict[str, Any]]:
     """Distinct problems of one split: {id, question, numbers, target, solution}.
-
-    `num_numbers` is a number from 2 to 5, or [lowest, highest], of which every number gets the same share, in turn, as long as the
-    split has problems of it.
 
     Example: `{"id": "countdown/2-3-5=11", "question": "Make 11 from 5, 2, 3. Use each number once.", "numbers": [5, 2, 3],
     "target": 11, "solution": "(2 * 3) + 5"}`.
 
     Raises:
-        ValueError: the split is unknown, or holds fewer problems than were asked for (where `SIZES` knows it, at once), or
-            num_numbers is not in `COUNTS_OF_NUMBERS`.
-        TypeError: num_problems or seed is no whole number.
+        ValueError: the split is exhausted, where `SIZES` does not know its size.
     """
-    if split not in _BUCKETS:
-        raise ValueError(f"countdown: unknown split {split!r}; known: {', '.join(get_args(Split))}")
-    counts = _counts(num_numbers)
-    for name, value in (("num_problems", num_problems), ("seed", seed)):
-        if not isinstance(value, Integral):
-            raise TypeError(f"{name} must be a whole number, not {value!r}")
-    sizes = {count: SIZES[count][split] for count in counts if count in SIZES}
-    if len(sizes) == len(counts) and num_problems > sum(sizes.values()):
-        raise ValueError(_too_many(split, f"{sum(sizes.values())}", num_numbers=num_numbers, num_problems=num_problems))
-    rng = np.random.default_rng([seed, *split.encode()])
+    split = args.split
+    sizes = {count: SIZES[count][split] for count in args.counts if count in SIZES}
+    rng = np.random.default_rng([args.seed, *split.encode()])
     seen: set[str] = set()
-    made = dict.fromkeys(counts, 0)
+    made = dict.fromkeys(args.counts, 0)
     failed = 0
-    while len(seen) < num_problems:
-        left = [count for count in counts if count not in sizes or made[count] < sizes[count]]
+    while len(seen) < args.num_problems:
+        left = [count for count in args.counts if count not in sizes or made[count] < sizes[count]]
         count = min(left, key=lambda count: made[count])
         numbers = [int(n) for n in rng.integers(1, MAX_NUMBER + 1, size=count)]
         solutions = reachable(numbers)
@@ -72,9 +105,7 @@ def generate(
         if not targets or name in seen:
             failed += 1
             if failed > PATIENCE and count not in sizes:
-                raise ValueError(
-                    _too_many(split, f"about {len(seen)}", num_numbers=num_numbers, num_problems=num_problems)
-                )
+                raise ValueError(f"countdown: {args.exhausted(f'about {len(seen)}')}; {REMEDY}")
             continue
         failed = 0
         seen.add(name)
@@ -86,23 +117,6 @@ def generate(
             "target": target,
             "solution": solutions[target],
         }
-
-
-def _counts(num_numbers: int | Sequence[int]) -> list[int]:
-    both = list(num_numbers) if isinstance(num_numbers, Sequence) else [num_numbers, num_numbers]
-    if len(both) != 2 or not all(n in COUNTS_OF_NUMBERS for n in both) or both[0] > both[1]:
-        raise ValueError(
-            f"countdown: num_numbers must be 2, 3, 4 or 5, not {num_numbers}, or [lowest, highest] of those; 3 is what r1ray's "
-            "base has learnt"
-        )
-    return list(range(both[0], both[1] + 1))
-
-
-def _too_many(split: Split, has: str, *, num_numbers: int | Sequence[int], num_problems: int) -> str:
-    return (
-        f"countdown: split {split} has {has} problems with {num_numbers} numbers, not {num_problems}; "
-        "lower num_problems or raise num_numbers"
-    )
 
 
 def question(numbers: Sequence[int], target: int) -> str:

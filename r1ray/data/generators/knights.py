@@ -12,11 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
+
+from r1ray.data.base import Item, Row, SourceArgs, Unreadable
+from r1ray.data.columns import as_list
+from r1ray.data.generators.base import GeneratorArgs, low_and_high
+from r1ray.data.schemas import text, user
+from r1ray.reward.logic import roles
 
 Split = Literal["train", "test"]
 Language = Literal["en", "zh"]
@@ -63,54 +69,73 @@ class Claim:
     """(who, whether said to be a knight)."""
 
 
-def generate(
-    *,
-    split: Split,
-    num_problems: int,
-    seed: int = 0,
-    num_people: int | Sequence[int] = (3, 7),
-    language: Language = "en",
-) -> Iterator[dict[str, Any]]:
+class KnightsArgs(GeneratorArgs):
+    split: Split
+    num_people: list[int] = [3, 7]
+    """Given as a number from 2 to 8, or as [lowest, highest]: then every number in between gets the same share, in turn. Logic-RL
+    has 3 to 7."""
+    language: Language = "en"
+    """Of the puzzle; answers are in English in either language, as the verifier reads them."""
+
+    @field_validator("num_people", mode="before")
+    @classmethod
+    def _low_and_high(cls, given: Any) -> list[int]:
+        return low_and_high("num_people", given, range(MIN_PEOPLE, MAX_PEOPLE + 1))
+
+
+def read(row: Row, args: SourceArgs) -> Item:
+    """Generated puzzles and those of K-and-K/knights-and-knaves (arXiv 2410.23123): a question and "(1) Ann is a knight ...".
+
+    The latter do not say how to answer: `args.instruction` can. Variants with other words for knights and knaves, which the
+    verifier does not know, are left out.
+    """
+    solution, names = text(row["answer"]), as_list(row["names"]) or []
+    if not names or set(roles(solution) or ()) != {str(name).lower() for name in names}:
+        raise Unreadable(
+            f"the answer does not say of each of {names} whether he is a knight or a knave: {solution!r:.200}"
+        )
+    return Item(
+        messages=user(row["question"]),
+        verifier="logic",
+        payload={"answers": [solution]},
+        id=row.get("id"),
+        language=row.get("language") or "en",
+        meta={"difficulty": len(names)},
+    )
+
+
+def generate(args: KnightsArgs) -> Iterator[dict[str, Any]]:
     """Distinct puzzles of one split: {id, question, answer, names, language}; the answer is "(1) Ann is a knight (2) ...".
 
-    `num_people` is a number from 2 to 8, or [lowest, highest], of which every number gets the same share, in turn. Logic-RL has 3
-    to 7. Answers are in English in any language, as the verifier reads them.
-
     Raises:
-        ValueError: split, language or num_people are none of these, or the split holds fewer puzzles.
-        TypeError: num_problems, seed or num_people are no whole numbers.
+        ValueError: the split has fewer puzzles.
     """
-    if split not in get_args(Split) or language not in get_args(Language):
-        raise ValueError(f"knights and knaves: split={split} must be train or test, language={language} en or zh")
-    lowest, highest = _range(num_people)
-    for name, value in (("num_problems", num_problems), ("seed", seed)):
-        if not isinstance(value, Integral):
-            raise TypeError(f"{name} must be a whole number, not {value!r}")
-    rng = np.random.default_rng([seed, *split.encode()])
+    split, (lowest, highest) = args.split, args.num_people
+    rng = np.random.default_rng([args.seed, *split.encode()])
     seen: set[str] = set()
     failed = 0
-    while len(seen) < num_problems:
+    while len(seen) < args.num_problems:
         size = lowest + len(seen) % (highest - lowest + 1)
         claims = [_claim(rng, speaker, size) for speaker in range(size)]
         names = [str(name) for name in rng.choice(NAMES, size=len(claims), replace=False)]
         worlds = solutions(claims)
-        asked = question(claims, names, language)
+        asked = question(claims, names, args.language)
         if len(worlds) != 1 or split_of(claims) != split or asked in seen:
             failed += 1
             if failed > PATIENCE:
                 raise ValueError(
-                    f"knights and knaves: split {split} has about {len(seen)} puzzles of {num_people} people, not {num_problems}; "
-                    "lower num_problems or raise num_people"
+                    f"knights and knaves: split {split} has about {len(seen)} puzzles of {size} people, not "
+                    f"{args.num_problems}; lower num_problems or raise num_people"
                 )
             continue
         failed = 0
         seen.add(asked)
         yield {
-            "id": f"knights_and_knaves/{language}/{len(names)}-{_digest(asked)}",
+            "id": f"knights_and_knaves/{args.language}/{len(names)}-{_digest(asked)}",
             "question": asked,
             "answer": answer(names, worlds[0]),
             "names": names,
-            "language": language,
+            "language": args.language,
         }
 
 
@@ -188,22 +213,10 @@ def _said(claim: Claim, names: Sequence[str], language: Language) -> str:
     return KINDS[claim.kind].text[language].format(*(statement(who, knight) for who, knight in claim.parts))
 
 
-def _range(num_people: int | Sequence[int]) -> tuple[int, int]:
-    both = list(num_people) if isinstance(num_people, Sequence) else [num_people, num_people]
-    if not all(isinstance(n, Integral) for n in both):
-        raise TypeError(f"num_people must be a whole number or two, not {num_people!r}")
-    if len(both) != 2 or not MIN_PEOPLE <= both[0] <= both[1] <= MAX_PEOPLE:
-        raise ValueError(
-            f"knights and knaves: num_people must be a number from {MIN_PEOPLE} to {MAX_PEOPLE} or [lowest, highest] of those, "
-            f"not {num_people}"
-        )
-    return both[0], both[1]
-
-
 @cache
 def _worlds(num_people: int) -> Bools:
     return np.array(list(product((True, False), repeat=num_people)))
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def _digest(content: str) -> str:
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

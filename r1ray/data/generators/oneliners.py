@@ -11,6 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from r1ray.data.base import Item, Row, SourceArgs
+from r1ray.data.generators.base import GeneratorArgs
+from r1ray.data.schemas import user
+from r1ray.sandbox.base import Language as ProgramLanguage
+
 Language = Literal["en", "zh"]
 
 NAMES = ("Ann", "Bob", "Eve", "Leo", "Mia", "Tom")
@@ -199,6 +204,14 @@ def patch(rng: np.random.Generator) -> OneLiner:
     )
 
 
+KINDS: Mapping[str, Callable[[np.random.Generator], OneLiner]] = {
+    "boxed": boxed,
+    "choice": choice,
+    "logic": logic,
+    "program": program,
+    "function": function,
+    "patch": patch,
+}
 VERIFIERS: Mapping[str, str] = {
     "boxed": "math",
     "choice": "choice",
@@ -207,29 +220,37 @@ VERIFIERS: Mapping[str, str] = {
     "function": "code",
     "patch": "patch",
 }
-"""By kind, who judges its answers."""
+"""{kind: the verifier of its answers}."""
 
 
-def generate(*, kind: str, num_problems: int, seed: int = 0, language: Language = "en") -> Iterator[dict[str, Any]]:
+class OneLinersArgs(GeneratorArgs):
+    kind: Literal["boxed", "choice", "logic", "program", "function", "patch"]
+    language: Language = "en"
+
+    @property
+    def program_language(self) -> ProgramLanguage | None:
+        return "python" if VERIFIERS[self.kind] == "code" else None
+
+
+def read(row: Row, args: SourceArgs) -> Item:
+    """Generated rows."""
+    return Item(
+        messages=user(row["question"]),
+        verifier=row["verifier"],
+        payload=row["payload"],
+        id=row["id"],
+        language=row["language"],
+    )
+
+
+def generate(args: OneLinersArgs) -> Iterator[dict[str, Any]]:
     """Rows {id, question, verifier, payload, language}; a row depends on `seed` and its index alone, and two may be equal."""
-    if kind not in KINDS or language not in ("en", "zh"):
-        raise ValueError(f"kind={kind} has to be one of {', '.join(KINDS)}, language={language} en or zh")
-    for index in range(num_problems):
-        task = KINDS[kind](np.random.default_rng([seed, index]))
+    for index in range(args.num_problems):
+        task = KINDS[args.kind](np.random.default_rng([args.seed, index]))
         yield {
-            "id": f"{kind}/{language}/{task.key}",
-            "question": task.question[language],
-            "verifier": VERIFIERS[kind],
+            "id": f"{args.kind}/{args.language}/{task.key}",
+            "question": task.question[args.language],
+            "verifier": VERIFIERS[args.kind],
             "payload": task.payload,
-            "language": language,
+            "language": args.language,
         }
-
-
-KINDS: dict[str, Callable[[np.random.Generator], OneLiner]] = {
-    "boxed": boxed,
-    "choice": choice,
-    "logic": logic,
-    "program": program,
-    "function": function,
-    "patch": patch,
-}

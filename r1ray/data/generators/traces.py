@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from r1ray.data.base import Item, Row, SourceArgs
 from r1ray.data.generators import countdown, oneliners
+from r1ray.data.generators.base import GeneratorArgs
+from r1ray.data.schemas import text, user
 
 NUM_PROBLEMS = 2500
 """Countdown problems that the traces go over again and again, each time by another search."""
@@ -42,11 +45,17 @@ CARELESS = 0.1
 """Chance that the third number is brought in anyhow, and not as comes closest to the target."""
 
 
-def generate(*, num_problems: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`num_problems` rows {id, question, response, kind}, the response without EOS. A row depends on `seed` and its index alone."""
-    problems = list(countdown.generate(split="traces", num_problems=NUM_PROBLEMS, seed=seed))
-    for index in range(num_problems):
-        rng = np.random.default_rng([seed, index])
+def read(row: Row, args: SourceArgs) -> Item:
+    """A question and the completion to imitate."""
+    return Item(messages=user(row["question"]), verifier="", response=text(row["response"]))
+
+
+def generate(args: GeneratorArgs) -> Iterator[dict[str, Any]]:
+    """Rows {id, question, response, kind}, the response without EOS. A row depends on `seed` and its index alone."""
+    of_traces = countdown.CountdownArgs(split="traces", num_problems=NUM_PROBLEMS, seed=args.seed)
+    problems = list(countdown.generate(of_traces))
+    for index in range(args.num_problems):
+        rng = np.random.default_rng([args.seed, index])
         if rng.random() < ONE_LINER_SHARE:
             yield {**one_liner(rng), "id": f"traces/{index}"}
             continue
