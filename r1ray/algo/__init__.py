@@ -46,11 +46,7 @@ def attempt(cfg: AlgoConfig) -> "Algorithm | Exception":
     except Exception as error:
         return error
     missing = [name for name in dir(Algorithm) if not name.startswith("_") and not hasattr(made, name)]
-    return (
-        made
-        if not missing
-        else TypeError(f"it has no {', '.join(missing)}; derive it from r1ray.algo.policy.PolicyGradient")
-    )
+    return made if not missing else TypeError(f"it has no {', '.join(missing)} (r1ray.algo.base.Algorithm)")
 
 
 def training_roles(algo: "Algorithm") -> list[str]:

@@ -46,7 +46,7 @@ class GroupArgs(Args):
     """Arguments of an algorithm that measures a completion by the other completions of its prompt."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
-        if owner.group_size == 1:
+        if owner.group_size == 1 and not owner.filter.used:  # a filter is reported by the check of algo.filter
             yield view.mistake(
                 "algo.group_size",
                 f"{owner.name} compares the completions of one prompt with each other: at least 2",

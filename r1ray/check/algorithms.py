@@ -12,7 +12,7 @@ def can_be_made(view: StageView) -> Iterator[Finding]:
     yield from findings
     if not any(isinstance(finding, Mistake) for finding in findings):
         rule = f"cannot be made: {type(view.algorithm_error).__name__}: {view.algorithm_error}"
-        yield view.mistake("algo.name", rule, "correct it, or algo.args")
+        yield view.mistake("algo.name", rule, "correct it, or derive it from r1ray.algo.policy.PolicyGradient")
 
 
 def batch(view: StageView) -> Iterator[Finding]:
@@ -40,15 +40,9 @@ def warm_up(view: StageView) -> Iterator[Finding]:
 
 
 def groups(view: StageView) -> Iterator[Finding]:
-    algo, limits = view.algo, view.algo.filter
-    used = {
-        "min_solve_rate": limits.min_solve_rate is not None,
-        "max_solve_rate": limits.max_solve_rate is not None,
-        "drop_equal": limits.drop_equal,
-    }
-    if algo.group_size == 1 and any(used.values()):
-        first = next(name for name, is_used in used.items() if is_used)
-        rule = f"algo.filter.{first} selects groups by how their completions differ, so a group needs at least 2"
+    used = view.algo.filter.used
+    if view.algo.group_size == 1 and used:
+        rule = f"algo.filter.{used[0]} selects groups by how their completions differ, so a group needs at least 2"
         remedy = "algo.group_size=8 (DAPO: 16), or algo.filter={min_solve_rate: null, max_solve_rate: null, drop_equal: false}"
         yield view.mistake("algo.group_size", rule, remedy)
 

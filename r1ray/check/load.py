@@ -165,7 +165,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     yield from (m for m in mistakes if has(stage.config, m.key.removeprefix(prefix)))
     kind = run.kinds.get(name)
     if kind is None:
-        yield from plugins.kind(StageView(name=name, run=run))
+        yield from plugins.kind(StageView(name=name, run=run, raw=tree))
         return
     view = StageView(
         **sections | {"name": name, "kind": kind, "run": run, "raw": plugins.with_defaults(tree), "roles": []}

@@ -23,6 +23,12 @@ class FilterConfig(Strict):
     max_refills: Positive
     """Groups generated for a step are at most this many times prompts_per_step (DAPO: 10)."""
 
+    @property
+    def used(self) -> list[str]:
+        """The options that drop groups."""
+        bounds = [name for name in ("min_solve_rate", "max_solve_rate") if getattr(self, name) is not None]
+        return [*bounds, *(["drop_equal"] if self.drop_equal else [])]
+
 
 class AlgoConfig(Strict):
     """Options that algorithms share. Where papers disagree there is an option, so recipes differ and code does not."""

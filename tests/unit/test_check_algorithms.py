@@ -68,28 +68,28 @@ FILTER = "algo.filter.min_solve_rate=0", "algo.filter.max_solve_rate=1"
 CASES = {
     "an algorithm that lacks a method": (
         "grpo", ["algo.name='own_algo:Bare'"], "algo.name",
-        "has no advantages, frozen_steps, initial_state, keep, objectives, loss, minibatches, needs,", "derive it",
+        "has no advantages, frozen_steps, initial_state, keep, loss, minibatches, needs, needs_entropy_grad, objectives", "derive it",
     ),
     "what makes no algorithm": ("grpo", ["algo.name='own_algo:nothing'"], "algo.name", "has no advantages,", "derive it from"),
     "an algorithm that cannot be made": (
         "grpo", ["algo.name='own_algo:breaks'"], "algo.name", "cannot be made: KeyError: 'no such thing'", "correct it",
     ),
-    "what cannot be called": ("grpo", ["algo.name='own_algo:THING'"], "algo.name", "is 7, which makes nothing", "name a class"),
+    "what cannot be called": ("grpo", ["algo.name='own_algo:THING'"], "algo.name", "is 7, which cannot be called", "name a class"),
     "a policy that is frozen to the end": (
-        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "none would be left", "policy_frozen_steps=12, or more steps",
+        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "the policy would learn in none", "policy_frozen_steps=12, or more steps",
     ),
     "a reference that leaves its process rewards": (
-        "prime", ["algo.reference_refresh_updates=400"], "algo.reference_refresh_updates", "has to stay", "updates=0",
+        "prime", ["algo.reference_refresh_updates=400"], "algo.reference_refresh_updates", "must stay", "updates=0",
     ),
     "a critic where there is none": ("grpo", ["critic.path=builtin"], "critic.path", "has no such trainer", "critic.path=null"),
     "a critic's rank count said twice": (
-        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "stands beside", "critic.num_workers=2",
+        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "is set as critic.num_workers", "critic.num_workers=2",
     ),
     "a critic's key that is none": (
-        "ppo", ["critic.overrides={zero_stag: 3}"], "critic.overrides.zero_stag", "no such key", "zero_stage",
+        "ppo", ["critic.overrides={zero_stag: 3}"], "critic.overrides.zero_stag", "takes no such argument", "zero_stage",
     ),
     "a critic's key of a wrong value": (
-        "ppo", ["critic.overrides={zero_stage: 7}"], "critic.overrides.zero_stage", "Input should be", "trainer.zero_stage=0",
+        "ppo", ["critic.overrides={zero_stage: 7}"], "critic.overrides.zero_stage", "must be one of 0, 1, 2, 3", "zero_stage=0",
     ),
     "a critic of one rank whose rows two share": (
         "ppo", ["trainer.sequence_parallel=2", "critic.num_workers=1"], "critic.num_workers",
@@ -226,7 +226,7 @@ def test_where_torch_is_not_installed_own_algorithms_are_not_checked(
     base: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They may import it, as r1ray's own do not."""
-    Path("own_algo.py").write_text("import torch\n" + OWN)
+    Path("algo_with_torch.py").write_text("import torch\n" + OWN)
     monkeypatch.setitem(sys.modules, "torch", None)
-    (note,) = check(base, ["algo.name='own_algo:Mine'"]).notes
-    assert note.startswith(NOT_CHECKED) and "own_algo:Mine" in note
+    (note,) = check(base, ["algo.name='algo_with_torch:Mine'"]).notes
+    assert note.startswith(NOT_CHECKED) and "algo_with_torch:Mine" in note
