@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from r1ray.check import plugins
 from r1ray.config.view import StageView
-from r1ray.mistakes import Finding, Mistake
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
 
 
 def can_be_made(view: StageView) -> Iterator[Finding]:
     findings = list(plugins.algorithm(view))
     yield from findings
-    if not any(isinstance(finding, Mistake) for finding in findings):
+    if not any(isinstance(finding, Mistake) or finding.startswith(NOT_CHECKED) for finding in findings):
         rule = f"cannot be made: {type(view.algorithm_error).__name__}: {view.algorithm_error}"
         yield view.mistake("algo.name", rule, "correct it, or derive it from r1ray.algo.policy.PolicyGradient")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from r1ray.check import plugins
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake, show
 from r1ray.run.directory import RunDir, changes, mapping_in
@@ -40,7 +41,7 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
         remedy = "put that file back, or name=ANOTHER for a new run"
         yield view.mistake("run_dir", rule, remedy)
         return
-    for key, (before, now) in changes(before_all, raw).items():
+    for key, (before, now) in changes(plugins.with_defaults(before_all), raw).items():
         # Stage fragments may change their numbers; which stages there are, and their order, may not.
         if key.startswith(FIXED) and ".config" not in key:
             yield _another_run(run_dir, key, before, now)

@@ -153,7 +153,11 @@ def _validated(cfg: DictConfig) -> tuple[dict[str, Any], StageView, list[Finding
     raw = without_removed(raw)
     sections, invalid = validate(raw)
     reported = {mistake.key for mistake in mistakes}
-    return raw, StageView(raw=raw, **sections), [*mistakes, *(m for m in invalid if m.key not in reported)]
+    return (
+        raw,
+        StageView(raw=plugins.with_defaults(raw), **sections),
+        [*mistakes, *(m for m in invalid if m.key not in reported)],
+    )
 
 
 def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding]:
@@ -187,9 +191,10 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     asked += RESUMING if kind.trains and getattr(base, "resume", "") == "auto" else ()
     for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and has(stage.config, finding.key):
-            above, dot, _ = finding.key.rpartition(".")
-            named = above + dot or f"{finding.key}="
-            remedy = finding.remedy.replace(named, prefix + named)
+            remedy = finding.remedy.replace(f"{finding.key}=", f"{prefix}{finding.key}=")
+            remedy = (
+                remedy.replace("did you mean ", f"did you mean {prefix}") if "." in remedy.partition("?")[0] else remedy
+            )
             finding = replace(finding, key=prefix + finding.key, remedy=remedy)
         elif isinstance(finding, Mistake) and len(run.stages) > 1 and not finding.key.startswith("stages."):
             finding = replace(finding, rule=f"{finding.rule} (stage {name})")

@@ -165,7 +165,7 @@ def _check(view: StageView, used: Used) -> Iterator[Finding]:
     try:
         args = args_of(plugin).model_validate(dict(used.args))
     except ValidationError as error:
-        yield from as_mistakes(error, args_of(plugin), owner=used.name, prefix=f"{used.args_key}.")
+        yield from as_mistakes(error, args_of(plugin), used.args, owner=used.name, prefix=f"{used.args_key}.")
         return
     with suppress(NotSound):  # of this plug-in; the others are still checked
         yield from args.check(view, used.args_key, used.owner)

@@ -1,7 +1,7 @@
 """Unknown keys, wrong types, ranges: Pydantic's errors in plain words, with key, rule and remedy."""
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from r1ray.config import Config
 from r1ray.config.files import conf_dir, groups_in
-from r1ray.config.tree import without
+from r1ray.config.tree import value_of, without
 from r1ray.mistakes import Mistake, closest, did_you_mean
 
 Loc = tuple[str | int, ...]
@@ -45,7 +45,7 @@ def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], 
     # Pydantic would read true as 1.
     nodes = [node for node in _walk(Config, cleaned) if isinstance(node.value, bool) and node.loc[0] not in bad]
     booleans = [node for node in nodes if node.annotation is not bool]
-    mistakes = [_translate(error, prefix) for error in errors]
+    mistakes = [_translate(error, prefix, raw) for error in errors]
     mistakes += [_wrong_type(prefix + _dotted(node.loc), node.value, "a number") for node in booleans]
     bad |= {node.loc[0] for node in booleans}
     groups = {
@@ -106,9 +106,9 @@ def _errors(raw: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def _translate(error: dict[str, Any], prefix: str) -> Mistake:
+def _translate(error: dict[str, Any], prefix: str, raw: Mapping[str, Any]) -> Mistake:
     kind, loc, value, context = error["type"], error["loc"], error["input"], error.get("ctx", {})
-    in_list = isinstance(loc[-1], int)
+    in_list = isinstance(loc[-1], int) and not isinstance(value_of(raw, _dotted(loc[:-1])), dict)
     # No override can set one entry of a list.
     key = prefix + _dotted(loc[:-1] if in_list else loc)
     if kind == "extra_forbidden":
@@ -144,7 +144,9 @@ def _translate(error: dict[str, Any], prefix: str) -> Mistake:
     return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and beside the code")
 
 
-def as_mistakes(error: ValidationError, model: type[BaseModel], *, owner: str, prefix: str) -> Iterator[Mistake]:
+def as_mistakes(
+    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], *, owner: str, prefix: str
+) -> Iterator[Mistake]:
     """The mistakes in a plug-in's arguments. `owner` is the plug-in's name, `prefix` is the key of its arguments with a dot."""
     for item in error.errors(include_url=False):
         kind, loc, context = item["type"], item["loc"], item.get("ctx", {})
@@ -163,7 +165,7 @@ def as_mistakes(error: ValidationError, model: type[BaseModel], *, owner: str, p
             value = item["input"] if loc else item["input"].get(name, model.model_fields[name].default)
             yield Mistake(key=prefix + name, value=value, rule=context["rule"], remedy=context["remedy"])
         else:
-            yield _translate(cast("dict[str, Any]", item), prefix)
+            yield _translate(cast("dict[str, Any]", item), prefix, given)
 
 
 def _how_to_give(key: str, loc: Loc) -> str:

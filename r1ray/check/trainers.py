@@ -66,7 +66,7 @@ def _overrides(key: str, section: AuxiliaryTrainerConfig, trainer: TrainerConfig
     try:
         merged = TrainerConfig.model_validate({**trainer.model_dump(), **given})
     except ValidationError as error:
-        yield from as_mistakes(error, TrainerConfig, owner="trainer", prefix=f"{key}.")
+        yield from as_mistakes(error, TrainerConfig, given, owner="trainer", prefix=f"{key}.")
         return
     reported = {finding.key for finding in _of_one_trainer(trainer) if isinstance(finding, Mistake)}
     for finding in _of_one_trainer(merged):

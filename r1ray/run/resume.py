@@ -44,7 +44,8 @@ def _layout(role: str, checkpoint: Path, view: StageView) -> Iterator[Mistake]:
         now: dict[str, Any] = trainer_config(view, role).model_dump() if layout else {}  # type: ignore[arg-type]
     except ValidationError:
         return  # reported with the overrides
-    now |= {"lora": view.model.lora and view.model.lora.model_dump()} if role == "policy" else {}
+    if role == "policy" and layout:
+        layout, now["lora"] = {"lora": None, **layout}, view.model.lora and view.model.lora.model_dump()
     for key, before in layout.items():
         if now.get(key, before) == before:
             continue

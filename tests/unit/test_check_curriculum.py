@@ -51,10 +51,10 @@ WRONG = {
         ["rollout.temperature_schedule={0: 1.1}"], "rollout.temperature_schedule.0.[key]", "must be at least 1", "1",
     ),
     "a later temperature that is too cold": (
-        ["rollout.temperature_schedule={10: 0.001}"], "rollout.temperature_schedule", "must be at least 0.01", "larger",
+        ["rollout.temperature_schedule={10: 0.001}"], "rollout.temperature_schedule.10", "must be at least 0.01", "=0.01",
     ),
     "a later temperature that is too hot": (
-        ["rollout.temperature_schedule={10: 2.5}"], "rollout.temperature_schedule.10", "up to 2", "=1.0",
+        ["rollout.temperature_schedule={10: 2.5}"], "rollout.temperature_schedule.10", "must be at most 2", "=2",
     ),
     "a temperature that never comes": (
         ["rollout.temperature_schedule={900: 0.9}"], "rollout.temperature_schedule.900", "ends after 40 steps", "steps=900",

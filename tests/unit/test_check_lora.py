@@ -52,7 +52,7 @@ CASES = {
     "the head": ([ALL, "model.lora.targets=[lm_head]"], {"model.lora.targets": ("the model's blocks", "all-linear")}),
     "the embedding": ([ALL, "model.lora.targets=embed_tokens"], {"model.lora.targets": ("the model's blocks", "all-linear")}),
     "a norm": ([ALL, "model.lora.targets=[input_layernorm]"], {"model.lora.targets": ("no linear layer", "all-linear")}),
-    "a frozen beginning": ([ALL, *SFT, "sft.init=random"], {"model.lora": ("would stay as they were drawn", "model.lora=null")}),
+    "a frozen beginning": ([ALL, *SFT, "sft.init=random"], {"model.lora": ("random weights would never be trained", "model.lora=null")}),
 }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_a_run_without_adapters_shows_none(base: DictConfig) -> None:
 @pytest.mark.parametrize(("init", "mistakes"), [("random", 1), ("pretrained", 0)])
 def test_supervised_fine_tuning_may_have_them(init: str, mistakes: int, base: DictConfig) -> None:
     cfg = check_values(base, [ALL, f"sft.init={init}"]).config
-    view = StageView(model=cfg.model, sft=cfg.sft, kind=KINDS["sft"])
+    view = StageView(model=cfg.model, sft=cfg.sft, kind=KINDS["sft"], raw={})
     assert len(list(something_to_adapt(view))) == mistakes
     assert targets in TRAINING and something_to_adapt in IMITATION
 

@@ -62,7 +62,7 @@ def test_a_vocabulary_without_some_tokens_is_refused(
         check(base, algo, model__path=policy, **{f"{role}__path": other})
     (mistake,) = caught.value.mistakes
     assert mistake.key == f"{role}.path" and f"{role}.path=null" in mistake.remedy
-    assert "vocabulary of 9 has not every token of the policy's tokenizer, which are 10" in mistake.rule
+    assert "vocabulary of 9 lacks some of the 10 tokens of the policy's tokenizer" in mistake.rule
 
 
 def test_where_no_tokenizer_can_be_read_a_smaller_vocabulary_is_noted(
@@ -104,7 +104,7 @@ def test_what_a_critic_has_begun_with_stays_when_the_run_goes_on(base: DictConfi
         check(base, "ppo", **{**same, **values})
     (mistake,) = caught.value.mistakes
     assert mistake.key == key
-    assert "has begun with" in mistake.rule and mistake.remedy.startswith(f"{key}=")
+    assert "started with" in mistake.rule and mistake.remedy.startswith(f"{key}=")
 
 
 def test_before_its_first_checkpoint_a_critic_may_begin_with_something_else(base: DictConfig, trained: Path) -> None:
