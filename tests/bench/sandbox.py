@@ -23,7 +23,7 @@ from tests.bench.side_by_side import Comparison, alternate, arguments, pin, quar
 
 CLIENTS = Path(__file__).with_name("sandbox_clients.py")
 WAYS = ("T1", "T2", "bwrap", "fork")
-NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+UNPRIVILEGED = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 PRELUDES = {"standard library": "", "numpy too": "numpy", "sympy too": "numpy,sympy"}
 WANTED = {
     ("T1", "bwrap"): {"floor": 5.0, "goal": 6.5},
@@ -35,7 +35,7 @@ WANTED = {
 
 
 def asked(*arguments: str) -> str:
-    command = [*(NOBODY if os.geteuid() == 0 else ()), PYTHON, str(CLIENTS), *arguments]
+    command = [*(UNPRIVILEGED if os.geteuid() == 0 else ()), PYTHON, str(CLIENTS), *arguments]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
 
@@ -67,9 +67,9 @@ def main() -> None:
             print(f"\nsandbox, {name}: not measured, {PYTHON} has no {packages}")
         else:
             compare(name, packages, args=args, cores=cores)
-    late_ms = sorted(json.loads(asked("kill")))
-    low, middle, high = quartiles(late_ms)
-    p99 = late_ms[int(0.99 * len(late_ms))]
+    overrun_ms = sorted(json.loads(asked("kill")))
+    low, middle, high = quartiles(overrun_ms)
+    p99 = overrun_ms[int(0.99 * len(overrun_ms))]
     print(
         f"\nkill after a wall limit: median {middle:.1f} ms, quartiles {low:.1f} .. {high:.1f}, p99 {p99:.1f}; goal 50 (p99)"
     )
