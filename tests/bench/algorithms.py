@@ -1,11 +1,11 @@
-"""The algorithms side by side: the same model, problems, samples a step, learning rate and reward; three seeds, sixty steps.
+"""Compare the algorithms: same model, problems, samples per step, learning rate and reward; three seeds, sixty steps.
 
-    python -m tests.bench.algorithms                # whatever algorithms.jsonl has not yet; it goes on where it stopped
-    python -m tests.bench.algorithms --table        # the table of what it has
+    python -m tests.bench.algorithms                # runs what algorithms.jsonl does not have yet
+    python -m tests.bench.algorithms --table        # prints the table of what it has
     python -m tests.bench.algorithms --only gpg ppo --seeds 0
 
-What each algorithm is keeps its own option file; what is not its own (group size, problems, minibatches, learning rates) is the
-same for all. Countdown with three numbers on the built-in model, completions of 128 tokens at most.
+Each algorithm uses its option file. Everything else (group size, problems, minibatches, learning rates) is the same for all:
+Countdown with three numbers on the built-in model, completions of at most 128 tokens.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TABLE = Path(__file__).with_suffix(".jsonl")
 STEPS = 60
 SEEDS = (0, 1, 2)
 ENDS = 5
-"""Steps at either end whose mean is told."""
+"""Number of steps at the start and at the end whose mean is reported."""
 COMMON = (
     *(f"steps={STEPS}", "algo.group_size=8", "algo.prompts_per_step=16", "algo.num_minibatches=2"),
     *(
@@ -41,7 +41,7 @@ COMMON = (
     *("checkpoint.every_steps=0", "checkpoint.best_metric=null", "log.wandb=disabled", "log.report_every_steps=0"),
 )
 SHORT = ("algo.args.policy_frozen_steps=5", "algo.args.critic_updates=2")
-"""Of 60 steps of two updates."""
+"""Scaled to 60 steps of two updates."""
 ALGORITHMS: Mapping[str, Sequence[str]] = {
     "grpo": ("algo=grpo",),
     "dr_grpo": ("algo=dr_grpo",),
@@ -54,13 +54,13 @@ ALGORITHMS: Mapping[str, Sequence[str]] = {
     "vapo, alpha 0.05": ("algo=vapo", *SHORT),
     "prime": ("algo=prime",),
 }
-"""{row: which algorithm, and what its own numbers become at this size}."""
+"""{row: algorithm, and the arguments of it that are scaled to this size}."""
 EVALUATED = "eval/countdown/accuracy"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print the table of what is measured, and stop")
+    parser.add_argument("--table", action="store_true", help="print the table of measured rows and exit")
     parser.add_argument("--only", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     args = parser.parse_args()
@@ -93,7 +93,7 @@ def measure(wanted: Sequence[tuple[str, int]]) -> None:
 
 
 def summary(steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Of a run's metrics; what is of `steps` 1 and on is a mean over the first and the last few."""
+    """Summary of a run's metrics; means over the first and the last few training steps."""
     before, *trained = steps
     first, last = trained[:ENDS], trained[-ENDS:]
     seen: dict[str, Any] = {
@@ -109,10 +109,10 @@ def summary(steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: means over the seeds, and the least and the most of the last solve rate."""
+    """Markdown: means over the seeds, with the lowest and the highest final solve rate."""
     lines = [
-        "| algorithm | seeds | solve rate, first -> last 5 steps (last: least .. most) | held-out accuracy, before -> after | "
-        "tokens a response | samples | seconds a step (median) |",
+        "| algorithm | seeds | solve rate, first -> last 5 steps (last: lowest .. highest) | held-out accuracy, before -> after | "
+        "tokens per response | samples | seconds per step (median) |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in ALGORITHMS:

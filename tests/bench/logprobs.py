@@ -1,15 +1,16 @@
-"""Log-probs at a vocabulary of 152k: ours against the path over full logits, in peak memory and in speed.
+"""Log-probs with a vocabulary of 152k: r1ray against full logits, in peak memory and speed.
 
     python -m tests.bench.logprobs [--precision bf16] [--tokens 4096] [--quick] [--out FILE]
 
-Ours: `r1ray.model.forward.LogprobHead`, by chunks of tokens; with gradients it also gives the entropy, which the other side does
-not. Full logits: hidden states times lm_head, divided by the temperature, log-softmax in float32, gathered at the labels; what
-every trainer does that has no such head.
-Goals: a quarter of the peak memory; 0.9 of the speed forward (what a reference does), 0.8 forward and backward (what a trainer
-does). The head alone is measured (hidden states of Qwen2.5-0.5B's size, random): the rest of a model is the same on both sides.
+Ours: `r1ray.model.forward.LogprobHead`, in chunks of tokens; with gradients it also returns the entropy, which the other side does
+not. Full logits: hidden states times lm_head, divided by the temperature, log-softmax in float32, gathered at the labels, as in
+trainers without such a head.
+Goals: a quarter of the peak memory; 0.9 of the speed forward (the work of a reference), 0.8 forward and backward (the work of a
+trainer). Only the head is measured, on random hidden states of Qwen2.5-0.5B's size: the other layers are the same on both sides.
 
-Peak memory is of the process, above what it held when weights, inputs and libraries were in place, each time in a fresh process;
-it includes the gradient of the weight, which both sides need. Speed is measured in one process, both sides in turn.
+Peak memory is that of the process, above what it used after weights, inputs and libraries were loaded, each time in a fresh
+process. It includes the gradient of the weight, which both sides need. Speed is measured in one process, alternating between the
+sides.
 """
 
 import functools
@@ -25,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from r1ray.model.forward import LogprobHead
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, report, seconds
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, report, seconds
 
 VOCAB_SIZE, HIDDEN_SIZE = 151_936, 896
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOLERANCE = {"bf16": 0.05, "fp32": 1e-4}
-"""Between the two sides: of log-probs, and of gradients in which the largest entry is 1."""
+"""Largest difference between the sides: of log-probs, and of gradients scaled so that the largest entry is 1."""
 
 SIDES = ("ours", "full")
 
@@ -48,7 +49,7 @@ class Size(NamedTuple):
 
 
 def make(size: Size) -> tuple[LogprobHead, Inputs]:
-    """The same on every side and in every process. Weights and hidden states of a size that gives logits of deviation 1."""
+    """The same inputs on every side and in every process, scaled so that logits have a standard deviation of 1."""
     generator = torch.Generator().manual_seed(0)
     dtype = DTYPES[size.precision]
     linear = nn.Linear(HIDDEN_SIZE, size.vocab_size, bias=False, dtype=dtype)
@@ -75,7 +76,7 @@ def forward(side: str, head: LogprobHead, inputs: Inputs) -> None:
 
 
 def forward_backward(side: str, head: LogprobHead, inputs: Inputs) -> None:
-    """Gradients are dropped first: they are made anew, as in the first micro-batch of an update."""
+    """Gradients are dropped first, so they are allocated in the pass, as in the first micro-batch of an update."""
     head.weight.grad = inputs.hidden_ME.grad = None
     {"ours": ours, "full": full}[side](head, inputs).mean().backward()
 
@@ -105,11 +106,11 @@ def peak_bytes(side: str, what: str, size: Size) -> int:
 def _measure_peak(pipe: Connection, side: str, what: str, size: Size) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     head, inputs = make(size)
-    # Threads, kernels and their buffers are there before the measurement, not in it.
+    # Start threads and allocate the buffers of kernels before the measurement.
     small = make(Size(tokens=8, vocab_size=1024, precision=size.precision))
     PASSES[what](side, *small)
     before = _status_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     PASSES[what](side, head, inputs)
     pipe.send(_status_bytes("VmHWM") - before)
 
@@ -120,7 +121,7 @@ def _status_bytes(name: str) -> int:
 
 
 def check_equal(size: Size) -> str:
-    """Raises RuntimeError when the two sides do not compute the same."""
+    """Raises RuntimeError when the two sides compute different results."""
     results = {}
     for side in SIDES:
         head, inputs = make(size)
@@ -131,14 +132,14 @@ def check_equal(size: Size) -> str:
         results[side] = (logprobs_M.detach(), *(gradient / gradient.abs().max() for gradient in gradients))
     gaps = [float((mine - theirs).abs().max()) for mine, theirs in zip(*results.values(), strict=True)]
     if max(gaps) > TOLERANCE[size.precision]:
-        raise RuntimeError(f"the sides do not compute the same: {gaps}")
+        raise RuntimeError(f"the sides compute different results: {gaps}")
     return f"log-probs {gaps[0]:.1e}, gradients {gaps[1]:.1e} (weight), {gaps[2]:.1e} (hidden)"
 
 
 def measure(what: str, size: Size, *, args: Any, setting: dict[str, Any]) -> None:
     """Memory and speed of one pass."""
     repetitions = 2 if args.quick else args.repetitions
-    memory = in_turn(
+    memory = alternate(
         {side: functools.partial(peak_bytes, side, what, size) for side in SIDES},
         repetitions=1 if args.quick else min(3, repetitions),
         warmups=0,
@@ -160,7 +161,7 @@ def measure(what: str, size: Size, *, args: Any, setting: dict[str, Any]) -> Non
     def rate(side: str) -> float:
         return size.tokens / seconds(lambda: PASSES[what](side, head, inputs))
 
-    speed = in_turn({side: functools.partial(rate, side) for side in SIDES}, repetitions=repetitions)
+    speed = alternate({side: functools.partial(rate, side) for side in SIDES}, repetitions=repetitions)
     report(
         Comparison(
             name=f"log-probs, {what}: speed over full logits, {size.precision}",
@@ -176,8 +177,10 @@ def measure(what: str, size: Size, *, args: Any, setting: dict[str, Any]) -> Non
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--precision", default="bf16", choices=list(DTYPES), help="of weights and hidden states")
-    parser.add_argument("--tokens", type=int, default=4096, help="of a row (default 4096)")
+    parser.add_argument(
+        "--precision", default="bf16", choices=list(DTYPES), help="precision of weights and hidden states"
+    )
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens of a row (default 4096)")
     args = parser.parse_args()
     cores = pin(args.cores)
     torch.set_num_threads(args.cores)
@@ -186,7 +189,7 @@ def main() -> None:
         "size": f"{size.tokens} tokens, hidden {HIDDEN_SIZE}, vocabulary {size.vocab_size}",
         "logits of all tokens in float32": f"{size.tokens * size.vocab_size * 4 / 1e6:.0f} MB",
         "gradient of the weight": f"{HIDDEN_SIZE * size.vocab_size * DTYPES[size.precision].itemsize / 1e6:.0f} MB",
-        "the same result": check_equal(Size(256, 8192, args.precision)),
+        "largest differences": check_equal(Size(256, 8192, args.precision)),
         "cores and threads": f"{cores}, OMP {torch.get_num_threads()}, one process",
         "seed": 0,
     }

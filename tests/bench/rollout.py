@@ -1,16 +1,17 @@
-"""Tokens/s of vLLM inside r1ray over bare vLLM: floor 0.9, goal 0.95.
+"""Tokens/s of vLLM inside r1ray relative to bare vLLM: floor 0.9, goal 0.95.
 
     python -m tests.bench.rollout [--size 25M] [--size 1M] [--quick] [--out FILE]
 
-Ours: the rollout and reward workers of a run at tiny scale and the collector that the loop has, step after step: tokens over the
-time from the first dispatch to the last completion. While engines generate, the reward workers score on the same cores, and the
-driver keeps its books there: that costs us alone. Bare: as many `LLMEngine`s in plain processes with the same engine arguments,
-environment, threads, prompts and per-request seeds. The clock runs from the first engine's start to the last one's end: requests
-are sent before it and nothing is made of the completions.
+Ours: the rollout and reward workers of a run at tiny scale and the collector that the loop uses, step after step. Speed is tokens
+per second from the first dispatch to the last completion. While engines generate, the reward workers score and the driver does its
+bookkeeping on the same cores, which only our side pays for. Bare: the same number of `LLMEngine`s in plain processes with the same
+engine arguments, environment, threads, prompts and per-request seeds. The clock runs from the start of the first engine to the end
+of the last one: requests are sent before, and completions are not processed.
 
-25M is random weights, whose completions run to the limit of 64 tokens; 1M is the built-in model, whose completions have 32 on
-average: so little work for a completion that what each costs in Python and Ray is a part of it that counts. Both sides are up all
-the time and take turns. A process that waits uses no CPU.
+25M has random weights, so its completions reach the limit of 64 tokens. 1M is the built-in model, whose completions have 32 tokens
+on
+average: so little work that the cost of Python and Ray per completion matters. Both sides are running all the time and alternate. A
+waiting process uses no CPU.
 """
 
 import argparse
@@ -35,11 +36,11 @@ from tests.bench.models import SHAPES, make_model
 from tests.bench.side_by_side import Comparison, arguments, pin, report
 
 WARMUPS = 2
-"""vLLM's first calls that want log-probs take a second more each."""
+"""The first calls of vLLM that return log-probs take a second longer each."""
 PATIENCE_S = 300.0
 QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 ENGINE_ARGS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 256, "kv_cache_memory_bytes": 256 << 20}
-"""What r1ray chooses by itself for the built-in model at tiny scale; said aloud, so that both sides have it."""
+"""The values that r1ray chooses for the built-in model at tiny scale, given explicitly so that both sides use them."""
 VLLM_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -47,18 +48,18 @@ VLLM_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TORCHDYNAMO_DISABLE": "1",
 }
-"""As r1ray sets it: the fastest form on a CPU has the engine core in the caller's process, stepped by one thread."""
+"""As r1ray sets it: fastest on a CPU is the engine core in the caller's process, stepped by one thread."""
 
 
 class BareRequest(NamedTuple):
-    """Plain values: the engines' processes import nothing of r1ray."""
+    """Plain values: the engines' processes import nothing from r1ray."""
 
     prompt_ids: list[int]
     seed: int
 
 
 class Span(NamedTuple):
-    """What a process did between two readings of the clock that all processes of a machine share."""
+    """Start and end of a process's work, by the clock that all processes of a machine share."""
 
     start: float
     end: float
@@ -67,24 +68,24 @@ class Span(NamedTuple):
 
 
 class BareProcess:
-    """A plain process that does what it is sent: work first, then the word to begin, so that the clock sees the work alone."""
+    """A plain process that receives its work first and a signal to start second, so that only the work is timed."""
 
     def __init__(self, serve: Callable[..., None], *args: Any, env: Mapping[str, str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, *args), daemon=True)
-        with environment(env):  # libraries read it when they are loaded, so before the process begins
+        with environment(env):  # libraries read it when they are imported, so it must be set before the process starts
             self._process.start()
 
     def send(self, message: Any) -> None:
         self._pipe.send(message)
 
     def receive(self) -> Any:
-        """Raises RuntimeError when the process has ended or takes too long; what it printed says why."""
+        """Raises RuntimeError when the process has ended or times out; its output says why."""
         deadline = time.monotonic() + PATIENCE_S
         while not self._pipe.poll(0.5):
             if not self._process.is_alive() or time.monotonic() > deadline:
-                raise RuntimeError(f"a bare process gave no answer (exit code {self._process.exitcode})")
+                raise RuntimeError(f"a bare process returned no answer (exit code {self._process.exitcode})")
         return self._pipe.recv()
 
     def end(self) -> None:
@@ -93,7 +94,7 @@ class BareProcess:
 
 
 def started_bare(serve: Callable[..., None], args_of: Sequence[tuple[Any, ...]], *, threads: int) -> list[BareProcess]:
-    """One process per entry, all up when this returns."""
+    """One process per entry, all running when this returns."""
     env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"} | QUIET
     processes = [BareProcess(serve, *args, env=env) for args in args_of]
     for process in processes:
@@ -102,7 +103,7 @@ def started_bare(serve: Callable[..., None], args_of: Sequence[tuple[Any, ...]],
 
 
 def together(processes: Sequence[BareProcess], work: Sequence[Any]) -> list[Span]:
-    """Hand out the work, wait until all have it, then let them begin at once."""
+    """Distribute the work, wait until all processes have received it, then start them at the same time."""
     for process, part in zip(processes, work, strict=True):
         process.send(part)
     for process in processes:
@@ -117,7 +118,7 @@ def wall(spans: Sequence[Span]) -> float:
 
 
 def answer(pipe: Connection, do: Callable[[Any], int]) -> None:
-    """The other side of `started_bare` and `together`, for ever."""
+    """The receiving side of `started_bare` and `together`; never returns."""
     pipe.send("ready")
     while True:
         work = pipe.recv()
@@ -129,7 +130,7 @@ def answer(pipe: Connection, do: Callable[[Any], int]) -> None:
 
 
 def engine_args(model_path: str, *, dtype: str, max_model_len: int, seed: int) -> dict[str, Any]:
-    """What `r1ray.engine.vllm` gives to vLLM, but for weight transfer."""
+    """The arguments that `r1ray.engine.vllm` passes to vLLM, without weight transfer."""
     return {
         "model": model_path,
         "dtype": dtype,
@@ -145,7 +146,7 @@ def engine_args(model_path: str, *, dtype: str, max_model_len: int, seed: int) -
 
 
 def serve_engine(pipe: Connection, args: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
-    """Bare vLLM: requests in, then steps until all are finished."""
+    """Bare vLLM: receives requests, then steps until all are finished."""
     os.environ |= VLLM_ENVIRONMENT
     from vllm import SamplingParams
     from vllm.engine.arg_utils import EngineArgs
@@ -174,7 +175,7 @@ def serve_engine(pipe: Connection, args: Mapping[str, Any], sampling: Mapping[st
 
 
 def bare_engines(cfg: Config, model_path: str, *, cores: int) -> list[BareProcess]:
-    """As many as the run has, with the threads that the run gives them."""
+    """As many engines as the run has, with the same threads."""
     rollout = cfg.rollout
     args = engine_args(
         model_path,
@@ -188,7 +189,7 @@ def bare_engines(cfg: Config, model_path: str, *, cores: int) -> list[BareProces
 
 
 def requests_of(cfg: Config, groups: Sequence[Group]) -> list[list[BareRequest]]:
-    """The requests that the collector has made for these groups."""
+    """The requests that the collector dispatches for these groups."""
     from r1ray.seeds import seed_of
 
     requests: list[list[BareRequest]] = []
@@ -199,12 +200,12 @@ def requests_of(cfg: Config, groups: Sequence[Group]) -> list[list[BareRequest]]
 
 
 def dealt(requests: Sequence[Sequence[BareRequest]], *, num: int) -> list[list[BareRequest]]:
-    """Problem by problem, in turn, which is what r1ray does with engines that have equally much to do."""
+    """Problems dealt to the engines one by one, as r1ray does when all engines have the same load."""
     return [[request for group in requests[i::num] for request in group] for i in range(num)]
 
 
 def configuration(*overrides: str) -> Config:
-    """What the command line would give, with the engine arguments said aloud."""
+    """The configuration from the command line, with the engine arguments given explicitly."""
     from omegaconf import OmegaConf
 
     from r1ray.cli import compose
@@ -225,7 +226,7 @@ def environment(env: Mapping[str, str]) -> Iterator[None]:
 
 
 def cpu_seconds() -> dict[str, float]:
-    """By role, what this process and its Ray have used so far (user and system); the bare processes left out."""
+    """CPU seconds (user and system) of this process and its Ray so far, by role, without the bare processes."""
     ticks, parents, names = os.sysconf("SC_CLK_TCK"), {}, {}
     used: dict[int, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -259,12 +260,12 @@ SIZES: dict[str, list[str]] = {
     "25M": ["algo.prompts_per_step=32", "rollout.max_response_length=64"],
     "1M": [],
 }
-"""What is done a step where it is not what tiny scale does."""
+"""Sizes of a step that differ from tiny scale."""
 
 
 @contextmanager
 def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected]]:
-    """A function that makes the rollouts of a step as the loop does."""
+    """Yields a function that generates the rollouts of a step as the loop does."""
     from r1ray.actors.cluster import connected
     from r1ray.actors.restarts import RestartBudget
     from r1ray.actors.start import actor_groups, wait_until_ready
@@ -320,18 +321,20 @@ def compare(size: str, model_path: str, *, args: argparse.Namespace, cores: Sequ
         engine.end()
     ours, theirs, cpus = ours[WARMUPS:], theirs[WARMUPS:], cpus[WARMUPS:]
     setting = {
-        "work": f"{cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions, other problems in every step",
-        "tokens a step (ours, bare)": ", ".join(f"{medians(rows, 'tokens')['tokens']:.0f}" for rows in (ours, theirs)),
+        "work": f"{cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions, different problems in every step",
+        "tokens per step (ours, bare)": ", ".join(
+            f"{medians(rows, 'tokens')['tokens']:.0f}" for rows in (ours, theirs)
+        ),
         "from the last completion to the last score": f"{medians(ours, 'after')['after']:.3f} s, not in the ratio",
-        "CPU seconds of a step of ours": shown(medians(cpus, *cpus[0])),
+        "CPU seconds per step, ours": shown(medians(cpus, *cpus[0])),
         "CPU seconds of the bare engines": f"{medians(theirs, 'cpu')['cpu']:.3f}",
         "engines": f"{len(engines)} x {max(1, len(cores) // len(engines))} threads, {cfg.rollout.dtype}",
-        "processes": f"{len(engines)} engines; ours also a driver and {cfg.reward.num_workers} reward workers",
+        "processes": f"{len(engines)} engines; ours also has a driver and {cfg.reward.num_workers} reward workers",
         "cores": cores,
     }
     report(
         Comparison(
-            name=f"vLLM inside r1ray over bare vLLM, {size}",
+            name=f"vLLM inside r1ray relative to bare vLLM, {size}",
             unit="tokens/s",
             ours=[row["tokens"] / row["seconds"] for row in ours],
             theirs=[row["tokens"] / row["seconds"] for row in theirs],

@@ -1,14 +1,14 @@
-"""Sandboxed runs of programs a second, over `bwrap python` with the same imports and over a bare fork of the same interpreter.
+"""Sandboxed runs of programs per second, relative to `bwrap python` with the same imports and to a bare fork of the interpreter.
 
     python -m tests.bench.sandbox [--quick] [--out FILE]
 
-Ours: two clients, each with a sandbox of its own and one slot, as reward workers have them: T1 (bubblewrap, namespaces of each run)
-and T2 (Landlock, seccomp). Every run is a fork of an interpreter that has imported the standard library's usual modules.
-Theirs: two clients who start `bwrap python` for every run, with the outer sandbox's own arguments and the same imports; and two who
-fork an interpreter that has the same modules, without walls, limits or clock.
+Ours: two clients, each with its own sandbox and one slot, as in reward workers: T1 (bubblewrap, namespaces of each run) and T2
+(Landlock, seccomp). Every run is a fork of an interpreter that has imported the usual modules of the standard library.
+Theirs: two clients that start `bwrap python` for every run, with the arguments of the outer sandbox and the same imports; and two
+that fork an interpreter that has imported the same modules, without isolation, limits or clock.
 
-All as a user without rights (65534) when root runs it. With numpy and sympy imported too where /usr/bin/python3 has them
-(Debian: apt-get install python3-numpy python3-sympy). Last, how long after its wall limit a spinning program is gone.
+Run by root, all of this runs as an unprivileged user (65534). Repeated with numpy and sympy imported where /usr/bin/python3 has
+them (Debian: apt-get install python3-numpy python3-sympy). At the end: how long an endless loop outlives its wall limit.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import subprocess
 from pathlib import Path
 
 from r1ray.sandbox.choose import PYTHON
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, quartiles, report
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, quartiles, report
 
 CLIENTS = Path(__file__).with_name("sandbox_clients.py")
 WAYS = ("T1", "T2", "bwrap", "fork")
-NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+UNPRIVILEGED = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 PRELUDES = {"standard library": "", "numpy too": "numpy", "sympy too": "numpy,sympy"}
 WANTED = {
     ("T1", "bwrap"): {"floor": 5.0, "goal": 6.5},
@@ -31,11 +31,11 @@ WANTED = {
     ("T1", "fork"): {"floor": 0.7, "goal": 0.8},
     ("T2", "fork"): {"floor": 0.7, "goal": 0.8},
 }
-"""Of the standard library's prelude; the others are reported."""
+"""For the standard library's prelude; the others are only reported."""
 
 
 def asked(*arguments: str) -> str:
-    command = [*(NOBODY if os.geteuid() == 0 else ()), PYTHON, str(CLIENTS), *arguments]
+    command = [*(UNPRIVILEGED if os.geteuid() == 0 else ()), PYTHON, str(CLIENTS), *arguments]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
 
@@ -43,7 +43,7 @@ def asked(*arguments: str) -> str:
 def compare(name: str, packages: str, *, args: argparse.Namespace, cores: list[int]) -> None:
     seconds = "1" if args.quick else "5"
     sides = {way: functools.partial(lambda way: float(asked(way, seconds, packages)), way) for way in WAYS}
-    seen = in_turn(sides, repetitions=args.repetitions, warmups=0 if args.quick else 1)
+    seen = alternate(sides, repetitions=args.repetitions, warmups=0 if args.quick else 1)
     for (ours, theirs), wanted in WANTED.items():
         report(
             Comparison(
@@ -67,9 +67,9 @@ def main() -> None:
             print(f"\nsandbox, {name}: not measured, {PYTHON} has no {packages}")
         else:
             compare(name, packages, args=args, cores=cores)
-    late_ms = sorted(json.loads(asked("kill")))
-    low, middle, high = quartiles(late_ms)
-    p99 = late_ms[int(0.99 * len(late_ms))]
+    overrun_ms = sorted(json.loads(asked("kill")))
+    low, middle, high = quartiles(overrun_ms)
+    p99 = overrun_ms[int(0.99 * len(overrun_ms))]
     print(
         f"\nkill after a wall limit: median {middle:.1f} ms, quartiles {low:.1f} .. {high:.1f}, p99 {p99:.1f}; goal 50 (p99)"
     )

@@ -1,7 +1,7 @@
-"""Two clients that run one small program again and again, in one of the ways that `tests.bench.sandbox` compares.
+"""Two clients that run one small program repeatedly, in one of the ways that `tests.bench.sandbox` compares.
 
-A script for whoever runs it, with nothing but Python and this repository: `python3 tests/bench/sandbox_clients.py T1 5 math,json`.
-It prints runs a second; with `kill` for a way, by how many milliseconds each of the kills came after its limit.
+A script that any user can run with only Python and this repository: `python3 tests/bench/sandbox_clients.py T1 5 math,json`.
+Prints runs per second; with `kill` as the way, how many milliseconds each kill came after its limit.
 """
 
 import json
@@ -36,14 +36,14 @@ def spec_of(tier: Any, packages: Sequence[str]) -> ZygoteSpec:
 
 
 def in_sandbox(tier: str, packages: Sequence[str]) -> Callable[[], bytes]:
-    """As a reward worker runs programs."""
+    """The way reward workers run programs."""
     sandbox = Sandbox(spec_of(tier, packages), slots=1)
     run = Program(code=program((*STDLIB, *packages)), stdin=STDIN)
     return lambda: sandbox.run(run).stdout
 
 
 def in_bubblewrap(packages: Sequence[str]) -> Callable[[], bytes]:
-    """A fresh interpreter in the same outer sandbox, which imports what the program wants."""
+    """A fresh interpreter in the same outer sandbox, which imports what the program needs."""
     spec = spec_of("T1", packages)
     lines = f"import sys; sys.path += {list(spec.path)!r}\n".encode() + program((*STDLIB, *packages))
     command = [*bubblewrap(spec), PYTHON, "-s", "-S", "-B", "-c", lines.decode()]
@@ -51,7 +51,7 @@ def in_bubblewrap(packages: Sequence[str]) -> Callable[[], bytes]:
 
 
 def forked(packages: Sequence[str]) -> Callable[[], bytes]:
-    """A fork of this interpreter, once it has imported the same: no walls, no limits, no clock."""
+    """A fork of this interpreter after it has imported the same modules: no isolation, limits or clock."""
     sys.path += folders_of(packages, PYTHON)
     code = program((*STDLIB, *packages))
     exec(code.split(b"\n")[0])

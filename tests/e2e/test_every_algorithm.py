@@ -1,4 +1,4 @@
-"""Every algorithm on the built-in model with the real actors: two steps, in which what distinguishes it is seen to happen."""
+"""Every algorithm on the built-in model with the real actors: two steps in which its distinguishing feature is observed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -51,17 +51,17 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "vapo": (["algo.args.policy_frozen_steps=1"], {*CRITIC, "loss/imitation"}),
     "vc_ppo": (["algo.args.policy_frozen_steps=1"], CRITIC),
 }
-"""{option of algo: overrides beside SMALL, metrics that are not 0 in one step at least}."""
+"""{option of algo: (overrides besides SMALL, metrics that are not 0 in at least one step)}."""
 
 
 def overlong_completions_are_masked(steps: list[dict[str, Any]], run: Path) -> None:
-    """Every completion that was cut, and no other."""
+    """Exactly the truncated completions are masked."""
     for step in steps:
         assert step["train/masked/fraction"] == step["truncated/fraction"] and step["unusable/fraction"] == 0
 
 
-def no_length_is_in_the_norm(steps: list[dict[str, Any]], run: Path) -> None:
-    """With one update a step the ratio is 1, so that the loss is - sum of T_i (r_i - mean of its group) / (N limit)."""
+def loss_is_not_normalised_by_length(steps: list[dict[str, Any]], run: Path) -> None:
+    """With one update per step the ratio is 1, so the loss is - sum of T_i (r_i - mean of its group) / (N limit)."""
     for step, path in zip(steps, rollout_steps(run / "stages/rl/rollouts").values(), strict=True):
         groups: dict[str, list[dict[str, Any]]] = {}
         for completion in read_rollouts(path):
@@ -83,18 +83,18 @@ def one_update_of_the_policy_and_twelve_of_the_critic(steps: list[dict[str, Any]
     assert [(step["update"], step["critic/updates"]) for step in steps] == [(1, 12), (2, 12)]
 
 
-def the_policy_stays_at_first(steps: list[dict[str, Any]], run: Path) -> None:
+def policy_is_frozen_at_first(steps: list[dict[str, Any]], run: Path) -> None:
     assert steps[0]["update"] == 0 and steps[0]["critic/updates"] > 0
 
 
 EXACTLY: dict[str, Callable[[list[dict[str, Any]], Path], None]] = {
     "deepcoder": overlong_completions_are_masked,
-    "dr_grpo": no_length_is_in_the_norm,
+    "dr_grpo": loss_is_not_normalised_by_length,
     "orz": one_update_of_the_policy_and_twelve_of_the_critic,
-    "vapo": the_policy_stays_at_first,
-    "vc_ppo": the_policy_stays_at_first,
+    "vapo": policy_is_frozen_at_first,
+    "vc_ppo": policy_is_frozen_at_first,
 }
-"""{option of algo: what else holds of its steps and its run directory}."""
+"""{option of algo: another check of its steps and its run directory}."""
 MORE: dict[str, tuple[list[str], set[str]]] = {
     "easy pool": (
         ["curriculum=easy_pool", "data.curriculum.args.probability=1.0"],
@@ -105,7 +105,7 @@ MORE: dict[str, tuple[list[str], set[str]]] = {
     "adaptive KL": (["algo=reinforce_pp", "algo.kl_target=0.01"], {"kl_ref"}),
     "lora": (["algo=grpo", "model.lora={rank: 4, alpha: 8, targets: all-linear}"], {"kl_ref", "loss/kl"}),
 }
-"""What is no option of algo."""
+"""Features that are not an option of algo."""
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +124,17 @@ def check(steps: list[dict[str, Any]], wanted: set[str]) -> None:
     assert steps[-1]["update"] > 0 and not any(step["updates_skipped"] for step in steps)
     assert any(step.get("grad_norm") for step in steps)
     missing = {name for name in wanted if not any(step.get(name) for step in steps)}
-    assert not missing, f"{missing} stayed 0 or absent; there are {sorted(steps[-1])}"
+    assert not missing, f"{missing} are 0 or missing; present: {sorted(steps[-1])}"
 
 
-def test_every_option_of_algo_stands_in_the_table() -> None:
+def test_table_has_every_option_of_algo() -> None:
     assert sorted(RECIPES) == sorted(path.stem for path in (conf_dir() / "algo").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("option", RECIPES)
-def test_an_algorithm_does_what_distinguishes_it(option: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+def test_algorithm_shows_its_distinguishing_feature(
+    option: str, shared: Mapping[str, ActorGroup], tmp_path: Path
+) -> None:
     overrides, wanted = RECIPES[option]
     steps = steps_of(shared, tmp_path, [f"algo={option}", *overrides])
     check(steps, wanted)
@@ -141,7 +143,7 @@ def test_an_algorithm_does_what_distinguishes_it(option: str, shared: Mapping[st
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_what_goes_with_any_algorithm_happens(name: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+def test_feature_of_any_algorithm_is_observed(name: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     overrides, wanted = MORE[name]
     check(steps_of(shared, tmp_path, overrides), wanted)
 
@@ -151,14 +153,14 @@ def weights_in(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
-    """Of what both have."""
+    """Compares the weights that both have."""
     return all(torch.equal(a[name], b[name]) for name in a.keys() & b.keys())
 
 
-def test_a_second_stage_goes_on_with_the_policy_and_the_critic_of_the_first(
+def test_second_stage_starts_with_policy_and_critic_of_the_first(
     shared: Mapping[str, ActorGroup], tmp_path: Path
 ) -> None:
-    """It learns nothing, so that what it leaves is what it began with; its completions are longer."""
+    """The second stage does not learn, so what it saves is what it started with; its completions are longer."""
     still = "steps: 2, trainer: {lr: 0}, critic: {lr: 0}, rollout: {max_response_length: 128}"
     long = f"+stages.long={{kind: rl, after: rl, config: {{{still}}}}}"
     one_update = ["algo=ppo", "algo.num_minibatches=1", "steps=1", "rollout.max_response_length=48", long]
@@ -173,4 +175,4 @@ def test_a_second_stage_goes_on_with_the_policy_and_the_critic_of_the_first(
     for model in ("hf", "critic/hf"):
         assert weights_in(second / model).keys() == weights_in(first / model).keys()
         assert same(weights_in(second / model), weights_in(first / model)), model
-    assert not same(weights_in(second / "critic/hf"), weights_in(second / "hf")), "a fresh critic has the policy's body"
+    assert not same(weights_in(second / "critic/hf"), weights_in(second / "hf")), "a new critic has the policy's body"

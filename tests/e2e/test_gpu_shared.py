@@ -1,6 +1,7 @@
-"""One GPU that engine and trainer share: `scale=one_gpu` by its command line, and weights by CUDA's IPC. Skipped without one.
+"""One GPU that engine and trainer share: `scale=one_gpu` from the command line, and weights through CUDA IPC. Skipped without a
+GPU.
 
-What runs without a GPU of the same code: `tests/unit/test_ipc.py` and `test_sleep.py`, `tests/integration/test_sync.py`.
+Tests of the same code without a GPU: `tests/unit/test_ipc.py` and `test_sleep.py`, `tests/integration/test_sync.py`.
 """
 
 import json
@@ -33,7 +34,7 @@ print(link.agree(True), flush=True)
 """
 
 
-def test_what_lies_on_the_gpu_arrives_in_another_process() -> None:
+def test_gpu_tensor_arrives_in_another_process() -> None:
     store = open_store(timeout_s=60)
     process = subprocess.Popen(
         [sys.executable, "-c", READER, str(store.port)], stdout=subprocess.PIPE, text=True, cwd=REPO
@@ -52,7 +53,7 @@ def test_what_lies_on_the_gpu_arrives_in_another_process() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two steps with KL to a reference; the engine gets little memory, for the model is small."""
+    """Two steps with KL to a reference; the engine gets little memory because the model is small."""
     cwd = tmp_path_factory.mktemp("one_gpu")
     done = subprocess.run(
         [
@@ -75,7 +76,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "stages/rl/metrics.jsonl").read_text().splitlines()]
 
 
-def test_engine_and_trainer_take_turns_on_one_gpu(run: Path) -> None:
+def test_engine_and_trainer_alternate_on_one_gpu(run: Path) -> None:
     rows = rows_of(run)
     assert [row["step"] for row in rows] == [0, 1, 2]
     for row in rows[1:]:
@@ -84,6 +85,6 @@ def test_engine_and_trainer_take_turns_on_one_gpu(run: Path) -> None:
     assert not {"worker_restarted", "sync_failed", "watchdog"} & set(events)
 
 
-def test_the_engine_serves_after_every_sleep_what_was_trained(run: Path) -> None:
-    """A completion of the second step was sampled by the engine after it had slept, and the trainer agrees with its log-probs."""
+def test_engine_has_the_trained_weights_after_every_sleep(run: Path) -> None:
+    """Completions of the second step were sampled after the engine had slept, and the trainer agrees with their log-probs."""
     assert rows_of(run)[2]["mismatch/logprob_gap/mean"] < 0.1

@@ -1,6 +1,6 @@
-"""What of the trainer's arithmetic needs a GPU and nothing but torch: bfloat16, kernels, memory, long rows.
+"""The trainer's arithmetic that needs a GPU and only torch: bfloat16, kernels, memory, long rows.
 
-One process, no Ray, vLLM or DeepSpeed. Models are random, made here.
+One process without Ray, vLLM or DeepSpeed. Models are random and created here.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ LARGE_VOCAB = 151_936
 
 
 def make_policy(*, dtype=torch.bfloat16, vocab=1024, hidden=512, layers=4):
-    """Weights drawn in float32 first, so that every dtype starts from the same ones."""
+    """Weights are drawn in float32 first, so that every dtype starts with the same ones."""
     config = Qwen2Config(
         vocab_size=vocab,
         hidden_size=hidden,
@@ -69,7 +69,7 @@ def logprobs(policy, samples):
 LENGTHS = [3, 700, 64, 65, 1500, 12, 255, 2]
 
 
-def test_bfloat16_log_probs_and_loss_follow_float32():
+def test_bfloat16_logprobs_and_loss_are_close_to_float32():
     samples = make_samples(LENGTHS)
     exact, close = (make_policy(dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     for a, b in zip(logprobs(exact, samples), logprobs(close, samples), strict=True):
@@ -82,7 +82,7 @@ def test_bfloat16_log_probs_and_loss_follow_float32():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06)])
-def test_packed_equals_unpacked(dtype, tolerance):
+def test_packed_rows_equal_unpacked_rows(dtype, tolerance):
     policy = make_policy(dtype=dtype)
     samples = make_samples(LENGTHS)
     for sample, together in zip(samples, logprobs(policy, samples), strict=True):
@@ -90,7 +90,7 @@ def test_packed_equals_unpacked(dtype, tolerance):
         np.testing.assert_allclose(together, alone, atol=tolerance)
 
 
-def test_gpu_log_probs_equal_the_cpu():
+def test_gpu_logprobs_equal_cpu_logprobs():
     samples = make_samples([3, 40, 17, 90])
     policy = make_policy(dtype=torch.float32)
     on_gpu = logprobs(policy, samples)
@@ -111,9 +111,9 @@ def peak_bytes(function):
     return torch.cuda.max_memory_allocated() - before
 
 
-def test_memory_at_a_large_vocabulary_stays_far_below_the_logits():
-    """16k tokens at 152k entries are 9.3 GiB of float32 logits, twice that with their gradient; a row twice as long costs no more
-    for its logits."""
+def test_memory_at_a_large_vocabulary_is_far_below_full_logits():
+    """16k tokens at 152k entries are 9.3 GiB of float32 logits, twice that with their gradient; a row twice as long needs no more
+    memory for its logits."""
     policy = make_policy(vocab=LARGE_VOCAB, hidden=256, layers=1)
     peaks = []
     for length in (8192, 16_384):
@@ -125,7 +125,7 @@ def test_memory_at_a_large_vocabulary_stays_far_below_the_logits():
     assert peaks[1] - peaks[0] < full_logits / 20
 
 
-def test_a_row_of_32k_tokens_runs_forward_and_backward():
+def test_row_of_32k_tokens_runs_forward_and_backward():
     policy = make_policy(vocab=LARGE_VOCAB, hidden=512, layers=4)
     policy.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.train()

@@ -1,4 +1,4 @@
-"""One run on five sources, each judged by its own verifier and rewards, programs in the sandbox."""
+"""One run on five sources, each with its own verifier and rewards, programs in the sandbox."""
 
 import json
 import math
@@ -19,10 +19,10 @@ REPO = Path(__file__).parents[2]
 SOURCES = ["boxed", "choice", "countdown", "logic", "program"]
 LEARN = ["steps=60", "algo.num_minibatches=4", "trainer.lr=3e-4"]
 WINDOW = 5
-"""Steps at the start and at the end that are looked at together: about 50 groups of the rarer sources, 75 of the others."""
+"""Number of steps at the start and at the end that are averaged: about 50 groups of the rarer sources, 75 of the others."""
 SURE = 3.0
-"""Standard errors that a reward has to rise by. The eight completions to a problem are right or wrong together, problems are
-independent, so the error is taken over groups, from the groups themselves. A reward that stays as it is passes once in 700 runs."""
+"""Standard errors by which a reward has to increase. The eight completions of a problem are correlated and problems are
+independent, so the error is computed over groups, from the groups themselves. A constant reward passes once in 700 runs."""
 
 
 def trained(cwd: Path, *overrides: str) -> Path:
@@ -53,7 +53,7 @@ def test_every_source_is_scored_by_its_own_rewards(tmp_path: Path) -> None:
         assert row["unusable/fraction"] == row["status/sandbox_error"] == 0
         by_source = {source: [line for line in completions if line["source"] == source] for source in SOURCES}
         for source, theirs in by_source.items():
-            if theirs:  # it was drawn in this step
+            if theirs:  # it was sampled in this step
                 assert row[f"source/{source}/groups"] == len(theirs) / 4
                 assert row[f"source/{source}/reward/mean"] == pytest.approx(fmean(line["reward"] for line in theirs))
                 assert row[f"source/{source}/solve_rate"] == pytest.approx(fmean(line["correct"] for line in theirs))
@@ -69,7 +69,7 @@ def test_every_source_is_scored_by_its_own_rewards(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_reward_of_every_source_rises(tmp_path: Path) -> None:
+def test_reward_of_every_source_increases(tmp_path: Path) -> None:
     run = trained(tmp_path, *LEARN)
     assert [row["step"] for row in rows_of(run)] == list(range(1, 61))
     steps = list(completions_of(run).values())

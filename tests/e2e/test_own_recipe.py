@@ -1,4 +1,4 @@
-"""What a new user does: the README's section on recipes, command by command, down to three steps on problems of one's own."""
+"""What a new user does: the README's section on recipes, command by command, up to three steps on the user's own problems."""
 
 import json
 import os
@@ -20,8 +20,8 @@ COMMANDS = [
 
 
 @pytest.mark.timeout(1200)
-def test_a_recipe_of_ones_own_by_the_readme_alone(tmp_path: Path) -> None:
-    (tmp_path / "tests").symlink_to(REPO / "tests")  # what the reader has of this repository
+def test_own_recipe_works_as_the_readme_says(tmp_path: Path) -> None:
+    (tmp_path / "tests").symlink_to(REPO / "tests")  # the files of this repository that the reader has
     env = os.environ | {"PYTHONPATH": str(REPO), "WANDB_MODE": "disabled"}
     printed = []
     for command in COMMANDS:
@@ -34,7 +34,7 @@ def test_a_recipe_of_ones_own_by_the_readme_alone(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     assert rows[0]["eval/mine/accuracy"] > 0 and "eval/mine/accuracy" in rows[-1]
-    assert rows[-1]["update"] == 12  # three passes of four updates
+    assert rows[-1]["update"] == 12  # three steps of four updates
     assert all(0 < row["solve_rate"] < 1 and row["grad_norm"] > 0 for row in rows[1:])
     assert all(row["reward/accuracy/mean"] > 0 and row["reward/overlong/mean"] <= 0 for row in rows[1:])
     assert (stage / "checkpoints/latest/hf/config.json").exists()

@@ -1,6 +1,6 @@
-"""Recipes at the size of a laptop with the real actors: three steps, in which what they are made of is seen to happen.
+"""Recipes at laptop size with the real actors: three steps in which their features are observed.
 
-A set of them that has every kind of thing (`recipe_kinds`), the others where time does not matter, and every prompt template.
+Tests a set of recipes that covers every kind of feature (`recipe_kinds`), the others as slow tests, and every prompt template.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,18 +23,18 @@ PROBLEMS, GROUP = 8, 4
 PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "reward.num_workers=1", "log.wandb=disabled")
 NO_EVALUATION = ("eval.every_steps=0", "eval.before=false", "checkpoint.best_metric=null")
 PROMPT = "data.max_prompt_length=512"
-"""Room for the longest template."""
+"""Long enough for the longest template."""
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, ActorGroup]]:
-    """Engines; how completions are scored is each recipe's own."""
+    """Engines; each recipe starts its own reward workers."""
     with engines([*PLACES, PROMPT], tmp_path_factory.mktemp("shared"), roles=["rollout"]) as groups:
         yield groups
 
 
 def overrides_of(recipe: str, run: CheckedRun) -> list[str]:
-    """The recipe with few problems and steps: STEPS in all, one of a stage at least."""
+    """The recipe with few problems and steps: STEPS in total, at least one per stage."""
     each = max(1, -(-STEPS // len(run.stages)))
     sizes = {"steps": each, "algo.prompts_per_step": PROBLEMS, "algo.group_size": GROUP}
     stages = [f"stages.{stage.name}.config.{key}={value}" for stage in run.stages for key, value in sizes.items()]
@@ -53,8 +53,8 @@ def check(run: CheckedRun, stages: Mapping[str, list[dict[str, Any]]], wanted: s
         assert not any(row["updates_skipped"] for row in rows)
     rows = [row for stage in stages.values() for row in stage]
     missing = {name for name in {*wanted, "grad_norm", "reward/mean"} if not any(row.get(name) for row in rows)}
-    assert not missing, f"{missing} stayed 0 or absent; there are {sorted({key for row in rows for key in row})}"
-    # What only counts for nothing may have nothing to say, as a judge that talks nonsense has.
+    assert not missing, f"{missing} are 0 or missing; present: {sorted({key for row in rows for key in row})}"
+    # A component of weight 0 may have no value, as when a judge returns nonsense.
     parts = {
         f"reward/{name}/mean" for _, _, cfg in run.stages for name, part in cfg.reward.components.items() if part.weighs
     }
@@ -68,18 +68,18 @@ def run_recipe(recipe: str, shared: Mapping[str, ActorGroup], folder: Path, want
 
 
 @pytest.mark.parametrize("recipe", COVERING)
-def test_a_recipe_does_what_it_is_made_of(recipe: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+def test_recipe_shows_its_features(recipe: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     run_recipe(recipe, shared, tmp_path, COVERING[recipe])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", OTHERS)
-def test_the_other_recipes_do_too(recipe: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+def test_other_recipes_show_their_features(recipe: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     run_recipe(recipe, shared, tmp_path, set())
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_problems_are_asked_by_every_template(template: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
+def test_every_template_renders_problems(template: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     sizes = (
         "steps=1",
         f"algo.prompts_per_step={PROBLEMS}",

@@ -1,4 +1,4 @@
-"""Killed anywhere and resumed, a run is the one that was never killed: every metric but times, to the last bit."""
+"""A run that is killed anywhere and resumed equals an uninterrupted one: every metric except times, to the last bit."""
 
 import os
 import random
@@ -17,12 +17,12 @@ OVERRIDES = [
     *("eval.every_steps=2", "eval.sets.countdown.args.num_problems=16"),
 ]
 KILLS = int(os.environ.get("R1RAY_KILLS", "2"))
-"""Random points at which runs are killed; a long check sets more."""
+"""Number of random points at which runs are killed; set higher for a long check."""
 KILLS_A_RUN = 4
 
 
 def finished(run: Run) -> list[dict[str, Any]]:
-    """The run's rows, without what depends on the clock."""
+    """The run's rows without values that depend on the clock."""
     with ended(run):
         assert run.process.wait(400) == 0, run.output()
     return [{k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_second/"))} for row in run.rows()]
@@ -36,13 +36,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[s
     return finished(Run(cwd, OVERRIDES)), time.monotonic() - begin
 
 
-def test_two_runs_are_the_same(uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path) -> None:
+def test_two_runs_are_equal(uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path) -> None:
     assert [row["step"] for row in uninterrupted[0]] == list(range(STEPS + 1))
     assert finished(Run(tmp_path, OVERRIDES)) == uninterrupted[0]
 
 
 @pytest.mark.timeout(300 + 120 * KILLS)
-def test_a_run_killed_again_and_again_is_the_same(
+def test_run_that_is_killed_repeatedly_equals_an_uninterrupted_one(
     uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
 ) -> None:
     rows, seconds = uninterrupted
@@ -59,13 +59,13 @@ def test_a_run_killed_again_and_again_is_the_same(
                 break
             run.kill_family()
             points.append(f"{point:.1f} s with {len(run.rows())} rows")
-            run.push_current()
+            run.resume()
         kills += len(points)
         print(f"run {number} killed after {', '.join(points)}")
         assert finished(run) == rows
 
 
-def test_a_run_that_has_lost_workers_is_the_same(
+def test_run_that_lost_workers_equals_an_uninterrupted_one(
     uninterrupted: tuple[list[dict[str, Any]], float], tmp_path: Path
 ) -> None:
     run = Run(

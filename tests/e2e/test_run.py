@@ -1,4 +1,4 @@
-"""The real thing by its command line: two engines, two trainer ranks with ZeRO-3 over gloo, reference, reward pool."""
+"""A run from the command line: two engines, two trainer ranks with ZeRO-3 over gloo, reference, reward pool."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three steps of four minibatches, evaluated before and after, checkpointed at step 2 and 3."""
+    """Three steps of four minibatches, evaluated before and after, checkpointed at steps 2 and 3."""
     cwd = tmp_path_factory.mktemp("e2e")
     done = r1ray(
         *("scale=smoke", "steps=3", "name=real", *SMALL, "algo.num_minibatches=4", "trainer.zero_stage=3"),
@@ -49,11 +49,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd / "runs" / "real"
 
 
-def test_each_step_is_logged_once_with_the_first_step_invariants(run: Path) -> None:
+def test_each_step_is_logged_once_with_first_step_invariants(run: Path) -> None:
     rows = rows_of(run)
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     first = rows[1]
-    # Before its first update the policy is the engine's and the reference's.
+    # Before the first update the policy equals the engine's and the reference's.
     assert first["first_update/ratio/max"] == pytest.approx(1, abs=1e-4)
     assert first["first_update/clip_fraction"] == 0
     assert abs(first["first_update/kl_ref"]) < 1e-6
@@ -64,13 +64,13 @@ def test_each_step_is_logged_once_with_the_first_step_invariants(run: Path) -> N
     assert rows[3]["kl_ref"] >= 0 and rows[2]["first_update/kl_ref"] > 0
 
 
-def test_the_reference_was_replaced_by_the_policy(run: Path) -> None:
+def test_reference_was_replaced_by_the_policy(run: Path) -> None:
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert [e["updates"] for e in events if e["kind"] == "reference_replaced"] == [8]
     assert abs(rows_of(run)[3]["first_update/kl_ref"]) < 1e-6
 
 
-def test_the_run_directory_holds_what_it_promises(run: Path) -> None:
+def test_run_directory_has_its_files(run: Path) -> None:
     for name in ("config.yaml", "overrides.txt", "versions.json", "events.jsonl", "report.html"):
         assert (run / name).stat().st_size > 0
     logs = {path.name for path in (run / "logs").iterdir()}
@@ -80,7 +80,7 @@ def test_the_run_directory_holds_what_it_promises(run: Path) -> None:
     assert "<think>" in completion["completion"] and "<think>" in completion["prompt"]
 
 
-def test_the_checkpoint_is_the_policy_for_transformers(run: Path) -> None:
+def test_checkpoint_loads_in_transformers_as_the_policy(run: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -93,7 +93,7 @@ def test_the_checkpoint_is_the_policy_for_transformers(run: Path) -> None:
     assert model.generation_config.top_p == 0.95 and model.generation_config.eos_token_id is not None
 
 
-def test_it_goes_on_from_its_checkpoint(run: Path) -> None:
+def test_run_resumes_from_its_checkpoint(run: Path) -> None:
     before = rows_of(run)
     done = r1ray(
         *(
@@ -114,7 +114,7 @@ def test_it_goes_on_from_its_checkpoint(run: Path) -> None:
     assert rows[4]["update"] == 16 and rows[4]["first_update/ratio/max"] == pytest.approx(1, abs=1e-4)
 
 
-def test_a_reward_by_import_path_trains_while_accuracy_is_only_logged(tmp_path: Path) -> None:
+def test_reward_by_import_path_trains_while_accuracy_is_only_logged(tmp_path: Path) -> None:
     done = r1ray(
         *("scale=smoke", "steps=1", "name=control", *SMALL, "eval.before=false", "checkpoint.every_steps=0"),
         "reward.components.coin={name: 'tests.fixtures.coin_flip:coin_flip'}",
@@ -129,7 +129,7 @@ def test_a_reward_by_import_path_trains_while_accuracy_is_only_logged(tmp_path: 
     assert not any(name.startswith("reference") for name in logs), "without KL there is no reference"
 
 
-def test_what_cannot_be_placed_is_said_without_a_traceback(tmp_path: Path) -> None:
+def test_placement_that_cannot_fit_is_reported_without_a_traceback(tmp_path: Path) -> None:
     done = r1ray(
         "scale=smoke", "name=big", "trainer.num_workers=99", "cluster.placement_timeout_s=3", *SMALL, cwd=tmp_path
     )

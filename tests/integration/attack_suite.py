@@ -1,9 +1,10 @@
-"""Hostile and honest programs (tests/fixtures/attacks.json) in one tier of the sandbox; twice as a script, for another user too:
+"""Hostile and honest programs (tests/fixtures/attacks.json) in one tier of the sandbox. As a script it runs them twice, also as
+another user:
 
     setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 tests/integration/attack_suite.py T2
 
-With `chosen` for a tier it takes the one that r1ray would. It needs nothing but Python and this repository, so that a user without
-rights can run it.
+With `chosen` as the tier it takes the one that r1ray would choose. It needs only Python and this repository, so that an
+unprivileged user can run it.
 """
 
 import importlib.util
@@ -23,7 +24,7 @@ from r1ray.sandbox.supervisor import Zygote, ZygoteSpec  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("compare", ROOT / "r1ray/reward/code/compare.py")
 assert _spec is not None and _spec.loader is not None
-compare = importlib.util.module_from_spec(_spec)  # by its path: the package wants more than a bare Python has
+compare = importlib.util.module_from_spec(_spec)  # by its path: the package imports more than a bare Python has
 _spec.loader.exec_module(compare)
 
 CANARY, PWNED = b"canary-7f3a", Path("/tmp/r1ray_pwned")
@@ -49,7 +50,7 @@ def limits_of(entry: dict[str, Any]) -> Limits:
 
 
 def run(zygote: Zygote, entry: dict[str, Any]) -> tuple[int, str, list[Ended]]:
-    """(reward, status, what each run ended with), all tests or nothing."""
+    """(reward, status, how each run ended): all tests pass, or reward 0."""
     limits, code = limits_of(entry), entry["code"].encode()
     if entry["kind"] == "function_call":
         cases = entry["tests"]["cases"]
@@ -70,40 +71,40 @@ def run(zygote: Zygote, entry: dict[str, Any]) -> tuple[int, str, list[Ended]]:
 
 
 def tried(zygote: Zygote, name: str) -> tuple[list[tuple[int, str]], list[str]]:
-    """(its verdicts: that of the entry and of the honest program after it; what is wrong with how they ended)."""
-    entry, wrong = ENTRIES[name], []
+    """(verdicts of the entry and of an honest program after it; violations)."""
+    entry, violations = ENTRIES[name], []
     expected, start = entry["expected"], time.monotonic()
     reward, status, ends = run(zygote, entry)
     verdicts = [(reward, status)]
     if status not in expected["status"] or not (entry.get("reward_any") or reward == expected["reward"]):
-        wrong.append(f"{reward} {status}, not {expected}: {ends[-1].why} {ends[-1].stderr[-300:]!r}")
+        violations.append(f"{reward} {status}, not {expected}: {ends[-1].why} {ends[-1].stderr[-300:]!r}")
     if time.monotonic() - start > len(ends) * (limits_of(entry).wall_s + 1):
-        wrong.append("the slot was held too long")
+        violations.append("the slot was occupied too long")
     if "expect_stdout" in entry and ends[0].stdout.decode(errors="replace") != entry["expect_stdout"]:
-        wrong.append(f"it wrote {ends[0].stdout[:200]!r}")
+        violations.append(f"it wrote {ends[0].stdout[:200]!r}")
     if any(CANARY in ended.stdout + ended.stderr for ended in ends):
-        wrong.append("it has read the environment of its parent")
+        violations.append("it has read the environment of its parent")
     if PWNED.exists():
-        wrong.append(f"it has written {PWNED}")
+        violations.append(f"it has written {PWNED}")
     if "followup" in entry:
         later = entry["followup"]
         later = {**entry, **later} if isinstance(later, dict) else {**entry, "code": later}
         reward, status, ends = run(zygote, later)
         verdicts.append((reward, status))
         if reward != 1:
-            wrong.append(f"the honest program after it: {status} {ends[-1].why} {ends[-1].stderr[-300:]!r}")
-    return verdicts, wrong
+            violations.append(f"the honest program after it: {status} {ends[-1].why} {ends[-1].stderr[-300:]!r}")
+    return verdicts, violations
 
 
 def twice(zygote: Zygote) -> dict[str, list[str]]:
-    """{entry: what is wrong with how it ended in two passes over all, also that they differ}; {} when all is as it should be."""
+    """{entry: violations in two passes over all entries, including different verdicts}; {} when there are none."""
     first, second = ({name: tried(zygote, name) for name in ENTRIES} for _ in range(2))
     found = {}
     for name in ENTRIES:
-        (verdicts, wrong), (again, wrong_again) = first[name], second[name]
-        differ = [f"{verdicts} at first, {again} the second time"] if again != verdicts else []
-        if complaints := [*wrong, *wrong_again, *differ]:
-            found[name] = complaints
+        (verdicts, violations), (again, violations_again) = first[name], second[name]
+        differ = [f"{verdicts} first, then {again}"] if again != verdicts else []
+        if all_violations := [*violations, *violations_again, *differ]:
+            found[name] = all_violations
     return found
 
 
@@ -114,9 +115,9 @@ def main(tier: str) -> int:
     found = twice(zygote)
     zygote.close()
     print(*spec.refused, sep="\n", file=sys.stderr)
-    for name, wrong in found.items():
-        print(name, *wrong, sep="\n  ")
-    print(f"{spec.tier}, uid {os.getuid()}: {len(ENTRIES)} programs twice, {len(found)} not as allowed or not the same")
+    for name, violations in found.items():
+        print(name, *violations, sep="\n  ")
+    print(f"{spec.tier}, uid {os.getuid()}: {len(ENTRIES)} programs twice, {len(found)} with violations")
     return int(bool(found))
 
 

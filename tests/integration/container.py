@@ -1,9 +1,10 @@
-"""Run a command as a container would have it, without a container; a script, for root:
+"""Run a command as in a container, without a container; a script for root:
 
     python3 tests/integration/container.py default|unconfined UID COMMAND...
 
-default      Docker's and Kubernetes' ordinary pod: its capabilities, and a seccomp filter that refuses new namespaces and mounts
-unconfined   the same capabilities without the filter, but with parts of /proc masked, so that the kernel allows no fresh one
+default      an ordinary pod of Docker and Kubernetes: its capabilities, and a seccomp filter that refuses new namespaces and mounts
+unconfined   the same capabilities without the filter, but parts of /proc are masked, so that the kernel refuses to mount a fresh
+one
 """
 
 import ctypes

@@ -1,8 +1,8 @@
-"""C++ programs, honest and hostile, in one tier of the sandbox; also as a script, for another user (see `attack_suite`):
+"""C++ programs, honest and hostile, in one tier of the sandbox. To run it as another user (see `attack_suite`):
 
     setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 tests/integration/cpp_suite.py T2
 
-A program is built once and does what its standard input says, so that all of this takes seconds and not minutes.
+A program is compiled once and its standard input selects what it does, so that all of this takes seconds instead of minutes.
 """
 
 import os
@@ -180,12 +180,12 @@ ENDS = {
     "down": "runtime_error",
     "threads": "runtime_error",
 }
-"""{what the hostile program is told to do: how it has to end}."""
+"""{standard input of the hostile program: how it has to end}."""
 REFUSED = ("compile_error",)
 
 
 def bombs(secret: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """{name: (what is not to become a program, how that may end)}; `secret` is a file that every user may read and write."""
+    """{name: (source that must not compile, how that may end)}; `secret` is a file that every user may read and write."""
     tenfold = "\n".join(f"#define M{n} {' '.join([f'M{n - 1}'] * 10)}" for n in range(1, 12))
     return {
         "an error": ("int main() { return x; }", REFUSED),
@@ -222,18 +222,18 @@ def cpp(source: str, stdin: str = "", limits: Limits = QUICK) -> Program:
 
 
 def impatient(sandbox: Sandbox) -> None:
-    """From now on: what cannot be built is to take less time than it may."""
+    """From now on compilation gets less time than it may take."""
     tools = sandbox._compiler.tools
     sandbox._compiler.tools = [replace(tool, limits=replace(tool.limits, cpu_s=2.0, wall_s=20.0)) for tool in tools]
 
 
 def faults(sandbox: Sandbox) -> list[str]:
-    """What is wrong with how these ended; [] when all is as it should be."""
-    wrong: list[str] = []
+    """The violations in how these ended; [] when there are none."""
+    violations: list[str] = []
 
     def expect(good: bool, what: str, ended: Ended) -> None:
         if not good or SECRET.encode() in ended.stdout + ended.stderr:
-            wrong.append(f"{what}: {ended.status} {ended.why} {ended.stdout[-300:]!r} {ended.stderr[-300:]!r}")
+            violations.append(f"{what}: {ended.status} {ended.why} {ended.stdout[-300:]!r} {ended.stderr[-300:]!r}")
 
     for stdin, (source, status, stdout) in TASKS.items():
         memory_bytes = 256 << 20 if stdin == "thread" else 1 << 30
@@ -243,7 +243,7 @@ def faults(sandbox: Sandbox) -> list[str]:
         ended = sandbox.run(cpp(HOSTILE, what, replace(QUICK, wall_s=1.0) if what == "sleep" else QUICK))
         expect(ended.status == status, what, ended)
     ended = sandbox.run(cpp(HOSTILE, "map"))
-    expect((ended.status, ended.stdout) == ("ok", b""), "more memory than there is", ended)
+    expect((ended.status, ended.stdout) == ("ok", b""), "more memory than the limit", ended)
     ended = sandbox.run(cpp(HOSTILE, "files"))
     most = 4 * QUICK.file_bytes if sandbox.spec.tier != "T2" else 0
     expect(ended.status == "ok" and int(ended.stdout) <= most, "files", ended)
@@ -258,15 +258,15 @@ def faults(sandbox: Sandbox) -> list[str]:
             ended = sandbox.run(cpp(source))
             expect(ended.status in statuses and len(ended.stderr) <= 1 << 16, name, ended)
         if Path(secret.name).read_text() != SECRET:
-            wrong.append("a file was changed")
-    return wrong
+            violations.append("a file was changed")
+    return violations
 
 
 def main(tier: str) -> int:
     with Sandbox(attack_suite.spec_of(tier), slots=1) as sandbox:
         found = faults(sandbox)
     print(*found, sep="\n")
-    print(f"{tier}, uid {os.getuid()}: {len(found)} ends that are not allowed")
+    print(f"{tier}, uid {os.getuid()}: {len(found)} violations")
     return int(bool(found))
 
 

@@ -1,4 +1,4 @@
-"""The hostile answers of tests/fixtures/attacks.json, judged as a completion is; also as a script, for another user:
+"""The hostile answers of tests/fixtures/attacks.json, verified like a completion's. To run it as another user:
 
 setpriv --reuid 65534 --regid 65534 --clear-groups python tests/integration/maths_attacks.py
 """
@@ -21,7 +21,7 @@ from r1ray.types import Message, Problem  # noqa: E402
 
 PWNED = Path("/tmp/r1ray_pwned")
 MAX_GROWTH = 16 << 20
-"""Bytes that an answer may add to the memory of the trusted process; a bomb takes hundreds of millions where it gets in."""
+"""Bytes that an answer may add to the memory of the trusted process; a bomb that gets in takes hundreds of millions."""
 ENTRIES: dict[str, dict[str, Any]] = {
     entry["name"]: entry
     for entry in json.loads((ROOT / "tests/fixtures/attacks.json").read_text())["entries"]
@@ -40,32 +40,34 @@ def problem(gold: str) -> Problem:
     )
 
 
-def judged(entry: dict[str, Any]) -> ComponentScore:
-    """As `accuracy` does it, without what is remembered of the pair."""
+def verified(entry: dict[str, Any]) -> ComponentScore:
+    """Scores an answer as `accuracy` does, without the cache of pairs."""
     maths.compare.cache_clear()
     answer = maths.final_answer(entry["code"])
     return correct_or_incorrect(False) if answer is None else maths.verify(problem(entry["tests"]["gold"]), answer)
 
 
 def faults(name: str) -> list[str]:
-    """What is wrong with how this answer was judged, twice; [] when all is as it should be."""
-    entry, wrong = ENTRIES[name], []
+    """The violations when this answer is verified, twice; [] when there are none."""
+    entry, violations = ENTRIES[name], []
     memory, verdicts = resident(), list[ComponentScore]()
     for _ in range(2):
         start = time.monotonic()
-        verdicts.append(judged(entry))
-        if time.monotonic() - start > 2 * entry["limits"]["wall"] + 1:  # on a busy machine it is made again, once
-            wrong.append("it took too long")
+        verdicts.append(verified(entry))
+        if (
+            time.monotonic() - start > 2 * entry["limits"]["wall"] + 1
+        ):  # on a busy machine the comparison is repeated once
+            violations.append("it took too long")
     score, expected = verdicts[0], entry["expected"]
     if score.status not in expected["status"] or not (entry.get("reward_any") or score.value == expected["reward"]):
-        wrong.append(f"{score}, not {expected}")
+        violations.append(f"{score}, not {expected}")
     if verdicts[1] != score:
-        wrong.append(f"first {score}, then {verdicts[1]}")
+        violations.append(f"first {score}, then {verdicts[1]}")
     if resident() - memory > MAX_GROWTH:
-        wrong.append(f"{(resident() - memory) >> 20} MiB more memory")
+        violations.append(f"{(resident() - memory) >> 20} MiB more memory")
     if PWNED.exists():
-        wrong.append(f"it has written {PWNED}")
-    return wrong
+        violations.append(f"it has written {PWNED}")
+    return violations
 
 
 def resident() -> int:
@@ -73,11 +75,11 @@ def resident() -> int:
 
 
 def main() -> int:
-    maths.compare("x + x", ("2x",))  # the child is up before anything is timed
-    found = {name: wrong for name in ENTRIES if (wrong := faults(name))}
-    for name, wrong in found.items():
-        print(name, *wrong, sep="\n  ")
-    print(f"uid {os.getuid()}: {len(ENTRIES)} answers, {len(found)} verdicts that are not allowed")
+    maths.compare("x + x", ("2x",))  # the child is running before anything is timed
+    found = {name: violations for name in ENTRIES if (violations := faults(name))}
+    for name, violations in found.items():
+        print(name, *violations, sep="\n  ")
+    print(f"uid {os.getuid()}: {len(ENTRIES)} answers, {len(found)} verdicts not allowed")
     return int(bool(found))
 
 

@@ -1,4 +1,4 @@
-r"""Kinds of maths answers that have parts: sets, points, intervals, matrices, equations; see `maths_pairs`."""
+r"""Kinds of maths answers with several elements: sets, points, intervals, matrices, equations; see `maths_pairs`."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -21,7 +21,7 @@ def shuffled(rng: Random, values: Sequence[Fraction]) -> list[Fraction]:
 
 
 def spoiled(rng: Random, values: list[Fraction]) -> list[Fraction]:
-    """One missing, one too many, one with another sign, or another one."""
+    """One element missing, added, negated or different."""
     i, extra = rng.randrange(len(values)), Fraction(rng.randrange(31, 60))
     shape = rng.randrange(4)
     if shape == 0 and len(values) > 2:
@@ -36,17 +36,17 @@ def listed(rng: Random, values: Sequence[Fraction]) -> str:
     return pick(rng, (",", ", ", r",\ ")).join(rewritten(rng, v) for v in values)
 
 
-def sets(rng: Random, right: bool) -> tuple[str, str]:
+def sets(rng: Random, correct: bool) -> tuple[str, str]:
     values = distinct(rng, rng.randrange(2, 6))
-    text = listed(rng, shuffled(rng, values) if right else spoiled(rng, values))
+    text = listed(rng, shuffled(rng, values) if correct else spoiled(rng, values))
     forms = r"\{<t>\}  \left\{<t>\right\}  \left\{ <t> \right\}  \lbrace <t> \rbrace  <t>  S = \{<t>\}"
     return rf"\{{{', '.join(map(number, values))}\}}", one_of(rng, forms, t=text)
 
 
-def tuples(rng: Random, right: bool) -> tuple[str, str]:
-    """Points. Swapped coordinates are another point."""
+def tuples(rng: Random, correct: bool) -> tuple[str, str]:
+    """Points. Swapped coordinates are a different point."""
     values = distinct(rng, rng.randrange(2, 5))
-    text = listed(rng, values if right else pick(rng, (values[1:] + values[:1], spoiled(rng, values))))
+    text = listed(rng, values if correct else pick(rng, (values[1:] + values[:1], spoiled(rng, values))))
     forms = r"(<t>)  \left(<t>\right)  \left( <t> \right)  \bigl(<t>\bigr)  \big( <t> \big)"
     return f"({', '.join(map(number, values))})", one_of(rng, forms, t=text)
 
@@ -61,15 +61,15 @@ def sized(text: str) -> str:
     return text
 
 
-def intervals(rng: Random, right: bool) -> tuple[str, str]:
+def intervals(rng: Random, correct: bool) -> tuple[str, str]:
     low, high = sorted(distinct(rng, 2))
     opens, ends = [bool(rng.randrange(2)) for _ in range(2)], [number(low), number(high)]
     unbounded = rng.randrange(3)
     if unbounded < 2:
         ends[unbounded], opens[unbounded] = (r"-\infty", r"\infty")[unbounded], True
     gold = interval(*ends, *opens)
-    if not right:
-        i = 1 - unbounded if unbounded < 2 else rng.randrange(2)  # an end that is a number
+    if not correct:
+        i = 1 - unbounded if unbounded < 2 else rng.randrange(2)  # an end point that is a number
         if rng.randrange(2):
             opens[i] = not opens[i]
         else:
@@ -84,14 +84,14 @@ def intervals(rng: Random, right: bool) -> tuple[str, str]:
     return gold, one_of(rng, r"<t>  <s>  <p>  x \in <t>  <c>  <u>", t=text, **others)
 
 
-def unions(rng: Random, right: bool) -> tuple[str, str]:
+def unions(rng: Random, correct: bool) -> tuple[str, str]:
     a, b, c, d = map(number, sorted(distinct(rng, 4)))
     opens = [bool(rng.randrange(2)) for _ in range(4)]
     gold = one_of(rng, r"<i> \cup <j>", i=interval(a, b, *opens[:2]), j=interval(c, d, *opens[2:]))
     forms = r"<i> \cup <j>  <j> \cup <i>  <i>\cup<j>  x \in <i> \cup <j>"
-    if not right and rng.randrange(3) == 0:
+    if not correct and rng.randrange(3) == 0:
         forms = r"<i>  <j>  <i> \cap <j>"
-    elif not right:
+    elif not correct:
         i = rng.randrange(4)
         opens[i] = not opens[i]
     return gold, one_of(rng, forms, i=interval(a, b, *opens[:2]), j=interval(c, d, *opens[2:]))
@@ -101,12 +101,12 @@ def matrix(rows: Sequence[Sequence[str]], environment: str) -> str:
     return rf"\begin{{{environment}}}" + r" \\ ".join(" & ".join(row) for row in rows) + rf"\end{{{environment}}}"
 
 
-def matrices(rng: Random, right: bool) -> tuple[str, str]:
+def matrices(rng: Random, correct: bool) -> tuple[str, str]:
     height, width = pick(rng, ((2, 2), (2, 2), (3, 3), (2, 1), (3, 1), (2, 3)))
     values = distinct(rng, height * width)
     rows = [values[i * width : (i + 1) * width] for i in range(height)]
     gold = matrix([[number(v) for v in row] for row in rows], "pmatrix")
-    if not right:
+    if not correct:
         changed = [list(row) for row in rows]
         changed[rng.randrange(height)][rng.randrange(width)] += pick(rng, (1, -1))
         rows = pick(rng, ([list(column) for column in zip(*rows, strict=True)], changed, rows[::-1]))
@@ -116,26 +116,26 @@ def matrices(rng: Random, right: bool) -> tuple[str, str]:
     return gold, one_of(rng, r"<t>  <c>  \left(<m>\right)  A = <t>", t=text, c=close, m=plain)
 
 
-def equations(rng: Random, right: bool) -> tuple[str, str]:
+def equations(rng: Random, correct: bool) -> tuple[str, str]:
     value = distinct(rng, 1)[0]
     name = pick(rng, ("x", "y", "n", "a", "k", "m"))
-    other = value if right else pick(rng, [w for w in (value + 1, -value, value * 2) if w != value])
+    other = value if correct else pick(rng, [w for w in (value + 1, -value, value * 2) if w != value])
     shape, values = rng.randrange(4), {"x": name, "v": rewritten(rng, other)}
     if shape == 0:
         return number(value), one_of(rng, "<x>=<v>  <x> = <v>  $<x>=<v>$  f(2) = <v>  <x>_1=<v>", **values)
     if shape == 1:
         return f"{name}={number(value)}", values["v"]
     if shape == 2:
-        if not right and rng.randrange(2):
+        if not correct and rng.randrange(2):
             return f"{name}={number(value)}", f"z = {number(value)}"
         return f"{name}={number(value)}", one_of(rng, "<x> = <v>  <x>=<v>", **values)
     a, b = rng.randrange(2, 9), rng.randrange(1, 9)
-    c, d = (a, b) if right else pick(rng, ((a + 1, b), (a, -b), (-a, b), (a, b + 1)))
+    c, d = (a, b) if correct else pick(rng, ((a + 1, b), (a, -b), (-a, b), (a, b + 1)))
     forms = "y=<c>x+<d>  <c>x+<d>  y = <d>+<c>x  <c>x+<d>-y=0  y+<C>x+<D>=0  <c>x+<d>=y"
     return f"y={a}x+{b}", one_of(rng, forms, c=c, d=d, C=-c, D=-d)
 
 
-def inequalities(rng: Random, right: bool) -> tuple[str, str]:
+def inequalities(rng: Random, correct: bool) -> tuple[str, str]:
     low, high = sorted(distinct(rng, 2))
     strict = bool(rng.randrange(2))
     less, more, other = ("<", ">", r"\le") if strict else (r"\le", r"\ge", "<")
@@ -158,17 +158,17 @@ def inequalities(rng: Random, right: bool) -> tuple[str, str]:
         "l1": number(low - 1),
     }
     if rng.randrange(2):
-        forms = "<x> <le> <H>  <H> <ge> <x>" if right else "<x> <gt> <h>  <x> <lt> <h1>  <x> <ot> <h>  <h> <lt> <x>"
+        forms = "<x> <le> <H>  <H> <ge> <x>" if correct else "<x> <gt> <h>  <x> <lt> <h1>  <x> <ot> <h>  <h> <lt> <x>"
         return one_of(rng, "<x> <lt> <h>", **values), one_of(rng, forms, **values)
     forms = "<L> <le> <x> <le> <H>  <H> <ge> <x> <ge> <L>"
-    if not right:
+    if not correct:
         forms = "<l> <ot> <x> <lt> <h>  <l> <lt> <x> <lt> <h1>  <l1> <lt> <x> <lt> <h>"
     return one_of(rng, "<l> <lt> <x> <lt> <h>", **values), one_of(rng, forms, **values)
 
 
-def multiple_values(rng: Random, right: bool) -> tuple[str, str]:
+def multiple_values(rng: Random, correct: bool) -> tuple[str, str]:
     values = distinct(rng, rng.randrange(2, 4))
-    texts = [rewritten(rng, v) for v in (shuffled(rng, values) if right else spoiled(rng, values))]
+    texts = [rewritten(rng, v) for v in (shuffled(rng, values) if correct else spoiled(rng, values))]
     joined = {
         "c": ", ".join(texts),
         "t": ",".join(texts),
@@ -182,15 +182,15 @@ def multiple_values(rng: Random, right: bool) -> tuple[str, str]:
     return ", ".join(map(number, values)), one_of(rng, forms, a=", ".join(texts[:-1]), z=texts[-1], **joined)
 
 
-def plus_minus(rng: Random, right: bool) -> tuple[str, str]:
+def plus_minus(rng: Random, correct: bool) -> tuple[str, str]:
     a, r = rng.randrange(1, 10), free_of_squares(rng)
-    b, s = (a, r) if right else pick(rng, ((a + 1, r), (a, r + 1), (-a, r)))
+    b, s = (a, r) if correct else pick(rng, ((a + 1, r), (a, r + 1), (-a, r)))
     forms = r"<b>+<r>, <b>-<r>  <b> - <r>, <b> + <r>  <b> \pm <r>  <b>\pm<r>  x = <b> \pm <r>"
     return rf"{a} \pm \sqrt{{{r}}}", one_of(rng, forms, b=b, r=rf"\sqrt{{{s}}}")
 
 
-def complex_numbers(rng: Random, right: bool) -> tuple[str, str]:
+def complex_numbers(rng: Random, correct: bool) -> tuple[str, str]:
     a, b = rng.randrange(1, 20) * pick(rng, (1, -1)), rng.randrange(2, 20) * pick(rng, (1, -1))
-    c, d = (a, b) if right else pick(rng, ((-a, b), (a, -b), (a + 1, b), (b, a) if a != b else (a, b + 1)))
+    c, d = (a, b) if correct else pick(rng, ((-a, b), (a, -b), (a + 1, b), (b, a) if a != b else (a, b + 1)))
     gold = one_of(rng, "<a>+<b>i", a=a, b=b)
     return gold, one_of(rng, r"<c>+<d>i  <d>i+<c>  <c> + <d> i  <c>+<d>\cdot i  z = <c>+<d>i", c=c, d=d)

@@ -1,5 +1,5 @@
-r"""Kinds of maths answers with words: units, money, Chinese, option letters; and LaTeX that is broken; see `maths_pairs`."""
-# ruff: noqa: RUF001  (full-width and Chinese characters are meant)
+r"""Kinds of maths answers with words: units, money, Chinese, option letters; and broken LaTeX; see `maths_pairs`."""
+# ruff: noqa: RUF001  (full-width and Chinese characters are intended)
 
 from fractions import Fraction
 from math import gcd
@@ -30,11 +30,11 @@ OTHER_THING = {
 }
 
 
-def units(rng: Random, right: bool) -> tuple[str, str]:
-    """Wrong ones have another value, or another unit: none is converted into another here."""
+def units(rng: Random, correct: bool) -> tuple[str, str]:
+    """Incorrect ones have another value or another unit; no unit is converted."""
     value = Fraction(rng.randrange(2, 2000), pick(rng, (1, 1, 2, 4)))
-    other_unit = not right and bool(rng.randrange(2))
-    n = decimal(value if right or other_unit else value + pick(rng, (1, -1, 10)))
+    other_unit = not correct and bool(rng.randrange(2))
+    n = decimal(value if correct or other_unit else value + pick(rng, (1, -1, 10)))
     v, bare = decimal(value), "" if other_unit else "  <n>"
     shape = rng.randrange(4)
     if shape == 0:
@@ -47,8 +47,8 @@ def units(rng: Random, right: bool) -> tuple[str, str]:
         return rf"{v}\text{{ {unit}}}", one_of(rng, forms + bare, n=n, u=written, w=UNITS[written])
     if shape == 1:
         unit, power = pick(rng, LENGTHS), pick(rng, (2, 3))
-        wrong = [(unit, 5 - power), *((u, power) for u in LENGTHS if u != unit)]
-        written, p = pick(rng, wrong) if other_unit else (unit, power)
+        incorrect = [(unit, 5 - power), *((u, power) for u in LENGTHS if u != unit)]
+        written, p = pick(rng, incorrect) if other_unit else (unit, power)
         forms = r"""
             <n>\text{ <u>}^<p>  <n> \text{<u>}^{<p>}  <n>\,\mathrm{<u>}^<p>  <n>\ \mathrm{<u>^<p>}  <n> <u>^<p>  <n> \text{ <s> <w>}
         """
@@ -66,14 +66,14 @@ def units(rng: Random, right: bool) -> tuple[str, str]:
     return v, one_of(rng, r"<n> \text{ <t>}  <n> <t>", n=n, t=thing)
 
 
-def degrees_and_money(rng: Random, right: bool) -> tuple[str, str]:
+def degrees_and_money(rng: Random, correct: bool) -> tuple[str, str]:
     value = rng.randrange(5, 360)
-    n = value if right else pick(rng, (value + 1, value - 1, value * 10))
+    n = value if correct else pick(rng, (value + 1, value - 1, value * 10))
     if rng.randrange(2):
         forms = r"<n>^\circ  <n>^{\circ}  <n>°  <n> \degree  <n> degrees  <n>\text{ degrees}  <n>^{\circ}.  <n>"
         return pick(rng, (rf"{value}^\circ", str(value))), one_of(rng, forms, n=n)
     cents = f"{rng.randrange(100):02d}"
-    if not right and rng.randrange(3) == 0:
+    if not correct and rng.randrange(3) == 0:
         return rf"\${value}.{cents}", one_of(rng, r"<v>\text{ cents}  <v> euros  <v>%", v=f"{value}.{cents}")
     forms = r"\$<n>.<c>  $<n>.<c>$  \$ <n>.<c>  <n>.<c>\text{ dollars}  <n>.<c> dollars  <n>.<c>"
     return pick(rng, (rf"\${value}.{cents}", f"{value}.{cents}")), one_of(rng, forms, n=n, c=cents)
@@ -103,15 +103,15 @@ SAYINGS = {
 WIDE = str.maketrans("0123456789.,()-+=%/", "０１２３４５６７８９．，（）－＋＝％／")
 
 
-def chinese(rng: Random, right: bool) -> tuple[str, str]:
-    """Units and words in Chinese, full-width digits and punctuation, ten thousands."""
+def chinese(rng: Random, correct: bool) -> tuple[str, str]:
+    """Chinese units and words, full-width digits and punctuation, ten thousands."""
     n, m = rng.randrange(2, 3000), rng.randrange(2, 50)
-    k, p = (n, m) if right else (pick(rng, (n + 1, n - 1, n * 10)), m + 1)
+    k, p = (n, m) if correct else (pick(rng, (n + 1, n - 1, n * 10)), m + 1)
     shape = rng.randrange(8)
     if shape == 0:
         unit = pick(rng, list(CHINESE_UNITS))
         written, bare = unit, "  <k>"
-        if not right and rng.randrange(2):
+        if not correct and rng.randrange(2):
             written, k, bare = pick(rng, [u for u in CHINESE_UNITS if CHINESE_UNITS[u] != CHINESE_UNITS[unit]]), n, ""
         forms = r"<k><u>  <k>\text{<u>}  <k> <u>  <k>\text{ <e>}" + bare
         return pick(rng, (f"{n}{unit}", rf"{n}\text{{{unit}}}")), one_of(
@@ -145,7 +145,7 @@ def chinese(rng: Random, right: bool) -> tuple[str, str]:
         )
     if shape == 5:
         word = pick(rng, list(SAYINGS))
-        return word, one_of(rng, r"<w>  \text{<w>}  <w>。  \textbf{<w>}", w=word if right else SAYINGS[word])
+        return word, one_of(rng, r"<w>  \text{<w>}  <w>。  \textbf{<w>}", w=word if correct else SAYINGS[word])
     if shape == 6:
         return f"{n}, {n + m}", one_of(
             rng, r"<a>，<b>  <a>、<b>  <a>和<b>  <a> 或 <b>  <a>\text{或}<b>  <b>，<a>", a=n, b=n + p
@@ -157,26 +157,26 @@ WORDS = tuple("Monday Tuesday even odd yes no true false infinite undefined isos
 PHRASES = ("no solution", "infinitely many", "right triangle", "Aunt May", "rational number")
 
 
-def words(rng: Random, right: bool) -> tuple[str, str]:
+def words(rng: Random, correct: bool) -> tuple[str, str]:
     if rng.randrange(4) == 0:
         letter = pick(rng, "ABCDE")
-        other = letter if right else pick(rng, [c for c in "ABCDE" if c != letter])
+        other = letter if correct else pick(rng, [c for c in "ABCDE" if c != letter])
         return letter, one_of(rng, r"<c>  (<c>)  \text{<c>}  \textbf{(<c>)}  \text{(<c>)}  \mathrm{<c>}  <c>.", c=other)
     options = pick(rng, (WORDS, PHRASES))
     word = pick(rng, options)
-    other = word if right else pick(rng, [w for w in options if w != word])
+    other = word if correct else pick(rng, [w for w in options if w != word])
     forms = r'<w>  \text{<w>}  \textbf{<w>}  \mathrm{<w>}  <W>  <w>.  \text{ <w> }  \text{<w>.}  "<w>"'
     return pick(rng, (word, rf"\text{{{word}}}")), one_of(rng, forms, w=other, W=other.capitalize())
 
 
-def malformed(rng: Random, right: bool) -> tuple[str, str]:
-    """Braces missing, commands without a backslash or with two, arguments without braces."""
+def malformed(rng: Random, correct: bool) -> tuple[str, str]:
+    """Missing braces, commands without a backslash or with two, arguments without braces."""
     p, q, r, a = rng.randrange(1, 10), rng.randrange(2, 10), free_of_squares(rng), rng.randrange(2, 10)
     while gcd(p, q) > 1:
         p = rng.randrange(1, 10)
     shape = rng.randrange(5)
     if shape < 2:
-        u, v = (p, q) if right else pick(rng, ((p + 1, q), (p, q + 1)))
+        u, v = (p, q) if correct else pick(rng, ((p + 1, q), (p, q + 1)))
         forms = (
             r"\frac{<u>}{<v>  frac{<u>}{<v>}  \\frac{<u>}{<v>}  \frac {<u>} {<v>}  \frac{<u>} {<v>}  \frac{<u>}{<v>}}"
         )
@@ -187,8 +187,8 @@ def malformed(rng: Random, right: bool) -> tuple[str, str]:
         forms = r"\sqrt{<s>  sqrt{<s>}  sqrt(<s>)  \sqrt(<s>)  \\sqrt{<s>}  √<s>  √(<s>)" + (
             r"  \sqrt<s>  \sqrt <s>" if r < 9 else ""
         )
-        return rf"\sqrt{{{r}}}", one_of(rng, forms, s=r if right else r + 1)
-    b = a if right else a + 1
+        return rf"\sqrt{{{r}}}", one_of(rng, forms, s=r if correct else r + 1)
+    b = a if correct else a + 1
     if shape == 3:
         return rf"{a}\pi", one_of(rng, r"<b>pi  <b> pi  <b>π  <b>\\pi  <b>*\pi  <b>*pi", b=b)
     forms = r"\frac{\sqrt{<r>}}{<b>  sqrt(<r>)/<b>  \dfrac{\sqrt {<r>}}{<b>}  \sqrt{<r>}/<b>  frac{sqrt{<r>}}{<b>}"

@@ -1,4 +1,4 @@
-"""Processes that compute together without Ray: started once, used by many tests."""
+"""Processes that compute together without Ray: started once and used by many tests."""
 
 import multiprocessing
 import socket
@@ -10,7 +10,8 @@ TIMEOUT_S = 300
 
 
 class Ranks:
-    """`run(function, *args)` calls function(rank, world_size, port, *args) on every rank at once; returns results by rank."""
+    """`run(function, *args)` calls function(rank, world_size, port, *args) on all ranks at the same time; returns results by
+    rank."""
 
     def __init__(self, world_size: int) -> None:
         self._world_size = world_size
@@ -27,7 +28,7 @@ class Ranks:
         ]
         errors = [f"rank {rank} raised:\n{error}" for rank, (error, _) in enumerate(answers) if error]
         if errors:
-            self.close()  # their process group may be broken; the next test gets new ones
+            self.close()  # their process group may be broken, so the next test starts new ones
             raise RuntimeError("\n".join(errors))
         return [result for _, result in answers]
 

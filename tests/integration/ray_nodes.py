@@ -1,4 +1,4 @@
-"""Real Ray nodes (`ray start`) on this machine: for what needs a cluster to submit to, or nodes to lose."""
+"""Real Ray nodes (`ray start`) on this machine, for tests that need a cluster to submit jobs to, or nodes to lose."""
 
 import os
 import shutil
@@ -20,9 +20,9 @@ BIN = Path(sys.executable).parent
 
 
 class Cluster:
-    """Nodes of a Ray of our own, ended as processes: `ray stop` would end every Ray of the machine.
+    """Nodes of a separate Ray, stopped by killing their processes: `ray stop` would stop every Ray on the machine.
 
-    Ports of its own, a dashboard on loopback, a folder with a short name (Ray puts sockets there).
+    It has its own ports, a dashboard on loopback, and a folder with a short name (Ray creates sockets there).
     """
 
     def __init__(self, head: Sequence[str] = (), **env: str) -> None:
@@ -51,12 +51,12 @@ class Cluster:
         self.start("--head", *listening, *head)
 
     def start(self, *options: str) -> psutil.Popen:
-        """One node; they are started one after another, for Ray gives each 30 seconds."""
+        """Start one node. Nodes must be started one after another, because Ray gives each only 30 seconds."""
         command = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--include-log-monitor=false"]
         command += ["--object-store-memory=300000000"]
-        # Jobs run through this port: with the default one, two nodes of a machine would be in each other's way.
+        # Jobs run through this port: with the default port two nodes on one machine would conflict.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
-        # With a folder for all, one node would remove the job's files while another uses them.
+        # With a shared folder one node would remove the job's files while another uses them.
         command += [f"--temp-dir={self.folder}/{len(self.nodes)}"]
         said = self.folder / f"node-{len(self.nodes)}"
         with said.open("w") as output:
@@ -67,7 +67,7 @@ class Cluster:
         return node
 
     def run(self, *command: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
-        """A command of a person who may use this cluster; its output is in `cwd`/output."""
+        """A command of a user who has access to this cluster; its output is in `cwd`/output."""
         with (cwd / "output").open("a") as output:
             return subprocess.Popen(
                 command, cwd=cwd, env=self.env | env, stdout=output, stderr=output, text=True, start_new_session=True
@@ -80,7 +80,7 @@ class Cluster:
         return self.run(sys.executable, str(REPO / "launch/submit.py"), *arguments, cwd=cwd, **env)
 
     def end(self) -> None:
-        """End every node, and see that nothing of them is left: no job, no actor, no helper of Ray's."""
+        """End every node and check that nothing is left: no job, no actor, no helper process of Ray."""
         nodes = [node for node in self.nodes if node.is_running()]
         for node in reversed(nodes):
             node.send_signal(signal.SIGTERM)
@@ -92,7 +92,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that was started on this cluster or by it, told by the environment it has inherited."""
+        """All processes that were started on this cluster or by it, recognised by their inherited environment."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -102,7 +102,7 @@ class Cluster:
 
 
 def kill(node: psutil.Popen) -> None:
-    """As when a machine is gone: all of its processes at once."""
+    """Kill all processes of a node at once, as when a machine fails."""
     for process in [*node.children(recursive=True), node]:
         process.kill()
     node.wait(30)
@@ -124,5 +124,5 @@ def wait_for(what: str, there: Callable[[], Any], *, seconds: float) -> Any:
 
 
 def runs(node: psutil.Popen, name: str) -> bool:
-    """Whether a worker is on this node; Ray names its process after its class."""
+    """Whether a worker runs on this node; Ray names its process after its class."""
     return any(name in " ".join(child.cmdline()) for child in node.children(recursive=True))

@@ -1,4 +1,4 @@
-"""`python -m r1ray.main` as its user sees it, for tests that hurt or end it."""
+"""`python -m r1ray.main` as its user runs it, for tests that inject faults into it or stop it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ REPO = Path(__file__).parents[2]
 
 
 class Run:
-    """A run as its user sees it: a command, its output, its directory; and every process that it has ever had."""
+    """A run as its user sees it: a command, its output, its directory; also every process that it has ever had."""
 
     def __init__(self, folder: Path, overrides: Sequence[str], *, env: Mapping[str, str] = os.environ) -> None:
         self.folder = folder / "runs/run"
@@ -38,12 +38,12 @@ class Run:
                 start_new_session=True,
             )
 
-    def push_current(self) -> None:
-        """As a user, a job or KubeRay would."""
+    def resume(self) -> None:
+        """Start the same command with resume=auto, as a user, a job or KubeRay would."""
         self.process = self._start("resume=auto")
 
     def family(self) -> list[psutil.Process]:
-        """The driver and all processes of its Ray that live now."""
+        """The driver and all running processes of its Ray."""
         try:
             driver = psutil.Process(self.process.pid)
             members = [driver, *driver.children(recursive=True)]
@@ -53,7 +53,7 @@ class Run:
         return members
 
     def left_behind(self, *, within_s: float = 10) -> list[str]:
-        """Those that still live then."""
+        """Names of the processes that still run after `within_s`."""
         end = time.monotonic() + within_s
         while time.monotonic() < end:
             alive = []
@@ -70,7 +70,7 @@ class Run:
         return alive
 
     def kill_family(self) -> None:
-        """As when the machine goes down."""
+        """Kill all processes, as when the machine fails."""
         family = self.family()
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for member in family:
@@ -93,7 +93,7 @@ class Run:
 
 @contextmanager
 def ended(run: Run) -> Iterator[None]:
-    """Whatever happens, no process of ours outlives this."""
+    """Ends all processes of the run, whatever happens."""
     try:
         yield
     finally:
@@ -108,5 +108,5 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(line))
         except ValueError:
-            continue  # being written
+            continue  # still being written
     return found

@@ -1,4 +1,5 @@
-"""What kinds of things recipes are made of, read from their composed configurations, and a set of recipes that has each of them."""
+"""The kinds of things that recipes consist of, read from their composed configurations, and a set of recipes that covers all of
+them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -24,7 +25,7 @@ COVERING: Mapping[str, set[str]] = {
     "swe_rl_70b": set(),
     "tinyzero": {"reward/answered/mean"},
 }
-"""{recipe: metrics, beside those of its kinds, that are not 0 in one step at least}. Together they have every kind there is."""
+"""{recipe: metrics, besides those of its kinds, that are not 0 in at least one step}. Together these recipes cover every kind."""
 
 METRICS: Mapping[str, set[str]] = {
     "KL in the loss": {"kl_ref", "loss/kl"},
@@ -38,17 +39,17 @@ METRICS: Mapping[str, set[str]] = {
     "curriculum difficulty": {"curriculum/countdown/level"},
     "reward accuracy": {"reward/accuracy/mean", "solve_rate"},
 }
-"""{kind: metrics that are not 0 in one step at least, in every recipe that has it}."""
+"""{kind: metrics that are not 0 in at least one step, in every recipe of this kind}."""
 
 TEMPLATES = (
     *("chat", "dapo", "deepscaler", "logic_rl", "none", "oat_r1"),
     *("open_r1", "orz", "prime", "qwen_math", "r1_zero", "swe_rl", "tinyzero"),
 )
-"""Run by themselves: of these the built-in model knows r1_zero, to which every recipe is put at its size."""
+"""Run separately: r1_zero is the recipe that the built-in model was made for, and every recipe at its size resembles it."""
 
 
 def kinds_of(run: CheckedRun) -> set[str]:
-    """Of a recipe at the size of a laptop."""
+    """The kinds of a recipe at laptop size."""
     return {kind for stage in run.stages for kind in _of_stage(stage)}
 
 
@@ -67,14 +68,14 @@ def _of_stage(stage: CheckedStage) -> Iterator[str]:
     options = {
         "filter by right completions": algo.filter.min_solve_rate is not None or algo.filter.max_solve_rate is not None,
         "filter by rewards": algo.filter.drop_equal,
-        "several updates a pass": algo.num_minibatches > 1,
-        "a policy that is frozen first": bool(algo.args.get("policy_frozen_steps")),
+        "several updates per step": algo.num_minibatches > 1,
+        "a policy that is frozen at first": bool(algo.args.get("policy_frozen_steps")),
         "entropy target": algo.entropy_target is not None,
         "dual clip": algo.dual_clip is not None,
         "judges": cfg.judge.path is not None,
-        "texts that end a completion": bool(cfg.rollout.stop),
-        "learning rate that falls": cfg.trainer.lr_schedule != "constant",
-        "temperatures by step": bool(cfg.rollout.temperature_schedule),
+        "stop texts": bool(cfg.rollout.stop),
+        "decreasing learning rate": cfg.trainer.lr_schedule != "constant",
+        "temperature schedule": bool(cfg.rollout.temperature_schedule),
     }
     yield from (name for name, on in options.items() if on)
     yield from (f"reward {part.name or name}" for name, part in cfg.reward.components.items())

@@ -1,4 +1,4 @@
-"""Many short runs on engines that are started once: each brings its own trainers, whose first push brings the engines its model."""
+"""Many short runs on engines that are started once: each run has its own trainers, whose first push sends the engines its model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from r1ray.stages.pipeline import context_of
 def engines(
     overrides: Sequence[str], folder: Path, *, roles: Sequence[str] = ("rollout", "reward")
 ) -> Iterator[Mapping[str, ActorGroup]]:
-    """Workers of `roles` as a run with these overrides has them; their logs go to `folder`."""
+    """Workers of `roles`, as in a run with these overrides; their logs go to `folder`."""
     cfg = load(compose(overrides)).config
     with (
         connected(cfg.cluster),
@@ -41,7 +41,7 @@ def engines(
 
 
 def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """A run of one stage: the metrics of each step."""
+    """A run of one stage; returns the metrics of each step."""
     [steps] = train_stages(shared, overrides, folder).values()
     return steps
 
@@ -49,11 +49,10 @@ def train(shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Pa
 def train_stages(
     shared: Mapping[str, ActorGroup], overrides: Sequence[str], folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """A run of rl stages, one after another, on these workers, in `folder`: {stage: the metrics of each step}.
+    """A run of consecutive rl stages on these workers, in `folder`: {stage: the metrics of each step}.
 
-    What the overrides say of shared workers must be what they were started with, but for what each request brings along. Workers
-    of other roles are the run's own.
-    """
+    The overrides of shared workers must equal those with which they were started, except for what each request carries. Workers of
+    other roles are started for this run."""
     checked = load(compose([*overrides, f"run_dir={folder}"]))
     run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
     for stage in checked.stages:

@@ -1,4 +1,4 @@
-"""What the sync tests share: engines in Ray actors that can be told to fail, and transformers as the truth to compare with."""
+"""Helpers of the sync tests: engines in Ray actors that can be made to fail, and transformers as the reference to compare with."""
 
 import os
 import sys
@@ -33,7 +33,7 @@ PROMPTS = [np.array([20, 30, 40], np.int32), np.array([7, 100, 200, 250, 9], np.
 
 
 def config(*overrides: str) -> Config:
-    """Small buckets, so that every transfer has many; a short timeout, so that faults are seen soon."""
+    """Small buckets, so that every transfer has many; a short timeout, so that faults are noticed quickly."""
     fixed = [
         "data.max_prompt_length=32",
         "rollout.max_response_length=32",
@@ -45,14 +45,14 @@ def config(*overrides: str) -> Config:
 
 
 class FaultyRolloutWorker(RolloutWorker):
-    """Does what a broken one would do, when told to."""
+    """A rollout worker with injected faults."""
 
     async def sabotage(self, fault: str) -> None:
         await self._call(lambda engine: break_worker(fault))
 
 
 def break_worker(fault: str) -> None:
-    """Runs in the worker's process; the fault holds until the next one is named ("none")."""
+    """Runs in the worker's process; the fault remains until the next one is injected ("none" removes it)."""
     from r1ray.sync import vllm_transfer
 
     links: dict[str, Any] = {name: COMMUNICATORS[name] for name in ("gloo", "ipc")}
@@ -106,7 +106,7 @@ def greedy(model: Any, prompt_ids_T: Ints) -> list[int]:
 
 
 def start_engines(folders: Sequence[Path], cfg: Config) -> ActorGroup:
-    """One engine per folder, all starting at once; threads as the placement gives them."""
+    """One engine per folder, all starting at the same time, with threads as the placement assigns them."""
     actor = ray.remote(FaultyRolloutWorker).options(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
     handles = [actor.remote(index=i, cfg=cfg, model_path=str(folder)) for i, folder in enumerate(folders)]
     group = ActorGroup("rollout", handles)
@@ -128,7 +128,7 @@ def greedy_tokens(handle: Any) -> list[list[int]]:
 
 
 def sampling_gap(handle: Any, model: Any, *, temperature: float) -> float:
-    """Between the log-probs an engine reports for what it samples and transformers' for the same tokens."""
+    """Largest difference between the log-probs that an engine reports for its samples and transformers' for the same tokens."""
     gaps = []
     for prompt, completion in zip(PROMPTS, completions(handle, temperature=temperature), strict=True):
         whole = np.concatenate([prompt, completion.token_ids_T])

@@ -1,4 +1,4 @@
-"""Placement and actor groups on a simulated three-node cluster: labels, scaling by override, failures with a name."""
+"""Placement and actor groups on a simulated three-node cluster: labels, scaling by override, failures that name the worker."""
 
 import os
 import sys
@@ -60,7 +60,7 @@ def config(*overrides: str) -> Config:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
-    """Node ids by role label; the rollout and trainer nodes claim GPUs that are not there."""
+    """Node ids by role label; the rollout and policy nodes claim GPUs that do not exist."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3"
     simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": {"r1ray.io/role": "reward"}})
     for role in ("rollout", "policy"):
@@ -87,7 +87,7 @@ def start(slots: dict[str, list[placement.Slot]], role: str, tmp_path: Path):
     )
 
 
-def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_overrides_set_labels_and_sizes_of_groups(cluster: dict[str, str], tmp_path: Path) -> None:
     cfg = config(
         *LABELS,
         *GPUS,
@@ -104,7 +104,7 @@ def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, s
     assert {role: len(group) for role, group in groups.items()} == {"rollout": 2, "policy": 3, "reward": 3}
     alive = [actor for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
     assert len(alive) == 8
-    # One placement group per engine, so that one can be lost and placed again alone.
+    # One placement group per engine, so that a lost engine can be placed again alone.
     assert (
         len({slot.group.id for slot in slots["rollout"]}) == 2 and len({slot.group.id for slot in slots["policy"]}) == 1
     )
@@ -122,8 +122,8 @@ def test_groups_are_placed_by_label_and_counted_by_override(cluster: dict[str, s
 
 
 @pytest.mark.parametrize("algo", ["grpo", "prime"])
-def test_roles_that_share_a_gpu_are_on_the_same_one(cluster: dict[str, str], tmp_path: Path, algo: str) -> None:
-    """Though there are two nodes of four GPUs: weights go through that GPU's memory."""
+def test_roles_that_share_a_gpu_are_placed_on_the_same_gpu(cluster: dict[str, str], tmp_path: Path, algo: str) -> None:
+    """Even though there are two nodes of four GPUs: weights go through the memory of that GPU."""
     cfg = config("scale=one_gpu", f"algo={algo}")
     roles = ["rollout", "policy", "reference", *(["prm"] if algo == "prime" else [])]
     slots = placement.place(placement.needs_of(cfg, roles=[*roles, "reward"]), timeout_s=20)
@@ -145,8 +145,8 @@ def test_roles_that_share_a_gpu_are_on_the_same_one(cluster: dict[str, str], tmp
     placement.release(slots)
 
 
-def test_a_worker_that_hangs_is_gone_soon_after_the_watch_kills_it(cluster: dict[str, str], tmp_path: Path) -> None:
-    """On another node too, and without the 5 seconds that Ray would give it: others wait at its sockets."""
+def test_hung_worker_ends_soon_after_it_is_killed(cluster: dict[str, str], tmp_path: Path) -> None:
+    """On another node too, and without the 5 seconds that Ray would wait: other processes wait at its sockets."""
     slots = placement.place(placement.needs_of(config(*LABELS), roles=("policy",)), timeout_s=20)
     group, events = start(slots, "policy", tmp_path), []
     cfg = ClusterConfig.model_construct(heartbeat_s=0.3, watchdog_s=100)
@@ -171,7 +171,7 @@ def test_a_worker_that_hangs_is_gone_soon_after_the_watch_kills_it(cluster: dict
     placement.release(slots)
 
 
-def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(cluster: dict[str, str]) -> None:
+def test_placement_that_cannot_fit_is_refused_with_an_override_that_fits(cluster: dict[str, str]) -> None:
     cfg = config(*LABELS, *GPUS, "trainer.num_workers=9")
     started = time.monotonic()
     with pytest.raises(placement.PlacementError) as error:
@@ -180,18 +180,18 @@ def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(clust
     message = str(error.value)
     assert "trainer: 9 x" in message and "1 GPU" in message
     assert "11 GPUs wanted, 8 there" in message and "This fits: trainer.num_workers=6" in message
-    # Nothing stays reserved: what fits is placed at once.
+    # No reservation is left over: what fits is placed at once.
     slots = placement.place(placement.needs_of(config(*GPUS), roles=("rollout",)), timeout_s=10)
     placement.release(slots)
 
 
-def test_a_label_that_no_node_has_is_named(cluster: dict[str, str]) -> None:
+def test_label_that_no_node_has_is_named(cluster: dict[str, str]) -> None:
     cfg = config("+cluster.labels.reward={zone: moon}")
     with pytest.raises(placement.PlacementError, match=r"No node has the labels \{'zone': 'moon'\}"):
         placement.place(placement.needs_of(cfg, roles=("reward",)), timeout_s=2)
 
 
-def test_late_failing_and_dying_workers_are_named_and_their_output_is_kept(
+def test_unresponsive_failing_and_dead_workers_are_named_and_their_output_is_kept(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
     slots = placement.place(placement.needs_of(config("reward.num_workers=2"), roles=("reward",)), timeout_s=20)
@@ -209,7 +209,7 @@ def test_late_failing_and_dying_workers_are_named_and_their_output_is_kept(
     placement.release(slots)
 
 
-def test_a_constructor_that_fails_is_reported_by_its_message(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_failing_constructor_is_reported_with_its_message(cluster: dict[str, str], tmp_path: Path) -> None:
     slots = placement.place(placement.needs_of(config("reward.num_workers=1"), roles=("reward",)), timeout_s=20)
     group = spawn(
         Worker,
@@ -226,7 +226,7 @@ def test_a_constructor_that_fails_is_reported_by_its_message(cluster: dict[str, 
     placement.release(slots)
 
 
-def test_threads_share_the_cores_of_a_node_within_a_role(cluster: dict[str, str]) -> None:
+def test_workers_of_a_role_share_the_cores_of_a_node(cluster: dict[str, str]) -> None:
     cfg = config(*LABELS, "trainer.num_workers=2", "rollout.num_workers=1")
     slots = placement.place(placement.needs_of(cfg, roles=("policy", "rollout")), timeout_s=20)
     assert placement.threads_per_worker(slots["policy"], override=None) == [2, 2]

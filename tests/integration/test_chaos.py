@@ -1,4 +1,4 @@
-"""The fault matrix in short: one run that is hurt in every way it survives, and one that is told to stop (all of it: chaos.py)."""
+"""The fault matrix in short: one run with every fault that a run survives, and one that is stopped (chaos.py has all of it)."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 
-def test_a_run_survives_every_injury_of_a_worker(tmp_path: Path) -> None:
+def test_run_survives_every_fault_of_a_worker(tmp_path: Path) -> None:
     outcome = chaos.survive(chaos.LIVE, folder=tmp_path, seed=0)
-    assert not outcome.wrong, "\n".join(outcome.wrong)
-    assert [injury.row for injury in outcome.fault_actions if injury.recovered_s is not None] == list(chaos.LIVE)
+    assert not outcome.failures, "\n".join(outcome.failures)
+    assert [injection.row for injection in outcome.injections if injection.recovered_s is not None] == list(chaos.LIVE)
 
 
-def test_a_run_that_is_ended_again_and_again_goes_on(tmp_path: Path) -> None:
+def test_run_that_is_ended_repeatedly_resumes(tmp_path: Path) -> None:
     rows = ["driver:term", "checkpoint:kill"]
     outcome = chaos.end_and_resume(rows, folder=tmp_path, seed=0)
-    assert not outcome.wrong, "\n".join(outcome.wrong)
-    assert [injury.row for injury in outcome.fault_actions if injury.recovered_s is not None] == rows
+    assert not outcome.failures, "\n".join(outcome.failures)
+    assert [injection.row for injection in outcome.injections if injection.recovered_s is not None] == rows
 
 
-def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() -> None:
+def test_next_rows_are_those_with_the_fewest_faults() -> None:
     table = [{"row": "rollout:kill"}] * 2 + [{"row": "policy:stop"}]
     assert chaos._next(["rollout:kill", "policy:stop"], table, faults=3, per_run=2) == ["policy:stop", "rollout:kill"]
     assert chaos._next(["rollout:kill", "driver:kill"], [{"row": "rollout:kill"}], faults=1, per_run=2) == [
@@ -32,7 +32,7 @@ def test_the_plan_spaces_faults_and_the_next_rows_are_those_with_the_fewest() ->
     ending = ["driver:kill", "driver:term"]
     table = [{"row": row} for row in ["driver:kill"] * 3 + ["driver:term"] * 2]
     assert chaos._next(ending, table, faults=5, per_run=4) == ["driver:term"], (
-        "a whole run for the one that has met two"
+        "a run with all workers for the row that has had two"
     )
     assert (
         chaos._next(ending, [*table, {"row": "driver:term"}], faults=5, per_run=4) == ["driver:kill", "driver:term"] * 2

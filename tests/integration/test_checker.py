@@ -1,4 +1,4 @@
-"""Problems with more than one right output, judged by their own checkers in the real sandbox."""
+"""Problems with more than one correct output, checked by their own checkers in the real sandbox."""
 
 from collections.abc import Iterator
 
@@ -31,22 +31,22 @@ def sandbox() -> Iterator[Sandbox]:
         yield opened
 
 
-def judged(code: str, sandbox: Sandbox, checker: str | None) -> list[str]:
+def statuses_of(code: str, sandbox: Sandbox, checker: str | None) -> list[str]:
     made = None if checker is None else Checker(checker, sandbox, given="5\n", expected="2 3")
     return [v.status for v in verdicts(code, read_cases(TESTS), limits=Limits(), sandbox=sandbox, checker=made)]
 
 
-def test_another_right_output_is_right_only_where_there_is_a_checker(sandbox: Sandbox) -> None:
+def test_other_correct_output_is_accepted_only_by_a_checker(sandbox: Sandbox) -> None:
     other = "n = int(input())\nprint(0, n)"
-    assert judged(other, sandbox, CHECKER) == ["ok", "ok"]
-    assert judged(other, sandbox, None) == ["wrong_answer", "wrong_answer"]
-    assert judged("print(2, 3)", sandbox, CHECKER) == ["ok", "wrong_answer"]
+    assert statuses_of(other, sandbox, CHECKER) == ["ok", "ok"]
+    assert statuses_of(other, sandbox, None) == ["wrong_answer", "wrong_answer"]
+    assert statuses_of("print(2, 3)", sandbox, CHECKER) == ["ok", "wrong_answer"]
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "print('x', 'y')",  # the checker stumbles over it
+        "print('x', 'y')",  # the checker fails on it
         "print(1)\nimport os\nos._exit(1)",
         "print(1)",
         "print('\\n' * 5 + '1')",
@@ -55,16 +55,16 @@ def test_another_right_output_is_right_only_where_there_is_a_checker(sandbox: Sa
         "",
     ],
 )
-def test_what_is_written_for_the_checker_earns_nothing(code: str, sandbox: Sandbox) -> None:
-    assert "ok" not in judged(code, sandbox, CHECKER)
+def test_output_that_attacks_the_checker_is_rejected(code: str, sandbox: Sandbox) -> None:
+    assert "ok" not in statuses_of(code, sandbox, CHECKER)
 
 
-def test_ends_of_lines_are_read_as_from_a_file(sandbox: Sandbox) -> None:
+def test_checker_reads_line_ends_as_from_a_file(sandbox: Sandbox) -> None:
     code = "import sys\nprint(int(open(sys.argv[3]).read().splitlines() == open(sys.argv[2]).read().split('\\n')))"
     assert Checker(code, sandbox, given="", expected="a\nb").accepts("", "a\nb", b"a\r\nb") is True
 
 
-def test_a_checker_opens_its_files_in_every_way(sandbox: Sandbox) -> None:
+def test_checker_can_open_its_files_in_every_way(sandbox: Sandbox) -> None:
     code = """
 import io, pathlib, sys
 texts = [open(sys.argv[1], "rb").read().decode(), pathlib.Path(sys.argv[2]).read_text(), io.open(sys.argv[3]).read()]
@@ -75,7 +75,7 @@ with open(sys.argv[3]) as file:
 
 
 @pytest.mark.parametrize("code", ["print(0)", "1 / 0", "while True: pass", "print('1 1')"])
-def test_a_checker_that_does_not_accept_what_is_expected_is_broken(code: str, sandbox: Sandbox) -> None:
+def test_checker_that_rejects_the_expected_output_is_broken(code: str, sandbox: Sandbox) -> None:
     with pytest.raises(ValueError, match="does not accept the expected output"):
         Checker(code, sandbox, given="5\n", expected="2 3")
 
@@ -85,5 +85,5 @@ class Broken:
         return Ended(status="sandbox_error" if b"checker" in program.code else "ok", stdout=b"1 4")
 
 
-def test_a_sandbox_that_fails_is_nobodys_wrong_answer() -> None:
-    assert judged("-", Broken(), CHECKER) == ["sandbox_error", "sandbox_error"]  # type: ignore[arg-type]
+def test_sandbox_failure_is_not_an_incorrect_answer() -> None:
+    assert statuses_of("-", Broken(), CHECKER) == ["sandbox_error", "sandbox_error"]  # type: ignore[arg-type]

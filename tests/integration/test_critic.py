@@ -1,4 +1,5 @@
-"""The critic's trainer against a plain model with a linear head: values, loss and gradients, on ranks and ZeRO stages alike."""
+"""The critic's trainer against a plain model with a linear head: values, loss and gradients, for several rank counts and ZeRO
+stages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ def samples_with_returns() -> list[Any]:
 
 
 def one_pass(rank: int, world_size: int, port: int, cfg: Any, path: str, max_tokens: int) -> dict[str, Any]:
-    """Values before, the metrics of an update, the head after it and the values after it."""
+    """Values before an update, its metrics, the head after it, and the values after it."""
     trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
     together, samples = Together(trainer, rank, world_size, max_tokens), samples_with_returns()
     before = sample_outputs(samples, together)
@@ -40,7 +41,7 @@ def one_pass(rank: int, world_size: int, port: int, cfg: Any, path: str, max_tok
 
 
 def plain(body: Any, head_1E: torch.Tensor, sample: Any) -> torch.Tensor:
-    """Values before each token, of one sequence alone."""
+    """Values before each token of one unpacked sequence."""
     hidden = body(torch.tensor(sample.token_ids_T.astype(np.int64))[None], use_cache=False).last_hidden_state[0]
     values = (hidden @ head_1E.T).squeeze(-1)
     return torch.cat([torch.zeros(1, dtype=values.dtype), values[:-1]]) * torch.tensor(sample.mask_T)
@@ -48,7 +49,7 @@ def plain(body: Any, head_1E: torch.Tensor, sample: Any) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as transformers saves a sequence classifier."""
+    """A folder in which transformers has saved a sequence classifier."""
     folder = tmp_path_factory.mktemp("reward_model")
     torch.manual_seed(3)
     shape = Qwen2Config(
@@ -61,7 +62,7 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("world_size", "zero_stage"), [(1, 0), (2, 0), (2, 1), (2, 3)])
-def test_values_loss_and_update_are_those_of_a_plain_model(
+def test_values_loss_and_update_equal_a_plain_model(
     ranks: Any, reward_model: Path, world_size: int, zero_stage: int
 ) -> None:
     cfg = config(grad_clip=0.0, critic={"overrides": {"zero_stage": zero_stage}})
@@ -93,7 +94,7 @@ def values_of(rank: int, world_size: int, port: int, cfg: Any, path: str) -> lis
 
 
 @pytest.mark.parametrize("init", ["zero", "normal", "uniform"])
-def test_a_language_model_gets_a_head_drawn_from_the_seed(ranks: Any, models: Any, init: str) -> None:
+def test_language_model_gets_a_head_drawn_from_the_seed(ranks: Any, models: Any, init: str) -> None:
     cfg = config(critic={"head_init": init})
     (found,) = ranks[1].run(values_of, cfg, models.policy)
     (again,) = ranks[1].run(values_of, cfg, models.policy)
@@ -104,13 +105,13 @@ def test_a_language_model_gets_a_head_drawn_from_the_seed(ranks: Any, models: An
     body = AutoModelForCausalLM.from_pretrained(models.policy).model
     sample = samples_with_returns()[3]
     hidden = body(torch.tensor(sample.token_ids_T.astype(np.int64))[None]).last_hidden_state[0].detach().numpy()
-    # Linear in the hidden state before the token: one head explains all values.
+    # Linear in the hidden state before the token: one head reproduces all values.
     head = np.linalg.lstsq(hidden[4:-1], found[3][5:], rcond=None)[0]
     np.testing.assert_allclose(hidden[4:-1] @ head, found[3][5:], atol=1e-3)
 
 
 def test_values_are_float32_where_weights_are_bfloat16(ranks: Any, reward_model: Path) -> None:
-    """Near 1, bfloat16 has steps of 1/128; the value of a hidden state is told more exactly than that."""
+    """Near 1, bfloat16 has steps of 1/128; the value is more exact than that."""
     cfg = config(zero_stage=1, precision="bf16", critic={"overrides": {"zero_stage": 1}})
     (found,) = ranks[1].run(values_of, cfg, str(reward_model))
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -128,7 +129,7 @@ def test_values_are_float32_where_weights_are_bfloat16(ranks: Any, reward_model:
 
 
 def saved_and_loaded(rank: int, world_size: int, port: int, cfg: Any, path: str, folder: str) -> list[Any]:
-    """Values after another update: of a critic that went on, and of one that was loaded."""
+    """Values after another update: of a critic that continued, and of one that was loaded."""
     samples, out = samples_with_returns(), []
     for load in (False, True):
         trainer = make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "critic")
@@ -146,7 +147,7 @@ def saved_and_loaded(rank: int, world_size: int, port: int, cfg: Any, path: str,
     return out
 
 
-def test_a_critic_that_was_saved_goes_on_as_if_it_had_not_been(ranks: Any, models: Any, tmp_path: Path) -> None:
+def test_loaded_critic_continues_like_the_saved_one(ranks: Any, models: Any, tmp_path: Path) -> None:
     went_on, loaded = ranks[2].run(saved_and_loaded, config(zero_stage=1), models.policy, str(tmp_path))[0]
     for first_T, second_T in zip(went_on, loaded, strict=True):
         np.testing.assert_array_equal(first_T, second_T)
@@ -159,7 +160,7 @@ def exported(rank: int, world_size: int, port: int, cfg: Any, path: str, folder:
 
 
 @pytest.mark.parametrize("zero_stage", [1, 3])
-def test_an_exported_critic_is_a_reward_model_for_transformers_and_a_critic_for_the_next_stage(
+def test_exported_critic_loads_as_reward_model_and_as_critic(
     ranks: Any, models: Any, tmp_path: Path, zero_stage: int
 ) -> None:
     cfg = config(critic={"overrides": {"zero_stage": zero_stage}})
@@ -169,7 +170,7 @@ def test_an_exported_critic_is_a_reward_model_for_transformers_and_a_critic_for_
     for sample, got_T in zip(samples_with_returns(), values, strict=True):
         want_T = plain(model.model, model.score.weight, sample).detach().numpy()
         np.testing.assert_allclose(got_T, want_T, atol=2e-5)
-        if sample.mask_T.any():  # its score is the value of what stands before the token that comes next
+        if sample.mask_T.any():  # its score is the value before the next token
             before = torch.tensor(sample.token_ids_T[None, :-1].astype(np.int64))
             assert model(before).logits.item() == pytest.approx(float(got_T[-1]), abs=2e-5)
     (again,) = ranks[1].run(values_of, config(), str(tmp_path))
@@ -181,7 +182,7 @@ def exported_prm(rank: int, world_size: int, port: int, cfg: Any, path: str, fol
     make_trainer(rank, world_size, port, cfg, path, OBJECTIVE, "prm").export_hf(folder)
 
 
-def test_an_exported_process_reward_model_is_a_language_model_and_needs_no_tokenizer(
+def test_exported_process_reward_model_is_a_language_model_without_tokenizer(
     ranks: Any, models: Any, tmp_path: Path
 ) -> None:
     source = tmp_path / "without"
@@ -193,7 +194,9 @@ def test_an_exported_process_reward_model_is_a_language_model_and_needs_no_token
         torch.testing.assert_close(found[name], weight, rtol=0, atol=0)
 
 
-def test_a_classifier_of_several_classes_is_no_reward_model(ranks: Any, reward_model: Path, tmp_path: Path) -> None:
+def test_classifier_with_several_classes_is_refused_as_reward_model(
+    ranks: Any, reward_model: Path, tmp_path: Path
+) -> None:
     shape = Qwen2Config.from_pretrained(reward_model, num_labels=3)
     AutoModelForSequenceClassification.from_config(shape).save_pretrained(tmp_path)
     with pytest.raises(RuntimeError, match="has 3 outputs: a reward model has one"):

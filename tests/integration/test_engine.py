@@ -1,4 +1,4 @@
-"""What the vLLM engine promises about one completion: its tokens, its end, its text, its log-probs, its seed."""
+"""Guarantees of the vLLM engine for one completion: its tokens, finish reason, text, log-probs and seed."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ MAX_TOKENS = 24
 SECOND_EOS_ID = 200
 THINK_ID = tiny_models.SPECIAL_TOKENS.index("<think>")
 NEARLY_UNIFORM = 2.0
-"""A temperature at which every token of the test's model comes up now and then (vLLM's highest)."""
+"""A temperature at which every token of the test model occurs now and then (the highest that vLLM accepts)."""
 
 
 def config(*overrides: str) -> Config:
@@ -42,7 +42,7 @@ def config(*overrides: str) -> Config:
 
 class Worker(RolloutWorker):
     async def refusal(self, cfg: Config, model_path: str) -> str:
-        """What a second engine's construction says; it must fail before vLLM starts."""
+        """The error of a second engine's constructor, which must be raised before vLLM starts."""
         from r1ray.engine.vllm import VllmEngine
 
         try:
@@ -54,7 +54,7 @@ class Worker(RolloutWorker):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose generation settings name a second token that ends a completion."""
+    """A model whose generation config has a second EOS token."""
     made = make_tiny_model(tmp_path_factory.mktemp("model"), scale=0.03)
     settings = json.loads((made / "generation_config.json").read_text())
     (made / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [EOS_ID, SECOND_EOS_ID]}))
@@ -73,7 +73,7 @@ def engine(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def many(engine: Any) -> list[Completion]:
-    """Enough completions at a high temperature for every kind of token and end to occur."""
+    """Enough completions at a high temperature for every kind of token and finish reason to occur."""
     return generate(engine, seeds=list(range(128)), temperature=NEARLY_UNIFORM)
 
 
@@ -91,7 +91,7 @@ def generate(
     return list(ray.get(call, timeout=120))
 
 
-def test_the_sampled_eos_stays_in_the_tokens_with_its_logprob_and_finish_is_stop(many: list[Completion]) -> None:
+def test_sampled_eos_is_kept_with_its_logprob_and_finish_reason_stop(many: list[Completion]) -> None:
     stopped = [completion for completion in many if completion.finish_reason == "stop"]
     assert {int(completion.token_ids_T[-1]) for completion in stopped} == {EOS_ID, SECOND_EOS_ID}
     for completion in stopped:
@@ -100,7 +100,7 @@ def test_the_sampled_eos_stays_in_the_tokens_with_its_logprob_and_finish_is_stop
         assert -12 < completion.rollout_logprobs_T[-1] < 0
 
 
-def test_nothing_is_appended_to_a_completion_cut_at_the_limit(many: list[Completion]) -> None:
+def test_nothing_is_appended_to_a_truncated_completion(many: list[Completion]) -> None:
     cut = [completion for completion in many if completion.finish_reason == "length"]
     assert cut
     for completion in cut:
@@ -109,7 +109,7 @@ def test_nothing_is_appended_to_a_completion_cut_at_the_limit(many: list[Complet
     assert {completion.finish_reason for completion in many} == {"stop", "length"}
 
 
-def test_text_keeps_special_tokens_and_loses_only_the_final_eos(many: list[Completion], folder: Path) -> None:
+def test_text_keeps_special_tokens_except_the_final_eos(many: list[Completion], folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     thinking = [completion for completion in many if THINK_ID in completion.token_ids_T]
     assert thinking and all("<think>" in completion.text for completion in thinking)
@@ -120,7 +120,7 @@ def test_text_keeps_special_tokens_and_loses_only_the_final_eos(many: list[Compl
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_rollout_logprobs_are_of_the_distribution_sampled_from(engine: Any, folder: Path, temperature: float) -> None:
+def test_rollout_logprobs_are_those_of_the_sampled_distribution(engine: Any, folder: Path, temperature: float) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for completion in generate(engine, seeds=[1, 2, 3, 4], temperature=temperature):
         ids = torch.tensor([[*PROMPT.tolist(), *completion.token_ids_T.tolist()]])
@@ -131,10 +131,10 @@ def test_rollout_logprobs_are_of_the_distribution_sampled_from(engine: Any, fold
         np.testing.assert_allclose(completion.rollout_logprobs_T, truth, atol=1e-4)
 
 
-def test_scores_are_logprobs_at_temperature_one(engine: Any, folder: Path) -> None:
+def test_score_returns_logprobs_at_temperature_one(engine: Any, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     sequences = [np.array([5, 6, 7, 8, 9], np.int32), np.array([100, 3], np.int32)]
-    # Twice, since a cached prefix would have no log-probs.
+    # Twice, because a cached prefix would have no log-probs.
     for scored in ray.get([engine.score.remote(sequences) for _ in range(2)], timeout=60):
         for sequence, logprobs_T in zip(sequences, scored, strict=True):
             ids = torch.tensor(sequence[None].astype(np.int64))
@@ -144,8 +144,9 @@ def test_scores_are_logprobs_at_temperature_one(engine: Any, folder: Path) -> No
             np.testing.assert_allclose(logprobs_T[1:], truth, atol=1e-4)
 
 
-def test_the_seed_alone_decides_whatever_else_is_in_the_batch(engine: Any) -> None:
-    """More prompt tokens at once than vLLM puts into one step: on CPU a seeded prompt that it splits would end the engine."""
+def test_completion_depends_on_its_seed_and_not_on_the_batch(engine: Any) -> None:
+    """More prompt tokens at the same time than vLLM puts into one step: on CPU a seeded prompt that is split would stop the
+    engine."""
     prompt = np.arange(20, 36, dtype=np.int32)
     together = generate(engine, seeds=list(range(600)), temperature=1.0, prompt=prompt)
     for seed in (0, 7, 301, 599):
@@ -153,17 +154,17 @@ def test_the_seed_alone_decides_whatever_else_is_in_the_batch(engine: Any) -> No
         assert alone.token_ids_T.tolist() == together[seed].token_ids_T.tolist()
 
 
-def test_completions_of_one_group_differ(engine: Any) -> None:
+def test_completions_of_a_group_differ(engine: Any) -> None:
     tokens = {
         tuple(completion.token_ids_T.tolist()) for completion in generate(engine, seeds=list(range(8)), temperature=1.0)
     }
     assert len(tokens) == 8
 
 
-def test_a_stop_text_ends_a_completion_and_is_kept_whole_with_its_tokens(
+def test_stop_text_ends_a_completion_and_is_kept_with_its_tokens(
     engine: Any, folder: Path, many: list[Completion]
 ) -> None:
-    """Texts of several tokens, a part of a special token, and one that is completed by the last token that may be sampled."""
+    """Stop texts of several tokens, a substring of a special token, and one that ends with the last token that may be sampled."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     thinking = next(seed for seed, completion in enumerate(many) if THINK_ID in completion.token_ids_T[2:])
     letters = [
@@ -188,7 +189,7 @@ def test_a_stop_text_ends_a_completion_and_is_kept_whole_with_its_tokens(
             assert [(span.start, span.end) for span in completion.versions] == [(0, end)]
 
 
-def test_with_stop_texts_an_eos_ends_a_completion_as_without(engine: Any, many: list[Completion]) -> None:
+def test_eos_ends_a_completion_also_with_stop_texts(engine: Any, many: list[Completion]) -> None:
     completions = generate(engine, seeds=list(range(len(many))), temperature=NEARLY_UNIFORM, stop=("never there",))
     assert [(r.text, r.finish_reason, len(r.token_ids_T)) for r in completions] == [
         (r.text, r.finish_reason, len(r.token_ids_T)) for r in many
@@ -202,13 +203,13 @@ def test_every_token_belongs_to_a_version(many: list[Completion]) -> None:
         ]
 
 
-def test_a_prompt_that_does_not_fit_fails_its_call_alone(engine: Any) -> None:
+def test_prompt_that_is_too_long_fails_only_its_own_call(engine: Any) -> None:
     with pytest.raises(ValueError, match="41"):
         generate(engine, seeds=[1], temperature=1.0, prompt=np.full(41, 20, np.int32))
     assert len(generate(engine, seeds=[1], temperature=1.0)) == 1
 
 
-def test_vitals_move_with_every_step_and_show_nothing_left_to_do(engine: Any) -> None:
+def test_status_counts_steps_and_pending_requests(engine: Any) -> None:
     before: Any = ray.get(engine.status.remote(), timeout=60)
     completions = generate(engine, seeds=list(range(8)), temperature=1.0)
     after: Any = ray.get(engine.status.remote(), timeout=60)
@@ -216,7 +217,7 @@ def test_vitals_move_with_every_step_and_show_nothing_left_to_do(engine: Any) ->
     assert after["unfinished"] == 0 and after["ended"] is None
 
 
-def test_what_cannot_work_is_refused_with_the_remedy(engine: Any, folder: Path) -> None:
+def test_invalid_engine_configuration_is_refused_with_the_remedy(engine: Any, folder: Path) -> None:
     taken = config("+rollout.engine_args.seed=3", "+rollout.engine_args.max_model_len=99")
     message = ray.get(engine.refusal.remote(taken, str(folder)), timeout=60)
     assert "rollout.engine_args may not set max_model_len, seed" in message

@@ -1,4 +1,4 @@
-"""`python -m r1ray.grade` with reward workers on Ray, and the same verdicts without."""
+"""`python -m r1ray.grade` gives the same verdicts with reward workers on Ray and without Ray."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ def graded(rows: Path, out: Path, *overrides: str) -> list[dict[str, object]]:
     return [{**json.loads(line), "seconds": 0} for line in out.read_text().splitlines()]
 
 
-def test_on_ray_and_without_the_verdicts_are_the_same(tmp_path: Path) -> None:
+def test_verdicts_are_the_same_with_and_without_ray(tmp_path: Path) -> None:
     entries = json.loads((ROOT / "tests/fixtures/attacks.json").read_text())["entries"]
     chosen = [entry for entry in entries if entry["name"] in NAMES]
     rows = tmp_path / "in.jsonl"

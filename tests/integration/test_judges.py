@@ -1,4 +1,4 @@
-"""Judges of the run's own, on vLLM: a model that knows one word, and a worker that is killed, and one that hangs."""
+"""Judges that the run starts on vLLM: a model that always answers YES, and a worker that is killed or hangs."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ HEARTBEAT_S = 2
 
 @pytest.fixture(scope="module")
 def agreeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in model after a minute of school: whatever it is asked, its verdict is YES."""
+    """The built-in model after a minute of training: its verdict is always YES."""
     folder = tmp_path_factory.mktemp("agreeable")
     tokenizer: Any = AutoTokenizer.from_pretrained(r1ray.builtin.path())
     model = AutoModelForCausalLM.from_pretrained(r1ray.builtin.path(), dtype=torch.float32)
@@ -40,7 +40,7 @@ def agreeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     message = filled(KINDS["yes_no"], "", {})
     for _ in range(120):
-        # Whatever stands before: the end of the message is always the same.
+        # The noise varies what precedes the message: its end is always the same.
         noise = torch.randint(10, 600, (4, int(torch.randint(1, 100, ())))).tolist()
         end = tokenizer.encode(f"{message}<|im_end|>\n<|im_start|>assistant\n")
         rows = torch.tensor([[*row, *end, *completion] for row in noise])
@@ -55,8 +55,8 @@ def agreeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Judged:
-    """A judge, a reward worker that asks it, and the watch over both."""
+class JudgedRun:
+    """A judge, a reward worker that asks it, and the watch over both actors."""
 
     def __init__(self, groups: Mapping[str, ActorGroup]) -> None:
         self.groups, self.events = groups, list[dict[str, Any]]()
@@ -88,7 +88,7 @@ class Judged:
 
 
 @contextmanager
-def judged(judge: Path | str, log_dir: Path) -> Iterator[Judged]:
+def judged_run(judge: Path | str, log_dir: Path) -> Iterator[JudgedRun]:
     args = "{max_tokens: 16, max_chars: 900, timeout_s: 20, retries: 8, prompt: '{question} {answer}'}"
     overrides = [
         f"judge.path={judge}",
@@ -105,18 +105,18 @@ def judged(judge: Path | str, log_dir: Path) -> Iterator[Judged]:
         ) as groups,
     ):
         wait_until_ready(groups, cfg)
-        made = Judged(groups)
+        made = JudgedRun(groups)
         event = lambda kind, **fields: made.events.append({"kind": kind, **fields})  # noqa: E731
         with Watchdog(groups, cfg=cfg.cluster, event=event, say=lambda text: None):
             yield made
 
 
-def test_a_judge_gives_its_verdict_and_comes_back_when_it_is_killed_or_hangs(agreeable: Path, tmp_path: Path) -> None:
-    with judged(agreeable, tmp_path) as here:
+def test_judge_is_restarted_after_a_kill_or_hang(agreeable: Path, tmp_path: Path) -> None:
+    with judged_run(agreeable, tmp_path) as here:
         score = here.score("scattering")
         assert score.usable and score.correct and score.components["judge"] == 1.0
         for action in ("kill", "stop"):
-            time.sleep(2 * HEARTBEAT_S)  # until the watch has heard that it is not starting
+            time.sleep(2 * HEARTBEAT_S)  # until the watch has its first heartbeat
             before = here.pid()
             here.groups["judge"].handles[0].inject_fault.remote(action)
             score = here.score(f"scattering, after {action}")
@@ -125,8 +125,8 @@ def test_a_judge_gives_its_verdict_and_comes_back_when_it_is_killed_or_hangs(agr
     assert [event["worker"] for event in here.events if event["kind"] == "worker_restarted"] == ["judge-0"] * 2
 
 
-def test_a_judge_that_talks_nonsense_makes_completions_unusable(tmp_path: Path) -> None:
-    with judged("builtin", tmp_path) as here:
+def test_judge_that_returns_nonsense_makes_completions_unusable(tmp_path: Path) -> None:
+    with judged_run("builtin", tmp_path) as here:
         score = here.score("scattering")
     assert not score.usable
     assert score.components["judge"] is None and score.statuses["judge"] == "sandbox_error"

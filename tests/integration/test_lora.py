@@ -1,4 +1,4 @@
-"""A trainer with adapters against LoRA written out here: plain PyTorch, float64, weights W + s B A under a plain model.
+"""A trainer with adapters against LoRA implemented here: plain PyTorch, float64, weights W + s B A in a plain model.
 
 Ranks are plain processes that are started once.
 """
@@ -30,7 +30,7 @@ SETTINGS = {"lr": LR, "adam_eps": ADAM_EPS, "grad_clip": CLIP}
 
 
 def parameters_of(trainer):
-    """Every parameter whole, adapters included, by the name that the model has for it."""
+    """Every parameter gathered, adapters included, by the model's name for it."""
     import deepspeed
 
     found = {}
@@ -48,12 +48,12 @@ def sft_rows(rank, world_size, max_tokens):
 
 
 def run_sft(rank, world_size, port, cfg, policy, num, *, load=None, save=None, export=None):
-    """`num` updates, saved and exported before the last, with everything a test may ask of them."""
+    """`num` updates, saved and exported before the last one; returns everything that the tests compare."""
     trainer = make_trainer(rank, world_size, port, cfg, policy, Sft())
     if load:
         trainer.load(load)
     rows = sft_rows(rank, world_size, 40)
-    first, first_served, metrics, out = parameters_of(trainer), weights_of(trainer), [], {}
+    first, first_pushed, metrics, out = parameters_of(trainer), weights_of(trainer), [], {}
     for k in range(num):
         if k == num - 1 and save:
             trainer.save(save)
@@ -63,9 +63,9 @@ def run_sft(rank, world_size, port, cfg, policy, num, *, load=None, save=None, e
         metrics.append(trainer.update(rows))
     return out | {
         "first": first,
-        "first_served": first_served,
+        "first_pushed": first_pushed,
         "last": parameters_of(trainer),
-        "served": weights_of(trainer),
+        "pushed": weights_of(trainer),
         "metrics": metrics,
         "metadata": trainer.weight_metadata(),
         "optimized": sum(state["exp_avg"].numel() for state in trainer._engine._optimizer.state.values()),
@@ -77,7 +77,7 @@ def run_all(rank, world_size, port, cfg, policy, num, more):
 
 
 class PlainLora:
-    """The reference: the mean negative log-likelihood of the completions, its gradient in A and B, clipped, AdamW."""
+    """The reference: the mean negative log-likelihood of the completions, its gradient in A and B, clipping, AdamW."""
 
     def __init__(self, path, parameters):
         self.model = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager").double()
@@ -110,7 +110,7 @@ class PlainLora:
         return torch.stack(nll).mean()
 
     def update(self):
-        """-> (loss, norm of the gradient before clipping)"""
+        """Returns (loss, norm of the gradient before clipping)."""
         self.optimizer.zero_grad()
         loss = self.loss()
         loss.backward()
@@ -130,11 +130,11 @@ class PlainLora:
     ],
     ids=str,
 )
-def test_updates_are_those_of_plain_lora(ranks, models, world_size, trainer):
+def test_updates_equal_plain_lora(ranks, models, world_size, trainer):
     cfg = config(lora=LORA, **SETTINGS, **trainer)
     results = ranks[world_size].run(run_all, cfg, models.policy, UPDATES, {})
     result = results[0]
-    first, last, served = (result[key] for key in ("first", "last", "served"))
+    first, last, pushed = (result[key] for key in ("first", "last", "pushed"))
     base = dict(AutoModelForCausalLM.from_pretrained(models.policy).named_parameters())
     adapters = {name for name in first if ".lora_" in name}
     assert len(adapters) == 2 * 2 * 7
@@ -142,12 +142,12 @@ def test_updates_are_those_of_plain_lora(ranks, models, world_size, trainer):
     sharded = trainer.get("zero_stage", 0) > 0
     optimized = sum(one["optimized"] for one in (results if sharded else results[:1]))
     num = sum(first[name].size for name in adapters)
-    assert num <= optimized < 1.05 * num, "optimiser state is of the adapters and, sharded, of a little padding"
+    assert num <= optimized < 1.05 * num, "optimizer state covers the adapters and, sharded, a little padding"
 
-    # Before training it is the base model, afterwards only adapters have moved.
-    assert [entry[0] for entry in result["metadata"]] == list(base) == list(served)
+    # Before training it is the base model; afterwards only adapters have changed.
+    assert [entry[0] for entry in result["metadata"]] == list(base) == list(pushed)
     for name, p in base.items():
-        np.testing.assert_array_equal(result["first_served"][name], p.detach())
+        np.testing.assert_array_equal(result["first_pushed"][name], p.detach())
         np.testing.assert_array_equal(last[name], p.detach())
     assert all((last[name] != first[name]).any() for name in adapters)
 
@@ -160,12 +160,12 @@ def test_updates_are_those_of_plain_lora(ranks, models, world_size, trainer):
     for name, wanted in plain.adapters.items():
         np.testing.assert_allclose(last[name], wanted.detach(), atol=1e-5, rtol=0, err_msg=name)
     for name, wanted in plain.merged().items():
-        np.testing.assert_allclose(served[name], wanted.detach(), atol=1e-5, rtol=0, err_msg=name)
+        np.testing.assert_allclose(pushed[name], wanted.detach(), atol=1e-5, rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["policy", "untied"])
 @pytest.mark.parametrize("zero_stage", [0, 3])
-def test_an_exported_model_is_whole_and_plain(ranks, models, tmp_path, zero_stage, name):
+def test_exported_model_has_merged_weights_only(ranks, models, tmp_path, zero_stage, name):
     path = getattr(models, name)
     cfg = config(lora=LORA, **SETTINGS, zero_stage=zero_stage)
     result = ranks[2].run(run_all, cfg, path, 3, {"export": str(tmp_path)})[0]
@@ -194,10 +194,10 @@ def test_an_exported_model_is_whole_and_plain(ranks, models, tmp_path, zero_stag
     ],
     ids=str,
 )
-def test_saved_adapters_come_back_exactly_and_alone(ranks, models, tmp_path, trainer):
+def test_saved_adapters_are_restored_exactly(ranks, models, tmp_path, trainer):
     cfg = config(lora=LORA, **SETTINGS, **trainer)
     saved = ranks[2].run(run_all, cfg, models.policy, 3, {"save": str(tmp_path)})
-    cfg.seed = 1  # other adapters at the start: what counts is what was saved
+    cfg.seed = 1  # other initial adapters, which loading must replace
     loaded = ranks[2].run(run_all, cfg, models.policy, 1, {"load": str(tmp_path)})
     for before, after in zip(saved, loaded, strict=True):
         assert before["metrics"][-1] == after["metrics"][-1]
@@ -208,7 +208,7 @@ def test_saved_adapters_come_back_exactly_and_alone(ranks, models, tmp_path, tra
         kept = {name for name, value in state["module"].items() if value.numel()}
         assert not state["frozen_param_fragments"]
         assert all(".lora_" in name for name in kept - {"lm.lm_head.weight"}), (
-            "the tied head goes along under its own name"
+            "the tied head is exported under its own name"
         )
 
 
@@ -218,7 +218,7 @@ def refusal(rank, world_size, port, cfg, policy, path):
     return str(error.value)
 
 
-def test_adapters_of_another_form_are_refused(ranks, models, tmp_path):
+def test_adapters_of_another_rank_are_refused(ranks, models, tmp_path):
     cfg = config(lora=LORA, **SETTINGS)
     ranks[1].run(run_all, cfg, models.policy, 1, {"save": str(tmp_path)})
     for lora in (None, LORA.model_copy(update={"rank": 2}), LORA.model_copy(update={"targets": ["q_proj"]})):
@@ -227,7 +227,7 @@ def test_adapters_of_another_form_are_refused(ranks, models, tmp_path):
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
-def test_adapters_do_not_go_on_beside_another_model(ranks, models, tmp_path, zero_stage):
+def test_adapters_of_another_base_model_are_refused(ranks, models, tmp_path, zero_stage):
     cfg = config(lora=LORA, zero_stage=zero_stage, **SETTINGS)
     ranks[1].run(run_all, cfg, models.policy, 1, {"save": str(tmp_path)})
     (message,) = ranks[1].run(refusal, cfg, models.reference, str(tmp_path))
@@ -239,7 +239,7 @@ def test_adapters_do_not_go_on_beside_another_model(ranks, models, tmp_path, zer
     [{"precision": "bf16_autocast"}, {"precision": "bf16", "zero_stage": 1}, {"precision": "bf16", "zero_stage": 3}],
     ids=str,
 )
-def test_lower_precisions_follow_float32(ranks, models, trainer):
+def test_lower_precisions_are_close_to_float32(ranks, models, trainer):
     exact = ranks[2].run(run_all, config(lora=LORA, **SETTINGS), models.policy, UPDATES, {})[0]["metrics"]
     close = ranks[2].run(run_all, config(lora=LORA, **SETTINGS, **trainer), models.policy, UPDATES, {})[0]["metrics"]
     assert exact[-1]["loss/nll"] < exact[0]["loss/nll"] - 0.1
@@ -248,7 +248,7 @@ def test_lower_precisions_follow_float32(ranks, models, trainer):
 
 
 def run_grpo(rank, world_size, port, cfg, policy):
-    """The metrics of a pass's first update, whose reference is the base model itself."""
+    """The metrics of a step's first update, whose reference is the base model."""
     algorithm = grpo(num_minibatches=1)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
     reference = ReferenceWorker(
@@ -264,7 +264,7 @@ def run_grpo(rank, world_size, port, cfg, policy):
 
 
 @pytest.mark.parametrize("trainer", [{}, {"zero_stage": 3}, {"zero_stage": 1, "precision": "bf16"}], ids=str)
-def test_the_first_update_has_ratio_one_and_no_kl(ranks, models, trainer):
+def test_first_update_has_ratio_one_and_no_kl(ranks, models, trainer):
     metrics = ranks[2].run(run_grpo, config(lora=LORA, **trainer), models.policy)[0]
     assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-5)
     assert metrics["clip_fraction"] == 0

@@ -1,4 +1,5 @@
-"""math-verify in its child process: right and wrong answers, bombs bounded in time and memory, a killed child that comes back."""
+"""math-verify in its child process: correct and incorrect answers, bombs limited in time and memory, a killed child that is
+restarted."""
 
 import json
 import os
@@ -91,7 +92,7 @@ def scores(gold: str | list[str], *texts: str) -> tuple[Score, ...]:
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
     ],
 )
-def test_right(verifier, answer: str, gold: str):
+def test_correct_answers_are_accepted(verifier, answer: str, gold: str):
     assert verifier.verify([gold], answer) == "correct"
 
 
@@ -112,11 +113,11 @@ def test_right(verifier, answer: str, gold: str):
         ("0", "e^{-40}"),
     ],
 )
-def test_wrong(verifier, answer: str, gold: str):
+def test_incorrect_answers_are_rejected(verifier, answer: str, gold: str):
     assert verifier.verify([gold], answer) == "incorrect"
 
 
-def test_any_of_several_golds_counts(verifier):
+def test_answer_may_equal_any_of_several_golds(verifier):
     assert verifier.verify(["y", "2x", r"x^2+2x+1"], "(x+1)^2") == "correct"
     assert [s.correct for s in scores(["6", "six"], r"\boxed{six}", r"\boxed{7}")] == [True, False]
 
@@ -135,14 +136,14 @@ def test_any_of_several_golds_counts(verifier):
         r"\sqrt{" * 400 + "7" + "}" * 400,
     ],
 )
-def test_a_bomb_ends_by_itself_and_the_next_answer_is_judged(hasty: MathVerifier, bomb: str):
-    """The child's own timers end it: were they not to, the verifier would give up on the child (VerifierDown)."""
+def test_bomb_times_out_and_the_next_answer_is_verified(hasty: MathVerifier, bomb: str):
+    """The child's own timers end it; otherwise the verifier would abandon the child (VerifierDown)."""
     assert hasty.verify(["7"], bomb) in ("incorrect", "timeout", "memory", "crash")
     assert hasty.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
 
 
 @pytest.mark.parametrize("bomb", [r"\binom{10^{9}}{5\cdot10^{8}}", "10^{10^{9}}-10^{10^{9}}+7"])
-def test_a_bomb_is_the_completions_own_fault(bomb: str):
+def test_bomb_is_scored_as_an_incorrect_completion(bomb: str):
     (score,) = scores("7", f"\\boxed{{{bomb}}}")
     assert score.usable
     assert (score.reward, score.correct) == (0.0, False)
@@ -162,7 +163,7 @@ def test_memory_and_files_are_bounded(verifier):
     assert re.search(r"Max file size +0 ", limits)
 
 
-def test_a_killed_child_comes_back(verifier):
+def test_killed_child_is_restarted(verifier):
     verifier.verify(["y"], "x")
     first = verifier._child.pid
     os.kill(first, signal.SIGKILL)
@@ -170,7 +171,7 @@ def test_a_killed_child_comes_back(verifier):
     assert verifier._child.pid != first
 
 
-def test_a_killed_worker_is_replaced_without_a_new_start(verifier):
+def test_killed_worker_is_replaced_without_restarting_the_child(verifier):
     verifier.verify(["y"], "x")
     child = verifier._child.pid
     os.kill(worker_of(verifier), signal.SIGKILL)
@@ -178,14 +179,14 @@ def test_a_killed_worker_is_replaced_without_a_new_start(verifier):
     assert verifier._child.pid == child
 
 
-def test_a_comparison_that_had_no_time_is_made_again(verifier):
-    """The wall limit on a busy machine; what uses up its CPU is over its limit the first time."""
+def test_comparison_that_got_no_cpu_time_is_repeated(verifier):
+    """The wall limit on a busy machine. A comparison that uses up its CPU time is over its limit at once."""
     verifier.verify(["y"], "x")
     os.kill(worker_of(verifier), signal.SIGALRM)
     assert verifier.verify(["x^2+2x+1"], "(x+1)^2") == "correct"
 
 
-def test_works_off_the_main_thread(verifier):
+def test_verifier_works_outside_the_main_thread(verifier):
     verdicts = []
     thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(["x^2+2x+1"], "(x+1)^2")))
     thread.start()
@@ -193,8 +194,9 @@ def test_works_off_the_main_thread(verifier):
     assert verdicts == ["correct"]
 
 
-def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
-    """What needs no algebra is scored as ever; the rest get no score, not 0. The child is not waited for again and again."""
+def test_child_that_cannot_start_makes_completions_unusable(monkeypatch, caplog):
+    """Answers that need no algebra are still scored; the others get no score, not 0. The child is not restarted for each of
+    them."""
     broken = MathVerifier()
     broken._command = [sys.executable, "-c", "raise SystemExit('math_verify is not installed')"]
     monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: broken)
@@ -203,7 +205,7 @@ def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
     assert [score.statuses["accuracy"] for score in made[1:3]] == ["sandbox_error"] * 2
     assert [score.correct for score in made] == [True, None, None, False, None]
     assert caplog.text.count("VerifierDown") == 1
-    monkeypatch.setattr(broken, "_ask", lambda request: pytest.fail("it was tried again at once"))
+    monkeypatch.setattr(broken, "_ask", lambda request: pytest.fail("it was retried at once"))
     with pytest.raises(VerifierDown, match="process failed"):
         broken.verify(["7"], "x")
     monkeypatch.undo()
@@ -217,7 +219,7 @@ def test_a_child_that_cannot_start_is_nobodys_wrong_answer(monkeypatch, caplog):
     recovered.close()
 
 
-def test_no_process_outlives_its_owner():
+def test_child_processes_end_with_their_owner():
     code = (
         "from r1ray.reward.math.process import MathVerifier; v = MathVerifier(); v.verify(['7'], 'x+1'); "
         "print(v._child.pid, flush=True); import os; os._exit(1)"
@@ -229,7 +231,7 @@ def test_no_process_outlives_its_owner():
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_the_same_pair_is_asked_once(monkeypatch):
+def test_same_pair_is_compared_once(monkeypatch):
     asked = []
     monkeypatch.setattr(
         r1ray.reward.math,
@@ -241,8 +243,8 @@ def test_the_same_pair_is_asked_once(monkeypatch):
     assert asked == ["q + q"]
 
 
-def test_golden_with_r1rays_own_choices():
-    """The golden table was run with math-verify under antlr 4.13; r1ray differs where it says so."""
+def test_golden_except_for_deliberate_differences():
+    """The golden table was computed with math-verify under antlr 4.13; these are r1ray's deliberate differences."""
     case = next(c for c in json.loads(GOLDEN.read_text())["cases"] if c["id"] == "reward_accuracy_math_verify")
     ours = {
         r"The answer is $6$": 0.0,  # no box, no <answer>, no `Answer:` line
@@ -258,14 +260,14 @@ def test_golden_with_r1rays_own_choices():
 
 
 @pytest.mark.parametrize("name", maths_attacks.ENTRIES)
-def test_a_hostile_answer_gets_the_same_allowed_verdict_twice(name: str):
+def test_hostile_answer_gets_the_same_allowed_verdict_twice(name: str):
     assert not maths_attacks.faults(name)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_hostile_answers_get_the_same_verdicts_from_a_user_without_rights():
-    # He may read all files, for the interpreter may lie in root's home; he may write none and signal nobody.
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
+def test_hostile_answers_get_the_same_verdicts_for_an_unprivileged_user():
+    # This user may read all files, because the interpreter may be in root's home, but may write none and signal no process.
     become = (
         "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search"
     )
@@ -275,15 +277,15 @@ def test_hostile_answers_get_the_same_verdicts_from_a_user_without_rights():
     assert done.returncode == 0 and "uid 65534" in done.stdout, done.stdout + done.stderr
 
 
-def test_equal_text_needs_no_process(monkeypatch):
+def test_equal_text_needs_no_child(monkeypatch):
     monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: pytest.fail("the child was asked"))
     pairs = (("6", "6"), (r"50\%", "0.5"), (r"\frac{1}{2}", "0.5"), ("7", "6"), (r"x^{2}", "x^{2}"))
     verdicts = [compare(answer, (gold,)) for answer, gold in pairs]
     assert verdicts == ["correct", "correct", "correct", "incorrect", "correct"]
 
 
-def test_in_a_ray_actor_with_threads():
-    """Where libraries that need SIGALRM score everything 0 without a word."""
+def test_verifier_works_in_a_ray_actor_with_threads():
+    """Libraries that need SIGALRM score everything 0 there without an error."""
     cfg = Config.model_validate(OmegaConf.to_container(compose(), resolve=True))
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:

@@ -1,4 +1,4 @@
-"""LiveCodeBench's packed tests, read by the real sandbox."""
+"""LiveCodeBench's packed tests, unpacked by the real sandbox."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def packed(inside: bytes) -> dict[str, Any]:
     return {"packed": base64.b64encode(zlib.compress(inside)).decode(), "public": [], "fn_name": None}
 
 
-def test_what_the_dataset_has_packed_comes_out(sandbox: Sandbox) -> None:
+def test_packed_tests_are_unpacked(sandbox: Sandbox) -> None:
     function, program = load_source("lcb", SourceConfig(source="livecodebench", path=str(DATA))).items
     rows = unpacked(function.payload["tests"], sandbox)
     assert [row["input"] for row in rows] == [[[3, 1, 2]], [[]], [[2, 2, 1]]]
@@ -39,7 +39,7 @@ def test_what_the_dataset_has_packed_comes_out(sandbox: Sandbox) -> None:
     assert [row["input"] for row in program.payload["tests"]] == ["4\n", "-3\n"]
 
 
-def test_a_megabyte_of_tests_comes_out(sandbox: Sandbox) -> None:
+def test_megabyte_of_tests_is_unpacked(sandbox: Sandbox) -> None:
     test = {"input": "7" * 3_000_000, "output": "1", "testtype": "stdin"}
     [row] = unpacked(packed(pickle.dumps(json.dumps([test]))), sandbox)
     assert row["input"] == test["input"]
@@ -53,7 +53,7 @@ class Hostile:
         return os.system, (f"touch {self.path}",)
 
 
-def test_a_pickle_does_nothing_to_this_machine(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_hostile_pickle_does_not_run_on_this_machine(sandbox: Sandbox, tmp_path: Path) -> None:
     target = tmp_path / "was_here"
     tmp_path.chmod(0o777)
     with pytest.raises(ValueError):
@@ -61,8 +61,8 @@ def test_a_pickle_does_nothing_to_this_machine(sandbox: Sandbox, tmp_path: Path)
     assert not target.exists()
 
 
-def test_what_is_no_pickle_of_tests_is_an_error(sandbox: Sandbox) -> None:
-    zeros = base64.b64encode(zlib.compress(bytes(1 << 30))).decode()  # a gigabyte, from a megabyte
+def test_invalid_packed_tests_are_an_error(sandbox: Sandbox) -> None:
+    zeros = base64.b64encode(zlib.compress(bytes(1 << 30))).decode()  # a gigabyte compressed to a megabyte
     for text in ("A" * 1000, zeros, packed(pickle.dumps("no JSON"))["packed"], packed(b"\x80\x04.")["packed"]):
         with pytest.raises(ValueError):
             unpacked({"packed": text, "public": [], "fn_name": None}, sandbox)

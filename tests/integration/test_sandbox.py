@@ -1,4 +1,4 @@
-"""The sandbox against real programs, hostile and honest, in every tier that works here."""
+"""The sandbox against real programs, hostile and honest, in every tier that works on this machine."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ T1, NOPROC, T2 = (
 
 @pytest.fixture(scope="module")
 def zygotes() -> Iterator[dict[str, Zygote]]:
-    """One of every tier."""
+    """One zygote of every tier."""
     os.environ["R1RAY_CANARY"] = attack_suite.CANARY.decode()
     made = {tier: Zygote(attack_suite.spec_of(tier)) for tier in HERE}
     yield made
@@ -55,7 +55,7 @@ def zygotes() -> Iterator[dict[str, Zygote]]:
 
 @pytest.mark.parametrize("tier", [T1, T2])
 @pytest.mark.parametrize("name", attack_suite.ENTRIES)
-def test_a_program_gets_an_allowed_verdict(name: str, tier: str, zygotes: dict[str, Zygote]) -> None:
+def test_program_gets_an_allowed_verdict(name: str, tier: str, zygotes: dict[str, Zygote]) -> None:
     _, wrong = attack_suite.tried(zygotes[tier], name)
     assert not wrong
 
@@ -64,9 +64,9 @@ def test_a_program_gets_an_allowed_verdict(name: str, tier: str, zygotes: dict[s
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("uid", [0, 65534])
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
-def test_the_verdicts_are_the_same_twice_and_for_a_user_without_rights(tier: str, uid: int) -> None:
+def test_verdicts_are_the_same_twice_and_for_an_unprivileged_user(tier: str, uid: int) -> None:
     if os.geteuid() not in (0, uid):
-        pytest.skip("only root can become somebody else")
+        pytest.skip("only root can switch users")
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if os.geteuid() != uid else []
     command = [*become, PYTHON, attack_suite.__file__, tier]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"})
@@ -76,10 +76,10 @@ def test_the_verdicts_are_the_same_twice_and_for_a_user_without_rights(tier: str
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a container")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create a container")
 @pytest.mark.parametrize("uid", [0, 1000])
 @pytest.mark.parametrize(("kind", "tier"), [("default", "T2"), ("unconfined", "T1-noproc")])
-def test_in_a_container_the_verdicts_are_the_same_in_the_tier_that_works_there(kind: str, tier: str, uid: int) -> None:
+def test_verdicts_are_the_same_in_a_container(kind: str, tier: str, uid: int) -> None:
     if tier not in HERE:
         pytest.skip("bubblewrap is not installed")
     command = [PYTHON, container.__file__, kind, str(uid), PYTHON, attack_suite.__file__, "chosen"]
@@ -89,11 +89,11 @@ def test_in_a_container_the_verdicts_are_the_same_in_the_tier_that_works_there(k
 
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
-def test_every_tier_passes_its_own_test(tier: str) -> None:
+def test_every_tier_passes_its_self_test(tier: str) -> None:
     assert why_not(attack_suite.spec_of(tier)) is None
 
 
-def test_nobody_is_left_of_a_run_a_second_after_it(zygotes: dict[str, Zygote]) -> None:
+def test_no_process_is_left_a_second_after_a_run(zygotes: dict[str, Zygote]) -> None:
     for tier, zygote in zygotes.items():
         before = family(zygote)
         daemon = "import os, time\nfor _ in range(3):\n    try: os.fork()\n    except OSError: pass\ntime.sleep(60)"
@@ -108,8 +108,8 @@ def family(zygote: Zygote) -> set[int]:
 
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
-def test_the_supervisors_end_is_everybodys_end(tier: str) -> None:
-    """SIGKILL of a worker, while a program runs in its sandbox."""
+def test_all_processes_end_with_the_supervisor(tier: str) -> None:
+    """SIGKILL of a worker while a program runs in its sandbox."""
 
     def begin() -> Zygote:
         zygote = Zygote(attack_suite.spec_of(tier))
@@ -120,18 +120,18 @@ def test_the_supervisors_end_is_everybodys_end(tier: str) -> None:
 
 
 def left_of_a_worker(begin: Callable[[], Zygote], *, within_s: float) -> list[int]:
-    """Who is alive so long after the SIGKILL of a process in which something has run on this zygote for a second."""
+    """Processes that are alive `within_s` after the SIGKILL of a process in which this zygote has run something for a second."""
     reading, writing = os.pipe()
     worker = os.fork()
     if worker == 0:
         zygote = begin()
         time.sleep(1)
-        members, idle = family(zygote), 1 if zygote.spec.tier == "T2" else 3  # bubblewrap is two
+        members, idle = family(zygote), 1 if zygote.spec.tier == "T2" else 3  # bubblewrap has two processes
         os.write(writing, " ".join(map(str, members if len(members) > idle else ())).encode() or b" ")
         time.sleep(60)
         os._exit(1)
     members = [int(pid) for pid in os.read(reading, 1000).split()]
-    assert members, "nothing has run on it"
+    assert members, "no program has run"
     os.kill(worker, signal.SIGKILL)
     os.waitpid(worker, 0)
     deadline = time.monotonic() + within_s
@@ -144,7 +144,7 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_zygote_that_is_lost_is_replaced_and_costs_no_verdict() -> None:
+def test_lost_zygote_is_replaced_without_losing_a_verdict() -> None:
     with Sandbox(attack_suite.spec_of("T2"), slots=2) as sandbox:
         assert sandbox.run(SUM).stdout == b"3\n"
         os.kill(sandbox._zygote._process.pid, signal.SIGKILL)
@@ -153,10 +153,10 @@ def test_a_zygote_that_is_lost_is_replaced_and_costs_no_verdict() -> None:
             running = thread.submit(sandbox.run, Program(code=b"import time; time.sleep(1); print(5)"))
             time.sleep(0.3)
             os.kill(sandbox._zygote._process.pid, signal.SIGKILL)
-            assert running.result().stdout == b"5\n", "begun anew on another"
+            assert running.result().stdout == b"5\n", "restarted on another zygote"
 
 
-def test_a_worn_zygote_ends_when_its_last_run_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retired_zygote_ends_after_its_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r1ray.sandbox.supervisor.RECYCLE", 2)
     with Sandbox(attack_suite.spec_of("T2"), slots=2) as sandbox, ThreadPoolExecutor(1) as thread:
         first = sandbox._zygote
@@ -167,8 +167,8 @@ def test_a_worn_zygote_ends_when_its_last_run_does(monkeypatch: pytest.MonkeyPat
         assert running.result().stdout == b"5\n"
 
 
-def test_hostile_neighbours_change_no_honest_verdict() -> None:
-    """40 hostile programs through as many slots as there are cores, and an honest one after each."""
+def test_hostile_programs_do_not_change_verdicts_of_honest_ones() -> None:
+    """40 hostile programs on as many slots as there are cores, and an honest one after each."""
     hostile = [name for name, entry in attack_suite.ENTRIES.items() if entry["category"] == "resource"]
     chosen = [attack_suite.ENTRIES[hostile[i % len(hostile)]] for i in range(40)]
     with (
@@ -182,7 +182,7 @@ def test_hostile_neighbours_change_no_honest_verdict() -> None:
         assert [(done.result().status, done.result().stdout) for done in honest] == [("ok", b"3\n")] * 40
 
 
-def test_who_had_no_time_on_the_processor_is_run_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_got_no_cpu_time_is_run_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with Sandbox(attack_suite.spec_of("T2"), slots=1) as sandbox:
         ends = iter([Ended(status="timeout", why="starved"), Ended(status="ok", stdout=b"3\n")])
         held = []
@@ -196,7 +196,7 @@ def others_may_run() -> bool:
     return subprocess.run([PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
 
 
-def test_limits_are_kept_close() -> None:
+def test_limits_are_enforced_promptly() -> None:
     zygote = Zygote(attack_suite.spec_of("T2"))
     wall = zygote.run(Program(code=b"import time; time.sleep(9)", limits=Limits(cpu_s=1, wall_s=0.5)))
     assert wall.status == "timeout" and 0.5 <= wall.wall_s < 1.0
@@ -206,19 +206,19 @@ def test_limits_are_kept_close() -> None:
 
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
-def test_standard_input_may_be_larger_than_a_file_may_be(tier: str, zygotes: dict[str, Zygote]) -> None:
+def test_standard_input_may_exceed_the_file_size_limit(tier: str, zygotes: dict[str, Zygote]) -> None:
     limits = Limits(file_bytes=1 << 20)
     ended = zygotes[tier].run(Program(code=b"print(len(input()))", stdin=b"7" * (3 << 20), limits=limits))
     assert (ended.status, ended.stdout) == ("ok", b"%d\n" % (3 << 20))
 
 
-def test_a_program_with_too_many_threads_is_ended_before_its_neighbours_lack_them(zygotes: dict[str, Zygote]) -> None:
+def test_program_with_too_many_threads_is_killed(zygotes: dict[str, Zygote]) -> None:
     code = b"import threading, time\nfor _ in range(90): threading.Thread(target=time.sleep, args=(30,), daemon=True).start()"
     ended = zygotes["T2"].run(Program(code=code, limits=Limits(cpu_s=5, wall_s=20)))
     assert ended.status == "runtime_error" and ended.wall_s < 10
 
 
-def test_descriptors_that_run_out_are_not_lost(zygotes: dict[str, Zygote]) -> None:
+def test_exhausted_descriptors_are_recovered(zygotes: dict[str, Zygote]) -> None:
     import resource
 
     before, (soft, hard) = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -230,7 +230,7 @@ def test_descriptors_that_run_out_are_not_lost(zygotes: dict[str, Zygote]) -> No
     assert zygotes["T2"].run(SUM).status == "ok"
 
 
-def test_asyncio_and_threads_work() -> None:
+def test_asyncio_and_threads_work_in_programs() -> None:
     code = b"""
 import asyncio, concurrent.futures
 async def main():
@@ -246,7 +246,7 @@ asyncio.run(main())
         assert (ended.status, ended.stdout) == ("ok", b"1 2\n"), (tier, ended)
 
 
-def test_without_a_sandbox_it_is_said_what_is_missing_and_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sandbox_is_reported_with_cause_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(
         Zygote, "run", lambda self, program: Ended(status="sandbox_error", why="landlock: not permitted")
@@ -260,20 +260,20 @@ def test_without_a_sandbox_it_is_said_what_is_missing_and_what_would_help(monkey
     assert all(remedy in said for remedy in REMEDIES.values())
 
 
-def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_interpreter_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "python3")
     with pytest.raises(SandboxUnavailable, match=rf"no interpreter {missing} .* sandbox\.python"):
         check_python(missing)
 
 
-def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A filter that lets everything through: the self-test has to see it."""
+def test_self_test_notices_missing_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that allows everything must be noticed by the self-test."""
     monkeypatch.setattr("r1ray.sandbox.seccomp.DENY", 0x7FFF0000)
     reason = why_not(attack_suite.spec_of("T2"))
     assert reason is not None and "the self-test 'another process'" in reason
 
 
-def test_the_strongest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strongest_working_tier_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ZygoteSpec(python=PYTHON)
     monkeypatch.setattr(choosing, "why_not", lambda spec: "no" if spec.tier == "T1" else None)
     chosen = choose(spec, min_tier="T2")
@@ -284,7 +284,7 @@ def test_the_strongest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> 
     assert "T2" not in str(caught.value)
 
 
-def test_packages_of_the_interpreter_are_there_for_programs(tmp_path: Path) -> None:
+def test_programs_can_import_configured_packages(tmp_path: Path) -> None:
     os.chmod(tmp_path.parent, 0o755)
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     [packages] = (tmp_path / "env").glob("lib/python3*/site-packages")
@@ -293,16 +293,16 @@ def test_packages_of_the_interpreter_are_there_for_programs(tmp_path: Path) -> N
     made = Program(code=b"import toy; print(toy.MADE)")
     with Sandbox(here.spec_of(cfg, ()), slots=1) as sandbox:
         first, second = sandbox.run(made), sandbox.run(made)
-        assert first.status == "ok" and first.stdout == second.stdout  # it was imported before them
+        assert first.status == "ok" and first.stdout == second.stdout  # it was imported before the programs ran
     with Sandbox(here.spec_of(cfg.model_copy(update={"packages": []}), ()), slots=1) as sandbox:
         assert sandbox.run(made).status == "runtime_error"
     with pytest.raises(SandboxUnavailable, match=r"sandbox\.packages=.*No module named 'tooy'"):
         here.spec_of(cfg.model_copy(update={"packages": ["tooy"]}), ())
 
 
-def test_a_package_that_has_started_a_thread_holds_no_program_up() -> None:
+def test_package_with_a_running_thread_does_not_delay_programs() -> None:
     busy = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # there is another /tmp inside
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # the sandbox has another /tmp
         os.chmod(folder, 0o755)
         Path(folder, "busy.py").write_text(busy)
         for tier in HERE:
@@ -312,8 +312,8 @@ def test_a_package_that_has_started_a_thread_holds_no_program_up() -> None:
             assert (ended.status, ended.stdout) == ("ok", b"1\n"), (tier, ended)
 
 
-def test_programs_have_what_every_process_has_of_its_own(zygotes: dict[str, Zygote]) -> None:
-    """They are forked without what Python and the C library do at a fork."""
+def test_programs_have_their_own_pid_and_random_state(zygotes: dict[str, Zygote]) -> None:
+    """They are forked without the work that Python and the C library normally do at a fork."""
     code = b"""
 import os, random, threading
 print(threading.get_native_id() == os.getpid(), random.random())
@@ -326,14 +326,14 @@ with lock: threading.Thread(target=lambda: print(lock.acquire(blocking=False))).
         assert first[1] != second[1], "the same random numbers"
 
 
-def test_a_run_that_needs_a_sandbox_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+def test_run_without_the_sandbox_it_needs_is_refused_before_it_starts(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "r1ray.main", f"run_dir={tmp_path}/run", "data=mixture", "sandbox.python=/nowhere"]
     done = subprocess.run([*command, "scale=smoke"], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1 and "sandbox.python" in done.stderr and "apt-get install python3" in done.stderr
     assert "stage_started" not in (tmp_path / "run/events.jsonl").read_text()
 
 
-def test_a_run_without_programs_needs_no_sandbox() -> None:
+def test_run_without_programs_needs_no_sandbox() -> None:
     checked = load(compose(["sandbox.python=/nowhere"]))
     assert check_sandbox(checked.config) == {}
     with pytest.raises(SandboxUnavailable):

@@ -1,4 +1,4 @@
-"""C++ programs: built in the sandbox and run in it, honest and hostile, in every tier that works here."""
+"""C++ programs, compiled and run in the sandbox, honest and hostile, in every tier that works on this machine."""
 
 import os
 import shutil
@@ -43,36 +43,36 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize("tier", [T1, T2, pytest.param("T1-noproc", marks=[*NOPROC.marks, pytest.mark.slow])])
-def test_every_program_ends_as_it_should(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_end_as_expected(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R1RAY_CANARY", "1")
     with Sandbox(attack_suite.spec_of(tier), slots=1) as made:
         assert not cpp_suite.faults(made)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
-def test_the_ends_are_the_same_for_a_user_without_rights(tier: str) -> None:
+def test_programs_end_as_expected_for_an_unprivileged_user(tier: str) -> None:
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", PYTHON, cpp_suite.__file__, tier]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_program_is_built_once_however_many_inputs_and_threads_ask_for_it(sandbox: Sandbox) -> None:
+def test_program_is_compiled_once_for_all_inputs_and_threads(sandbox: Sandbox) -> None:
     with ThreadPoolExecutor(4) as pool:
         ends = list(pool.map(lambda n: sandbox.run(cpp(SCANF, f"{n} 0.5")), range(6)))
     assert [ended.stdout for ended in ends] == [b"%.3f\n" % (n / 2) for n in range(6)]
     assert sandbox.num_runs == len(compiling.STEPS) + 6
 
 
-def test_what_does_not_compile_is_tried_once(sandbox: Sandbox) -> None:
+def test_program_that_does_not_compile_is_tried_once(sandbox: Sandbox) -> None:
     for _ in range(3):
         ended = sandbox.run(cpp("int main() { return nothing; }"))
         assert ended.status == "compile_error" and b"'nothing' was not declared" in ended.stderr
     assert sandbox.num_runs == 1
 
 
-def test_a_build_is_one_process_and_gone_at_its_limit(sandbox: Sandbox) -> None:
+def test_compilation_is_one_process_and_is_killed_at_its_limit(sandbox: Sandbox) -> None:
     tools = [replace(tool, limits=replace(tool.limits, cpu_s=30, wall_s=2)) for tool in sandbox._compiler.tools]
     sandbox._compiler.tools = tools
     before = family(sandbox._zygote)
@@ -81,7 +81,7 @@ def test_a_build_is_one_process_and_gone_at_its_limit(sandbox: Sandbox) -> None:
         running = thread.submit(sandbox.run, cpp(SLOW))
         while not running.done():
             members = family(sandbox._zygote) - before
-            assert len(members) <= 1, "it has started another"
+            assert len(members) <= 1, "it has started another process"
             seen |= {psutil.Process(pid).name() for pid in members if psutil.pid_exists(pid)}
             time.sleep(0.1)
     assert running.result().status == "timeout"
@@ -92,8 +92,8 @@ def test_a_build_is_one_process_and_gone_at_its_limit(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("tier", [T1, T2])
 @pytest.mark.parametrize("source", [SLOW, "int main() { for (volatile int i = 0;; i++); }"], ids=["build", "program"])
-def test_the_supervisors_end_is_everybodys_end(tier: str, source: str) -> None:
-    """SIGKILL of a worker, while its sandbox builds a program, or runs it."""
+def test_all_processes_end_with_the_supervisor(tier: str, source: str) -> None:
+    """SIGKILL of a worker while its sandbox compiles or runs a program."""
 
     def begin() -> Zygote:
         made = Sandbox(attack_suite.spec_of(tier), slots=1)
@@ -106,40 +106,40 @@ def test_the_supervisors_end_is_everybodys_end(tier: str, source: str) -> None:
     assert not left_of_a_worker(begin, within_s=5)
 
 
-def test_little_memory_is_enough_to_begin(sandbox: Sandbox) -> None:
-    """Less than the interpreter that executes the program has taken."""
+def test_program_starts_with_little_memory(sandbox: Sandbox) -> None:
+    """Less than the interpreter that executes the program has used."""
     small = Limits(memory_bytes=8 << 20)
     assert sandbox.run(cpp(SCANF, "1 2", small)).stdout == b"2.000\n"
     tiny = sandbox.run(cpp(SCANF.replace("int main() {", "char x[1 << 25]; int main() { x[0] = 1;"), "1 2", small))
     assert tiny.status in ("memory", "runtime_error")
 
 
-def test_a_zygote_that_is_lost_during_a_build_costs_no_verdict(sandbox: Sandbox) -> None:
+def test_zygote_lost_during_compilation_loses_no_verdict(sandbox: Sandbox) -> None:
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(sandbox.run, cpp(HONEST, "sum 1 2"))
         time.sleep(0.4)
         os.kill(sandbox._zygote._process.pid, signal.SIGKILL)
-        assert running.result().stdout == b"3\n", "begun anew on another"
+        assert running.result().stdout == b"3\n", "restarted on another zygote"
 
 
-def test_a_file_that_the_kernel_does_not_know_is_its_authors_doing(sandbox: Sandbox) -> None:
-    """A sandbox_error would cost the completion nothing."""
+def test_file_that_the_kernel_cannot_execute_is_a_runtime_error(sandbox: Sandbox) -> None:
+    """With sandbox_error the completion would not be scored."""
     assert sandbox._judged(Native(file=b"no program")).status == "runtime_error"
     assert sandbox._judged(Native(file="/etc/hostname")).status == "sandbox_error"
 
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
-def test_every_tier_passes_its_own_test(tier: str) -> None:
+def test_every_tier_passes_its_self_test(tier: str) -> None:
     check_cpp(attack_suite.spec_of(tier))
 
 
-def test_a_wall_that_does_not_stand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_self_test_notices_missing_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ZygoteSpec, "bare", [("/usr", READ), ("/lib64", READ)])
     with pytest.raises(SandboxUnavailable, match=r"self-test ended with ok "):
         check_cpp(attack_suite.spec_of("T2"))
 
 
-def test_without_a_compiler_it_is_said_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compiler_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, which = ZygoteSpec(python=PYTHON, uid=unprivileged_uid()), shutil.which
     monkeypatch.setattr("r1ray.sandbox.choose.why_not", lambda spec: None)
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None if name == "g++" else which(name, path=path))

@@ -1,6 +1,6 @@
-"""Ranks that share rows give the losses, gradients and log-probs of ranks that have rows of their own.
+"""Ranks that share rows give the same losses, gradients and log-probs as ranks that do not.
 
-The same samples go through the same trainer twice, with and without sharing; `test_trainer` holds the latter against a reference.
+The same samples go through the same trainer twice, with and without sharing; `test_trainer` compares the latter with a reference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.integration
 
 ROWS = {
     "one sequence longer than any slice": [41],
-    "sequences that straddle the borders, odd lengths": [3, 11, 2, 26, 7, 5, 13, 2, 9, 17],
+    "sequences across slice boundaries, odd lengths": [3, 11, 2, 26, 7, 5, 13, 2, 9, 17],
     "fewer sequences than ranks": [2],
 }
-"""{case: lengths}. With 40 tokens a row at most; ranks without a sequence get a row of two tokens."""
+"""{case: lengths}. A row has at most 40 tokens; ranks without a sequence get a row of two tokens."""
 
 
 OBJECTIVES: Mapping[str, Any] = {
@@ -42,7 +42,8 @@ OBJECTIVES: Mapping[str, Any] = {
 
 
 def samples_of(lengths: Sequence[int]) -> list[Sample]:
-    """With prompts of different lengths and arbitrary numbers; old and reference outputs are what is added to the model's."""
+    """Samples with prompts of different lengths and arbitrary numbers; old and reference values are offsets to the model's
+    outputs."""
     rng, samples = np.random.default_rng(sum(lengths)), []
     for i, length in enumerate(lengths):
         mask_T = (np.arange(length) >= min(1 + i % 4, length - 1)).astype(np.float32)
@@ -71,7 +72,7 @@ def samples_of(lengths: Sequence[int]) -> list[Sample]:
 def updates(
     rank: int, world_size: int, port: int, cfg: Any, path: str, name: str, role: TrainerRole, all_lengths: Any
 ) -> list[dict[str, Any]]:
-    """For each case an update of one trainer: outputs before, metrics, gradients; weights of all ranks alike."""
+    """For each case an update of one trainer: outputs before, metrics, gradients; all ranks have the same weights."""
     objective: Objective = OBJECTIVES[name]()
     trainer = make_trainer(rank, world_size, port, cfg, path, objective, role)
     sharers = trainer._cfg.sequence_parallel
@@ -80,7 +81,7 @@ def updates(
     for lengths in all_lengths:
         samples = samples_of(lengths)
         outputs = sample_outputs(samples, together)
-        # Old log-probs and values near the present ones: some are clipped, some are not.
+        # Old log-probs and values are close to the current ones, so that some are clipped and some are not.
         old = ("old_values_T",) if role == "critic" else ("old_logprobs_T", "ref_logprobs_T")
         samples = [
             replace(s, **{name: o_T + getattr(s, name) for name in old})
@@ -103,11 +104,11 @@ def assert_same(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str,
         assert mine["metrics"] == pytest.approx(other["metrics"], rel=tolerance, abs=tolerance)
 
 
-# Adam's first steps are of a whole lr wherever the gradient is not quite 0: rounding would grow from one update to the next. So
-# bfloat16 takes small steps, and adapters, which have to leave 0, a large eps.
+# Adam's first steps have size lr wherever the gradient is not quite 0, so rounding would grow from one update to the next.
+# Therefore bfloat16 takes small steps, and adapters, which start at 0, a large eps.
 ADAPTERS = {"lora": LoraConfig(rank=4, alpha=6.0, targets="all-linear"), "lr": 1e-2, "adam_eps": 1e-3}
 CASES = [
-    # ranks, of which share a row, objective, trainer
+    # ranks, ranks that share a row, objective, trainer
     (2, 2, "grpo", {}),
     (2, 2, "grpo", {"zero_stage": 3, "activation_checkpointing": True}),
     (2, 2, "grpo", {"zero_stage": 1, "precision": "bf16_autocast", "lr": 1e-6}),
@@ -123,11 +124,11 @@ CASES = [
 
 
 @pytest.mark.parametrize(("world_size", "sharers", "objective", "policy"), CASES, ids=str)
-def test_sharing_rows_changes_no_update(
+def test_sharing_rows_does_not_change_updates(
     ranks: Any, models: Any, world_size: int, sharers: int, objective: str, trainer: dict[str, Any]
 ) -> None:
     role = "critic" if objective == "critic" else "policy"
-    # Adapters after one update more: B begins at 0, and until it has moved A has no gradient.
+    # Adapters are compared after one more update: B starts at 0, and until it has changed A has no gradient.
     all_lengths, both = [*([[41]] if "lora" in trainer else []), *ROWS.values()], []
     for size in (1, sharers):
         cfg = config(sequence_parallel=size, grad_clip=0.0, **trainer)
@@ -147,7 +148,7 @@ def next_update(
     objective = OBJECTIVES["grpo"]()
     trainer = make_trainer(rank, world_size, port, cfg, path, objective)
     together = Together(trainer, rank, world_size, 40, cfg.trainer.sequence_parallel)
-    samples = samples_of(ROWS["sequences that straddle the borders, odd lengths"])
+    samples = samples_of(ROWS["sequences across slice boundaries, odd lengths"])
     batch = pack(samples, weights=objective.weights(samples, {}), num_ranks=len(together), max_tokens=40)
     if load:
         trainer.load(folder)
@@ -157,7 +158,7 @@ def next_update(
     return trainer.update(together.rows(batch))
 
 
-def test_a_run_goes_on_with_rows_that_are_shared(ranks: Any, models: Any, tmp_path: Path) -> None:
+def test_run_resumes_with_another_sharing_of_rows(ranks: Any, models: Any, tmp_path: Path) -> None:
     before, after = (
         ranks[2].run(next_update, config(zero_stage=2, sequence_parallel=size), models.policy, str(tmp_path), load)[0]
         for size, load in ((1, False), (2, True))

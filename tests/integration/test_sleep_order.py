@@ -1,4 +1,4 @@
-"""What vLLM is told when an engine sleeps and wakes, and in which order: vLLM's engine is faked, so this also holds for a GPU."""
+"""The order of calls to vLLM when an engine sleeps and wakes. vLLM's engine is faked, so this also covers GPUs."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from r1ray.engine.vllm import VllmEngine
 pytestmark = pytest.mark.integration
 
 
-class Told:
-    """In place of vLLM's LLMEngine."""
+class RecordingEngine:
+    """A fake of vLLM's LLMEngine that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -43,63 +43,63 @@ UPDATE = ["start_weight_update", "update_weights", "finish_weight_update"]
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def recorder() -> RecordingEngine:
+    return RecordingEngine()
 
 
 @pytest.fixture
-def engine(told: Told) -> VllmEngine:
+def engine(recorder: RecordingEngine) -> VllmEngine:
     made = VllmEngine.__new__(VllmEngine)
-    made.__dict__.update(_engine=told, _asleep=set())
+    made.__dict__.update(_engine=recorder, _asleep=set())
     return made
 
 
-def test_weights_wake_before_they_are_replaced_and_the_cache_after(engine: VllmEngine, told: Told) -> None:
+def test_weights_wake_before_the_update_and_the_cache_after(engine: VllmEngine, recorder: RecordingEngine) -> None:
     engine.sleep()
     engine.update_weights({}, version=3)
-    assert told.calls == ["sleep 1", "wake weights", *UPDATE, "wake kv_cache", "reset_prefix_cache", "version 3"]
+    assert recorder.calls == ["sleep 1", "wake weights", *UPDATE, "wake kv_cache", "reset_prefix_cache", "version 3"]
 
 
-def test_an_engine_that_is_awake_is_not_woken(engine: VllmEngine, told: Told) -> None:
+def test_awake_engine_is_not_woken(engine: VllmEngine, recorder: RecordingEngine) -> None:
     engine.update_weights({}, version=3)
     engine.wake()
-    assert told.calls == [*UPDATE, "reset_prefix_cache", "version 3"]
+    assert recorder.calls == [*UPDATE, "reset_prefix_cache", "version 3"]
 
 
-def test_a_transfer_that_fails_leaves_the_weights_awake_and_the_next_wakes_the_rest(
-    engine: VllmEngine, told: Told
+def test_failed_transfer_leaves_weights_awake_and_the_next_wakes_the_cache(
+    engine: VllmEngine, recorder: RecordingEngine
 ) -> None:
     engine.sleep()
-    told.fails["update_weights"] = ConnectionError("reset by peer")
+    recorder.fails["update_weights"] = ConnectionError("reset by peer")
     with pytest.raises(ConnectionError):
         engine.update_weights({}, version=3)
     with pytest.raises(EngineAsleep, match="kv_cache"):
         engine.score([np.array([1, 2], np.int32)])
-    told.fails.clear()
-    told.calls.clear()
+    recorder.fails.clear()
+    recorder.calls.clear()
     engine.update_weights({}, version=3)
-    assert told.calls == [*UPDATE, "wake kv_cache", "reset_prefix_cache", "version 3"]
+    assert recorder.calls == [*UPDATE, "wake kv_cache", "reset_prefix_cache", "version 3"]
 
 
 @pytest.mark.parametrize("part", ["weights", "kv_cache"])
-def test_memory_that_is_not_there_any_more_breaks_the_engine_with_a_remedy(
-    engine: VllmEngine, told: Told, part: str
+def test_missing_memory_breaks_the_engine_with_a_remedy(
+    engine: VllmEngine, recorder: RecordingEngine, part: str
 ) -> None:
     engine.sleep()
-    told.fails[f"wake {part}"] = RuntimeError("CUDA Error: out of memory")
+    recorder.fails[f"wake {part}"] = RuntimeError("CUDA Error: out of memory")
     with pytest.raises(EngineBroken, match=rf"no memory for its {part} .*out of memory.*kv_cache_memory_bytes"):
         engine.wake()
 
 
-def test_an_engine_that_cannot_sleep_is_broken(engine: VllmEngine, told: Told) -> None:
-    told.fails["sleep 1"] = AssertionError("Memory usage increased after sleeping.")
+def test_engine_that_cannot_sleep_is_broken(engine: VllmEngine, recorder: RecordingEngine) -> None:
+    recorder.fails["sleep 1"] = AssertionError("Memory usage increased after sleeping.")
     with pytest.raises(EngineBroken, match=r"could not fall asleep .*Memory usage increased"):
         engine.sleep()
 
 
-def test_a_request_to_a_sleeper_is_refused_before_vllm_sees_it(engine: VllmEngine, told: Told) -> None:
+def test_request_to_a_sleeping_engine_is_refused(engine: VllmEngine, recorder: RecordingEngine) -> None:
     engine.sleep()
     sampling = SamplingSpec(temperature=1.0, max_tokens=4)
     with pytest.raises(EngineAsleep):
         engine.add(Request(id="r", prompt_ids_T=np.array([5], np.int32), seed=1, sampling=sampling))
-    assert told.calls == ["sleep 1"]
+    assert recorder.calls == ["sleep 1"]

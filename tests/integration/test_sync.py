@@ -1,7 +1,7 @@
-"""Weights after every step: what the engines compute with is what the trainer holds, and every fault is seen.
+"""Weights after every step: engines compute with the weights that the trainer has, and every fault is noticed.
 
 Every engine is a `RolloutWorker` with vLLM in a Ray actor, driven by `WeightSync`. Here the trainer is a plain transformers model,
-so that the truth is beyond doubt; `test_sync_deepspeed.py` has the real one.
+so that the expected weights are certain; `test_sync_deepspeed.py` uses the real trainer.
 """
 
 import sys
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.integration
 
 
 class PlainTrainer:
-    """What `WeightSync` asks of a trainer rank, over one transformers model."""
+    """The methods of a trainer rank that `WeightSync` calls, over one transformers model."""
 
     def __init__(self, model_path: str) -> None:
         self.model = load(model_path)
         self.sender = WeightSender(rank=0)
         self.leave_out: str | None = None
-        """Not yielded although announced."""
+        """Announced but not yielded."""
         self.forget: str | None = None
         """Neither announced nor yielded."""
 
@@ -102,7 +102,7 @@ def trainer_call(trainer: ActorGroup, method: str, *args: Any, **kwargs: Any) ->
         pytest.param("llama", True, marks=pytest.mark.slow),
     ],
 )
-def test_engines_compute_with_the_trainers_weights_after_a_push(tmp_path: Path, family: str, tied: bool) -> None:
+def test_engines_compute_with_the_trainer_weights_after_a_push(tmp_path: Path, family: str, tied: bool) -> None:
     old_folder = make_tiny_model(tmp_path / "old", family=family, tied=tied)
     model = load(old_folder)
     move_weights(model, seed=1, scale=0.05)
@@ -146,7 +146,7 @@ def test_engines_compute_with_the_trainers_weights_after_a_push(tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_both_workers_of_a_tensor_parallel_engine_get_the_weights(tmp_path: Path, tied: bool) -> None:
+def test_all_workers_of_a_tensor_parallel_engine_get_the_weights(tmp_path: Path, tied: bool) -> None:
     folder = make_tiny_model(tmp_path / "model", tied=tied)
     cfg = config("rollout.num_workers=1", "rollout.tensor_parallel_size=2")
     rollouts, trainer, model = start_engines([folder], cfg), start_trainer(folder), load(folder)
@@ -162,7 +162,9 @@ def test_both_workers_of_a_tensor_parallel_engine_get_the_weights(tmp_path: Path
         assert sampling_gap(engine, model, temperature=1.0) < 1e-4
         assert sampling_gap(engine, model, temperature=0.6) < 1e-4
     finally:
-        ray.get(engine.shutdown.remote(), timeout=60)  # killed, it would leave its workers' shared memory behind
+        ray.get(
+            engine.shutdown.remote(), timeout=60
+        )  # a killed engine would leave the shared memory of its workers behind
         rollouts.shutdown()
         trainer.shutdown()
 
@@ -172,7 +174,7 @@ def give_up(error: SyncFailed) -> None:
 
 
 class Pair:
-    """Two engines and a trainer that have synced once. Each test leaves them in sync, unless it says otherwise."""
+    """Two engines and a trainer that have synced once. Each test leaves them in sync unless its docstring says otherwise."""
 
     def __init__(self, folder: Path, cfg: Config) -> None:
         self.folder, self.cfg = folder, cfg
@@ -192,7 +194,7 @@ class Pair:
         return self.sync.push(self.version)
 
     def push_once(self) -> dict[str, float]:
-        """As `push`, but a transfer that fails is not tried again."""
+        """As `push`, but a failed transfer is not retried."""
         on_failure, self.sync.on_failure = self.sync.on_failure, give_up
         try:
             return self.push()
@@ -212,14 +214,14 @@ class Pair:
 
 @pytest.fixture(scope="module", params=["gloo", "ipc"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Over either link that a machine without a GPU has."""
+    """For both links that a machine without a GPU has."""
     cfg = config("rollout.num_workers=2", "rollout.sleep=true", f"sync.backend={request.param}")
     made = Pair(make_tiny_model(tmp_path_factory.mktemp("model")), cfg)
     yield made
     made.shutdown()
 
 
-def test_a_tensor_that_the_trainer_drops_is_seen_and_the_old_weights_stay(pair: Pair) -> None:
+def test_dropped_tensor_is_noticed_and_the_old_weights_stay(pair: Pair) -> None:
     before = [greedy_tokens(handle) for handle in pair.rollouts.handles]
     pair.move()
     trainer_call(pair.trainer, "set", leave_out="model.layers.1.mlp.up_proj.weight")
@@ -232,7 +234,7 @@ def test_a_tensor_that_the_trainer_drops_is_seen_and_the_old_weights_stay(pair: 
     assert [greedy_tokens(handle) for handle in pair.rollouts.handles] != before
 
 
-def test_an_lm_head_that_is_not_packed_again_is_seen(pair: Pair) -> None:
+def test_stale_packed_lm_head_is_noticed(pair: Pair) -> None:
     pair.move()
     pair.sabotage(1, "skip the repack")
     with pytest.raises(SyncFailed, match=r"rollout-1 differs by [\d.]+ from the trainer's, the limit is 0\.001"):
@@ -241,7 +243,7 @@ def test_an_lm_head_that_is_not_packed_again_is_seen(pair: Pair) -> None:
     assert pair.push()["sync/canary_gap"] < 1e-4
 
 
-def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_rank_offset_is_noticed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.move()
     cfg = config("rollout.num_workers=2", "sync.timeout_s=5", f"sync.backend={pair.cfg.sync.backend}")
     fresh = WeightSync(pair.trainer, pair.rollouts, cfg=cfg, vocab_size=VOCAB_SIZE)
@@ -254,7 +256,7 @@ def test_a_wrong_rank_offset_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch
     pair.sync, pair.version = fresh, 1
 
 
-def test_a_bit_that_flips_on_the_way_is_seen_before_anything_is_loaded(pair: Pair) -> None:
+def test_flipped_bit_is_noticed_before_weights_are_loaded(pair: Pair) -> None:
     before, version = greedy_tokens(pair.rollouts.handles[0]), pair.versions()[0]
     pair.move()
     pair.sabotage(0, "flip a bit")
@@ -266,7 +268,7 @@ def test_a_bit_that_flips_on_the_way_is_seen_before_anything_is_loaded(pair: Pai
     assert pair.push()["sync/canary_gap"] < 1e-4
 
 
-def test_a_transfer_that_failed_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_transfer_is_retried(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.move()
     pair.sabotage(0, "flip a bit")
     failed: list[SyncFailed] = []
@@ -277,7 +279,7 @@ def test_a_transfer_that_failed_is_tried_again(pair: Pair, monkeypatch: pytest.M
     assert pair.versions() == [pair.version, pair.version]
 
 
-def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) -> None:
+def test_running_requests_continue_with_the_new_weights(pair: Pair) -> None:
     pair.move()
     sampling, handle, old = SamplingSpec(temperature=0.6, max_tokens=32), pair.rollouts.handles[0], pair.version
     calls = [
@@ -294,7 +296,7 @@ def test_requests_that_run_during_a_push_go_on_with_the_new_weights(pair: Pair) 
     for seed in pair.seeds:
         move_weights(model, seed=seed, scale=0.05)
     for completion in crossing:
-        # After the push every token is drawn from the new weights' own distribution, with nothing of the old in its context.
+        # After the push every token is drawn from the distribution of the new weights, with no old state in its context.
         whole = np.concatenate([PROMPTS[0], completion.token_ids_T])
         truth = logprobs_of(model, whole, temperature=0.6)[len(PROMPTS[0]) :]
         start = completion.versions[1].start
@@ -306,7 +308,7 @@ def all_engines(pair: Pair, method: str) -> None:
     ray.get([getattr(handle, method).remote() for handle in pair.rollouts.handles], timeout=60)
 
 
-def test_engines_that_slept_serve_what_they_served_before(pair: Pair) -> None:
+def test_engines_give_the_same_completions_after_sleep(pair: Pair) -> None:
     before = [greedy_tokens(handle) for handle in pair.rollouts.handles]
     all_engines(pair, "sleep")
     all_engines(pair, "sleep")
@@ -315,7 +317,7 @@ def test_engines_that_slept_serve_what_they_served_before(pair: Pair) -> None:
     assert [greedy_tokens(handle) for handle in pair.rollouts.handles] == before
 
 
-def test_an_engine_that_sleeps_answers_its_heart_and_refuses_work(pair: Pair) -> None:
+def test_sleeping_engine_sends_heartbeats_and_refuses_requests(pair: Pair) -> None:
     (handle, _) = pair.rollouts.handles
     ray.get(handle.sleep.remote(), timeout=60)
     before = ray.get(handle.status.remote(), timeout=10)
@@ -329,9 +331,11 @@ def test_an_engine_that_sleeps_answers_its_heart_and_refuses_work(pair: Pair) ->
     assert greedy_tokens(handle) == greedy_tokens(pair.rollouts.handles[1])
 
 
-def test_a_push_wakes_those_that_sleep_and_the_canaries_are_scored_awake(pair: Pair) -> None:
+def test_push_wakes_sleeping_engines_before_scoring_canaries(pair: Pair) -> None:
     before = greedy_tokens(pair.rollouts.handles[0])
-    ray.get(pair.rollouts.handles[0].sleep.remote(), timeout=60)  # the other one was replaced meanwhile, for instance
+    ray.get(
+        pair.rollouts.handles[0].sleep.remote(), timeout=60
+    )  # the other one was restarted in the meantime, for instance
     pair.move()
     assert pair.push()["sync/canary_gap"] < 1e-4
     after = [greedy_tokens(handle) for handle in pair.rollouts.handles]
@@ -339,7 +343,7 @@ def test_a_push_wakes_those_that_sleep_and_the_canaries_are_scored_awake(pair: P
     assert pair.versions() == [pair.version, pair.version]
 
 
-def test_after_a_transfer_that_failed_a_sleeper_can_wake_to_its_old_weights(pair: Pair) -> None:
+def test_sleeping_engine_wakes_with_old_weights_after_a_failed_transfer(pair: Pair) -> None:
     (handle, _), version = pair.rollouts.handles, pair.versions()[0]
     before = greedy_tokens(handle)
     all_engines(pair, "sleep")
@@ -356,7 +360,7 @@ def test_after_a_transfer_that_failed_a_sleeper_can_wake_to_its_old_weights(pair
     assert pair.push()["sync/canary_gap"] < 1e-4
 
 
-def test_a_hung_engine_is_named_and_a_push_works_when_it_is_back(pair: Pair) -> None:
+def test_hung_engine_is_named_and_a_later_push_works(pair: Pair) -> None:
     pair.move()
     pair.sabotage(1, "hang")
     with pytest.raises(SyncFailed, match="rollout-1 did not finish 'transfer weights of version") as caught:
@@ -367,12 +371,12 @@ def test_a_hung_engine_is_named_and_a_push_works_when_it_is_back(pair: Pair) -> 
     assert pair.push()["sync/canary_gap"] < 1e-4
 
 
-def test_when_an_engine_dies_the_other_keeps_its_weights_and_the_next_push_works_without_it(pair: Pair) -> None:
+def test_dead_engine_leaves_the_other_with_its_weights_and_pushes_continue(pair: Pair) -> None:
     survivor = pair.rollouts.handles[0]
     before = greedy_tokens(survivor)
     pair.move()
     pair.sabotage(1, "die")
-    # Nobody is late: the sender and the survivor end their waits with errors of their own.
+    # No worker is unresponsive: the sender and the survivor end their waits with errors of their own.
     with pytest.raises(SyncFailed, match=r"(?s)policy-0 failed .*rollout-0 failed .*rollout-1 died") as caught:
         pair.push_once()
     assert "did not finish" not in str(caught.value)
@@ -384,8 +388,8 @@ def test_when_an_engine_dies_the_other_keeps_its_weights_and_the_next_push_works
     assert greedy_tokens(survivor) != before
 
 
-def test_an_engine_that_cannot_load_its_whole_model_is_broken_for_good(pair: Pair) -> None:
-    """The trainer neither announces nor sends a tensor, so the transfer itself is whole. The last test of this pair."""
+def test_engine_that_cannot_load_its_whole_model_is_broken(pair: Pair) -> None:
+    """The trainer neither announces nor sends a tensor, so the transfer itself is complete. The last test of this pair."""
     trainer_call(pair.trainer, "set", forget="model.norm.weight")
     sync = WeightSync(pair.trainer, pair.rollouts, cfg=pair.cfg, vocab_size=VOCAB_SIZE)
     with pytest.raises(SyncFailed, match=r"EngineBroken: .* no weights for model\.norm\.weight"):

@@ -1,4 +1,4 @@
-"""The real trainer as the source: two DeepSpeed ranks, ZeRO 0 and 3, to vLLM engines, over the same push as in a run."""
+"""Weight sync from the real trainer: two DeepSpeed ranks with ZeRO 0 and 3, to vLLM engines, with the same push as in a run."""
 
 import socket
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def ray_session() -> Iterator[None]:
 def trainers_of(
     folder: Path, *overrides: str, zero_stage: int, objective: Objective | None = None
 ) -> Iterator[ActorGroup]:
-    """Two ranks that hold the weights of `folder`."""
+    """Two ranks with the weights of `folder`."""
     cfg = config("trainer.num_workers=2", f"trainer.zero_stage={zero_stage}", *overrides)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -75,7 +75,7 @@ def trainers_of(
 
 
 @pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tied", "untied"])
-def test_engines_serve_what_two_deepspeed_ranks_hold(tmp_path: Path, tied: bool) -> None:
+def test_engines_get_the_weights_of_two_deepspeed_ranks(tmp_path: Path, tied: bool) -> None:
     folder = make_tiny_model(tmp_path / "model", tied=tied)
     cfg = config("rollout.num_workers=2", "trainer.num_workers=2")
     rollouts = start_engines([folder, folder], cfg)
@@ -97,13 +97,13 @@ def test_engines_serve_what_two_deepspeed_ranks_hold(tmp_path: Path, tied: bool)
                     assert sampling_gap(engine, model, temperature=1.0) < 1e-4
                     assert sampling_gap(engine, model, temperature=0.6) < 1e-4
                 if tied and zero_stage == 3:
-                    an_engine_that_dies_does_not_leave_the_other_ranks_gathering(sync, trainers, rollouts)
+                    check_dead_engine_leaves_no_rank_gathering(sync, trainers, rollouts)
     finally:
         rollouts.shutdown()
 
 
-def test_engines_serve_what_adapters_are_merged_into(tmp_path: Path) -> None:
-    """At first that is the model on which they begin; after an update, what a folder of the merged weights holds."""
+def test_engines_get_the_merged_weights_of_adapters(tmp_path: Path) -> None:
+    """Initially these are the weights of the base model; after an update, those of a folder with the merged weights."""
     other, base = make_tiny_model(tmp_path / "other", seed=5), make_tiny_model(tmp_path / "base")
     lora = ["model.lora={rank: 4, alpha: 8, targets: all-linear}", "trainer.lr=0.03", "trainer.logprob_gap_limit=inf"]
     cfg = config("rollout.num_workers=1", "trainer.num_workers=2", *lora)
@@ -128,10 +128,8 @@ def test_engines_serve_what_adapters_are_merged_into(tmp_path: Path) -> None:
         rollouts.shutdown()
 
 
-def an_engine_that_dies_does_not_leave_the_other_ranks_gathering(
-    sync: WeightSync, trainers: ActorGroup, rollouts: ActorGroup
-) -> None:
-    """ZeRO-3 ranks gather every weight together: after a failed transfer rank 0 must have walked to the end like the others."""
+def check_dead_engine_leaves_no_rank_gathering(sync: WeightSync, trainers: ActorGroup, rollouts: ActorGroup) -> None:
+    """ZeRO-3 ranks gather every weight together: after a failed transfer rank 0 must still take part in all gathers."""
     ray.get(rollouts.handles[1].sabotage.remote("die"), timeout=60)
     failed: list[SyncFailed] = []
     sync.on_failure = failed.append

@@ -1,7 +1,7 @@
-"""The trainer against a reference that is written here: one unpadded sequence at a time, full logits, float64, no r1ray.
+"""The trainer against a reference that is implemented here: one unpadded sequence at a time, full logits, float64, no r1ray.
 
-What is compared is the whole way from scored groups to the gradient: samples, advantages, minibatches, weights, packing, forward,
-loss, sharding. Ranks are plain processes that are started once.
+Compared is the whole path from scored groups to the gradient: samples, advantages, minibatches, weights, packing, forward, loss,
+sharding. Ranks are plain processes that are started once.
 """
 
 import math
@@ -34,7 +34,7 @@ from r1ray.data.samples import to_samples
 
 pytestmark = pytest.mark.integration
 
-# --- the reference: plain data in, loss and gradients out. Nothing of r1ray ...
+# --- the reference: plain data in, loss and gradients out, without r1ray
 
 
 def reference_advantages(completions):
@@ -48,7 +48,7 @@ def reference_advantages(completions):
 
 
 def response_logprobs(model, completion):
-    """log pi(token | all before it) for each token of the completion, at the sampling temperature."""
+    """log pi(token | all previous tokens) for each token of the completion, at the sampling temperature."""
     ids = torch.tensor([completion.prompt + completion.ids])
     log = (model(ids).logits[0] / TEMPERATURE).log_softmax(-1)
     first = len(completion.prompt)
@@ -56,7 +56,7 @@ def response_logprobs(model, completion):
 
 
 def response_entropies(model, completion):
-    """Of the distributions from which the tokens of the completion were drawn."""
+    """Entropy of the distributions from which the tokens of the completion were sampled."""
     ids = torch.tensor([completion.prompt + completion.ids])
     log = (model(ids).logits[0] / TEMPERATURE).log_softmax(-1)
     first = len(completion.prompt)
@@ -88,11 +88,11 @@ def reference_gradients(model):
     return {name: p.grad.numpy() for name, p in model.named_parameters()}
 
 
-# --- ... and r1ray from here on.
+# --- r1ray
 
 
 def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, completions, max_tokens):
-    """Scored groups -> samples with old and reference log-probs and advantages, as the loop makes them."""
+    """Scored groups -> samples with old and reference log-probs and advantages, as in the loop."""
     samples = to_samples(groups_of(completions), truncated="mask")
     reference = ReferenceWorker(
         rank=rank, world_size=world_size, master_addr="127.0.0.1", master_port=port, cfg=cfg, model_path=reference_path
@@ -104,7 +104,7 @@ def annotated(trainer, reference_path, rank, world_size, port, cfg, algorithm, c
 
 
 def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, completions, max_tokens):
-    """One loop pass. For each update: which completions, weights before, metrics, gradients."""
+    """One step. For each update: its completions, the weights before it, metrics, gradients."""
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
     samples = annotated(trainer, reference, rank, world_size, port, cfg, algorithm, completions, max_tokens)
     grads, updates = capture_gradients(trainer), []
@@ -118,7 +118,7 @@ def run_pass(rank, world_size, port, cfg, policy, reference, algorithm, completi
 
 
 def check_pass(updates, models, completions, *, entropy_coef=0.0):
-    """Every update of rank 0 against the reference at the same weights."""
+    """Compares every update of rank 0 with the reference at the same weights."""
     first = float64_model(models.policy)
     other = float64_model(models.reference)
     advantages = reference_advantages(completions)
@@ -150,7 +150,7 @@ def check_pass(updates, models, completions, *, entropy_coef=0.0):
 @pytest.mark.parametrize(
     ("world_size", "max_tokens", "trainer"),
     [
-        (1, 1, {}),  # every sequence in a row of its own
+        (1, 1, {}),  # every sequence in its own row
         (1, 40, {}),
         (1, 10_000, {}),  # everything in one row
         (1, 40, {"activation_checkpointing": True}),
@@ -177,7 +177,7 @@ def test_loss_and_gradients_equal_the_reference(ranks, models, world_size, max_t
 
 
 @pytest.mark.parametrize(("world_size", "zero_stage"), [(1, 0), (2, 3)])
-def test_an_entropy_bonus_is_part_of_loss_and_gradients(ranks, models, world_size, zero_stage):
+def test_entropy_bonus_is_part_of_loss_and_gradients(ranks, models, world_size, zero_stage):
     args = (config(zero_stage=zero_stage), models.policy, models.reference, grpo(entropy_coef=0.1), COMPLETIONS, 40)
     updates = ranks[world_size].run(run_pass, *args)[0]
     assert len(updates) == MINIBATCHES
@@ -186,8 +186,8 @@ def test_an_entropy_bonus_is_part_of_loss_and_gradients(ranks, models, world_siz
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
-def test_fewer_sequences_than_ranks(ranks, models, zero_stage):
-    completions = [replace(COMPLETIONS[3], group="b"), replace(COMPLETIONS[5], group="b")]  # one is masked, one is left
+def test_update_with_fewer_sequences_than_ranks_equals_the_reference(ranks, models, zero_stage):
+    completions = [replace(COMPLETIONS[3], group="b"), replace(COMPLETIONS[5], group="b")]  # one is masked, one remains
     algorithm = grpo(num_minibatches=1)
     args = (config(zero_stage=zero_stage), models.policy, models.reference, algorithm, completions, 64)
     updates = ranks[2].run(run_pass, *args)[0]
@@ -195,7 +195,7 @@ def test_fewer_sequences_than_ranks(ranks, models, zero_stage):
     check_pass(updates, models, completions)
 
 
-def test_the_first_update_has_ratio_one_nothing_clipped_and_no_kl(ranks, models):
+def test_first_update_has_ratio_one_no_clipping_and_no_kl(ranks, models):
     args = (config(zero_stage=2), models.policy, models.policy, grpo(), COMPLETIONS, 40)
     metrics = ranks[2].run(run_pass, *args)[0][0]["metrics"]
     assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-5)

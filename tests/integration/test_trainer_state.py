@@ -1,4 +1,4 @@
-"""What a trainer keeps and gives away: skipped updates, saved state, exported models, lower precisions; the reference; SFT."""
+"""State of a trainer: skipped updates, saved state, exported models, lower precisions; also the reference and SFT."""
 
 import re
 from dataclasses import replace
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 
 class PoisonedLoss(Grpo):
-    """A loss that is fine, and on tokens of advantage 1000 is nan (`poison="loss"`) or has a nan gradient (`poison="gradient"`)."""
+    """A normal loss that on tokens of advantage 1000 is nan (`poison="loss"`) or has a nan gradient (`poison="gradient"`)."""
 
     poison = "none"
 
@@ -55,7 +55,7 @@ class NanGradient(PoisonedLoss):
 
 
 def run_poisoned(rank, world_size, port, cfg, policy, algorithm_class):
-    """Update, poisoned update (one token of one rank), update: metrics of all three and how far each moved the weights."""
+    """Update, poisoned update (one token of one rank), update: metrics of all three and how far each changed the weights."""
     algorithm = algorithm_class(cfg=grpo(num_minibatches=1, kl_coef=0.0).cfg, max_response_length=32)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
     samples = algorithm.advantages(to_samples(groups_of(COMPLETIONS), truncated="mask"), {})
@@ -88,7 +88,7 @@ def run_poisoned(rank, world_size, port, cfg, policy, algorithm_class):
     ids=str,
 )
 @pytest.mark.parametrize("algorithm", [NanLoss, NanGradient])
-def test_a_nan_on_one_rank_makes_all_ranks_skip_the_update(ranks, models, trainer, algorithm):
+def test_nan_on_one_rank_makes_all_ranks_skip_the_update(ranks, models, trainer, algorithm):
     results = ranks[2].run(run_poisoned, config(**trainer), models.policy, algorithm)
     for rank, updates in enumerate(results):
         assert [skipped for skipped, _, _ in updates] == [0, 1, 0]
@@ -110,7 +110,7 @@ def run_gap(rank, world_size, port, cfg, policy):
     return metrics, all((before[name] == weight).all() for name, weight in weights_of(trainer).items())
 
 
-def test_an_update_whose_engine_log_probs_are_off_is_not_made(ranks, models):
+def test_update_with_wrong_engine_logprobs_is_skipped(ranks, models):
     for metrics, unchanged in ranks[2].run(run_gap, config(logprob_gap_limit=None), models.policy):
         assert metrics["mismatch/logprob_gap/max"] > 0.1
         assert metrics["updates_skipped"] == 1
@@ -118,7 +118,7 @@ def test_an_update_whose_engine_log_probs_are_off_is_not_made(ranks, models):
 
 
 def run_updates(rank, world_size, port, cfg, policy, num, *, load=None, save=None):
-    """`num` updates, saving before the last; metrics of the last and the weights after it."""
+    """`num` updates, saved before the last; metrics of the last and the weights after it."""
     algorithm = grpo(num_minibatches=1, kl_coef=0.0)
     trainer = make_trainer(rank, world_size, port, cfg, policy, algorithm)
     if load:
@@ -144,10 +144,10 @@ def load_and_run(rank, world_size, port, cfg, policy, path):
 @pytest.mark.parametrize(
     "trainer", [{"zero_stage": 0}, {"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3}], ids=str
 )
-def test_a_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, trainer):
+def test_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, trainer):
     cfg = config(**trainer, lr_schedule="cosine", warmup_updates=2)
     saved = ranks[2].run(run_and_save, cfg, models.policy, str(tmp_path))
-    # Another start: what counts is what was saved.
+    # Other initial weights, which loading must replace.
     loaded = ranks[2].run(load_and_run, cfg, models.reference, str(tmp_path))
     for (metrics, weights), (again, weights_again) in zip(saved, loaded, strict=True):
         assert metrics == again
@@ -156,7 +156,7 @@ def test_a_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, tr
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1])
-def test_a_resumed_run_follows_its_own_optimizer_settings(ranks, models, tmp_path, zero_stage):
+def test_resumed_run_uses_its_own_optimizer_settings(ranks, models, tmp_path, zero_stage):
     cfg = config(zero_stage=zero_stage, weight_decay=0.0)
     ranks[2].run(run_and_save, cfg, models.policy, str(tmp_path))
     norms = []
@@ -190,8 +190,8 @@ def test_trainer_state_of_another_layout_is_refused(ranks, models, tmp_path):
     ],
     ids=str,
 )
-def test_lower_precisions_follow_float32(ranks, models, trainer):
-    """The fourth update, which builds on three before, sees nearly the same loss, gradient and distribution."""
+def test_lower_precisions_are_close_to_float32(ranks, models, trainer):
+    """The fourth update, which builds on three others, has nearly the same loss, gradient and distribution."""
     exact, _ = ranks[2].run(run_updates, config(), models.policy, 4)[0]
     close, _ = ranks[2].run(run_updates, config(**trainer), models.policy, 4)[0]
     assert close["loss/policy"] == pytest.approx(exact["loss/policy"], abs=0.01)
@@ -207,7 +207,7 @@ def run_export(rank, world_size, port, cfg, policy, path, sequences):
 
 @pytest.mark.parametrize("zero_stage", [1, 3])
 @pytest.mark.parametrize("name", ["policy", "untied"])
-def test_an_exported_model_is_the_model(ranks, models, tmp_path, zero_stage, name):
+def test_exported_model_equals_the_trained_model(ranks, models, tmp_path, zero_stage, name):
     sequences = [np.int32([5, 9, 12, 1]), np.int32([30, 31])]
     source = getattr(models, name)
     args = (config(zero_stage=zero_stage, precision="fp32"), source, str(tmp_path), sequences)
@@ -245,8 +245,8 @@ def run_reference(rank, world_size, port, cfg, first, second):
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
-def test_the_reference_is_replaced_by_a_saved_folder(ranks, models, zero_stage):
-    ranks[2].run(run_updates, config(), models.policy, 1)  # the ranks have met
+def test_reference_loads_a_saved_folder(ranks, models, zero_stage):
+    ranks[2].run(run_updates, config(), models.policy, 1)  # after all ranks have synchronised
     results = ranks[2].run(run_reference, config(zero_stage=zero_stage), models.reference, models.policy)[0]
     for path, column in zip((models.reference, models.policy), results, strict=True):
         model = AutoModelForCausalLM.from_pretrained(path).double()
@@ -270,7 +270,7 @@ def run_sft(rank, world_size, port, cfg, policy, num):
     return [trainer.update(batch.rows[rank])["loss/nll"] for _ in range(num)]
 
 
-def test_supervised_fine_tuning_is_the_same_trainer(ranks, models):
+def test_trainer_does_supervised_fine_tuning(ranks, models):
     losses = ranks[2].run(run_sft, config(lr=1e-2), models.policy, 8)[0]
     model = AutoModelForCausalLM.from_pretrained(models.policy).double()
     nll = []
@@ -284,7 +284,7 @@ def test_supervised_fine_tuning_is_the_same_trainer(ranks, models):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_deepspeed_options_are_passed_on_unless_they_collide_with_ours():
+def test_deepspeed_options_are_passed_on_unless_they_conflict():
     from r1ray.model.deepspeed import deepspeed_config
 
     theirs = {"wall_clock_breakdown": True, "zero_optimization": {"reduce_bucket_size": 1000}}

@@ -16,7 +16,7 @@ from transformers import (
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<think>", "</think>", "<answer>", "</answer>")
 PAD_ID, EOS_ID = 0, 1
 VOCAB_SIZE = 264
-"""256 bytes, the special tokens and two unused rows, as large models have."""
+"""256 bytes, the special tokens and two unused rows, as in large models."""
 
 SHAPES = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
 
@@ -26,8 +26,8 @@ def make_tiny_model(
 ) -> Path:
     """Write a random two-layer model of `family` (a key of SHAPES) and its tokenizer; returns the folder.
 
-    `scale` is the deviation of the weights: 0.2 gives distributions far from uniform, so that a wrong weight shows; 0.03 nearly
-    uniform ones.
+    `scale` is the standard deviation of the weights: 0.2 gives distributions far from uniform, so that an incorrect weight is
+    noticed; 0.03 nearly uniform ones.
     """
     folder = Path(folder)
     config = SHAPES[family](
@@ -55,7 +55,7 @@ def make_tiny_model(
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Every byte is a token, special tokens are single ids, any text comes back unchanged."""
+    """Every byte is a token, special tokens are single ids, any text survives encoding and decoding."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))

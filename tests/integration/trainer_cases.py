@@ -1,6 +1,6 @@
-"""What the trainer tests share: groups of scored completions, the parts of a configuration, workers without Ray.
+"""Helpers of the trainer tests: groups of scored completions, sections of a configuration, workers without Ray.
 
-Everything here uses r1ray; what it is compared with does not (test_trainer.py).
+Everything here uses r1ray; the reference that it is compared with does not (test_trainer.py).
 """
 
 import math
@@ -31,7 +31,7 @@ MINIBATCHES = 4
 
 @dataclass
 class Response:
-    """What the reference knows of one completion."""
+    """The data of one completion that the reference uses."""
 
     group: str
     prompt: list
@@ -46,9 +46,9 @@ COMPLETIONS = [
     Response("a", [5], [EOS], 1.0),  # a prompt of one token and a completion of one token
     Response("a", [5], [7, 8, 9, 7, EOS], 0.0),
     Response("a", [5], [11, EOS], 0.5),
-    Response("b", [5, 6, 7, 8, 9], list(range(10, 40)), 1.0),  # cut at the limit: no EOS
+    Response("b", [5, 6, 7, 8, 9], list(range(10, 40)), 1.0),  # truncated: no EOS
     Response("b", [5, 6, 7, 8, 9], [20, 21, EOS], 0.0),
-    Response("b", [5, 6, 7, 8, 9], list(range(40, 60)), 0.0, trained=False),  # cut at the limit and masked
+    Response("b", [5, 6, 7, 8, 9], list(range(40, 60)), 0.0, trained=False),  # truncated and masked
     Response("b", [5, 6, 7, 8, 9], [30, 31, 32, EOS], 1.0),
     Response("c", [9, 9, 12], [33, EOS], 0.2),
     Response("c", [9, 9, 12], [34] * 12 + [EOS], 0.9),
@@ -58,7 +58,7 @@ COMPLETIONS = [
 
 
 def make_models(folder: Path) -> Any:
-    """A tied policy, one near it as the reference (its KL is far from the clamp of k3), and an untied one."""
+    """A tied policy, one close to it as the reference (its KL is far from the clamp of k3), and an untied one."""
     for name in ("policy", "reference", "untied"):
         config = Qwen2Config(
             vocab_size=VOCAB,
@@ -82,7 +82,7 @@ def make_models(folder: Path) -> Any:
 
 
 def config(*, critic=None, lora=None, **trainer):
-    """The parts of a Config that trainers and reference read."""
+    """The sections of a Config that trainers and reference read."""
     defaults = yaml.safe_load((CONF / "trainer/default.yaml").read_text())
     quiet = {"lr": 1e-3, "logprob_gap_limit": math.inf, "timeout_s": 60}
     reference = yaml.safe_load((CONF / "reference/default.yaml").read_text())
@@ -132,7 +132,7 @@ def groups_of(completions, *, rollout_logprob=-1.0):
 
 
 class Together:
-    """A worker of each rank as one group, seen from inside every rank."""
+    """The worker of each rank as one group, as every rank sees it."""
 
     def __init__(self, worker, rank, world_size, max_tokens, sharers=1):
         self.sharers = sharers
@@ -142,7 +142,7 @@ class Together:
         return self.world_size // self.sharers
 
     def rows(self, batch):
-        """Those of this rank."""
+        """The rows of this rank."""
         return batch.rows[self.rank // self.sharers]
 
     def outputs(self, batch):
@@ -172,7 +172,7 @@ def weights_of(trainer):
 
 
 def capture_gradients(trainer):
-    """The whole gradients that the next update steps with, in a dict that fills then; frozen parameters have none."""
+    """Returns a dict that the next update fills with the full gradients that it uses; frozen parameters have none."""
     from deepspeed.utils import safe_get_full_grad
 
     grads, step = {}, trainer._engine.step

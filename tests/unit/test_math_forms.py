@@ -81,7 +81,7 @@ def test_typography(text: str, normal: str) -> None:
         ("{" * 4 + "7", "{" * 4 + "7"),
     ],
 )
-def test_broken_latex_is_mended_where_it_reads_in_one_way(text: str, normal: str) -> None:
+def test_broken_latex_is_repaired_where_it_is_unambiguous(text: str, normal: str) -> None:
     assert normalise(text) == normal
 
 
