@@ -1,4 +1,4 @@
-"""Rewards, and where programs run."""
+"""Rewards, and the sandbox that runs programs."""
 
 from typing import Any, Literal
 
@@ -7,18 +7,19 @@ from r1ray.config.base import AbovePositive, NotEmpty, NotNegative, Positive, St
 
 class RewardComponentConfig(Strict):
     name: str | None = None
-    """A name in r1ray.reward.REWARDS or `package.module:function`; null: the component's own key."""
+    """A name in r1ray.reward.REWARDS or `package.module:function`; null: the component's key."""
     weight: float = 1.0
     """0: computed and logged, not trained on."""
     schedule: dict[int, float] = {}
-    """{step from which on: another weight}, as in {100: 0.5}."""
+    """{first step: weight from there on}: {100: 0.5}."""
     sources: list[str] | None = None
-    """Those of data.train and eval.sets whose problems it applies to; null: all."""
+    """Names in data.train and eval.sets to whose problems it applies; null: all."""
     args: dict[str, Any] = {}
+    """Arguments of the reward; it declares them next to its code."""
 
     @property
     def weighs(self) -> bool:
-        """Whether it is ever trained on."""
+        """Whether its weight is ever other than 0."""
         return any((self.weight, *self.schedule.values()))
 
 
@@ -27,24 +28,24 @@ class RewardConfig(Strict):
     num_workers: Positive
     cpus_per_worker: NotNegative
     timeout_s: AbovePositive
-    """A worker that has something to score and finishes nothing for so long counts as hung: it is started again."""
+    """A worker that has something to score and finishes nothing for so long counts as hung and is restarted."""
     local: bool
-    """Only for `r1ray.grade`: score in processes of this machine, without Ray."""
+    """Only for `r1ray.grade`: score in processes on this machine, without Ray."""
     outage_timeout_s: NotNegative
-    """How long a step waits when nothing can be scored (a judge or a sandbox is down) before the run ends; 0: it does not wait, its
-    problems are dropped."""
+    """How long a step waits while nothing can be scored (a judge or a sandbox is down) before the run ends; 0: it does not wait and
+    its problems are dropped."""
     truncated: Literal["zero", "score", "mask"]
-    """What a completion cut at the limit earns: 0, its score as it is, or nothing (left out of the loss)."""
+    """What a completion cut at the limit earns: 0, its score, or nothing (it is left out of the loss)."""
 
 
 class SandboxConfig(Strict):
-    """Where model-written programs run. Opened only by runs whose data asks for programs."""
+    """Where model-written programs run. Started only in runs whose data asks for programs."""
 
     url: str | None
-    """A service that speaks SandboxFusion's /run_code (`r1ray.sandbox.remote`); null: this machine, in the tiers below."""
+    """A service with SandboxFusion's /run_code API (`r1ray.sandbox.remote`); null: this machine, in the tiers below."""
     min_tier: Literal["T1", "T1-noproc", "T2"]
-    """The weakest that is accepted (`r1ray.sandbox.base.Tier`); the strongest that works is taken."""
+    """The weakest tier that is accepted (`r1ray.sandbox.base.Tier`); the strongest that works is used."""
     python: NotEmpty
-    """The interpreter that runs them; everybody must be able to read it."""
+    """The interpreter that runs them; every user must be able to read it."""
     packages: list[str]
-    """What that interpreter has installed and programs may import besides the standard library: [numpy, sympy]."""
+    """Packages that are installed there and that programs may import besides the standard library: [numpy, sympy]."""

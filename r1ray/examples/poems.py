@@ -1,13 +1,13 @@
-"""RL-Poet as a plug-in: a dataset, its verifier and its reward in one file, as they would stand in a package of your own.
+"""RL-Poet as a plug-in: a dataset, its verifier and its reward in one file, as in a package of your own.
 
     data.train.poems.source=r1ray.examples.poems:POEMS        problems: a form and a topic
     reward.components.form.name=r1ray.examples.poems:form     the share of the rules of its form that a poem keeps
 
 Its verifier `VERSE` accepts only a poem that keeps all of them.
 
-`recipe=rl_poet` puts them together. A survey of 2025 names RL-Poet as reinforcement learning with rewards of form. Its rules, data
-and numbers are not known to us: these are our own, as plain as can be. English spelling tells syllables and rhymes roughly:
-"every" has three, "eye" does not rhyme with "high".
+`recipe=rl_poet` combines them. A survey of 2025 names RL-Poet as reinforcement learning with rewards for form. Its rules, data and
+numbers are not known to us: these are our own, and simple. Syllables and rhymes are estimated from English spelling: "every" has
+three, "eye" does not rhyme with "high".
 """
 
 import re
@@ -31,21 +31,21 @@ from r1ray.types import Problem
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]")
 VOWELS = re.compile(r"[aeiouy]+")
 SILENT = re.compile(r"(?<![td])ed$|(?<![sxzcg])(?<!ch|sh)es$|(?<!l)e$|(?<=[aeiouy]l)e$")
-"""Endings that are no syllable: moved, times, rhyme, whole; not: added, roses, little."""
+"""Endings that are no syllable: moved, times, rhyme, whole; but not: added, roses, little."""
 MAX_LENGTH = 2000
-"""Characters of a poem that are looked at."""
+"""Characters of a poem that are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """Syllables line by line, and which lines rhyme: those that have the same letter."""
+    """Syllables of each line, and which lines rhyme: those with the same letter."""
 
     syllables: tuple[int, ...]
     rhymes: str = ""
 
 
 FORMS: Mapping[str, Form] = {
-    "line": Form(syllables=(2,)),  # for the built-in model, which says little
+    "line": Form(syllables=(2,)),  # for the built-in model, which writes little
     "haiku": Form(syllables=(5, 7, 5)),
     "couplet": Form(syllables=(8, 8), rhymes="AA"),
     "quatrain": Form(syllables=(8, 6, 8, 6), rhymes="ABAB"),
@@ -76,7 +76,7 @@ SETTINGS = (
 
 
 def syllables(line: str) -> int:
-    """By groups of vowels; a digit is one. Example: `syllables("the little roses moved 2 times")` is 8."""
+    """One for each group of vowels and for each digit. Example: `syllables("the little roses moved 2 times")` is 8."""
     return sum(1 if word.isdigit() else _syllables_of(word) for word in WORD.findall(line.lower()))
 
 
@@ -85,7 +85,7 @@ def _syllables_of(word: str) -> int:
 
 
 def rhyme(one: str, other: str) -> bool:
-    """Whether two lines end alike from the vowel of the last syllable on, in different words.
+    """Whether two lines end in different words that are equal from the vowel of the last syllable on.
 
     Example: "a bright light" rhymes with "the long night", and not with another "light".
     """
@@ -101,10 +101,10 @@ def _end_of(word: str) -> str:
 
 
 def share_met(poem: str, *, form: Form, topic: str) -> float:
-    """Of what was asked for: the number of lines, each line's syllables, each rhyme, and that the topic is named.
+    """The share of the rules that a poem keeps: the number of lines, the syllables of each line, each rhyme, and the topic's name.
 
-    A line that stands twice makes it no poem: 0. Example: of "Rain falls on the roof" as a haiku about rain the first line and the
-    topic are right, 2 of 5.
+    0 for a poem that has a line twice. Example: "Rain falls on the roof" as a haiku about rain keeps 2 of 5, the first line and the
+    topic.
     """
     lines = [line.strip() for line in poem[:MAX_LENGTH].lower().splitlines() if WORD.search(line.lower())]
     if not lines or len(set(lines)) < len(lines):
@@ -119,29 +119,29 @@ def share_met(poem: str, *, form: Form, topic: str) -> float:
 
 
 def poem_in(text: str) -> str | None:
-    """The answer of a completion, or what follows its thinking."""
+    """The answer of a completion, or the text after its thinking."""
     answer = last_answer(text)
     found = after_thinking(text).strip() if answer is None else answer
     return found or None
 
 
-def _worth(problem: Problem, poem: str) -> float:
+def _share(problem: Problem, poem: str) -> float:
     return share_met(poem, form=FORMS[problem.payload["form"]], topic=problem.payload["topic"])
 
 
 VERSE = Verifier(
-    answer=in_text(poem_in), verify=lambda problem, poem: correct_or_incorrect(_worth(problem, poem) == 1.0)
+    answer=in_text(poem_in), verify=lambda problem, poem: correct_or_incorrect(_share(problem, poem) == 1.0)
 )
-"""A poem is correct when it has all that was asked for."""
+"""A poem is correct when it keeps all the rules."""
 
 
 @per_completion
 def form(problem: Problem, text: str) -> ComponentScore:
-    """Between 0 and 1; None for a problem that asks for no poem."""
+    """Between 0 and 1: the share of the rules that the poem keeps; None for a problem that asks for no poem."""
     if problem.payload.get("form") not in FORMS:
         return ComponentScore(value=None)
     poem = poem_in(text)
-    value = 0.0 if poem is None else _worth(problem, poem)
+    value = 0.0 if poem is None else _share(problem, poem)
     return ComponentScore(value=value, status="ok" if value == 1.0 else "wrong_answer")
 
 

@@ -1,24 +1,22 @@
-"""Ways to read the final answer of a completion, by name: what `extract` of a source may be, where its verifier's own is not
-wanted.
+"""Ways to read the final answer of a completion, by name: the values of a source's `extract`, which replaces the verifier's way.
 
-    boxed              what the last \\boxed{} holds
-    answer             what the last <answer>...</answer> holds
-    boxed_in_answer    what the last box in the last <answer>...</answer> holds (Open-Reasoner-Zero)
+    boxed              the content of the last \\boxed{}
+    answer             the content of the last <answer>...</answer>
+    boxed_in_answer    the content of the last box in the last <answer>...</answer> (Open-Reasoner-Zero)
     answer_line        the last line "Answer: ..."
-    gsm8k              the number after the last "####" that one follows, and nothing else
-    last_number        the last number, wherever it stands
-    option             the letter of an option, in its box, its <answer> or its line
+    gsm8k              the number after the last "####" that has one
+    last_number        the last number in the text
+    option             the letter of an option, in a box, in <answer> or in an answer line
 
-These read what stands after the last `</think>`. Without that tag it is the whole completion, or nothing when `<think>` was
-opened: an answer does not count inside the reasoning (`r1ray.reward.text.after_thinking`). Four have the rules of their projects
-instead:
+These read the text after the last `</think>`. Without that tag they read the whole completion, or nothing when `<think>` was
+opened: an answer inside the reasoning does not count (`r1ray.reward.text.after_thinking`). Four follow their projects' rules:
 
     deepscaler         the last box between the first `</think>` and the next; without the tag there is no answer
     skywork            the same; without the tag the whole completion is read
-    dapo               what follows the last "Answer:", in any case, of the last 300 characters, up to the end of the line
-    oat_r1             what the last <answer> holds, or the box in it; none unless "</think> <answer>" stands there, with one space
+    dapo               the remaining line after the last "Answer:", in upper or lower case, in the last 300 characters
+    oat_r1             the content of the last <answer>, or the box in it; only if the text has "</think> <answer>", with one space
 
-Completions are hostile: every way is linear in their length.
+Completions are hostile: every way takes linear time.
 """
 
 import re
@@ -31,7 +29,7 @@ from r1ray.reward.text import after_thinking, last_answer
 
 NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 LAST_NUMBER = re.compile(rf"(?:(?<![0-9A-Za-z)}}\]])[-\u2212])?(?:{NUMBER})")
-"""A minus after a number, a letter or a parenthesis takes away, it is no sign."""
+"""A minus after a number, a letter or a parenthesis is a subtraction, no sign."""
 HASHES = re.compile(rf"####[ \t]*([-\u2212]?(?:{NUMBER}))(?![0-9/,.]*[0-9/])")
 
 AFTER_ANSWER = re.compile(r"answer\s*:\s*(\S[^\n]*)", re.IGNORECASE)
@@ -104,6 +102,6 @@ MARKS: Mapping[str, str] = {
     "deepscaler": "</think>",
     "oat_r1": "<answer>",
 }
-"""{way: what a completion must hold for it to find anything, in capitals too where it is written small}; the others know several
-forms, or one that models write unasked.
+"""{way: the text that a completion must contain for it to find anything; lower case matches upper case too}. The others accept
+several forms, or one that models write without being asked.
 """

@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentScore:
-    """One component's word on one completion. `correct` only where the component can tell (accuracy); None elsewhere."""
+    """One component's score of one completion. `correct` is None where the component does not judge correctness."""
 
     value: float | None
     status: Status = "ok"
@@ -37,14 +37,15 @@ def correct_or_incorrect(correct: bool) -> ComponentScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardContext:
-    """What a reward may know besides the problem and the completions."""
+    """What a reward may use besides the problem and the completions."""
 
     step: int
     seed: int
-    """hash(run seed, problem id, epoch, attempt): for rewards that draw (a coin-flip control); completion k uses seed + k."""
+    """hash(run seed, problem id, epoch, attempt): for rewards that draw random numbers (a coin flip as control); completion k uses
+    seed + k."""
     max_response_length: int
     correct_G: Sequence[bool | None] = ()
-    """By the problem's accuracy component, for rewards that shape what it says; empty where there is no such component."""
+    """The verdicts of the problem's accuracy component, for rewards that shape them; empty where there is no such component."""
 
 
 class RewardArgs(Args):

@@ -13,12 +13,11 @@ OPTION = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 ANOTHER = re.compile(r"\W*(?:(?:or|and|或|和)\W*[A-Z](?![A-Za-z])|\([A-Z]\)|[A-Z][).])|[A-Z]$")
-"""What follows an option that is hedged: `(A) or (B)`, `A.B`."""
+"""Text after the letter that names another option too: `(A) or (B)`, `A.B`. Such an answer has no letter."""
 
 
 def chosen(text: str) -> str | None:
-    """The letter that a completion ends with, in its box, its `<answer>` or its line `Answer: ...`, alone or before the option's
-    text.
+    """The letter in the final answer of a completion (`math.extract.final_answer`), alone or before the option's text.
 
     Example: `chosen("<think>2 > 1</think> <answer>(b) two</answer>")` is "B".
     """

@@ -1,12 +1,12 @@
-"""Several rewards -> one Score per completion: the weighted sum, with every raw component kept beside it.
+"""Several rewards -> one Score per completion: the weighted sum, with the raw value of every component.
 
-    reward   sum of weight * value over the components that apply (value not None); raw values stay in `components`
-             a weight may depend on the step, and a component may be for some sources only
+    reward   sum of weight * value over the components that apply (value not None); `components` has the raw values
+             a weight may depend on the step, and a component may apply to some sources only
     correct  from the component that the problem names as its accuracy, whatever its weight
 
-Reward functions are the untrusted edge: what they raise is caught here, logged once, and makes the completions unusable (status
-sandbox_error), never 0. A component of weight 0 that is not the accuracy only watches: its failure costs no sample. Only the lack
-of a sandbox ends the run.
+Reward functions are an untrusted edge: their exceptions are caught here, logged once, and make the completions unusable (status
+sandbox_error), never 0. A component of weight 0 that is not the accuracy is only logged: its failure makes no sample unusable. Only
+a missing sandbox ends the run.
 """
 
 import logging
@@ -29,27 +29,26 @@ DOES_NOT_APPLY = ComponentScore(value=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One reward of the sum. It gives G ComponentScores, or G plain numbers (None: does not apply)."""
+    """One reward of the sum. It returns G ComponentScores, or G plain numbers (None: does not apply)."""
 
     name: str
     weight: float
     schedule: Mapping[int, float] = field(default_factory=dict[int, float])
     """{step from which on: another weight}."""
     sources: frozenset[str] | None = None
-    """Of the problems it applies to; None: all."""
+    """Only problems of these sources are scored; None: all."""
     reward: Callable[[Problem, Sequence[Completion], RewardContext], Sequence[Any]]
 
     def weight_at(self, step: int) -> float:
-        """Example: weight 0.0 and schedule {100: 0.5} are 0.0 at step 99 and 0.5 at step 100."""
+        """Example: with weight 0.0 and schedule {100: 0.5} it is 0.0 at step 99 and 0.5 at step 100."""
         return value_at(step, self.weight, self.schedule)
 
 
 class Scorer:
-    """What a reward worker runs on a group.
+    """Scores groups; one per reward worker.
 
-    `truncated` says what a completion cut at the limit earns: `zero` reward 0 and not correct (an unfinished completion is a
-    wrong one; its components are kept as they are), `score` what its components say, `mask` the same, and the sample is left out
-    of the loss later.
+    `truncated` decides what a completion cut at the limit earns: `zero`: reward 0 and incorrect (its components keep their values);
+    `score`: the sum of its components; `mask`: the same, and the sample is left out of the loss later.
     """
 
     def __init__(self, components: Sequence[Component], *, truncated: Literal["zero", "score", "mask"]) -> None:
@@ -61,9 +60,8 @@ class Scorer:
         """One Score per completion, in order; `seconds` is each completion's share of the group's time."""
         start = time.perf_counter()
         results = {component.name: list[ComponentScore]() for component in self._components}
-        for component in sorted(
-            self._components, key=lambda component: component.name != problem.accuracy
-        ):  # others may read what it says
+        # The accuracy first: shaped rewards read its verdicts.
+        for component in sorted(self._components, key=lambda component: component.name != problem.accuracy):
             results[component.name] = self._run(component, problem, completions_G, context)
             if component.name == problem.accuracy:
                 context = replace(context, correct_G=tuple(score.correct for score in results[component.name]))
@@ -86,7 +84,7 @@ class Scorer:
                 raise ValueError(f"{len(scores_G)} scores for {len(completions_G)} completions")
             return scores_G
         except SandboxUnavailable:
-            raise  # nothing that another try or another worker would mend
+            raise  # neither a retry nor another worker would have one
         except Exception:
             if component.name not in self._logged:
                 self._logged.add(component.name)

@@ -1,7 +1,7 @@
-"""Countdown: is this arithmetic expression made of exactly the given numbers, and does it hit the target?
+"""Countdown: does an arithmetic expression use exactly the given numbers, and does it equal the target?
 
-The completion is untrusted: it is split into ASCII tokens and computed in exact fractions by two stacks. Nothing is ever
-evaluated by Python, nothing recurses, and the sizes of text and numbers are capped.
+The completion is untrusted: it is split into ASCII tokens and computed in exact fractions with two stacks. Python evaluates none of
+it, no function recurses, and the sizes of text and numbers are capped.
 """
 
 import re
@@ -25,7 +25,7 @@ class BadExpression(ValueError):
 def verify(problem: Problem, answer: str) -> ComponentScore:
     """1 for a correct expression, else 0. `payload` is {"numbers": [...], "target": n}.
 
-    `= target` may follow the expression, as people write it; anything else after it makes it incorrect.
+    `= target` may follow the expression; any other text after it makes the answer incorrect.
     """
     numbers: Sequence[int] = problem.payload["numbers"]
     target: int = problem.payload["target"]
@@ -44,7 +44,7 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]]:
     Example: `evaluate("(2 + 3) * 4 / 8")` is `(Fraction(5, 2), [2, 3, 4, 8])`.
 
     Raises:
-        BadExpression: anything else, a division by zero and a text or a number that is too long included.
+        BadExpression: for any other text, a division by zero, and a text or a number that is too long.
     """
     used: list[int] = []
     values: list[Fraction] = []
@@ -65,7 +65,7 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]]:
                 pending.append(token)
                 operand_next = True
             elif not pending:
-                raise BadExpression("a parenthesis is closed that was not opened")
+                raise BadExpression("a parenthesis is closed but was not opened")
             else:
                 pending.pop()
     if operand_next:
@@ -92,7 +92,7 @@ def tokens(expression: str) -> list[str]:
 
 
 def _reduce(values: list[Fraction], pending: list[str], *, above: int) -> None:
-    """Carry out pending operators that bind at least as tightly as `above`, back to the last open parenthesis."""
+    """Apply the pending operators of at least the precedence `above`, back to the last open parenthesis."""
     while pending and pending[-1] != "(" and PRECEDENCE[pending[-1]] >= above:
         sign, right, left = pending.pop(), values.pop(), values.pop()
         values.append(_apply(sign, left, right))

@@ -1,10 +1,10 @@
 """Format rewards: reasoning in think tags, then the answer in answer tags (R1-Zero, arXiv 2501.12948, 2.2.2), and its relatives.
 
     format        every tag once, in order, some reasoning, nothing else
-    format_soft   the same, whatever stands around and between the two blocks
-    think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models completion
-    tag_count     a quarter for each tag in its line, so that there is something to climb (Open-R1)
-    code_format   as format, with a block in the language asked for in the answer (Open-R1)
+    format_soft   the same, with any text around and between the two blocks
+    think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models answer
+    tag_count     a quarter for each tag on its own line: a reward with a gradient (Open-R1)
+    code_format   as format, and the answer has a fenced program in the problem's language (Open-R1)
 
 The strict one is stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.
 """
@@ -19,8 +19,6 @@ from r1ray.types import Problem
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 LAYOUT = re.compile(r"\s*<think>(.*)</think>\s*<answer>.*</answer>\s*", re.DOTALL)
-
-
 SOFT_LAYOUT = re.compile(r".*<think>(.*)</think>.*<answer>.*</answer>.*", re.DOTALL)
 THINK_LAYOUT = re.compile(r"\s*<think>(.*)</think>(.*)", re.DOTALL)
 COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
@@ -28,25 +26,25 @@ COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 @per_completion
 def format_reward(problem: Problem, text: str) -> ComponentScore:
-    """1 if every tag stands exactly once, in order, with some reasoning and nothing but space around the two blocks; else 0."""
+    """1 if every tag occurs exactly once, in order, with some reasoning and only white space around the two blocks; else 0."""
     return _all_or_nothing(_fits(LAYOUT, text, once=TAGS))
 
 
 @per_completion
 def format_soft(problem: Problem, text: str) -> ComponentScore:
-    """1 if every tag stands exactly once, in order, with some reasoning; else 0."""
+    """1 if every tag occurs exactly once, in order, with some reasoning; else 0."""
     return _all_or_nothing(fits_soft(text))
 
 
 @per_completion
 def think_format(problem: Problem, text: str) -> ComponentScore:
-    """1 if the completion begins with reasoning in one pair of think tags and goes on after it; else 0."""
+    """1 if the completion begins with reasoning in one pair of think tags and has text after it; else 0."""
     return _all_or_nothing(_fits(THINK_LAYOUT, text, once=TAGS[:2]))
 
 
 @per_completion
 def tag_count(problem: Problem, text: str) -> ComponentScore:
-    """0.25 for each of the four tags that stands exactly once, with the line breaks of Open-R1's format around it."""
+    """0.25 for each of the four tags that occurs exactly once, with the line breaks of Open-R1's format around it."""
     return ComponentScore(value=sum(text.count(tag) == 1 for tag in COUNTED) / len(COUNTED))
 
 
@@ -59,12 +57,13 @@ def code_format(problem: Problem, text: str) -> ComponentScore:
 
 
 def fits_soft(text: str) -> bool:
-    """Whether it has both blocks, each tag once, in order."""
+    """Whether the text has both blocks, each tag once, in order."""
     return _fits(SOFT_LAYOUT, text, once=TAGS)
 
 
 def _fits(layout: re.Pattern[str], text: str, *, once: tuple[str, ...]) -> bool:
-    """Every group of the layout has to hold more than space. Each tag once first: then no pattern here looks twice at anything."""
+    """Whether the layout matches and each of its groups has more than white space. Tags are counted first, because a pattern with
+    each tag once takes linear time."""
     match = layout.fullmatch(text) if all(text.count(tag) == 1 for tag in once) else None
     return match is not None and all(part.strip() for part in match.groups())
 

@@ -1,8 +1,8 @@
 """Language consistency (DeepSeek-R1, arXiv 2501.12948, 2.3.2): the share of the reasoning's words that are of the target language.
 
-The paper gives no rule for what a word is. Ours: every Chinese character and kana by itself, and every run of at least two letters
-of another script; digits, symbols, single letters (variables), LaTeX's commands, code and tags are no words. The target is the
-problem's language, by its script: French is not told from English.
+The paper does not define a word. Ours: every Chinese character and kana by itself, and every run of at least two letters of another
+script; digits, symbols, single letters (variables), LaTeX commands, code and tags are no words. The target is the script of the
+problem's language: French and English count alike.
 """
 
 import re
@@ -40,19 +40,19 @@ LANGUAGES: Mapping[str, frozenset[str]] = {
 }
 WORD = re.compile("|".join(f"(?P<{script}>{word})" for script, word in SCRIPTS.items()))
 NO_WORD = re.compile(r"\\[A-Za-z]+|</?[a-z_]{1,20}>|`[^`\s]{1,40}`")
-"""A command, a tag, a name in code. What stands between dollars is looked at: prose may hide there."""
+"""A command, a tag, a name in code. Text between dollars counts: it may contain prose."""
 
 
 @per_completion
 def language(problem: Problem, text: str) -> ComponentScore:
-    """Between 0 and 1; 0 when there is no word in the reasoning."""
+    """Between 0 and 1; 0 when the reasoning has no words."""
     return ComponentScore(value=share_of(problem, text) or 0.0)
 
 
 def share_of(problem: Problem, text: str) -> float | None:
-    """Of the problem's language among the words of the reasoning; None when there is none."""
+    """The share of the words of the reasoning that are of the problem's language; None when there are no words."""
     if problem.language not in LANGUAGES:
-        raise ValueError(f"{problem.id}: language {problem.language!r} is not one of {', '.join(LANGUAGES)}")
+        raise ValueError(f"problem {problem.id}: language {problem.language!r} is not one of {', '.join(LANGUAGES)}")
     text = NO_WORD.sub(" ", without(thinking(text), "```", "```"))
     scripts = [str(match.lastgroup) for match in WORD.finditer(text)]
     ours = sum(script in LANGUAGES[problem.language] for script in scripts)

@@ -1,6 +1,6 @@
-"""Knights and knaves (Logic-RL, arXiv 2502.14768): who is what, said of everybody once. `payload` is {"answers": [text]}.
+"""Knights and knaves (Logic-RL, arXiv 2502.14768): the role of every person, each stated once. `payload` is {"answers": [text]}.
 
-The answer reads "(1) Ann is a knight (2) Bob is a knave"; only who is what counts.
+An answer is "(1) Ann is a knight (2) Bob is a knave"; only names and roles are compared.
 """
 
 import re
@@ -16,7 +16,7 @@ CORRECT, INCORRECT, UNREADABLE = 2.0, -1.5, -2.0
 
 
 def roles(answer: str) -> dict[str, str] | None:
-    """{name: role} in lower case; None unless every role in the text is stated of somebody, and of nobody twice.
+    """{name: role} in lower case; None unless every role in the text belongs to a name, and no name has two.
 
     Example: `roles("(1) Ann is a knight (2) Bob is a knave")` is {"ann": "knight", "bob": "knave"}.
     """
@@ -27,7 +27,7 @@ def roles(answer: str) -> dict[str, str] | None:
 
 
 def verify(problem: Problem, answer: str) -> ComponentScore:
-    """1 if everybody is what the problem's answer says, and nobody else is named, else 0."""
+    """1 if the answer has exactly the names and roles of the problem's answer, else 0."""
     found = roles(answer)
     correct = found is not None and found in [roles(gold) for gold in problem.payload["answers"]]
     return correct_or_incorrect(correct)
@@ -35,7 +35,7 @@ def verify(problem: Problem, answer: str) -> ComponentScore:
 
 @per_completion
 def logic_rl(problem: Problem, text: str) -> ComponentScore:
-    """Format, 1 or -1, and answer, 2, -1.5 when incorrect and -2 when it cannot be read or the format is bad; from -3 to 3."""
+    """Format (1 or -1) plus answer (2, -1.5 if incorrect, -2 if it cannot be read or the format is bad): from -3 to 3."""
     answer = last_answer(text)
     if not fits_soft(text) or answer is None:
         return ComponentScore(value=-1.0 + UNREADABLE, status="wrong_answer", correct=False)

@@ -1,4 +1,4 @@
-"""Reasoning steps reward (Open-R1): signs that a completion goes step by step, three of which are enough."""
+"""Reasoning steps reward (Open-R1): how many markers of step-by-step reasoning a completion has; three earn the full reward."""
 
 import re
 
@@ -6,11 +6,11 @@ from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.types import Problem
 
 STEP = re.compile(r"Step \d+:|^\d+\.|\n-|\n\*|First,|Second,|Next,|Finally,")
-"""As Open-R1 has it, where a number and a full stop count at the very beginning only."""
+"""Open-R1's pattern, in which a number and a full stop count at the very beginning only."""
 ENOUGH = 3
 
 
 @per_completion
 def reasoning_steps(problem: Problem, text: str) -> ComponentScore:
-    """min(1, signs / 3)."""
+    """min(1, markers / 3)."""
     return ComponentScore(value=min(1.0, len(STEP.findall(text)) / ENOUGH))

@@ -1,9 +1,9 @@
-"""Patch similarity (SWE-RL, arXiv 2502.18449, 2.2): how like the completion's patch is to the one that was merged.
+"""Patch similarity (SWE-RL, arXiv 2502.18449, 2.2): how similar the completion's patch is to the one that was merged.
 
     -1                                                           bad format
-    mean over files that either patch touches of the likeness of their two unified diffs (0 for a file that only one touches)
+    mean over files that either patch changes of the similarity of their two unified diffs (0 for a file that only one changes)
 
-A patch is SEARCH/REPLACE blocks under the name of their file, in the answer:
+A patch is a list of SEARCH/REPLACE blocks in the answer, each under the name of its file:
 
     ### a.py
     <<<<<<< SEARCH
@@ -12,8 +12,8 @@ A patch is SEARCH/REPLACE blocks under the name of their file, in the answer:
     x = 4
     >>>>>>> REPLACE
 
-`payload` is {"files": {path: text}, "patched": {path: text}}. Bad format: a tag that does not stand exactly once, no thought, no
-block, a SEARCH that is not in its file, a block that changes nothing. (The paper's second tag is solution, ours answer.)
+`payload` is {"files": {path: text}, "patched": {path: text}}. Bad format: a tag that does not occur exactly once, no reasoning, no
+block, a SEARCH that is not in its file, a block that changes nothing. (The paper's second tag is `solution`, ours `answer`.)
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from r1ray.types import Problem
 
 SEARCH, MIDDLE, REPLACE, FILE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE", "###"
 MAX_PAIRS = 2_000_000
-"""Pairs of equal characters that are compared (a second of work); longer diffs are compared line by line."""
+"""Pairs of equal characters that are compared at most (a second of work); longer diffs are compared line by line."""
 
 
 class BadPatch(ValueError):
@@ -35,7 +35,7 @@ class BadPatch(ValueError):
 
 
 def verify(problem: Problem, answer: str) -> ComponentScore:
-    """1 for a patch that makes the merged files, else 0."""
+    """1 for a patch that gives the merged files, else 0."""
     files: Mapping[str, str] = problem.payload["files"]
     try:
         correct = apply(blocks(answer), files) == {**files, **problem.payload["patched"]}
@@ -52,7 +52,7 @@ def patch_similarity(problem: Problem, text: str) -> ComponentScore:
     answer = last_answer(text)
     try:
         if not fits_soft(text) or answer is None:
-            raise BadPatch("a tag is missing or stands twice")
+            raise BadPatch("a tag is missing or occurs twice")
         patched = apply(blocks(answer), files)
     except BadPatch:
         return ComponentScore(value=-1.0, status="wrong_answer", correct=False)
@@ -62,7 +62,7 @@ def patch_similarity(problem: Problem, text: str) -> ComponentScore:
 
 
 def blocks(answer: str) -> list[tuple[str, str, str]]:
-    """(path, search, replace) of every block, in order."""
+    """(path, search, replace) of every block, in order. Raises BadPatch."""
     found: list[tuple[str, str, str]] = []
     path, search, replace, part = "", list[str](), list[str](), None
     for line in answer.split("\n"):
@@ -85,17 +85,19 @@ def blocks(answer: str) -> list[tuple[str, str, str]]:
 
 
 def apply(patch: Sequence[tuple[str, str, str]], files: Mapping[str, str]) -> dict[str, str]:
-    """The files after the blocks: each replaces the first whole lines that are its search; an empty search makes a new file."""
+    """The files after the blocks. Each replaces the first lines that equal its search; an empty search creates a file. Raises
+    BadPatch.
+    """
     patched = dict(files)
     for path, search, replace in patch:
         before = patched.get(path)
         if before is None and not search and path and replace:
             patched[path] = replace + "\n"
             continue
-        # Between line breaks: whole lines, also the first, and a last one that has none.
+        # With a line break on either side only whole lines match, also the first, and a last one without a line break.
         lines = f"\n{before or ''}\n"
         if before is None or not search or search == replace or f"\n{search}\n" not in lines:
-            raise BadPatch(f"{path}: the block changes nothing, or what it searches is not there")
+            raise BadPatch(f"{path}: the block changes nothing, or its SEARCH is not in the file")
         patched[path] = lines.replace(f"\n{search}\n", f"\n{replace}\n" if replace else "\n", 1)[1:-1]
     return patched
 
@@ -110,17 +112,18 @@ def diffs(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]
 
 
 def similarity(ours: Mapping[str, str], theirs: Mapping[str, str]) -> float:
-    """Mean likeness of two sets of diffs; 1 when both are empty. Example: `similarity({"a": "x"}, {"a": "x", "b": "y"})` is 0.5."""
+    """Mean similarity of two sets of diffs; 1 if both are empty. Example: `similarity({"a": "x"}, {"a": "x", "b": "y"})` is 0.5."""
     touched = {*ours, *theirs}
     if not touched:
         return 1.0
-    return sum(_likeness(ours[path], theirs[path]) for path in touched if path in ours and path in theirs) / len(
-        touched
-    )
+    both = ours.keys() & theirs.keys()
+    return sum(_ratio(ours[path], theirs[path]) for path in touched if path in both) / len(touched)
 
 
-def _likeness(a: str, b: str) -> float:
-    """2 * matching / all characters, bounded in time: of equal lines where equal characters are too many, else 0 unless equal."""
+def _ratio(a: str, b: str) -> float:
+    """2 * matching / all characters, in bounded time: it compares lines when too many characters are equal, and whole texts when
+    too many lines are.
+    """
     for ours, theirs in ((a, b), (a.splitlines(), b.splitlines())):
         counts = Counter(theirs)
         if sum(num * counts[unit] for unit, num in Counter(ours).items()) <= MAX_PAIRS:

@@ -1,26 +1,26 @@
-"""Which part of a completion is what. Linear in the length of the text, whatever it holds."""
+"""The parts of a completion: reasoning, conclusion, answer. Every function is linear in the length of the text."""
 
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ebef"
-"""Chinese characters and kana, for the inside of a character class: they are written without spaces between words."""
+"""Chinese characters and kana, for use in a character class: these scripts have no spaces between words."""
 
 
 def after_thinking(text: str) -> str:
-    """What stands after the last `</think>`; the whole text when no thinking was opened or closed.
+    """The text after the last `</think>`; the whole text when it has no think tags.
 
-    An answer counts only outside the reasoning: a completion that opens `<think>` (again) and never closes it has none there.
+    An answer counts only outside the reasoning, so a `<think>` that is opened there and not closed ends the text.
     """
     tail = text.rpartition("</think>")[2]
     return tail.partition("<think>")[0]
 
 
 def thinking(text: str) -> str:
-    """The reasoning: what stands before the last `</think>`; the whole text when no thinking was closed."""
+    """The reasoning: the text before the last `</think>`; the whole text when there is none."""
     before, closed, _ = text.rpartition("</think>")
     return (before if closed else text).replace("<think>", " ")
 
 
 def without(text: str, opening: str, closing: str) -> str:
-    """The text with a space for everything between an opening and the closing that follows it, both included.
+    """The text with a space in place of each opening, the closing that follows it, and all between them.
 
     Example: `without("so $x$ is", "$", "$")` is "so   is".
     """
@@ -28,7 +28,7 @@ def without(text: str, opening: str, closing: str) -> str:
     position = 0
     while (start := text.find(opening, position)) >= 0:
         end = text.find(closing, start + len(opening))
-        if end < 0:  # nor for any later one: looking again would take for ever
+        if end < 0:  # later openings have no closing either: searching for it again would take quadratic time
             break
         kept += [text[position:start], " "]
         position = end + len(closing)

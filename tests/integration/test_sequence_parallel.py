@@ -123,7 +123,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("world_size", "sharers", "objective", "policy"), CASES, ids=str)
+@pytest.mark.parametrize(("world_size", "sharers", "objective", "trainer"), CASES, ids=str)
 def test_sharing_rows_does_not_change_updates(
     ranks: Any, models: Any, world_size: int, sharers: int, objective: str, trainer: dict[str, Any]
 ) -> None:

@@ -67,7 +67,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "one_good.jsonl").write_text("\n".join([answered[0], *null]))
     (tmp_path / "a_file").write_text("")
     (tmp_path / "own.py").write_text(
-        "def right(problem, completions, context, strength=1):\n    return [strength for _ in completions]\n"
+        "from r1ray.plugin import Args, arguments\n\n\nclass RightArgs(Args):\n    strength: int = 1\n\n\n"
+        "@arguments(RightArgs)\ndef right(problem, completions, context, args):\n    return [args.strength for _ in completions]\n"
     )
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "old").mkdir()
@@ -188,7 +189,7 @@ COMMAND_LINE = {
     ),
     "a cache that is no number": (
         ["reward.components.overlong.weight=1", "reward.components.overlong.args={max_length: 9, cache: abc}"],
-        "reward.components.overlong.args.cache", "whole numbers", "cache=76",
+        "reward.components.overlong.args.cache", "must be a whole number, not text", "whole number",
     ),
     "one of several recipes": (
         ["--config-dir", "conf", "-m", "recipe=dapo_32b,bare"], "conf/recipe/bare.yaml", "would be keys of recipe", "@package",
@@ -261,26 +262,27 @@ VALUES = {
     ),
     "unknown reward": (["reward.components.fromat.weight=1"], "reward.components.fromat", "neither a reward", "did you mean format?"),
     "reward in no module": (
-        ["reward.components.mine.name=no.where:reward"], "reward.components.mine.name", "No module named 'no'", "PYTHONPATH",
+        ["reward.components.mine.name=no.where:reward"], "reward.components.mine.name", "no module no.where", "PYTHONPATH",
     ),
     "reward whose module fails": (
         ["reward.components.mine.name=broken:reward"], "reward.components.mine.name", "nothing_of_this_name", "package",
     ),
     "reward's arguments": (
-        ["reward.components.mine.name=own:right", "reward.components.mine.args.strenght=2"], "reward.components.mine.name", "strenght", "args",
+        ["reward.components.mine.name=own:right", "reward.components.mine.args.strenght=2"],
+        "reward.components.mine.args.strenght", "takes no such argument", "did you mean reward.components.mine.args.strength?",
     ),
     "all weights zero": (
         ["reward.components.accuracy.weight=0", "reward.components.format.weight=0"], "reward.components", "every weight is 0", "weight=1.0",
     ),
     "overlong cache": (
-        ["reward.components.overlong.args.cache=4096"], "reward.components.overlong.args.cache", "at most all of them", "cache=76",
+        ["reward.components.overlong.args.cache=4096"], "reward.components.overlong.args.cache", "at most 384", "cache=76",
     ),
     "a part for a source that is not there": (
         ["reward.components.format.sources=[countdwn]"], "reward.components.format.sources", "not a name of data.train", "countdown",
     ),
     "an accuracy that leaves its source out": (
         ["reward.components.format.sources=[countdown]", "reward.components.accuracy.sources=[]"],
-        "data.train.countdown.accuracy", "leaves countdown out", "add countdown",
+        "data.train.countdown.accuracy", "leave countdown out", "add countdown",
     ),
     "a judge without an address": (
         [*JUDGED, "reward.components.judge.args.url=null"], "reward.components.judge.args.url", "no address", "HOST:8000/v1",
@@ -320,7 +322,7 @@ VALUES = {
         [*OURS, "judge.gpus_per_worker=1"], "judge.gpus_per_worker", "device is cpu", "judge.gpus_per_worker=0",
     ),
     "a judge's engine argument that is ours": (
-        [*OURS, "judge.engine_args={dtype: half}"], "judge.engine_args.dtype", "sets this itself", "set judge.dtype",
+        [*OURS, "judge.engine_args={dtype: half}"], "judge.engine_args.dtype", "r1ray sets this", "set judge.dtype",
     ),
     "a request's field for judges of the run's own": (
         [*OURS, "reward.components.judge.args.body={top_p: 0.9}"], "reward.components.judge.args.body", "chat_template_kwargs", "args.url",
@@ -329,7 +331,8 @@ VALUES = {
         [*OURS, "reward.components.judge.args.api_key_env=KEY"], "reward.components.judge.args.api_key_env", "need no key", "leave it out",
     ),
     "a judge of no kind": (
-        [*JUDGED, "reward.components.judge.args.kind=pairwse"], "reward.components.judge.args.kind", "no kind", "did you mean pairwise?",
+        [*JUDGED, "reward.components.judge.args.kind=pairwse"], "reward.components.judge.args.kind", "one of yes_no, score, pairwise",
+        "did you mean pairwise?",
     ),
     "a judge's prompt without its fields": (
         [*JUDGED, "reward.components.judge.args.prompt='Is {answer} right?'"], "reward.components.judge.args.prompt", "has no {question}:",
@@ -356,21 +359,23 @@ VALUES = {
         "eval.sets.mine.accuracy", "does not say whether a completion is correct", "reward.components.judge.args.kind=yes_no",
     ),
     "an argument that is none of a few": (
-        ["reward.components.codeforces={args: {mode: foo}}"], "reward.components.codeforces", "one of pass_fail, partial", "correct",
+        ["reward.components.codeforces={args: {mode: foo}}"], "reward.components.codeforces.args.mode", "one of pass_fail, partial",
+        "mode=pass_fail",
     ),
     "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
     "a judge asked by nobody": (
-        [*JUDGED, "reward.components.judge.args.concurrency=0"], "reward.components.judge.args.concurrency", "at least 1", "leave",
+        [*JUDGED, "reward.components.judge.args.concurrency=0"], "reward.components.judge.args.concurrency", "at least 1", "concurrency=1",
     ),
     "text for a judge's patience": (
-        [*JUDGED, "reward.components.judge.args.timeout_s=long"], "reward.components.judge.args.timeout_s", "a number", "leave",
+        [*JUDGED, "reward.components.judge.args.timeout_s=long"], "reward.components.judge.args.timeout_s", "a number, not text", "give a number",
     ),
     "a judge more patient than the watch": (
         [*JUDGED, "reward.components.judge.args.timeout_s=200"], "reward.components.judge.args.timeout_s", "may take 440 s",
         "reward.timeout_s=440",
     ),
     "a judge's unknown argument": (
-        [*JUDGED, "reward.components.judge.args.retry=3"], "reward.components.judge", "unexpected keyword argument 'retry'", "args",
+        [*JUDGED, "reward.components.judge.args.retry=3"], "reward.components.judge.args.retry", "judge takes no such argument",
+        "did you mean reward.components.judge.args.retries?",
     ),
     "a weight of no step": (
         ["reward.components.format.schedule={soon: 1}"], "reward.components.format.schedule.soon.[key]", "whole number", "whole number",
@@ -387,7 +392,7 @@ VALUES = {
         "data.train.program.extract", "are programs", "extract=null",
     ),
     "no accuracy part": (
-        ["reward.components.accuracy=null"], "data.train.countdown.accuracy", "there is no such part", "format",
+        ["reward.components.accuracy=null"], "data.train.countdown.accuracy", "there is no such component", "format",
     ),
     "template without think tags": (["model.template=none"], "model.template", "never mentions them", "model.template=r1_zero"),
     "chat template without think tags": (

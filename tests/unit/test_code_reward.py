@@ -91,7 +91,7 @@ def test_a_problem_says_in_which_language_its_programs_are(monkeypatch: pytest.M
     found = [(run.language, run.code) for run in runner.runs]
     python, cpp = ("python", b"print(1)\n"), ("cpp", b"int main() {}\n")
     assert found == [*[python] * 4, *[cpp] * 2]
-    with pytest.raises(ValueError, match="'java' are not run: language must be one of python, cpp"):
+    with pytest.raises(ValueError, match="'java' cannot be run: language must be one of python, cpp"):
         accuracy(
             problem(verifier="code", payload={"tests": tests, "language": "java"}), [completion(response)], context()
         )
@@ -99,7 +99,7 @@ def test_a_problem_says_in_which_language_its_programs_are(monkeypatch: pytest.M
 
 def test_functions_are_not_called_in_cpp() -> None:
     calls = {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}]}
-    with pytest.raises(ValueError, match=r"C\+\+ programs are run whole"):
+    with pytest.raises(ValueError, match=r"C\+\+ programs are run as a whole"):
         read_cases(calls, language="cpp")
 
 

@@ -62,8 +62,8 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({**MATHS, "completion": None}, "one text"),
         ({**MATHS, "code": "7"}, "one text"),
         ({**MATHS, "id": 7}, "id has to be a text"),
-        ({"kind": "stdin_stdout", "code": "1"}, "tests are none of the known forms"),
-        ({"kind": "function_call", "code": "1", "tests": CASES, "language": "cpp"}, "C++ programs are run whole"),
+        ({"kind": "stdin_stdout", "code": "1"}, "tests have none of the known forms"),
+        ({"kind": "function_call", "code": "1", "tests": CASES, "language": "cpp"}, "C++ programs are run as a whole"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "ada"}, "must be one of python, cpp"),
         ({"kind": "stdin_stdout", "code": "1", "tests": CASES}, "not those of a stdin_stdout"),
         (
@@ -73,7 +73,7 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"cpu": -1}}, "more than 0"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"memory_mb": 1e400}}, "more than 0"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": "abc"}, "limits='abc'"),
-        ({"kind": "function_call", "code": "1", "tests": {**CASES, "fn_name": "1"}}, "no name of a function"),
+        ({"kind": "function_call", "code": "1", "tests": {**CASES, "fn_name": "1"}}, "not the name of a function"),
         ({**MATHS, "id": "\ud800"}, "id has to be a text"),
         ({**MATHS, "parts": ["accuracy"]}, "no verdict to compare with"),
         (

@@ -178,7 +178,7 @@ def test_rows_reach_the_judge_of_every_verifier(verifier: str, tmp_path: Path, m
         ("patch", {"answer": "", **FILES, "files": ["a.py"]}, "expected files as"),
         ("patch", {"answer": "", **FILES, "patched": {"a.py": 3}}, "expected patched as"),
         ("patch", {"answer": "", "files": FILES["files"], "patched": FILES["files"]}, "patched changes nothing"),
-        ("code", {"answer": ""}, "tests are none of the known forms"),
+        ("code", {"answer": ""}, "tests have none of the known forms"),
     ],
 )
 def test_rows_that_the_judge_could_not_use_are_left_out(verifier: str, row: dict, why: str, tmp_path: Path):

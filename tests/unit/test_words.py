@@ -41,7 +41,10 @@ INSTEAD = {
     r"rewards?[ ._]parts?": "reward component",
 }
 """{word that may not come back: the field's}."""
-SHOWN_TO_A_MODEL = {"r1ray/data/templates.py": ["Reply in this layout"]}
+SHOWN_TO_A_MODEL = {
+    "r1ray/data/templates.py": ["Reply in this layout"],
+    "r1ray/examples/poems.py": ["as a friend would tell it"],
+}
 """Text that is tokenised keeps its words."""
 
 

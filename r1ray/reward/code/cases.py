@@ -1,4 +1,4 @@
-"""The tests of a programming problem, whatever form its dataset gives them.
+"""The tests of a programming problem, in any of the forms that datasets have:
 
 [{"type": "stdin_stdout", "input": "1 2\\n", "output": "3\\n"}, ...]                         a program: standard input and output
 [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}, ...]               a function
@@ -6,11 +6,11 @@
 {"inputs": ["1 2\\n", ...], "outputs": ["3\\n", ...]}                                         a program (APPS, TACO)
 {"fn_name": "f", "inputs": [[1, 2], ...], "outputs": [[3], ...]}                             a function, its values wrapped or not
 
-Beside them a payload may have "subtasks", for rewards that give points: IOI's own, or MiMo's levels, the easiest first.
+A payload may also have "subtasks", for rewards that give points: IOI's own, or MiMo's levels, the easiest first,
 
-[{"points": 30, "tests": [0, 1]}, {"points": 70, "tests": [1, 2, 3]}, ...]                   tests by their place, the first is 0
+[{"points": 30, "tests": [0, 1]}, {"points": 70, "tests": [1, 2, 3]}, ...]                   tests by their index, from 0
 
-and, for whole programs, a "checker" (`r1ray.reward.code.checker`), where more than one output is right.
+and, for whole programs, a "checker" (`r1ray.reward.code.checker`), where more than one output is correct.
 """
 
 import json
@@ -36,46 +36,49 @@ class ProgramArgs(Args):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cases:
-    """What goes in and what has to come out. `function`: the one that is called; None for a whole program."""
+    """Inputs and expected outputs."""
 
     function: str | None
+    """The function that is called; None for a whole program."""
     inputs: Sequence[Any]
     """Texts of standard input, or lists of arguments."""
     expected: Sequence[Any]
     """Texts of standard output, or values."""
     wrapped: bool = False
-    """A list of one expected value stands for that value too: APPS has them either way."""
+    """An expected list of one value also means that value: APPS has both."""
     language: Language = "python"
     """Of the programs."""
 
 
 def read_language(given: Any) -> Language:
-    """Python unless it says otherwise. Raises ValueError for a language that is not run."""
+    """A payload's language; None means Python. Raises ValueError for one that cannot be run."""
     if given not in (None, *get_args(Language)):
-        raise ValueError(f"programs in {given!r} are not run: language must be one of {', '.join(get_args(Language))}")
+        raise ValueError(
+            f"programs in {given!r} cannot be run: language must be one of {', '.join(get_args(Language))}"
+        )
     return given or "python"
 
 
 def read_cases(tests: Any, *, language: Language = "python") -> Cases:
-    """Raises ValueError for what is none of the forms above, and for functions in C++; tests may be JSON in a string."""
+    """`tests` may also be JSON in a string. Raises ValueError for any other form than those above, and for functions in C++."""
     try:
         tests = json.loads(tests) if isinstance(tests, str) else tests
         found = _of_object(cast(Mapping[str, Any], tests)) if isinstance(tests, Mapping) else _of_rows(tests)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"tests are none of the known forms ({type(error).__name__}: {error})") from error
+        raise ValueError(f"tests have none of the known forms ({type(error).__name__}: {error})") from error
     if not found.inputs:
         raise ValueError("there are no tests")
     if language == "cpp" and found.function is not None:
-        raise ValueError("tests call a function, but C++ programs are run whole, on standard input")
+        raise ValueError("tests call a function, but C++ programs are run as a whole, on standard input")
     if len(found.inputs) != len(found.expected):
         raise ValueError(f"there are {len(found.inputs)} inputs and {len(found.expected)} outputs")
     if found.function is not None and not found.function.isidentifier():
-        raise ValueError(f"fn_name={found.function!r:.60} is no name of a function")
+        raise ValueError(f"fn_name={found.function!r:.60} is not the name of a function")
     for given, expected in zip(found.inputs, found.expected, strict=True):
         texts = isinstance(given, str) and isinstance(expected, str)
         if not (texts if found.function is None else isinstance(given, list)):
             raise ValueError(
-                f"tests have to be two texts, or a list of arguments and a value, not {given!r} and {expected!r}"
+                f"tests must be two texts each, or a list of arguments and a value, not {given!r} and {expected!r}"
             )
     return replace(found, language=language)
 
@@ -95,7 +98,7 @@ def _of_object(tests: Mapping[str, Any]) -> Cases:
 
 
 def _joined(lines: Any) -> Any:
-    """A text that some rows give as a list of its lines."""
+    """The text of a list of lines, which some rows have in its place."""
     parts = cast("list[Any]", lines) if isinstance(lines, list) else []
     return "\n".join(parts) if parts and all(isinstance(part, str) for part in parts) else cast(Any, lines)
 
@@ -114,15 +117,15 @@ def _of_rows(tests: Any) -> Cases:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subtask:
-    """What some of the tests are worth together."""
+    """Points for passing some of the tests together."""
 
     points: float
     tests: tuple[int, ...]
-    """Places in the list of tests. A test may be in several subtasks, or in none."""
+    """Indices in the list of tests. A test may be in several subtasks, or in none."""
 
 
 def read_subtasks(given: Any, *, num_tests: int) -> tuple[Subtask, ...]:
-    """() where there are none. Raises ValueError for what is not of the form above; they may be JSON in a string.
+    """() where there are none. `given` may also be JSON in a string. Raises ValueError for another form than the one above.
 
     Example: `read_subtasks([{"points": 30, "tests": [0, 1]}], num_tests=2)`.
     """
@@ -130,9 +133,9 @@ def read_subtasks(given: Any, *, num_tests: int) -> tuple[Subtask, ...]:
         rows = json.loads(given) if isinstance(given, str) else given
         found = tuple(_subtask(row, num_tests) for row in rows or ())
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"subtasks have to be [{{points, tests}}, ...] ({type(error).__name__}: {error})") from error
+        raise ValueError(f"subtasks must be [{{points, tests}}, ...] ({type(error).__name__}: {error})") from error
     if found and not any(subtask.points for subtask in found):
-        raise ValueError("subtasks are worth no points")
+        raise ValueError("all subtasks have 0 points")
     return found
 
 
@@ -141,12 +144,12 @@ def _subtask(row: Mapping[str, Any], num_tests: int) -> Subtask:
     if type(points) not in (int, float) or not math.isfinite(points) or points < 0:
         raise ValueError(f"points={points!r} must be a number, 0 or more")
     if not tests or len(set(tests)) < len(tests) or not all(type(n) is int and 0 <= n < num_tests for n in tests):
-        raise ValueError(f"tests={tests!r} must be different places of the {num_tests} tests, from 0")
+        raise ValueError(f"tests={tests!r} must be different indices of the {num_tests} tests, from 0")
     return Subtask(points=points, tests=tuple(tests))
 
 
 def read_limits(given: Mapping[str, Any] | None) -> Limits:
-    """{"cpu": seconds, "wall": seconds, "memory_mb", "output_bytes"}, each of which may be left out (wall: three times cpu)."""
+    """{"cpu": seconds, "wall": seconds, "memory_mb", "output_bytes"}; each may be left out (wall: three times cpu)."""
     given = given or {}
     if not isinstance(cast(Any, given), Mapping):
         raise ValueError(f"limits={given!r:.60} must be {{cpu, wall, memory_mb, output_bytes}}")
@@ -158,7 +161,7 @@ def read_limits(given: Mapping[str, Any] | None) -> Limits:
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"limits.{name}={given[name]!r:.60} must be a number") from error
         if not 0 < value <= MOST:
-            raise ValueError(f"limits.{name}={value} must be more than 0, and no more than {MOST:g}")
+            raise ValueError(f"limits.{name}={value} must be more than 0, and at most {MOST:g}")
         return value
 
     cpu_s = positive("cpu", default.cpu_s)

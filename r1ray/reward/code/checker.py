@@ -1,7 +1,7 @@
-"""Problems with more than one right output: the dataset's own program says which are right (the form of Open-R1's Codeforces).
+"""Problems with more than one correct output: a program of the dataset decides (the form of Open-R1's Codeforces).
 
-It is a Python program that opens the three files that it is given the names of: the input, an expected output and the output in
-question. It prints 1 for a right one. It is run alone: the model's program has ended by then, and all that it left is text.
+It is a Python program with the names of three files as arguments: the input, an expected output and the output in question. It
+prints 1 for a correct one. It runs alone: the model's program has ended before, and only its text is left.
 """
 
 import json
@@ -23,15 +23,15 @@ builtins.open = io.open = opened
 sys.argv, sys.stdin = ["checker.py", *files], io.StringIO()
 exec(compile(texts["checker"], "checker.py", "exec"), {{"__name__": "__main__"}})
 """.encode()
-"""There may be no folder that it may write to."""
+"""Files in memory, because there may be no folder that the checker may write to."""
 LIMITS = Limits(cpu_s=10.0, wall_s=30.0, output_bytes=1 << 16)
 
 
 class Checker:
-    """Of one problem, which has one expected output at least.
+    """The checker of one problem, which has at least one expected output.
 
     Raises:
-        ValueError: it does not take the expected output itself for right.
+        ValueError: it does not accept the expected output itself.
     """
 
     def __init__(self, code: str, sandbox: Runner, *, given: str, expected: str) -> None:
@@ -40,7 +40,7 @@ class Checker:
             raise ValueError("the checker does not accept the expected output of the first test")
 
     def accepts(self, given: str, expected: str, written: bytes) -> bool | None:
-        """None when the sandbox failed. A checker that stumbles over an output has not accepted it."""
+        """None when the sandbox failed. An output on which the checker fails is not accepted."""
         files = [given, expected, written.decode(errors="replace")]
         stdin = json.dumps({"checker": self._code, "files": files}).encode()
         ended = self._sandbox.run(Program(code=RUN, stdin=stdin, limits=LIMITS))

@@ -1,4 +1,4 @@
-"""Codeforces scoring (Open-R1): every test or nothing, the share of tests, or both.
+"""Codeforces scoring (Open-R1): all tests or nothing, the share of tests, or both.
 
 pass_fail       1 if every test is passed, else 0
 partial         share of tests passed

@@ -1,7 +1,7 @@
-"""Whether what a program wrote or a function returned is what was expected. On the trusted side, on plain data.
+"""Does the output of a program or the result of a function equal the expected one? Runs on the trusted side, on plain data.
 
-Output is untrusted bytes: they are split into lines and compared as text, or read as JSON, within caps. Nothing that a program
-made is ever an object here that could decide how it is compared.
+Output is untrusted bytes: they are split into lines and compared as text, or read as JSON, within caps. No object of the program
+exists here that could decide how it is compared.
 """
 
 import json
@@ -20,10 +20,11 @@ PADDED = re.compile(r"(?:\S* )?[+-]?0[0-9]")
 
 
 def same_output(written: bytes, expected: str) -> bool:
-    """Line by line, without the space around the text and at the ends of lines, and as many lines (LiveCodeBench's rule).
+    """Line by line, without white space around the text and at the ends of lines; the number of lines must agree (LiveCodeBench's
+    rule).
 
-    A line of numbers may write them in another way and further apart: `3.0` for `3`, but not `0011` for `11`, which may be no
-    number. Only ASCII digits are digits.
+    A line of numbers may have other spacing and other notations: `3.0` for `3`, but not `0011` for `11`, which may be no number.
+    Only ASCII digits are digits.
 
     Example: `same_output(b"1 2 \\n3.0\\n\\n", "1 2\\n3")` is True.
     """
@@ -36,19 +37,19 @@ def same_output(written: bytes, expected: str) -> bool:
 
 
 def same_results(written: bytes, expected: Sequence[Any], *, wrapped: bool = False) -> list[bool]:
-    """For every call, whether the JSON line that it gave is the expected value; a call that gave none was incorrect.
+    """For every call, whether its JSON line is the expected value; a call without a line is incorrect.
 
-    With `wrapped` the value in an expected list of one will do as well as the list.
+    With `wrapped` an expected list of one value may also be the value itself.
     """
     lines = written.split(b"\n")
-    if lines.pop() or len(lines) > len(expected):  # cut off in the middle, or more answers than questions
+    if lines.pop() or len(lines) > len(expected):  # cut off in the middle, or more lines than calls
         return [False] * len(expected)
     same = [_same_json(line, _accepted(value, wrapped)) for line, value in zip(lines, expected, strict=False)]
     return same + [False] * (len(expected) - len(same))
 
 
 def same_value(got: Any, expected: Any) -> bool:
-    """Equal JSON values: lists and objects all through, `true` is no number, floats to nine digits.
+    """Equal JSON values: lists and objects are compared recursively, `true` is no number, floats agree to nine digits.
 
     Example: `same_value([1, {"a": 0.30000000000000004}], [1.0, {"a": 0.3}])` is True, `same_value(True, 1)` is False.
     """

@@ -1,10 +1,10 @@
-"""Rewards by the difficulty of tests (MiMo, arXiv 2505.07608): tests in levels, by how many models' programs pass them.
+"""Rewards by the difficulty of tests (MiMo, arXiv 2505.07608): levels of tests, by how many models' programs pass them.
 
-    strict   the points of a level count if it and every easier level are passed as a whole
+    strict   the points of a level count if all tests of it and of every easier level are passed
     soft     the points of a level are split evenly over its tests
 
-over the points of all levels. `payload` is {"tests": ..., "subtasks": ...}: the levels, the easiest first. Tests that are not in
-levels are one. The paper prints neither how many levels there are nor their points.
+divided by the points of all levels. `payload` is {"tests": ..., "subtasks": ...}: the levels, the easiest first. Without subtasks
+all tests are one level. The paper publishes neither the number of levels nor their points.
 """
 
 from collections.abc import Sequence

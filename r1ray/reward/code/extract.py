@@ -1,5 +1,5 @@
-"""The program in a completion: the last fenced block after the thinking that names its language, else the last one without a
-name.
+"""The program in a completion: the last fenced block after the thinking that is marked with the language, else the last one
+without a mark.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ NAMES: Mapping[Language, Sequence[str]] = {
 
 
 def last_program(text: str, language: Language = "python", *, must_name: bool = False) -> str | None:
-    """A closing fence stands at the beginning of its line. A block that is never closed is none; with `must_name` one without the
-    name of the language is none either.
+    """A closing fence must begin its line, and a block that is never closed does not count. With `must_name` neither does a block
+    without the name of the language.
 
     Example: `last_program("<think>a</think> ```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")` is "print(1)\\n".
     """

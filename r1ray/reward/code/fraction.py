@@ -1,7 +1,7 @@
-"""The share of its tests that a program passes (Open-R1), of all or of the first few.
+"""The share of the tests that a program passes (Open-R1), of all or of the first few.
 
-verl's rule for PRIME looks at ten. With a threshold it is 1 above and 0 up to it; Open-R1's binary reward has 0.99.
-Open-R1's own lets a program pass that prints fewer lines than expected; here as many have to be there.
+verl's rule for PRIME uses the first ten. With a threshold the reward is 1 above it and else 0; Open-R1's binary reward has 0.99.
+Open-R1 accepts output with fewer lines than expected; here the number of lines must agree.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""IOI scoring (Open-R1): a subtask counts as much as its worst test, and the problem as all subtasks together.
+"""IOI scoring (Open-R1): the score of a subtask is that of its worst test, and the problem's is the sum over subtasks.
 
-    sum over subtasks of points * min over its tests of score, over the sum of points
+    (sum over subtasks of points * min over its tests of score) / sum of points
 
-`payload` is {"tests": ..., "subtasks": ...}. A test is passed, 1, or failed, 0 (IOI's graders may give a part of a test's points;
-a comparison of outputs does not).
+`payload` is {"tests": ..., "subtasks": ...}. The score of a test is 1 or 0 (IOI's graders may give a part of a test's points; a
+comparison of outputs cannot).
 """
 
 from collections.abc import Sequence
@@ -30,5 +30,5 @@ def ioi(problem: Problem, text: str) -> ComponentScore:
 
 
 def subtask_score(scores: Sequence[float], *, precision: int = 2) -> float:
-    """Of its tests, to the problem's number of decimals. Example: `subtask_score([1.0, 0.5, 0.75])` is 0.5."""
+    """The worst score of its tests, rounded to the problem's precision. Example: `subtask_score([1.0, 0.5, 0.75])` is 0.5."""
     return round(min(scores), precision)

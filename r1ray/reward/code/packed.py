@@ -1,7 +1,7 @@
 """LiveCodeBench's private tests: JSON in a pickle in zlib in base64, up to megabytes of it.
 
-Who reads a pickle runs what it holds, so it is read in the sandbox; what comes out is a text, and read as JSON. It stays packed
-until a completion of its problem is judged.
+Reading a pickle can run code, so it is read in the sandbox, which returns a text that is read as JSON. The tests stay packed until
+a completion of their problem is scored.
 
 {"packed": "eJy...", "public": [{"input", "output", "testtype"}, ...], "fn_name": "f" or null}
 """
@@ -39,17 +39,17 @@ def unpacked(tests: Mapping[str, Any], sandbox: Runner) -> list[dict[str, Any]]:
     try:
         private: Any = json.loads(ended.stdout)
     except RecursionError as error:
-        raise ValueError("the packed tests are nested too deep") from error
+        raise ValueError("the packed tests are nested too deeply") from error
     if not isinstance(private, list):
         raise ValueError(f"the packed tests are a {type(private).__name__}, not a list")
     return as_rows([*tests["public"], *cast("list[Any]", private)], function=tests["fn_name"])
 
 
 def as_rows(tests: Any, *, function: str | None) -> list[dict[str, Any]]:
-    """LiveCodeBench's tests in our form: the arguments of a function stand one in a line, each as JSON.
+    """LiveCodeBench's tests in our form. Its functions have one argument per line, each as JSON.
 
     Raises:
-        ValueError: they are not LiveCodeBench's.
+        ValueError: they do not have LiveCodeBench's form.
     """
     try:
         rows = [cast(Mapping[str, str], test) for test in tests]

@@ -1,4 +1,4 @@
-"""The tests of a problem, read once for all of its completions, and run once for each program however many rewards look at them."""
+"""The tests of a problem: read once for all of its completions, and run once for each program, however many rewards use them."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,18 +22,18 @@ def program_in(problem: Problem, text: str) -> str | None:
 
 
 class Run:
-    """The verdicts of one program: those that are known, then more from the sandbox, for as long as somebody asks."""
+    """The verdicts on one program: iterating gives those that are known, then runs further tests in the sandbox."""
 
     def __init__(self, found: Iterator[Verdict], *, num_tests: int) -> None:
         self._found, self._num_tests = found, num_tests
         self._known: list[Verdict] = []
         self.failed = False
-        """By the sandbox's doing: another reward, or another try, has to begin anew."""
+        """Because of the sandbox: another reward, or another try, must run the tests again."""
 
     def __iter__(self) -> Iterator[Verdict]:
         for index in range(self._num_tests):
             if index == len(self._known):
-                self.failed = True  # for as long as there is no verdict
+                self.failed = True  # until there is a verdict
                 verdict = next(self._found)
                 self.failed = verdict.status == "sandbox_error"
                 self._known.append(verdict)
@@ -41,7 +41,8 @@ class Run:
 
 
 class ProblemTests:
-    """Of one problem. Raises ValueError for tests, subtasks or limits of no known form, and for a checker that does not work."""
+    """The tests of one problem. Raises ValueError for tests, subtasks or limits of no known form, and for a checker that does not
+    work."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -67,9 +68,9 @@ _last = threading.local()
 
 
 def tests_of(problem: Problem) -> ProblemTests:
-    """Kept until this thread asks for another problem's: the rewards of a group are asked one after the other.
+    """Cached until this thread needs another problem's: the rewards of a group run one after the other.
 
-    It is this very object that is remembered, not its id: the same problem in another group is tested again.
+    The cache compares the object, not its id: the same problem in another group is tested again.
     """
     kept: ProblemTests | None = getattr(_last, "kept", None)
     if kept is None or kept.problem is not problem:
@@ -78,12 +79,12 @@ def tests_of(problem: Problem) -> ProblemTests:
 
 
 def subtasks_of(problem: Problem) -> tuple[Subtask, ...]:
-    """() for a problem without any, or without tests."""
+    """() for a problem without subtasks or without tests."""
     return tests_of(problem).subtasks if problem.payload.get("tests") else ()
 
 
 def until_failed(found: Iterable[Verdict]) -> Iterator[Verdict]:
-    """The first test that is failed is the last."""
+    """The verdicts up to the first failed test."""
     for verdict in found:
         yield verdict
         if not verdict.correct:
@@ -91,8 +92,8 @@ def until_failed(found: Iterable[Verdict]) -> Iterator[Verdict]:
 
 
 def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], float]) -> ComponentScore:
-    """What the verdicts of a program are worth: correct without a failed test, else with the status of the first; None when the
-    sandbox failed."""
+    """The score of a program: correct when no test failed, else with the status of the first failed test; None when the sandbox
+    failed."""
     known: list[Verdict] = []
     for verdict in found:
         if verdict.status == "sandbox_error":

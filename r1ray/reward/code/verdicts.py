@@ -13,7 +13,7 @@ from r1ray.types import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Of one test. `sandbox_error` is not the program's doing."""
+    """Of one test. The status `sandbox_error` is no fault of the program."""
 
     correct: bool
     status: Status
@@ -22,10 +22,10 @@ class Verdict:
 def verdicts(
     code: str, cases: Cases, *, limits: Limits, sandbox: Runner, checker: Checker | None = None
 ) -> Iterator[Verdict]:
-    """One for every test, as they are run: who needs no more stops asking.
+    """One for every test, lazily: a caller that needs no more stops iterating.
 
-    A whole program is run once for every input; a function once for all of them, for what it leaves behind is its own affair. What
-    a program wrote is correct if it equals the expected output, or the problem's checker says so.
+    A whole program is run once for every input, a function once for all of them: it may keep state between calls. Output is correct
+    if it equals the expected output or the problem's checker accepts it.
     """
     program = code.encode(errors="replace")
     if cases.function is None:
@@ -43,7 +43,7 @@ def verdicts(
 
 
 def _verdict(ended: Ended, same: bool | None) -> Verdict:
-    """What came out before a run was ended does not count: it may have been ended for how it came by it."""
+    """Output of a run that was ended does not count: what the run was ended for may have produced it."""
     if ended.status != "ok":
         return Verdict(correct=False, status=ended.status)
     if same is None:

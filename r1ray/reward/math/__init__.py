@@ -1,12 +1,12 @@
-"""Maths answers: extract the one that counts, compare it cheaply, and ask math-verify, in its child process, only when needed.
+"""Maths answers: extract the answer, compare it without algebra where possible, and else use math-verify in a child process.
 
-    extract      the box after the thinking                     typography   one way to write it
-    compare      decides what needs no algebra, in this process: number, monomial, units, structure
-    child        the rest, behind limits on time and memory; `verify` is the way there
+    extract      the box after the thinking                     typography   normalises the notation
+    compare      decides what needs no algebra, in this process, with number, monomial, units and structure
+    process      sends the others to `child`, a process with limits on time and memory
 
-Without a working child (math-verify missing, no process to be had) what `compare` decides is scored as ever. The other completions
-get no score at all: status sandbox_error, unusable, as after any failure of the machinery, and never 0. The log says so once, and
-the child is tried again after RETRY_S.
+Without a working child (math-verify is missing, no process can be started) answers that `compare` decides are scored as usual. The
+other completions get no score: status sandbox_error, unusable, as after any infrastructure failure, and never 0. This is logged
+once, and the child is started again after RETRY_S.
 """
 
 import atexit
@@ -34,9 +34,10 @@ STATUS_OF: dict[str, Status] = {
 
 
 def verify(problem: Problem, answer: str) -> ComponentScore:
-    """1 if `answer` equals any of `payload["answers"]`, else 0: also for an answer that hangs, swells or kills the comparison.
+    """1 if `answer` equals any of `payload["answers"]`, else 0: also for an answer on which the comparison hangs, crashes or runs
+    out of memory.
 
-    No value where there is no working verification process, which is no completion's fault.
+    No value without a working verification process, which is no fault of the completion.
     """
     try:
         verdict = compare(answer, tuple(problem.payload["answers"]))
@@ -49,10 +50,10 @@ def verify(problem: Problem, answer: str) -> ComponentScore:
 
 @lru_cache(maxsize=20_000)
 def compare(answer: str, golds: tuple[str, ...]) -> str:
-    """The verdict; the G completions of a group mostly give the same few answers, so pairs are remembered.
+    """The verdict. Pairs are cached, because the G completions of a group mostly give the same few answers.
 
     Raises:
-        VerifierDown: only algebra can tell, and there is no working process for it.
+        VerifierDown: algebra is needed, and there is no working process for it.
     """
     if len(answer) > MAX_LENGTH:
         return "incorrect"
@@ -74,7 +75,7 @@ def compare(answer: str, golds: tuple[str, ...]) -> str:
 
 @cache
 def verifier() -> MathVerifier:
-    """This process's child, started by the first comparison that needs it."""
+    """The child of this process; the first comparison that needs it starts it."""
     process = MathVerifier()
     atexit.register(process.close)
     return process
@@ -82,5 +83,5 @@ def verifier() -> MathVerifier:
 
 @cache
 def _report(what: str) -> None:
-    """Once for each failure, however many completions it meets."""
+    """Once for each failure, however many completions it affects."""
     log.error("VerifierDown: %s; completions that need it are unusable", what)

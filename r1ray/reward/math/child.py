@@ -1,13 +1,13 @@
-"""The process in which math-verify runs: started by path, talks JSON lines, imports nothing of r1ray.
+"""The process in which math-verify runs: started by its path, reads and writes JSON lines, imports nothing of r1ray.
 
     stdin   {"golds": [...], "answer": "..."}             stdout  {"verdict": "correct"}, one line for each line read
 
-math-verify may compute for ever, eat all memory or end the process, and its own timeouts need SIGALRM in a main thread. So this
-process only imports it, and forks a worker that does the work. The worker arms kernel timers (CPU and wall) whose default action
-ends it whatever it is doing; the next worker is a fork away, with everything imported. Model text reaches the LaTeX grammar alone:
-math-verify's plain-expression reader, which evaluates Python, is never used.
+math-verify may compute forever, use all memory or end the process, and its own timeouts need SIGALRM in a main thread. So this
+process only imports it, and forks a worker for the comparisons. The worker sets kernel timers (CPU and wall) whose default action
+ends it in any state; the next worker is forked with everything imported. Model text reaches only the LaTeX grammar: math-verify's
+plain-expression reader, which evaluates Python, is never used.
 
-    verdicts   correct incorrect | timeout memory crash: the answer's own doing
+    verdicts   correct incorrect | timeout memory crash, which the answer caused
 """
 
 import importlib
@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 WALL_FACTOR = 3
-"""Wall seconds per CPU second: on a busy machine an honest answer must not time out."""
+"""Wall seconds per CPU second, so that an honest answer does not time out on a busy machine."""
 RECYCLE = 500
 """Requests after which a worker is replaced: sympy's caches grow towards the memory limit."""
 CLEARLY, ROUNDED, EXACT = 1e-3, 1e-4, 1e-12
-"""How far apart two numbers are, relative to their size: surely others; the same, where one is a decimal; where none is."""
+"""Relative differences of two numbers: above CLEARLY they differ; up to ROUNDED they are equal if one is a decimal, up to EXACT if
+none is."""
 NOTHING = 1e-60
-"""What is zero, as far as arithmetic can tell."""
+"""Differences below are rounding errors of zero."""
 WARM_UP = (
     (r"\frac{\sqrt{2}}{2} + \pi", r"\frac{1}{\sqrt{2}} + \ln 2"),
     ("x^2+5x+6", "(x+2)(x+3)"),
@@ -41,7 +42,7 @@ CRASHED, OUT_OF_MEMORY = 2, 3
 
 def main(cpu_s: float, memory_bytes: int) -> None:
     completions = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever a library prints must not be taken for a verdict
+    os.dup2(2, 1)  # a library's prints must not be read as a verdict
     verify = Algebra().is_correct
     completions.write(b'{"verdict": "ready"}\n')
     worker = Worker(verify, cpu_s, memory_bytes)
@@ -50,14 +51,14 @@ def main(cpu_s: float, memory_bytes: int) -> None:
 
 
 class Algebra:
-    """math-verify, imported and used on some pairs once: the first parses build tables that forks then share."""
+    """math-verify, imported and warmed up: the first parses build tables, which all forks then share."""
 
     def __init__(self) -> None:
         self._library: Any = importlib.import_module("math_verify")
         self._sympy: Any = importlib.import_module("sympy")
         parser: Any = importlib.import_module("math_verify.parser")
         logging.disable(logging.CRITICAL)
-        # Units are compared before (units.py): math-verify drops them, and with them the t of 5t. Broken LaTeX is mended before.
+        # units.py has compared units before: math-verify drops them, and the t of 5t with them. typography.py has repaired LaTeX.
         plain = parser.NormalizationConfig(
             nits=False, malformed_operators=False, basic_latex=True, units=False, boxed="all", equations=False
         )
@@ -69,7 +70,7 @@ class Algebra:
             self.is_correct([gold], answer)
 
     def is_correct(self, golds: list[str], answer: str) -> bool:
-        """Whether the answer is any of the golds."""
+        """Whether the answer equals any of the golds."""
         parsed_answer = self._read(answer)
         for gold in golds:
             if gold not in self._parsed_golds:
@@ -85,12 +86,12 @@ class Algebra:
         return False
 
     def _read(self, text: str) -> list[Any]:
-        # The timeouts of math-verify are off: they would disarm the timer that guards this process.
+        # The timeouts of math-verify are off: they would cancel the timers that limit this process.
         boxed = f"\\boxed{{{text}}}"
         return self._library.parse(boxed, [self._config], fallback_mode="no_fallback", parsing_timeout=None)
 
     def _differ(self, gold: Any, answer: Any) -> bool:
-        """Whether two functions of the same variables are clearly apart somewhere, which simplify takes long to find out."""
+        """Whether two functions of the same variables clearly differ at one point, which `simplify` takes long to find."""
         if not all(isinstance(side, self._sympy.Expr) and not side.is_Symbol for side in (gold, answer)):
             return False
         names = sorted(gold.free_symbols, key=str)
@@ -104,7 +105,7 @@ class Algebra:
         return abs(here - there) > CLEARLY * (abs(here) + abs(there))
 
     def _same_size(self, gold: Any, answer: Any) -> bool:
-        """math-verify calls numbers the same whose difference is tiny, as the numbers may be themselves: 10^{-20}, 10^{-21}."""
+        """math-verify takes numbers with a tiny difference as equal, also when the numbers are tiny: 10^{-20}, 10^{-21}."""
         if not all(isinstance(side, self._sympy.Expr) and side.is_number for side in (gold, answer)):
             return True
         limit = ROUNDED if any(side.has(self._sympy.Float) for side in (gold, answer)) else EXACT
@@ -113,7 +114,7 @@ class Algebra:
 
 
 class Worker:
-    """The process that may be lost, and the pipes to it."""
+    """The process that may be killed, and the pipes to it."""
 
     def __init__(self, verify: Any, cpu_s: float, memory_bytes: int) -> None:
         self._verify, self._cpu_s, self._memory_bytes = verify, cpu_s, memory_bytes
@@ -123,15 +124,15 @@ class Worker:
         if self._asked >= RECYCLE:
             self._end()
             self._start()
-        # Killed from outside, or starved on a busy machine, is not the answer's doing unless it happens to it again.
+        # A worker that was killed from outside, or got no CPU on a busy machine, is no fault of the answer unless it happens twice.
         verdict = self._try(request)
-        return self._try(request) if self._others_doing else verdict
+        return self._try(request) if self._external else verdict
 
     def _try(self, request: bytes) -> str:
         self._asked += 1
-        self._others_doing = False
+        self._external = False
         used_before = cpu_seconds(self._pid)
-        with suppress(BrokenPipeError):  # the worker died while it had nothing to do: its status says how
+        with suppress(BrokenPipeError):  # the worker died while idle: its exit status says how
             self._requests.write(request)
         verdict = self._verdicts.readline()
         if verdict:
@@ -141,9 +142,9 @@ class Worker:
         if os.WIFSIGNALED(status):
             starved = os.WTERMSIG(status) == signal.SIGALRM and used - used_before < self._cpu_s / 2
             killed = os.WTERMSIG(status) == signal.SIGKILL
-            self._others_doing = starved or killed
-            late = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
-            return "timeout" if late else "memory" if killed else "crash"
+            self._external = starved or killed
+            timed_out = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
+            return "timeout" if timed_out else "memory" if killed else "crash"
         return "memory" if os.WEXITSTATUS(status) == OUT_OF_MEMORY else "crash"
 
     def _start(self) -> None:
@@ -159,21 +160,21 @@ class Worker:
                 self._serve(os.fdopen(requests, "rb"), os.fdopen(verdicts, "wb", buffering=0))
                 code = 0
             finally:
-                os._exit(code)  # never back up the stack: this is a copy of the supervisor
+                os._exit(code)  # never return up the stack: this is a copy of the supervisor
         os.close(requests)
         os.close(verdicts)
         self._requests = os.fdopen(self_requests, "wb", buffering=0)
         self._verdicts = os.fdopen(self_verdicts, "rb")
 
     def _end(self) -> tuple[int, float]:
-        """How it ended, and the CPU seconds of its life."""
+        """(exit status, CPU seconds used)"""
         self._requests.close()
         self._verdicts.close()
         _, status, usage = os.wait4(self._pid, 0)
         return status, usage.ru_utime + usage.ru_stime
 
     def _serve(self, lines: BinaryIO, out: BinaryIO) -> None:
-        """In the worker. Not one file may be written, and the process ends by itself when a timer goes off."""
+        """Runs in the worker. It may write no file, and a timer that expires ends the process."""
         resource.setrlimit(resource.RLIMIT_AS, (self._memory_bytes, self._memory_bytes))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -191,7 +192,7 @@ class Worker:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process that may have died, but has not been waited for."""
+    """Used by a process that may have died, but has not been waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

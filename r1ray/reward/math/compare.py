@@ -1,7 +1,7 @@
-r"""Compare two maths answers without any parser or computer algebra: settles most pairs, in the trusted process, in microseconds.
+r"""Compare two maths answers without a parser or computer algebra: decides most pairs, in the trusted process, in microseconds.
 
-Numbers (with units), words, lists, sets, tuples, intervals, unions, matrices and inequalities of such are decided here; of anything
-else only algebra can tell, in math-verify's child process. Everything is linear in the length of the texts but for a sort.
+Numbers (with units), words, lists, sets, tuples, intervals, unions, matrices and inequalities of such are decided here; all else
+needs algebra, in math-verify's child process. Everything except a sort is linear in the length of the texts.
 """
 
 import re
@@ -15,7 +15,7 @@ from r1ray.reward.math.units import Quantity, quantity, same_unit
 
 MAX_LENGTH = 2000
 MAX_MATCHED = 8
-"""Elements that are no numbers, to be found in any order."""
+"""Elements that are no numbers and are matched in any order, at most."""
 
 HOSTILE = re.compile(
     rf"[0-9]{{{MAX_DIGITS + 1},}}"  # a number too long to convert
@@ -28,14 +28,14 @@ HOSTILE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is left of a pair for algebra to answer: without names, units and typography."""
+    """The part of a pair that needs algebra: without names, units and typography."""
 
     answer: str
     gold: str
 
 
 def decide(answer: str, gold: str) -> bool | Question:
-    """Whether two normalised answers are the same, or what only algebra can tell. Not symmetric: the gold sets the rules.
+    """Whether two normalised answers are equal, or the Question that needs algebra. Not symmetric: the gold sets the rules.
 
     Example: `decide("x = 6", "6")` is True, `decide("(x+1)^2", "x^2+2x+1")` a Question.
     """
@@ -48,13 +48,13 @@ def decide(answer: str, gold: str) -> bool | Question:
 
 
 def fast_equal(answer: str, gold: str) -> bool | None:
-    """`decide` for those who have no algebra: None when only that could tell."""
+    """`decide` for callers without algebra: None when it would be needed."""
     decided = decide(answer, gold)
     return None if isinstance(decided, Question) else decided
 
 
 def hostile(text: str) -> bool:
-    """Whether an answer is too big or too strange to be worth a parser's time: huge numbers, towers, deep nesting, odd characters.
+    """Whether an answer is not given to a parser: huge numbers, towers of powers, deep nesting, odd characters.
 
     Words in `\\text{}` may be in any script; everything else must be ASCII.
     """
@@ -67,7 +67,7 @@ def hostile(text: str) -> bool:
 
 
 def readable(gold: str) -> bool:
-    """Whether a dataset's answer can be compared with at all. Cheap and safe: no parser sees it."""
+    """Whether answers can be compared with this one of a dataset. Cheap and safe: it uses no parser."""
     return 0 < len(gold) <= MAX_LENGTH and gold.isprintable() and balanced(gold) and bool(normalise(gold))
 
 
@@ -80,13 +80,13 @@ def _equal(answer: str, gold: str) -> bool | Question:
             return _same(answer_value, gold_value)
         other_variable = len(answer_name) == len(gold_name) == 1 and number(answer_value) and number(gold_value)
         return False if other_variable else Question(answer=answer, gold=gold)
-    if is_relation(answer_value) or is_relation(gold_value):  # a name belongs to its equation
+    if is_relation(answer_value) or is_relation(gold_value):  # the name is part of an equation
         return _same(answer, gold)
     return _same(answer_value, gold_value)
 
 
 def _same(answer: str, gold: str) -> bool | Question:
-    """Of two texts without the names of their values."""
+    """Compare two texts without the names of their values."""
     if answer == gold:
         return True
     answer_chain, gold_chain = chain(answer), chain(gold)
@@ -101,7 +101,7 @@ def _same(answer: str, gold: str) -> bool | Question:
 
 
 def _same_chain(answer: list[str], answer_signs: list[str], gold: list[str], gold_signs: list[str]) -> bool | Question:
-    """Inequalities with the same parts are the same when their signs are; of others (2x < 6) algebra can tell."""
+    """Inequalities with equal parts are equal when their signs are; others (2x < 6) need algebra."""
     texts = (" ".join(_alternating(parts, signs)) for parts, signs in ((answer, answer_signs), (gold, gold_signs)))
     question = Question(answer=next(texts), gold=next(texts))
     if len(answer) != len(gold):
@@ -174,20 +174,20 @@ def _in_any_order(answer: Structure, gold: Structure, otherwise: Question) -> bo
 
 
 def _sorted_numbers(items: tuple[str, ...]) -> list[Number] | None:
-    """None when one is no plain number, or a percentage (which may be two)."""
+    """None when one is no plain number, or a percentage (which may equal two numbers)."""
     numbers = [found for item in items if (found := number(item)) and not found.percent]
     return sorted(numbers, key=lambda n: n.value) if len(numbers) == len(items) else None
 
 
 def _open_ended(*sides: Structure) -> bool:
-    """Whether an item may stand for several: `1 \\pm x`, `1, 2, \\ldots`."""
+    """Whether an item may mean several values: `1 \\pm x`, `1, 2, \\ldots`."""
     return any(item == ELLIPSIS or PLUS_MINUS.search(item) for side in sides for item in side.items)
 
 
 def _one_and_several(
     answer: str, answer_parts: Structure | None, gold: str, gold_parts: Structure | None
 ) -> bool | Question:
-    """A single value against a list or the like: the same only as a set of one, or where it stands for several (`\\pm`)."""
+    """A single value and a structure: equal only if the structure is a set of one, or the value means several (`\\pm`)."""
     several, single = (answer_parts, gold) if answer_parts else (gold_parts, answer)
     assert several is not None
     if len(several.items) == 1:
@@ -199,7 +199,7 @@ def _one_and_several(
 
 
 def _same_value(answer: str, gold: str) -> bool | Question:
-    """Of two texts that are neither lists nor relations."""
+    """Compare two texts that are neither structures nor relations."""
     answer, gold = unwrapped(answer), unwrapped(gold)
     a, g = _quantities(answer, gold)
     if not same_unit(a.unit, g.unit):
@@ -224,7 +224,7 @@ def _same_value(answer: str, gold: str) -> bool | Question:
 
 
 def _quantities(answer: str, gold: str) -> tuple[Quantity, Quantity]:
-    """What could be a variable (`5m`) is a unit only where the other side shows one."""
+    """A letter that could be a variable (`5m`) is a unit only if the other side certainly has one."""
     sides = quantity(answer), quantity(gold)
     shown = any(side.unit and side.certain for side in sides)
     a, g = (
@@ -239,7 +239,7 @@ def _as_word(text: str) -> str:
 
 
 def _is_word(text: str) -> bool:
-    """Text without mathematics in it (Monday, (B), 星期一): to be compared as text. `ab` may be a product."""
+    """Whether a text has no mathematics (Monday, (B), 星期一) and is compared as text. `ab` may be a product."""
     letters = text.strip("() ").replace(" ", "")
     option = len(letters) == 1 and letters.isupper()
     return letters.isalpha() and (option or len(letters) > 2 or not letters.isascii())

@@ -1,7 +1,7 @@
 """The final answer of a maths completion: the last `\\boxed{...}` after the thinking, else the last `<answer>`, else the last line
-`Answer: ...` (what the prompts of DAPO-Math-17k ask for).
+`Answer: ...` (which the prompts of DAPO-Math-17k ask for).
 
-math-verify merges neighbouring boxes into a set and reads boxes inside the reasoning; so the one box is chosen here, first.
+The box is chosen here and not by math-verify, which merges neighbouring boxes into a set and reads boxes inside the reasoning.
 """
 
 import re
@@ -23,13 +23,13 @@ def final_answer(text: str) -> str | None:
 
 
 def answer_line(text: str) -> str | None:
-    """What the last line that begins with `Answer:` says."""
+    """The text of the last line that begins with `Answer:`."""
     lines = deque(ANSWER_LINE.finditer(text), maxlen=1)
     return lines[0][1].strip() if lines else None
 
 
 def last_boxed(text: str) -> str | None:
-    """Content of the last box, braces matched; None when there is none or it is never closed (an earlier one does not count)."""
+    """The content of the last box, with matching braces; None when there is none or the last one is never closed."""
     boxes = deque(BOX.finditer(text), maxlen=1)
     if not boxes:
         return None
@@ -40,7 +40,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def _braced(text: str, start: int) -> str | None:
-    """What stands between the brace at `start` and its partner; a brace after a backslash is a printed one."""
+    """The text between the brace at `start` and the one that closes it; a brace after a backslash is text."""
     depth = 0
     position = start
     while position < len(text):

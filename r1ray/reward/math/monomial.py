@@ -1,7 +1,7 @@
 r"""Answers that are a rational number times square roots and powers of pi: `\frac{3\sqrt{2}}{2}`, `12\pi`. Compared exactly.
 
-c * sqrt(r) * pi^k with rational c and r is known by its sign, by c^2 * r and by k, whichever way it is written; and two that
-differ in one of these differ, for pi is transcendental. Reads products and fractions of them, no sums.
+The sign, c^2 * r and k identify c * sqrt(r) * pi^k with rational c and r in any notation, and numbers that differ in one of these
+differ, because pi is transcendental. Reads products and fractions of such numbers, no sums.
 """
 
 import re
@@ -24,11 +24,11 @@ class Monomial:
 
 
 class _NoMonomial(Exception):
-    """The text is something else."""
+    """The text is no such number."""
 
 
 def monomial(text: str) -> Monomial | None:
-    """Read a normalised text; None when it is no such product, as a mixed number with more after it (`2\\frac{1}{2}\\pi`)."""
+    """Read a normalised text; None when it is no such product, for instance a mixed number with a factor (`2\\frac{1}{2}\\pi`)."""
     if len(text) > MAX_DIGITS:
         return None
     tokens = [match[0] for match in TOKEN.finditer(text)]
@@ -54,7 +54,7 @@ def same_monomial(answer: Monomial, gold: Monomial) -> bool:
 
 
 class _Reader:
-    """The tokens and how many of them are read. Nothing nests but what stands in a fraction or under a root."""
+    """The tokens and how many of them are read. Only fractions and roots nest."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens, self._position = [*tokens, ""], 0
@@ -71,7 +71,7 @@ class _Reader:
         return self._position == len(self._tokens) - 1
 
     def product(self, *, fractions: bool = True) -> Monomial:
-        """Factors side by side or with a sign between them. A number has to come first or after a sign: `2 3` is none."""
+        """Factors with or without an operator between them. A number must be first or after an operator: `2 3` is no product."""
         found, joined, after_number = Monomial(negative=False, square=Fraction(1), pi=0), True, False
         while True:
             token = self._tokens[self._position]
@@ -87,7 +87,7 @@ class _Reader:
                 break
             found = _times(found, factor)
             joined = any(self.took(operator) for operator in OPERATORS)
-        if joined:  # nothing at all, or nothing after the last sign
+        if joined:  # no factor, or none after the last operator
             raise _NoMonomial
         return found
 
@@ -104,7 +104,7 @@ class _Reader:
         return Monomial(negative=negative, square=found.square, pi=found.pi)
 
     def _root(self) -> Monomial:
-        """Of a whole number or a fraction of two."""
+        """Of a whole number or a fraction of two whole numbers."""
         self._expect("{")
         if self.took(r"\frac"):
             over, under = self._whole_group(), self._whole_group()

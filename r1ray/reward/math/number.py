@@ -21,7 +21,7 @@ MIXED = re.compile(
     rf"({_SIGN})([0-9]+)\s*(?:\\frac\s*\{{\s*([0-9]+)\s*\}}\s*\{{\s*([0-9]+)\s*\}}|(?<=\s)([0-9]+)/([0-9]+))"
 )
 FORMS = (MIXED, FRACTION, RATIO, SCIENTIFIC, DECIMAL)
-"""The longer forms first: what one of them matches at the start of a text may be followed by a unit."""
+"""The longer forms first: a form that matches the start of a text may be followed by a unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Number:
 
 
 def number(text: str, *, scale: int = 1) -> Number | None:
-    """Read a normalised text that is a plain number and nothing else, times `scale`; None for everything else."""
+    """Read a normalised text that is a plain number, times `scale`; None for any other text."""
     body = text.removesuffix("%").rstrip()
     percent = body != text
     if len(body) > MAX_DIGITS:
@@ -56,8 +56,8 @@ def number(text: str, *, scale: int = 1) -> Number | None:
 def same_number(answer: Number, gold: Number) -> bool:
     """Whether two numbers are equal, or one is the other rounded to six decimals or more. The gold sets the rules for percentages.
 
-    A percentage equals p / 100; and p, where the percent sign is the answer's omission or the gold cannot be a proportion (people
-    answer "what percentage" either way).
+    A percentage p % equals p / 100. It also equals p where the answer omits the percent sign or the gold cannot be a proportion:
+    "what percentage" is answered in both ways.
     """
     if answer.percent == gold.percent:
         return _close(answer, gold)
@@ -67,7 +67,7 @@ def same_number(answer: Number, gold: Number) -> bool:
 
 
 def latex(exact: Number | None) -> str | None:
-    """In LaTeX's own words, for a parser that reads no percentages and no `2 1/3`; None for a decimal, which may be rounded."""
+    """As plain LaTeX, for a parser that reads no percentages and no `2 1/3`; None for a decimal, which may be rounded."""
     if exact is None or exact.decimals is not None:
         return None
     value = exact.value / 100 if exact.percent else exact.value
@@ -76,7 +76,7 @@ def latex(exact: Number | None) -> str | None:
 
 
 def _close(answer: Number, gold: Number) -> bool:
-    """Decimals are right to the last one that is written, six at least, and to four digits at least."""
+    """Equal up to half a unit of the last decimal that both have (six at least), and to four significant digits at least."""
     if answer.value == gold.value:
         return True
     written = [side.decimals for side in (answer, gold) if side.decimals is not None]

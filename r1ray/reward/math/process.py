@@ -1,7 +1,7 @@
-"""math-verify behind a wall: a child process that may hang, swell or die without the caller noticing more than a verdict.
+"""math-verify in a child process that may hang, run out of memory or die: the caller gets a verdict in each case.
 
-`math_verify` is never imported here. Works from any thread (Ray runs actor methods off the main thread, where the library's own
-SIGALRM timeouts fail silently and score everything 0).
+`math_verify` is never imported here. Works from any thread: Ray runs actor methods off the main thread, where the library's own
+SIGALRM timeouts fail silently and score everything 0.
 """
 
 import json
@@ -17,24 +17,22 @@ from contextlib import suppress
 from pathlib import Path
 
 CPU_S = 2.0
-"""What one comparison may cost; honest ones take milliseconds, the first of a kind some tenths."""
+"""Limit of one comparison; honest ones take milliseconds, the first of a kind some tenths of a second."""
 MEMORY_BYTES = 1 << 30
 START_S = 120.0
 """Importing sympy and the LaTeX grammar takes 2 s alone and far longer on a machine that is starting everything at once."""
 ANSWER_S = 20.0
-"""The child ends a comparison itself after 3 * CPU_S of wall time, or twice that; silence beyond this is the child's failure."""
-
-
+"""The child ends a comparison itself after 3 * CPU_S of wall time, or twice that; without an answer for this long it has failed."""
 RETRY_S = 30.0
-"""A child that has failed twice in a row is let be for so long: every completion that asked would wait for it to start."""
+"""A child that failed twice in a row is not started again for so long: every completion that needs it would wait for the start."""
 
 
 class VerifierDown(RuntimeError):
-    """The child cannot be started or does not answer: no completion's fault."""
+    """The child cannot be started or does not answer, which is no fault of a completion."""
 
 
 class MathVerifier:
-    """One child process. `verify` may be called from any thread, one comparison runs at a time."""
+    """One child process. `verify` may be called from any thread; one comparison runs at a time."""
 
     def __init__(self, *, cpu_s: float = CPU_S, memory_bytes: int = MEMORY_BYTES) -> None:
         script = Path(__file__).with_name("child.py")
@@ -42,12 +40,12 @@ class MathVerifier:
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._down: tuple[float, str] = (0.0, "")
-        """Until when it is not tried again, and why."""
+        """(monotonic time before which it is not started again, reason)"""
 
     def verify(self, golds: Sequence[str], answer: str) -> str:
-        """ "correct", "incorrect", or what the answer did to the process: "timeout", "memory", "crash".
+        """ "correct", "incorrect", or how the answer ended the process: "timeout", "memory", "crash".
 
-        A child that was lost is started again, once.
+        A child that died is restarted once.
 
         Raises:
             VerifierDown: there is no working child.
@@ -75,7 +73,7 @@ class MathVerifier:
 
     def _ask(self, request: bytes) -> str:
         if self._child is None:
-            # Its own process group, so that one signal ends it and its worker.
+            # A process group for the child, so that one signal ends it and its worker.
             self._child = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
             )
@@ -85,7 +83,7 @@ class MathVerifier:
         return self._read_verdict(self._child, ANSWER_S)
 
     def _read_verdict(self, child: subprocess.Popen[bytes], seconds: float) -> str:
-        """The next line; waits for the child, freed by its line, its end or the deadline."""
+        """The next line of the child. Waits until there is one, the child ends, or the deadline passes."""
         assert child.stdout is not None
         deadline = time.monotonic() + seconds
         line = b""
@@ -95,7 +93,7 @@ class MathVerifier:
                 raise VerifierDown(f"no answer within {seconds:.0f} s")
             chunk = os.read(child.stdout.fileno(), 4096)
             if not chunk:
-                raise VerifierDown("it ended (its own words are in this worker's log)")
+                raise VerifierDown("it ended (its output is in the log of this worker)")
             line += chunk
         return json.loads(line)["verdict"]
 

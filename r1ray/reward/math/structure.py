@@ -1,6 +1,6 @@
-r"""How a maths answer is put together: lists, sets, tuples, intervals, unions, matrices, inequalities, names with a value.
+r"""The structure of a maths answer: lists, sets, tuples, intervals, unions, matrices, inequalities, names with a value.
 
-Splitting only: what the parts are worth is for `compare`. Each function is linear in the length of its text.
+This module only splits texts; `compare` compares the parts. Each function is linear in the length of its text.
 """
 
 import re
@@ -47,7 +47,7 @@ class Structure:
 
 
 def structure(text: str) -> Structure | None:
-    """What a normalised text is made of; None for a single value: `1,234`, or one in parentheses."""
+    """The parts of a normalised text; None for a single value: `1,234`, or one in parentheses."""
     if "," in text and number(quantity(text).value):
         return None
     if match := MATRIX.fullmatch(text):
@@ -63,7 +63,7 @@ def structure(text: str) -> Structure | None:
 
 
 def chain(text: str) -> tuple[list[str], list[str]] | None:
-    """(parts, signs) of inequalities, turned so that they grow: `3 > x` is (["x", "3"], ["<"]). None when there are none."""
+    """(parts, signs) of inequalities in ascending order: `3 > x` is (["x", "3"], ["<"]). None for other texts."""
     if "<" not in text and ">" not in text and r"\le" not in text and r"\ge" not in text:
         return None
     parts, signs = [""], list[str]()
@@ -80,13 +80,16 @@ def chain(text: str) -> tuple[list[str], list[str]] | None:
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """("x", "3") of `x = 3` and `x \\in 3`, ("", "3") of `the answer is 3` and of `3`: of a text with one such sign."""
+    """(name, value): ("x", "3") for `x = 3` and `x \\in 3`, ("", "3") for `the answer is 3` and `3`.
+
+    A text with several relations has no name.
+    """
     if (said := SAID.match(text)) and said.end() < len(text) and not DENIED.search(said[0]):
         text = text[said.end() :]
     if match := NAME.match(text):
-        rest = text[match.end() :]
-        if rest and not RELATION.search(rest):
-            return re.sub(r"\s|\\text|[{}]", "", match[1]), rest
+        value = text[match.end() :]
+        if value and not RELATION.search(value):
+            return re.sub(r"\s|\\text|[{}]", "", match[1]), value
     return "", text
 
 
@@ -109,7 +112,7 @@ def _bracketed(text: str) -> Structure | None:
     if not opening or not closing or opening.end() > closing.start():
         return None
     inner = text[opening.end() : closing.start()]
-    if any(depth < 0 for _, depth in _depths(inner)):  # `(1, 2) + (3, 4)`: they are not partners
+    if any(depth < 0 for _, depth in _depths(inner)):  # `(1, 2) + (3, 4)`: they do not belong together
         return None
     items = [item.strip() for item in _split(inner, ",;")]
     kind = {r"\{": "{", r"\langle": "("}.get(opening[0], opening[0]) + {r"\}": "}", r"\rangle": ")"}.get(
@@ -128,7 +131,7 @@ def _depths(text: str) -> Iterator[tuple[re.Match[str], int]]:
 
 
 def _pieces(text: str, separator: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """(text, the separator after it), split where no bracket is open."""
+    """(text, separator after it), split only where no bracket is open."""
     start = depth = 0
     for match in re.finditer(rf"{_BRACKET}|{separator.pattern}", text):
         if re.fullmatch(_BRACKET, match[0]):

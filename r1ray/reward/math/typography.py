@@ -1,7 +1,7 @@
-r"""One way to write a maths answer: delimiters, spacing, look-alike characters, and LaTeX that is broken but reads in one way only.
+r"""Normalise the notation of a maths answer: delimiters, spacing, look-alike characters, and broken LaTeX with only one meaning.
 
-Text in, text out, in time linear in its length; nothing here knows a value. Full-width forms are what a Chinese keyboard gives and
-become ASCII; digits of other scripts do not, and nothing later takes them for digits.
+Text in, text out, in linear time; values are not interpreted here. Full-width forms, which Chinese keyboards produce, become ASCII;
+digits of other scripts stay as they are, and no later step takes them for digits.
 """
 
 import re
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 MAX_DEPTH = 50
 MAX_REPAIRS = 3
-"""Braces that may be missing at the end, or be there once too often."""
+"""Braces at the end that may be missing or superfluous, at most."""
 
 _FULL_WIDTH = {0xFF01 + i: chr(0x21 + i) for i in range(94)}
 _CHARACTERS = {
@@ -40,13 +40,13 @@ COMMANDS = {
     "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "varnothing": r"\emptyset", "degree": r"^\circ",
     **dict.fromkeys(("dots", "ldots", "cdots"), r"\ldots"), "$": "$", "%": "%",
 }  # fmt: skip
-"""What a command becomes; those that are not here stay."""
+"""{command: its replacement}; other commands stay."""
 SPELLING = re.compile(r",\\,|\\([A-Za-z]+|.)|~|\{,\}|\.\.\.", re.DOTALL)
 BACKSLASHES = re.compile(r"\\\\(?=[A-Za-z])")
 REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        # A command without its backslash; nobody's variable is called so.
+        # A command without its backslash; no variable has such a name.
         (r"(?<![\\A-Za-z])(?=d?frac\s?[{0-9]|sqrt\s?[\[({0-9])d?", r"\\"),
         (r"(?<![\\A-Za-z])(?=(?:pi|infty|cdot|times)(?![A-Za-z]))", r"\\"),
         (r"(?<![\\A-Za-z])infinity(?![A-Za-z])", r"\\infty"),
@@ -54,17 +54,17 @@ REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\^ ?\{ ?\\circ ?\}", r"^\\circ"),
         (r"\\\{ ?\\\}", r"\\emptyset"),
         (r" ?%| ?\\text ?\{ ?per ?cent ?\}|(?<=[0-9])(?: |(?<= ))per ?cent$", "%"),
-        # The imaginary unit after its factor, apart from it: math-verify tells it from a variable that way.
+        # A space before the imaginary unit: without it math-verify reads it as a variable.
         (r"(?<=[0-9]) ?(?:\\cdot ?)?i(?![A-Za-z])", " i"),
     )
 )
 COMMAND = re.compile(r"\\(frac|sqrt)(?![A-Za-z])")
-"""With arguments that may lack their braces."""
+"""Commands with arguments whose braces may be missing."""
 
 
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
-    """The same answer in one typography.
+    """The same answer in normal form.
 
     Example: `normalise("$\\dfrac 12$.")` is "\\frac{1}{2}".
     """
@@ -90,7 +90,7 @@ def _collapsed(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    r"""Without what stands around the whole of it: `$ $`, `\( \)`, `\[ \]`, braces, a box, quotes, `\text{}`, a final full stop."""
+    r"""The text without anything around the whole of it: `$ $`, `\( \)`, `\[ \]`, braces, a box, quotes, `\text{}`, a full stop."""
     before = None
     while text != before:
         before, text = text, text.strip().removesuffix(".").rstrip()
@@ -113,7 +113,7 @@ _WRAPPING = tuple(')]}$"*')
 
 
 def partners(text: str) -> dict[int, int]:
-    """{position of an opening brace: position of the one that closes it}; printed braces (after a backslash) are not looked at."""
+    """{position of an opening brace: position of the one that closes it}; braces after a backslash are ignored."""
     found: dict[int, int] = {}
     opened: list[int] = []
     for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
@@ -125,7 +125,7 @@ def partners(text: str) -> dict[int, int]:
 
 
 def closed(text: str) -> str:
-    """Braces added that are missing at the end, and dropped that are there once too often; other disorder stays."""
+    """The text with missing braces added at the end, and superfluous ones removed there; other errors stay."""
     depth = lowest = 0
     for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
         depth += (match[0] == "{") - (match[0] == "}")
@@ -140,8 +140,8 @@ def closed(text: str) -> str:
 
 
 def with_braces(text: str) -> str:
-    r"""Arguments of \frac and \sqrt in braces. One digit may stand without them (LaTeX's rule), after \sqrt also a whole number or
-    what is in parentheses; `\frac123` stays, for it could be 1/23 and 3 times 1/2.
+    r"""The arguments of \frac and \sqrt in braces, where they are one digit (LaTeX's rule) or, after \sqrt, a whole number or in
+    parentheses. `\frac123` stays, since it could be 1/23 or 3 times 1/2.
     """
     closing = partners(text)
     brackets = _round_partners(text)
@@ -192,7 +192,7 @@ def _round_partners(text: str) -> dict[int, int]:
 
 
 def balanced(text: str) -> bool:
-    """Braces pair up, and nothing nests deeper than MAX_DEPTH."""
+    """Whether braces match, and brackets nest at most MAX_DEPTH deep."""
     braces = depth = 0
     for character in re.sub(r"\\[{}]", "", text):
         braces += (character == "{") - (character == "}")

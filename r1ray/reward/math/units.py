@@ -1,7 +1,7 @@
-r"""What an answer is measured in: `12\text{ cm}^2` is 12 and square centimetres. In English and Chinese, written out or not.
+r"""The unit of an answer: `12\text{ cm}^2` is 12 and square centimetres. In English and Chinese, abbreviated or not.
 
-A unit may be left out on either side (the question names it); two that are given have to be the same, and nothing is converted.
-Words that are no known unit (apples, 棵) are units too: of two such names one must contain the other's words.
+A unit may be missing on either side (the question names it); two units must be the same, and nothing is converted. Words that are
+no known unit (apples, 棵) are units too: of two such names one must contain the words of the other.
 """
 
 import re
@@ -40,7 +40,7 @@ _CHANGING = """
     sinh some sqrt squared tan tenth tenths than then third thirds times to true twice under where with without wrong
 """
 NOT_UNITS = frozenset(_CHANGING.split())
-"""Words that change what is said, or are functions: a text with one of them is not a number with its unit."""
+"""Words that change the meaning, or are functions: a text with one of them is not a number with its unit."""
 NOT_CHINESE_UNITS = re.compile("[不非无没或和与及大小多少至约以且上下负正除倍余的方根半幂阶乘加减积商错]")
 MAX_WORDS = 4
 """More is a sentence."""
@@ -69,7 +69,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """A text taken apart: `3万元` is Quantity(value="3", scale=10000, unit=yuan)."""
+    """A text split into value and unit: `3万元` is Quantity(value="3", scale=10000, unit=yuan)."""
 
     value: str
     scale: int = 1
@@ -79,7 +79,7 @@ class Quantity:
 
 
 def quantity(text: str) -> Quantity:
-    """The value and the unit of a normalised answer; the whole text and no unit where none can be told."""
+    """The value and the unit of a normalised answer; the whole text and no unit where none is found."""
     if match := CURRENCY.match(text):
         money = Unit(powers=((CURRENCIES[match[2]], 1),), words=frozenset())
         return replace(_measured(match[1] + text[match.end() :]), unit=money, certain=True)
@@ -87,7 +87,7 @@ def quantity(text: str) -> Quantity:
 
 
 def same_unit(answer: Unit | None, gold: Unit | None) -> bool:
-    """Whether the answer's unit can stand for the gold's: the same, or one of them is not given."""
+    """Whether the answer's unit agrees with the gold's: they are the same, or one of them is missing."""
     if answer is None or gold is None:
         return True
     return answer.powers == gold.powers and (answer.words <= gold.words or gold.words <= answer.words)
@@ -102,7 +102,7 @@ def _measured(text: str) -> Quantity:
 
 
 def _ends_of_value(text: str) -> Iterator[int]:
-    """Where the unit may begin: after a plain number, else before units at the end, which then are in `\\text{}` or well known."""
+    """Where the unit may begin: after a plain number, or before units at the end that are in `\\text{}` or well known."""
     plain = next((match for form in FORMS if (match := form.match(text))), None)
     if plain:
         yield plain.end()
@@ -110,7 +110,7 @@ def _ends_of_value(text: str) -> Iterator[int]:
 
 
 def _read(text: str, *, value: str) -> Quantity | None:
-    """The value with the unit that this text is; None when it is something else."""
+    """The value with this text as its unit; None when the text is no unit."""
     explicit = WRAPPER.search(text) is not None or not text.isascii()
     spaced = text.startswith(" ")
     words = _words(WRAPPER.sub(r" \1 ", text))
@@ -131,7 +131,7 @@ def _read(text: str, *, value: str) -> Quantity | None:
 
 
 def _powers(words: list[str | int]) -> tuple[dict[str, int], list[str] | None]:
-    """Powers of the known units, and the names that are none; None for those when the words do not make a unit."""
+    """({known unit: power}, unknown names); None in place of the names when the words are no unit."""
     powers: dict[str, int] = {}
     unknown: list[str] = []
     last, sign, next_power = "", 1, 1
@@ -158,13 +158,13 @@ def _powers(words: list[str | int]) -> tuple[dict[str, int], list[str] | None]:
 
 
 def _may_be_unit(word: str, explicit: bool, spaced: bool) -> bool:
-    """Whether a word that is no known unit may be the name of what is counted. `2 xy` has none."""
-    told = explicit or (spaced and len(word) > 2)
-    return told and word.lower() not in NOT_UNITS and not NOT_CHINESE_UNITS.search(word)
+    """Whether an unknown word may name what is counted. In `2 xy` none does."""
+    named = explicit or (spaced and len(word) > 2)
+    return named and word.lower() not in NOT_UNITS and not NOT_CHINESE_UNITS.search(word)
 
 
 def _words(text: str) -> list[str | int] | None:
-    """Names, "/" and exponents, in order; None when there is anything else."""
+    """Names, "/" and exponents, in order; None when the text has anything else."""
     words: list[str | int] = []
     position = 0
     for match in TOKEN.finditer(text):
@@ -186,7 +186,7 @@ def _words(text: str) -> list[str | int] | None:
 
 
 def _chinese_words(text: str) -> list[str]:
-    """Known names, the longest first; what lies between them is one name each."""
+    """Known names, the longest first; each text between them is one name."""
     words: list[str] = []
     position = 0
     for match in CHINESE.finditer(text):
@@ -196,7 +196,7 @@ def _chinese_words(text: str) -> list[str]:
 
 
 def _known(word: str) -> str:
-    """The unit of this name in the singular or plural; "" for none. Capitals tell one letter from another."""
+    """The unit of this name in the singular or plural; "" for none. Names of one letter are case-sensitive."""
     for form in (word, word.lower() if len(word) > 1 else word):
         for name in (form, form.removesuffix("s"), form.removesuffix("es")):
             if name in KNOWN and (len(name) > 1 or form == name):
