@@ -117,12 +117,12 @@ def load(
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:
         raise ConfigError(mistakes, notes)
+    raw = plugins.with_defaults(raw)
     config = Config.model_validate(raw)
     checked = [
         CheckedStage(name, config.stages[name], Config.model_validate(plugins.with_defaults(tree)))
         for name, tree in trees.items()
     ]
-    raw = plugins.with_defaults(raw)
     return CheckedRun(config=config, stages=checked, overrides=list(overrides), notes=notes, raw=raw)
 
 

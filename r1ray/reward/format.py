@@ -10,12 +10,19 @@ The strict one is stricter than the public regular expressions, which accept a d
 """
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from r1ray.mistakes import Finding
+from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.reward.code.cases import read_language
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.text import last_answer
 from r1ray.types import Problem
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 LAYOUT = re.compile(r"\s*<think>(.*)</think>\s*<answer>.*</answer>\s*", re.DOTALL)
@@ -24,8 +31,19 @@ THINK_LAYOUT = re.compile(r"\s*<think>(.*)</think>(.*)", re.DOTALL)
 COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 
+class FormatArgs(Args):
+    """No arguments, but the prompt has to ask for the tags."""
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        if owner.weighs and "<think>" not in view.template_text:
+            name = key.removesuffix(".args")
+            rule = f"{name} asks for <think> and <answer> tags, and this template never mentions them"
+            yield view.mistake("model.template", rule, f"model.template=r1_zero, or {name}.weight=0")
+
+
+@arguments(FormatArgs)
 @per_completion
-def format_reward(problem: Problem, text: str) -> ComponentScore:
+def format_reward(problem: Problem, text: str, args: FormatArgs = FormatArgs()) -> ComponentScore:  # noqa: B008 - frozen
     """1 if every tag occurs exactly once, in order, with some reasoning and only white space around the two blocks; else 0."""
     return _all_or_nothing(_fits(LAYOUT, text, once=TAGS))
 
