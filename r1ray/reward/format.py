@@ -10,12 +10,19 @@ The strict one is stricter than the public regular expressions, which accept a d
 """
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from r1ray.mistakes import Finding, Mistake
+from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.reward.code.cases import read_language
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.text import last_answer
 from r1ray.types import Problem
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 LAYOUT = re.compile(r"\s*<think>(.*)</think>\s*<answer>.*</answer>\s*", re.DOTALL)
@@ -24,8 +31,20 @@ THINK_LAYOUT = re.compile(r"\s*<think>(.*)</think>(.*)", re.DOTALL)
 COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 
+class FormatArgs(Args):
+    """None, but a rule: the prompt must ask for the tags."""
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        component = key.removesuffix(".args")
+        if owner.weighs and "<think>" not in view.template_text:
+            rule = f"{component} asks for <think> and <answer> tags, and this template never mentions them"
+            remedy = f"model.template=r1_zero, or {component}.weight=0"
+            yield Mistake(key="model.template", value=view.model.template, rule=rule, remedy=remedy)
+
+
 @per_completion
-def format_reward(problem: Problem, text: str) -> ComponentScore:
+@arguments(FormatArgs)
+def format_reward(problem: Problem, text: str, args: FormatArgs) -> ComponentScore:
     """1 if every tag occurs exactly once, in order, with some reasoning and only white space around the two blocks; else 0."""
     return _all_or_nothing(_fits(LAYOUT, text, once=TAGS))
 
