@@ -44,7 +44,7 @@ def row(option: str) -> tuple[str, ...]:
     cls = type(algo)
     needs = [*sorted(algo.needs), *(["entropy gradient"] if algo.needs_entropy_grad else [])]
     objective = first_line(cls._surrogate)
-    args = "".join(f", {name} {value}" for name, value in cfg.args.items())
+    args = "".join(f", {name} {value}" for name, value in algo.args.model_dump().items())
     return (
         f"`{option}`",
         f"`{cfg.name}`: {cls.__name__}{args}",
