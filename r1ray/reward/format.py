@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from r1ray.mistakes import Finding
+from r1ray.mistakes import Finding, Mistake
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.reward.code.cases import read_language
@@ -32,18 +32,19 @@ COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 
 class FormatArgs(Args):
-    """No arguments, but the prompt has to ask for the tags."""
+    """None, but a rule: the prompt must ask for the tags."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        component = key.removesuffix(".args")
         if owner.weighs and "<think>" not in view.template_text:
-            name = key.removesuffix(".args")
-            rule = f"{name} asks for <think> and <answer> tags, and this template never mentions them"
-            yield view.mistake("model.template", rule, f"model.template=r1_zero, or {name}.weight=0")
+            rule = f"{component} asks for <think> and <answer> tags, and this template never mentions them"
+            remedy = f"model.template=r1_zero, or {component}.weight=0"
+            yield Mistake(key="model.template", value=view.model.template, rule=rule, remedy=remedy)
 
 
-@arguments(FormatArgs)
 @per_completion
-def format_reward(problem: Problem, text: str, args: FormatArgs = FormatArgs()) -> ComponentScore:  # noqa: B008 - frozen
+@arguments(FormatArgs)
+def format_reward(problem: Problem, text: str, args: FormatArgs) -> ComponentScore:
     """1 if every tag occurs exactly once, in order, with some reasoning and only white space around the two blocks; else 0."""
     return _all_or_nothing(_fits(LAYOUT, text, once=TAGS))
 

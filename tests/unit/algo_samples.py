@@ -16,7 +16,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 def algo_option(name: str) -> dict[str, Any]:
-    """conf/algo/NAME.yaml with what it is derived from, as Hydra composes them."""
+    """conf/algo/NAME.yaml with its defaults list, as Hydra composes it."""
     own = yaml.safe_load((CONF / f"algo/{name}.yaml").read_text())
     values: dict[str, Any] = {}
     for parent in own.pop("defaults", []):
@@ -64,7 +64,7 @@ def sample(
     seed: int = 0,
     **fields: Any,
 ) -> Sample:
-    """`length` random tokens of which the first `prompt` are the prompt."""
+    """`length` random tokens, of which the first `prompt` are the prompt."""
     rng = np.random.default_rng((seed, index))
     mask_T = np.ones(length, np.float32)
     mask_T[:prompt] = 0

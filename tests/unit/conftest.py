@@ -1,4 +1,4 @@
-"""What more than one unit test file needs."""
+"""Fixtures of several unit test files."""
 
 import threading
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ def base() -> DictConfig:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, in which no run has been."""
+    """An empty current folder, in which there is no run."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def dashboard() -> Iterator[Any]:
-    """A server that answers `dashboard.status`, as a dashboard does that is asked without a token."""
+    """A server that responds with `dashboard.status`, like a dashboard to a request without a token."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,6 +1,6 @@
-"""tests/golden/algorithms.json: numbers computed with numpy and math alone, most also by hand; and which test computes which.
+"""tests/golden/algorithms.json: numbers computed with numpy and math only, most also by hand; and which test computes which.
 
-Dispatch is on category and input names, never on the id: a case that is added is computed, or fails because nobody knows it.
+Cases are dispatched by category and input names, never by id: a new case is computed, or fails because no test computes it.
 """
 
 import json
@@ -18,12 +18,12 @@ CLAIMED = {
     "eval": "test_golden_eval",
     "reward": "test_golden_rewards",
 }
-"""{category: the test file that computes every one of its cases}."""
+"""{category: the test file that computes all of its cases}."""
 NOT_YET = ("preference", "data")
-"""Categories whose code is still to be written."""
+"""Categories whose code does not exist yet."""
 
 Computers = Mapping[tuple[str, str], Callable[[Any], Any]]
-"""{(category, input names in order): inputs -> what is expected}."""
+"""{(category, input names in order): function from inputs to the expected values}."""
 
 
 def cases_of(test: str) -> list[dict[str, Any]]:
@@ -35,10 +35,10 @@ def signature(case: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def check(case: Mapping[str, Any], computers: Computers, *, left_out: Sequence[str] = ()) -> None:
-    """Fails for a case that nobody computes, and for a key of what is expected that was not computed and is not left out.
+    """Fails for a case that no function computes, and for an expected key that was not computed and is not left out.
 
     Args:
-        left_out: keys of what is expected that say what would be wrong.
+        left_out: expected keys that describe incorrect results.
     """
     compute = computers.get(signature(case))
     assert compute, f"{case['id']}: nothing here computes {signature(case)}"

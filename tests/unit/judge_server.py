@@ -1,4 +1,4 @@
-"""A judge on this machine that says and does what a test wants."""
+"""A judge server on this machine whose responses a test defines."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ Answer = Callable[["Request"], Any]
 @dataclass(frozen=True, kw_only=True)
 class Request:
     number: int
-    """0 for the first."""
+    """0 for the first request."""
     prompt: str
     body: dict[str, Any]
     key: str | None
@@ -23,7 +23,7 @@ class Request:
 
 @dataclass
 class JudgeServer:
-    """What `answer` gives is the completion's text; or an int, a status; bytes, the whole content; a callable, given the
+    """`answer` returns the text of the completion; or an int, a status; bytes, the whole content; a callable, which gets the
     handler.
     """
 
@@ -56,7 +56,7 @@ def judge_server(answer: Answer | str, *, delay_s: float = 0.0) -> Iterator[Judg
                 server.most_at_once = max(server.most_at_once, here[0])
             time.sleep(delay_s)
             said = server.answer(request) if self.path == "/v1/chat/completions" else 404
-            with lock:  # before the completion: the client's next request may come at once
+            with lock:  # before the response: the client's next request may arrive at once
                 here[0] -= 1
             if callable(said):
                 said(self)
@@ -76,7 +76,7 @@ def judge_server(answer: Answer | str, *, delay_s: float = 0.0) -> Iterator[Judg
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that has gone away."""
+            """The client has disconnected."""
 
     http = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()

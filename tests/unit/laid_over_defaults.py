@@ -1,4 +1,4 @@
-"""Checking a configuration whose values are laid over composed defaults, without Hydra's second of composing."""
+"""Checks a configuration whose values are set on top of composed defaults, without the second that Hydra takes to compose."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from r1ray.check import CheckedRun, load
 
 
 def check_values(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
-    """`base` but for these plain values; groups are not chosen anew."""
+    """`base` with these plain values; config groups are not selected again."""
     cfg = base.copy()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
@@ -18,7 +18,7 @@ def check_values(base: DictConfig, overrides: Sequence[str]) -> CheckedRun:
 
 
 def with_algorithm(base: DictConfig, option: str) -> DictConfig:
-    """`base` with `algo=option` and the sizes of a laptop, which come after algo."""
+    """`base` with `algo=option` and the sizes of a laptop, which are applied after algo."""
     cfg = base.copy()
     OmegaConf.set_struct(cfg, False)
     cfg.algo = OmegaConf.merge(cfg.algo, algo_option(option), {"group_size": 8, "prompts_per_step": 64})

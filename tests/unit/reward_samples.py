@@ -42,12 +42,12 @@ def context(correct_G: Sequence[bool | None] = (), *, max_response_length: int =
 
 
 def value(reward: Any, text: str, *, asked: Problem | None = None, **args: Any) -> float | None:
-    """What a reward gives one completion."""
+    """The value that a reward gives one completion."""
     (score,) = given(reward, asked or problem(), [completion(text)], context(), **args)
     return getattr(score, "value", score)
 
 
 def given(reward: Any, asked: Problem, completions_G: Sequence[Completion], about: RewardContext, **args: Any) -> Any:
-    """What a reward gives a group, with these of its arguments."""
+    """The values that a reward gives a group, with these arguments."""
     declared = args_of(reward)
     return reward(asked, completions_G, about, *([] if declared is Args else [declared(**args)]))

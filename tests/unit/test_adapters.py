@@ -1,4 +1,4 @@
-"""Adapters on a small model, against the formula of the paper written out here."""
+"""Adapters on a small model, compared with the formula of the paper implemented here."""
 
 import pytest
 import torch
@@ -32,19 +32,19 @@ def layers(lm):
     return {name: module for name, module in lm.named_modules() if isinstance(module, LoraLinear)}
 
 
-def serve(lm):
+def exported(lm):
     return {weight.name: weight.whole() for weight in served_weights(lm)}
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_new_adapters_change_nothing_and_alone_are_trained(family, tied):
+def test_new_adapters_change_nothing_and_only_they_are_trained(family, tied):
     plain, lm = make_lm(family, tied=tied), adapted(family=family, tied=tied)
     assert {name.rpartition(".")[2] for name in layers(lm)} == LINEAR
     assert len(layers(lm)) == 2 * len(LINEAR)
     assert all(name.endswith((".lora_a", ".lora_b")) for name in trained(lm)) and trained(lm)
     base = dict(plain.named_parameters())
-    served = serve(lm)
+    served = exported(lm)
     assert list(served) == list(base)
     for name, weight in served.items():
         assert torch.equal(weight, base[name])
@@ -53,15 +53,15 @@ def test_new_adapters_change_nothing_and_alone_are_trained(family, tied):
         assert (mine == theirs).all()
 
 
-def test_the_forward_is_that_of_the_merged_weights():
+def test_forward_equals_the_merged_weights():
     lm = adapted(family="qwen2")
     move_adapters(lm)
     base = dict(make_lm().named_parameters())
     for name, module in layers(lm).items():
         wanted = base[f"{name}.weight"].double() + 6.0 / 4 * module.lora_b.double() @ module.lora_a.double()
-        torch.testing.assert_close(serve(lm)[f"{name}.weight"].double(), wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(exported(lm)[f"{name}.weight"].double(), wanted, atol=1e-6, rtol=0)
     merged = make_lm()
-    merged.load_state_dict(serve(lm), strict=False)
+    merged.load_state_dict(exported(lm), strict=False)
     assert not torch.equal(merged.model.layers[1].mlp.up_proj.weight, base["model.layers.1.mlp.up_proj.weight"])
     samples = make_samples(temperature=0.7)
     for mine, theirs in zip(
@@ -71,7 +71,7 @@ def test_the_forward_is_that_of_the_merged_weights():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_only_adapters_get_gradients_though_the_head_is_in_between(checkpointing):
+def test_only_adapters_get_gradients(checkpointing):
     lm = adapted()
     move_adapters(lm)
     if checkpointing:
@@ -83,29 +83,29 @@ def test_only_adapters_get_gradients_though_the_head_is_in_between(checkpointing
         assert (p.grad is not None and bool(p.grad.any())) == p.requires_grad, name
 
 
-def test_bfloat16_is_merged_in_float32():
+def test_bfloat16_weights_are_merged_in_float32():
     lm = adapted(dtype=torch.bfloat16)
     move_adapters(lm)
     base = dict(make_lm(dtype=torch.bfloat16).named_parameters())
     different = 0
     for name, module in layers(lm).items():
-        weight = serve(lm)[f"{name}.weight"]
+        weight = exported(lm)[f"{name}.weight"]
         exact = base[f"{name}.weight"].float() + 6.0 / 4 * module.lora_b.float() @ module.lora_a.float()
         assert torch.equal(weight, exact.to(torch.bfloat16))
         different += int((weight != base[f"{name}.weight"] + 6.0 / 4 * module.lora_b @ module.lora_a).sum())
-    assert different > 100, "here bfloat16 sums would have done"
+    assert different > 100, "bfloat16 sums would have given the same"
 
 
-def test_adapters_come_from_the_seed():
+def test_adapters_depend_on_the_seed():
     one, same, other = (trained(adapted(seed=seed)) for seed in (0, 0, 1))
     drawn = [name for name in one if name.endswith("lora_a")]
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not any(torch.equal(one[name], other[name]) for name in drawn)
-    assert len({one[name][0, 0].item() for name in drawn}) == len(drawn), "every layer has its own"
+    assert len({one[name][0, 0].item() for name in drawn}) == len(drawn), "every layer has its own values"
     assert all(one[name].abs().max() <= one[name].shape[1] ** -0.5 for name in drawn)
 
 
-def test_some_layers_only():
+def test_targets_select_layers():
     assert {name.rpartition(".")[2] for name in layers(adapted(targets=["q_proj", "down_proj"]))} == {
         *("q_proj", "down_proj")
     }
@@ -113,7 +113,7 @@ def test_some_layers_only():
 
 
 @pytest.mark.parametrize("target", ["q_prj", "lm_head", "embed_tokens", "mlp", "input_layernorm"])
-def test_what_is_no_linear_layer_of_a_block_is_refused(target):
+def test_target_that_is_not_a_linear_layer_is_refused(target):
     with pytest.raises(
         ValueError, match=rf"model.lora.targets names {target}, which no linear layer .* there are down_proj, "
     ):

@@ -1,6 +1,6 @@
-"""What every algorithm of r1ray keeps, under every option file of conf/algo: a new one is tested without touching this file.
+"""The contract of every algorithm, under every option file of conf/algo: a new algorithm is tested without changing this file.
 
-The model is a table of log-probs and one of entropies, a parameter for each token; whatever `needs` names is made up.
+The model is a table of log-probs and one of entropies, a parameter for each token; the inputs in `needs` are random.
 """
 
 import copy
@@ -23,7 +23,7 @@ from r1ray.data.pack import pack
 from r1ray.types import Batch, Row, Sample
 
 OPTIONS = sorted(path.stem for path in (CONF / "algo").glob("*.yaml"))
-# Beside each as its file has it: all that can be added to it.
+# Variants of each option file: all options that can be combined with it.
 EVERYTHING = {
     "num_minibatches": 2,
     "kl_coef": 0.1,
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.parametrize("option", OPTIONS)
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-def test_every_algorithm_has_a_file_of_options(option: str) -> None:
+def test_every_algorithm_has_an_option_file(option: str) -> None:
     assert set(ALGORITHMS) == {algo_option(name)["name"] for name in OPTIONS}
     assert algo_option(option)["name"] in ALGORITHMS
 
@@ -54,7 +54,7 @@ def algorithm(option: str, kind: str = "as_it_is") -> Algorithm:
 def step(
     algo: Algorithm, *, scale: float = 0.3, rewards: Any = REWARDS, usable: Any = (True,) * 8, seed: int = 0
 ) -> list[Sample]:
-    """Two groups of four; old and reference log-probs within about `scale` of the engine's."""
+    """Two groups of four; old and reference log-probs differ from the engine's by about `scale`."""
     rng = np.random.default_rng(seed)
     samples = []
     for i, length in enumerate(LENGTHS):
@@ -72,7 +72,7 @@ def trained(samples: list[Sample]) -> list[Sample]:
 
 
 def tables(samples: list[Sample], *, scale: float, seed: int = 1) -> SimpleNamespace:
-    """[N, T] log-probs about the engine's, and entropies, in float64."""
+    """[N, T] log-probs close to the engine's, and entropies, in float64."""
     rng = np.random.default_rng(seed)
     width = max(len(s.token_ids_T) for s in samples)
     logprobs_NT = np.zeros((len(samples), width))
@@ -86,7 +86,7 @@ def tables(samples: list[Sample], *, scale: float, seed: int = 1) -> SimpleNames
 
 
 def row_input(row: Row, table: SimpleNamespace) -> LossInput:
-    """As `r1ray.actors.trainer` builds it, in float64; empty rows see zeros."""
+    """As `r1ray.actors.trainer` builds it, in float64; empty rows are zeros."""
     at = (torch.tensor(row.sample_L).long().clamp(min=0), torch.tensor(row.positions_L).long())
     logprobs_L = table.logprobs[at]
 
@@ -110,7 +110,7 @@ def row_input(row: Row, table: SimpleNamespace) -> LossInput:
 
 
 def total(algo: Algorithm, batch: Batch, table: SimpleNamespace) -> torch.Tensor:
-    """What the trainers minimise: weight * loss summed over terms, tokens, rows and ranks."""
+    """The objective of the trainers: weight * loss summed over terms, tokens, rows and ranks."""
     losses = []
     for row in (row for rank in batch.rows for row in rank):
         terms = algo.loss(row_input(row, table)).terms
@@ -125,12 +125,12 @@ def packed(algo: Algorithm, samples: list[Sample], *, num_ranks: int = 1, max_to
 
 
 def moved_state(algo: Algorithm) -> Any:
-    """After a step of little entropy and much KL: every controller is on."""
+    """The state after a step with low entropy and high KL: every controller is active."""
     return algo.update_state(algo.initial_state(), {"entropy": 0.1, "kl_ref": 1.0})
 
 
 class Held(TorchFunctionMode):
-    """Holds what is detached at its value of the first evaluation: finite differences then see what backward sees."""
+    """Keeps detached values as in the first evaluation, so that finite differences match what backward computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Held(TorchFunctionMode):
 @kinds
 @pytest.mark.parametrize("scale", [1e-4, 0.3], ids=["within the clip", "beyond it"])
 def test_gradients_agree_with_finite_differences(option: str, kind: str, scale: float) -> None:
-    """In float64, through weights and loss, at random points: none lies on the kink of a clip."""
+    """In float64, through weights and loss, at random points that are not on the kink of a clip."""
     algo = algorithm(option, kind)
     samples = trained(step(algo, scale=scale))
     batch, table, held, h = packed(algo, samples), tables(samples, scale=scale), Held(), 1e-7
@@ -180,8 +180,8 @@ def test_gradients_agree_with_finite_differences(option: str, kind: str, scale: 
 
 
 @kinds
-def test_nothing_but_the_policy_has_a_gradient(option: str, kind: str) -> None:
-    """Old, engine's and reference log-probs, advantages; the entropy unless asked for; whatever is outside the mask."""
+def test_only_the_policy_gets_a_gradient(option: str, kind: str) -> None:
+    """Not old, engine and reference log-probs or advantages; not the entropy unless requested; nothing outside the mask."""
     algo = algorithm(option, kind)
     samples = trained(step(algo))
     table = tables(samples, scale=0.3)
@@ -202,8 +202,8 @@ def test_nothing_but_the_policy_has_a_gradient(option: str, kind: str) -> None:
             assert grad is None or not grad[i, outside].any()
 
 
-def test_an_entropy_coefficient_of_zero_is_no_gradient(option: str) -> None:
-    """Also where a controller has switched the bonus off for now."""
+def test_entropy_coefficient_of_zero_gives_no_gradient(option: str) -> None:
+    """Also where a controller has switched the bonus off."""
     algo = algorithm(option, "with_everything")
     off = algo.update_state(algo.initial_state(), {"entropy": 9.0, "kl_ref": 0.05})
     samples = trained(step(algo))
@@ -231,7 +231,7 @@ def test_packing_micro_batches_and_ranks_do_not_change_the_update(option: str, k
         torch.testing.assert_close(other, seen[0], atol=1e-12, rtol=1e-9)
 
 
-def test_the_order_of_samples_does_not_change_their_advantages(option: str) -> None:
+def test_advantages_do_not_depend_on_the_order_of_samples(option: str) -> None:
     algo = algorithm(option)
     samples = step(algo)
     again = algo.advantages(
@@ -244,7 +244,7 @@ def test_the_order_of_samples_does_not_change_their_advantages(option: str) -> N
 
 
 @kinds
-def test_state_survives_saving_and_is_replaced_and_not_changed(option: str, kind: str) -> None:
+def test_state_can_be_saved_and_is_never_mutated(option: str, kind: str) -> None:
     algo = algorithm(option, kind)
     state, metrics = algo.initial_state(), {"entropy": 0.1, "kl_ref": 1.0, "solve_rate": 0.5}
     for _ in range(3):
@@ -261,7 +261,7 @@ def test_state_survives_saving_and_is_replaced_and_not_changed(option: str, kind
             assert all((a[term] == b[term]).all() for term in a)
         state = after
     if kind == "with_everything":
-        assert state != algo.initial_state(), "the controllers have moved"
+        assert state != algo.initial_state(), "the controllers have changed"
 
 
 def updates(algo: Algorithm, samples: list[Sample]) -> list[list[Sample]]:
@@ -269,7 +269,7 @@ def updates(algo: Algorithm, samples: list[Sample]) -> list[list[Sample]]:
 
 
 def assert_finite(algo: Algorithm, samples: list[Sample]) -> torch.Tensor:
-    """Loss and gradient of one update; returns that of the policy term."""
+    """Loss and gradient of one update; returns the gradient of the policy term."""
     table = tables(samples, scale=0.0)
     batch = packed(algo, samples)
     loss = total(algo, batch, table)
@@ -279,9 +279,9 @@ def assert_finite(algo: Algorithm, samples: list[Sample]) -> torch.Tensor:
 
 
 @kinds
-def test_all_groups_equal_teach_nothing(option: str, kind: str) -> None:
-    """Advantages are exactly 0 where completions are only compared (`r1ray.algo.policy`): not with a critic, whose values differ,
-    nor with KL in the reward, which does. The loss is finite, whether there is an update or none.
+def test_equal_rewards_give_zero_advantages(option: str, kind: str) -> None:
+    """Advantages are exactly 0 where completions are only compared with each other (`r1ray.algo.policy`): not with a critic, whose
+    values differ, and not with KL in the reward. The loss is finite, with or without an update.
     """
     algo = algorithm(option, kind)
     samples = step(algo, rewards=(0.1,) * 8)
@@ -295,7 +295,7 @@ def test_all_groups_equal_teach_nothing(option: str, kind: str) -> None:
 
 
 @kinds
-def test_no_usable_sample_makes_no_update(option: str, kind: str) -> None:
+def test_step_without_usable_samples_makes_no_update(option: str, kind: str) -> None:
     algo = algorithm(option, kind)
     samples = step(algo, usable=(False,) * 8)
     assert not trained(samples) and all(not s.advantages_T.any() for s in samples)
@@ -303,7 +303,7 @@ def test_no_usable_sample_makes_no_update(option: str, kind: str) -> None:
 
 
 @kinds
-def test_one_surviving_sample_makes_a_finite_update_or_none(option: str, kind: str) -> None:
+def test_one_usable_sample_makes_a_finite_update_or_none(option: str, kind: str) -> None:
     algo = algorithm(option, kind)
     samples = step(algo, usable=(False, True, *(False,) * 6), rewards=(1.0,) * 8)
     kept = trained(samples)
@@ -316,8 +316,8 @@ def test_one_surviving_sample_makes_a_finite_update_or_none(option: str, kind: s
 
 
 @kinds
-def test_an_unusable_sample_changes_nothing_for_the_others(option: str, kind: str) -> None:
-    """Whatever it says it earned."""
+def test_unusable_sample_does_not_change_the_others(option: str, kind: str) -> None:
+    """Whatever its reward."""
     algo = algorithm(option, kind)
     usable = (True, True, True, False, *(True,) * 4)
     one, other = (step(algo, usable=usable, rewards=(*REWARDS[:3], reward, *REWARDS[4:])) for reward in (0.0, 99.0))
@@ -327,8 +327,8 @@ def test_an_unusable_sample_changes_nothing_for_the_others(option: str, kind: st
 
 
 @kinds
-def test_values_that_nobody_computed_leave_no_trace(option: str, kind: str) -> None:
-    """nan and inf outside the mask, as they may stand in a row."""
+def test_undefined_values_outside_the_mask_have_no_effect(option: str, kind: str) -> None:
+    """nan and inf outside the mask, which a row may contain."""
     algo = algorithm(option, kind)
     samples = trained(step(algo))
     (row,) = packed(algo, samples).rows[0]

@@ -1,4 +1,4 @@
-"""r1ray/algo/README.md against code and options. `python tests/unit/test_algo_readme.py` writes its table anew."""
+"""r1ray/algo/README.md compared with code and options. `python tests/unit/test_algo_readme.py` rewrites its table."""
 
 import importlib
 import inspect
@@ -44,7 +44,7 @@ def row(option: str) -> tuple[str, ...]:
     cls = type(algo)
     needs = [*sorted(algo.needs), *(["entropy gradient"] if algo.needs_entropy_grad else [])]
     objective = first_line(cls._surrogate)
-    args = "".join(f", {name} {value}" for name, value in cfg.args.items())
+    args = "".join(f", {name} {value}" for name, value in algo.args.model_dump().items())
     return (
         f"`{option}`",
         f"`{cfg.name}`: {cls.__name__}{args}",
@@ -102,11 +102,11 @@ def whole() -> str:
     return f"{head}<!-- table -->\n{table()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
 
 
-def test_the_table_says_what_code_and_options_are() -> None:
-    assert README.read_text() == whole(), "python tests/unit/test_algo_readme.py writes it anew"
+def test_table_equals_code_and_options() -> None:
+    assert README.read_text() == whole(), "python tests/unit/test_algo_readme.py rewrites it"
 
 
-def test_every_file_of_an_algorithm_names_its_paper() -> None:
+def test_every_algorithm_file_names_its_paper() -> None:
     for path in r1ray.algo.ALGORITHMS.values():
         module = importlib.import_module(path.partition(":")[0])
         assert "arXiv" in (module.__doc__ or ""), path

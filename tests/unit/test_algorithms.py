@@ -1,4 +1,4 @@
-"""What sets each algorithm apart, on small numbers; what all have in common is in test_algo_contract."""
+"""What distinguishes each algorithm, on small numbers; test_algo_contract has what all have in common."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def gradient(option, logprobs, *, old, advantages, segments=None, **overrides):
     return values.grad.tolist(), out
 
 
-def test_dr_grpo_divides_neither_by_the_deviation_nor_by_the_length():
+def test_dr_grpo_divides_neither_by_standard_deviation_nor_by_length():
     samples = groups([1.0, 0.0, 0.0, 0.0])
     assert advantages("dr_grpo", samples) == pytest.approx([0.75, -0.25, -0.25, -0.25])
     weights = algorithm("dr_grpo", limit=10).weights(samples, {})
@@ -51,7 +51,7 @@ def test_dapo_averages_over_tokens_and_clips_higher():
     assert grad == pytest.approx([-1.25, 0])
 
 
-def test_rloo_leaves_the_completion_out_of_its_own_baseline():
+def test_rloo_excludes_a_completion_from_its_own_baseline():
     assert advantages("rloo", groups([1.0, 0.0, 0.0]), kl_coef=0.0) == pytest.approx([1, -0.5, -0.5])
 
 
@@ -60,23 +60,23 @@ def test_rloo_sums_over_the_tokens_of_a_completion():
     assert {float(w["policy"][-1]) for w in weights} == {0.5}
 
 
-def test_reinforce_pp_compares_with_the_whole_step_and_its_baseline_variant_with_the_group_first():
+def test_reinforce_pp_normalises_over_the_step_and_its_baseline_variant_subtracts_the_group_mean():
     easy_and_hard = [
         sample(2, reward=r, group=g, index=k)
         for g, r_G in (("e", [1, 1, 1, 0]), ("h", [1, 0, 0, 0]))
         for k, r in enumerate(r_G)
     ]
     plain = advantages("reinforce_pp", easy_and_hard, kl_coef=0.0)
-    assert plain[0] == plain[4] and plain[3] == plain[7], "a right completion is worth the same wherever it comes from"
+    assert plain[0] == plain[4] and plain[3] == plain[7], "a correct completion has the same advantage in every group"
     with_baseline = advantages("reinforce_pp_baseline", easy_and_hard, kl_coef=0.0)
     assert with_baseline[4] == pytest.approx(3 * with_baseline[0]), (
-        "a right completion to the hard problem is worth more"
+        "a correct completion of the hard problem has a larger advantage"
     )
     assert np.mean(with_baseline) == pytest.approx(0, abs=1e-6)
     assert np.std(with_baseline, ddof=1) == pytest.approx(1, rel=1e-5)
 
 
-def test_reinforce_pp_discounts():
+def test_reinforce_pp_discounts_rewards():
     algo = algorithm("reinforce_pp", kl_coef=0.0, args={"gamma": 0.5})
     (one,) = algo.advantages([sample(4, reward=1.0)], {})
     centred = np.array([0.25, 0.5, 1.0]) - np.mean([0.25, 0.5, 1.0])
@@ -91,25 +91,25 @@ def test_logic_rl_is_reinforce_pp_with_the_kl_in_the_loss():
 
 
 @pytest.mark.parametrize(("alpha", "want"), [("paper", 4 / 2), ("verl", 4 / 3)])
-def test_gpg_makes_up_for_groups_without_a_gradient(alpha, want):
+def test_gpg_scales_up_for_groups_without_a_gradient(alpha, want):
     samples = groups([1.0, 0.0], [1.0, 1.0])
     assert advantages("gpg", samples, args={"alpha": alpha}) == pytest.approx([want / 2, -want / 2, 0, 0])
 
 
-def test_gpg_counts_usable_completions_only():
+def test_gpg_counts_only_usable_completions():
     samples = [*groups([1.0, 0.0], [1.0, 1.0]), sample(3, reward=1.0, group="1", index=2, usable=False)]
     assert advantages("gpg", samples)[:2] == pytest.approx([1, -1])
 
 
-def test_gpg_is_the_plain_policy_gradient_however_far_the_policy_has_moved():
+def test_gpg_does_not_clip():
     grad, out = gradient("gpg", [-1.0, -5.0], old=[-4.0, -0.1], advantages=[2.0, -3.0])
     assert grad == [-2.0, 3.0]
     assert out.metrics["clip_fraction"].sum() == 0
     assert out.metrics["ratio/max"][0] == pytest.approx(np.exp(3.0))
 
 
-def test_gspo_clips_completions_whole():
-    # Mean log-ratios 1e-4 and 1e-2 of two completions with a positive advantage: the second is clipped, all of it.
+def test_gspo_clips_whole_completions():
+    # Mean log-ratios 1e-4 and 1e-2 of two completions with a positive advantage: all tokens of the second are clipped.
     logprobs, old = [-1.0 + 5e-4, -2.0 - 3e-4, -1.0, -1.0], [-1.0, -2.0, -1.0 - 3e-2, -1.0 + 1e-2]
     grad, out = gradient("gspo", logprobs, old=old, advantages=[1.0] * 4, segments=[0, 0, 1, 1])
     assert out.metrics["clip_fraction"].tolist() == [0, 0, 1, 1]
@@ -119,20 +119,20 @@ def test_gspo_clips_completions_whole():
     assert out.metrics["ratio/max"][0] == out.metrics["ratio/max"][1]
 
 
-def test_gspo_takes_the_mean_over_trained_tokens_only():
+def test_gspo_ratio_is_the_mean_over_trained_tokens():
     values = torch.tensor([-9.0, -1.0, -2.0], requires_grad=True)
     row = loss_input(values, mask=[0.0, 1.0, 1.0], old=[0.0, -1.2, -2.0])
     assert algorithm("gspo").loss(row).metrics["ratio/max"].tolist()[1:] == pytest.approx([np.exp(0.1)] * 2, rel=1e-5)
 
 
-def test_cispo_clips_the_weight_and_not_the_update():
+def test_cispo_clips_the_weight_and_keeps_every_gradient():
     log_ratios = np.log([0.5, 2.0, 50.0]).tolist()
     grad, out = gradient("cispo", log_ratios, old=[0.0] * 3, advantages=[1.0, -1.0, 1.0])
-    assert grad == pytest.approx([-0.5, 2.0, -5.0], rel=1e-5), "no gradient through the weight, none is silenced"
+    assert grad == pytest.approx([-0.5, 2.0, -5.0], rel=1e-5), "no gradient through the weight, no token is clipped"
     assert out.metrics["clip_fraction"].tolist() == [0, 0, 1]
 
 
-def test_skywork_removes_equal_groups_from_every_denominator():
+def test_skywork_excludes_equal_groups_from_every_denominator():
     algo = algorithm("skywork_or1")
     samples = groups([1.0, 0.0], [1.0, 1.0])
     out = algo.advantages(samples, algo.initial_state())
@@ -140,10 +140,10 @@ def test_skywork_removes_equal_groups_from_every_denominator():
     (update,) = algo.minibatches(out, {}, np.random.default_rng(0))
     assert len(update) == 2
     assert sum(float(w["policy"].sum()) for w in algo.weights(update, {})) == pytest.approx(1)
-    assert algo.keep(group_of([1, 1])), "nothing is sampled in their place"
+    assert algo.keep(group_of([1, 1])), "no other groups are sampled instead"
 
 
-def test_skywork_removes_no_completion_that_is_average():
+def test_skywork_keeps_completions_of_average_reward():
     algo = algorithm("skywork_or1")
     out = algo.advantages(groups([0.0, 0.5, 1.0]), algo.initial_state())
     assert all(s.mask_T.any() for s in out)
@@ -151,5 +151,5 @@ def test_skywork_removes_no_completion_that_is_average():
 
 
 @pytest.mark.parametrize("option", ["light_r1", "deepscaler", "deepcoder"])
-def test_recipes_without_code_of_their_own_are_grpo(option):
+def test_option_files_without_code_are_grpo(option):
     assert algo_config(option).name == "grpo"

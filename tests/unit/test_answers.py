@@ -1,4 +1,4 @@
-"""Ways to read the final answer: each with and without `</think>`, on hostile text, and wherever the choice of one counts."""
+"""Extractors of the final answer: with and without `</think>`, on hostile text, and where several candidates exist."""
 
 import time
 from typing import Any
@@ -25,11 +25,11 @@ FORMS = {
     "dapo": ("ANSWER: 1\nThus the answer : $x = 2$ \nmore", "$x = 2$"),
     "oat_r1": (r" <answer> so \boxed{1} or \boxed{2} </answer>", "2"),
 }
-"""By name, a text and the answer in it."""
+"""{name: (a text, the answer in it)}."""
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_the_answer_stands_after_the_thinking(name: str) -> None:
+def test_answer_is_read_after_the_thinking(name: str) -> None:
     text, answer = FORMS[name]
     assert EXTRACTORS[name](f"{THOUGHT}</think>{text}") == answer
     assert EXTRACTORS[name](f"{THOUGHT}</think>") == ("9" if name == "dapo" else None)
@@ -37,13 +37,13 @@ def test_the_answer_stands_after_the_thinking(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_without_thinking_the_whole_completion_is_read_but_by_those_that_ask_for_the_tag(name: str) -> None:
+def test_completion_without_thinking_is_read_whole_unless_the_tag_is_required(name: str) -> None:
     text, answer = FORMS[name]
     assert EXTRACTORS[name](text) == (None if name in ("deepscaler", "oat_r1") else answer)
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_thinking_that_is_never_closed_holds_no_answer_but_for_two(name: str) -> None:
+def test_unclosed_thinking_contains_no_answer_except_for_two_extractors(name: str) -> None:
     text, answer = FORMS[name]
     assert EXTRACTORS[name](f"<think>{text}") == (answer if name in ("skywork", "dapo") else None)
     assert EXTRACTORS[name](f"<think>a</think> b <think>{text}") == (
@@ -51,7 +51,7 @@ def test_thinking_that_is_never_closed_holds_no_answer_but_for_two(name: str) ->
     )
 
 
-def test_of_several_closing_tags_the_projects_read_up_to_the_second_and_the_others_after_the_last() -> None:
+def test_several_closing_tags() -> None:
     text = r"a</think>\boxed{1}</think>\boxed{2}"
     assert [EXTRACTORS[name](text) for name in ("boxed", "deepscaler", "skywork")] == ["2", "1", "1"]
 
@@ -89,7 +89,7 @@ def test_of_several_closing_tags_the_projects_read_up_to_the_second_and_the_othe
         ("option", "B", None),
     ],
 )
-def test_what_is_an_answer(name: str, text: str, answer: str | None) -> None:
+def test_extracted_answer(name: str, text: str, answer: str | None) -> None:
     assert EXTRACTORS[name](text) == answer
 
 
@@ -99,7 +99,7 @@ def test_what_is_an_answer(name: str, text: str, answer: str | None) -> None:
     [r"\boxed{", r"\boxed ", "<answer>", "</answer>", "<think>", "</think>", "7", "1,", ",000", "-", "#", "#### ", "Answer:\n",
      "Answer: ", " ", "\n", "{", "}", "\\", "(", "<answer>\\boxed{</answer>", "</think>\\boxed{"],
 )  # fmt: skip
-def test_a_megabyte_takes_no_time(name: str, unit: str) -> None:
+def test_megabyte_of_hostile_text_is_fast(name: str, unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
     start = time.process_time()
     for hostile in (text, f"</think>\\boxed{{<answer>####{text}"):
@@ -107,8 +107,8 @@ def test_a_megabyte_takes_no_time(name: str, unit: str) -> None:
     assert time.process_time() - start < 3
 
 
-def test_reward_and_vote_read_the_same_answer() -> None:
-    def judged(**fields: Any) -> tuple[list[bool | None], list[str | None]]:
+def test_reward_and_vote_use_the_same_answer() -> None:
+    def results_of(**fields: Any) -> tuple[list[bool | None], list[str | None]]:
         asked = problem(verifier="exact", payload={"answers": ["7"]}, **fields)
         completions = (completion(r"\boxed{7} or 8"), completion(r"\boxed{8}, or 7"), completion("none"))
         scores = accuracy(asked, completions, context())
@@ -116,22 +116,22 @@ def test_reward_and_vote_read_the_same_answer() -> None:
         votes = answers_of(Group(problem=asked, completions=completions, scores=(unscored,) * 3))
         return [score.correct for score in scores], votes
 
-    assert judged() == ([True, False, False], ["7", "8", None])
-    assert judged(extract="last_number") == ([False, True, False], ["8", "7", None])
-    assert judged(extract=f"{__name__}:shout") == ([False, False, False], ["OR 8", "OR 7", "NONE"])
+    assert results_of() == ([True, False, False], ["7", "8", None])
+    assert results_of(extract="last_number") == ([False, True, False], ["8", "7", None])
+    assert results_of(extract=f"{__name__}:shout") == ([False, False, False], ["OR 8", "OR 7", "NONE"])
 
 
 def shout(text: str) -> str:
-    """A way to read answers from outside."""
+    """An extractor from outside."""
     return text.upper()[-4:]
 
 
-def test_an_option_is_read_out_of_whatever_was_extracted() -> None:
+def test_option_letter_is_read_from_the_extracted_answer() -> None:
     asked = problem(verifier="choice", payload={"answers": ["B"]}, extract="boxed")
     scores = accuracy(asked, [completion(r"\boxed{(b) two}"), completion("<answer>B</answer>")], context())
     assert [score.correct for score in scores] == [True, False]
 
 
-def test_a_name_that_there_is_not_is_refused() -> None:
+def test_unknown_extractor_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean boxed"):
         accuracy(problem(extract="boxd"), [completion("1")], context())

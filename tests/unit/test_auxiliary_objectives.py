@@ -1,4 +1,4 @@
-"""What critic and process reward model learn, and what PPO, VAPO and PRIME make of them."""
+"""Objectives of critic and process reward model, and how PPO, VAPO and PRIME use their outputs."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ def algorithm(option: str, **args: Any) -> Any:
 
 
 def row(samples: list[Sample], **changes: Any) -> LossInput:
-    """Samples end to end, in float64."""
+    """Samples concatenated to one row, in float64."""
 
     def joined(name: str) -> torch.Tensor | None:
         parts = [getattr(s, f"{name}_T") for s in samples]
@@ -44,7 +44,7 @@ def row(samples: list[Sample], **changes: Any) -> LossInput:
 
 
 def step(*, rewards: Any = (1.0, 0.0, 0.0, 1.0), correct: Any = (True, False, False, True)) -> list[Sample]:
-    """A group of four with everything that a model may be asked for."""
+    """A group of four with everything that an algorithm may need."""
     out = []
     for i, (reward, right) in enumerate(zip(rewards, correct, strict=True)):
         one = sample(5 + i, prompt=2, reward=reward, group="g", index=i, seed=i)
@@ -66,7 +66,7 @@ def step(*, rewards: Any = (1.0, 0.0, 0.0, 1.0), correct: Any = (True, False, Fa
     return out
 
 
-def test_roles_are_what_the_algorithms_say() -> None:
+def test_roles_follow_from_the_algorithm() -> None:
     cfg = {name: algo_config(name) for name in ("grpo", "ppo", "vapo", "prime")}
     assert roles_of(cfg["grpo"]) == ["policy", "reference"]
     assert roles_of(cfg["ppo"]) == roles_of(cfg["vapo"]) == ["policy", "critic"]
@@ -74,7 +74,7 @@ def test_roles_are_what_the_algorithms_say() -> None:
     assert roles_of(cfg["ppo"].model_copy(update={"args": {}})) == ["policy"], "said elsewhere"
 
 
-def test_a_value_is_pulled_to_its_return_and_no_further_than_the_clip_lets_it() -> None:
+def test_value_loss_is_clipped() -> None:
     objective = CriticObjective(updates_per_step=1, value_clip=0.5)
     values_L = torch.tensor([9.0, 0.2, 2.0, 0.9, 0.0], requires_grad=True, dtype=torch.float64)
     old_L = torch.tensor([9.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_a_value_is_pulled_to_its_return_and_no_further_than_the_clip_lets_it() 
     given = row(step()[:1], values_L=values_L, old_values_L=old_L, returns_L=returns_L)
     given = replace(given, mask_L=torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64))
     out = objective.loss(given)
-    # Held at 1.5, a value of 2 that is to be 3 is charged for 1.5; one that moves the wrong way is charged as it stands.
+    # A value of 2 whose target is 3 is clipped at 1.5 and has the loss of 1.5; one that moves the wrong way has its own loss.
     assert out.terms["value"].tolist() == pytest.approx([0, 0.5 * 0.8**2, 0.5 * 1.5**2, 0.5 * 0.9**2, 0])
     assert out.metrics["value_clipped"].tolist() == [0, 0, 1, 0, 0]
     out.terms["value"].sum().backward()
@@ -92,7 +92,7 @@ def test_a_value_is_pulled_to_its_return_and_no_further_than_the_clip_lets_it() 
     assert free.terms["value"].tolist() == pytest.approx([0, 0.32, 0.5, 0.405, 0])
 
 
-def test_critic_updates_share_the_samples_and_weigh_every_token_alike() -> None:
+def test_critic_updates_split_the_samples_and_weigh_tokens_equally() -> None:
     samples = algorithm("ppo", critic_updates=3).advantages(step(), {})
     objective = algorithm("ppo", critic_updates=3).objectives["critic"]
     parts = objective.minibatches(samples, {}, np.random.default_rng(0))
@@ -103,7 +103,7 @@ def test_critic_updates_share_the_samples_and_weigh_every_token_alike() -> None:
     assert len({round(float(x), 9) for w in weights for x in w["value"] if x}) == 1
 
 
-def test_the_implicit_reward_is_trained_by_the_sum_of_a_completions_log_ratios() -> None:
+def test_implicit_reward_is_trained_on_the_sum_of_log_ratios() -> None:
     samples = algorithm("prime").advantages(step(), {})
     objective = ImplicitPrmObjective(beta=0.5, updates_per_step=1)
     given = row(samples)
@@ -125,7 +125,7 @@ def test_the_implicit_reward_is_trained_by_the_sum_of_a_completions_log_ratios()
     assert 0 < float(right_L.mean()) < 1
 
 
-def test_the_process_reward_model_makes_as_many_updates_as_it_is_told() -> None:
+def test_process_reward_model_makes_the_configured_number_of_updates() -> None:
     for updates in (1, 2):
         algo = algorithm("prime", prm_updates=updates)
         objective, samples = algo.objectives["prm"], algo.advantages(step(), {})
@@ -134,7 +134,7 @@ def test_the_process_reward_model_makes_as_many_updates_as_it_is_told() -> None:
         assert sorted(s.index for part in parts for s in part) == [0, 1, 2, 3]
 
 
-def test_the_policy_is_frozen_while_the_critic_learns_its_first_steps() -> None:
+def test_policy_is_frozen_during_the_first_steps_of_the_critic() -> None:
     algo = algorithm("vc_ppo", policy_frozen_steps=2)
     state, samples = algo.initial_state(), step()
     for frozen in (True, True, False):
@@ -144,23 +144,23 @@ def test_the_policy_is_frozen_while_the_critic_learns_its_first_steps() -> None:
         state = algo.update_state(state, {})
 
 
-def test_the_critics_lambda_is_not_the_policys() -> None:
+def test_critic_and_policy_have_separate_lambdas() -> None:
     algo = algorithm("vc_ppo")
     for s in algo.advantages(step(), {}):
         assert s.returns_T is not None and s.old_values_T is not None and s.score is not None
-        # lambda 1: whatever the values are, the target is the return.
+        # With lambda 1 the target is the return, whatever the values are.
         np.testing.assert_allclose(s.returns_T[s.mask_T > 0], s.score.reward, atol=1e-5)
     decoupled, coupled = algo, algorithm("vc_ppo", lam_critic=0.0)
     assert not np.allclose(decoupled.advantages(step(), {})[0].returns_T, coupled.advantages(step(), {})[0].returns_T)
 
 
-def test_advantages_are_whitened_over_the_steps_tokens() -> None:
+def test_advantages_are_whitened_over_the_tokens_of_the_step() -> None:
     samples = algorithm("ppo").advantages(step(), {})
     tokens = np.concatenate([s.advantages_T[s.mask_T > 0] for s in samples if s.advantages_T is not None])
     assert tokens.mean() == pytest.approx(0, abs=1e-6) and tokens.std(ddof=1) == pytest.approx(1, abs=1e-4)
 
 
-def test_vapo_imitates_correct_completions_alone_whatever_they_earned() -> None:
+def test_vapo_imitates_only_correct_completions() -> None:
     algo = algorithm("vapo")
     samples = algo.advantages(step(rewards=(0.0, 1.0, 1.0, 0.0)), algo.initial_state())
     weights = [w["imitation"] for w in algo.weights(samples, algo.initial_state())]
@@ -170,22 +170,22 @@ def test_vapo_imitates_correct_completions_alone_whatever_they_earned() -> None:
     assert not any(w["imitation"].any() for w in algo.weights(nobody, algo.initial_state()))
 
 
-def test_vapos_lambda_follows_the_length() -> None:
+def test_vapo_lambda_depends_on_length() -> None:
     algo = algorithm("vapo", alpha=0.5)
     short, long = sample(5, prompt=2, reward=1.0), sample(42, prompt=2, reward=1.0)
     assert algo.policy_lambda(short) == pytest.approx(1 - 1 / 1.5)
     assert algo.policy_lambda(long) == pytest.approx(0.95)
 
 
-def test_primes_process_rewards_move_advantages_within_a_completion() -> None:
+def test_prime_process_rewards_vary_advantages_within_a_completion() -> None:
     within = [float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in algorithm("prime").advantages(step(), {})]
     assert min(within) > 0.01
     flat = algorithm("prime", process_coef=0.0).advantages(step(), {})
     assert max(float(np.ptp(s.advantages_T[s.mask_T > 0])) for s in flat if s.advantages_T is not None) < 1e-6
 
 
-def test_a_completion_masked_for_being_cut_is_not_in_the_baseline_of_process_rewards() -> None:
-    """Nobody has computed any of its own."""
+def test_masked_truncated_completion_is_not_in_the_baseline_of_process_rewards() -> None:
+    """It has no process rewards."""
     algo, samples = algorithm("prime", process_coef=1e6), step(rewards=(0.0,) * 4)
     nothing_T = np.zeros_like(samples[3].mask_T)
     cut = [*samples[:3], replace(samples[3], mask_T=nothing_T, process_rewards_T=nothing_T)]
@@ -195,7 +195,7 @@ def test_a_completion_masked_for_being_cut_is_not_in_the_baseline_of_process_rew
         np.testing.assert_allclose(got.advantages_T, alone.advantages_T, atol=1e-3)
 
 
-def test_the_schedule_of_a_policy_counts_the_updates_that_it_makes() -> None:
+def test_learning_rate_schedule_counts_the_updates_of_the_policy() -> None:
     base = load(compose(["steps=60", "algo=ppo", "algo.num_minibatches=4"])).config
     for frozen, updates in ((0, 240), (50, 40)):
         algo = algorithm("vapo", policy_frozen_steps=frozen, critic_updates=12)
@@ -203,7 +203,7 @@ def test_the_schedule_of_a_policy_counts_the_updates_that_it_makes() -> None:
         assert {role: kwargs["total_updates"] for role, kwargs in told.items()} == {"policy": updates, "critic": 720}
 
 
-def test_primes_process_rewards_are_of_the_outcomes_size_whatever_the_lengths() -> None:
+def test_prime_process_rewards_have_the_scale_of_outcomes_at_any_length() -> None:
     """A process reward model that is far off cannot outweigh the outcomes."""
 
     def first(norm: str) -> list[float]:
@@ -216,7 +216,7 @@ def test_primes_process_rewards_are_of_the_outcomes_size_whatever_the_lengths() 
     assert first("none") != pytest.approx(same, abs=0.1)
 
 
-def test_a_policy_that_was_not_frozen_before_a_resume_is_not_frozen_after_it() -> None:
+def test_policy_that_was_not_frozen_before_a_resume_is_not_frozen_after_it() -> None:
     algo = algorithm("vc_ppo", policy_frozen_steps=5)
     state: Any = {"kl_coef": 0.1}
     for _ in range(3):

@@ -35,7 +35,7 @@ def test_tensors_are_aligned_and_do_not_overlap() -> None:
     assert ends[-1] <= layout.num_bytes
 
 
-def test_what_is_sent_in_buckets_of_any_size_is_what_the_views_show() -> None:
+def test_tensors_arrive_unchanged_with_any_bucket_size() -> None:
     sent = weights()
     for bucket_bytes in (1, 64, 100, 192, 1 << 20):
         layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=bucket_bytes)
@@ -54,8 +54,8 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_is_large")
-def test_large_tensors_are_sent_from_where_they_lie() -> None:
-    """[50, 7] of float32 are 1400 bytes, 21 times 64 and 56 more, which go with what comes after it."""
+def test_large_tensors_are_sent_without_a_copy() -> None:
+    """[50, 7] of float32 are 1400 bytes, which are 21 times 64 and 56 more; the remainder goes into the next bucket."""
     sent = weights()
     layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=640)
     assert list(layout.buckets()) == [(0, 128), (128, 768), (768, 1408), (1408, 1472), (1472, 1600)]
@@ -66,8 +66,8 @@ def test_large_tensors_are_sent_from_where_they_lie() -> None:
 
 @pytest.mark.usefixtures("small_is_large")
 @pytest.mark.parametrize("bucket_bytes", [64, 640, 1 << 20])
-def test_large_tensors_arrive_wherever_they_lie(bucket_bytes: int) -> None:
-    """Also one that begins in the middle of a word of its storage, as views into ZeRO's flat buffer may."""
+def test_large_tensors_arrive_unchanged_at_any_alignment(bucket_bytes: int) -> None:
+    """Also a tensor that begins in the middle of a word of its storage, as views into ZeRO's flat buffer may."""
     sent = weights()
     storage = torch.randn(351)
     sent[3] = ("big", storage[1:].view(50, 7))
@@ -81,13 +81,13 @@ def test_large_tensors_arrive_wherever_they_lie(bucket_bytes: int) -> None:
     assert [torch.equal(tensor, dict(sent)[name]) for name, tensor in layout.views(received)] == [True] * 5
 
 
-def test_the_sender_casts_to_the_serving_dtype() -> None:
+def test_sender_casts_to_the_engine_dtype() -> None:
     layout = plan([("a", (3,))], dtype=torch.bfloat16, bucket_bytes=64)
     piece = next(pieces(layout, iter([("a", torch.tensor([1.0, 2.0, 1 / 3]))]), CPU))
     assert torch.equal(piece.view(torch.bfloat16), torch.tensor([1.0, 2.0, 1 / 3], dtype=torch.bfloat16))
 
 
-def test_checksum_is_of_the_weights_not_of_the_buckets_before() -> None:
+def test_checksum_does_not_depend_on_the_buckets() -> None:
     def checksum(buckets: list[torch.Tensor]) -> int:
         total = Checksum()
         for bucket in buckets:

@@ -36,11 +36,11 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_any_text_round_trips(tokenizer, text):
+def test_text_round_trips(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
 
 
-def test_every_byte_sequence_that_is_text_round_trips(tokenizer):
+def test_all_unicode_text_round_trips(tokenizer):
     text = "".join(chr(point) for point in range(0x0, 0x3000, 7)) + "".join(map(chr, range(0x1F300, 0x1F700)))
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -51,7 +51,7 @@ def test_chat_and_think_tokens_are_single_ids(tokenizer, token):
     assert len(tokenizer.encode(f"a{token}b")) == 3
 
 
-def test_tags_stay_when_special_tokens_are_left_out(tokenizer):
+def test_tags_remain_when_special_tokens_are_skipped(tokenizer):
     text = "<think>a</think> <answer>b</answer>"
     assert tokenizer.decode([*tokenizer.encode(text), tokenizer.eos_token_id], skip_special_tokens=True) == text
 
@@ -60,7 +60,7 @@ def test_numbers_are_single_ids(tokenizer):
     assert all(len(tokenizer.encode(str(number))) == 1 for number in range(MAX_VALUE + 1))
 
 
-def test_eos_is_not_the_pad_and_no_bos_is_added(tokenizer):
+def test_eos_differs_from_pad_and_no_bos_is_added(tokenizer):
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"
     assert tokenizer.eos_token_id != tokenizer.pad_token_id
     assert tokenizer.encode("a") == tokenizer.encode("a", add_special_tokens=False)
@@ -69,16 +69,16 @@ def test_eos_is_not_the_pad_and_no_bos_is_added(tokenizer):
     assert all(file["pad_token_id"] == tokenizer.pad_token_id for file in files)
 
 
-def test_a_countdown_prompt_costs_few_tokens(tokenizer):
+def test_countdown_prompt_has_few_tokens(tokenizer):
     ids, prefill = render([Message(role="user", content=question([5, 12, 3], 24))], "r1_zero", tokenizer)
     assert len(ids) <= 24 and prefill == ""
 
 
-def test_a_try_costs_twelve_tokens(tokenizer):
+def test_one_attempt_has_twelve_tokens(tokenizer):
     assert len(tokenizer.encode("9 - 5 = 4, 4 * 6 = 24 no\n")) == 12
 
 
-def test_the_tokenizer_survives_being_saved(tokenizer, tmp_path):
+def test_tokenizer_can_be_saved_and_loaded(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     AutoConfig.from_pretrained(builtin.path()).save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
@@ -87,7 +87,7 @@ def test_the_tokenizer_survives_being_saved(tokenizer, tmp_path):
     assert again.chat_template == tokenizer.chat_template
 
 
-def test_the_chat_template_drops_earlier_reasoning(tokenizer):
+def test_chat_template_drops_earlier_reasoning(tokenizer):
     turns = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "<think>b</think> c"},
@@ -102,7 +102,7 @@ def test_the_chat_template_drops_earlier_reasoning(tokenizer):
     assert text.endswith("<|im_start|>assistant\n<think>b</think> c<|im_end|>\n")
 
 
-def test_the_recipe_rebuilds_tokenizer_and_configuration(tmp_path):
+def test_build_script_reproduces_tokenizer_and_configuration(tmp_path):
     recipe.main(tmp_path)
     for name in (
         "tokenizer.json",
@@ -114,7 +114,7 @@ def test_the_recipe_rebuilds_tokenizer_and_configuration(tmp_path):
         assert (tmp_path / name).read_text() == (builtin.path() / name).read_text(), name
 
 
-def test_the_weights_are_a_small_tied_qwen2_in_bf16():
+def test_weights_are_a_small_tied_qwen2_in_bf16():
     config = AutoConfig.from_pretrained(builtin.path())
     assert config.model_type == "qwen2" and config.tie_word_embeddings
     assert config.num_key_value_heads < config.num_attention_heads
@@ -128,7 +128,7 @@ def test_the_weights_are_a_small_tied_qwen2_in_bf16():
     assert 800_000 < num_parameters < 1_300_000
 
 
-def test_no_trace_comes_near_the_length_limit_of_the_demonstration(tokenizer):
+def test_traces_are_far_below_the_length_limit_of_the_demonstration(tokenizer):
     longest = max(
         len(tokenizer.encode(row["response"])) for row in traces.generate(GeneratorArgs(num_problems=2000, seed=1))
     )

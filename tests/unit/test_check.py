@@ -147,7 +147,8 @@ COMMAND_LINE = {
         ["stages.rll.config.steps=3"], "stages.rll.kind", "must be given", "or correct the name rll",
     ),
     "a part for problems that are not there": (
-        ["reward.components.format.sources=[countdown,prose]"], "reward.components.format.sources", "not a name", "sources=[countdown]",
+        ["reward.components.format.sources=[countdown,prose]"],
+        "reward.components.format.sources", "not a name", "sources=[countdown]",
     ),
     "the middle of an option's name": (["recipe=or1"], "recipe", "there is no recipe/or1.yaml", "did you mean skywork_or1_32b?"),
     "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
@@ -229,7 +230,8 @@ VALUES = {
     "nearly greedy": (["eval.temperature=0.001"], "eval.temperature", "from 0.01, or greedily", "eval.temperature=0"),
     "no reference workers": (["reference.num_workers=0"], "reference.num_workers", "must be at least 1", "num_workers=1"),
     "minibatches do not divide": (
-        ["algo.num_minibatches=3"], "algo.num_minibatches", "must divide prompts_per_step * group_size = 64 * 8 = 512", "num_minibatches=4",
+        ["algo.num_minibatches=3"],
+        "algo.num_minibatches", "must divide prompts_per_step * group_size = 64 * 8 = 512", "num_minibatches=4",
     ),
     "group of one": (["algo.group_size=1"], "algo.group_size", "at least 2", "algo.group_size=8"),
     "dual clip below one": (["algo.dual_clip=0.5"], "algo.dual_clip", "must be greater than 1", "give a larger value"),
@@ -260,7 +262,10 @@ VALUES = {
     "text for a DeepSpeed block": (
         ["trainer.deepspeed.flops_profiler=on"], "trainer.deepspeed.flops_profiler", "must be a mapping", "flops_profiler.KEY",
     ),
-    "unknown reward": (["reward.components.fromat.weight=1"], "reward.components.fromat", "neither a reward", "did you mean format?"),
+    "unknown reward": (
+        ["reward.components.fromat.weight=1"],
+        "reward.components.fromat", "neither a reward", "did you mean format?",
+    ),
     "reward in no module": (
         ["reward.components.mine.name=no.where:reward"], "reward.components.mine.name", "no module no.where", "PYTHONPATH",
     ),
@@ -272,13 +277,15 @@ VALUES = {
         "reward.components.mine.args.strenght", "takes no such argument", "did you mean reward.components.mine.args.strength?",
     ),
     "all weights zero": (
-        ["reward.components.accuracy.weight=0", "reward.components.format.weight=0"], "reward.components", "every weight is 0", "weight=1.0",
+        ["reward.components.accuracy.weight=0", "reward.components.format.weight=0"],
+        "reward.components", "every weight is 0", "weight=1.0",
     ),
     "overlong cache": (
         ["reward.components.overlong.args.cache=4096"], "reward.components.overlong.args.cache", "at most 384", "cache=76",
     ),
     "a part for a source that is not there": (
-        ["reward.components.format.sources=[countdwn]"], "reward.components.format.sources", "not a name of data.train", "countdown",
+        ["reward.components.format.sources=[countdwn]"],
+        "reward.components.format.sources", "not a name of data.train", "countdown",
     ),
     "an accuracy that leaves its source out": (
         ["reward.components.format.sources=[countdown]", "reward.components.accuracy.sources=[]"],
@@ -288,14 +295,17 @@ VALUES = {
         [*JUDGED, "reward.components.judge.args.url=null"], "reward.components.judge.args.url", "no address", "HOST:8000/v1",
     ),
     "a judge at no address": (
-        [*JUDGED, "reward.components.judge.args.url=localhost:8000"], "reward.components.judge.args.url", "http://HOST:PORT/v1", "HOST:8000",
+        [*JUDGED, "reward.components.judge.args.url=localhost:8000"],
+        "reward.components.judge.args.url", "http://HOST:PORT/v1", "HOST:8000",
     ),
     "a key in a judge's address": (
-        [*JUDGED, "reward.components.judge.args.url='http://me:key@host/v1'"], "reward.components.judge.args.url", "without a name or key",
+        [*JUDGED, "reward.components.judge.args.url='http://me:key@host/v1'"],
+        "reward.components.judge.args.url", "without a name or key",
         "url=http://HOST",
     ),
     "a judge without a model": (
-        [*JUDGED, "reward.components.judge.args.model=null"], "reward.components.judge.args.model", "must name the model", "/v1/models",
+        [*JUDGED, "reward.components.judge.args.model=null"],
+        "reward.components.judge.args.model", "must name the model", "/v1/models",
     ),
     "a judge's address without a model of the run's own": (
         [*OURS, "judge.path=null"], "reward.components.judge.args.url", "no address", "judge.path=MODEL",
@@ -310,7 +320,8 @@ VALUES = {
         [*OURS, "judge.max_length=200"], "reward.components.judge.args.max_tokens", "leaves nothing", "max_tokens=100",
     ),
     "a judge that could not read what it is sent": (
-        [*OURS, "reward.components.judge.args.max_chars=2000"], "reward.components.judge.args.max_chars", "out of its reach", "max_chars=768",
+        [*OURS, "reward.components.judge.args.max_chars=2000"],
+        "reward.components.judge.args.max_chars", "out of its reach", "max_chars=768",
     ),
     "judges that nobody asks": (
         [*JUDGED, "judge.path=builtin", "judge.max_length=1024"], "judge.path", "no reward asks", "judge.path=null",
@@ -325,17 +336,21 @@ VALUES = {
         [*OURS, "judge.engine_args={dtype: half}"], "judge.engine_args.dtype", "r1ray sets this", "set judge.dtype",
     ),
     "a request's field for judges of the run's own": (
-        [*OURS, "reward.components.judge.args.body={top_p: 0.9}"], "reward.components.judge.args.body", "chat_template_kwargs", "args.url",
+        [*OURS, "reward.components.judge.args.body={top_p: 0.9}"],
+        "reward.components.judge.args.body", "chat_template_kwargs", "args.url",
     ),
     "a key for judges of the run's own": (
-        [*OURS, "reward.components.judge.args.api_key_env=KEY"], "reward.components.judge.args.api_key_env", "need no key", "leave it out",
+        [*OURS, "reward.components.judge.args.api_key_env=KEY"],
+        "reward.components.judge.args.api_key_env", "need no key", "leave it out",
     ),
     "a judge of no kind": (
-        [*JUDGED, "reward.components.judge.args.kind=pairwse"], "reward.components.judge.args.kind", "one of yes_no, score, pairwise",
+        [*JUDGED, "reward.components.judge.args.kind=pairwse"],
+        "reward.components.judge.args.kind", "one of yes_no, score, pairwise",
         "did you mean pairwise?",
     ),
     "a judge's prompt without its fields": (
-        [*JUDGED, "reward.components.judge.args.prompt='Is {answer} right?'"], "reward.components.judge.args.prompt", "has no {question}:",
+        [*JUDGED, "reward.components.judge.args.prompt='Is {answer} right?'"],
+        "reward.components.judge.args.prompt", "has no {question}:",
         "{question}, {answer}",
     ),
     "a comparison's prompt with other fields": (
@@ -343,7 +358,8 @@ VALUES = {
         "reward.components.judge.args.prompt", "has no {response_a} and no {response_b}", "{response_b}",
     ),
     "a judge without references": (
-        [*JUDGED, "reward.components.judge.sources=[mine,countdown]"], "reward.components.judge.sources", "countdown's problems have none",
+        [*JUDGED, "reward.components.judge.sources=[mine,countdown]"],
+        "reward.components.judge.sources", "countdown's problems have none",
         "reward.components.judge.sources=[mine]",
     ),
     "a comparison without references": (
@@ -351,11 +367,15 @@ VALUES = {
         "reward.components.judge.sources", "countdown's problems have none", "kind=score",
     ),
     "a judge's key instead of its variable": (
-        [*JUDGED, "reward.components.judge.args.api_key_env=sk-12345"], "reward.components.judge.args.api_key_env", "names an environment",
+        [*JUDGED, "reward.components.judge.args.api_key_env=sk-12345"],
+        "reward.components.judge.args.api_key_env", "names an environment",
         "export JUDGE_API_KEY",
     ),
     "a judge of points as what says right or wrong": (
-        [*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}", "reward.components.judge.args.kind=score"],
+        [
+            *(*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}"),
+            "reward.components.judge.args.kind=score",
+        ],
         "eval.sets.mine.accuracy", "does not say whether a completion is correct", "reward.components.judge.args.kind=yes_no",
     ),
     "an argument that is none of a few": (
@@ -364,10 +384,12 @@ VALUES = {
     ),
     "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
     "a judge asked by nobody": (
-        [*JUDGED, "reward.components.judge.args.concurrency=0"], "reward.components.judge.args.concurrency", "at least 1", "concurrency=1",
+        [*JUDGED, "reward.components.judge.args.concurrency=0"],
+        "reward.components.judge.args.concurrency", "at least 1", "concurrency=1",
     ),
     "text for a judge's patience": (
-        [*JUDGED, "reward.components.judge.args.timeout_s=long"], "reward.components.judge.args.timeout_s", "a number, not text", "give a number",
+        [*JUDGED, "reward.components.judge.args.timeout_s=long"],
+        "reward.components.judge.args.timeout_s", "a number, not text", "give a number",
     ),
     "a judge more patient than the watch": (
         [*JUDGED, "reward.components.judge.args.timeout_s=200"], "reward.components.judge.args.timeout_s", "may take 440 s",
@@ -378,7 +400,8 @@ VALUES = {
         "did you mean reward.components.judge.args.retries?",
     ),
     "a weight of no step": (
-        ["reward.components.format.schedule={soon: 1}"], "reward.components.format.schedule.soon.[key]", "whole number", "whole number",
+        ["reward.components.format.schedule={soon: 1}"],
+        "reward.components.format.schedule.soon.[key]", "whole number", "whole number",
     ),
     "unknown way to read answers": (
         ["data.train.countdown.extract=boxd"], "data.train.countdown.extract", "neither a way", "did you mean boxed?",
@@ -399,7 +422,8 @@ VALUES = {
         ["model.path=silent", "model.template=chat"], "model.template", "never mentions them", "reward.components.format.weight=0",
     ),
     "a chat's template without think tags": (
-        ["model.path=silent", "model.template=deepscaler"], "model.template", "never mentions them", "reward.components.format.weight=0",
+        ["model.path=silent", "model.template=deepscaler"],
+        "model.template", "never mentions them", "reward.components.format.weight=0",
     ),
     "unknown template": (["model.template=r1zero"], "model.template", "neither a template's name", "did you mean r1_zero?"),
     "no such model folder": (["model.path=./nowhere"], "model.path", "nowhere is not a folder", "model=builtin"),
@@ -419,7 +443,8 @@ VALUES = {
     "empty dataset": (gsm8k("empty.jsonl"), "data.train.mine.path", "it has no rows", "data.train.mine"),
     "neither file nor hub name": (gsm8k("a b"), "data.train.mine.path", "nor a hub name", "org/name"),
     "argument of a set on the hub": (
-        ["data.train.mine={source: deepcoder, path: org/code, args: {num_test: 3}}"], "data.train.mine.args.num_test", "no such argument",
+        ["data.train.mine={source: deepcoder, path: org/code, args: {num_test: 3}}"],
+        "data.train.mine.args.num_test", "no such argument",
         "did you mean data.train.mine.args.num_tests?",
     ),
     "rows kept by a rule of no form": (
@@ -464,7 +489,10 @@ VALUES = {
         ["stages.rl.kind=eval", "eval.sets.countdown=null", "checkpoint.best_metric=null"], "eval.sets", "names no dataset",
         "eval=countdown",
     ),
-    "pass@k beyond the samples": (["eval.pass_at=[1,8]"], "eval.pass_at", "pass@8 needs at least 8 completions", "eval.num_samples=8"),
+    "pass@k beyond the samples": (
+        ["eval.pass_at=[1,8]"],
+        "eval.pass_at", "pass@8 needs at least 8 completions", "eval.num_samples=8",
+    ),
     "best of no evaluation": (
         ["checkpoint.best_metric=eval/aime/accuracy"], "checkpoint.best_metric", "no evaluation set gives this",
         "eval/countdown/accuracy",

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, whatever happens while one is written."""
+"""Checkpoints are complete or absent, whatever happens while one is written."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ from r1ray.run.checkpoint import Checkpoints, Progress
 
 
 class Crash(BaseException):
-    """The process is gone: nothing after it runs, not even cleaning up."""
+    """The process has died: nothing after it runs, not even cleanup."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def events() -> list[tuple[str, dict]]:
 
 @pytest.fixture
 def reopen(tmp_path: Path, events: list) -> Callable[..., Checkpoints]:
-    """The checkpoints as a fresh process finds them."""
+    """The checkpoints as a new process finds them."""
     return lambda keep=2: Checkpoints(tmp_path, keep=keep, event=lambda kind, **fields: events.append((kind, fields)))
 
 
@@ -48,7 +48,7 @@ def newest(checkpoints: Checkpoints) -> int:
     return found.progress.step
 
 
-def test_a_checkpoint_comes_back_as_it_was_written(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
+def test_checkpoint_loads_as_it_was_written(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
     assert reopen().newest_valid() is None
     save(reopen(), 10)
     found = reopen().newest_valid()
@@ -63,10 +63,10 @@ def test_a_checkpoint_comes_back_as_it_was_written(reopen: Callable[..., Checkpo
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["new step", "step that was damaged"])
-def test_a_crash_at_any_point_leaves_the_newest_complete_one(
+def test_crash_at_any_point_leaves_the_newest_complete_checkpoint(
     again: bool, reopen: Callable[..., Checkpoints], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every call that touches the disk is made the last one, in turn; whatever is left must load."""
+    """Crash at every call that touches the disk, one by one; what is left must load."""
     calls = [
         (os, "replace"),
         (os, "fsync"),
@@ -99,9 +99,11 @@ def test_a_crash_at_any_point_leaves_the_newest_complete_one(
         allowed = {5, 10} if again else {10, 15}
         assert found.progress.step in allowed, f"after a crash at call {point}"
         assert (found.hf / "model.safetensors").read_text() == f"weights {found.progress.step}"
-        assert not list(tmp_path.glob(".*-step*")), "nothing half-written stays"
+        assert not list(tmp_path.glob(".*-step*")), "no incomplete checkpoint is left"
         under_their_names = [path for path in tmp_path.glob("step_*") if not (again and path.name == "step_000010")]
-        assert all(checkpoint.find_damage(path) is None for path in under_their_names), "a name means whole"
+        assert all(checkpoint.find_damage(path) is None for path in under_their_names), (
+            "a checkpoint under its name is complete"
+        )
         save(reopen(), 20)
         assert newest(reopen()) == 20
         if not crashed:
@@ -112,7 +114,7 @@ def test_a_crash_at_any_point_leaves_the_newest_complete_one(
 
 
 def crashing(function: Callable, point: int, count: list[int]) -> Callable:
-    """`function` until the `point`-th call of all these; from there on every call crashes, as in a process that is gone."""
+    """`function` until the `point`-th call of all wrapped functions; from then on every call crashes, as in a dead process."""
 
     def call(*args, **kwargs):
         count[0] += 1
@@ -124,7 +126,7 @@ def crashing(function: Callable, point: int, count: list[int]) -> Callable:
 
 
 @pytest.mark.parametrize("file", ["hf/model.safetensors", "trainer/deep/optimizer.pt", "state.json", "manifest.json"])
-def test_a_flipped_byte_is_seen_and_the_older_one_is_used(
+def test_flipped_byte_is_noticed_and_the_older_checkpoint_is_used(
     file: str, reopen: Callable[..., Checkpoints], tmp_path: Path, events: list
 ) -> None:
     save(reopen(), 5)
@@ -158,7 +160,7 @@ def test_damage_is_named(
     assert reason in events[0][1]["reason"]
 
 
-def test_a_full_disk_leaves_the_older_one_and_says_what_to_do(
+def test_full_disk_leaves_the_older_checkpoint_and_reports_the_remedy(
     reopen: Callable[..., Checkpoints], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(reopen(), 5)
@@ -179,9 +181,7 @@ def test_a_full_disk_leaves_the_older_one_and_says_what_to_do(
     assert newest(reopen()) == 5
 
 
-def test_what_the_trainer_raises_while_writing_leaves_nothing(
-    reopen: Callable[..., Checkpoints], tmp_path: Path
-) -> None:
+def test_trainer_error_while_writing_leaves_no_checkpoint(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
     checkpoints = reopen()
     with (
         pytest.raises(RuntimeError, match="rank 1 died"),
@@ -192,7 +192,7 @@ def test_what_the_trainer_raises_while_writing_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keep_n_never_removes_the_best_or_the_latest(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
+def test_keep_never_removes_the_best_or_the_latest(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
     for step, score in ((1, 0.2), (2, 0.9), (3, 0.4), (4, None), (5, 0.8)):
         save(reopen(keep=1), step, score=score)
     assert steps(tmp_path) == [2, 5]
@@ -205,7 +205,7 @@ def test_keep_n_never_removes_the_best_or_the_latest(reopen: Callable[..., Check
     assert steps(tmp_path) == [6]
 
 
-def test_an_equal_or_undefined_score_is_not_better(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
+def test_equal_or_undefined_score_is_not_better(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
     save(reopen(), 1, score=float("nan"))
     assert not (tmp_path / "best").exists()
     save(reopen(), 2, score=0.5)
@@ -213,7 +213,7 @@ def test_an_equal_or_undefined_score_is_not_better(reopen: Callable[..., Checkpo
     assert os.readlink(tmp_path / "best") == "step_000002"
 
 
-def test_going_on_from_an_older_step_removes_the_future_that_was_given_up(
+def test_resuming_from_an_older_step_removes_later_checkpoints(
     reopen: Callable[..., Checkpoints], tmp_path: Path
 ) -> None:
     for step in (5, 10, 15):

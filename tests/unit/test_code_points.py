@@ -1,6 +1,4 @@
-"""Rewards that give programs a component of the points, and how often a test is run for all of them. The sandbox is another
-test's.
-"""
+"""Rewards that give programs a share of the points, and how often a test is run for all of them. The sandbox is faked."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,11 +23,11 @@ RUNS: dict[str, Callable[[bytes], Ended]] = {
     "not 2": lambda stdin: Ended(status="timeout") if stdin == b"2" else Ended(status="ok", stdout=stdin),
     "broken at 2": lambda stdin: Ended(status="sandbox_error" if stdin == b"2" else "ok", stdout=stdin),
 }
-"""Programs by what they do with the inputs 0 to 3, which they have to write out again."""
+"""Programs by their behaviour on the inputs 0 to 3, which they have to print."""
 
 
 class Runner:
-    """Instead of a sandbox."""
+    """A fake of the sandbox."""
 
     def __init__(self) -> None:
         self.inputs: list[tuple[str, bytes]] = []
@@ -81,7 +79,7 @@ FAILED = (None, "sandbox_error", None)
         ("test_difficulty", {"scheme": "soft"}, (1.0, 0.0, 50 / 60, 0.0)),
     ],
 )
-def test_what_programs_earn(name: str, args: dict[str, Any], values: Sequence[float], runner: Runner) -> None:
+def test_program_rewards(name: str, args: dict[str, Any], values: Sequence[float], runner: Runner) -> None:
     whole, wrong, partly, no_program = given(name, ALL, NONE, SOME, "no program", **args)
     assert (whole[0], wrong[0], partly[0], no_program[0]) == pytest.approx(values)
     assert (whole[1:], wrong[1:], no_program[1:]) == (("ok", True), ("wrong_answer", False), ("wrong_answer", False))
@@ -89,13 +87,13 @@ def test_what_programs_earn(name: str, args: dict[str, Any], values: Sequence[fl
     assert given(name, ALL, BROKEN, **args) == [whole, FAILED]
 
 
-def test_the_first_tests_only(runner: Runner) -> None:
+def test_only_the_first_tests_are_run(runner: Runner) -> None:
     assert given("code_fraction", SOME, BROKEN, num_tests=2) == [(1.0, "ok", True)] * 2
     assert given("code_fraction", SOME, num_tests=3) == [(pytest.approx(2 / 3), "timeout", False)]
     assert given("code_fraction", ALL, num_tests=100) == [(1.0, "ok", True)]
 
 
-def test_a_program_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_does_not_compile_gets_0(monkeypatch: pytest.MonkeyPatch) -> None:
     status: Status = "compile_error"
     monkeypatch.setattr(tested, "sandbox", lambda: None)
     monkeypatch.setattr(
@@ -106,7 +104,7 @@ def test_a_program_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("name", ["code_fraction", "codeforces", "ioi", "test_difficulty"])
-def test_they_do_not_apply_to_other_problems(name: str) -> None:
+def test_program_rewards_do_not_apply_to_other_problems(name: str) -> None:
     assert given(name, ALL, "7", asked=problem()) == [(None, "ok", None)] * 2
 
 
@@ -129,7 +127,7 @@ def test_points_need_subtasks(subtasks: Any, runner: Runner) -> None:
         ("test_difficulty", {"scheme": "hard"}),
     ],
 )
-def test_arguments_that_mean_nothing(name: str, args: dict[str, Any]) -> None:
+def test_invalid_arguments_are_refused(name: str, args: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(args))):
         given(name, ALL, **args)
 
@@ -143,7 +141,7 @@ def score(asked: Problem, *texts: str, components: Sequence[str]) -> list[Any]:
     return list(scorer.score(asked, [completion(text) for text in texts], context()))
 
 
-def test_every_test_of_a_program_is_run_once_for_all_rewards(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_test_of_a_program_runs_once_for_all_rewards(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = list[Any]()
     read = tested.read_cases
     monkeypatch.setattr(tested, "read_cases", lambda tests, **kwargs: reads.append(tests) or read(tests, **kwargs))
@@ -154,12 +152,12 @@ def test_every_test_of_a_program_is_run_once_for_all_rewards(runner: Runner, mon
     assert len(reads) == 1
 
 
-def test_all_or_nothing_stops_at_the_first_failure(runner: Runner) -> None:
+def test_all_or_nothing_reward_stops_at_the_first_failure(runner: Runner) -> None:
     (wrong,) = score(graded(), SOME, components=("accuracy",))
     assert (wrong.correct, len(runner.inputs)) == (False, 3)
 
 
-def test_a_failure_of_the_sandbox_is_not_remembered(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandbox_failure_is_not_cached(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = graded()
     (failed,) = score(asked, BROKEN, components=("accuracy",))
     assert (failed.usable, failed.components["accuracy"]) == (False, None)
@@ -168,20 +166,20 @@ def test_a_failure_of_the_sandbox_is_not_remembered(runner: Runner, monkeypatch:
     assert (again.usable, again.correct, again.components["code_fraction"]) == (True, True, 1.0)
 
 
-def test_runs_that_end_early_are_nobodys_success(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_ends_early_passes_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tested, "sandbox", lambda: None)
     monkeypatch.setattr(tested, "verdicts", lambda *_, **__: iter([Verdict(correct=True, status="ok")]))
     (failed,) = score(graded(), ALL, components=("accuracy",))
     assert (failed.usable, failed.correct) == (False, None)
 
 
-def test_another_group_of_the_same_problem_is_tested_again(runner: Runner) -> None:
+def test_another_group_of_the_same_problem_is_not_cached(runner: Runner) -> None:
     for _ in range(2):
         score(graded(), ALL, components=("accuracy",))
     assert len(runner.inputs) == 8
 
 
-def test_the_form_of_subtasks() -> None:
+def test_subtasks_are_read() -> None:
     assert read_subtasks('[{"points": 0.5, "tests": [1, 0]}]', num_tests=2) == (Subtask(points=0.5, tests=(1, 0)),)
     assert read_subtasks(None, num_tests=2) == ()
 
@@ -207,12 +205,12 @@ def test_the_form_of_subtasks() -> None:
         7,
     ],
 )
-def test_subtasks_of_another_form_are_refused(subtasks: Any) -> None:
+def test_malformed_subtasks_are_refused(subtasks: Any) -> None:
     with pytest.raises(ValueError, match="subtasks"):
         read_subtasks(subtasks, num_tests=2)
 
 
-def test_a_bare_program_is_judged_by_every_reward_of_programs(runner: Runner) -> None:
+def test_bare_program_is_scored_by_every_program_reward(runner: Runner) -> None:
     bare = replace(graded(), verifier="program")
     assert given("code_fraction", "not 2", asked=bare) == [(0.75, "timeout", False)]
     assert given("accuracy", "all", asked=bare) == [(1.0, "ok", True)]

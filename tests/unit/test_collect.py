@@ -162,13 +162,13 @@ def all_correct(problem: Problem, completions: Sequence[Completion]) -> tuple[Sc
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_groups_come_in_dispatch_order_whatever_finishes_first(seed: int) -> None:
+def test_groups_are_returned_in_dispatch_order(seed: int) -> None:
     collected = collector(all_correct, seed=seed).take(6, step=1)
     assert [group.problem.id for group in collected.kept] == [f"p{i}" for i in range(6)]
     assert collected.generated == collected.kept
 
 
-def test_a_step_draws_the_problems_after_those_of_the_last_step() -> None:
+def test_step_draws_the_problems_after_those_of_the_previous_step() -> None:
     c = collector(all_correct)
     c.take(3, step=1)
     assert [group.problem.id for group in c.take(2, step=2).kept] == ["p3", "p4"]
@@ -285,7 +285,7 @@ def steps_of(c: Collector, count: int, *, groups: int) -> list[Collected]:
     return [c.take(groups, step=step) for step in range(1, count + 1)]
 
 
-def test_long_completions_that_end_last_are_not_lost() -> None:
+def test_long_completions_that_finish_last_are_kept() -> None:
     """Correctness grows with length, so a collector that took what is ready first would train on short, incorrect responses."""
     steps = steps_of(collector(correct_when_long, keep=is_mixed, workers=LongLast), 20, groups=8)
     for step in steps:
@@ -311,7 +311,7 @@ NOT_ENOUGH = {
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("case", NOT_ENOUGH, ids=NOT_ENOUGH)
-def test_a_filter_that_rejects_everything_ends_the_step_and_reports_solve_rates(case: str, seed: int) -> None:
+def test_filter_that_rejects_everything_ends_the_step_and_reports_solve_rates(case: str, seed: int) -> None:
     num_correct, counts, remedy = NOT_ENOUGH[case]
 
     def same(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
@@ -327,7 +327,7 @@ def test_a_filter_that_rejects_everything_ends_the_step_and_reports_solve_rates(
     assert c.problems.state_dict() == {"number": 0}, "its problems are drawn again"
 
 
-def test_rewards_that_never_work_end_the_step_and_report_the_drops() -> None:
+def test_failing_rewards_end_the_step_and_report_dropped_problems() -> None:
     def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=False) for _ in completions)
 
@@ -338,7 +338,7 @@ def test_rewards_that_never_work_end_the_step_and_report_the_drops() -> None:
         c.take(2, step=1)
 
 
-def test_the_last_refill_may_still_fill_the_step() -> None:
+def test_last_refill_can_still_fill_the_step() -> None:
     def unsolved_before_6(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(correct=int(problem.id[1:]) >= 6) for _ in completions)
 
@@ -346,7 +346,7 @@ def test_the_last_refill_may_still_fill_the_step() -> None:
     assert numbers(c.take(2, step=1).kept) == [6, 7]
 
 
-def test_an_unusable_group_is_generated_again_with_other_seeds_then_dropped() -> None:
+def test_unusable_group_is_regenerated_with_other_seeds_then_dropped() -> None:
     def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=problem.id != "p1") for _ in completions)
 
@@ -394,7 +394,7 @@ def test_workers_sleep_after_a_complete_step_and_not_after_a_stopped_one() -> No
     assert c.workers.sleeps == [2]  # type: ignore[attr-defined]
 
 
-def test_the_dispatch_of_a_step_is_on_the_disk_before_its_first_completion() -> None:
+def test_dispatch_is_written_to_disk_before_the_first_completion() -> None:
     c = collector(all_correct)
     c.take(3, step=1)
     assert c.ledger.synced[0] == 3  # type: ignore[attr-defined]
@@ -409,7 +409,7 @@ def audited(c: Collector, *, steps: int, groups_per_step: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_audit_accepts_the_rows_of_a_collector(seed: int, tmp_path: Path) -> None:
+def test_audit_accepts_the_rows_of_a_collector(seed: int, tmp_path: Path) -> None:
     """With a filter, and with groups that can be scored only at the second attempt."""
     tries: dict[str, set[str]] = {}
 
@@ -426,7 +426,7 @@ def test_the_audit_accepts_the_rows_of_a_collector(seed: int, tmp_path: Path) ->
     assert states == {"dispatched", "generated", "unscored", "scored", "trained", "left"}
 
 
-def test_the_audit_accepts_a_dropped_problem(tmp_path: Path) -> None:
+def test_audit_accepts_a_dropped_problem(tmp_path: Path) -> None:
     def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=problem.id != "p1") for _ in completions)
 

@@ -1,4 +1,4 @@
-"""What counts as the expected output of a program, and as the expected value of a function."""
+"""When the output of a program equals the expected output, and the result of a function the expected value."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ from r1ray.reward.code.compare import same_output, same_results, same_value
         ("1\r\n2\r\n", "1\n2\n"),
     ],
 )
-def test_the_same_output(written: str, expected: str) -> None:
+def test_equal_output(written: str, expected: str) -> None:
     assert same_output(written.encode(), expected)
 
 
@@ -54,11 +54,11 @@ def test_the_same_output(written: str, expected: str) -> None:
         ("1" * 400 + ".0", "1" * 400),
     ],
 )
-def test_another_output(written: str, expected: str) -> None:
+def test_different_output(written: str, expected: str) -> None:
     assert not same_output(written.encode(), expected)
 
 
-def test_what_is_no_text_is_wrong() -> None:
+def test_output_that_is_not_text_is_incorrect() -> None:
     assert not same_output(b"3\xff", "3")
     assert not same_output(b"3\x00", "3")
 
@@ -88,11 +88,11 @@ def test_what_is_no_text_is_wrong() -> None:
         (3.00001, 3, False),
     ],
 )
-def test_values(got: Any, expected: Any, same: bool) -> None:
+def test_result_values_are_compared(got: Any, expected: Any, same: bool) -> None:
     assert same_value(got, expected) is same
 
 
-def test_values_nested_deeper_than_the_stack() -> None:
+def test_values_nested_deeper_than_the_stack_are_compared() -> None:
     def deep(leaf: int) -> Any:
         value: Any = leaf
         for _ in range(100_000):
@@ -103,7 +103,7 @@ def test_values_nested_deeper_than_the_stack() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "right"),
+    ("written", "correct"),
     [
         (b"9\n[1,2]\n", [True, True]),
         (b"9\n", [True, False]),
@@ -118,5 +118,5 @@ def test_values_nested_deeper_than_the_stack() -> None:
         (b"\xff\n[1,2]\n", [False, True]),
     ],
 )
-def test_results_of_calls(written: bytes, right: list[bool]) -> None:
-    assert same_results(written, [9, [1, 2]]) == right
+def test_results_of_calls_are_compared(written: bytes, correct: list[bool]) -> None:
+    assert same_results(written, [9, [1, 2]]) == correct

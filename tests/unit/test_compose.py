@@ -18,7 +18,7 @@ from r1ray.reward.compose import Component, Scorer
 from r1ray.types import Problem
 
 CONTEXT = RewardContext(step=1, seed=5, max_response_length=100)
-RIGHT, WRONG = "<think>a</think> <answer>5 + 3 * 2</answer>", "<answer>5</answer>"
+CORRECT, INCORRECT = "<think>a</think> <answer>5 + 3 * 2</answer>", "<answer>5</answer>"
 
 
 def problem(**changes) -> Problem:
@@ -43,7 +43,7 @@ def scorer(truncated: str = "zero", **components) -> Scorer:
 
 def test_r1_zero_scores_a_group():
     scores = reward.make(config({"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}})).score(
-        problem(), [completion(RIGHT), completion(WRONG)], CONTEXT
+        problem(), [completion(CORRECT), completion(INCORRECT)], CONTEXT
     )
     assert [s.reward for s in scores] == [1.1, 0.0]
     assert [s.correct for s in scores] == [True, False]
@@ -53,20 +53,20 @@ def test_r1_zero_scores_a_group():
     assert all(s.usable for s in scores)
 
 
-def test_a_part_that_does_not_apply_is_left_out_of_the_sum():
+def test_component_that_does_not_apply_is_excluded_from_the_sum():
     scores = scorer(a=(1.0, fixed(1.0, 0.5)), b=(0.5, fixed(None, 0.2))).score(problem(), [completion()] * 2, CONTEXT)
     assert [s.reward for s in scores] == pytest.approx([1.0, 0.6])
     assert scores[0].components == {"a": 1.0, "b": None}
     assert all(s.usable for s in scores)
 
 
-def test_a_part_of_weight_0_is_not_trained_on_but_still_says_what_is_correct():
+def test_component_of_weight_0_still_decides_correctness():
     made = reward.make(config({"accuracy": {"weight": 0.0}, "format": {"weight": 1.0}}))
     (score,) = made.score(problem(), [completion("<answer>5 + 3 * 2</answer>")], CONTEXT)
     assert (score.reward, score.correct, score.components["accuracy"]) == (0.0, True, 1.0)
 
 
-def test_correct_is_read_from_the_part_that_the_problem_names():
+def test_correctness_comes_from_the_component_that_the_problem_names():
     made = scorer(
         accuracy=(1.0, fixed(ComponentScore(value=1.0, correct=True))),
         judge=(1.0, fixed(ComponentScore(value=0.0, correct=False))),
@@ -79,21 +79,21 @@ def test_correct_is_read_from_the_part_that_the_problem_names():
 @pytest.mark.parametrize(
     ("truncated", "expected"), [("zero", (0.0, False)), ("score", (1.1, True)), ("mask", (1.1, True))]
 )
-def test_what_a_truncated_completion_earns(truncated: str, expected: tuple):
+def test_reward_of_a_truncated_completion(truncated: str, expected: tuple):
     made = reward.make(config({"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}}, truncated))
-    cut, whole = made.score(problem(), [completion(RIGHT, "length"), completion(RIGHT)], CONTEXT)
+    cut, whole = made.score(problem(), [completion(CORRECT, "length"), completion(CORRECT)], CONTEXT)
     assert (cut.reward, cut.correct) == expected
     assert cut.components == whole.components
     assert cut.usable
     assert (whole.reward, whole.correct) == (1.1, True)
 
 
-def test_a_truncated_completion_is_not_made_wrong_where_correctness_does_not_apply():
+def test_truncation_does_not_set_correctness_where_it_does_not_apply():
     (score,) = scorer(style=(1.0, fixed(0.7))).score(problem(), [completion("x", "length")], CONTEXT)
     assert (score.reward, score.correct) == (0.0, None)
 
 
-def test_an_aborted_completion_is_unusable():
+def test_aborted_completion_is_unusable():
     (score,) = scorer(style=(1.0, fixed(0.7))).score(problem(), [completion("x", "abort")], CONTEXT)
     assert not score.usable
 
@@ -102,7 +102,7 @@ def boom(problem, completions_G, context):
     raise RuntimeError("the judge's server is down")
 
 
-def test_an_exception_makes_the_group_unusable_and_is_logged_once_with_its_cause(caplog):
+def test_exception_makes_the_group_unusable_and_is_logged_once(caplog):
     made = scorer(accuracy=(1.0, fixed(1.0, 0.0)), judge=(1.0, boom))
     with caplog.at_level(logging.ERROR):
         scores = made.score(problem(), [completion()] * 2, CONTEXT)
@@ -114,29 +114,29 @@ def test_an_exception_makes_the_group_unusable_and_is_logged_once_with_its_cause
     assert "the judge's server is down" in caplog.text
 
 
-def test_a_failure_of_one_completion_leaves_the_others_usable():
+def test_failure_of_one_completion_leaves_the_others_usable():
     made = scorer(judge=(1.0, fixed(1.0, ComponentScore(value=None, status="sandbox_error"))))
     assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [True, False]
 
 
-def test_a_watching_part_that_fails_costs_no_sample_but_the_accuracy_does():
+def test_failing_component_of_weight_0_keeps_samples_usable_unless_it_is_accuracy():
     made = scorer(accuracy=(0.0, boom), style=(1.0, fixed(1.0)), watcher=(0.0, boom))
     assert made.score(problem(accuracy="style"), [completion()], CONTEXT)[0].usable
     assert not made.score(problem(accuracy="accuracy"), [completion()], CONTEXT)[0].usable
 
 
-def test_a_weight_may_depend_on_the_step():
+def test_weight_can_depend_on_the_step():
     made = reward.make(
         config({"accuracy": {}, "format": {"weight": 0, "schedule": {20: 1, 10: 0.5}}}, truncated="score")
     )
     weights = []
     for step in (1, 9, 10, 19, 20, 500):
-        (score,) = made.score(problem(), [completion(RIGHT)], replace(CONTEXT, step=step))
+        (score,) = made.score(problem(), [completion(CORRECT)], replace(CONTEXT, step=step))
         weights.append(score.reward - 1.0)
     assert weights == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
 
 
-def test_before_the_first_step_of_a_schedule_a_part_only_watches():
+def test_component_has_weight_0_before_the_first_step_of_its_schedule():
     late = Component(
         name="late", weight=0.0, schedule={5: 1.0}, reward=fixed(ComponentScore(value=None, status="sandbox_error"))
     )
@@ -145,22 +145,22 @@ def test_before_the_first_step_of_a_schedule_a_part_only_watches():
     assert (early.usable, later.usable) == (True, False)
 
 
-def test_a_part_may_be_for_some_sources_only():
+def test_component_can_be_limited_to_some_sources():
     made = reward.make(config({"accuracy": {}, "format": {"sources": ["other"]}}, truncated="score"))
-    (ours,) = made.score(problem(), [completion(RIGHT)], CONTEXT)
-    (others,) = made.score(problem(source="other"), [completion(RIGHT)], CONTEXT)
+    (ours,) = made.score(problem(), [completion(CORRECT)], CONTEXT)
+    (others,) = made.score(problem(source="other"), [completion(CORRECT)], CONTEXT)
     assert (ours.reward, ours.components["format"], ours.usable) == (1.0, None, True)
     assert (others.reward, others.components["format"]) == (2.0, 1.0)
 
 
-def test_the_completions_own_timeouts_are_scored_not_masked():
+def test_timeout_caused_by_the_completion_is_scored():
     made = scorer(accuracy=(1.0, fixed(ComponentScore(value=0.0, status="timeout", correct=False))))
     (score,) = made.score(problem(), [completion()], CONTEXT)
     assert (score.usable, score.reward, score.statuses["accuracy"]) == (True, 0.0, "timeout")
 
 
 @pytest.mark.parametrize("values", [(math.nan, 0.0), (math.inf, 0.0), (1.0,), (1.0, 0.0, 0.0), ("a", 0.0)])
-def test_nonsense_from_a_reward_is_a_failure_not_a_reward(values: tuple):
+def test_invalid_value_of_a_reward_is_a_failure(values: tuple):
     made = scorer(a=(1.0, lambda problem, completions_G, context: values))
     assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [False, False]
 
@@ -171,11 +171,11 @@ class CoinArgs(Args):
 
 @arguments(CoinArgs)
 def coin(problem, completions_G, context, args: CoinArgs):
-    """A control: no relation to the completion. Plain numbers are enough."""
+    """A control that ignores the completion. Plain numbers are allowed."""
     return [float(np.random.default_rng(context.seed + k).random() < args.p) for k in range(len(completions_G))]
 
 
-def test_a_reward_from_outside_is_an_import_path_with_arguments():
+def test_reward_from_outside_is_an_import_path_with_arguments():
     made = reward.make(config({"coin": {"name": f"{__name__}:coin", "args": {"p": 1.0}}}))
     (score,) = made.score(problem(), [completion()], CONTEXT)
     assert (score.reward, score.correct) == (1.0, None)
@@ -200,12 +200,12 @@ def test_the_same_seed_draws_the_same_rewards():
         ({"accuracy": {"args": {"strict": True}}}, "reward.components.accuracy.args"),
     ],
 )
-def test_a_reward_that_cannot_be_built_says_what_to_do(components: dict, message: str):
+def test_reward_that_cannot_be_built_is_reported_with_the_remedy(components: dict, message: str):
     with pytest.raises(ValueError, match=message):
         reward.make(config(components))
 
 
-def test_an_unknown_verifier_is_a_failure_that_names_it(caplog):
-    (score,) = reward.make(config({"accuracy": {}})).score(problem(verifier="maths"), [completion(RIGHT)], CONTEXT)
+def test_unknown_verifier_is_a_failure_that_names_it(caplog):
+    (score,) = reward.make(config({"accuracy": {}})).score(problem(verifier="maths"), [completion(CORRECT)], CONTEXT)
     assert not score.usable
     assert "did you mean math" in caplog.text

@@ -1,4 +1,4 @@
-"""conf/ and the schema say the same: defaults in YAML only, every key known, every group, recipe and scale sound."""
+"""conf/ and the schema agree: defaults only in YAML, every key known, every group, recipe and scale valid."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from r1ray.config.tree import has
 
 MAX_KEYS = 200
 OPTIONS = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml"))
-# What an option that is not sound by itself is used with: a paper's lengths need a model of that size, imitation needs completions,
+# Overrides for options that are not valid alone: the lengths of a paper need a model of that size, imitation needs completions,
 # many GPUs need a model with that many heads.
 QWEN = ["model=qwen2_5_7b"]
 COMPANIONS = {
@@ -40,20 +40,20 @@ COMPANIONS = {
 }
 
 
-def test_few_keys() -> None:
+def test_number_of_keys_is_limited() -> None:
     assert len(key_paths()) < MAX_KEYS
 
 
 def test_yaml_sets_every_key_of_the_schema() -> None:
-    """The other direction, a key in YAML that the schema does not know, is refused like any typo."""
+    """The other direction, a key in YAML that the schema does not have, is refused like any typo."""
     composed = OmegaConf.to_container(compose([]))
     for path in key_paths():
         outer = path.split(".<name>")[0]
-        if not outer.startswith(("model.facts.", "model.lora.")):  # null: a model on this disk, trained whole
+        if not outer.startswith(("model.facts.", "model.lora.")):  # null: a local model, fully trained
             assert has(composed, outer), f"no YAML sets {outer}"
 
 
-def test_the_schema_holds_no_defaults_but_for_entries_of_maps() -> None:
+def test_schema_has_defaults_only_for_entries_of_maps() -> None:
     entries = {"SourceConfig", "RewardComponentConfig", "StageConfig"}
     for model in models(Config):
         with_default = [name for name, field in model.model_fields.items() if not field.is_required()]
@@ -69,19 +69,19 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_composes_and_is_sound(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     group, _, name = option.partition("/")
     (run,) = check_command_line([f"{group}={name}", *COMPANIONS.get(option, [])])
     assert run.stages
 
 
-def test_the_algorithms_of_conf_are_the_known_ones() -> None:
+def test_conf_has_every_known_algorithm() -> None:
     named = {algo_option(path.stem)["name"] for path in (conf_dir() / "algo").glob("*.yaml")}
     assert named == set(ALGORITHMS)
 
 
-def test_an_empty_command_line_is_a_sound_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_command_line_is_a_valid_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = load(compose([]))
     assert [stage.name for stage in run.stages] == ["rl"]

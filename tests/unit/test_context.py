@@ -1,4 +1,4 @@
-"""What the stages share: which references outlive their checkpoints, what goes on to the next, how completions are sampled."""
+"""What stages share: kept references, where the next stage starts, how completions are sampled."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from r1ray.stages.pipeline import context_of
 from r1ray.stages.rl import training_sampling
 
 
-def test_the_reference_of_every_kept_checkpoint_stays(tmp_path: Path) -> None:
+def test_references_of_kept_checkpoints_are_kept(tmp_path: Path) -> None:
     cfg = SimpleNamespace(checkpoint=SimpleNamespace(keep=2))
     context = StageContext(name="rl", cfg=cfg, run=RunDir(tmp_path), model_path="base")  # type: ignore[arg-type]
     checkpoints = context.checkpoints()
@@ -34,7 +34,7 @@ def test_the_reference_of_every_kept_checkpoint_stays(tmp_path: Path) -> None:
     assert not context.reference_folder(20).exists()
 
 
-def test_the_reference_with_which_workers_start_again_stays(tmp_path: Path) -> None:
+def test_reference_that_restarted_workers_load_is_kept(tmp_path: Path) -> None:
     cfg = SimpleNamespace(checkpoint=SimpleNamespace(keep=1))
     context = StageContext(name="rl", cfg=cfg, run=RunDir(tmp_path), model_path="base")  # type: ignore[arg-type]
     context.reference_folder(10).mkdir(parents=True)
@@ -42,7 +42,7 @@ def test_the_reference_with_which_workers_start_again_stays(tmp_path: Path) -> N
     assert context.reference_folder(10).exists()
 
 
-def test_the_next_stage_starts_from_the_best_checkpoint_or_else_the_last(tmp_path: Path) -> None:
+def test_next_stage_starts_from_the_best_or_last_checkpoint(tmp_path: Path) -> None:
     cfg = SimpleNamespace(checkpoint=SimpleNamespace(keep=3))
     run = RunDir(tmp_path)
     checkpoints = StageContext(name="short", cfg=cfg, run=run, model_path="base").checkpoints()  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_the_next_stage_starts_from_the_best_checkpoint_or_else_the_last(tmp_pat
 
 
 class Folders:
-    """A trainer group that leaves nothing but folders."""
+    """A trainer group that only writes folders."""
 
     def save(self, path: str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ TWO = "+stages.second={kind: rl, after: rl, config: {steps: 9}}"
 
 
 def save(stage: CheckedStage, run: RunDir, step: int) -> Path:
-    """A checkpoint of that step; a step's number is its score."""
+    """A checkpoint of that step; its score is the number of the step."""
     context = context_of(stage, run)
     checkpoints = context.checkpoints()
     metrics = {"solve_rate": float(step)}
@@ -88,7 +88,7 @@ def stages_of(tmp_path: Path, *overrides: str) -> tuple[list[CheckedStage], RunD
     return load(compose([TWO, *best, f"run_dir={tmp_path}/run", *overrides])).stages, RunDir(tmp_path / "run")
 
 
-def test_other_models_are_exported_where_somebody_may_start_from_them(tmp_path: Path) -> None:
+def test_auxiliary_models_are_exported_where_another_stage_can_start_from_them(tmp_path: Path) -> None:
     (first, second), run = stages_of(tmp_path)
     for stage, step, exported in ((first, 2, True), (second, 2, False), (second, 9, True)):
         folder = save(stage, run, step)
@@ -98,20 +98,20 @@ def test_other_models_are_exported_where_somebody_may_start_from_them(tmp_path: 
             assert (folder / role / "hf/config.json").exists() == exported, (stage.name, step)
 
 
-def test_a_critic_goes_on_from_the_stage_before(tmp_path: Path) -> None:
+def test_critic_starts_from_the_previous_stage(tmp_path: Path) -> None:
     (first, second), run = stages_of(tmp_path, "algo=ppo")
     assert context_of(first, run).cfg.critic.path is None
     left = save(first, run, 3)
     context = context_of(second, run)
     assert context.model_path == str(left / "hf")
     assert context.cfg.critic.path == str(left / "critic/hf")
-    assert context.cfg.prm.path is None, "its rewards are measured from the reference, which is another one now"
+    assert context.cfg.prm.path is None, "its rewards are relative to the reference, which is a different model now"
     ours = second.config.critic.model_copy(update={"path": "builtin"})
     named = second._replace(config=second.config.model_copy(update={"critic": ours}))
     assert context_of(named, run).cfg.critic.path == "builtin"
 
 
-def test_a_stage_without_a_critic_and_one_after_it_have_none_to_go_on_from(tmp_path: Path) -> None:
+def test_stage_after_one_without_a_critic_starts_a_new_critic(tmp_path: Path) -> None:
     (first, second), run = stages_of(tmp_path)
     left = save(first, run, 3)
     assert (left / "critic/hf").exists() and context_of(second, run).cfg.critic.path is None
@@ -120,14 +120,14 @@ def test_a_stage_without_a_critic_and_one_after_it_have_none_to_go_on_from(tmp_p
     assert context_of(second._replace(config=cfg), run).cfg.critic.path is None
 
 
-def test_temperatures_change_at_their_steps() -> None:
+def test_temperature_schedule_changes_at_its_steps() -> None:
     cfg = load(compose(["rollout.temperature_schedule={10: 1.2, 20: 0.8}", "rollout.max_response_length=99"])).config
     found = {step: training_sampling(cfg.rollout, step) for step in (1, 9, 10, 19, 20, 40)}
     assert [sampling.temperature for sampling in found.values()] == [1.0, 1.0, 1.2, 1.2, 0.8, 0.8]
     assert {sampling.max_tokens for sampling in found.values()} == {99}
 
 
-def test_training_and_evaluation_stop_at_the_same_texts() -> None:
+def test_training_and_evaluation_use_the_same_stop_texts() -> None:
     cfg = load(compose(["rollout.stop=['</answer>', 'User:']"])).config
     evaluator = evaluator_of(cfg, workers=None, sets={}, stopping=lambda: False)  # type: ignore[arg-type]
     assert training_sampling(cfg.rollout, 1).stop == evaluator.sampling.stop == ("</answer>", "User:")

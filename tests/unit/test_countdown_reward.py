@@ -1,4 +1,4 @@
-"""Countdown's verifier against honest and hostile expressions."""
+"""Countdown's verifier with honest and hostile expressions."""
 
 from fractions import Fraction
 
@@ -22,7 +22,7 @@ def problem(numbers, target) -> Problem:
     "answer",
     ["2 * 3 + 5", "(2*3)+5", "5+3*2", "((((5)))+(3*2))", "5 + 3 * 2 = 11", "\t5+2 *\n3 "],
 )
-def test_right_expressions(answer: str):
+def test_correct_expressions_score_1(answer: str):
     assert verify(problem([5, 2, 3], 11), answer).correct is True
 
 
@@ -31,7 +31,7 @@ def test_intermediate_fractions_are_exact():
     assert verify(problem([1, 3, 3], 1), "1 / 3 * 3").correct is True
 
 
-def test_a_number_may_be_used_as_often_as_it_is_given():
+def test_number_can_be_used_as_often_as_it_is_given():
     assert verify(problem([4, 4, 4], 12), "4 + 4 + 4").correct is True
     assert verify(problem([4, 4, 4], 8), "4 + 4").correct is False
     assert verify(problem([4, 2], 8), "4 + 4").correct is False
@@ -92,7 +92,7 @@ def test_a_number_may_be_used_as_often_as_it_is_given():
         "\0",
     ],
 )
-def test_wrong_and_hostile_expressions_score_0(answer: str):
+def test_incorrect_and_hostile_expressions_score_0(answer: str):
     score = verify(problem([5, 2, 3], 11), answer)
     assert (score.value, score.correct, score.status) == (0.0, False, "wrong_answer")
 
@@ -108,7 +108,7 @@ def test_wrong_and_hostile_expressions_score_0(answer: str):
         ("1 - (2 - 3)", 2),
     ],
 )
-def test_precedence_and_left_association(expression: str, value):
+def test_operators_have_precedence_and_left_associativity(expression: str, value):
     assert evaluate(expression)[0] == value
 
 
@@ -116,7 +116,7 @@ def test_numbers_are_listed_in_order():
     assert evaluate("(2 + 3) * 4 / 8") == (Fraction(5, 2), [2, 3, 4, 8])
 
 
-def test_division_by_zero_is_a_bad_expression():
+def test_division_by_zero_is_an_invalid_expression():
     with pytest.raises(BadExpression, match="zero"):
         evaluate("1 / (2 - 2)")
 
@@ -137,7 +137,7 @@ def test_division_by_zero_is_a_bad_expression():
         ("", False),
     ],
 )
-def test_the_answer_is_the_last_one_after_the_thinking(text: str, correct: bool):
+def test_last_answer_after_the_thinking_counts(text: str, correct: bool):
     (score,) = accuracy(problem([5, 2, 3], 11), [completion(text)], CONTEXT)
     assert score.correct is correct
     assert score.value == float(correct)

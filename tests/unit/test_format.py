@@ -1,33 +1,13 @@
 """R1-Zero's format reward: every tag once, in order, some reasoning, nothing after the answer."""
 
-import numpy as np
 import pytest
-from reward_samples import problem, value
+from reward_samples import completion, context, given, problem, value
 
-from r1ray.reward.base import RewardContext
 from r1ray.reward.format import code_format, format_reward, format_soft, tag_count, think_format
-from r1ray.types import Completion, Message, Problem, VersionSpan
 
 
 def value_of(text: str, *, prefill: str = "") -> float | None:
-    problem = Problem(
-        id="p",
-        source="s",
-        messages=(Message(role="user", content="?"),),
-        prompt_ids_T=np.array([1], np.int32),
-        verifier="countdown",
-        payload={},
-        prefill=prefill,
-    )
-    completion = Completion(
-        token_ids_T=np.array([1], np.int32),
-        rollout_logprobs_T=np.array([0.0], np.float32),
-        temperature=1.0,
-        text=text,
-        finish_reason="stop",
-        versions=(VersionSpan(version=0, start=0, end=1),),
-    )
-    (score,) = format_reward(problem, [completion], RewardContext(step=1, seed=0, max_response_length=9))
+    (score,) = given(format_reward, problem(prefill=prefill), [completion(text)], context())
     assert score.correct is None
     assert score.status == ("ok" if score.value else "wrong_answer")
     return score.value
