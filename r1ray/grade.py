@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from r1ray import builtin
-from r1ray.actors.placement import PlacementError
-from r1ray.actors.scoring import local_workers, ray_workers, scored
 from r1ray.check import ConfigError
 from r1ray.check.load import load_rewards
 from r1ray.cli import compose
 from r1ray.config import Config
 from r1ray.data.graded import Broken, GradedRow, Tokenise, read_graded
+from r1ray.failures import PlacementError
 from r1ray.reward import reads_tokens
 from r1ray.reward.base import RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
+from r1ray.scoring import local_workers, scored
 from r1ray.seeds import seed_of
 from r1ray.types import Score
 
@@ -78,7 +78,11 @@ def _checked(rows: Path, scores: Path, overrides: Sequence[str]) -> Config:
 
 
 def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
-    workers = local_workers if cfg.reward.local else ray_workers
+    workers = local_workers
+    if not cfg.reward.local:
+        from r1ray.actors.scoring import ray_workers  # imports Ray, which takes seconds
+
+        workers = ray_workers
     count = {"rows": 0, "right": 0, "unusable": 0, "broken": 0, "compared": 0}
     changes: list[str] = []
     with workers(cfg) as submit, scores.open("w") as out, _progress(rows) as advance:

@@ -23,11 +23,11 @@ from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.data.stream import NothingToLearn
+from r1ray.roles import TrainerRole, trainer_config
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics
 from r1ray.run.stop import Stopped
-from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Sample
 
 

@@ -15,7 +15,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1ray.config import Config
-from r1ray.trainers import section_of
+from r1ray.failures import PlacementError
+from r1ray.roles import section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,6 @@ class Slot:
             placement_group_bundle_index=self.bundle_index,
             placement_group_capture_child_tasks=True,
         )
-
-
-class PlacementError(RuntimeError):
-    """The actors do not fit the cluster; the message says what was wanted, what each node has and which override fits."""
 
 
 def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:

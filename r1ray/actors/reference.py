@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from r1ray.actors.lent_memory import frees_memory
-from r1ray.actors.ranks import join_ranks
 from r1ray.config import Config
+from r1ray.model.distributed import join_ranks
 from r1ray.model.forward import row_tensors
+from r1ray.model.memory import frees_memory
 from r1ray.types import Floats, Row
 
 

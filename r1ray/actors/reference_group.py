@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.group import ActorGroup
+from r1ray.failures import RestartBudget, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.types import Batch, Floats
 
 

@@ -19,8 +19,8 @@ from r1ray.actors.spawn import spawn
 from r1ray.builtin import folder_of
 from r1ray.config import Config
 from r1ray.lookup import resolve
+from r1ray.roles import TRAINERS
 from r1ray.run.directory import RunDir
-from r1ray.trainers import TRAINERS
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",

@@ -14,19 +14,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from r1ray.actors.lent_memory import frees_memory
-from r1ray.actors.ranks import join_ranks
 from r1ray.actors.trainer_group import skip_reason
 from r1ray.algo.base import LossInput, Objective
 from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
 from r1ray.model.accumulator import MetricAccumulator
+from r1ray.model.distributed import join_ranks
 from r1ray.model.forward import RowTensors, row_tensors
 from r1ray.model.lr_schedule import lr_at
+from r1ray.model.memory import frees_memory
 from r1ray.model.sequence_parallel import check_shareable, share_rows
+from r1ray.roles import TrainerRole, trainer_config
 from r1ray.sync.layout import Rendezvous
 from r1ray.sync.sender import Sent, WeightSender
-from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
 if TYPE_CHECKING:

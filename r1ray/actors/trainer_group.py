@@ -4,8 +4,9 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from r1ray.actors.group import ALIVE_TIMEOUT_S, ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
+from r1ray.actors.group import HEALTH_TIMEOUT_S, ActorGroup
 from r1ray.config import TrainerConfig
+from r1ray.failures import TrainersLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.types import Batch, Floats, Row
 
 GAP_LIMITS = {
@@ -15,10 +16,6 @@ GAP_LIMITS = {
 }
 """By precision: which log-prob gap to the engine is judged, and its limit where trainer.logprob_gap_limit is null. In bfloat16 one
 unlikely token of a healthy engine can be off by more than 0.1 (`r1ray.sync.canary.ROUNDED`), so the mean is judged."""
-
-
-class TrainersLost(RuntimeError):
-    """A rank has died or hangs, and the weights of this step with it: all ranks have to begin anew from the last checkpoint."""
 
 
 class TrainerGroup:
@@ -79,7 +76,7 @@ class TrainerGroup:
         for name in sorted(unresponsive):
             if name.startswith(f"{self._actors.role}-"):
                 raise TrainersLost(f"{name} hangs, though its process answers")
-        for error in self._actors.unhealthy(timeout_s=ALIVE_TIMEOUT_S).values():
+        for error in self._actors.unhealthy(timeout_s=HEALTH_TIMEOUT_S).values():
             raise TrainersLost(str(error)) from error
 
     def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:

@@ -14,22 +14,10 @@ from typing import Any
 
 import ray
 
-from r1ray.actors.group import (
-    ALIVE_TIMEOUT_S,
-    ActorGroup,
-    Failures,
-    ResultLost,
-    Wait,
-    WorkerDied,
-    WorkerFailed,
-    WorkerUnresponsive,
-    result_of,
-    settle,
-    waiting,
-)
-from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.group import HEALTH_TIMEOUT_S, ActorGroup, Wait, result_of, settle, waiting
 from r1ray.config import Config
 from r1ray.engine.base import EngineFailed, SamplingSpec
+from r1ray.failures import Failures, RestartBudget, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.reward.base import RewardContext
 from r1ray.types import Problem
 
@@ -189,7 +177,7 @@ class RayWorkers:
             name: WorkerUnresponsive(f"{name} hangs, though its process answers")
             for name in sorted(engines & set(unresponsive))
         }
-        if lost := hung | self._rollouts.unhealthy(timeout_s=ALIVE_TIMEOUT_S):
+        if lost := hung | self._rollouts.unhealthy(timeout_s=HEALTH_TIMEOUT_S):
             self._replace(self._rollouts, lost)
 
     def abort(self) -> None:
@@ -203,7 +191,7 @@ class RayWorkers:
         for load in self._load.values():
             load[:] = [0] * len(load)
         refs: list[Any] = [handle.abort.remote() for handle in self._rollouts.handles]
-        ray.wait(refs, num_returns=len(refs), timeout=ALIVE_TIMEOUT_S)
+        ray.wait(refs, num_returns=len(refs), timeout=HEALTH_TIMEOUT_S)
 
     def _new_call(self, group: ActorGroup, *, avoided: int | None = None, **fields: Any) -> Call:
         load = self._load[group.role]

@@ -33,7 +33,7 @@ from r1ray.algo import ops
 from r1ray.algo.base import AuxiliaryObjective, LossInput, LossOutput, Need, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
 from r1ray.config import AlgoConfig
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Group, Sample
 
 

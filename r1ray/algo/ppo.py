@@ -25,7 +25,7 @@ from r1ray.algo.critic import CriticObjective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.algo.returns import gae, whiten
 from r1ray.config.base import Count, Fraction, NotNegative, Positive
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Sample
 
 

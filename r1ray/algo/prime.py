@@ -24,7 +24,7 @@ from r1ray.algo.implicit_prm import ImplicitPrmObjective
 from r1ray.algo.policy import PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
 from r1ray.config.base import AbovePositive, NotNegative, Positive
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Sample
 
 

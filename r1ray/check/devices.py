@@ -16,7 +16,7 @@ from r1ray.config import (
     TrainerConfig,
 )
 from r1ray.model.heads import head_splits
-from r1ray.trainers import TrainerRole, section_of
+from r1ray.roles import TrainerRole, section_of
 
 
 def devices(

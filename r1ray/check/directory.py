@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from r1ray.check.mistakes import Mistake, show
 from r1ray.check.stages import has, laid_over, value_of
 from r1ray.config import LoraConfig, StageConfig
+from r1ray.roles import OTHERS, TRAINERS, section_of
 from r1ray.run.directory import RunDir, changes
-from r1ray.trainers import OTHERS, TRAINERS, section_of
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""

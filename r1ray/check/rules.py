@@ -28,10 +28,10 @@ from r1ray.config import (
 )
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.model.reserved import reserved_deepspeed_keys
+from r1ray.roles import section_of
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
-from r1ray.trainers import section_of
 
 Finding = Mistake | str
 INSTEAD = {

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1ray.trainers import section_of
+from r1ray.roles import section_of
 
 MANIFEST = "manifest.json"
 STATE = "state.json"

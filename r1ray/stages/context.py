@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
+from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress, load
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
-from r1ray.trainers import TrainerRole, section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
 
 from r1ray.actors import placement
-from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.spawn import spawn
 from r1ray.actors.watchdog import Watchdog
 from r1ray.config import ClusterConfig, Config
+from r1ray.failures import PlacementError, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.integration
@@ -174,7 +174,7 @@ def test_a_worker_that_hangs_is_gone_soon_after_the_watch_kills_it(cluster: dict
 def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(cluster: dict[str, str]) -> None:
     cfg = config(*LABELS, *GPUS, "trainer.num_workers=9")
     started = time.monotonic()
-    with pytest.raises(placement.PlacementError) as error:
+    with pytest.raises(PlacementError) as error:
         placement.place(placement.needs_of(cfg, roles=("rollout", "policy")), timeout_s=3)
     assert time.monotonic() - started < 10
     message = str(error.value)
@@ -187,7 +187,7 @@ def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(clust
 
 def test_a_label_that_no_node_has_is_named(cluster: dict[str, str]) -> None:
     cfg = config("+cluster.labels.reward={zone: moon}")
-    with pytest.raises(placement.PlacementError, match=r"No node has the labels \{'zone': 'moon'\}"):
+    with pytest.raises(PlacementError, match=r"No node has the labels \{'zone': 'moon'\}"):
         placement.place(placement.needs_of(cfg, roles=("reward",)), timeout_s=2)
 
 

@@ -26,11 +26,12 @@ from sync_parts import (
 from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
 
 from r1ray.actors.group import ActorGroup
+from r1ray.actors.weight_sync import SyncFailed, WeightSync
 from r1ray.config import Config
-from r1ray.engine.base import EngineAsleep, SamplingSpec, logprob_gap
+from r1ray.engine.base import EngineAsleep, SamplingSpec
 from r1ray.sync import layout
+from r1ray.sync.canary import logprob_gap
 from r1ray.sync.layout import Rendezvous
-from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
 

@@ -15,10 +15,10 @@ import r1ray.algo
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.trainer import TrainerWorker
 from r1ray.actors.trainer_group import TrainerGroup
+from r1ray.actors.weight_sync import SyncFailed, WeightSync
 from r1ray.algo.base import Objective
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
-from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.types import Sample
 
 pytestmark = pytest.mark.integration

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 
 import r1ray.engine
 from r1ray.actors.rollout import RolloutWorker
 from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
-from r1ray.engine.fake import FakeEngine
 from r1ray.types import Completion
 
 PROMPT = np.array([5, 6], np.int32)

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_engine import FakeEngine
 from test_workers import World, drain, engine_ended, pool, submit
 from test_workers import world as world
 
 import r1ray.engine
-from r1ray.actors.lent_memory import frees_memory
 from r1ray.actors.reference import ReferenceWorker
 from r1ray.actors.rollout import RolloutWorker
 from r1ray.actors.trainer import TrainerWorker
 from r1ray.actors.workers import RayWorkers
 from r1ray.engine.base import EngineAsleep, EngineBroken, EngineFailed, Request, SamplingSpec
-from r1ray.engine.fake import FakeEngine
+from r1ray.model.memory import frees_memory
 
 PROMPT = np.array([5, 6], np.int32)
 SAMPLING = SamplingSpec(temperature=1.0, max_tokens=20)
@@ -180,7 +180,7 @@ def test_an_engine_that_cannot_sleep_is_replaced_and_its_successor_sleeps(world:
 
 
 def test_a_mistake_in_a_wake_is_not_an_accident(world: World) -> None:
-    from r1ray.actors.group import WorkerFailed
+    from r1ray.failures import WorkerFailed
 
     made = sleepers(world)
     made.sleep()

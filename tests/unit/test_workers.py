@@ -9,10 +9,10 @@ import pytest
 
 import r1ray.actors.group as group_module
 from r1ray.actors import workers
-from r1ray.actors.group import ActorGroup, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.group import ActorGroup
 from r1ray.actors.workers import Call, RayWorkers
 from r1ray.engine.base import EngineFailed
+from r1ray.failures import RestartBudget, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 
 class World:
@@ -293,7 +293,7 @@ def test_restarts_have_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     made = pool(world, [0.5])
     monkeypatch.setattr(ActorGroup, "restart", lambda self, index, **_: None)  # it comes back, and dies again
     world.fate["rollout-0"] = world.died("rollout-0")
-    with pytest.raises(WorkerDied, match="20 restarts have been made before"):
+    with pytest.raises(WorkerDied, match="giving up after 20 restarts"):
         drain(made, submit(made, 1))
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from r1ray.actors.group import ActorGroup, WorkerUnresponsive, settle
+from r1ray.actors.group import ActorGroup, settle
 from r1ray.config import Config
+from r1ray.failures import WorkerUnresponsive
 from r1ray.sync import layout
 from r1ray.sync.backend import backend_of
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
