@@ -83,7 +83,7 @@ class StageContext:
                     trainer.export_hf(str(folder / "hf"))
                 elif progress.step >= self.cfg.steps or self._is_gone_on_from():
                     trainer.export_hf(str(folder / role / "hf"))
-        self.run.event("checkpoint", stage=self.name, step=progress.step)
+        self.run.event("checkpoint_saved", stage=self.name, step=progress.step)
 
     def _is_gone_on_from(self) -> bool:
         return any(stage.after == self.name for stage in self.cfg.stages.values())

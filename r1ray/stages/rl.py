@@ -219,7 +219,7 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
     training = training_sets(cfg, tokenizer, evaluation=held_out.values())
     for use, sets in (("train", training), ("eval", held_out)):
         for name, loaded in sets.items():
-            context.run.event("data", stage=context.name, use=use, set=name, **loaded.counts)
+            context.run.event("data_loaded", stage=context.name, use=use, set=name, **loaded.counts)
             if told := left_out(loaded):
                 print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {told}")
             if mark := not_asked_for(loaded.problems, tokenizer):

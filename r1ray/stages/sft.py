@@ -29,7 +29,7 @@ def run(context: StageContext) -> None:
     cfg, algo = context.cfg, Sft()
     tokenizer = context.tokenizer()
     data = sft_set(cfg, tokenizer)
-    context.run.event("data", stage=context.name, **data.counts)
+    context.run.event("data_loaded", stage=context.name, **data.counts)
     last = num_updates(len(data.samples), batch_size=cfg.sft.batch_size, epochs=cfg.sft.epochs)
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)

@@ -81,19 +81,19 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
             "no verdict to compare with",
         ),
         (
-            {"problem": "p", "source": "s", "asked": {"messages": [], "verifier": "os:system", "payload": {}}},
+            {"problem": "p", "source": "s", "problem_record": {"messages": [], "verifier": "os:system", "payload": {}}},
             "none of r1ray's own",
         ),
         (
             {
                 "problem": "p",
                 "source": "s",
-                "asked": {"messages": [], "verifier": "math", "payload": {}, "extract": "os:system"},
+                "problem_record": {"messages": [], "verifier": "math", "payload": {}, "extract": "os:system"},
             },
             "none of r1ray's own",
         ),
-        ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),
-        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
+        ({"problem": "p", "completion": "a", "finish_reason": "stop"}, "first line of its group"),
+        ({"problem": "p", "completion": "a", "problem_record": {"messages": []}}, "is not whole: 'source'"),
     ],
 )
 def test_a_broken_row_says_its_line_and_why(tmp_path: Path, row: Any, says: str) -> None:
@@ -112,7 +112,7 @@ def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
 def recorded(tmp_path: Path) -> Path:
     """Two groups of a run, the second one's verdict on its second response being wrong."""
     right = Score(
-        reward=1.0, correct=True, parts={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
+        reward=1.0, correct=True, components={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
     )
     wrong = Score(
         reward=0.0,
@@ -155,14 +155,14 @@ def test_rows_are_scored_in_order_and_compared(tmp_path: Path, capsys: pytest.Ca
     }
     assert rows[1]["error"].startswith("line 2: ")
     assert (rows[2]["reward"], rows[2]["status"]) == (0.0, "wrong_answer")
-    assert "23 rows: 21 right, 0 without a verdict, 1 broken" in capsys.readouterr().out
+    assert "23 rows: 21 correct, 0 not scored, 1 broken" in capsys.readouterr().out
 
     again = tmp_path / "again.jsonl"
     arguments = [str(recorded(tmp_path)), str(again), "--compare", "reward.local=true", "reward.num_workers=1"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "line 4, q#1: accuracy 1.0 -> 0.0, correct True -> False" in said
-    assert "1 verdicts changed of 4 rows that had one" in said
+    assert "1 of 4 rows with earlier scores changed" in said
 
 
 def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
