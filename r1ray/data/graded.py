@@ -127,17 +127,17 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
 
 def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
     """The problem of a line of a rollouts file, which its group's first completion records."""
-    if as_object(row.get("problem_record")) is not None:
+    if as_object(row.get("asked")) is not None:
         try:
             problem = problem_of(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"what it says of its problem (problem_record) is not whole: {error}") from error
+            raise ValueError(f"what it says of its problem (asked) is not whole: {error}") from error
         # A file names no code to import: what a run's own configuration may, its rollouts may not.
         if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
             raise ValueError(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
         return problem
     if last is None or last.id != row["problem"]:
-        raise ValueError("nothing says how it is judged: that stands in the first line of its group (problem_record)")
+        raise ValueError("nothing says how it is judged: that stands in the first line of its group (asked)")
     return last
 
 

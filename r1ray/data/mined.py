@@ -74,7 +74,7 @@ def mined(row: Row) -> Item:
     try:
         problem = problem_of(row)
     except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"what it says of its problem (problem_record) is not whole: {error}") from error
+        raise Unreadable(f"what it says of its problem (asked) is not whole: {error}") from error
     if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
         raise Unreadable(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
     return Item(
@@ -116,7 +116,7 @@ def _groups(file: Path) -> Iterator[tuple[dict[str, Any], int]]:
             if completion["index"] == 0:
                 if first is not None and right:
                     yield first, sum(right)
-                first, right = {key: completion[key] for key in ("problem", "source", "problem_record")}, []
+                first, right = {key: completion[key] for key in ("problem", "source", "asked")}, []
             if completion["usable"] and completion["correct"] is not None:
                 right.append(completion["correct"])
     if first is not None and right:

@@ -1,6 +1,6 @@
 """The completions of a step with their scores: rollouts/step_000010.jsonl, one line per completion.
 
-The first line of a group also holds the problem (`problem_record`), so that completions can be verified again from the file alone
+The first line of a group also holds the problem (`asked`), so that completions can be verified again from the file alone
 (`r1ray.grade`).
 """
 
@@ -47,7 +47,7 @@ def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: 
                 "gold": gold_of(group.problem),
             }
             if index == 0:
-                line["problem_record"] = record_of(group.problem)
+                line["asked"] = record_of(group.problem)
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:06d}.jsonl"
@@ -64,7 +64,7 @@ def record_of(problem: Problem) -> dict[str, Any]:
 
 def problem_of(line: Mapping[str, Any]) -> Problem:
     """The problem in the first line of a group, without the ids of its prompt."""
-    record = {**line["problem_record"], "id": line["problem"], "source": line["source"]}
+    record = {**line["asked"], "id": line["problem"], "source": line["source"]}
     messages = tuple(Message(**message) for message in record.pop("messages"))
     return Problem(**record, messages=messages, prompt_ids_T=np.zeros(1, np.int32))
 
@@ -83,10 +83,10 @@ def shortened(answer: str) -> str:
 
 
 def read_rollouts(path: Path) -> list[dict[str, Any]]:
-    """Every completion, without `problem_record`: the tests of a program may be large."""
+    """Every completion, without `asked`: the tests of a program may be large."""
     lines = read_jsonl(path)
     for line in lines:
-        line.pop("problem_record", None)
+        line.pop("asked", None)
     return lines
 
 

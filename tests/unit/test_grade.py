@@ -81,19 +81,19 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
             "no verdict to compare with",
         ),
         (
-            {"problem": "p", "source": "s", "problem_record": {"messages": [], "verifier": "os:system", "payload": {}}},
+            {"problem": "p", "source": "s", "asked": {"messages": [], "verifier": "os:system", "payload": {}}},
             "none of r1ray's own",
         ),
         (
             {
                 "problem": "p",
                 "source": "s",
-                "problem_record": {"messages": [], "verifier": "math", "payload": {}, "extract": "os:system"},
+                "asked": {"messages": [], "verifier": "math", "payload": {}, "extract": "os:system"},
             },
             "none of r1ray's own",
         ),
         ({"problem": "p", "completion": "a", "finish_reason": "stop"}, "first line of its group"),
-        ({"problem": "p", "completion": "a", "problem_record": {"messages": []}}, "is not whole: 'source'"),
+        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
     ],
 )
 def test_a_broken_row_says_its_line_and_why(tmp_path: Path, row: Any, says: str) -> None:

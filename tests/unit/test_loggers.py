@@ -183,9 +183,9 @@ def test_fields_of_a_rollout_line(tmp_path: Path) -> None:
         tmp_path, [group(RIGHT, WRONG, completions=completions)], step=4, decode=lambda ids: "the prompt"
     )
     first, second = read_rollouts(path)
-    record = json.loads(path.read_text().split("\n")[0])["problem_record"]
-    assert problem_of(first | {"problem_record": record}).payload == record["payload"] == group(RIGHT).problem.payload
-    assert "problem_record" not in second
+    record = json.loads(path.read_text().split("\n")[0])["asked"]
+    assert problem_of(first | {"asked": record}).payload == record["payload"] == group(RIGHT).problem.payload
+    assert "asked" not in second
     assert path.name == "step_000004.jsonl"
     assert first == {
         "problem": "p",
