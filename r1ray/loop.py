@@ -74,7 +74,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     if progress.step == 0 and cfg.eval.before and (metrics := parts.evaluate(0)):
         parts.log.step(0, metrics)
     while progress.step < cfg.steps:
-        step, served, clock = progress.step + 1, progress.version, Clock()
+        step, version, clock = progress.step + 1, progress.version, Clock()
         try:
             parts.begin(step)
             with clock("collect"):
@@ -96,7 +96,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         with clock("sync"):
             sync = parts.sync.push(progress.version) if moved else {}
         progress = with_fresh_reference(cfg, parts, progress)
-        metrics = step_metrics(collected, clock.seconds, version=served) | reduce_trainers(updates) | sync
+        metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
         state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}

@@ -21,7 +21,7 @@ class Faults:
     """Injects the faults of a stage at the steps that they name."""
 
     def __init__(self, wanted: Sequence[str], *, stage: str, groups: Mapping[str, ActorGroup], run: RunDir) -> None:
-        done = {event["fault"] for event in run.read_events("fault") if event.get("stage") == stage}
+        done = {event["fault"] for event in run.read_events("fault_injected") if event.get("stage") == stage}
         roles = {*groups, "driver"}
         self._pending = [fault for fault in map(parse, wanted) if fault.role in roles and str(fault) not in done]
         self._stage, self._groups, self._event = stage, groups, run.event
@@ -37,7 +37,7 @@ class Faults:
         group = self._groups.get(fault.role)
         while group and fault.index in group.starting:  # the worker is still recovering from an earlier fault
             time.sleep(POLL_S)
-        self._event("fault", stage=self._stage, fault=str(fault))
+        self._event("fault_injected", stage=self._stage, fault=str(fault))
         if group is None:
             os.kill(os.getpid(), DRIVER_SIGNALS[fault.action])
         elif group.handles:  # empty when the stage has just ended

@@ -120,7 +120,7 @@ def _watch(run: Run, outcome: Outcome, *, limit: float) -> None:
         for injury in outcome.fault_actions:
             named = injury.fault.partition("@")
             if injury.fault not in struck and any(
-                e["kind"] == "fault" and _same(e["fault"], injury.fault) for e in events
+                e["kind"] == "fault_injected" and _same(e["fault"], injury.fault) for e in events
             ):
                 struck[injury.fault] = now
             since = struck.get(injury.fault)

@@ -30,9 +30,9 @@ BAD = {
     "rollout-:kill@2": "is not <role>",
     "rollout:kill@2,rollout:kill@3": "is not <role>",
     " rollout:kill@2": "is not <role>",
-    "engine:kill@2": "no role is called 'engine'; there are rollout, reward, judge, reference, policy, critic, prm, driver",
-    "driver:stop@2": "driver cannot 'stop'; there are kill, term",
-    "reward:fail@2": "reward cannot 'fail'; there are kill, stop",
+    "engine:kill@2": "no role is called 'engine'; roles: rollout, reward, judge, reference, policy, critic, prm, driver",
+    "driver:stop@2": "driver has no action 'stop'; actions: kill, term",
+    "reward:fail@2": "reward has no action 'fail'; actions: kill, stop",
 }
 
 
@@ -136,7 +136,9 @@ def test_a_run_that_goes_on_hurts_only_whom_it_has_not_yet(world: World) -> None
 
 def test_the_deed_is_written_down_before_it_is_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     known: list[list[dict[str, Any]]] = []
-    monkeypatch.setattr(faults_module.os, "kill", lambda pid, number: known.append(world.run.read_events("fault")))
+    monkeypatch.setattr(
+        faults_module.os, "kill", lambda pid, number: known.append(world.run.read_events("fault_injected"))
+    )
     steps(world.faults("driver:kill@1"), 1)
     assert [(event["stage"], event["fault"]) for event in known[0]] == [("rl", "driver-0:kill@1+0")]
 
@@ -150,7 +152,7 @@ def test_each_stage_has_its_own(world: World) -> None:
 def test_a_role_that_the_stage_has_not_is_left_out(world: World) -> None:
     steps(world.faults("rollout:kill@1", "reference:kill@1", "policy:kill@1", roles=("policy",)), 2)
     assert world.hurt == ["policy-0 kill"]
-    assert len(world.run.read_events("fault")) == 1, "another stage may still have it"
+    assert len(world.run.read_events("fault_injected")) == 1, "another stage may still have it"
 
 
 @pytest.mark.parametrize(("action", "number"), [("kill", signal.SIGKILL), ("term", signal.SIGTERM)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_metrics import RIGHT, WRONG, completion, group
+from test_metrics import CORRECT, INCORRECT, completion, group
 
 from r1ray.cli import compose
 from r1ray.config import Config
@@ -127,7 +127,7 @@ def test_wandb_is_offline_without_a_key_and_the_same_run_after_a_resume(
 def test_a_stage_writes_metrics_rollouts_events_and_report(tmp_path: Path, cfg: Config) -> None:
     run = RunDir(tmp_path)
     log = log_of(run, cfg)
-    groups = [group(RIGHT, WRONG, name="p1"), group(WRONG, WRONG, name="p2")]
+    groups = [group(CORRECT, INCORRECT, name="p1"), group(INCORRECT, INCORRECT, name="p2")]
     for step in range(1, 26):
         log.rollouts(step, groups)
         log.step(step, {"solve_rate": step / 25, "time/step": 1.0})
@@ -166,7 +166,7 @@ def test_a_resume_removes_rollouts_of_later_steps(tmp_path: Path, cfg: Config) -
     run = RunDir(tmp_path)
     log = log_of(run, cfg)
     for step in range(1, 21):
-        log.rollouts(step, [group(RIGHT, WRONG)])
+        log.rollouts(step, [group(CORRECT, INCORRECT)])
     log_of(run, cfg, first_step=16).close()
     assert sorted(path.name for path in run.stage("rl").rollouts.iterdir()) == [
         "step_000001.jsonl",
@@ -180,11 +180,11 @@ def test_fields_of_a_rollout_line(tmp_path: Path) -> None:
         completion(length=5, finish_reason="length", version=8),
     )
     path = write_rollouts(
-        tmp_path, [group(RIGHT, WRONG, completions=completions)], step=4, decode=lambda ids: "the prompt"
+        tmp_path, [group(CORRECT, INCORRECT, completions=completions)], step=4, decode=lambda ids: "the prompt"
     )
     first, second = read_rollouts(path)
     record = json.loads(path.read_text().split("\n")[0])["asked"]
-    assert problem_of(first | {"asked": record}).payload == record["payload"] == group(RIGHT).problem.payload
+    assert problem_of(first | {"asked": record}).payload == record["payload"] == group(CORRECT).problem.payload
     assert "asked" not in second
     assert path.name == "step_000004.jsonl"
     assert first == {
@@ -212,7 +212,7 @@ def test_a_rollout_line_holds_answer_gold_and_unusual_line_breaks(
 ) -> None:
     text = "a\u2028b\x85c\x1d <answer> 42 </answer>"
     answered = group(
-        RIGHT, WRONG, completions=(completion(text=text), completion(text=f"<answer>{'7' * 300}</answer>"))
+        CORRECT, INCORRECT, completions=(completion(text=text), completion(text=f"<answer>{'7' * 300}</answer>"))
     )
     answered = replace(answered, problem=replace(answered.problem, payload={"answers": ["42", "42.0"]}))
     first, second = read_rollouts(write_rollouts(tmp_path, [answered], step=4, decode=lambda ids: ""))

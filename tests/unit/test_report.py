@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_metrics import RIGHT, WRONG, completion, group
+from test_metrics import CORRECT, INCORRECT, completion, group
 
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart, ticks
 from r1ray.run.directory import RunDir, open_run
@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> RunDir:
         completions = (hostile, completion(length=length, finish_reason="length"))
         write_rollouts(
             run.stage("rl").rollouts,
-            [group(RIGHT, WRONG, completions=completions)],
+            [group(CORRECT, INCORRECT, completions=completions)],
             step=step,
             decode=lambda ids: "What is <b>?",
         )
