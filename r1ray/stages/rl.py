@@ -256,7 +256,7 @@ def reference_of(
         return None
     return ReferenceGroup(
         groups["reference"],
-        started_with=path,
+        initial_path=path,
         max_tokens=cfg.trainer.max_tokens_per_micro_batch,
         timeout_s=cfg.trainer.timeout_s,
         start_timeout_s=cfg.trainer.start_timeout_s,

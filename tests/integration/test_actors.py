@@ -178,8 +178,8 @@ def test_what_cannot_fit_is_refused_in_seconds_with_the_override_that_fits(clust
         placement.place(placement.needs_of(cfg, roles=("rollout", "policy")), timeout_s=3)
     assert time.monotonic() - started < 10
     message = str(error.value)
-    assert "trainer: 9 x" in message and "1 GPU" in message
-    assert "11 GPUs wanted, 8 there" in message and "This fits: trainer.num_workers=6" in message
+    assert "policy: 9 x" in message and "1 GPU" in message
+    assert "need 11 GPUs, the cluster has 8" in message and "This fits: trainer.num_workers=6" in message
     # Nothing stays reserved: what fits is placed at once.
     slots = placement.place(placement.needs_of(config(*GPUS), roles=("rollout",)), timeout_s=10)
     placement.release(slots)

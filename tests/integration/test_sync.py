@@ -236,7 +236,7 @@ def test_a_tensor_that_the_trainer_drops_is_seen_and_the_old_weights_stay(pair: 
 def test_an_lm_head_that_is_not_packed_again_is_seen(pair: Pair) -> None:
     pair.move()
     pair.sabotage(1, "skip the repack")
-    with pytest.raises(SyncFailed, match=r"rollout-1 differs by [\d.]+ from the trainer's, the limit is 0\.001"):
+    with pytest.raises(SyncFailed, match=r"differ from the trainer's: rollout-1 by [\d.]+ \(limit 0\.001\)"):
         pair.push_once()
     pair.sabotage(1, "none")
     assert pair.push()["sync/canary_gap"] < 1e-4

@@ -135,7 +135,7 @@ def an_engine_that_dies_does_not_leave_the_other_ranks_gathering(
     ray.get(rollouts.handles[1].sabotage.remote("die"), timeout=60)
     failed: list[SyncFailed] = []
     sync.on_failure = failed.append
-    with pytest.raises(SyncFailed, match="rollout-1 died during 'answer before it meets the trainer'"):
+    with pytest.raises(SyncFailed, match="rollout-1 died during 'ping before a transfer'"):
         sync.push(2)
     transfer = str(failed[0])
     assert "policy-0 failed" in transfer and "rollout-1 died" in transfer

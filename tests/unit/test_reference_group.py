@@ -28,7 +28,7 @@ class World:
         monkeypatch.setattr(self.actors, "unhealthy", lambda *, timeout_s: self.dead)
         self.group = ReferenceGroup(
             self.actors,
-            started_with="first",
+            initial_path="first",
             max_tokens=64,
             timeout_s=600,
             start_timeout_s=9,
