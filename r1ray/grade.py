@@ -50,9 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("rows", type=Path, metavar="IN.jsonl")
     parser.add_argument("scores", type=Path, metavar="OUT.jsonl")
     parser.add_argument("overrides", nargs="*", help="as for r1ray.main: reward=r1_zero reward.num_workers=8 ...")
-    parser.add_argument(
-        "--compare", action="store_true", help="list the rows whose scores differ from those in the row"
-    )
+    parser.add_argument("--compare", action="store_true", help="list the rows whose recorded scores changed")
     args = parser.parse_intermixed_args(arguments)
     try:
         cfg = _checked(args.rows, args.scores, args.overrides)

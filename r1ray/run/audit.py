@@ -34,6 +34,7 @@ ENOUGH_GROUPS, MAX_FILES = 64, 5
 """The newest rollouts are read up to this many groups or files."""
 MIN_GROUPS = 8
 ONE_ANSWER, ONE_COMPLETION = 1 / 3, 1 / 10
+"""Shares of the problems."""
 LONG_TEXT = 80
 """Characters; a shorter text is hardly more than its answer."""
 REWARDED = 0.05
@@ -42,6 +43,7 @@ MIN_WINDOW = 5
 MIN_RISE = 4.0
 """Standard errors by which the reward must have risen."""
 TOP, EXAMPLES = 4, 2
+"""Completions shown for the highest rewards, and for each finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def audit_section(rows: Rows, files: Mapping[int, Path]) -> str:
     found = findings(rows, lines)
     groups = len({(line["step"], line["problem"]) for line in lines})
     steps = sorted({line["step"] for line in lines})
-    looked_at = f"{len(lines)} completions to {groups} problems (steps {', '.join(map(str, steps))}) and all metrics"
+    looked_at = f"{len(lines)} completions of {groups} problems (steps {', '.join(map(str, steps))}) and all metrics"
     first = min(files)
     shown = {f"step {first}": read_rollouts(files[first])} | {
         f"step {max(files)}": [line for line in lines if line["step"] == max(files)]
@@ -69,7 +71,7 @@ def audit_section(rows: Rows, files: Mapping[int, Path]) -> str:
         f'<li><span class="wrong">{html.escape(one.what)}</span>{"".join(map(completion_card, one.examples))}</li>'
         for one in found
     )
-    verdict = f"<ul>{items}</ul>" if found else '<p class="right">Nothing suspicious.</p>'
+    verdict = f"<ul>{items}</ul>" if found else '<p class="right">No findings.</p>'
     top = "".join(map(completion_card, highest_rewarded(lines)))
     return (
         f'<h2>Reward audit</h2><p class="sub">Of {looked_at}.</p>{verdict}<div class="cards">{_histograms(shown)}</div>'

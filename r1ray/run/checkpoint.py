@@ -149,9 +149,7 @@ class Checkpoints:
         temporary.rename(final)
         self._point("latest", final)
         best = load(final).progress.best
-        if (
-            best is not None and best != self.best_score
-        ):  # a value that `best` does not have yet belongs to this checkpoint
+        if best is not None and best != self.best_score:  # a new best value, so it is the score of this checkpoint
             self._point("best", final)
         _sync_folder(self.folder)
 

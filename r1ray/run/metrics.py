@@ -21,7 +21,7 @@ CATALOGUE: Mapping[str, str] = {
     "response_length/max": "tokens of the longest response",
     "reflection/mean": "words of reflection in a response",
     "truncated/fraction": "share of completions cut at the length limit",
-    "unusable/fraction": "share of completions without a score because of a failure that is not theirs",
+    "unusable/fraction": "share of completions without a usable score: a reward component failed, or the completion was aborted",
     "status/<name>": "share of completions for which at least one reward component has this status (ok: all components have it)",
     "groups/generated": "groups that were scored; metrics without a prefix are taken over them",
     "groups/solve_all": "share of groups in which every completion is correct (no learning signal)",

@@ -1,7 +1,7 @@
 """The completions of a step with their scores: rollouts/step_000010.jsonl, one line per completion.
 
-The first line of a group also holds the problem (`asked`), so that completions can be verified again from the file alone
-(`r1ray.grade`).
+The first line of a group also holds the problem (`asked`), so that the file alone is enough to score the completions
+again (`r1ray.grade`).
 """
 
 import hashlib

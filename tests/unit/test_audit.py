@@ -265,8 +265,8 @@ def page_of(run: RunDir, metrics: Sequence[dict[str, Any]], lines: Sequence[Line
 
 def test_page_of_an_honest_run(run: RunDir) -> None:
     page = page_of(run, rows(rising(0.2, 0.6), {0: 0.2, 60: 0.5}), honest(40))
-    assert "Reward audit" in page and "Nothing suspicious" in page
-    assert "Of 640 completions to 80 problems (steps 1, 60)" in page
+    assert "Reward audit" in page and "No findings" in page
+    assert "Of 640 completions of 80 problems (steps 1, 60)" in page
     assert "Reward component accuracy, first and last" in page and "Highest rewards" in page
 
 
@@ -283,7 +283,7 @@ def test_page_shows_findings_and_escapes_hostile_text(run: RunDir) -> None:
 
 def test_rollouts_of_earlier_versions_can_be_audited(run: RunDir) -> None:
     old = [{k: v for k, v in one.items() if k not in ("source", "answer", "gold", "step")} for one in honest(40)]
-    assert "Nothing suspicious" in page_of(run, rows(rising(0.2, 0.6), {0: 0.2, 60: 0.5}), old)
+    assert "No findings" in page_of(run, rows(rising(0.2, 0.6), {0: 0.2, 60: 0.5}), old)
 
 
 def test_a_stage_without_completions_has_no_audit() -> None:
