@@ -1,16 +1,17 @@
-"""Evaluation: every problem of every set answered k times, with seeds that are the same at every evaluation.
+"""Evaluation: k completions for every problem of every evaluation set, with the same seeds at every evaluation.
 
-avg@k, unbiased pass@k and maj@k with standard errors over problems (arXiv 2107.03374 for pass@k). Correctness is read from
-`Score.correct`, never from the reward.
+avg@k, unbiased pass@k (arXiv 2107.03374) and maj@k, with standard errors over problems. Correctness is read from `Score.correct`,
+never from the reward.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from r1ray.collect.workers import Workers
+from r1ray.collect.workers import Ref, Workers
 from r1ray.config import Config
 from r1ray.data.evalmath import avg_at_k, maj_at_k, pass_at_k, standard_error
 from r1ray.data.prompts import ProblemSet
@@ -30,24 +31,24 @@ class Evaluator:
     pass_at: Sequence[int]
     seed: int
     stopping: Callable[[], bool] = lambda: False
-    """Asked while completions are awaited (`r1ray.run.stop.asked`)."""
+    """Polled while waiting for completions (`r1ray.run.stop.asked`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
         """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds.
 
-        {} when the run is to stop: an evaluation takes longer than there is time to save.
+        {} if the run is to stop: an evaluation may take longer than the time left to save.
         """
         start = time.perf_counter()
         metrics: dict[str, float] = {}
         for name, problems in self.sets.items():
-            groups = self._answer(problems, step=step)
+            groups = self._sample(problems, step=step)
             if groups is None:
                 return {}
             metrics |= {f"eval/{name}/{key}": value for key, value in self.summarise(groups).items()}
         return metrics | {"time/eval": time.perf_counter() - start}
 
     def summarise(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Problems with a completion that could not be scored say nothing of the model: they are left out, and counted as
+        """The metrics of one set. Problems with a completion that could not be scored are left out of correctness, and counted in
         `unusable`.
         """
         completions = [completion for group in groups for completion in group.completions]
@@ -73,25 +74,24 @@ class Evaluator:
             **passed,
         }
 
-    def _answer(self, problems: Sequence[Problem], *, step: int) -> list[Group] | None:
-        pending, completions, scores = {}, {}, {}
-        for index, problem in enumerate(problems):
+    def _sample(self, problems: Sequence[Problem], *, step: int) -> list[Group] | None:
+        """A scored group per problem; None if the run is to stop."""
+        calls: list[tuple[Problem, Ref, Ref]] = []
+        for problem in problems:
             seeds = [seed_of(self.seed, problem.id, 0, 0, k) for k in range(self.num_samples)]
-            ref = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
+            completions = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
             context = RewardContext(step=step, seed=seeds[0], max_response_length=self.sampling.max_tokens)
-            pending[ref] = (completions, index)
-            pending[self.workers.score(problem, ref, context)] = (scores, index)
+            calls.append((problem, completions, self.workers.score(problem, completions, context)))
+        pending: dict[Ref, None] = {ref: None for _, *refs in calls for ref in refs}
+        results: dict[Ref, Any] = {}
         while pending:
             ready = self.workers.wait(list(pending), until=self.stopping)
             if not ready:
                 return None
             for ref in ready:
-                results, index = pending.pop(ref)
-                results[index] = self.workers.result(ref)
-        return [
-            Group(problem=problem, completions=completions[index], scores=scores[index])
-            for index, problem in enumerate(problems)
-        ]
+                del pending[ref]
+                results[ref] = self.workers.result(ref)
+        return [Group(problem=p, completions=results[c], scores=results[s]) for p, c, s in calls]
 
 
 def evaluator_of(
@@ -114,5 +114,5 @@ def evaluator_of(
 
 
 def answers_of(group: Group) -> list[str | None]:
-    """Each completion's final answer, None where there is none."""
+    """The final answer of each completion; None if it has none."""
     return [answer_of(group.problem, completion) for completion in group.completions]

@@ -1,13 +1,13 @@
-"""`python -m r1ray.grade IN.jsonl OUT.jsonl [overrides]`: score what is there, with a run's rewards and workers but without a run.
+"""`python -m r1ray.grade IN.jsonl OUT.jsonl [overrides]`: score given completions with the rewards of a run, without a run.
 
     python -m r1ray.grade completions.jsonl scores.jsonl reward.local=true reward.num_workers=8
     python -m r1ray.grade runs/r1_zero/stages/rl/rollouts/step_000010.jsonl scores.jsonl --compare reward=r1_zero
 
-`r1ray.data.graded` says what a row of IN is. OUT gets one row for each, in the same order: {"id", "reward", "status", "parts",
-"seconds"}, reward null where the machinery failed and not the completion; {"id", "error"} for a row that cannot be read.
-Overrides are those of `r1ray.main`; without one of the group `reward` it is reward=accuracy.
+`r1ray.data.graded` describes the rows of IN. OUT gets one row for each, in the same order: {"id", "reward", "status", "parts",
+"seconds"}, with reward null if scoring failed for a reason that is not the completion; {"id", "error"} for a row that cannot be
+read. Overrides are those of `r1ray.main`; the default of the group `reward` is reward=accuracy.
 
-Exit codes: 0 every row is scored; 1 some are not; 2 a mistake in the command, before anything was started.
+Exit codes: 0 every row is scored; 1 some are not; 2 a mistake in the command, nothing was started.
 """
 
 import argparse
@@ -24,23 +24,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from r1ray import builtin
-from r1ray.actors.placement import PlacementError
-from r1ray.actors.scoring import local_workers, ray_workers, scored
 from r1ray.check import ConfigError
 from r1ray.check.load import load_rewards
 from r1ray.cli import compose
 from r1ray.config import Config
 from r1ray.data.graded import Broken, GradedRow, Tokenise, read_graded
+from r1ray.failures import PlacementError
 from r1ray.reward import reads_tokens
 from r1ray.reward.base import RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
+from r1ray.scoring import local_workers, scored
 from r1ray.seeds import seed_of
 from r1ray.types import Score
 
-Told = dict[str, Any]
+OutRow = dict[str, Any]
 """A row of OUT."""
 NO_SCORE = Score(reward=0.0, correct=None, components={}, statuses={}, usable=False, seconds=0.0)
-"""Of completions that a worker did not come back from."""
+"""Score of completions whose worker died or timed out."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("rows", type=Path, metavar="IN.jsonl")
     parser.add_argument("scores", type=Path, metavar="OUT.jsonl")
     parser.add_argument("overrides", nargs="*", help="as for r1ray.main: reward=r1_zero reward.num_workers=8 ...")
-    parser.add_argument("--compare", action="store_true", help="list the rows whose own verdict is now another one")
+    parser.add_argument("--compare", action="store_true", help="list the rows whose recorded scores changed")
     args = parser.parse_intermixed_args(arguments)
     try:
         cfg = _checked(args.rows, args.scores, args.overrides)
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _grade(cfg, args.rows, args.scores, compare=args.compare)
     except (PlacementError, SandboxUnavailable, TimeoutError) as error:
-        late = f"a worker gave no scores within {cfg.reward.timeout_s:.0f} s (reward.timeout_s)"
-        print(f"r1ray: {late if isinstance(error, TimeoutError) else error}", file=sys.stderr)
+        timeout = f"a worker returned no scores within {cfg.reward.timeout_s:.0f} s (reward.timeout_s)"
+        print(f"r1ray: {timeout if isinstance(error, TimeoutError) else error}", file=sys.stderr)
         return 1
 
 
@@ -70,7 +70,7 @@ def _checked(rows: Path, scores: Path, overrides: Sequence[str]) -> Config:
     if not rows.is_file():
         raise FileNotFoundError(f"there is no file {rows}")
     if scores.exists():
-        raise FileExistsError(f"{scores} is there already, and nothing is written over: remove it or name another")
+        raise FileExistsError(f"{scores} already exists and is not overwritten: remove it or choose another name")
     if not scores.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {scores.parent}")
     chosen = any(override.startswith("reward=") for override in overrides)
@@ -78,31 +78,34 @@ def _checked(rows: Path, scores: Path, overrides: Sequence[str]) -> Config:
 
 
 def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
-    workers = local_workers if cfg.reward.local else ray_workers
-    count = {"rows": 0, "right": 0, "unusable": 0, "broken": 0, "compared": 0}
+    workers = local_workers
+    if not cfg.reward.local:
+        from r1ray.actors.scoring import ray_workers  # imports Ray, which takes seconds
+
+        workers = ray_workers
+    count = {"rows": 0, "correct": 0, "unusable": 0, "broken": 0, "compared": 0}
     changes: list[str] = []
     with workers(cfg) as submit, scores.open("w") as out, _progress(rows) as advance:
-        read = read_graded(rows, tokenise=_tokeniser(cfg))
+        read = read_graded(rows, tokenise=_tokenizer(cfg))
         jobs = ((job, None if isinstance(job, Broken) else _arguments(job, cfg)) for job in read)
         for job, group_scores in scored(submit, jobs, num_workers=cfg.reward.num_workers):
             if isinstance(job, Broken):
-                told = [{"id": job.id, "error": job.why}]
+                out_rows: list[OutRow] = [{"id": job.id, "error": job.why}]
                 count["broken"] += 1
             else:
                 group_scores = group_scores or [NO_SCORE] * len(job)
-                told = [_told(completion, score) for completion, score in zip(job, group_scores, strict=True)]
-                count["right"] += sum(bool(score.correct) for score in group_scores)
+                pairs = list(zip(job, group_scores, strict=True))
+                out_rows = [_out_row(row, score) for row, score in pairs]
+                count["correct"] += sum(bool(score.correct) for score in group_scores)
                 count["unusable"] += sum(not score.usable for score in group_scores)
-                count["compared"] += sum(bool(completion.before) for completion in job)
-                changes += [
-                    c for completion, score in zip(job, group_scores, strict=True) for c in _changed(completion, score)
-                ]
-            count["rows"] += len(told)
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
-            advance(len(told))
-    print("{rows} rows: {right} right, {unusable} without a verdict, {broken} broken".format(**count))
+                count["compared"] += sum(bool(row.before) for row in job)
+                changes += [change for row, score in pairs for change in _changes(row, score)]
+            count["rows"] += len(out_rows)
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in out_rows)
+            advance(len(out_rows))
+    print("{rows} rows: {correct} correct, {unusable} not scored, {broken} broken".format(**count))
     if compare:
-        print("\n".join([*changes, f"{len(changes)} verdicts changed of {count['compared']} rows that had one"]))
+        print("\n".join([*changes, f"{len(changes)} of {count['compared']} rows with earlier scores changed"]))
     return 1 if count["unusable"] or count["broken"] else 0
 
 
@@ -111,22 +114,22 @@ def _arguments(group: Sequence[GradedRow], cfg: Config) -> tuple[Any, ...]:
     context = RewardContext(
         step=0, seed=seed_of(cfg.seed, problem.id, 0, 0, -1), max_response_length=cfg.rollout.max_response_length
     )
-    return problem, [completion.completion for completion in group], context
+    return problem, [row.completion for row in group], context
 
 
-def _told(completion: GradedRow, score: Score) -> Told:
+def _out_row(row: GradedRow, score: Score) -> OutRow:
     return {
-        "id": completion.id,
+        "id": row.id,
         "reward": score.reward if score.usable else None,
-        "status": score.statuses.get(completion.problem.accuracy, "ok") if score.usable else "sandbox_error",
+        "status": score.statuses.get(row.problem.accuracy, "ok") if score.usable else "sandbox_error",
         "parts": dict(score.components),
         "seconds": round(score.seconds, 6),
     }
 
 
-def _changed(completion: GradedRow, score: Score) -> list[str]:
-    """A line if what the row itself says of it is not what is found now; parts that only one of them has are no change."""
-    before = completion.before
+def _changes(row: GradedRow, score: Score) -> list[str]:
+    """A line if the row holds other scores than the new ones; components that only one of them has do not count."""
+    before = row.before
     parts = before.get("parts") or {}
     pairs = {name: (parts[name], value) for name, value in score.components.items() if name in parts}
     if not parts and "reward" in before:
@@ -134,7 +137,7 @@ def _changed(completion: GradedRow, score: Score) -> list[str]:
     if "correct" in before:
         pairs["correct"] = (before["correct"], score.correct)
     new = [f"{name} {old} -> {now}" for name, (old, now) in pairs.items() if not _same(old, now)]
-    return [f"line {completion.line}, {completion.id}: {', '.join(new)}"] if new else []
+    return [f"line {row.line}, {row.id}: {', '.join(new)}"] if new else []
 
 
 def _same(old: Any, now: Any) -> bool:
@@ -142,8 +145,8 @@ def _same(old: Any, now: Any) -> bool:
     return math.isclose(old, now, abs_tol=1e-9) if numbers else old == now
 
 
-def _tokeniser(cfg: Config) -> Tokenise:
-    """The model's, where a reward counts tokens: it takes seconds to load. What is counted are those of the text as it stands."""
+def _tokenizer(cfg: Config) -> Tokenise:
+    """The tokenizer of the model if a reward counts tokens (it takes seconds to load). It adds no tokens to the text."""
     if not reads_tokens(cfg.reward):
         return lambda _: np.zeros(0, np.int32)
     from transformers import AutoTokenizer
@@ -154,7 +157,7 @@ def _tokeniser(cfg: Config) -> Tokenise:
 
 @contextmanager
 def _progress(rows: Path) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal, otherwise nothing."""
     with rows.open("rb") as file:
         total = sum(1 for line in file if line.strip())
     console = Console(stderr=True)

@@ -1,13 +1,13 @@
-"""The reinforcement learning loop: the algorithm box of DeepSeek-R1-Zero (arXiv 2501.12948, 2.2) on four groups of actors.
+"""The reinforcement learning loop: the algorithm of DeepSeek-R1-Zero (arXiv 2501.12948, 2.2) on four groups of actors.
 
     groups  = collector.take()          P problems, G scored completions each
-    samples = annotate(to_samples())    old and reference log-probs, where the algorithm needs them
+    samples = annotate(to_samples())    old and reference log-probs, values, process rewards, if the algorithm needs them
     samples = algo.advantages()         pure, sees the whole step
     trainers update per minibatch       DeepSpeed: the policy first, then critic and process reward model
-    sync.push()                         new weights, attested, before the next completion is sampled
+    sync.push()                         new weights, verified, before the next completion is sampled
 
-Everything that could make this page longer lives elsewhere: asynchrony and refill in `collect`, what distinguishes algorithms in
-`algo`, placement and processes in `actors`, files and curves in `run`.
+Everything else is elsewhere: refills and retries in `collect`, the differences between algorithms in `algo`, placement and
+processes in `actors`, files and curves in `run`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,38 +23,37 @@ from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.data.stream import NothingToLearn
+from r1ray.roles import TrainerRole, trainer_config
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics
 from r1ray.run.stop import Stopped
-from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Sample
 
 
 class Trainer(Protocol):
     def update(self, batch: Batch) -> dict[str, float]:
-        """One optimiser update over all ranks; metrics reduced over them."""
+        """One optimizer step over all ranks; metrics are reduced over them."""
         ...
 
 
 class Sync(Protocol):
     def push(self, version: int) -> dict[str, float]:
-        """Trainer weights to every engine; returns when all serve `version` and have been attested."""
+        """Send the weights of the policy to every engine; returns when all engines serve `version` and were verified."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything `train` works with; tests build it from fakes, `r1ray.stages.rl` from actors."""
+    """What `train` works with; `r1ray.stages.rl` builds it from actors, tests from fakes."""
 
     algo: Algorithm
     collector: Collector
     annotate: Callable[[Sequence[Sample], frozenset[Need]], list[Sample]]
     trainers: Mapping[TrainerRole, Trainer]
-    """{role: trainer}; the policy's is `trainer`."""
     sync: Sync
     begin: Callable[[int], None]
-    """Told the number of each step before it begins; raises Stopped when the run is to end here."""
+    """Called with the number of a step before it begins; raises Stopped if the run is to stop."""
     replace_reference: Callable[[int], None]
     evaluate: Callable[[int], dict[str, float]]
     save: Callable[[Progress, Mapping[str, float]], None]
@@ -63,17 +62,19 @@ class Parts:
 
 
 def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
-    """Run the loop from `progress` to cfg.steps; returns where it ended. Step numbers in metrics start at 1.
+    """Run the loop from `progress` to cfg.steps and return the final progress. Steps are numbered from 1.
 
-    Raises Stopped when the run was asked to stop, RewardOutage when nothing could be scored for too long, NothingToLearn when the
-    problems have nothing left for this model: what the last whole step has left is saved.
+    Raises (after saving the last complete step):
+        Stopped: the run was asked to stop.
+        RewardOutage: a reward component was down for too long.
+        NothingToLearn: too few problems are left from which this model can learn.
     """
     algo, state = parts.algo, progress.algo or parts.algo.initial_state()
     parts.sync.push(progress.version)
     if progress.step == 0 and cfg.eval.before and (metrics := parts.evaluate(0)):
         parts.log.step(0, metrics)
     while progress.step < cfg.steps:
-        step, served, clock = progress.step + 1, progress.version, Clock()
+        step, version, clock = progress.step + 1, progress.version, Clock()
         try:
             parts.begin(step)
             with clock("collect"):
@@ -95,7 +96,7 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         with clock("sync"):
             sync = parts.sync.push(progress.version) if moved else {}
         progress = with_fresh_reference(cfg, parts, progress)
-        metrics = step_metrics(collected, clock.seconds, version=served) | reduce_trainers(updates) | sync
+        metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
         state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
@@ -112,15 +113,15 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
 def update_all(
     role: TrainerRole, cfg: Config, parts: Parts, samples: Sequence[Sample], state: State, step: int
 ) -> list[dict[str, float]]:
-    """All updates of one trainer in this pass; their metrics."""
+    """All updates of one trainer in this step; returns their metrics."""
     objective: Objective = parts.algo if role == "policy" else parts.algo.objectives[role]
     section = trainer_config(cfg, role)
     rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "policy" else (cfg.seed, step))
     updates: list[dict[str, float]] = []
-    for part in objective.minibatches(samples, state, rng):
+    for minibatch in objective.minibatches(samples, state, rng):
         batch = pack(
-            part,
-            weights=objective.weights(part, state),
+            minibatch,
+            weights=objective.weights(minibatch, state),
             num_ranks=section.data_parallel,
             max_tokens=section.max_tokens_per_micro_batch,
         )
@@ -129,12 +130,12 @@ def update_all(
 
 
 def num_moved(updates: Sequence[Mapping[str, float]]) -> int:
-    """Updates that have changed the weights."""
+    """How many updates have changed the weights."""
     return len(updates) - int(sum(update["updates_skipped"] for update in updates))
 
 
 def with_fresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progress:
-    """Replace the reference by the policy every N updates, as R1 does (arXiv 2501.12948v2: every 400 steps)."""
+    """Replace the reference by the policy every algo.reference_refresh_updates (arXiv 2501.12948v2: every 400 steps)."""
     every = cfg.algo.reference_refresh_updates
     if "ref_logprobs" not in parts.algo.needs or not every or progress.updates - progress.reference_updates < every:
         return progress
@@ -144,5 +145,5 @@ def with_fresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progr
 
 
 def due(step: int, every: int, *, last: int) -> bool:
-    """Every N steps and after the last; 0 means after the last only."""
+    """Whether something that happens every N steps and after the last one is due; every=0: after the last one only."""
     return step == last or (every > 0 and step % every == 0)

@@ -1,7 +1,7 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
-Exit codes: 0 finished; 1 a failure while running, with its cause and where to read more; 2 a mistake in the configuration, before
-anything was started; 75 stopped by SIGTERM after saving: the same command with resume=auto resumes the run.
+Exit codes: 0 finished; 1 failed while running, the message has the cause and the log to read; 2 a mistake in the configuration,
+nothing was started; 75 stopped by SIGTERM with everything saved, the same command with resume=auto continues.
 """
 
 import os
@@ -14,7 +14,7 @@ from r1ray.run import stop
 
 
 def main(checked: CheckedRun) -> None:
-    """One checked run. The imports wait: the command line answers before torch and Ray are loaded."""
+    """Run the stages. Imports are late so that the command line answers before torch and Ray are loaded."""
     from r1ray.run.directory import open_run
     from r1ray.stages.pipeline import run_stages
 
@@ -26,18 +26,16 @@ def main(checked: CheckedRun) -> None:
     try:
         run_stages(checked, run)
     except stop.Stopped as error:
-        run.event("stopped", reason=str(error))
-        print(
-            f"r1ray: {error}; everything is saved, the same command with resume=auto resumes the run", file=sys.stderr
-        )
+        run.event("run_stopped", reason=str(error))
+        print(f"r1ray: {error}; everything is saved, the same command with resume=auto continues", file=sys.stderr)
         sys.exit(stop.EXIT_CODE)
     except Exception as error:
         log = run.log("driver", 0)
         log.write_text(traceback.format_exc())
-        run.event("failed", error=f"{type(error).__name__}: {error}")
+        run.event("run_failed", error=f"{type(error).__name__}: {error}")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        sys.exit(f"r1ray: {error}\nThe traceback is in {log}, what the workers printed in {log.parent}")
+        sys.exit(f"r1ray: {error}\nThe traceback is in {log}, the output of the workers in {log.parent}")
 
 
 if __name__ == "__main__":

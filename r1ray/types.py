@@ -1,6 +1,6 @@
 """The records that flow through r1ray, in the order in which a step makes them.
 
-    Problem -> Completion -> Score -> Group -> Sample -> Row -> Batch
+    Problem -> Completion -> Score -> Group -> Collected -> Sample -> Row -> Batch
 
 All are frozen, keyword-only and complete when built (a later stage makes a new one with `dataclasses.replace`). Arrays are
 numpy, int32 or float32, so that Ray ships them out of band. Nothing here imports ray, vllm, deepspeed or torch.
@@ -40,7 +40,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One prompt and what is needed to judge a completion to it. Problems are told apart by `id`, never by text.
+    """One prompt and what is needed to verify its completions. Problems are identified by `id`, never by text.
 
     Example: the Countdown problem "make 11 of 2, 3, 5" rendered with the r1_zero template::
 
@@ -53,17 +53,17 @@ class Problem:
     source: str
     messages: tuple[Message, ...]
     prompt_ids_T: Ints
-    """Rendered and tokenised once, by us: exactly one BOS where the tokenizer has one."""
+    """Rendered and tokenized once, by r1ray: exactly one BOS if the tokenizer has one."""
     verifier: str
-    """Which check judges correctness: a name in `r1ray.reward.accuracy.VERIFIERS`."""
+    """What decides correctness: a name in `r1ray.reward.accuracy.VERIFIERS`."""
     payload: Mapping[str, Any]
-    """What the verifier reads: {"answers": [...]} or {"tests": ...} or the source's own fields."""
+    """What the verifier reads: {"answers": [...]}, {"tests": ...} or fields that only this source has."""
     prefill: str = ""
     """The end of the prompt that already belongs to the completion ("<think>"): rewards see prefill + text."""
     accuracy: str = "accuracy"
     """The reward component from which `Score.correct` is read."""
     extract: str | None = None
-    """How the final answer of a completion is read: a name in `r1ray.reward.answers.EXTRACTORS`; None: the verifier's own way."""
+    """How the final answer is extracted: a name in `r1ray.reward.answers.EXTRACTORS`; None: the default of the verifier."""
     language: str = "en"
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -84,11 +84,11 @@ class VersionSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One completion as the engine produced it; its tokens are trained on as they are, never tokenised again.
+    """One completion as the engine produced it; its tokens are trained on as they are, never tokenized again.
 
-    The sampled EOS is the last token of `token_ids_T` when `finish_reason` is "stop"; nothing is appended to a completion cut at
-    the limit. `text` keeps special tokens and loses only that final EOS. A completion that ended at one of `rollout.stop` is
-    "stop" too, without an EOS: its last token is the one that completed that text, whole, so `text` may go on for a few
+    The sampled EOS is the last token of `token_ids_T` if `finish_reason` is "stop"; nothing is appended to a completion cut at
+    the limit. `text` keeps special tokens and loses only that final EOS. A completion that ended at one of the `rollout.stop`
+    texts is "stop" too, without an EOS: its last token completed that text and is kept whole, so `text` may have a few more
     characters after it.
 
     Example: two tokens and an EOS (id 1) sampled from version 4::
@@ -99,7 +99,7 @@ class Completion:
 
     token_ids_T: Ints
     rollout_logprobs_T: Floats
-    """Of the distribution sampled from (after temperature): the behaviour policy."""
+    """Under the distribution sampled from (after temperature), the behaviour policy."""
     temperature: float
     text: str
     finish_reason: FinishReason
@@ -116,13 +116,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What the rewards said of one completion.
+    """The rewards of one completion.
 
-    `reward` is the weighted sum that is trained on. `correct` is read from the part that the problem names as its accuracy:
-    solve_rate, filters and evaluation read this, never `reward`. A part that is None does not apply to this problem. A sample
+    `reward` is the weighted sum that is trained on. `correct` comes from the component that the problem names as its accuracy:
+    solve_rate, filters and evaluation read it, never `reward`. A component that is None does not apply to this problem. A sample
     with `usable=False` is masked and left out of every baseline: infrastructure failures are never trained on as a reward.
 
-    Example: right answer, bad format, weights 1.0 and 0.1::
+    Example: correct answer, bad format, weights 1.0 and 0.1::
 
         Score(reward=1.0, correct=True, components={"accuracy": 1.0, "format": 0.0},
               statuses={"accuracy": "ok", "format": "wrong_answer"}, usable=True, seconds=0.002)
@@ -144,7 +144,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The G completions of one problem with their scores. `attempt` counts regenerations of the whole group.
+    """The G completions of one problem with their scores. `attempt` counts how often the whole group was regenerated.
 
     Example: `Group(problem=p, completions=(a, b), scores=(s, t), epoch=0, attempt=0)`.
     """
@@ -163,7 +163,7 @@ class Group:
 
     @property
     def solve_rate(self) -> float | None:
-        """Mean of `correct` over the usable completions that have one; None where correctness does not apply."""
+        """Mean of `correct` over the usable completions that have it; None if correctness does not apply."""
         known = [s.correct for s in self.scores if s.usable and s.correct is not None]
         return sum(known) / len(known) if known else None
 
@@ -196,7 +196,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One sequence (prompt and completion) as training sees it. What a stage has not computed is None.
+    """One training sequence: prompt and completion. Fields that have not been computed are None.
 
     Example: prompt [5, 9], completion [7, 1], advantage 1::
 
@@ -206,7 +206,7 @@ class Sample:
 
     token_ids_T: Ints
     mask_T: Floats
-    """1 on the tokens of the completion (its EOS included), 0 on the prompt. All 0 for a sample that must not be trained on."""
+    """1 on the tokens of the completion (including EOS), 0 on the prompt. All 0 for a sample that must not be trained on."""
     rollout_logprobs_T: Floats
     """0 where mask_T is 0."""
     temperature: float
@@ -216,7 +216,7 @@ class Sample:
     finish_reason: FinishReason = "stop"
     versions: tuple[VersionSpan, ...] = ()
     old_logprobs_T: Floats | None = None
-    """The trainer's own, before the first update of the step. None: the policy has not moved, the detached present ones are it."""
+    """By the trainer, before the first update of the step. None: the detached current ones, because the policy has not moved."""
     ref_logprobs_T: Floats | None = None
     old_values_T: Floats | None = None
     """The critic's before each token, before the first update of the step."""
@@ -240,7 +240,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Sequences laid end to end, without padding; one forward pass of the trainer.
+    """Sequences packed end to end, without padding; one forward pass of the trainer.
 
     Example: two sequences of 3 and 2 tokens::
 
@@ -251,14 +251,14 @@ class Row:
     positions_L: Ints
     """Restarts at 0 with every sequence."""
     segment_L: Ints
-    """Which sequence of the row a token belongs to: 0, 1, 2, ... without gaps."""
+    """The sequence of the row to which a token belongs: 0, 1, 2, ... without gaps."""
     pair_L: Ints
-    """Which preference pair a token belongs to; -1 where there is none. A pair is never split over rows."""
+    """The preference pair to which a token belongs; -1 if there is none. A pair is never split over rows."""
     sample_L: Ints
-    """Index of the token's sample in the list that was packed; -1 in an empty row."""
+    """Index of the sample in the list that was packed; -1 in an empty row."""
     mask_L: Floats
     temperature_L: Floats
-    """Temperature at which the token was sampled; the trainer divides its logits by it."""
+    """Temperature at which the token was sampled; the trainer divides the logits by it."""
     rollout_logprobs_L: Floats
     weights_L: Mapping[str, Floats]
     """{loss term: weight_L}: the step's loss is the plain sum of weight * loss over all tokens, rows and ranks."""
@@ -284,11 +284,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The rows of one optimiser step, dealt to D ranks: `rows[d]` is what rank d runs, the same number of rows on every rank.
-    (With `trainer.sequence_parallel` ranks that share rows count as one.)
+    """The rows of one optimizer step, distributed over D ranks: `rows[d]` are those of rank d, the same number on every rank.
+    (With `trainer.sequence_parallel`, ranks that share rows count as one.)
 
     A rank with too few sequences gets empty rows (two tokens, every weight 0), because ZeRO-2 and 3 communicate in every
-    backward and all ranks must make the same number of them.
+    backward pass and all ranks must run the same number of them.
     """
 
     rows: tuple[tuple[Row, ...], ...]
@@ -304,8 +304,8 @@ def _check_dtype(record: Any, ints: tuple[str, ...] = (), floats: tuple[str, ...
     for names, dtype in ((ints, np.int32), (floats, np.float32)):
         for name in names:
             array = getattr(record, name)
-            right = getattr(array, "dtype", None) == dtype and array.ndim == 1
-            if array is None or right:
+            ok = getattr(array, "dtype", None) == dtype and array.ndim == 1
+            if array is None or ok:
                 continue
             kind = f"{array.dtype}[{array.ndim}d]" if hasattr(array, "dtype") else type(array).__name__
             raise ValueError(f"{type(record).__name__}.{name} must be a 1-d {np.dtype(dtype)} array, not {kind}")

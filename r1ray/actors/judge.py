@@ -1,8 +1,8 @@
-"""The judge role: engines whose model stays as it is, for the judges among the rewards (`r1ray.reward.judge`) that have no address.
+"""The judge role: engines with a fixed model, for judge rewards (`r1ray.reward.judge`) that have no URL.
 
-Ray itself starts one again that has ended, in its place and under the same handle, so the reward workers who hold that need not be
-told. What was asked of it meanwhile is asked again by `r1ray.reward.judge.client`; one that never comes back is an outage of the
-rewards (`r1ray.collect.outages`). Plain class: Ray makes it an async actor when it is spawned.
+Ray itself restarts a judge that has ended, in its slot and under the same handle, so the reward workers keep theirs. Requests made
+meanwhile are repeated by `r1ray.reward.judge.client`; a judge that never comes back is a reward outage (`r1ray.collect.outages`). A
+plain class, which `spawn` makes an async Ray actor.
 """
 
 import os
@@ -32,32 +32,32 @@ class JudgeWorker:
         self._model_path = model_path
 
     async def ping(self) -> None:
-        """Raises what the engine's start raised; ValueError when the model has no chat template."""
+        """Wait for the engine. Raises the error with which its start failed; ValueError when the model has no chat template."""
         await self._engine.ping()
         _ = self._tokenizer
 
     async def generate(self, prompt: str, *, seed: int, sampling: SamplingSpec, settings: Mapping[str, Any]) -> str:
-        """What the model says to a user's message; "" when it is no whole completion. Raises ValueError for a message that is too
-        long.
+        """The model's answer to a user message; "" when the completion is cut or aborted. Raises ValueError for a message that is
+        too long.
 
         Args:
-            settings: what the model's chat template takes, as in {enable_thinking: False}.
+            settings: arguments of the model's chat template, such as {enable_thinking: False}.
         """
         try:
-            await self._engine.ping()  # it may just have been started again
+            await self._engine.ping()  # Ray may just have restarted it
             turns = [Message(role="user", content=prompt)]
             prompt_ids_T, prefill = render(turns, "chat", self._tokenizer, **settings)
             [completion] = await self._engine.generate(
                 request_id="judge", prompt_ids_T=prompt_ids_T, seeds=[seed], sampling=sampling
             )
         except EngineFailed:
-            os.kill(os.getpid(), signal.SIGKILL)  # for Ray to begin anew
+            os.kill(os.getpid(), signal.SIGKILL)  # so that Ray restarts it
             raise
         return prefill + completion.text if completion.finish_reason == "stop" else ""
 
     @cached_property
     def _tokenizer(self) -> Any:
-        # Only when the engine is there: two threads that import this at the same time fail.
+        # Only when the engine is ready: importing this in two threads at the same time fails.
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self._model_path)
@@ -66,12 +66,12 @@ class JudgeWorker:
         return tokenizer
 
     def status(self) -> dict[str, Any]:
-        """As an engine's; `starting` too, for nobody else knows when Ray has started it again."""
+        """The engine's status, with `starting`: only the worker itself knows that Ray has restarted it."""
         return self._engine.status() | {"starting": self._engine.starting}
 
 
 def engine_config(cfg: Config) -> Config:
-    """The configuration in which judge.* stands where an engine looks for rollout.*."""
+    """The configuration with judge.* in the place of rollout.*, where the engine reads it."""
     rollout = cfg.rollout.model_copy(
         update={
             "engine": "vllm",
@@ -86,7 +86,7 @@ def engine_config(cfg: Config) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class JudgeServer:
-    """A judge worker as the rewards ask it: with an Endpoint's settings it is a Server."""
+    """A judge worker as the rewards call it: with the settings of an Endpoint it is a Server."""
 
     handle: ActorHandle
 
@@ -101,7 +101,7 @@ class JudgeServer:
         try:
             return ray.get(ref, timeout=endpoint.timeout_s)
         except GetTimeoutError as error:
-            ray.cancel(ref)  # what nobody waits for is not to keep others waiting
+            ray.cancel(ref)  # it would only delay other requests
             raise Unanswered(f"no answer within {endpoint.timeout_s:g} s") from error
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):

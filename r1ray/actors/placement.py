@@ -1,26 +1,28 @@
-"""Where actors go: placement groups with label selectors, and a plain answer when they cannot fit.
+"""Where actors run: placement groups with label selectors, and an error with the remedy when they do not fit.
 
-One group per engine (rollout, judge), so that an engine can be lost and placed again alone; one group for all ranks of a
-trainer and one for the reference, which start and end together. Reward workers are small and many: one spread group. Those that
-share a GPU are one bundle: groups of their own Ray would put on different GPUs, of different nodes where there are several.
+One group per engine (rollout, judge), so that an engine can be lost and placed again alone. One group for all ranks of a trainer
+and one for the reference, which start and end together. Reward workers are small and many: one spread group. Roles that share a
+GPU are one bundle: Ray would put separate groups on different GPUs, and on different nodes where there are several.
 """
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1ray.config import Config
-from r1ray.trainers import section_of
+from r1ray.failures import PlacementError
+from r1ray.roles import section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What one worker of a role asks for."""
+    """The resources that each of the `num` workers of a role needs."""
 
     role: str
     num: int
@@ -35,13 +37,13 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One worker's place."""
+    """The place of one worker."""
 
     group: PlacementGroup
     bundle_index: int
     need: Need
     node_id: str
-    """Where it was placed first."""
+    """The node where it was placed first."""
 
     @property
     def strategy(self) -> PlacementGroupSchedulingStrategy:
@@ -52,52 +54,36 @@ class Slot:
         )
 
 
-class PlacementError(RuntimeError):
-    """The actors do not fit the cluster; the message says what was wanted, what each node has and which override fits."""
-
-
 def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
-    """What the roles of a stage ask for, in the order in which they are placed (the largest first)."""
-    of = {
-        "rollout": (
-            cfg.rollout.num_workers,
-            cfg.rollout.cpus_per_worker * cfg.rollout.tensor_parallel_size,
-            cfg.rollout.gpus_per_worker * cfg.rollout.tensor_parallel_size,
-        ),
-        "judge": (
-            cfg.judge.num_workers,
-            cfg.judge.cpus_per_worker * cfg.judge.tensor_parallel_size,
-            cfg.judge.gpus_per_worker * cfg.judge.tensor_parallel_size,
-        ),
-        "policy": (cfg.trainer.num_workers, cfg.trainer.cpus_per_worker, cfg.trainer.gpus_per_worker),
-        "critic": (cfg.critic.num_workers, cfg.critic.cpus_per_worker, cfg.critic.gpus_per_worker),
-        "prm": (cfg.prm.num_workers, cfg.prm.cpus_per_worker, cfg.prm.gpus_per_worker),
-        "reference": (cfg.reference.num_workers, cfg.reference.cpus_per_worker, cfg.reference.gpus_per_worker),
-        "reward": (cfg.reward.num_workers, cfg.reward.cpus_per_worker, 0.0),
-    }
-    needs = [
-        Need(role=role, num=of[role][0], cpus=of[role][1], gpus=of[role][2], labels=cfg.cluster.labels.get(role, {}))
-        for role in roles
-    ]
+    """What the roles of a stage need, in the order in which they are placed (the largest first)."""
+    needs: list[Need] = []
+    for role in roles:
+        section: Any = getattr(cfg, section_of(role))
+        size = section.tensor_parallel_size if role in ("rollout", "judge") else 1
+        gpus = 0.0 if role == "reward" else section.gpus_per_worker * size
+        labels = cfg.cluster.labels.get(role, {})
+        needs.append(
+            Need(role=role, num=section.num_workers, cpus=section.cpus_per_worker * size, gpus=gpus, labels=labels)
+        )
     return sorted(needs, key=lambda need: -need.gpus)
 
 
 def sharing(needs: Sequence[Need]) -> list[Need]:
-    """The roles that fit one GPU together: engine and trainer first, then whoever still fits; none where less than two do.
+    """The roles that fit on one GPU together: engine and trainer first, then each role that still fits. Empty for fewer than two.
 
-    Example: shares of 0.5 for rollout and trainer and 0.2 for the reference: rollout and trainer, and the reference sits elsewhere.
+    Example: shares of 0.5 for rollout and policy and 0.2 for the reference: rollout and policy; the reference gets another GPU.
     """
     found: list[Need] = []
     for need in sorted(needs, key=lambda need: need.role not in ("rollout", "policy")):
         total = sum(other.num * other.gpus for other in (*found, need))
-        alike = not found or need.labels == found[0].labels
-        if 0 < need.gpus < 1 and alike and round(total, 4) <= 1:
+        same_labels = not found or need.labels == found[0].labels
+        if 0 < need.gpus < 1 and same_labels and round(total, 4) <= 1:
             found.append(need)
     return found if len(found) > 1 else []
 
 
 def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
-    """Reserve everything at once, or raise PlacementError within `timeout_s` and leave nothing reserved."""
+    """{role: its slots}. Reserves all of them, or raises PlacementError after `timeout_s` and reserves none."""
     groups: list[tuple[Need, PlacementGroup]] = []
     together = sharing(needs)
     if together:
@@ -118,11 +104,11 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
                 bundle_label_selector=[dict(need.labels) for _ in range(bundles)],
             )
             groups.append((need, group))
-    whole = list({group.id: group for _, group in groups}.values())
-    _, pending = ray.wait([group.ready() for group in whole], num_returns=len(whole), timeout=timeout_s)
+    unique = list({group.id: group for _, group in groups}.values())
+    _, pending = ray.wait([group.ready() for group in unique], num_returns=len(unique), timeout=timeout_s)
     if pending:
         message = _cannot_fit(needs, timeout_s=timeout_s)
-        for group in whole:
+        for group in unique:
             remove_placement_group(group)
         raise PlacementError(message)
     slots: dict[str, list[Slot]] = {need.role: [] for need in needs}
@@ -134,7 +120,7 @@ def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
 
 
 def node_of(slot: Slot) -> str:
-    """Where it is now: the places of a lost node move to another."""
+    """The node of the slot now: the slots of a lost node move to another node."""
     return placement_group_table(slot.group)["bundles_to_node_id"][slot.bundle_index]
 
 
@@ -144,27 +130,27 @@ def release(slots: Mapping[str, Sequence[Slot]]) -> None:
 
 
 def threads_per_worker(slots: Sequence[Slot], *, override: int | None) -> list[int]:
-    """OMP threads for each worker of one role: its node's cores shared among the role's workers there.
+    """OMP threads for each worker of one role: the cores of its node, divided by the workers of the role on that node.
 
-    Two engines with two threads each on two cores are five times slower than with one each, so cores are never promised
-    twice within a role; roles take turns and do not share.
+    Two engines with two threads each on two cores are five times slower than with one each, so the workers of a role never share a
+    core. Roles compute in turn and may use the same cores.
     """
     if override is not None:
         return [override] * len(slots)
     here = ray.get_runtime_context().get_node_id()
     cores = {node["NodeID"]: max(1, int(node["Resources"].get("CPU", 1))) for node in ray.nodes()}
-    # A local Ray may be told of more CPUs than there are; its own node is asked directly.
+    # A local Ray may be configured with more CPUs than there are: on this node they are counted.
     cores[here] = len(os.sched_getaffinity(0))
-    mates = Counter(slot.node_id for slot in slots)
-    return [max(1, cores[slot.node_id] // mates[slot.node_id]) for slot in slots]
+    workers = Counter(slot.node_id for slot in slots)
+    return [max(1, cores[slot.node_id] // workers[slot.node_id]) for slot in slots]
 
 
 def _cannot_fit(needs: Sequence[Need], *, timeout_s: float) -> str:
-    lines = [f"The actors do not fit the cluster (waited {timeout_s:.0f} s). Wanted:"]
+    lines = [f"The actors do not fit the cluster (waited {timeout_s:.0f} s: cluster.placement_timeout_s). They need:"]
     for need in needs:
         labels = f" on nodes labelled {dict(need.labels)}" if need.labels else ""
         lines.append(f"  {need.role}: {need.num} x {_amount(need.bundle)}{labels}")
-    lines.append("Nodes:")
+    lines.append("The nodes have:")
     free = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
     totals: Counter[str] = Counter()
     nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -180,23 +166,23 @@ def _cannot_fit(needs: Sequence[Need], *, timeout_s: float) -> str:
 
 
 def _remedies(needs: Sequence[Need], *, nodes: list[dict], totals: Mapping[str, float]) -> list[str]:
-    """The override that fits, or what is missing."""
+    """One line per resource that is missing: how much, and the override that fits."""
     out = []
     for need in needs:
         if need.labels and not any(need.labels.items() <= node.get("Labels", {}).items() for node in nodes):
             out.append(
-                f"No node has the labels {dict(need.labels)}: start one with them or override cluster.labels.{need.role}={{}}"
+                f"No node has the labels {dict(need.labels)}: start one that has them, or set cluster.labels.{need.role}={{}}"
             )
     for kind in ("GPU", "CPU"):
         wanted = sum(need.num * need.bundle.get(kind, 0) for need in needs)
         if wanted <= totals.get(kind, 0):
             continue
-        out.append(f"{wanted:g} {kind}s wanted, {totals.get(kind, 0):g} there.")
+        out.append(f"The actors need {wanted:g} {kind}s, the cluster has {totals.get(kind, 0):g}.")
         largest = max(needs, key=lambda need: need.num * need.bundle.get(kind, 0))
         others = wanted - largest.num * largest.bundle.get(kind, 0)
         fits = int((totals.get(kind, 0) - others) // largest.bundle[kind])
         if fits >= 1:
-            out.append(f"This fits: {largest.role}.num_workers={fits}")
+            out.append(f"This fits: {section_of(largest.role)}.num_workers={fits}")
         else:
             per_worker = totals.get(kind, 0) / max(1, sum(need.num for need in needs if need.bundle.get(kind)))
             key = "gpus_per_worker" if kind == "GPU" else "cpus_per_worker"
@@ -206,11 +192,11 @@ def _remedies(needs: Sequence[Need], *, nodes: list[dict], totals: Mapping[str, 
                 out.append("This fits: " + " ".join(f"{section_of(role)}.{key}={value:g}" for role in roles))
             else:
                 out.append(
-                    f"No node has a {kind}: device=cpu, or {' '.join(f'{section_of(role)}.{key}=0' for role in roles)}"
+                    f"No node has a {kind}: set device=cpu, or {' '.join(f'{section_of(role)}.{key}=0' for role in roles)}"
                 )
     if not out:
         out.append(
-            "The total would fit, but not as it is split over nodes or while other jobs hold resources (see free)."
+            "The total would fit, but not as it is split over the nodes, or not while other jobs hold resources (see free)."
         )
     return out
 

@@ -1,7 +1,7 @@
-"""The frozen reference policy: log-probs for the KL term, nothing else. Not started where no KL is used.
+"""The frozen reference policy: log-probs for the KL term. Not started when the algorithm needs no reference.
 
-Without ZeRO-3 each worker holds the whole model and works alone; with ZeRO-3 the model is spread over all of them, and they compute
-every row together.
+Without ZeRO-3 each worker holds the whole model and works alone. With ZeRO-3 the model is sharded over all workers, which compute
+together.
 """
 
 import os
@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from r1ray.actors.lent_memory import frees_memory
-from r1ray.actors.ranks import join_ranks
 from r1ray.config import Config
+from r1ray.model.distributed import join_ranks
 from r1ray.model.forward import row_tensors
+from r1ray.model.memory import frees_memory
 from r1ray.types import Floats, Row
 
 
 class ReferenceWorker:
-    """One rank. With ZeRO-3 `outputs` and `load` are collectives."""
+    """One rank. With ZeRO-3, `outputs` and `load` are collectives."""
 
     def __init__(
         self, *, rank: int, world_size: int, master_addr: str, master_port: int, cfg: Config, model_path: str
@@ -38,16 +38,16 @@ class ReferenceWorker:
         self.load(model_path)
 
     def ping(self) -> int:
-        """The process id, once the constructor is through."""
+        """The process id, once the constructor has finished."""
         return os.getpid()
 
     @frees_memory
     def load(self, path: str) -> None:
-        """Become the model of another folder: how the reference follows the policy, and how it comes back on resume."""
-        # Not at the top: the driver imports this module before it starts the actors, and this takes seconds.
+        """Load the model of another folder: for a reference that follows the policy, and on resume."""
+        # Not at the top: the driver imports this module before it starts the actors, and this import takes seconds.
         from r1ray.model.load import load_policy
 
-        self._policy = None  # first, so that two never stand in memory
+        self._policy = None  # freed first, so that there are never two models in memory
         policy = load_policy(path, cfg=self._cfg).eval().requires_grad_(False)
         if self._cfg.reference.zero_stage == 3:
             from r1ray.model.deepspeed import sharded_for_inference
@@ -58,7 +58,7 @@ class ReferenceWorker:
 
     @frees_memory
     def outputs(self, rows: Sequence[Row]) -> list[Floats]:
-        """Log-probs of each row's masked tokens at their temperature, 0 elsewhere."""
+        """Log-probs of each row's masked tokens at their temperature; 0 elsewhere."""
         device = torch.device(self._cfg.device)
         with torch.no_grad():
             return [self._policy(row_tensors(row, device=device))[0].cpu().numpy() for row in rows]

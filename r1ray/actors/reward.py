@@ -1,4 +1,4 @@
-"""The reward role: scores one group at a time, on CPUs. `r1ray.actors.workers.RayWorkers` spreads groups over the workers."""
+"""The reward role: one group at a time, on CPUs. `r1ray.actors.workers.RayWorkers` distributes the groups."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,11 +12,14 @@ from r1ray.reward.judge.server import Endpoint, Server
 from r1ray.sandbox.here import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
+MAX_RETRIES = 3
+"""Outside a run: restarts of a reward worker, and attempts at a group whose worker died."""
+
 
 class RewardWorker:
-    """Holds no state that matters: a worker that died is started again and the group scored once more.
+    """Scores groups. It has no state to lose: after a restart the group is scored again.
 
-    Where programs have to be run it opens its sandbox first, and does not start without one.
+    When rewards run programs, the constructor starts the sandbox, and raises SandboxUnavailable without one.
     """
 
     def __init__(self, *, index: int, cfg: Config, judges: Sequence[Callable[[Endpoint], Server]] = ()) -> None:
@@ -29,11 +32,11 @@ class RewardWorker:
         self._scorer = r1ray.reward.make(cfg.reward)
 
     def ping(self) -> int:
-        """Answers once the worker is up."""
+        """Answers once the constructor has finished."""
         return self.index
 
     def status(self) -> dict[str, Any]:
-        """For the heartbeat: a group may take longer than reward.timeout_s, but not one of its programs or requests to a judge."""
+        """For the heartbeat. A group may take longer than reward.timeout_s, but none of its programs or judge requests may."""
         return {"progress": num_runs() + num_requests()}
 
     def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:

@@ -1,7 +1,7 @@
 """A rollout worker: one engine, one thread that owns it, and an event loop on which any number of calls wait.
 
 Requests of many calls run together in the engine and finish independently. Everything else (weights, scores) runs between two
-engine steps, in the order in which it was asked for. Plain class: Ray makes it an async actor when it is spawned.
+engine steps, in the order of the calls. A plain class, which `spawn` makes an async Ray actor.
 """
 
 import asyncio
@@ -31,24 +31,24 @@ class RolloutWorker:
         self.index = index
         self._num_calls = 0
         self._held: list[Generation] | None = None
-        """Calls that wait for `release`, in any order; None when calls go to the engine at once."""
+        """Calls that wait for `release`; None when calls go to the engine at once."""
         self._receiving = threading.Event()
-        """Set while new weights come in."""
+        """Set while new weights are received."""
         self._engine = EngineThread(lambda: r1ray.engine.make(cfg, model_path=model_path), index=index)
 
     @property
     def starting(self) -> bool:
-        """Whether the engine is being made."""
+        """Whether the engine is still being built."""
         return self._engine.starting
 
     async def ping(self) -> int:
-        """The engine's weight version, once it is ready; raises what its start raised."""
+        """The engine's weight version, once it is ready. Raises the error with which its start failed."""
         return await self._call(lambda engine: engine.version)
 
     async def generate(
         self, *, request_id: str, prompt_ids_T: Ints, seeds: Sequence[int], sampling: SamplingSpec
     ) -> tuple[Completion, ...]:
-        """One completion per seed, in their order. `request_id` is for messages and orders held calls; it need not be unique."""
+        """One completion per seed, in order. `request_id` appears in messages and orders held calls; it need not be unique."""
         self._num_calls += 1
         generation = Generation(
             id=request_id,
@@ -66,35 +66,35 @@ class RolloutWorker:
         try:
             return await asyncio.wrap_future(generation.future)
         except BaseException:
-            self._engine.abort(generation)  # cancelled: nobody waits for it any more
+            self._engine.abort(generation)  # the call was cancelled
             raise
 
     async def abort(self) -> None:
-        """End everything that runs or is held: nobody waits for it any more."""
+        """Drop all calls, running or held."""
         held, self._held = self._held or [], None
         for generation in held:
             generation.future.cancel()
         await asyncio.wrap_future(self._engine.abort_all())
 
     async def hold(self) -> None:
-        """Forget what runs, and keep the calls that come from now on until `release`."""
+        """Drop all calls, and hold those that arrive from now on until `release`."""
         await self.abort()
         self._held = []
 
     async def release(self, *, num_calls: int) -> None:
-        """Admit what is held, once it is `num_calls` calls, together and in the order of their ids.
+        """Start the held calls together, in the order of their ids, once `num_calls` have arrived.
 
-        What runs together decides how sums are rounded: admitted like this, the same calls give the same completions to the last
+        What runs together decides how sums are rounded: started like this, the same calls give the same completions to the last
         bit.
         """
         assert self._held is not None, "release without hold"
-        while len(self._held) < num_calls:  # Ray may run an async actor's calls in another order than they were made
+        while len(self._held) < num_calls:  # Ray may run the calls of an async actor out of order
             await asyncio.sleep(0.001)
         held, self._held = sorted(self._held, key=lambda generation: generation.id), None
         self._engine.submit(held)
 
     async def sleep(self) -> None:
-        """Until `wake`, or `update_weights`; forgets what still runs. Its heart goes on beating, its progress stands still."""
+        """Sleep until `wake` or `update_weights`, dropping all calls. Heartbeats are still answered, without progress."""
         await self.abort()
         await self._call(lambda engine: engine.sleep())
 
@@ -102,7 +102,7 @@ class RolloutWorker:
         await self._call(lambda engine: engine.wake())
 
     async def score(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Log-probabilities at temperature 1 of given sequences; entry 0 of each is 0.0."""
+        """Log-probs at temperature 1 of given sequences; entry 0 of each is 0.0."""
         return await self._call(lambda engine: engine.score(sequences))
 
     async def init_weight_transfer(self, init_info: dict[str, object]) -> None:
@@ -116,25 +116,25 @@ class RolloutWorker:
             self._receiving.clear()
 
     def status(self) -> dict[str, Any]:
-        """For the heartbeat: what moves while the engine makes progress, how much it has to do, and why it has ended if it has."""
+        """For the heartbeat: a count that grows with progress, the number of unfinished requests, why the engine has ended."""
         engine = self._engine
         return {"progress": engine.num_steps, "unfinished": engine.num_unfinished, "ended": engine.ended}
 
     def fault_actions(self) -> dict[str, Callable[[], None]]:
-        """`fail`: the engine ends, the worker goes on. `kill_in_sync`: the process ends in the middle of the next update."""
-        # On a thread of its own: the heart goes on beating until then.
-        later = threading.Thread(target=self._die_receiving, daemon=True)
-        return {"fail": self._fail, "kill_in_sync": later.start}
+        """`fail`: the engine ends, the worker stays. `kill_in_sync`: the process is killed in the middle of the next update."""
+        # On its own thread, so that heartbeats are answered until then.
+        thread = threading.Thread(target=self._kill_receiving, daemon=True)
+        return {"fail": self._fail, "kill_in_sync": thread.start}
 
     def _fail(self) -> None:
         def broken(engine: RolloutEngine) -> None:
-            raise EngineBroken("injured by fault=")
+            raise EngineBroken("fault injected by fault=")
 
         self._engine.call(broken)
 
-    def _die_receiving(self) -> None:
+    def _kill_receiving(self) -> None:
         self._receiving.wait()
-        time.sleep(random.random() * 0.02)  # anywhere between the buckets
+        time.sleep(random.random() * 0.02)  # at any bucket
         os.kill(os.getpid(), signal.SIGKILL)
 
     async def shutdown(self) -> None:
@@ -146,8 +146,8 @@ class RolloutWorker:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Generation:
-    """The requests of one call. It is settled once, when all of its completions are there: a caller that was woken for each of them
-    would take the interpreter from the engine every time.
+    """The requests of one call. Its future gets all completions at once: waking the caller for each would take the interpreter lock
+    from the engine every time.
     """
 
     id: str
@@ -162,22 +162,22 @@ class Generation:
 
 
 class EngineThread:
-    """The one thread that touches an engine; its methods may be called from any other.
+    """The one thread that uses an engine. Its methods may be called from any other thread.
 
-    When the engine cannot be built, a step raises, or a call raises EngineBroken, every waiting call fails with that cause and so
-    does every later one, at once. Another exception of a call belongs to that call alone.
+    When the engine cannot be built, a step raises, or a call raises EngineBroken, every waiting and every later call fails at once
+    with that cause. Any other exception of a call belongs to that call alone.
     """
 
     def __init__(self, make: Callable[[], RolloutEngine], *, index: int) -> None:
         self._index = index
         self.num_steps = 0
-        """Commands run and engine steps made: stands still only while the engine is stuck or has nothing to do."""
+        """Commands and engine steps so far: constant only while the engine is stuck or idle."""
         self.starting = True
         self._commands: queue.SimpleQueue[tuple[Callable[[RolloutEngine], Any], Future[Any]]] = queue.SimpleQueue()
         self._running: dict[str, Generation] = {}
-        """By the ids of the requests that are not finished."""
+        """{request id: its call}, of the unfinished requests."""
         self._lock = threading.Lock()
-        """Between a command that is put and the thread's end, so that no command is left behind unanswered."""
+        """Held to queue a command and to end the thread, so that no command is left unanswered."""
         self._end: BaseException | None = None
         threading.Thread(target=self._run, args=(make,), daemon=True, name="engine").start()
 
@@ -199,9 +199,9 @@ class EngineThread:
         return future
 
     def submit(self, generations: Sequence[Generation]) -> None:
-        """Begin all of them between the same two steps; one of which a request is refused fails, and leaves nothing behind."""
+        """Start all of them between the same two steps. A call fails when a request of it is refused; its others are aborted."""
 
-        def begin(engine: RolloutEngine) -> None:
+        def start(engine: RolloutEngine) -> None:
             for generation in generations:
                 try:
                     for request in generation.requests:
@@ -213,26 +213,26 @@ class EngineThread:
                     self._drop(engine, generation)
                     _settle(generation.future, error=error)
 
-        def refused(begun: Future[None]) -> None:
-            if error := begun.exception():  # the engine has ended before it came to this
+        def fail(started: Future[None]) -> None:
+            if error := started.exception():  # the engine ended before it ran this command
                 for generation in generations:
                     _settle(generation.future, error=error)
 
-        self.call(begin).add_done_callback(refused)
+        self.call(start).add_done_callback(fail)
 
     def abort(self, generation: Generation) -> None:
-        with suppress(RuntimeError):  # an engine that has ended has nothing to forget
+        with suppress(RuntimeError):  # an engine that has ended has nothing to abort
             self.call(lambda engine: self._drop(engine, generation))
 
     def abort_all(self) -> Future[None]:
-        """Every generation is aborted and cancelled."""
+        """Abort all requests and cancel their calls."""
 
-        def forget(engine: RolloutEngine) -> None:
+        def abort(engine: RolloutEngine) -> None:
             for generation in set(self._running.values()):
                 self._drop(engine, generation)
                 generation.future.cancel()
 
-        return self.call(forget)
+        return self.call(abort)
 
     def _drop(self, engine: RolloutEngine, generation: Generation) -> None:
         ids = [request.id for request in generation.requests]
@@ -241,7 +241,7 @@ class EngineThread:
             self._running.pop(request_id, None)
 
     def stop(self) -> Future[Any]:
-        """Shut the engine down and end the thread; what still waits fails."""
+        """Shut the engine down and end the thread; calls that still wait fail."""
 
         def shut_down(engine: RolloutEngine) -> None:
             engine.shutdown()
@@ -265,10 +265,10 @@ class EngineThread:
             self._fail_all(error)
             if engine is not None and not isinstance(error, _Stopped):
                 with suppress(Exception):
-                    engine.shutdown()  # its connections too: a trainer in the middle of a transfer hears of it at once
+                    engine.shutdown()  # closes its connections, so that a trainer in a transfer fails at once
 
     def _run_commands(self, engine: RolloutEngine) -> None:
-        """All that have come in; with nothing to generate it waits for one (a call or `stop` frees it)."""
+        """Run all queued commands. Without requests it waits for one; any call, or `stop`, ends the wait."""
         while not self._commands.empty() or not engine.num_unfinished:
             function, future = self._commands.get()
             try:
@@ -304,7 +304,7 @@ class _Stopped(RuntimeError):
 
 
 def _settle(future: Future[Any], result: Any = None, *, error: BaseException | None = None) -> None:
-    """Answer, unless the caller has been answered before or was cancelled."""
+    """Set the result, unless the future is done or was cancelled."""
     if not future.done() and future.set_running_or_notify_cancel():
         if error is None:
             future.set_result(result)

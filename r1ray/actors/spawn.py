@@ -1,4 +1,4 @@
-"""Plain classes become Ray actors here and nowhere else."""
+"""Makes plain classes Ray actors."""
 
 import os
 import signal
@@ -28,15 +28,15 @@ def spawn(
     out_of_order: bool = False,
     restarted_by_ray: bool = False,
 ) -> ActorGroup:
-    """Start one actor per slot and return at once; call a method with `gather` to wait for the constructors.
+    """Start one actor per slot and return at once. To wait for the constructors, `gather` a call.
 
     With `out_of_order` a call whose arguments are ready does not wait for earlier calls whose arguments are not. A restart calls
     `kwargs_of` again; a restart of all workers calls `rendezvous` first. With `restarted_by_ray` Ray itself restarts a worker,
     however often it ends.
 
-    What an actor prints goes to `<log_dir>/<role>-<index>.log` instead of the driver's console.
+    The output of an actor goes to `<log_dir>/<role>-<index>.log`, not to the driver's console.
 
-    Environment variables go on each actor, never into ray.init: a submitted job's runtime_env would collide with them.
+    Environment variables are set for each actor, never in ray.init, where they would collide with a submitted job's runtime_env.
     """
     actor: Any = ray.remote
     actor_class = actor(concurrency_groups={"heartbeat": 1})(as_actor(worker_class))
@@ -45,7 +45,7 @@ def spawn(
         slot = slots[index]
         env = dict(env_of(index))
         if not slot.need.gpus:
-            # Ray 2.60 leaves the variable as inherited when num_gpus is 0: the actor would see every GPU of its node.
+            # Ray 2.60 does not change the variable when num_gpus is 0: the actor would see every GPU of its node.
             env["CUDA_VISIBLE_DEVICES"] = ""
         options: dict[str, Any] = {
             "num_cpus": slot.need.cpus,
@@ -68,11 +68,11 @@ def spawn(
 
 
 def as_actor(worker_class: type) -> type:
-    """The class with a log file, a heart that beats on a thread of its own whatever the worker is doing, and a way to be hurt."""
+    """The class with a log file, fault injection, and a heartbeat whose own thread answers whatever the worker is doing."""
 
     class Worker(worker_class):  # type: ignore[misc]
         def __init__(self, log_path: str, kwargs: Mapping[str, Any]) -> None:
-            # Append: the worker that takes this one's place goes on in the same file.
+            # Append: the worker that replaces this one writes to the same file.
             os.makedirs(os.path.dirname(log_path), exist_ok=True)
             log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(log, 1)
@@ -82,16 +82,16 @@ def as_actor(worker_class: type) -> type:
 
         @ray.method(concurrency_group="heartbeat")
         def heartbeat(self) -> dict[str, Any]:
-            """Where it runs, and what the class says of itself (`status`)."""
+            """The process, its node, and the `status` of the class."""
             node = ray.get_runtime_context().get_node_id()
             return {"pid": os.getpid(), "node": node, **getattr(super(), "status", dict)()}
 
         @ray.method(concurrency_group="heartbeat")
         def inject_fault(self, action: str) -> None:
-            """For tests of recovery: `kill`, `stop`, or an action of the class's own (`fault_actions`)."""
-            own = getattr(super(), "fault_actions", dict)()
-            if action in own:
-                own[action]()
+            """Inject a fault: `kill`, `stop`, or one of the `fault_actions` of the class."""
+            actions = getattr(super(), "fault_actions", dict)()
+            if action in actions:
+                actions[action]()
             else:
                 os.kill(os.getpid(), SIGNALS[action])
 

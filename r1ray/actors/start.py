@@ -1,4 +1,4 @@
-"""Starting and ending the actors of a stage."""
+"""Starts and ends the actors of a stage."""
 
 import random
 import socket
@@ -19,8 +19,8 @@ from r1ray.actors.spawn import spawn
 from r1ray.builtin import folder_of
 from r1ray.config import Config
 from r1ray.plugin import resolve
+from r1ray.roles import TRAINERS
 from r1ray.run.directory import RunDir
-from r1ray.trainers import TRAINERS
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -31,14 +31,14 @@ WORKERS = {
     "reference": "r1ray.actors.reference:ReferenceWorker",
     "reward": "r1ray.actors.reward:RewardWorker",
 }
-"""In the order in which they are started: engines import longest. Each is imported here only when its turn comes, so that the
-driver's own imports do not hold back the engines."""
+"""{role: its class}, in the order in which they start: engines take longest to import. Each class is imported just before its role
+starts, so that the driver's own imports do not delay the engines."""
 
 CONCURRENT_CALLS = 1000
-"""Calls that wait inside one engine at a time. They are groups, not threads: the rollout worker is an async actor."""
+"""Calls that may wait in one engine at the same time. They take no threads: the rollout worker is an async actor."""
 
 PORTS = range(20_000, 32_768)
-"""Where ranks meet: above those of Ray's workers, below those that Linux gives to connections."""
+"""Ports for the rendezvous of ranks: above those of Ray's workers, below those that Linux gives to connections."""
 
 SHARED_TIMEOUT_S = 60.0
 Role = str
@@ -46,7 +46,7 @@ ENGINES = ("rollout", "judge")
 
 
 def scoring_roles(cfg: Config) -> list[Role]:
-    """The roles of which scores come."""
+    """The roles that compute scores."""
     return ["reward", *(["judge"] if cfg.judge.path is not None else [])]
 
 
@@ -60,9 +60,9 @@ def actor_groups(
     trainer_kwargs: Mapping[Role, Mapping[str, Any]],
     run: RunDir,
 ) -> Iterator[dict[Role, ActorGroup]]:
-    """Place and start the actors of `roles`; on leaving end their processes and free their places.
+    """Place and start the actors of `roles`; at the end kill their processes and release their slots.
 
-    They start while the body runs: it calls `wait_until_ready` before it uses them. Raises PlacementError when they do not fit.
+    They start while the body runs, which calls `wait_until_ready` before it uses them. Raises PlacementError when they do not fit.
     """
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
@@ -89,9 +89,7 @@ def actor_groups(
 
 
 def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
-    """Raises WorkerFailed with the worker's name when one does not come up, WorkerUnresponsive with the names of those that are
-    late.
-    """
+    """Raises WorkerFailed with the name of a worker that fails, WorkerUnresponsive with the names of those that time out."""
     calls = {group.name(i): h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
     timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
     gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
@@ -121,23 +119,23 @@ def _spawn(
         kwargs["judges"] = [JudgeServer(handle) for handle in judges]
     if role in TRAINERS:
         kwargs |= {"role": role, "log_dir": str(log_dir), **trainer_kwargs}
-    number = "rank" if role in (*TRAINERS, "reference") else "index"
+    index_name = "rank" if role in (*TRAINERS, "reference") else "index"
     return spawn(
         resolve(WORKERS[role], {}, what="worker"),
         role=role,
         slots=slots,
-        kwargs_of=lambda i: {number: i, **kwargs},
+        kwargs_of=lambda i: {index_name: i, **kwargs},
         env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
         log_dir=log_dir,
         rendezvous=rendezvous,
         max_concurrency=CONCURRENT_CALLS if role in ENGINES else None,
-        out_of_order=role == "reward",  # scores wait for completions, which come in any order
+        out_of_order=role == "reward",  # scores wait for completions, which arrive in any order
         restarted_by_ray=role == "judge",
     )
 
 
 def rendezvous_address(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
-    """Address and a free port of the node where rank 0 will be, asked on that node (after a loss it is another one)."""
+    """Address and a free port of the node where rank 0 will run, found on that node (after a node is lost, on another one)."""
     if placement.node_of(slot) == ray.get_runtime_context().get_node_id():
         return _host_and_free_port()
     task = ray.remote(num_cpus=slot.need.cpus)(_host_and_free_port).options(scheduling_strategy=slot.strategy)
@@ -148,11 +146,12 @@ def rendezvous_address(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
 
 
 def _host_and_free_port() -> tuple[str, int]:
-    """Not one that the kernel names: it gives those to any connection, and may do so before rank 0 listens there."""
+    """Not a port that the kernel chooses: it might give the same one to a connection before rank 0 listens on it."""
     for port in random.SystemRandom().sample(PORTS, k=100):
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("", port))
             return ray.util.get_node_ip_address(), port
     raise RuntimeError(
-        f"a hundred ports between {PORTS.start} and {PORTS.stop} are all taken on {ray.util.get_node_ip_address()}"
+        f"node {ray.util.get_node_ip_address()} has no free port for the trainer ranks: 100 ports between {PORTS.start} and "
+        f"{PORTS.stop} are all in use"
     )

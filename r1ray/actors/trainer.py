@@ -1,12 +1,13 @@
-"""One rank of a trainer; `r1ray.actors.trainer_group` is all of them as the loop sees them.
+"""One rank of a trainer; `r1ray.actors.trainer_group` is all of its ranks as the loop sees them.
 
-The trainer is blind to the algorithm: it sums weight * loss over tokens, rows and ranks, whatever the objective's loss and weights
-are. Supervised fine-tuning is the same worker with another objective, a critic or a process reward model with another model too.
+The trainer does not know the algorithm: it sums weight * loss over tokens, rows and ranks, for any objective. Supervised
+fine-tuning is the same worker with another objective; a critic and a process reward model also have another model.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,19 +15,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from r1ray.actors.lent_memory import frees_memory
-from r1ray.actors.ranks import join_ranks
 from r1ray.actors.trainer_group import skip_reason
 from r1ray.algo.base import LossInput, Objective
 from r1ray.config import Config
 from r1ray.data.pack import pack, unpack
 from r1ray.model.accumulator import MetricAccumulator
+from r1ray.model.distributed import join_ranks
 from r1ray.model.forward import RowTensors, row_tensors
 from r1ray.model.lr_schedule import lr_at
+from r1ray.model.memory import frees_memory
 from r1ray.model.sequence_parallel import check_shareable, share_rows
+from r1ray.roles import TrainerRole, trainer_config
 from r1ray.sync.layout import Rendezvous
 from r1ray.sync.sender import Sent, WeightSender
-from r1ray.trainers import TrainerRole, trainer_config
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 
 
 class TrainerWorker:
-    """One rank. All but `ping` and `weight_metadata` are collectives: all ranks are called together, with equally many rows.
+    """One rank. All methods but `ping` and `weight_metadata` are collectives: all ranks are called together, with as many rows.
 
-    Ranks that share rows (`r1ray.model.sequence_parallel`) are called with the same ones, and each returns all of the result.
+    Ranks that share rows (`r1ray.model.sequence_parallel`) get the same rows, and each returns the whole result.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class TrainerWorker:
             device=cfg.device,
             timeout_s=self._cfg.timeout_s,
         )
-        # Not at the top: the driver imports this module before it starts the actors, and these take seconds.
+        # Not at the top: the driver imports this module before it starts the actors, and these imports take seconds.
         from r1ray.model.deepspeed import TrainEngine
         from r1ray.model.load import load_critic, load_policy
 
@@ -86,15 +87,15 @@ class TrainerWorker:
         self._updates = 0
 
     def ping(self) -> int:
-        """The process id, once the constructor is through."""
+        """The process id, once the constructor has finished."""
         return os.getpid()
 
     @frees_memory
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One optimiser update. Metrics are of all ranks: sums for `loss/<term>`, means over masked tokens, maxima for `*/max`.
+        """One optimizer update. Metrics are over all ranks: sums for `loss/<term>`, means over masked tokens, maxima for `*/max`.
 
-        `updates_skipped` is 1 when all ranks left the weights as they were, because a loss or the gradient was not finite or the
-        engine's log-probs were further from ours than trainer.logprob_gap_limit.
+        `updates_skipped` is 1 when all ranks kept their weights, because a loss or the gradient was not finite, or because the
+        log-prob gap between engine and trainer was above trainer.logprob_gap_limit.
         """
         accumulator = MetricAccumulator(sharers=self._share.size)
         with self._profiled():
@@ -108,7 +109,7 @@ class TrainerWorker:
 
     @contextmanager
     def _profiled(self) -> Iterator[None]:
-        """A trace for chrome://tracing or Perfetto of the updates that trainer.profile_updates names (the first is 1)."""
+        """Write a trace for chrome://tracing or Perfetto of the updates in trainer.profile_updates (the first is 1)."""
         update = self._updates + 1
         if update not in self._cfg.profile_updates:
             yield
@@ -118,7 +119,7 @@ class TrainerWorker:
         profiler.export_chrome_trace(f"{self._log_dir}/{self._role}-{self.rank}-update_{update:06d}.json.gz")
 
     def _loss(self, row: Row, accumulator: MetricAccumulator) -> Tensor:
-        """This row's share of the update's loss."""
+        """The row's share of the loss of this update."""
         device = self._engine.device
         output_L, entropy_L = self._engine.forward(self._tensors(row), entropy_grad=self._objective.needs_entropy_grad)
         values_L = output_L if self._role == "critic" else None
@@ -158,31 +159,31 @@ class TrainerWorker:
 
     @frees_memory
     def outputs(self, rows: Sequence[Row]) -> list[Floats]:
-        """Log-probs of each row's masked tokens at their temperature, or their values by a critic; 0 elsewhere."""
+        """Log-probs of each row's masked tokens at their temperature (a critic: their values); 0 elsewhere."""
         return [self._engine.outputs(self._tensors(row)).cpu().numpy() for row in rows]
 
     @frees_memory
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Log-probs at temperature 1 of given sequences, entry 0 of each is 0.0; without autocast, whatever the precision."""
+        """Log-probs at temperature 1 of given sequences; entry 0 of each is 0.0. Without autocast, whatever the precision."""
         batch = whole_sequences(sequences)
         output_L = self._engine.outputs(self._tensors(batch.rows[0][0]), autocast=False)
         return unpack([[output_L.cpu().numpy()]], batch)
 
     def weight_metadata(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """(name, dtype, whole shape) of every weight, in the order in which `TrainEngine.weights` yields them."""
+        """(name, dtype, unsharded shape) of every weight, in the order in which `TrainEngine.weights` yields them."""
         return self._engine.weight_metadata()
 
     def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
-        """Open the place where the engines meet this rank; (host, port)."""
+        """Open the store at which the engines meet this rank; returns (host, port)."""
         return self._host, self._sender.listen(timeout_s=timeout_s)
 
     def connect_transfer(self, rendezvous: Rendezvous) -> None:
-        """Waits for all engines, or raises within the meeting's timeout."""
+        """Wait for all engines; raises when they have not joined within the timeout."""
         self._sender.connect(rendezvous)
 
     @frees_memory
     def send_weights(self, *, version: int, dtype_name: str, bucket_bytes: int) -> Sent | None:
-        """Broadcast all weights to the engines; a collective, because ZeRO-3 gathers each weight on all ranks."""
+        """Broadcast all weights to the engines. A collective, because ZeRO-3 gathers each weight on all ranks."""
         return self._sender.send(
             self._engine.weight_metadata(),
             self._engine.weights(),
@@ -193,7 +194,7 @@ class TrainerWorker:
 
     @frees_memory
     def save(self, path: str) -> None:
-        """Sharded state from which `load` goes on exactly."""
+        """Save the sharded state, from which `load` continues exactly."""
         self._engine.save(path, state={"updates": self._updates})
 
     @frees_memory
@@ -202,11 +203,11 @@ class TrainerWorker:
 
     @frees_memory
     def export_hf(self, path: str) -> None:
-        """A folder that transformers loads, weights as they are trained.
+        """Write a folder that transformers loads, with the weights in the dtype in which they are trained.
 
-        The policy's, which vLLM loads too, has tokenizer and generation settings; a critic's is that of a reward model.
+        A policy's folder also has a tokenizer and generation settings, and vLLM loads it; a critic is exported as a reward model.
         """
-        # Every rank walks, rank 0 keeps. Copies, because ZeRO's weights are views into one buffer, which safetensors refuses.
+        # All ranks iterate, rank 0 keeps. Copies, because ZeRO's weights are views into one buffer, which safetensors refuses.
         weights = {name: weight.to("cpu", copy=True) for name, weight in self._engine.weights() if self.rank == 0}
         head_1E = None if self._head is None else self._engine.gathered(self._head.weight).to("cpu", copy=True)
         if self.rank == 0:
@@ -222,7 +223,7 @@ class TrainerWorker:
 
 
 def whole_sequences(sequences: Sequence[Ints]) -> Batch:
-    """Sequences at temperature 1 in one row of one rank, every token but the first of each wanted."""
+    """One row of one rank with these sequences at temperature 1; all tokens but the first of each are wanted."""
     samples = []
     for index, token_ids_T in enumerate(sequences):
         mask_T = np.ones(len(token_ids_T), np.float32)
@@ -242,16 +243,7 @@ def whole_sequences(sequences: Sequence[Ints]) -> Batch:
 
 
 def _loss_arrays(row: Row) -> dict[str, np.ndarray]:
-    arrays = {
-        "rollout_logprobs_L": row.rollout_logprobs_L,
-        "mask_L": row.mask_L,
-        "segment_L": row.segment_L,
-        "pair_L": row.pair_L,
-        "advantages_L": np.zeros_like(row.mask_L) if row.advantages_L is None else row.advantages_L,
-        "old_logprobs_L": row.old_logprobs_L,
-        "ref_logprobs_L": row.ref_logprobs_L,
-        "old_values_L": row.old_values_L,
-        "returns_L": row.returns_L,
-        "outcomes_L": row.outcomes_L,
-    }
-    return {name: value for name, value in arrays.items() if value is not None}
+    """The arrays of the row that `LossInput` has under the same names."""
+    names = [field.name for field in fields(LossInput) if field.name in Row.__dataclass_fields__]
+    arrays = {name: array for name in names if (array := getattr(row, name)) is not None}
+    return {"advantages_L": np.zeros_like(row.mask_L), **arrays}

@@ -1,8 +1,8 @@
-"""The rollout and reward workers as the collector and the evaluator see them: submit, wait, result. Every wait has an end.
+"""The rollout and reward workers as the collector and the evaluator see them: submit, wait, result. Every wait has a timeout.
 
-A worker that dies or hangs is started again in its place, an engine with the weights that are served, and its unfinished calls
-are made once more: seeds come from ids, so the completions are those that the first attempt would have given. Only the last
-completion to a call counts: whatever an earlier attempt still produces is never read.
+A worker that dies or hangs is restarted in its slot (an engine with the current weights) and its unfinished calls are sent again.
+Seeds come from ids, so the completions are the same as in the first attempt. Only the last result of a call counts: whatever an
+earlier attempt still produces is never read.
 """
 
 import math
@@ -14,36 +14,24 @@ from typing import Any
 
 import ray
 
-from r1ray.actors.group import (
-    ALIVE_TIMEOUT_S,
-    ActorGroup,
-    Failures,
-    ResultLost,
-    Wait,
-    WorkerDied,
-    WorkerFailed,
-    WorkerUnresponsive,
-    result_of,
-    settle,
-    waiting,
-)
-from r1ray.actors.restarts import RestartBudget
+from r1ray.actors.group import HEALTH_TIMEOUT_S, ActorGroup, Wait, result_of, settle, waiting
 from r1ray.config import Config
 from r1ray.engine.base import EngineFailed, SamplingSpec
+from r1ray.failures import Failures, RestartBudget, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.reward.base import RewardContext
 from r1ray.types import Problem
 
 MAX_RETRIES = 5
 POLL_S = 0.05
-"""Between two looks at what is ready, unless all of it is: on a small machine a driver that wakes for every single result takes a
-tenth of the engines' time."""
-DEATH_REPORTED_S = 1.0
-"""Whoever has died says so at once."""
+"""How long a poll collects results that are ready: on a small machine a driver that wakes for every single result takes a tenth of
+the engines' time."""
+DEATH_TIMEOUT_S = 1.0
+"""For a heartbeat that only looks for dead workers: Ray reports a death at once."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call on one worker, whichever process that is in the end."""
+    """One call on one worker, and on the process that replaces it."""
 
     group: ActorGroup
     index: int
@@ -54,10 +42,10 @@ class Call:
     retries: int = 0
     """How often its result was lost."""
     after: "Call | None" = None
-    """Of a score: the call whose completions it waits for."""
+    """For a score: the call whose completions it waits for."""
     ref: Any = None
     done_at: float | None = None
-    """When it was seen to be ready."""
+    """When the driver saw that it was ready."""
     result: Any = None
     error: WorkerFailed | None = None
 
@@ -66,10 +54,10 @@ class Call:
         return self.group.name(self.index)
 
     def send(self) -> None:
-        """To the worker, or to the one that has taken its place."""
+        """Send it to the worker, or again to its replacement."""
         self.sent_at = time.monotonic()
         self.done_at = self.result = self.error = None
-        # Completions that have been fetched are sent by value: the engine that holds them may be gone by now.
+        # Completions that were fetched are sent by value: the engine that holds them may be gone.
         completions = (
             {"completions_G": self.after.ref if self.after.result is None else self.after.result} if self.after else {}
         )
@@ -77,19 +65,19 @@ class Call:
 
 
 class RayWorkers:
-    """`r1ray.collect.workers.Workers` over actors. A call goes to the worker with the fewest unfinished ones.
+    """`r1ray.collect.workers.Workers` over actors. A call goes to the worker with the fewest unfinished calls.
 
     Completions travel from the engine to the reward worker by reference: the driver never copies them in between.
 
-    A worker is late when it has had something to do and has shown no progress for the role's timeout: calls queue up in a worker,
-    so how long one of them has waited says nothing. (A process that is stuck is found much earlier, by `r1ray.actors.watchdog`.)
+    A worker has timed out when it has work and its role's timeout has passed without progress. Calls queue up in a worker, so the
+    age of one call does not matter. (`r1ray.actors.watchdog` finds a process that is stuck much earlier.)
 
-    With `deterministic=true` nothing depends on which worker is faster: problems go to the engines in turn, all calls made before
-    a `wait` are admitted together, and `wait` returns when all of its calls are ready. What runs together decides how sums are
-    rounded, so when an engine is lost, all engines do the whole wave once more.
+    With `deterministic=true` nothing depends on which worker is faster: problems go to the engines in turn, the calls made before a
+    `wait` start together as one wave, and `wait` returns when all of them are ready. What runs together decides how sums are
+    rounded, so all engines repeat the whole wave when one of them is lost.
 
     Args:
-        push_current: sends all engines the current weights (`WeightSync.push_current`); None where they serve the model folder.
+        push_current: sends all engines the current weights (`WeightSync.push_current`); nothing to do in an evaluation.
         last_progress: when a worker's heartbeat last showed progress (`Watchdog.last_progress`).
     """
 
@@ -100,7 +88,7 @@ class RayWorkers:
         *,
         cfg: Config,
         restarts: RestartBudget,
-        push_current: Callable[[], object] | None = None,
+        push_current: Callable[[], object] = lambda: None,
         last_progress: Callable[[str, int], float] = lambda role, index: 0.0,  # noqa: ARG005
     ) -> None:
         self._rollouts, self._rewards = rollouts, rewards
@@ -108,27 +96,29 @@ class RayWorkers:
         self._timeout_s = {rollouts.role: cfg.rollout.timeout_s, rewards.role: cfg.reward.timeout_s}
         self._start_timeout_s = cfg.rollout.start_timeout_s
         self._open: list[Call] = []
-        """Made and not fetched."""
+        """Calls whose result has not been fetched."""
         self._deterministic = cfg.deterministic
         self._sleep = cfg.rollout.sleep
         self._asleep = False
-        """Whether engines may be asleep: since `sleep`, until the next call for completions."""
+        """Whether engines may be asleep: from `sleep` to the next `generate`."""
         self._to_resend: list[Call] = []
-        """To be made again as soon as the worker that has taken the place of theirs serves the right weights."""
+        """Calls of restarted workers, to be sent again once the replacements have the current weights."""
         self._held: list[Call] | None = None
         """Calls kept back until `wait`; None when calls go to the engines at once."""
         self._load = {group.role: [0] * len(group) for group in (rollouts, rewards)}
-        self._answered = {group.role: [0.0] * len(group) for group in (rollouts, rewards)}
-        """When each worker last finished something, or the watch over it began anew."""
-        self._count = 0
+        self._answered_at = {group.role: [0.0] * len(group) for group in (rollouts, rewards)}
+        """When each worker last finished a call, or when its timeout started over."""
+        self._num_calls = 0
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Call:
         if self._asleep:
-            self._on_all_engines("wake")  # a push has woken them already; there is none while the policy stays as it is
+            self._on_all_engines(
+                "wake"
+            )  # after a push they are awake already, but there is none while the policy is frozen
             self._asleep = False
-        self._count += 1
+        self._num_calls += 1
         arguments = {
-            "request_id": f"{self._count:09d}",
+            "request_id": f"{self._num_calls:09d}",
             "prompt_ids_T": problem.prompt_ids_T,
             "seeds": list(seeds),
             "sampling": sampling,
@@ -154,11 +144,11 @@ class RayWorkers:
         return call
 
     def wait(self, refs: Sequence[Call], *, until: Callable[[], bool] = lambda: False) -> list[Call]:
-        """Those that are ready, at least one; none when `until` says so first."""
+        """The calls that are ready, at least one; none when `until` returns True first."""
         if self._held is not None and not until():
-            self._admit()
-        names = lambda: sorted({call.name for call in refs if call.done_at is None})  # noqa: E731
-        with waiting("completions and scores", names) as wait:
+            self._send_held()
+        pending = lambda: sorted({call.name for call in refs if call.done_at is None})  # noqa: E731
+        with waiting("completions and scores", pending) as wait:
             while not until():
                 if (done := self._poll(refs, wait)) is not None:
                     return done
@@ -172,28 +162,29 @@ class RayWorkers:
         return ref.result
 
     def sleep(self) -> None:
-        """Nothing is generated from here to the next `generate`: with rollout.sleep the engines sleep, all of them before it
-        returns, so that trainers find the memory free."""
+        """Nothing is generated until the next `generate`. With rollout.sleep it returns when all engines sleep: the trainers then
+        find the memory free.
+        """
         if self._sleep:
             self._asleep = True
             self._on_all_engines("sleep")
 
     def restart_unhealthy(self, unresponsive: Collection[str] = ()) -> None:
-        """Start those engines again that do not answer. For when a transfer of weights has failed.
+        """Restart the engines that do not answer, after a failed weight transfer or a restart of the trainers.
 
         Args:
-            unresponsive: names of workers that count as lost whatever their hearts say.
+            unresponsive: names of workers to restart even though their heartbeats answer.
         """
         engines = {self._rollouts.name(index) for index in range(len(self._rollouts))}
         hung: Failures = {
-            name: WorkerUnresponsive(f"{name} hangs, though its process answers")
+            name: WorkerUnresponsive(f"{name} hangs, though its process answers heartbeats")
             for name in sorted(engines & set(unresponsive))
         }
-        if lost := hung | self._rollouts.unhealthy(timeout_s=ALIVE_TIMEOUT_S):
-            self._replace(self._rollouts, lost)
+        if failed := hung | self._rollouts.unhealthy(timeout_s=HEALTH_TIMEOUT_S):
+            self._replace(self._rollouts, failed)
 
     def abort(self) -> None:
-        """Leave everything that is under way: engines stop generating, nobody waits for a result any more.
+        """Drop all calls: engines stop generating, and no result will be fetched.
 
         An engine that is dead by now is replaced when it is next used.
         """
@@ -203,53 +194,53 @@ class RayWorkers:
         for load in self._load.values():
             load[:] = [0] * len(load)
         refs: list[Any] = [handle.abort.remote() for handle in self._rollouts.handles]
-        ray.wait(refs, num_returns=len(refs), timeout=ALIVE_TIMEOUT_S)
+        ray.wait(refs, num_returns=len(refs), timeout=HEALTH_TIMEOUT_S)
 
     def _new_call(self, group: ActorGroup, *, avoided: int | None = None, **fields: Any) -> Call:
         load = self._load[group.role]
-        taking_turns = self._deterministic and group is self._rollouts
-        # A worker whose sandbox is broken fails at once, and so would always be the idlest.
+        in_turn = self._deterministic and group is self._rollouts
+        # A worker with a broken sandbox fails at once, and would always have the lowest load.
         others = [index for index in range(len(group)) if index != avoided] or [0]
-        index = len(self._held or ()) % len(group) if taking_turns else min(others, key=load.__getitem__)
+        index = len(self._held or ()) % len(group) if in_turn else min(others, key=load.__getitem__)
         load[index] += 1
         call = Call(group=group, index=index, sent_at=0.0, **fields)
         self._open.append(call)
         return call
 
     def _poll(self, refs: Sequence[Call], wait: Wait) -> list[Call] | None:
-        """What is ready after a moment; None when the wait goes on."""
+        """The calls that are ready after POLL_S; None when the wait continues."""
         pending: dict[Any, Call] = {call.ref: call for call in refs if call.done_at is None}
         ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=POLL_S) if pending else ([], [])
         for ref in ready:
-            if pending[ref].ref == ref:  # else a restart has just made this call again
-                self._settle(pending[ref])
+            if pending[ref].ref == ref:  # otherwise a restart in this loop has just sent the call again
+                self._fetch(pending[ref])
         done = [call for call in refs if call.done_at is not None]
         if done and (len(done) == len(refs) or not self._deterministic):
             return done
         if ready:
             wait.since = time.monotonic()
             return None
-        first = min((call for call in refs if call.done_at is None), key=self._due)
-        if self._due(first) <= time.monotonic():
+        first = min((call for call in refs if call.done_at is None), key=self._deadline)
+        if self._deadline(first) <= time.monotonic():
             self._restart(first.group, first.index, WorkerUnresponsive(self._timeout_message(first)))
             wait.since = time.monotonic()
         return None
 
-    def _settle(self, call: Call) -> None:
-        """Fetch what is ready. A death is not a result: the worker is started again, and the call made once more."""
+    def _fetch(self, call: Call) -> None:
+        """Fetch a result that is ready. When a worker died or a result was lost, restart the worker and send the call again."""
         try:
             call.result = result_of(call.ref, name=call.name, what=call.what)
         except WorkerDied as error:
-            return self._recover(call, error.actor_id, error)
+            return self._restart_actor(call, error.actor_id, error)
         except ResultLost as error:
             return self._retry(call, error)
         except WorkerFailed as error:
             if (engine := failed_engine(error)) is not None:
                 return self._restart(self._rollouts, engine, error)
             call.error = error
-        call.done_at = self._answered[call.group.role][call.index] = time.monotonic()
+        call.done_at = self._answered_at[call.group.role][call.index] = time.monotonic()
 
-    def _recover(self, call: Call, actor_id: str | None, error: Exception) -> None:
+    def _restart_actor(self, call: Call, actor_id: str | None, error: Exception) -> None:
         """Restart the worker with this id: a score also fails when the engine whose completions it waits for has died."""
         if actor_id is None:
             return self._restart(call.group, call.index, error)
@@ -260,102 +251,96 @@ class RayWorkers:
         self._retry(call, error)  # that worker has been replaced already
 
     def _retry(self, call: Call, error: Exception) -> None:
-        """A result went down with its node; its maker may live on."""
+        """Send a call again whose result was lost with its node, though its worker may be well."""
         call.retries += 1
         if call.retries > MAX_RETRIES:
             call.error, call.done_at = WorkerFailed(f"{error} (for the {call.retries}th time)"), time.monotonic()
             return
         if self._deterministic:
-            return self._redo_wave()
+            return self._repeat_wave()
         self._resend([call.after] if call.after is not None and call.after.result is None else [call])
 
     def _restart(self, group: ActorGroup, index: int, error: Exception) -> None:
-        """Replace a worker, and whoever else of its role has died by now, and have their unfinished work done again."""
-        others = group.unhealthy(timeout_s=DEATH_REPORTED_S)
+        """Restart a worker, together with all others of its role that have died, and send their unfinished calls again."""
+        others = group.unhealthy(timeout_s=DEATH_TIMEOUT_S)
         died = {other: why for other, why in others.items() if isinstance(why, WorkerDied)}
         self._replace(group, died | {group.name(index): error})
-        if group is self._rollouts and self._push_current is not None:
+        if group is self._rollouts:
             self._push_current()
-        for times in self._answered.values():
-            times[:] = [time.monotonic()] * len(times)  # nobody was watched during the restart
-        lost, self._to_resend = self._to_resend, []
+        for times in self._answered_at.values():
+            times[:] = [time.monotonic()] * len(times)  # progress made during the restart was not seen
+        calls, self._to_resend = self._to_resend, []
         if self._deterministic and group is self._rollouts:
-            return self._redo_wave()
-        self._resend(lost)
+            return self._repeat_wave()
+        self._resend(calls)
 
     def _resend(self, calls: Sequence[Call]) -> None:
-        """These, and the scores that wait for them."""
+        """Send these calls again, and the scores that wait for them."""
         for call in calls:
             call.send()
         for call in self._open:
             if call.done_at is None and call.after in calls:
                 call.send()
 
-    def _replace(self, group: ActorGroup, lost: Mapping[str, Exception]) -> None:
-        """Start these workers again, together."""
-        self._restarts.restart(lost, partial(group.restart, timeout_s=self._start_timeout_s))
-        # Not sent yet: a new engine has the model folder's weights until the next push.
-        calls = [call for call in self._open if call.done_at is None and call.name in lost]
+    def _replace(self, group: ActorGroup, failed: Mapping[str, Exception]) -> None:
+        """Restart these workers together."""
+        self._restarts.restart(failed, partial(group.restart, timeout_s=self._start_timeout_s))
+        # Not sent yet: until the next push a new engine has the model folder's weights.
+        calls = [call for call in self._open if call.done_at is None and call.name in failed]
         self._to_resend += [call for call in calls if call not in self._to_resend]
 
-    def _due(self, call: Call) -> float:
-        """When its worker is late; never while it waits for another worker's completions, who is late first."""
+    def _deadline(self, call: Call) -> float:
+        """When the call's worker times out; never while it waits for the completions of another worker, which times out first."""
         if call.after is not None and call.after.done_at is None:
             return math.inf
         role, index = call.group.role, call.index
         could_begin = max(call.sent_at, (call.after.done_at or 0.0) if call.after else 0.0)
-        return max(could_begin, self._answered[role][index], self._last_progress(role, index)) + self._timeout_s[role]
+        progress = max(could_begin, self._answered_at[role][index], self._last_progress(role, index))
+        return progress + self._timeout_s[role]
 
     def _timeout_message(self, call: Call) -> str:
         seconds = self._timeout_s[call.group.role]
-        return f"{call.name} made no progress for {seconds:.0f} s ({call.group.role}.timeout_s) while it had '{call.what}' to do"
+        return f"{call.name} made no progress on '{call.what}' for {seconds:.0f} s ({call.group.role}.timeout_s)"
 
-    def _admit(self) -> None:
-        """Give the engines all calls that were held, and the reward workers those that wait for their completions."""
+    def _send_held(self) -> None:
+        """Send the engines all calls that were held, and the reward workers the calls that wait for their completions."""
         held, self._held = self._held or [], None
         self._run_wave(held)
         for call in self._open:
             if call.ref is None:
                 call.send()
 
-    def _redo_wave(self) -> None:
-        """All completions of the present wave once more; scores that are there stay, for the completions will be the same."""
-        wave = [call for call in self._open if call.group is self._rollouts]
-        self._run_wave(wave)
+    def _repeat_wave(self) -> None:
+        """Generate all completions of the present wave again. Scores that are ready stay: the completions will be the same."""
+        self._run_wave([call for call in self._open if call.group is self._rollouts])
         for call in self._open:
             if call.group is self._rewards and call.done_at is None:
                 call.send()
 
     def _run_wave(self, calls: Sequence[Call]) -> None:
-        """Have the engines do this wave; those that are lost meanwhile are replaced, and all begin once more."""
-        while failed := self._wave(calls):
+        """Start this wave on all engines. When an engine fails meanwhile it is replaced, and all engines start the wave again."""
+        while failed := self._start_wave(calls):
             self._replace(self._rollouts, failed)
-            if self._push_current is not None:
-                self._push_current()
-            self._to_resend.clear()  # the whole wave is made again
+            self._push_current()
+            self._to_resend.clear()  # the whole wave is sent again
 
-    def _on_all_engines(self, method: str) -> None:
-        """Have every engine do this; those that are lost are replaced, whose weights wake all, and all begin once more."""
-        while failed := self._settle_engines(
-            method, [getattr(handle, method).remote() for handle in self._rollouts.handles]
-        ):
-            self._replace(self._rollouts, failed)
-            if self._push_current is not None:
-                self._push_current()
-
-    def _wave(self, calls: Sequence[Call]) -> Failures:
-        """Every engine drops what it has, gets its share of `calls` and begins with all of it at once; the engines that failed."""
+    def _start_wave(self, calls: Sequence[Call]) -> Failures:
+        """Every engine drops its calls, gets its share of `calls` and starts them at once. Returns the engines that failed."""
         handles = self._rollouts.handles
-        if failed := self._settle_engines("hold", [handle.hold.remote() for handle in handles]):
+        if failed := self._settle("hold", [handle.hold.remote() for handle in handles]):
             return failed
         for call in calls:
             call.send()
         shares = [sum(call.index == index for call in calls) for index in range(len(handles))]
-        return self._settle_engines(
-            "release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)]
-        )
+        return self._settle("release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)])
 
-    def _settle_engines(self, what: str, refs: Sequence[Any]) -> Failures:
+    def _on_all_engines(self, method: str) -> None:
+        """Call this method on every engine. One that fails is replaced, and because the push wakes all, all are called again."""
+        while failed := self._settle(method, [getattr(handle, method).remote() for handle in self._rollouts.handles]):
+            self._replace(self._rollouts, failed)
+            self._push_current()
+
+    def _settle(self, what: str, refs: Sequence[Any]) -> Failures:
         calls = {self._rollouts.name(index): ref for index, ref in enumerate(refs)}
         _, failed = settle(calls, what=what, timeout_s=self._timeout_s[self._rollouts.role])
         for error in failed.values():
@@ -365,6 +350,6 @@ class RayWorkers:
 
 
 def failed_engine(error: WorkerFailed) -> int | None:
-    """The worker whose engine has ended, where that is why a call failed."""
+    """The index of the worker whose engine has ended, if that is why a call failed."""
     cause = getattr(error.__cause__, "cause", None)
     return cause.index if isinstance(cause, EngineFailed) else None

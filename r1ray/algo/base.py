@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Group, Sample
 
 if TYPE_CHECKING:

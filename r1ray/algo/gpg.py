@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from r1ray import plugin
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, State
 from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, spread
 from r1ray.mistakes import Finding
-from r1ray.plugin import Args
 from r1ray.types import Floats, Sample
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class GpgArgs(GroupArgs):
 class Gpg(PolicyGradient):
     """The plain policy gradient, with the group's mean as its baseline."""
 
-    Args: ClassVar[type[Args]] = GpgArgs
+    Args: ClassVar[type[plugin.Args]] = GpgArgs
 
     args: GpgArgs = GpgArgs()  # noqa: RUF009 - frozen
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from r1ray import plugin
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput
 from r1ray.algo.grpo import Grpo
 from r1ray.algo.policy import GroupArgs
 from r1ray.mistakes import Finding
-from r1ray.plugin import Args
 
 if TYPE_CHECKING:
     from r1ray.config.view import StageView
@@ -38,7 +38,7 @@ class GspoArgs(GroupArgs):
 class Gspo(Grpo):
     """GRPO with the ratio of the whole completion."""
 
-    Args: ClassVar[type[Args]] = GspoArgs
+    Args: ClassVar[type[plugin.Args]] = GspoArgs
 
     def _surrogate(self, row: LossInput) -> ops.Surrogate:
         """min(s A, clip(s, 1 - low, 1 + high) A), s the geometric mean of the completion's ratios"""

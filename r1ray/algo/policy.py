@@ -29,20 +29,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from r1ray import plugin
 from r1ray.algo import ops
 from r1ray.algo.base import AuxiliaryObjective, LossInput, LossOutput, Need, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
 from r1ray.config import AlgoConfig
 from r1ray.mistakes import Finding
-from r1ray.plugin import Args
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Group, Sample
 
 if TYPE_CHECKING:
     from r1ray.config.view import StageView
 
 
-class GroupArgs(Args):
+class GroupArgs(plugin.Args):
     """Arguments of an algorithm that measures a completion by the other completions of its prompt."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
@@ -62,10 +62,10 @@ class PolicyGradient(ABC):
     `entropy_coef` and `entropy_bonus`; each only where it follows a target.
     """
 
-    Args: ClassVar[type[Args]] = GroupArgs
+    Args: ClassVar[type[plugin.Args]] = GroupArgs
 
     cfg: AlgoConfig
-    args: Args = GroupArgs()  # noqa: RUF009 - frozen
+    args: plugin.Args = GroupArgs()  # noqa: RUF009 - frozen
     max_response_length: int
     """Tokens; the constant of seq_mean_token_sum_norm."""
 

@@ -20,21 +20,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from r1ray import plugin
 from r1ray.algo.base import AuxiliaryObjective, Need, State
 from r1ray.algo.critic import CriticObjective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.algo.returns import gae, whiten
 from r1ray.config.base import Count, Fraction, NotNegative, Positive
 from r1ray.mistakes import Finding
-from r1ray.plugin import Args
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Sample
 
 if TYPE_CHECKING:
     from r1ray.config.view import StageView
 
 
-class CriticArgs(Args):
+class CriticArgs(plugin.Args):
     """What every algorithm with a critic takes."""
 
     gamma: Fraction = 1.0
@@ -63,7 +63,7 @@ class PpoArgs(CriticArgs):
 class Ppo(PolicyGradient):
     """State besides the controllers': `steps`, where the policy is frozen at first."""
 
-    Args: ClassVar[type[Args]] = PpoArgs
+    Args: ClassVar[type[plugin.Args]] = PpoArgs
 
     args: CriticArgs = PpoArgs()  # noqa: RUF009 - frozen
 

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from r1ray import plugin
 from r1ray.algo.base import AuxiliaryObjective, Need, State
 from r1ray.algo.implicit_prm import ImplicitPrmObjective
 from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
 from r1ray.config.base import AbovePositive, NotNegative, Positive
 from r1ray.mistakes import Finding
-from r1ray.plugin import Args
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Sample
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class PrimeArgs(GroupArgs):
 class Prime(PolicyGradient):
     """A completion is compared with the others of its prompt, token by token."""
 
-    Args: ClassVar[type[Args]] = PrimeArgs
+    Args: ClassVar[type[plugin.Args]] = PrimeArgs
 
     args: PrimeArgs = PrimeArgs()  # noqa: RUF009 - frozen
 

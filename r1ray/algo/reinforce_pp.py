@@ -19,16 +19,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from r1ray import plugin
 from r1ray.algo import ops
 from r1ray.algo.base import State
 from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import reward_to_go, whiten
 from r1ray.config.base import Fraction
-from r1ray.plugin import Args
 from r1ray.types import Floats, Sample
 
 
-class ReinforceArgs(Args):
+class ReinforceArgs(plugin.Args):
     gamma: Fraction = 1.0
     """Discount of a token's return; 1 in every recipe."""
 
@@ -41,7 +41,7 @@ class ReinforceBaselineArgs(GroupArgs, ReinforceArgs):
 class ReinforcePP(PolicyGradient):
     """A token is compared with all tokens of the step."""
 
-    Args: ClassVar[type[Args]] = ReinforceArgs
+    Args: ClassVar[type[plugin.Args]] = ReinforceArgs
 
     args: ReinforceArgs = ReinforceArgs()  # noqa: RUF009 - frozen
 
@@ -60,7 +60,7 @@ class ReinforcePP(PolicyGradient):
 class ReinforcePPBaseline(ReinforcePP):
     """The group mean is subtracted from the outcome before a token is compared with all tokens of the step."""
 
-    Args: ClassVar[type[Args]] = ReinforceBaselineArgs
+    Args: ClassVar[type[plugin.Args]] = ReinforceBaselineArgs
 
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """reward-to-go of r - group mean, whitened over the step's tokens"""

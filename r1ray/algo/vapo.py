@@ -14,12 +14,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from r1ray import plugin
 from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
 from r1ray.algo.ppo import CriticArgs, Ppo
 from r1ray.algo.returns import vapo_lambda
 from r1ray.config.base import AbovePositive, Count, NotNegative, Positive
-from r1ray.plugin import Args
 from r1ray.types import Floats, Sample
 
 
@@ -36,7 +36,7 @@ class VapoArgs(CriticArgs):
 class Vapo(Ppo):
     """PPO with a second loss term, `imitation`, whose weights include mu."""
 
-    Args: ClassVar[type[Args]] = VapoArgs
+    Args: ClassVar[type[plugin.Args]] = VapoArgs
 
     args: VapoArgs = VapoArgs()  # noqa: RUF009 - frozen
 

@@ -10,7 +10,7 @@ from r1ray.config import JudgeConfig, ModelConfig, ModelFacts, RolloutConfig, Tr
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake
 from r1ray.model.heads import head_splits
-from r1ray.trainers import TRAINERS, TrainerRole, section_of, trainer_config
+from r1ray.roles import TRAINERS, TrainerRole, section_of, trainer_config
 
 
 def devices(view: StageView) -> Iterator[Mistake]:

@@ -10,10 +10,10 @@ from r1ray.config.view import StageView
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
 from r1ray.model.reserved import DEEPSPEED_BLOCKS, RESERVED_DEEPSPEED_KEYS, reserved_deepspeed_keys
+from r1ray.roles import TRAINERS, section_of
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
-from r1ray.trainers import TRAINERS, section_of
 
 ROLES = ("rollout", "judge", "reward", "reference", *TRAINERS)
 

@@ -33,7 +33,7 @@ LIMITS = {
 }
 
 
-def validate(raw: dict[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], list[Mistake]]:
+def validate(raw: Mapping[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], list[Mistake]]:
     """The groups of `raw` that are sound, validated, by name, and every mistake of the others.
 
     Unknown keys are reported and then ignored, so that a typo does not hide what else is wrong with its group.
@@ -98,7 +98,7 @@ def _dotted(loc: Loc) -> str:
     return ".".join(str(part) for part in loc)
 
 
-def _errors(raw: dict[str, Any]) -> list[dict[str, Any]]:
+def _errors(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     try:
         Config.model_validate(raw)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from r1ray.algo import policy_steps, roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.config import Config, TrainerConfig
 from r1ray.mistakes import NOT_CHECKED
-from r1ray.trainers import OTHERS, trainer_config
+from r1ray.roles import OTHERS, trainer_config
 
 
 def describe(run: CheckedRun) -> str:

@@ -12,6 +12,7 @@ from r1ray.config import AuxiliaryTrainerConfig, ModelConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
 from r1ray.model.files import token_count
+from r1ray.roles import TrainerRole
 
 OWN = AuxiliaryTrainerConfig.model_fields.keys() & TrainerConfig.model_fields.keys()
 POLICY_ONLY = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
@@ -21,7 +22,8 @@ POLICY_ONLY = {"logprob_gap_limit", "timeout_s", "start_timeout_s"}
 def auxiliary_trainers(view: StageView) -> Iterator[Finding]:
     completions = view.algo.prompts_per_step * view.algo.group_size
     objectives = view.algorithm.objectives
-    for name, section in (("critic", view.critic), ("prm", view.prm)):
+    sections: dict[TrainerRole, AuxiliaryTrainerConfig] = {"critic": view.critic, "prm": view.prm}
+    for name, section in sections.items():
         yield from _overrides(f"{name}.overrides", section, view.trainer)
         objective = objectives.get(name)
         if objective and 0 < completions // objective.updates_per_step < section.num_workers:

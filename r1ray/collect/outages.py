@@ -116,7 +116,7 @@ class Outages:
         return False
 
     def action_due(self) -> bool:
-        """Whether there is a pause, and it is time for another retry or for its end."""
+        """Whether there is a pause and it is time to retry or to end it."""
         return bool(self.components) and time.monotonic() >= min(self._next_try, self._began + self.timeout_s)
 
     def start_retry(self) -> bool:

@@ -1,10 +1,10 @@
-"""The groups of one step while they are generated and scored, and the retries of what failed.
+"""The groups of one step while they are generated and scored, and the retries of those that failed.
 
 Too few usable scores (fewer than two) are retried in this order:
 
-    rescore      the completions are complete, their scores failed (a judge, a sandbox, a model): scored again up to MAX_RESCORES
-                 times, on another worker if there is one
-    regenerate   generated again with other seeds (`attempt` + 1), up to rollout.max_attempts attempts
+    rescore      only the scores failed (a judge, a sandbox, a model): the same completions are scored again, up to MAX_RESCORES
+                 times, by another worker if there is one
+    regenerate   new completions with other seeds (`attempt` + 1), up to rollout.max_attempts attempts
     drop         the problem is given up, counted and written to the ledger
 
 While a reward component is down (`r1ray.collect.outages`) nothing is regenerated or dropped: the step waits and rescores.
@@ -75,7 +75,7 @@ class InFlight:
     _pending: dict[Ref, Ticket] = field(default_factory=dict[Ref, Ticket])
     _generating: set[Ref] = field(default_factory=set[Ref])
     _unscored: list[Ticket] = field(default_factory=list[Ticket])
-    """Complete completions whose scores failed, the least recently tried first."""
+    """Groups whose scores failed, the least recently scored first."""
 
     @property
     def num_open(self) -> int:
@@ -124,7 +124,7 @@ class InFlight:
         self._score(ticket)
 
     def _score(self, ticket: Ticket) -> None:
-        """Score the ticket's completions, for the first time or again."""
+        """Score the completions of the ticket, for the first time or again."""
         problem, epoch, _ = ticket.drawn
         context = RewardContext(
             step=self.step,

@@ -1,14 +1,13 @@
 """Which groups of a step are trained on: the first P, in dispatch order, that the algorithm's filter accepts.
 
-Completions and scores finish in any order, the choice goes by dispatch number. So whether a problem is trained on never depends on
-how fast its completions were (otherwise long completions would be lost first).
+Completions and scores finish in any order; the selection takes groups by dispatch number. So whether a problem is trained on never
+depends on how fast its completions were (otherwise long completions would be lost first).
 
-Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): each group that the filter rejects is replaced by a new one, but only after it was
-rejected, and a step ends when every group that was started has finished. So nothing is generated in vain or aborted, and the number
-of groups that a step generates does not depend on their speed either. (The early stop of MiMo, arXiv 2505.07608, aborts what is
-still running once everything that started before the chosen groups has finished; here nothing is left to abort.) With
-algo.filter.min_share below 1, as in GPG (arXiv 2504.02546), that share of accepted groups is enough, and the step is filled up with
-the earliest groups that were rejected.
+Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): each group that the filter rejects is replaced by a new one, dispatched only after
+the rejection, and a step ends when every dispatched group has finished. So no generation is wasted or aborted, and the number of
+groups that a step generates does not depend on their speed either. (The early stop of MiMo, arXiv 2505.07608, aborts running groups
+once all groups dispatched before the selected ones have finished; here nothing is left to abort.) With algo.filter.min_share below
+1, as in GPG (arXiv 2504.02546), that share of accepted groups is enough, and the earliest rejected groups fill the rest of the step.
 """
 
 import math

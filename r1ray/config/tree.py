@@ -34,7 +34,7 @@ def value_of(tree: Tree, key: str) -> Any:
     return value
 
 
-def without(raw: dict[str, Any], locs: Sequence[tuple[str | int, ...]]) -> dict[str, Any]:
+def without(raw: Mapping[str, Any], locs: Sequence[tuple[str | int, ...]]) -> dict[str, Any]:
     """A copy of nested mappings without the keys at `locs`."""
     here = {loc[0] for loc in locs if len(loc) == 1}
     kept: dict[str, Any] = {}

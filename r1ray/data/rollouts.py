@@ -42,7 +42,7 @@ def lines_of(groups: Sequence[Group], *, decode: Callable[[Ints], str]) -> Itera
                 "components": dict(score.components),
                 "statuses": dict(score.statuses),
                 "version": min((span.version for span in completion.versions), default=None),
-                "answer": None if answer is None else in_short(answer),
+                "answer": None if answer is None else shortened(answer),
                 "gold": gold_of(group.problem),
             }
             if index == 0:
@@ -72,10 +72,10 @@ def problem_of(line: Mapping[str, Any]) -> Problem:
 def gold_of(problem: Problem) -> str | None:
     """The first reference answer of a problem; None where there is none, as for programs."""
     golds = as_list(problem.payload.get("answers"))
-    return in_short(str(golds[0])) if golds else None
+    return shortened(str(golds[0])) if golds else None
 
 
-def in_short(answer: str) -> str:
+def shortened(answer: str) -> str:
     """A long answer (a program) is cut and gets a hash, so that different answers stay different."""
     if len(answer) <= MAX_ANSWER:
         return answer

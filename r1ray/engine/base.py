@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from r1ray.types import Completion, Floats, Ints
 
 
@@ -55,7 +53,7 @@ class EngineFailed(RuntimeError):
 
 
 class RolloutEngine(Protocol):
-    """Implementations: `r1ray.engine.vllm.VllmEngine`, `r1ray.engine.fake.FakeEngine`."""
+    """Implemented by `r1ray.engine.vllm.VllmEngine`."""
 
     def add(self, request: Request) -> None:
         """Queue a request; it may start with the next `step`."""
@@ -102,9 +100,3 @@ class RolloutEngine(Protocol):
         ...
 
     def shutdown(self) -> None: ...
-
-
-def logprob_gap(ours_T: np.ndarray, theirs_T: np.ndarray) -> float:
-    """Largest absolute difference; nan counts as infinite."""
-    gap = np.abs(np.asarray(ours_T, np.float64) - np.asarray(theirs_T, np.float64))
-    return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))

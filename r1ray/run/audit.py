@@ -1,19 +1,19 @@
-"""The reward audit of report.html: does the reward still mean what it should?
+"""The reward audit of report.html: does the reward still measure what it should?
 
-    reward up, accuracy not   reward/mean rises from the first to the last quarter of the steps, and held-out accuracy does not:
-                              over the whole run, or since it was best
-    one answer                the same final answer to at least a third of a source's problems, beyond those that share a solution
-    one completion                 the same long text to at least a tenth of them
-    rewarded though wrong     wrong completions that earn as much as the right ones of their source usually do
+    reward up, accuracy not     reward/mean rises from the first to the last quarter of the steps and held-out accuracy does not,
+                                over the whole run or since it was best
+    one answer                  the same final answer to at least a third of the problems of a source, beyond those that share a
+                                solution
+    one completion              the same long text to at least a tenth of them
+    rewarded though incorrect   incorrect completions that earn as much as correct ones of their source usually do
 
-A suspicion says where to look, not what is wrong. An answer counts as a group's when half of its completions give it; problems
-without a known solution (a program's tests) have one each. So one letter to every multiple choice is suspicious, the right ones
-are not.
+A finding says where to look, not what is broken. An answer counts for a group if half of its completions give it. Problems without
+a known solution (tests of a program) each count as having their own. So one letter as the answer to every multiple-choice question
+is suspicious, the correct letters are not.
 """
 
 import html
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,54 +22,57 @@ from statistics import fmean, median, variance
 from typing import Any
 
 from r1ray.data.rollouts import read_rollouts
+from r1ray.run.card import completion_card, visible
 from r1ray.run.charts import histogram
 from r1ray.run.console import number
-from r1ray.run.sample import sample_card, visible
+from r1ray.run.loggers import Rows, matching
 
 Line = Mapping[str, Any]
-"""Of a rollouts file, with its `step`."""
-Rows = Sequence[Mapping[str, Any]]
+"""A line of a rollouts file with its `step`."""
 
 ENOUGH_GROUPS, MAX_FILES = 64, 5
-"""The newest rollouts are read until there are so many groups, or files."""
+"""The newest rollouts are read up to this many groups or files."""
 MIN_GROUPS = 8
 ONE_ANSWER, ONE_COMPLETION = 1 / 3, 1 / 10
+"""Shares of the problems."""
 LONG_TEXT = 80
-"""Characters from which on a text is not just its answer."""
-WRONG_BUT_PAID = 0.05
+"""Characters; a shorter text is hardly more than its answer."""
+REWARDED = 0.05
+"""Share of the incorrect completions."""
 MIN_WINDOW = 5
-SURE = 4.0
-"""Standard errors by which the reward has risen."""
+MIN_RISE = 4.0
+"""Standard errors by which the reward must have risen."""
 TOP, EXAMPLES = 4, 2
+"""Completions shown for the highest rewards, and for each finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspicion:
-    """One plain sentence with its numbers (not yet escaped for HTML), and completions that show it."""
+class Finding:
+    """A sentence with its numbers (not yet escaped for HTML), and completions that show it."""
 
     what: str
     examples: Sequence[Line] = ()
 
 
 def audit_section(rows: Rows, files: Mapping[int, Path]) -> str:
-    """The page's part on rewards, from a stage's metrics and rollouts files; "" when nothing was scored."""
+    """HTML of the audit, from the metrics and rollouts files of a stage; "" if there are no rollouts."""
     if not files:
         return ""
     lines = newest_lines(files)
-    found = suspicions(rows, lines)
+    found = findings(rows, lines)
     groups = len({(line["step"], line["problem"]) for line in lines})
     steps = sorted({line["step"] for line in lines})
-    looked_at = f"{len(lines)} completions to {groups} problems (steps {', '.join(map(str, steps))}) and all metrics"
+    looked_at = f"{len(lines)} completions of {groups} problems (steps {', '.join(map(str, steps))}) and all metrics"
     first = min(files)
     shown = {f"step {first}": read_rollouts(files[first])} | {
         f"step {max(files)}": [line for line in lines if line["step"] == max(files)]
     }
     items = "".join(
-        f'<li><span class="wrong">{html.escape(one.what)}</span>{"".join(map(sample_card, one.examples))}</li>'
+        f'<li><span class="wrong">{html.escape(one.what)}</span>{"".join(map(completion_card, one.examples))}</li>'
         for one in found
     )
-    verdict = f"<ul>{items}</ul>" if found else '<p class="right">Nothing suspicious.</p>'
-    top = "".join(map(sample_card, highest_rewarded(lines)))
+    verdict = f"<ul>{items}</ul>" if found else '<p class="right">No findings.</p>'
+    top = "".join(map(completion_card, highest_rewarded(lines)))
     return (
         f'<h2>Reward audit</h2><p class="sub">Of {looked_at}.</p>{verdict}<div class="cards">{_histograms(shown)}</div>'
         f"<h3>Highest rewards</h3>{top}"
@@ -85,18 +88,18 @@ def newest_lines(files: Mapping[int, Path]) -> list[Line]:
     return lines
 
 
-def suspicions(rows: Rows, lines: Sequence[Line]) -> list[Suspicion]:
-    found = [*reward_without_accuracy(rows)]
+def findings(rows: Rows, lines: Sequence[Line]) -> list[Finding]:
+    found = reward_without_accuracy(rows)
     by_source: dict[str, list[Line]] = {}
     for line in lines:
         by_source.setdefault(line.get("source") or "", []).append(line)
-    for source, theirs in by_source.items():
-        found += one_answer(source, theirs) + one_completion(source, theirs) + rewarded_though_wrong(source, theirs)
+    for source, own in by_source.items():
+        found += one_answer(source, own) + one_completion(source, own) + rewarded_though_incorrect(source, own)
     return found
 
 
 def highest_rewarded(lines: Sequence[Line]) -> list[Line]:
-    """One completion a problem, no text twice."""
+    """At most one completion per problem, and no text twice."""
     chosen: list[Line] = []
     for line in sorted((line for line in lines if line["usable"]), key=lambda line: -line["reward"]):
         if all(line["problem"] != c["problem"] and line["completion"] != c["completion"] for c in chosen):
@@ -106,14 +109,14 @@ def highest_rewarded(lines: Sequence[Line]) -> list[Line]:
     return chosen
 
 
-def reward_without_accuracy(rows: Rows) -> list[Suspicion]:
-    """The total alone decides; what its parts did stands beside it."""
-    sets = [name for name in {name: None for row in rows for name in row} if re.fullmatch(r"eval/.+/accuracy", name)]
+def reward_without_accuracy(rows: Rows) -> list[Finding]:
+    """Only the total reward decides; the changes of its components are reported with it."""
+    sets = [match[0] for match in matching(rows, "eval/.+/accuracy")]
     points = {name: [row for row in rows if row.get(name) is not None] for name in sets}
     points = {name: evaluated for name, evaluated in points.items() if len(evaluated) > 1}
     if not points:
         return []
-    # From the first evaluation on, and from each set's best.
+    # Compared with the first evaluation, and with the best one of each set.
     whole = {name: evaluated[0] for name, evaluated in points.items()}
     since_best = {name: max(evaluated[:-1], key=lambda row: row[name]) for name, evaluated in points.items()}
     last = {name: evaluated[-1] for name, evaluated in points.items()}
@@ -125,16 +128,14 @@ def reward_without_accuracy(rows: Rows) -> list[Suspicion]:
         steps = [row for row in rows if row["step"] > begin and row.get("reward/mean") is not None]
         if rose or not (rise := _rise(steps, "reward/mean")):
             continue
-        parts = [
-            name for name in {name: None for row in steps for name in row} if re.fullmatch(r"reward/.+/mean", name)
-        ]
-        moved = ", ".join(f"{part[7:-5]} {_ends(steps, part)}" for part in parts)
+        components = matching(steps, "reward/(.+)/mean")
+        moved = ", ".join(f"{match[1]} {_ends(steps, match[0])}" for match in components)
         accuracies = ", ".join(
             f"{name[5:-9]} {number(row[name])} → {number(last[name][name])} (± {number(_error(row, last[name], name))})"
             for name, row in begins.items()
         )
         return [
-            Suspicion(
+            Finding(
                 what=f"The reward rises ({number(rise[0])} → {number(rise[1])} since step {begin}; {moved}) but held-out accuracy "
                 f"{words}: {accuracies}"
             )
@@ -142,11 +143,11 @@ def reward_without_accuracy(rows: Rows) -> list[Suspicion]:
     return []
 
 
-def one_answer(source: str, lines: Sequence[Line]) -> list[Suspicion]:
+def one_answer(source: str, lines: Sequence[Line]) -> list[Finding]:
     return _repeated(lines, lambda line: line.get("answer"), share=ONE_ANSWER, what=f"final answer in {source}")
 
 
-def one_completion(source: str, lines: Sequence[Line]) -> list[Suspicion]:
+def one_completion(source: str, lines: Sequence[Line]) -> list[Finding]:
     def text(line: Line) -> str | None:
         text = " ".join(line["completion"].split())
         return text if len(text) >= LONG_TEXT else None
@@ -154,21 +155,21 @@ def one_completion(source: str, lines: Sequence[Line]) -> list[Suspicion]:
     return _repeated(lines, text, share=ONE_COMPLETION, what=f"completion, word for word, in {source}")
 
 
-def rewarded_though_wrong(source: str, lines: Sequence[Line]) -> list[Suspicion]:
-    right = [line["reward"] for line in lines if line["usable"] and line["correct"]]
-    wrong = [line for line in lines if line["usable"] and line["correct"] is False]
-    if not right:
+def rewarded_though_incorrect(source: str, lines: Sequence[Line]) -> list[Finding]:
+    correct = [line["reward"] for line in lines if line["usable"] and line["correct"]]
+    incorrect = [line for line in lines if line["usable"] and line["correct"] is False]
+    if not correct:
         return []
-    bar = median(right)
-    paid = sorted((line for line in wrong if line["reward"] >= bar), key=lambda line: -line["reward"])
-    if len(paid) < max(3, WRONG_BUT_PAID * len(wrong)):
+    bar = median(correct)
+    paid = sorted((line for line in incorrect if line["reward"] >= bar), key=lambda line: -line["reward"])
+    if len(paid) < max(3, REWARDED * len(incorrect)):
         return []
-    what = f"{len(paid)} of {len(wrong)} wrong completions in {source} earn {number(bar)} or more, as right ones usually do"
-    return [Suspicion(what=what, examples=paid[:EXAMPLES])]
+    what = f"{len(paid)} of {len(incorrect)} incorrect completions in {source} earn {number(bar)} or more, like correct ones"
+    return [Finding(what=what, examples=paid[:EXAMPLES])]
 
 
-def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share: float, what: str) -> list[Suspicion]:
-    """Whether one value of `key` is given to more problems than share a solution."""
+def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share: float, what: str) -> list[Finding]:
+    """The value of `key` that most problems have in common beyond those that have a solution in common, if these are enough."""
     groups: dict[tuple[int, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line["step"], line["problem"]), []).append(line)
@@ -188,12 +189,12 @@ def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share
     shows = given[value]
     if beyond(value) < share * len(groups):
         return []
-    right = fmean(bool(line["correct"]) for line in shows)
+    correct = fmean(bool(line["correct"]) for line in shows)
     sentence = (
         f"The same {what} is given to {len(shows)} of {len(groups)} problems ({len(shows) / len(groups):.0%}), which have "
-        f"{len(_solutions(shows))} different solutions; {right:.0%} of them count as right: {visible(value, limit=100)}"
+        f"{len(_solutions(shows))} different solutions; {correct:.0%} of them count as correct: {visible(value, limit=100)}"
     )
-    return [Suspicion(what=sentence, examples=shows[:EXAMPLES])]
+    return [Finding(what=sentence, examples=shows[:EXAMPLES])]
 
 
 def _solutions(lines: Sequence[Line]) -> Counter[str]:
@@ -207,20 +208,20 @@ def _error(row: Mapping[str, Any], other: Mapping[str, Any], name: str) -> float
 
 
 def _windows(rows: Rows, name: str) -> tuple[list[float], list[float]] | None:
-    """The first and the last quarter of a metric's values."""
+    """The first and the last quarter of the values of a metric; None if there are too few."""
     values = [row[name] for row in rows if row.get(name) is not None]
     size = max(MIN_WINDOW, len(values) // 4)
     return (values[:size], values[-size:]) if len(values) >= 2 * size else None
 
 
 def _rise(rows: Rows, name: str) -> tuple[float, float] | None:
-    """(mean before, mean after) of what has risen by more than its noise (Welch's t)."""
+    """(mean before, mean after) if the metric rose by more than its noise (Welch's t); else None."""
     if (windows := _windows(rows, name)) is None:
         return None
     before, after = windows
     error = math.sqrt((variance(before) + variance(after)) / len(before))
     rise = fmean(after) - fmean(before)
-    return (fmean(before), fmean(after)) if rise > SURE * error and rise > 0 else None
+    return (fmean(before), fmean(after)) if rise > MIN_RISE * error and rise > 0 else None
 
 
 def _ends(rows: Rows, name: str) -> str:
@@ -229,12 +230,12 @@ def _ends(rows: Rows, name: str) -> str:
 
 
 def _histograms(shown: Mapping[str, Sequence[Line]]) -> str:
-    parts = dict.fromkeys(part for lines in shown.values() for line in lines for part in line["components"])
+    components = dict.fromkeys(name for lines in shown.values() for line in lines for name in line["components"])
     cards = [histogram("Reward, first and last", {s: [line["reward"] for line in ls] for s, ls in shown.items()})]
-    for part in parts:
+    for name in components:
         values = {
-            step: [value for line in lines if (value := line["components"].get(part)) is not None]
+            step: [value for line in lines if (value := line["components"].get(name)) is not None]
             for step, lines in shown.items()
         }
-        cards.append(histogram(f"Reward part {part}, first and last", values))
+        cards.append(histogram(f"Reward component {name}, first and last", values))
     return "".join(cards)

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: curves with error bars, histograms, stacked areas. No library, colours come from the page's CSS."""
+"""Small charts as inline SVG: curves with error bars, histograms, stacked areas. Colours come from the CSS of the page."""
 
 import html
 import json
@@ -10,12 +10,12 @@ WIDTH, HEIGHT = 380, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
 MAX_POINTS = 300
 SMOOTH_FROM = 40
-"""Curves with more points are drawn pale, with their running mean on top."""
+"""Curves with more points than this are drawn pale, with their running mean on top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Points (x, y) of one line; `errors` are half-widths, one a point."""
+    """Points (x, y) of one line; `errors` are half-widths of error bars, one per point."""
 
     name: str
     x: Sequence[float]
@@ -25,7 +25,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """From values to pixels."""
+    """Maps values to pixels."""
 
     x0: float
     x1: float
@@ -44,7 +44,7 @@ class Scale:
 
 
 def line_chart(title: str, curves: Sequence[Curve], *, log: bool = False) -> str:
-    """A card with curves over steps; "" when there is nothing to draw."""
+    """A card with curves over steps; "" if there is nothing to draw."""
     curves = [drawn for curve in curves if (drawn := _drawable(curve, log=log)).x]
     if not curves:
         return ""
@@ -63,15 +63,15 @@ def line_chart(title: str, curves: Sequence[Curve], *, log: bool = False) -> str
 
 
 def histogram(title: str, samples: Mapping[str, Sequence[float]], *, bins: int = 24) -> str:
-    """A card with one row of bars per named sample, as shares of that sample, over common bins."""
+    """A card with one series of bars per named sample over common bins; heights are shares of the sample."""
     values = [value for sample in samples.values() for value in sample]
     if not values:
         return ""
     low, high = min(values), max(values)
     if low == high or all(float(value).is_integer() for value in values):
-        high += 1  # counts: the largest needs room of its own
+        high += 1  # counts: the largest needs a bin
     width = (high - low) / bins
-    shares = {}
+    shares: dict[str, list[float]] = {}
     for name, sample in samples.items():
         counts = [0] * bins
         for value in sample:
@@ -92,7 +92,7 @@ def histogram(title: str, samples: Mapping[str, Sequence[float]], *, bins: int =
 
 
 def stacked_chart(title: str, curves: Sequence[Curve]) -> str:
-    """A card with curves of the same x stacked on each other."""
+    """A card with stacked areas; all curves have the same x."""
     if not curves or not curves[0].x:
         return ""
     every = math.ceil(len(curves[0].x) / MAX_POINTS)
@@ -110,7 +110,7 @@ def stacked_chart(title: str, curves: Sequence[Curve]) -> str:
 
 
 def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
-    """Round values between low and high, about `count` of them. Example: `ticks(0, 1) == [0.0, 0.25, 0.5, 0.75, 1.0]`."""
+    """About `count` round values between low and high. Example: `ticks(0, 1) == [0.0, 0.25, 0.5, 0.75, 1.0]`."""
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
@@ -119,7 +119,7 @@ def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
 
 
 def _drawable(curve: Curve, *, log: bool) -> Curve:
-    """Finite points only, at most MAX_POINTS of them (means of neighbours)."""
+    """The finite points, at most MAX_POINTS of them (means of neighbours)."""
     errors = curve.errors or [0.0] * len(curve.x)
     points = [p for p in zip(curve.x, curve.y, errors, strict=True) if math.isfinite(p[1]) and (not log or p[1] > 0)]
     size = max(1, math.ceil(len(points) / MAX_POINTS))
@@ -144,7 +144,7 @@ def _scale(curves: Sequence[Curve], *, log: bool) -> Scale:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, at most five of them; within one or two decades their doubles and halves too."""
+    """Powers of ten, at most five of them; within one or two decades also their multiples by 2 and 5."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if len(powers) <= 3 else (1,)
     values = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
@@ -153,7 +153,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _axes(scale: Scale) -> str:
     y_ticks = _log_ticks(scale.y0, scale.y1) if scale.log else ticks(scale.y0, scale.y1)
-    parts = []
+    parts: list[str] = []
     for value in y_ticks:
         y = scale.py(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -180,7 +180,7 @@ def _point(scale: Scale, curve: Curve, i: int, index: int) -> str:
 
 
 def _running_mean(y: Sequence[float]) -> list[float]:
-    """Mean over a window of a twentieth of the curve, narrower at its ends."""
+    """Mean over a window of a twentieth of the curve, narrower at both ends."""
     half = max(2, len(y) // 40)
     windows = [y[max(0, i - half) : i + half + 1] for i in range(len(y))]
     return [sum(window) / len(window) for window in windows]
@@ -196,5 +196,5 @@ def _card(title: str, body: str, names: Sequence[str], *, data: str = "") -> str
 
 
 def label(value: float) -> str:
-    """A tick's text: 0.25, 120, 12k, 2.5e-06."""
+    """The text at a tick: 0.25, 120, 12k, 2.5e-06."""
     return f"{value / 1000:g}k" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there: written aside, fsynced, sealed by a manifest of hashes, then renamed.
+"""Checkpoints that are complete or absent: written to a temporary folder, fsynced, sealed by a manifest of hashes, then renamed.
 
     step_000010/  hf/ (transformers, vllm serve)   trainer/ (DeepSpeed)   state.json   manifest.json        latest -> best ->
-                  critic/ and prm/ beside trainer/, where an algorithm has them; each with hf/ (transformers) after the stage's
-                  last step, and always in a stage that another comes after
+                  critic/ and prm/ next to trainer/, if the algorithm has them; each also with hf/ (transformers) after the last
+                  step of the stage, and at every step of a stage that another one comes after
 
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
 """
@@ -13,26 +13,26 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1ray.trainers import section_of
+from r1ray.roles import section_of
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
-ASIDE = ".writing-"
-"""Prefix of a checkpoint being written; of one being removed: `.removing-`. Neither is ever loaded as it stands."""
+WRITING = ".writing-"
 REMOVING = ".removing-"
+"""Prefixes of a checkpoint that is being written or removed. Neither is ever loaded under such a name."""
 HASHING_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a stage needs besides weights and optimizer to go on exactly where it stood. JSON-able throughout.
+    """What a stage needs besides weights and optimizer to resume exactly where it was. Can be written as JSON.
 
     Example: `Progress(step=10, updates=160, version=160, stream={"draws": 640, "sources": {...}}, best=0.41)`.
     """
@@ -40,12 +40,12 @@ class Progress:
     step: int
     updates: int
     version: int
-    """Weights that the engines served."""
+    """Version of the weights in the engines."""
     reference_updates: int = 0
-    stream: Mapping[str, Any] = field(default_factory=dict)
-    algo: Mapping[str, Any] = field(default_factory=dict)
+    stream: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    algo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     best: float | None = None
-    """The best value of checkpoint.best_metric up to here."""
+    """The best value of checkpoint.best_metric so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +58,20 @@ class Checkpoint:
         return self.path / "hf"
 
     def state_of(self, role: str) -> Path:
-        """What a trainer's ranks go on from."""
+        """The folder from which the ranks of a trainer resume."""
         return self.path / section_of(role)
 
     def model_of(self, role: str) -> Path:
-        """Where the model of a critic or a process reward model is, if it was exported."""
+        """The folder with the model of a critic or a process reward model, if it was exported."""
         return self.path / role / "hf"
 
 
 class Checkpoints:
-    """The checkpoints of one stage. Only the driver makes one; it first finishes or clears what a crash left behind.
+    """The checkpoints of one stage, used by the driver only. The constructor finishes or removes what a crash left behind.
 
     Args:
-        keep: newest checkpoints kept; `latest` and `best` are kept besides.
-        event: told what was skipped or removed and why (`RunDir.event`).
+        keep: how many of the newest checkpoints are kept; `latest` and `best` always are.
+        event: logs what was skipped or recovered (`RunDir.event`).
     """
 
     def __init__(self, folder: Path, *, keep: int, event: Callable[..., None]) -> None:
@@ -79,43 +79,43 @@ class Checkpoints:
         self.keep = keep
         self.event = event
         self.newest_step: int | None = None
-        """Of the newest checkpoint that this process knows to be whole."""
+        """Step of the newest checkpoint that this process knows to be complete."""
         folder.mkdir(parents=True, exist_ok=True)
         self._recover()
 
     @contextmanager
-    def writing(self, progress: Progress, *, score: float | None = None) -> Iterator[Path]:
-        """The folder in which the body writes hf/ and trainer/; on leaving it becomes the newest checkpoint, whole.
+    def writing(self, progress: Progress, *, score: float | None = None) -> Generator[Path]:
+        """Yields the folder in which the body writes hf/ and trainer/; it becomes the newest checkpoint when the body has ended.
 
         Args:
-            score: checkpoint.best_metric of exactly these weights; None when they were not evaluated.
+            score: checkpoint.best_metric of exactly these weights; None if they were not evaluated.
 
         Raises:
-            OSError: it could not be written (a full disk); what was written is removed, older checkpoints are untouched.
+            OSError: it could not be written (a full disk); the new folder is removed, older checkpoints are untouched.
         """
         final = self.folder / name_of(progress.step)
-        aside = self.folder / f"{ASIDE}{final.name}"
-        shutil.rmtree(aside, ignore_errors=True)
+        temporary = self.folder / f"{WRITING}{final.name}"
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
-            aside.mkdir()
-            yield aside
+            temporary.mkdir()
+            yield temporary
             best = self.best_score
             if score is not None and math.isfinite(score) and (best is None or score > best):
                 best = score
-            (aside / STATE).write_text(json.dumps(asdict(progress) | {"best": best}, indent=1))
-            seal(aside)
-            self._move_in(aside, final)
+            (temporary / STATE).write_text(json.dumps(asdict(progress) | {"best": best}, indent=1))
+            seal(temporary)
+            self._move_in(temporary, final)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise OSError(error.errno or errno.EIO, self._remedy(progress.step, error)) from error
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
         self.newest_step = progress.step
         self._prune(final)
 
     def newest_valid(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; an event names each newer one that is not, and why."""
+        """The newest complete checkpoint; an event names every newer one that is damaged, and the damage."""
         for path in reversed(self._paths()):
             damage = find_damage(path)
             if damage is None:
@@ -126,8 +126,8 @@ class Checkpoints:
         return None
 
     def kept(self) -> list[Progress]:
-        """Of every checkpoint that is still there, oldest first; unverified, and without those that cannot be read."""
-        found = []
+        """The progress of every checkpoint that exists, oldest first; unverified, without those that cannot be read."""
+        found: list[Progress] = []
         for path in self._paths():
             with suppress(OSError, ValueError, TypeError):
                 found.append(load(path).progress)
@@ -135,7 +135,7 @@ class Checkpoints:
 
     @property
     def best_score(self) -> float | None:
-        """Of the checkpoint that `best` points at."""
+        """The score of the checkpoint that `best` points at."""
         with suppress(OSError, ValueError):
             return load(self.folder / "best").progress.best
         return None
@@ -143,42 +143,42 @@ class Checkpoints:
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("step_*"))
 
-    def _move_in(self, aside: Path, final: Path) -> None:
-        if final.exists():  # a damaged one, skipped when the run went on from an older step
+    def _move_in(self, temporary: Path, final: Path) -> None:
+        if final.exists():  # a damaged one, skipped when the run resumed from an older step
             final.rename(self.folder / f"{REMOVING}{final.name}")
-        aside.rename(final)
+        temporary.rename(final)
         self._point("latest", final)
         best = load(final).progress.best
-        if best is not None and best != self.best_score:  # a best value that `best` does not have yet is this one's own
+        if best is not None and best != self.best_score:  # a new best value, so it is the score of this checkpoint
             self._point("best", final)
         _sync_folder(self.folder)
 
     def _point(self, name: str, target: Path) -> None:
-        aside = self.folder / f".{name}"
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(target.name)
-        os.replace(aside, self.folder / name)
+        temporary = self.folder / f".{name}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target.name)
+        os.replace(temporary, self.folder / name)
 
     def _recover(self) -> None:
-        """After a crash: a checkpoint that was sealed but not yet renamed is complete; everything else aside is not."""
-        for aside in self.folder.glob(f"{ASIDE}*"):
-            final = self.folder / aside.name.removeprefix(ASIDE)
-            if find_damage(aside) is None:
+        """After a crash: a checkpoint that was sealed but not yet renamed is complete; other temporary folders are removed."""
+        for temporary in self.folder.glob(f"{WRITING}*"):
+            final = self.folder / temporary.name.removeprefix(WRITING)
+            if find_damage(temporary) is None:
                 if final.exists():
                     shutil.rmtree(final)
-                self._move_in(aside, final)
+                self._move_in(temporary, final)
                 self.event("checkpoint_recovered", path=str(final))
-        for leftover in [*self.folder.glob(f"{ASIDE}*"), *self.folder.glob(f"{REMOVING}*")]:
+        for leftover in [*self.folder.glob(f"{WRITING}*"), *self.folder.glob(f"{REMOVING}*")]:
             shutil.rmtree(leftover)
 
     def _prune(self, newest: Path) -> None:
-        """Keep the newest ones and what `best` points at. What is newer than the one just written was skipped as damaged when
-        the run went on from an older step: the future of a branch that was given up."""
+        """Keep the newest ones and the one that `best` points at. Any that is newer than the one just written was skipped as
+        damaged when the run resumed from an older step, so it is removed too."""
         best = (self.folder / "best").resolve()
-        given_up = [path for path in self._paths() if path.name > newest.name]
-        older = [path for path in self._paths()[: -self.keep - len(given_up)] if path.resolve() != best]
-        for path in given_up + older:
-            # Renamed first: a crash while deleting must not leave half a checkpoint under its name.
+        abandoned = [path for path in self._paths() if path.name > newest.name]
+        older = [path for path in self._paths()[: -self.keep - len(abandoned)] if path.resolve() != best]
+        for path in abandoned + older:
+            # Renamed first: a crash while deleting must not leave a part of a checkpoint under its name.
             path.rename(self.folder / f"{REMOVING}{path.name}")
         for leftover in self.folder.glob(f"{REMOVING}*"):
             shutil.rmtree(leftover)
@@ -186,11 +186,11 @@ class Checkpoints:
     def _remedy(self, step: int, error: OSError) -> str:
         older = [path.name for path in self._paths()]
         free = shutil.disk_usage(self.folder).free / 2**30
-        kept = f"{older[-1]} is untouched" if older else "there is no older one"
+        kept = f"{older[-1]} is untouched" if older else "there is no older checkpoint"
         return (
             f"the checkpoint of step {step} could not be written to {self.folder}: {error.strerror or error} "
             f"({free:.1f} GiB free; {kept}). Make room, or choose another run_dir, a smaller checkpoint.keep or a larger "
-            "checkpoint.every_steps; resume=auto goes on from the last whole checkpoint"
+            "checkpoint.every_steps; resume=auto continues from the last complete checkpoint"
         )
 
 
@@ -199,13 +199,13 @@ def name_of(step: int) -> str:
 
 
 def load(path: Path) -> Checkpoint:
-    """The checkpoint at `path` (a `latest` or `best` link is followed); the caller has verified it."""
+    """The checkpoint at `path` (a `latest` or `best` link is followed); unverified."""
     path = path.resolve()
     return Checkpoint(path=path, progress=Progress(**json.loads((path / STATE).read_text())))
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of all files below `folder`, after everything it vouches for is on the disk."""
+    """Write the manifest of all files below `folder`, after all of them are on the disk."""
     files = _files(folder)
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         entries = dict(
@@ -220,7 +220,7 @@ def seal(folder: Path) -> None:
 
 
 def find_damage(path: Path) -> str | None:
-    """Why this checkpoint must not be loaded, in words; None when every file is as the manifest says."""
+    """Why this checkpoint must not be loaded; None if every file is as its manifest says."""
     try:
         entries = json.loads((path / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError) as error:
@@ -234,7 +234,7 @@ def find_damage(path: Path) -> str | None:
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         hashes = pool.map(_hash, [path / name for name in entries])
         damaged = [name for name, found in zip(entries, hashes, strict=True) if found != entries[name]["sha256"]]
-    return f"{', '.join(damaged)}: the content is not what was written" if damaged else None
+    return f"{', '.join(damaged)}: the content differs from what was written" if damaged else None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: a small live table on a terminal, otherwise one line a step (job logs, pipes)."""
+"""Console output of a stage: a small live table on a terminal, otherwise one line per step (job logs, pipes)."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ SHOWN = {
     "mismatch/logprob_gap/max": "gap",
     "time/step": "seconds",
 }
-"""{metric: its short name}, in the order shown; terms of the loss follow."""
+"""{metric: short name}, in the order shown; the terms of the loss follow."""
 
 
 class StepConsole:
@@ -76,7 +76,7 @@ class StepConsole:
         ]
         done = step - self.done_before
         left = (time.monotonic() - self.started) / done * (self.last_step - step) if done > 0 else 0
-        return "  ".join([*parts, f"left {clock(left)}"])
+        return "  ".join([*parts, f"left {duration(left)}"])
 
 
 def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -85,13 +85,13 @@ def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _evaluations(step: int, metrics: Mapping[str, float]) -> list[str]:
-    """`step 25  eval countdown: accuracy 0.412 ± 0.018  pass@4 0.710`: one line a set."""
+    """One line per set: `step 25  eval countdown: accuracy 0.412 ± 0.018  pass@4 0.710`."""
     sets: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         if name.startswith("eval/"):
             set_name, _, key = name.removeprefix("eval/").rpartition("/")
             sets.setdefault(set_name, {})[key] = value
-    lines = []
+    lines: list[str] = []
     for set_name, values in sets.items():
         error = f" ± {number(values['stderr'])}" if "stderr" in values else ""
         shown = [f"accuracy {number(values['accuracy'])}{error}"] if "accuracy" in values else []
@@ -101,7 +101,7 @@ def _evaluations(step: int, metrics: Mapping[str, float]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three or four digits that a person can compare: 0.312, 6.12, 61.2, 1200, 1.5e-05."""
+    """A number with three or four digits: 0.312, 6.12, 61.2, 1200, 1.5e-05."""
     size = abs(value)
     if size == 0 or not 1e-3 <= size < 1e5:
         return "0" if size == 0 else f"{value:.1e}"
@@ -109,8 +109,8 @@ def number(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """75 -> "1:15", 4000 -> "1:06:40"."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, secs = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"

@@ -1,6 +1,6 @@
-"""What `fault=` may say: `rollout:kill@3`, or a list: `[rollout-1:kill@3,policy-1:stop@5+0.4]`.
+"""The syntax of `fault=`: `rollout:kill@3`, or a list: `[rollout-1:kill@3,policy-1:stop@5+0.4]`.
 
-`<role>[-<index>]:<action>@<step>[+<seconds>]`: what happens to whom, so long after the step has begun.
+`<role>[-<index>]:<action>@<step>[+<seconds>]`: the action on one worker of the role, seconds after the step has begun.
 """
 
 import re
@@ -17,8 +17,8 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "prm": ("kill", "stop"),
     "driver": ("kill", "term"),
 }
-"""kill: SIGKILL. stop: SIGSTOP. fail: the engine ends and its process lives. kill_in_sync: SIGKILL while new weights come in.
-term: SIGTERM."""
+"""{role: its actions}. kill: SIGKILL. stop: SIGSTOP. fail: the engine fails and its process stays alive. kill_in_sync: SIGKILL
+during a weight sync. term: SIGTERM."""
 _SYNTAX = re.compile(
     r"(?P<role>[a-z]+)(-(?P<index>\d+))?:(?P<action>[a-z_]+)@(?P<step>[1-9]\d*)(\+(?P<seconds>\d+(\.\d+)?))?"
 )
@@ -39,15 +39,15 @@ class Fault:
 
 
 def parse(text: str) -> Fault:
-    """Raises ValueError that says what can be written."""
+    """Raises ValueError, which names what is allowed."""
     found = _SYNTAX.fullmatch(text)
     if not found:
-        raise ValueError(f"{text!r} is not <role>[-<index>]:<action>@<step>[+<seconds>], as in rollout-1:kill@3")
+        raise ValueError(f"{text!r} is not <role>[-<index>]:<action>@<step>[+<seconds>], for example rollout-1:kill@3")
     role, action = found["role"], found["action"]
     if role not in ACTIONS:
-        raise ValueError(f"{text!r}: no role is called {role!r}; there are {', '.join(ACTIONS)}")
+        raise ValueError(f"{text!r}: no role is called {role!r}; roles: {', '.join(ACTIONS)}")
     if action not in ACTIONS[role]:
-        raise ValueError(f"{text!r}: {role} cannot {action!r}; there are {', '.join(ACTIONS[role])}")
+        raise ValueError(f"{text!r}: {role} has no action {action!r}; actions: {', '.join(ACTIONS[role])}")
     return Fault(
         role=role,
         index=int(found["index"] or 0),

@@ -1,71 +1,59 @@
-"""The ledger: what became of every problem that was drawn, append-only, on the disk before a later step's first completion.
+"""The ledger: what happened to every problem that was drawn. Append-only, and on the disk before any completion of a later step.
 
     {"step": 3, "draw": 17, "attempt": 0, "state": "dispatched", "problem": "countdown/5", "epoch": 0, "group_size": 8}
     {"step": 3, "draw": 17, "attempt": 0, "state": "generated", "completions": 8, "versions": [2]}
     {"step": 3, "draw": 17, "attempt": 0, "state": "scored", "usable": 8}
     {"step": 3, "draw": 17, "attempt": 0, "state": "trained"}
 
-Between `generated` and `scored` may stand, for every scoring that failed and was made again on the same completions,
+For every scoring that failed and was repeated on the same completions there is, between `generated` and `scored`,
 
-    {"step": 3, "draw": 17, "attempt": 0, "state": "unscored", "parts": ["judge"]}
+    {"step": 3, "draw": 17, "attempt": 0, "state": "unscored", "components": ["judge"]}
 
-A draw ends as `trained`, as `left` (its group was not kept, or enough others were) or as `dropped` (after rollout.max_attempts). A
-run that goes on from step N writes `{"state": "resumed", "step": N}`: what stands above it about later steps never happened.
+A draw ends as `trained`, as `left` (the filter rejected its group, or enough others were accepted) or as `dropped` (after
+rollout.max_attempts). A run that resumes from step N writes `{"state": "resumed", "step": N}`, which cancels all rows above it
+about later steps.
 """
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from r1ray.run.files import append, read_jsonl
 
 ENDS = ("trained", "left", "dropped")
 
 
 class Ledger:
-    """Append rows; `sync` puts them on the disk.
+    """Collects rows; `sync` puts them on the disk.
 
     Args:
-        step: the step from which the stage goes on; 0 for one that begins.
+        step: the step from which the stage resumes; 0 for a new one.
     """
 
     def __init__(self, path: Path, *, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._lines: list[str] = []
         if path.exists() and path.stat().st_size:
-            # A crash may have cut the last line short: what is written now must not be glued to it.
-            whole = path.read_bytes().endswith(b"\n")
-            self._lines = [] if whole else ["\n"]
+            # A crash may have cut the last line short: the next row must not be appended to it.
+            self._lines = [] if path.read_bytes().endswith(b"\n") else ["\n"]
             self.write("resumed", step=step)
-        else:
-            self._lines = []
         self.sync()
 
     def write(self, state: str, **fields: Any) -> None:
         self._lines.append(json.dumps({"state": state, **fields}) + "\n")
 
     def sync(self) -> None:
-        """Raises OSError when the disk refuses; the rows are kept for the next call."""
-        before = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with self.path.open("a") as file:
-                file.write("".join(self._lines))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            os.truncate(self.path, before)  # nothing of it is there twice, and no half row
-            raise
+        """Raises OSError if the disk refuses; the rows are kept for the next call."""
+        append(self.path, "".join(self._lines), sync=True)
         self._lines.clear()
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """The rows that count, in order: those of steps that were given up when the run went on from an earlier one are left out."""
+    """The rows that count, in order, without those that a resume from an earlier step has cancelled."""
     rows: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # cut short by a crash, so it was never relied upon
+    for row in read_jsonl(path):
         if row["state"] == "resumed":
             rows = [kept for kept in rows if kept["step"] <= row["step"]]
         else:
@@ -74,41 +62,41 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
 
 
 def audit(rows: Iterable[dict[str, Any]], *, steps: int, groups_per_step: int) -> list[str]:
-    """What is wrong with steps 1 to `steps`: lost, doubled or wrongly sized groups. [] when every draw is accounted for."""
-    wrong: list[str] = []
+    """The faults of steps 1 to `steps`: lost or doubled draws, groups of a wrong size. [] if every draw is accounted for."""
+    faults: list[str] = []
     draws: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         if row["step"] <= steps:
             draws.setdefault(row["draw"], []).append(row)
     missing = sorted(set(range(len(draws))) - set(draws))
     if missing:
-        wrong.append(f"draws {missing[:8]} were never dispatched")
+        faults.append(f"draws {missing[:8]} were never dispatched")
     taken: dict[tuple[str, int], int] = {}
     trained: dict[int, int] = {}
     for draw, history in sorted(draws.items()):
-        wrong += [f"draw {draw}: {fault}" for fault in _faults(history)]
+        faults += [f"draw {draw}: {fault}" for fault in _faults(history)]
         first = history[0]
         key = (first.get("problem", "?"), first.get("epoch", 0))
         if key in taken:
-            wrong.append(f"draw {draw}: problem {key[0]} of epoch {key[1]} was draw {taken[key]} already")
+            faults.append(f"draw {draw}: problem {key[0]} of epoch {key[1]} was already draw {taken[key]}")
         taken[key] = draw
         step = trained.setdefault(first["step"], 0)
         trained[first["step"]] = step + sum(row["state"] == "trained" for row in history)
-    wrong += [
+    faults += [
         f"step {step}: {num} groups trained on, not {groups_per_step}"
         for step, num in trained.items()
         if num != groups_per_step
     ]
     if missing_steps := sorted(set(range(1, steps + 1)) - set(trained)):
-        wrong.append(f"steps {missing_steps} dispatched nothing")
-    return wrong
+        faults.append(f"steps {missing_steps} dispatched nothing")
+    return faults
 
 
 def _faults(history: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with one draw's rows."""
+    """The faults of one draw, from its rows."""
     if len({row["step"] for row in history}) > 1:
         return [f"belongs to steps {sorted({row['step'] for row in history})}"]
-    faults = []
+    faults: list[str] = []
     ends = [row for row in history if row["state"] in ENDS]
     if len(ends) != 1:
         faults.append(f"ended {len(ends)} times ({', '.join(row['state'] for row in ends) or 'lost'})")

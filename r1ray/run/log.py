@@ -1,4 +1,4 @@
-"""Everything a stage says while it runs, behind four methods, so that the loop stays small."""
+"""All output of a stage while it runs, behind four methods, so that the loop stays small."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,21 +6,22 @@ from typing import Any
 
 from r1ray.config import Config
 from r1ray.data.rollouts import lines_of, rollout_file, rollout_steps
-from r1ray.run.alarms import MEMORY, Seen, watch
+from r1ray.run.alarms import HISTORY, AlarmState, check_step
 from r1ray.run.console import StepConsole, number
-from r1ray.run.directory import RunDir, write_atomically
+from r1ray.run.directory import RunDir
+from r1ray.run.files import write_atomically
 from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger, read_metrics
 from r1ray.run.report import write_report
 from r1ray.types import Group, Ints
 
 
 class RunLog:
-    """Console, files, curves and report of one stage. What cannot be written is said once and never stops the run.
+    """Console, files, curves and report of one stage. Output that fails is reported once and never stops the run.
 
     Args:
-        first_step: the first step that will be logged; what an earlier attempt wrote from there on is removed.
-        last_step: where the stage ends, for the progress bar.
-        decode: prompt ids -> the text that the model was given (the tokenizer's `decode`).
+        first_step: the first step that will be logged; output of an earlier attempt from this step on is removed.
+        last_step: the last step of the stage, for the progress bar.
+        decode: prompt ids -> text of the prompt (`tokenizer.decode`).
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class RunLog:
         for step, path in rollout_steps(self.folder.rollouts).items():
             if step >= first_step:
                 path.unlink()
-        self.seen = Seen()
-        for row in [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step][-MEMORY:]:
-            self.seen, _ = watch(self.seen, row)  # they have been told
+        self.alarms = AlarmState()
+        for row in [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step][-HISTORY:]:
+            self.alarms, _ = check_step(self.alarms, row)  # these alarms have already been logged
         self.write_report, self.write_rollouts = Guard("report.html"), Guard("writing rollouts")
         makers: dict[str, Callable[[], Logger]] = {
             "metrics.jsonl": lambda: JsonlLogger(self.folder.metrics, first_step=first_step),
@@ -54,7 +55,7 @@ class RunLog:
         if cfg.log.tensorboard:
             makers["TensorBoard"] = lambda: TensorboardLogger(self.folder.path / "tensorboard", first_step=first_step)
         guards = {name: Guard(name) for name in makers}
-        self.loggers = [
+        self.loggers: list[tuple[Guard, Logger]] = [
             (guard, logger) for name, guard in guards.items() if (logger := guard(makers[name])) is not None
         ]
 
@@ -67,16 +68,16 @@ class RunLog:
             self.write_report(write_report, self.run)
 
     def _alarm(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.seen, alarms = watch(self.seen, metrics)
+        self.alarms, alarms = check_step(self.alarms, metrics)
         for alarm in alarms:
             kind = "alarm_over" if alarm.over else "alarm"
             self.event(kind, name=alarm.name, step=step, normal=alarm.normal, now=alarm.now)
             normal, now = number(alarm.normal), number(alarm.now)
-            what = f"is back at {now} (normal: {normal})" if alarm.over else f"jumped from {normal} to {now}"
+            what = f"is back to {now} (normal: {normal})" if alarm.over else f"jumped from {normal} to {now}"
             print(f"r1ray: step {step}: {alarm.name} {what}")
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
-        """Write the completions of the first, the last and every N-th step: the report shows samples before and after."""
+        """Write the completions of the first, the last and every N-th step; the report compares the first with the last."""
         every, folder = self.cfg.log.rollouts_every_steps, self.folder.rollouts
         if every and (step % every == 0 or step == self.last_step or not rollout_steps(folder)):
             self.write_rollouts(write_rollouts, folder, groups, step=step, decode=self.decode)

@@ -1,21 +1,24 @@
-"""Where a step's numbers go besides the console: metrics.jsonl always, Weights & Biases, TensorBoard by option.
+"""Where the metrics of a step go besides the console: metrics.jsonl always, Weights & Biases and TensorBoard by option.
 
-A run never ends because its numbers could not be written: the first failure of a logger is said once, then it is quiet.
+A logger that fails never ends the run: its first error is printed, later ones are not.
 """
 
 import json
 import math
 import os
+import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from r1ray.config import LogConfig
-from r1ray.run.directory import write_atomically
+from r1ray.run.files import append, read_jsonl, write_atomically
 
 Metrics = Mapping[str, float]
+Rows = Sequence[Mapping[str, Any]]
+"""Rows of a metrics.jsonl: `{"step": 3, "reward/mean": 0.4, ...}`."""
 
 
 class Logger(Protocol):
@@ -25,9 +28,9 @@ class Logger(Protocol):
 
 
 class JsonlLogger:
-    """One object a step, each step once: what an earlier attempt wrote from `first_step` on is cut off.
+    """One object per step, each step once: rows that an earlier attempt wrote from `first_step` on are removed.
 
-    Lines that a full disk refuses are kept and written with a later step.
+    Rows that a full disk refuses are kept and written with a later step.
     """
 
     def __init__(self, path: Path, *, first_step: int) -> None:
@@ -38,16 +41,10 @@ class JsonlLogger:
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def step(self, step: int, metrics: Metrics) -> None:
-        # JSON knows no nan: a value that is not finite is null.
-        values = {name: _finite(value) for name, value in metrics.items()}
+        # JSON has no nan: a value that is not finite becomes null.
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self.waiting.append(json.dumps({"step": step, **values}) + "\n")
-        size = self.path.stat().st_size
-        try:
-            with self.path.open("a") as file:
-                file.write("".join(self.waiting))
-        except OSError:
-            os.truncate(self.path, size)
-            raise
+        append(self.path, "".join(self.waiting))
         self.waiting.clear()
 
     def close(self) -> None:
@@ -55,7 +52,7 @@ class JsonlLogger:
 
 
 class WandbLogger:
-    """One wandb run per stage, the same one after a resume; offline without a key."""
+    """One wandb run per stage, continued after a resume; offline without a key."""
 
     def __init__(self, cfg: LogConfig, *, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         import wandb
@@ -76,7 +73,7 @@ class WandbLogger:
             config=dict(config),
             settings=wandb.Settings(silent=True, console="off"),
         )
-        # wandb's own counter takes no step twice: what a run makes again after going back would be dropped.
+        # The step counter of wandb only grows: steps that are repeated after a return to a checkpoint would be dropped.
         self.run.define_metric("*", step_metric="step")
 
     def step(self, step: int, metrics: Metrics) -> None:
@@ -90,7 +87,7 @@ class TensorboardLogger:
     def __init__(self, folder: Path, *, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=first_step)
+        self.writer: Any = SummaryWriter(str(folder), purge_step=first_step)
 
     def step(self, step: int, metrics: Metrics) -> None:
         for name, value in metrics.items():
@@ -102,37 +99,34 @@ class TensorboardLogger:
 
 
 class Guard:
-    """Calls what may fail without ending the run; the first failure is said once.
+    """Calls a function whose errors must not end the run; the first error is printed.
 
-    Example: `Guard("wandb")(logger.step, 3, metrics)` returns what the call returns, or None when it failed.
+    Example: `Guard("wandb")(logger.step, 3, metrics)` returns what the call returns, or None if it failed.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.said = False
+        self.failed = False
 
     def __call__(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return act(*args, **kwargs)
         except Exception as error:
-            if not self.said:
-                print(f"r1ray: {self.name} failed, the run goes on ({type(error).__name__}: {error})", file=sys.stderr)
-            self.said = True
+            if not self.failed:
+                print(
+                    f"r1ray: {self.name} failed ({type(error).__name__}: {error}); the run continues", file=sys.stderr
+                )
+            self.failed = True
             return None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, by step; a line that a crash cut short is left out."""
-    rows: dict[int, dict[str, Any]] = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            rows[row["step"]] = row
+    """The rows of a metrics.jsonl, one per step, by step."""
+    rows = {row["step"]: row for row in read_jsonl(path)}
     return [rows[step] for step in sorted(rows)]
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def matching(rows: Rows, pattern: str) -> list[re.Match[str]]:
+    """The matches of a pattern with the whole names of metrics, each name once, in the order of the rows."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [match for name in names if (match := re.fullmatch(pattern, name))]

@@ -1,7 +1,7 @@
-"""What a step's numbers are called and how they are counted: pure functions from groups to {name: float}.
+"""Names and definitions of the metrics of a step: pure functions from groups to {name: float}.
 
-Everything without a prefix is counted over ALL groups that were generated, before any filter, so that a filter never looks like
-progress; what was trained on stands under `train/`.
+Metrics without a prefix are taken over ALL groups that were generated, before any filter, so that filtering never looks like
+progress; those of the groups trained on are under `train/`.
 """
 
 import math
@@ -12,73 +12,73 @@ from statistics import fmean
 from r1ray.types import STATUSES, Collected, Completion, Group, Sample, Score
 
 CATALOGUE: Mapping[str, str] = {
-    "update": "optimiser updates done",
+    "update": "optimizer steps of the policy so far",
     "reward/mean": "weighted sum of the reward components, mean over usable completions",
-    "reward/<component>/mean": "one part's own value, mean over the completions to which it applies",
-    "zero_reward/fraction": "share of usable completions that earned nothing: wrong, or of reward 0 where nothing says right or wrong",
+    "reward/<component>/mean": "value of one component, mean over the completions to which it applies",
+    "zero_reward/fraction": "share of usable completions that are incorrect, or have reward 0 where correctness does not apply",
     "solve_rate": "share of correct completions, mean over problems",
     "response_length/mean": "tokens of a response",
-    "response_length/max": "tokens of the longest completion",
-    "reflection/mean": "words of reflection in a completion",
-    "truncated/fraction": "share of completions cut at the limit",
-    "unusable/fraction": "share of completions without a score, for reasons not their own",
-    "status/<name>": "share of completions of which at least one reward component says so (ok: all components)",
-    "groups/generated": "groups that were scored; what stands without a prefix is counted over them",
-    "groups/solve_all": "share of groups that taught nothing because every completion was right",
-    "groups/solve_none": "share of groups that taught nothing because every completion was wrong",
+    "response_length/max": "tokens of the longest response",
+    "reflection/mean": "words of reflection in a response",
+    "truncated/fraction": "share of completions cut at the length limit",
+    "unusable/fraction": "share of completions without a usable score: a reward component failed, or the completion was aborted",
+    "status/<name>": "share of completions for which at least one reward component has this status (ok: all components have it)",
+    "groups/generated": "groups that were scored; metrics without a prefix are taken over them",
+    "groups/solve_all": "share of groups in which every completion is correct (no learning signal)",
+    "groups/solve_none": "share of groups in which every completion is incorrect (no learning signal)",
     "groups/kept": "share of groups that were trained on",
-    "groups/refilled": "groups generated in place of others that were not kept, or dropped",
-    "groups/fillers": "groups trained on that the filter refused (algo.filter.min_share leaves room for them)",
+    "groups/refilled": "groups dispatched in place of others that the filter rejected or that were dropped",
+    "groups/fillers": "groups trained on although the filter rejected them (algo.filter.min_share below 1)",
     "groups/dropped": "problems given up after rollout.max_attempts",
     "groups/regenerated": "groups generated again because too few completions were usable",
-    "groups/rescored": "times a group was scored again because its scores failed",
-    "source/<source>/reward/mean": "reward/mean over one source's groups, where a step has groups of more than one",
-    "source/<source>/solve_rate": "solve_rate of one source, likewise",
-    "source/<source>/groups": "its groups that were scored",
+    "groups/rescored": "times that a group was scored again because its scores failed",
+    "source/<source>/reward/mean": "reward/mean over the groups of one source, if the step has several sources",
+    "source/<source>/solve_rate": "solve_rate of one source, if the step has several",
+    "source/<source>/groups": "scored groups of one source, if the step has several",
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
-    "train/masked/fraction": "share of their completions of which no token is in the loss: unusable, cut and masked for it "
-    "(reward.truncated=mask), or of a group that the algorithm removed",
-    "curriculum/<what>": "pool_size, pool_draws, left_out: problems, as the curriculum has them after the step",
-    "curriculum/<source>/<what>": "level: of the problems that come next",
-    "loss/<term>": "a term of the loss as it is minimised: weighted by algo.aggregation and its coefficient, summed",
-    "kl_ref": "KL of the policy to the reference",
-    "mismatch/kl": "KL of the trainer's policy to the engine's, on the sampled tokens",
-    "entropy": "of the policy's distribution, mean over tokens",
-    "state/<name>": "a number of the algorithm's state after the step: a coefficient that follows a target, steps of a critic",
+    "train/masked/fraction": "share of their completions without a token in the loss: unusable, truncated with "
+    "reward.truncated=mask, or of a group that the algorithm removed",
+    "curriculum/<name>": "pool_size, pool_draws, left_out: problems, counted by the curriculum after the step",
+    "curriculum/<source>/<name>": "level: difficulty of the next problems",
+    "loss/<term>": "a term of the loss as it is minimised: aggregated as algo.aggregation says, times its coefficient",
+    "kl_ref": "KL divergence of the policy from the reference",
+    "mismatch/kl": "KL divergence between the policy in the engine and in the trainer, on sampled tokens",
+    "entropy": "entropy of the policy, mean over tokens",
+    "state/<name>": "a number of the state of the algorithm after the step, such as an adaptive coefficient",
     "clip_fraction": "share of tokens whose ratio was clipped",
     "ratio/max": "largest ratio of new to old probability",
-    "first_update/<name>": "the same in the first update of the step, where the policy has not moved: ratio 1, nothing clipped",
+    "first_update/<name>": "the metric in the first update of the step, before the policy moves: ratio 1, nothing clipped",
     "first_update/<name>/max": "likewise",
-    "importance_sampling/mean": "importance weight from the engine's policy to the trainer's (algo.importance_sampling), mean over tokens",
+    "importance_sampling/mean": "importance weight from engine to trainer (algo.importance_sampling), mean over tokens",
     "importance_sampling/capped": "share of tokens whose weight was above algo.is_cap",
-    "grad_norm": "global gradient norm before clipping",
+    "grad_norm": "global norm of the gradient before clipping",
     "lr": "learning rate of the last update",
-    "mismatch/logprob_gap/max": "largest difference between the trainer's and the engine's log-prob of a sampled token",
-    "mismatch/logprob_gap/mean": "the same, mean over tokens",
+    "mismatch/logprob_gap/max": "largest difference between the log-probs of trainer and engine for a sampled token",
+    "mismatch/logprob_gap/mean": "the same difference, mean over tokens",
     "staleness/max": "weight versions between the oldest sampled token and the weights trained on",
-    "updates_skipped": "updates left out because loss or gradient was not finite, or the gap too large",
+    "updates_skipped": "updates skipped because loss or gradient was not finite, or the log-prob gap was too large",
     "<trainer>/updates": "updates of the critic or the process reward model (prm) in this step",
-    "<trainer>/updates_skipped": "those of them that were left out",
+    "<trainer>/updates_skipped": "how many of them were skipped",
     "<trainer>/loss/<term>": "a term of its loss",
-    "<trainer>/grad_norm": "its gradient's norm before clipping",
+    "<trainer>/grad_norm": "norm of its gradient before clipping",
     "<trainer>/lr": "its learning rate",
-    "critic/value": "of the states of the step, mean over tokens",
-    "critic/return": "what they are to be, mean over tokens",
-    "critic/error": "mean squared difference of the two: above the returns' own variance nothing is explained",
-    "critic/value_clipped": "share of values that moved as far as they may",
-    "prm/accuracy": "share of completions whose summed process rewards have the right sign, weighted by tokens",
+    "critic/value": "predicted value, mean over tokens",
+    "critic/return": "target of the value, mean over tokens",
+    "critic/error": "mean squared difference of the two; above the variance of the returns the critic explains nothing",
+    "critic/value_clipped": "share of values at the limit of their change (clipped value loss)",
+    "prm/accuracy": "share of completions whose summed process rewards have the correct sign, weighted by tokens",
     "eval/<set>/accuracy": "mean over problems and completions (avg@k)",
     "eval/<set>/stderr": "standard error of the accuracy over problems",
-    "eval/<set>/<metric>": "pass@k, maj@k and what else an evaluation reports",
+    "eval/<set>/<metric>": "pass@k, maj@k and others",
     "time/<phase>": "seconds",
     "tokens_per_second/<phase>": "tokens generated or trained on per second of the phase",
 }
-"""{name: meaning}; `<...>` stands for one path element."""
+"""{name: meaning}; `<...>` is one path element."""
 
 REFLECTION_WORDS = ("wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check")
-"""DeepSeek-R1's list (arXiv 2501.12948v2, on the growth of reflection in R1-Zero)."""
+"""The list of DeepSeek-R1 (arXiv 2501.12948v2, on the growth of reflection in R1-Zero)."""
 
 _REFLECTION = re.compile(rf"\b(?:{'|'.join(REFLECTION_WORDS)})\b", re.IGNORECASE)
 _PATTERNS = [re.compile(re.sub(r"<\w+>", "[^/]+", name)) for name in CATALOGUE]
@@ -86,12 +86,12 @@ _FIRST_UPDATE = ("ratio/max", "clip_fraction", "kl_ref")
 
 
 def is_metric(name: str) -> bool:
-    """Whether the catalogue knows this name."""
+    """Whether the name is in the catalogue."""
     return any(pattern.fullmatch(name) for pattern in _PATTERNS)
 
 
 def eval_metrics(set_name: str, *, pass_at: Sequence[int], samples: int) -> list[str]:
-    """The metrics that one evaluation set gives, higher being better.
+    """The metrics of one evaluation set of which higher is better.
 
     Example: `eval_metrics("aime", pass_at=[1], samples=4)` is `["eval/aime/accuracy", "eval/aime/pass@1", "eval/aime/maj@4"]`.
     """
@@ -99,11 +99,11 @@ def eval_metrics(set_name: str, *, pass_at: Sequence[int], samples: int) -> list
 
 
 def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version: int) -> dict[str, float]:
-    """All that the groups and the clock say of one step.
+    """The metrics of one step that follow from its groups and times.
 
     Args:
-        seconds: wall-clock time by phase; its `collect` is split into rollout and reward.
-        version: of the weights that these groups train.
+        seconds: wall-clock time by phase; `collect` is split into rollout and reward.
+        version: version of the weights that are trained on these groups.
     """
     times = {name: value for name, value in seconds.items() if name != "collect"}
     times |= {"rollout": collected.rollout_s, "reward": collected.reward_s, "step": sum(seconds.values())}
@@ -131,12 +131,12 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
 
 
 def masked_share(samples: Sequence[Sample]) -> float:
-    """Of what the algorithm was given, as it left it: the share without a token to train on."""
+    """Share of samples without a token in the loss, after the algorithm has computed advantages."""
     return sum(not sample.mask_T.any() for sample in samples) / max(1, len(samples))
 
 
 def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
-    """Rewards, lengths and statuses of groups; {} when there are none. A name is left out when nothing applies to it."""
+    """Rewards, lengths and statuses of groups; {} if there are none. A metric that applies to no completion is left out."""
     if not groups:
         return {}
     completions, scores = _completions(groups), [score for group in groups for score in group.scores]
@@ -146,7 +146,7 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
     oldest = [span.version for completion in completions for span in completion.versions]
     metrics = {
         "reward/mean": _mean_reward(groups),
-        # Correctness first: a format or length reward hides that nothing is right any more.
+        # By correctness where it is known: a format or length reward would hide that every completion is incorrect.
         "zero_reward/fraction": _mean(float(_earned_nothing(score)) for score in usable),
         "solve_rate": _mean(rates),
         "response_length/mean": fmean(lengths),
@@ -164,26 +164,26 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
 
 
 def source_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """A mixture's reward and solve rate by source; {} when all groups are of one, of which the plain names say it."""
+    """Reward and solve rate by source of a mixture; {} if all groups are of one source, which the plain names cover."""
     by_source: dict[str, list[Group]] = {}
     for group in groups:
         by_source.setdefault(group.problem.source, []).append(group)
     if len(by_source) < 2:
         return {}
     metrics: dict[str, float | None] = {}
-    for source, theirs in sorted(by_source.items()):
+    for source, own in sorted(by_source.items()):
         metrics |= {
-            f"source/{source}/reward/mean": _mean_reward(theirs),
-            f"source/{source}/solve_rate": _mean(group.solve_rate for group in theirs),
-            f"source/{source}/groups": len(theirs),
+            f"source/{source}/reward/mean": _mean_reward(own),
+            f"source/{source}/solve_rate": _mean(group.solve_rate for group in own),
+            f"source/{source}/groups": len(own),
         }
     return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def reduce_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One step's metrics from those of its optimiser updates: `/max` by maximum, updates_skipped by sum, lr the last, else means.
+    """Metrics of a step from those of its updates: maximum for `/max`, sum for updates_skipped, the last lr, otherwise means.
 
-    Values that are not finite (a skipped update) are left out of means; the first update is reported apart too.
+    Values that are not finite (a skipped update) are left out of means. The first update is also reported separately.
     """
     metrics: dict[str, float] = {"updates_skipped": 0.0}
     for name in {name: None for update in updates for name in update}:
@@ -197,15 +197,15 @@ def reduce_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
             metrics[name] = values[-1]
         else:
             metrics[name] = fmean(finite) if finite else math.nan
-    first = updates[0] if updates else {}
+    first: Mapping[str, float] = updates[0] if updates else {}
     return metrics | {f"first_update/{name}": first[name] for name in _FIRST_UPDATE if name in first}
 
 
 def reduce_trainers(updates: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, float]:
-    """As `reduce_updates`, of the policy's trainer under plain names and of others under their role: `critic/loss/value`.
+    """`reduce_updates` for the policy under plain names and for other trainers under their role: `critic/loss/value`.
 
     Args:
-        updates: {role: metrics of each update}; the policy's role is `trainer`.
+        updates: {role: metrics of each update}.
     """
     metrics = reduce_updates(updates["policy"])
     for role in updates.keys() - {"policy"}:
@@ -215,7 +215,7 @@ def reduce_trainers(updates: Mapping[str, Sequence[Mapping[str, float]]]) -> dic
 
 
 def reflections(text: str) -> int:
-    """How many words of reflection a completion holds. Example: `reflections("Wait, that is wrong.") == 2`."""
+    """Number of words of reflection in a text. Example: `reflections("Wait, that is wrong.") == 2`."""
     return len(_REFLECTION.findall(text))
 
 

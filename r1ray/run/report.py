@@ -1,4 +1,4 @@
-"""report.html: one self-contained page of a run, from the files of its directory alone. `python -m r1ray.run.report runs/NAME`."""
+"""report.html: one self-contained page from the files of a run directory; `python -m r1ray.run.report runs/NAME` rewrites it."""
 
 import html
 import json
@@ -14,13 +14,12 @@ from typing import Any
 from r1ray.data.rollouts import read_rollouts, rollout_steps
 from r1ray.run import charts
 from r1ray.run.audit import audit_section
+from r1ray.run.card import completion_card
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart
-from r1ray.run.console import clock, number
-from r1ray.run.directory import RunDir, StageDir, write_atomically
-from r1ray.run.loggers import read_metrics
-from r1ray.run.sample import sample_card
-
-Rows = Sequence[Mapping[str, Any]]
+from r1ray.run.console import duration, number
+from r1ray.run.directory import RunDir, StageDir
+from r1ray.run.files import read_jsonl, write_atomically
+from r1ray.run.loggers import Rows, matching, read_metrics
 
 CHARTS: Mapping[str, tuple[str, ...]] = {
     "Solve rate": ("solve_rate",),
@@ -30,36 +29,37 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "Groups": ("groups/kept", "groups/solve_all", "groups/solve_none"),
     "Truncated and unusable completions": ("truncated/fraction", "unusable/fraction"),
     "Loss": (r"loss/.+",),
-    "KL to the reference": ("kl_ref",),
-    "KL to the engine": ("mismatch/kl",),
+    "KL from the reference": ("kl_ref",),
+    "KL between engine and trainer": ("mismatch/kl",),
     "Entropy": ("entropy",),
     "Clip fraction": ("clip_fraction",),
     "Learning rate": ("lr",),
     "Tokens per second": (r"tokens_per_second/.+",),
 }
-"""{title: patterns of metric names}; a chart without data is left out."""
+"""{title: patterns of metric names}; a chart without data is omitted."""
 SOURCE_CHARTS: Mapping[str, str] = {
     "Reward by source": r"source/(.+)/reward/mean",
     "Solve rate by source": r"source/(.+)/solve_rate",
 }
 LOG_CHARTS: Mapping[str, tuple[str, ...]] = {
-    "Log-prob gap of trainer and engine": ("mismatch/logprob_gap/max",),
+    "Log-prob gap between trainer and engine": ("mismatch/logprob_gap/max",),
     "Gradient norm": ("grad_norm",),
 }
 SAMPLES = 4
-"""Problems shown from the first and from the last rollouts, one completion each."""
-QUIET_EVENTS = (
-    *("start", "resume", "data", "checkpoint", "reference_replaced"),
-    *("stage_started", "stage_finished", "stage_passed_over"),
+"""Problems shown from the first and from the last rollouts file, one completion each."""
+ROUTINE_EVENTS = (
+    *("run_started", "run_resumed", "data_loaded", "checkpoint_saved"),
+    *("stage_started", "stage_finished", "reference_replaced"),
 )
-"""What happens in every run; anything else is worth a look."""
+"""Events of a run without problems; all others are counted in the title of the section."""
 
 
 def write_report(run: RunDir) -> Path:
-    """Write the page anew; a reader sees the old one or the new one."""
+    """Write the page; a reader sees the old one or the new one."""
     config = run.config.read_text() if run.config.exists() else ""
-    versions = json.loads((run.path / "versions.json").read_text()) if (run.path / "versions.json").exists() else {}
-    stages = sorted((run.path / "stages").glob("*"), key=lambda path: _place(path.name, config))
+    versions_file = run.path / "versions.json"
+    versions: dict[str, str] = json.loads(versions_file.read_text()) if versions_file.exists() else {}
+    stages = sorted((run.path / "stages").glob("*"), key=lambda path: _position(path.name, config))
     sections = [_stage(StageDir(path), titled=len(stages) > 1) for path in stages]
     body = "".join([*sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
     body += _details("Versions", _table(versions.items()))
@@ -82,19 +82,14 @@ def write_report(run: RunDir) -> Path:
 
 
 def before_and_after(rows: Rows, name: str, *, window: int = 5) -> tuple[float, float] | None:
-    """A noisy metric at the start and at the end: means over the first and the last few steps that have it."""
+    """A noisy metric at the start and at the end: its means over the first and the last few steps."""
     values = [row[name] for row in rows if row.get(name) is not None]
-    window = max(1, min(window, len(values) // 2))  # no step counts as both
+    window = max(1, min(window, len(values) // 2))  # no step counts twice
     return (fmean(values[:window]), fmean(values[-window:])) if values else None
 
 
 def eval_sets(rows: Rows) -> list[str]:
-    names = {name: None for row in rows for name in row}
-    return [
-        name.removeprefix("eval/").removesuffix("/accuracy")
-        for name in names
-        if re.fullmatch(r"eval/.+/accuracy", name)
-    ]
+    return [match[1] for match in matching(rows, "eval/(.+)/accuracy")]
 
 
 def _stage(stage: StageDir, *, titled: bool) -> str:
@@ -118,18 +113,18 @@ def _stage(stage: StageDir, *, titled: bool) -> str:
 
 
 def _tiles(rows: Rows) -> str:
-    tiles = []
+    tiles: list[tuple[str, str]] = []
     for name in eval_sets(rows):
         points = [row for row in rows if row.get(f"eval/{name}/accuracy") is not None]
         first, last = (row[f"eval/{name}/accuracy"] for row in (points[0], points[-1]))
         error = points[-1].get(f"eval/{name}/stderr")
         text = f"{number(first)} → {number(last)}" if len(points) > 1 else number(last)
         tiles.append((text, f"accuracy on {name}" + (f", ± {number(error)}" if error is not None else "")))
-    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a response")):
+    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens per response")):
         if pair := before_and_after(rows, name):
             tiles.append((f"{number(pair[0])} → {number(pair[1])}", words))
     seconds = sum(row.get("time/step") or 0 for row in rows) + sum(row.get("time/eval") or 0 for row in rows)
-    tiles.append((str(rows[-1]["step"]), f"steps in {clock(seconds)}"))
+    tiles.append((str(rows[-1]["step"]), f"steps in {duration(seconds)}"))
     gaps = [row["mismatch/logprob_gap/max"] for row in rows if row.get("mismatch/logprob_gap/max") is not None]
     if gaps:
         tiles.append((f"{max(gaps):.1e}", "largest log-prob gap"))
@@ -139,9 +134,8 @@ def _tiles(rows: Rows) -> str:
 
 
 def _curves(rows: Rows, patterns: Sequence[str]) -> list[Curve]:
-    names = {name: None for row in rows for name in row}
-    chosen = dict.fromkeys(name for pattern in patterns for name in names if re.fullmatch(pattern, name))
-    return [_curve(rows, name) for name in chosen]
+    names = dict.fromkeys(match[0] for pattern in patterns for match in matching(rows, pattern))
+    return [_curve(rows, name) for name in names]
 
 
 def _curve(rows: Rows, name: str, *, label: str | None = None, errors: str | None = None) -> Curve:
@@ -159,40 +153,36 @@ def _eval_chart(rows: Rows) -> str:
 
 
 def _source_chart(rows: Rows, title: str, pattern: str) -> str:
-    """One curve a source of a mixture."""
-    names = {name: None for row in rows for name in row}
-    found = [match for name in names if (match := re.fullmatch(pattern, name))]
-    return line_chart(title, [_curve(rows, match[0], label=match[1]) for match in found])
+    """One curve per source of a mixture."""
+    return line_chart(title, [_curve(rows, match[0], label=match[1]) for match in matching(rows, pattern)])
 
 
 def _time_chart(rows: Rows) -> str:
     timed = [row for row in rows if "time/step" in row]
-    phases = dict.fromkeys(name for row in timed for name in row if re.fullmatch(r"time/(?!step|eval).+", name))
+    phases = matching(timed, "time/((?!step|eval).+)")
     x = [row["step"] for row in timed]
-    curves = [Curve(name=phase[5:], x=x, y=[row.get(phase) or 0.0 for row in timed]) for phase in phases]
-    return stacked_chart("Seconds a step, by phase", curves)
+    curves = [Curve(name=phase[1], x=x, y=[row.get(phase[0]) or 0.0 for row in timed]) for phase in phases]
+    return stacked_chart("Seconds per step, by phase", curves)
 
 
 def _samples(shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    columns = []
+    columns: list[str] = []
     for name, lines in shown.items():
         firsts = {line["problem"]: line for line in reversed(lines)}
         chosen = [firsts[problem] for problem in dict.fromkeys(line["problem"] for line in lines)][:SAMPLES]
-        columns.append(f"<div><h3>{html.escape(name)}</h3>{''.join(map(sample_card, chosen))}</div>")
-    return f'<h2>What the model writes</h2><div class="samples">{"".join(columns)}</div>'
+        columns.append(f"<div><h3>{html.escape(name)}</h3>{''.join(map(completion_card, chosen))}</div>")
+    return f'<h2>Completions</h2><div class="samples">{"".join(columns)}</div>'
 
 
 def _events(run: RunDir) -> str:
-    if not run.events.exists():
-        return ""
-    events = [json.loads(line) for line in run.events.read_text().splitlines()]
-    loud = [event for event in events if event["kind"] not in QUIET_EVENTS]
+    events = read_jsonl(run.events)
+    unusual = sum(event["kind"] not in ROUTINE_EVENTS for event in events)
     rows = [
         (f"{time.strftime('%m-%d %H:%M:%S', time.localtime(e.pop('time')))} {e.pop('kind')}", json.dumps(e))
         for e in events[-50:]
     ]
-    title = f"Events ({len(loud)} worth a look)" if loud else "Events"
-    return _details(title, _table(rows), opened=bool(loud))
+    title = f"Events ({unusual} to look at)" if unusual else "Events"
+    return _details(title, _table(rows), opened=bool(unusual)) if events else ""
 
 
 def _details(title: str, inner: str, *, opened: bool = False) -> str:
@@ -204,8 +194,8 @@ def _table(rows: Iterable[tuple[str, Any]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _place(stage: str, config: str) -> int:
-    """Stages in the order of the configuration."""
+def _position(stage: str, config: str) -> int:
+    """Sorts stages in the order of the configuration."""
     found = re.search(rf"^  {re.escape(stage)}:", config[config.find("\nstages:") :], re.MULTILINE)
     return found.start() if found else len(config)
 

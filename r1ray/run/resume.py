@@ -10,9 +10,9 @@ from r1ray.config.tree import laid_over, value_of
 from r1ray.config.view import StageView
 from r1ray.data.stream import PLAIN
 from r1ray.mistakes import Mistake, show
+from r1ray.roles import OTHERS, TRAINERS, section_of, trainer_config
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir, mapping_in
-from r1ray.trainers import OTHERS, TRAINERS, section_of, trainer_config
 
 
 def conflicts(view: StageView) -> Iterator[Mistake]:

@@ -1,7 +1,7 @@
-"""Asked to stop (SIGTERM: `ray job stop`, a pod that is evicted, a spot machine that goes), a run saves and ends with 75.
+"""SIGTERM (`ray job stop`, an evicted pod, a reclaimed spot machine) makes a run save and exit with 75.
 
-The handler only takes a note. A stage looks at it before a step, and while it waits for completions, when the weights are still
-those of the last step: so what is saved is exactly the end of that step.
+The handler only sets a flag. A stage checks it before a step and while it waits for completions, when the weights are still those
+of the last step, so that the checkpoint is exactly the end of that step.
 """
 
 import signal
@@ -9,22 +9,22 @@ import threading
 from types import FrameType
 
 EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: nothing is wrong, the same command with resume=auto goes on."""
+"""EX_TEMPFAIL of sysexits.h: not a failure, the same command with resume=auto continues."""
 
 _asked = threading.Event()
 
 
 class Stopped(RuntimeError):
-    """The run was asked to stop; where there is something to save, the stage does so before it lets this through."""
+    """The run was asked to stop. A stage with unsaved progress saves it before it raises this further."""
 
 
 def listen() -> None:
-    """From now on SIGTERM means: save and end."""
+    """From now on SIGTERM means save and exit."""
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def set_flag(number: int, frame: FrameType | None) -> None:
         _asked.set()
 
-    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGTERM, set_flag)
 
 
 def asked() -> bool:

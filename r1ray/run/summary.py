@@ -1,37 +1,35 @@
-"""The last words of a run: what it gained, where everything is, how to serve the result and how to go on."""
+"""The closing summary of a run: what it gained, where its files are, how to serve the model and how to continue."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from r1ray.run.console import number
 from r1ray.run.directory import RunDir
-from r1ray.run.loggers import read_metrics
+from r1ray.run.loggers import Rows, read_metrics
 from r1ray.run.report import before_and_after, eval_sets
 
 
 def closing_summary(run: RunDir) -> str:
-    """A page of plain text, from the files of the run alone."""
+    """Plain text, from the files of the run alone."""
     lines = [f"run {run.path.name}"]
     for stage in sorted((run.path / "stages").glob("*"), key=lambda path: path.stat().st_mtime):
         rows = read_metrics(run.stage(stage.name).metrics)
-        gains = _gains(rows) if rows else ["nothing was logged"]
+        gains = _gains(rows) if rows else ["no metrics were logged"]
         lines += [f"  stage {stage.name}", *(f"    {gain}" for gain in gains)]
         lines += [f"    {line}" for line in _model(run.stage(stage.name).checkpoints)]
     lines += [f"  report   {run.report}", f"  metrics  {run.path / 'stages' / '*' / 'metrics.jsonl'}"]
-    lines.append("  go on    the same command with resume=auto (and a larger steps=...)")
+    lines.append("  resume   the same command with resume=auto (and a larger steps=...)")
     return "\n".join(lines)
 
 
-def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = []
+def _gains(rows: Rows) -> list[str]:
+    lines: list[str] = []
     for name in eval_sets(rows):
         points = [row for row in rows if row.get(f"eval/{name}/accuracy") is not None]
         first, last = points[0], points[-1]
         error = last.get(f"eval/{name}/stderr")
         change = f"{number(first[f'eval/{name}/accuracy'])} -> {number(last[f'eval/{name}/accuracy'])}"
         lines.append(f"accuracy on {name}: {change}" + (f" (± {number(error)})" if error is not None else ""))
-    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens a response")):
+    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens per response")):
         if pair := before_and_after(rows, name):
             lines.append(f"{words}: {number(pair[0])} -> {number(pair[1])}")
     lines.append(f"steps: {rows[-1]['step']}")
@@ -39,7 +37,7 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _model(checkpoints: Path) -> list[str]:
-    """Where the model is and the command that serves it: the best checkpoint where there is one, else the latest."""
+    """The path of the model and the command that serves it: of the best checkpoint if there is one, else of the latest."""
     for name in ("best", "latest"):
         model = checkpoints / name / "hf"
         if model.exists():
@@ -49,7 +47,7 @@ def _model(checkpoints: Path) -> list[str]:
 
 
 def _has_think_tokens(model: Path) -> bool:
-    """vLLM's parser needs both tags as single tokens; without them `vllm serve` would refuse to start."""
+    """The reasoning parser of vLLM needs both tags as single tokens; without them `vllm serve` refuses to start."""
     tokenizer = model / "tokenizer.json"
     text = tokenizer.read_text() if tokenizer.exists() else ""
     return all(f'"content": "{tag}"' in text or f'"content":"{tag}"' in text for tag in ("<think>", "</think>"))

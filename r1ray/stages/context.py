@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
+from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress, load
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
-from r1ray.trainers import TrainerRole, section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class StageContext:
                     trainer.export_hf(str(folder / "hf"))
                 elif progress.step >= self.cfg.steps or self._is_gone_on_from():
                     trainer.export_hf(str(folder / role / "hf"))
-        self.run.event("checkpoint", stage=self.name, step=progress.step)
+        self.run.event("checkpoint_saved", stage=self.name, step=progress.step)
 
     def _is_gone_on_from(self) -> bool:
         return any(stage.after == self.name for stage in self.cfg.stages.values())

@@ -1,17 +1,17 @@
-"""A stage of kind `eval`: the evaluation sets answered by the model as it is, without a trainer."""
+"""A stage of kind `eval`: evaluate a model without a trainer."""
 
-from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.start import actor_groups, scoring_roles, wait_until_ready
 from r1ray.actors.watchdog import Watchdog
 from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluator import evaluator_of
+from r1ray.failures import RestartBudget
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 
 
 def run(context: StageContext) -> None:
-    """Metrics go to the stage's metrics.jsonl as step 0."""
+    """Logs the metrics as step 0 of the stage."""
     cfg = context.cfg
     with actor_groups(
         cfg,

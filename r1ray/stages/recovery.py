@@ -5,13 +5,12 @@ Engines and reward workers stay, but for those that were lost with it: they get 
 
 from collections.abc import Callable, Mapping
 
-from r1ray.actors.group import ActorGroup, Failures
-from r1ray.actors.restarts import RestartBudget
-from r1ray.actors.trainer_group import TrainersLost
+from r1ray.actors.group import ActorGroup
+from r1ray.failures import Failures, RestartBudget, TrainersLost
+from r1ray.roles import TRAINERS
 from r1ray.run.checkpoint import Checkpoint, Checkpoints
 from r1ray.run.stop import asked
 from r1ray.stages.context import StageContext
-from r1ray.trainers import TRAINERS
 
 
 def with_trainers_restored(

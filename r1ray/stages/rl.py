@@ -8,16 +8,15 @@ from functools import partial
 from typing import Any
 
 import r1ray.algo
-from r1ray.actors.annotate import annotate
-from r1ray.actors.faults import Faults
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
-from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.start import actor_groups, scoring_roles, wait_until_ready
 from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.watchdog import Watchdog
+from r1ray.actors.weight_sync import SyncFailed, WeightSync
 from r1ray.actors.workers import RayWorkers
 from r1ray.algo.base import Algorithm, Need, Objective
+from r1ray.annotate import annotate
 from r1ray.collect import Collector
 from r1ray.collect.outages import Outages
 from r1ray.config import Config, RolloutConfig
@@ -27,15 +26,16 @@ from r1ray.data.prompts import ProblemSet, evaluation_sets, left_out, training_s
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluator import evaluator_of
+from r1ray.failures import RestartBudget
 from r1ray.loop import Parts, train
+from r1ray.roles import TRAINERS, TrainerRole, trainer_config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
+from r1ray.stages.faults import Faults
 from r1ray.stages.recovery import with_trainers_restored
 from r1ray.step_schedule import value_at
-from r1ray.sync.push import SyncFailed, WeightSync
-from r1ray.trainers import TRAINERS, TrainerRole, trainer_config
 
 START = Progress(step=0, updates=0, version=0)
 
@@ -201,8 +201,8 @@ def annotators(
 
 def begin(resources: StageResources, step: int) -> None:
     raise_if_asked()
-    resources.restarts.step(step)
-    resources.faults.begin(step)
+    resources.restarts.begin_step(step)
+    resources.faults.begin_step(step)
 
 
 def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: SyncFailed) -> None:
@@ -219,7 +219,7 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
     training = training_sets(cfg, tokenizer, evaluation=held_out.values())
     for use, sets in (("train", training), ("eval", held_out)):
         for name, loaded in sets.items():
-            context.run.event("data", stage=context.name, use=use, set=name, **loaded.counts)
+            context.run.event("data_loaded", stage=context.name, use=use, set=name, **loaded.counts)
             if told := left_out(loaded):
                 print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {told}")
             if mark := not_asked_for(loaded.problems, tokenizer):
@@ -256,7 +256,7 @@ def reference_of(
         return None
     return ReferenceGroup(
         groups["reference"],
-        started_with=path,
+        initial_path=path,
         max_tokens=cfg.trainer.max_tokens_per_micro_batch,
         timeout_s=cfg.trainer.timeout_s,
         start_timeout_s=cfg.trainer.start_timeout_s,

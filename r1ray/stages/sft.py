@@ -7,19 +7,19 @@ the weights anew, which is how the built-in base model is made.
 import time
 from collections.abc import Sequence
 
-from r1ray.actors.faults import Faults
-from r1ray.actors.restarts import RestartBudget
 from r1ray.actors.start import actor_groups, wait_until_ready
 from r1ray.actors.trainer_group import TrainerGroup
 from r1ray.actors.watchdog import Watchdog
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
 from r1ray.data.sft import batch_of, num_updates, sft_set
+from r1ray.failures import RestartBudget
 from r1ray.loop import due
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.log import RunLog
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
+from r1ray.stages.faults import Faults
 from r1ray.stages.recovery import with_trainers_restored
 from r1ray.types import Sample
 
@@ -29,7 +29,7 @@ def run(context: StageContext) -> None:
     cfg, algo = context.cfg, Sft()
     tokenizer = context.tokenizer()
     data = sft_set(cfg, tokenizer)
-    context.run.event("data", stage=context.name, **data.counts)
+    context.run.event("data_loaded", stage=context.name, **data.counts)
     last = num_updates(len(data.samples), batch_size=cfg.sft.batch_size, epochs=cfg.sft.epochs)
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
@@ -82,8 +82,8 @@ def train_from(
         if asked() and checkpoints.newest_step != step - 1:
             context.save(checkpoints, {"policy": policy}, Progress(step=step - 1, updates=step - 1, version=0), {})
         raise_if_asked()
-        restarts.step(step)
-        faults.begin(step)
+        restarts.begin_step(step)
+        faults.begin_step(step)
         start = time.perf_counter()
         samples = batch_of(data, batch_size=cfg.sft.batch_size, seed=cfg.seed, step=step - 1)
         batch = pack(

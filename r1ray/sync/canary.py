@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 
 from r1ray.config import Config
-from r1ray.engine.base import logprob_gap
 from r1ray.types import Floats, Ints
 
 NUM_SEQUENCES = 2
@@ -55,3 +54,9 @@ def canary_gap(ours: Sequence[Floats], theirs: Sequence[Floats], *, of: Literal[
         return logprob_gap(a, b)
     mean = float(np.abs(a - b).mean())
     return mean if np.isfinite(mean) else float("inf")
+
+
+def logprob_gap(ours_T: np.ndarray, theirs_T: np.ndarray) -> float:
+    """Largest absolute difference; nan counts as infinite."""
+    gap = np.abs(np.asarray(ours_T, np.float64) - np.asarray(theirs_T, np.float64))
+    return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))

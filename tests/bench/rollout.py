@@ -267,11 +267,11 @@ SIZES: dict[str, list[str]] = {
 def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected]]:
     """Yields a function that generates the rollouts of a step as the loop does."""
     from r1ray.actors.cluster import connected
-    from r1ray.actors.restarts import RestartBudget
     from r1ray.actors.start import actor_groups, wait_until_ready
     from r1ray.actors.workers import RayWorkers
     from r1ray.collect import Collector
     from r1ray.collect.outages import Outages
+    from r1ray.failures import RestartBudget
     from r1ray.run.directory import open_run
     from r1ray.run.ledger import Ledger
     from r1ray.stages.rl import problems_of, training_sampling

@@ -34,11 +34,11 @@ from torch._C._distributed_c10d import BroadcastOptions, PrefixStore, ProcessGro
 from r1ray.actors.cluster import connected
 from r1ray.actors.group import ActorGroup, gather
 from r1ray.actors.rollout import RolloutWorker
+from r1ray.actors.weight_sync import WeightSync
 from r1ray.config import Config
 from r1ray.sync.buckets import Plan, plan
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
 from r1ray.sync.layout import Rendezvous
-from r1ray.sync.push import WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
 from tests.bench.side_by_side import Comparison, alternate, arguments, pin, report

@@ -120,7 +120,7 @@ def _watch(run: Run, outcome: Outcome, *, limit: float) -> None:
         for injection in outcome.injections:
             named = injection.fault.partition("@")
             if injection.fault not in struck and any(
-                e["kind"] == "fault" and _same(e["fault"], injection.fault) for e in events
+                e["kind"] == "fault_injected" and _same(e["fault"], injection.fault) for e in events
             ):
                 struck[injection.fault] = now
             since = struck.get(injection.fault)

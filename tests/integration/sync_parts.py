@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.rollout import RolloutWorker
 from r1ray.config import Config
-from r1ray.engine.base import SamplingSpec, logprob_gap
+from r1ray.engine.base import SamplingSpec
+from r1ray.sync.canary import logprob_gap
 from r1ray.sync.communicator import COMMUNICATORS, Communicator
 from r1ray.types import Completion, Floats, Ints
 

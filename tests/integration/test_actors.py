@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
 
 from r1ray.actors import placement
-from r1ray.actors.group import WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.actors.spawn import spawn
 from r1ray.actors.watchdog import Watchdog
 from r1ray.config import ClusterConfig, Config
+from r1ray.failures import PlacementError, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.integration
@@ -174,20 +174,20 @@ def test_hung_worker_ends_soon_after_it_is_killed(cluster: dict[str, str], tmp_p
 def test_placement_that_cannot_fit_is_refused_with_an_override_that_fits(cluster: dict[str, str]) -> None:
     cfg = config(*LABELS, *GPUS, "trainer.num_workers=9")
     started = time.monotonic()
-    with pytest.raises(placement.PlacementError) as error:
+    with pytest.raises(PlacementError) as error:
         placement.place(placement.needs_of(cfg, roles=("rollout", "policy")), timeout_s=3)
     assert time.monotonic() - started < 10
     message = str(error.value)
-    assert "trainer: 9 x" in message and "1 GPU" in message
-    assert "11 GPUs wanted, 8 there" in message and "This fits: trainer.num_workers=6" in message
-    # No reservation is left over: what fits is placed at once.
+    assert "policy: 9 x" in message and "1 GPU" in message
+    assert "need 11 GPUs, the cluster has 8" in message and "This fits: trainer.num_workers=6" in message
+    # Nothing stays reserved: what fits is placed at once.
     slots = placement.place(placement.needs_of(config(*GPUS), roles=("rollout",)), timeout_s=10)
     placement.release(slots)
 
 
 def test_label_that_no_node_has_is_named(cluster: dict[str, str]) -> None:
     cfg = config("+cluster.labels.reward={zone: moon}")
-    with pytest.raises(placement.PlacementError, match=r"No node has the labels \{'zone': 'moon'\}"):
+    with pytest.raises(PlacementError, match=r"No node has the labels \{'zone': 'moon'\}"):
         placement.place(placement.needs_of(cfg, roles=("reward",)), timeout_s=2)
 
 

@@ -11,8 +11,8 @@ import torch
 from trainer_cases import COMPLETIONS, EOS, VOCAB, Together, config, groups_of, make_trainer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Config
 
-from r1ray.actors.annotate import sample_outputs
 from r1ray.algo.critic import CriticObjective
+from r1ray.annotate import sample_outputs
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 

@@ -14,9 +14,9 @@ from torch.func import functional_call
 from trainer_cases import COMPLETIONS, Together, config, groups_of, grpo, make_trainer, weights_of
 from transformers import AutoModelForCausalLM
 
-from r1ray.actors.annotate import sample_outputs
 from r1ray.actors.reference import ReferenceWorker
 from r1ray.algo.sft import Sft
+from r1ray.annotate import sample_outputs
 from r1ray.config import LoraConfig
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples

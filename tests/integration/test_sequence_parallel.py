@@ -13,13 +13,13 @@ import pytest
 from near import BF16, EXACT, assert_near
 from trainer_cases import VOCAB, Together, capture_gradients, config, grpo, make_trainer
 
-from r1ray.actors.annotate import sample_outputs
 from r1ray.algo.base import Objective
 from r1ray.algo.critic import CriticObjective
 from r1ray.algo.gspo import Gspo
+from r1ray.annotate import sample_outputs
 from r1ray.config import LoraConfig
 from r1ray.data.pack import pack
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Sample
 
 pytestmark = pytest.mark.integration

@@ -26,11 +26,12 @@ from sync_parts import (
 from tiny_models import VOCAB_SIZE, make_tiny_model, move_weights
 
 from r1ray.actors.group import ActorGroup
+from r1ray.actors.weight_sync import SyncFailed, WeightSync
 from r1ray.config import Config
-from r1ray.engine.base import EngineAsleep, SamplingSpec, logprob_gap
+from r1ray.engine.base import EngineAsleep, SamplingSpec
 from r1ray.sync import layout
+from r1ray.sync.canary import logprob_gap
 from r1ray.sync.layout import Rendezvous
-from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.sync.sender import Sent, WeightSender
 from r1ray.types import Floats, Ints
 
@@ -237,7 +238,7 @@ def test_dropped_tensor_is_noticed_and_the_old_weights_stay(pair: Pair) -> None:
 def test_stale_packed_lm_head_is_noticed(pair: Pair) -> None:
     pair.move()
     pair.sabotage(1, "skip the repack")
-    with pytest.raises(SyncFailed, match=r"rollout-1 differs by [\d.]+ from the trainer's, the limit is 0\.001"):
+    with pytest.raises(SyncFailed, match=r"differ from the trainer's: rollout-1 by [\d.]+ \(limit 0\.001\)"):
         pair.push_once()
     pair.sabotage(1, "none")
     assert pair.push()["sync/canary_gap"] < 1e-4

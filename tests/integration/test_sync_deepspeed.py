@@ -15,10 +15,10 @@ import r1ray.algo
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.trainer import TrainerWorker
 from r1ray.actors.trainer_group import TrainerGroup
+from r1ray.actors.weight_sync import SyncFailed, WeightSync
 from r1ray.algo.base import Objective
 from r1ray.algo.sft import Sft
 from r1ray.data.pack import pack
-from r1ray.sync.push import SyncFailed, WeightSync
 from r1ray.types import Sample
 
 pytestmark = pytest.mark.integration
@@ -133,7 +133,7 @@ def check_dead_engine_leaves_no_rank_gathering(sync: WeightSync, trainers: Actor
     ray.get(rollouts.handles[1].sabotage.remote("die"), timeout=60)
     failed: list[SyncFailed] = []
     sync.on_failure = failed.append
-    with pytest.raises(SyncFailed, match="rollout-1 died during 'answer before it meets the trainer'"):
+    with pytest.raises(SyncFailed, match="rollout-1 died during 'ping before a transfer'"):
         sync.push(2)
     transfer = str(failed[0])
     assert "policy-0 failed" in transfer and "rollout-1 died" in transfer

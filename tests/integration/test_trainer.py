@@ -27,8 +27,8 @@ from trainer_cases import (
 )
 from transformers import AutoModelForCausalLM
 
-from r1ray.actors.annotate import sample_outputs
 from r1ray.actors.reference import ReferenceWorker
+from r1ray.annotate import sample_outputs
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 

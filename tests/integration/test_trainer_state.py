@@ -19,11 +19,11 @@ from trainer_cases import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from r1ray.actors.annotate import sample_outputs
 from r1ray.actors.reference import ReferenceWorker
 from r1ray.algo.base import LossOutput
 from r1ray.algo.grpo import Grpo
 from r1ray.algo.sft import Sft
+from r1ray.annotate import sample_outputs
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 

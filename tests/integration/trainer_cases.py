@@ -20,7 +20,7 @@ from r1ray.actors.trainer import TrainerWorker
 from r1ray.algo.base import Objective
 from r1ray.algo.grpo import Grpo
 from r1ray.config import AlgoConfig, AuxiliaryTrainerConfig, CriticConfig, ReferenceConfig, TrainerConfig
-from r1ray.trainers import TrainerRole
+from r1ray.roles import TrainerRole
 from r1ray.types import Completion, Group, Problem, Score, VersionSpan
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from algo_samples import sample
 
-from r1ray.actors.annotate import annotate
+from r1ray.annotate import annotate
 
 
 class FakeGroup:

@@ -14,7 +14,7 @@ from r1ray.run.checkpoint import Checkpoints, Progress
 
 
 class Crash(BaseException):
-    """The process has died: nothing after it runs, not even cleanup."""
+    """The process dies: nothing runs after it, not even cleanup."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def events() -> list[tuple[str, dict]]:
 
 @pytest.fixture
 def reopen(tmp_path: Path, events: list) -> Callable[..., Checkpoints]:
-    """The checkpoints as a new process finds them."""
+    """Opens the checkpoints as a new process does."""
     return lambda keep=2: Checkpoints(tmp_path, keep=keep, event=lambda kind, **fields: events.append((kind, fields)))
 
 
@@ -48,7 +48,7 @@ def newest(checkpoints: Checkpoints) -> int:
     return found.progress.step
 
 
-def test_checkpoint_loads_as_it_was_written(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
     assert reopen().newest_valid() is None
     save(reopen(), 10)
     found = reopen().newest_valid()
@@ -62,11 +62,11 @@ def test_checkpoint_loads_as_it_was_written(reopen: Callable[..., Checkpoints], 
     assert manifest["hf/model.safetensors"]["bytes"] == 10
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["new step", "step that was damaged"])
-def test_crash_at_any_point_leaves_the_newest_complete_checkpoint(
+@pytest.mark.parametrize("again", [False, True], ids=["new step", "damaged step"])
+def test_a_crash_at_any_point_leaves_the_newest_complete_one(
     again: bool, reopen: Callable[..., Checkpoints], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Crash at every call that touches the disk, one by one; what is left must load."""
+    """Each call that touches the disk is the last one in turn; the checkpoint that is left must load."""
     calls = [
         (os, "replace"),
         (os, "fsync"),
@@ -101,9 +101,7 @@ def test_crash_at_any_point_leaves_the_newest_complete_checkpoint(
         assert (found.hf / "model.safetensors").read_text() == f"weights {found.progress.step}"
         assert not list(tmp_path.glob(".*-step*")), "no incomplete checkpoint is left"
         under_their_names = [path for path in tmp_path.glob("step_*") if not (again and path.name == "step_000010")]
-        assert all(checkpoint.find_damage(path) is None for path in under_their_names), (
-            "a checkpoint under its name is complete"
-        )
+        assert all(checkpoint.find_damage(path) is None for path in under_their_names), "a final name means complete"
         save(reopen(), 20)
         assert newest(reopen()) == 20
         if not crashed:
@@ -114,7 +112,7 @@ def test_crash_at_any_point_leaves_the_newest_complete_checkpoint(
 
 
 def crashing(function: Callable, point: int, count: list[int]) -> Callable:
-    """`function` until the `point`-th call of all wrapped functions; from then on every call crashes, as in a dead process."""
+    """`function` until the `point`-th call of all patched functions; every later call crashes, as in a dead process."""
 
     def call(*args, **kwargs):
         count[0] += 1
@@ -126,7 +124,7 @@ def crashing(function: Callable, point: int, count: list[int]) -> Callable:
 
 
 @pytest.mark.parametrize("file", ["hf/model.safetensors", "trainer/deep/optimizer.pt", "state.json", "manifest.json"])
-def test_flipped_byte_is_noticed_and_the_older_checkpoint_is_used(
+def test_a_flipped_byte_is_detected_and_the_older_checkpoint_is_used(
     file: str, reopen: Callable[..., Checkpoints], tmp_path: Path, events: list
 ) -> None:
     save(reopen(), 5)
@@ -160,7 +158,7 @@ def test_damage_is_named(
     assert reason in events[0][1]["reason"]
 
 
-def test_full_disk_leaves_the_older_checkpoint_and_reports_the_remedy(
+def test_a_full_disk_leaves_the_older_checkpoint_and_names_the_remedy(
     reopen: Callable[..., Checkpoints], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(reopen(), 5)
@@ -181,7 +179,7 @@ def test_full_disk_leaves_the_older_checkpoint_and_reports_the_remedy(
     assert newest(reopen()) == 5
 
 
-def test_trainer_error_while_writing_leaves_no_checkpoint(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
+def test_an_error_while_writing_leaves_no_files(reopen: Callable[..., Checkpoints], tmp_path: Path) -> None:
     checkpoints = reopen()
     with (
         pytest.raises(RuntimeError, match="rank 1 died"),
@@ -213,7 +211,7 @@ def test_equal_or_undefined_score_is_not_better(reopen: Callable[..., Checkpoint
     assert os.readlink(tmp_path / "best") == "step_000002"
 
 
-def test_resuming_from_an_older_step_removes_later_checkpoints(
+def test_resuming_from_an_older_step_removes_the_later_checkpoints(
     reopen: Callable[..., Checkpoints], tmp_path: Path
 ) -> None:
     for step in (5, 10, 15):
@@ -222,8 +220,8 @@ def test_resuming_from_an_older_step_removes_later_checkpoints(
         (tmp_path / f"step_{step:06d}" / "state.json").write_text("{}")
     checkpoints = reopen(keep=3)
     assert newest(checkpoints) == 5
-    save(checkpoints, 10, weights="written anew")
+    save(checkpoints, 10, weights="written again")
     assert steps(tmp_path) == [5, 10]
     found = reopen().newest_valid()
     assert found is not None
-    assert (found.hf / "model.safetensors").read_text() == "written anew"
+    assert (found.hf / "model.safetensors").read_text() == "written again"

@@ -1,4 +1,4 @@
-"""What the driver checks about a cluster before it uses it."""
+"""What the driver checks of a cluster before it uses it."""
 
 import threading
 from pathlib import Path
@@ -10,12 +10,12 @@ from r1ray.actors import cluster, shared_folder
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 500])
-def test_dashboard_reachable_by_others_must_require_a_token(
+def test_a_dashboard_that_others_reach_must_require_a_token(
     status: int, dashboard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dashboard.status = status
     url = f"127.0.0.1:{dashboard.server_port}"
-    cluster.refuse_open_dashboard(url)  # reachable only from this machine
+    cluster.refuse_open_dashboard(url)  # on loopback
     monkeypatch.setattr(cluster, "_loopback", lambda host: False)
     if status == 200:
         with pytest.raises(ValueError, match=r"without a token(.|\n)*RAY_AUTH_MODE=token"):
@@ -24,7 +24,9 @@ def test_dashboard_reachable_by_others_must_require_a_token(
         cluster.refuse_open_dashboard(url)
 
 
-def test_missing_or_silent_dashboard_is_accepted(dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_dashboard_and_one_that_does_not_answer_are_accepted(
+    dashboard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cluster, "_loopback", lambda host: False)
     cluster.refuse_open_dashboard("")
     cluster.refuse_open_dashboard(None)
@@ -46,7 +48,7 @@ def test_loopback_addresses_are_recognised() -> None:
     ("env", "warned"),
     [({}, False), ({cluster.SUBMITTED: "{}"}, True), ({cluster.SUBMITTED: "{}", cluster.STOP_WAIT: "100"}, False)],
 )
-def test_job_without_time_to_save_is_warned(
+def test_a_job_that_could_not_save_on_stop_warns(
     env: dict[str, str], warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in (cluster.SUBMITTED, cluster.STOP_WAIT):
@@ -57,20 +59,20 @@ def test_job_without_time_to_save_is_warned(
     assert (f"{cluster.STOP_WAIT}=100" in capsys.readouterr().err) == warned
 
 
-def test_node_reports_problems_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_reports_what_is_wrong_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_folder, "SEEN_WITHIN_S", 0.3)
     mark = tmp_path / "mark"
     assert shared_folder._look(str(tmp_path / "not_mounted" / "mark")) == "has no such folder"
     assert shared_folder._look(str(mark)) == "has another folder of that name"
     threading.Timer(0.1, mark.touch).start()
-    assert shared_folder._look(str(mark)) == "", "a network file system may show the file later"
-    monkeypatch.setattr(shared_folder.os, "access", lambda path, mode: False)  # root can write everywhere
-    assert shared_folder._look(str(mark)) == "may not write into it"
+    assert shared_folder._look(str(mark)) == "", "a network file system may be slow"
+    monkeypatch.setattr(shared_folder.os, "access", lambda path, mode: False)  # root may write everywhere
+    assert shared_folder._look(str(mark)) == "may not write to it"
 
 
-def test_ray_start_is_retried_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    timed_out, did = Exception("The current node timed out during startup. This could happen because"), []
-    outcomes: list[Any] = [timed_out, timed_out, "context"]
+def test_a_ray_that_does_not_start_in_time_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeout, did = Exception("The current node timed out during startup. This could happen because"), []
+    outcomes: list[Any] = [timeout, timeout, "context"]
 
     def init(**options: Any) -> Any:
         did.append(f"init {options['address']}")
@@ -83,7 +85,7 @@ def test_ray_start_is_retried_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: did.append("shutdown"))
     assert cluster.initialised({"address": "local"}) == "context"
     assert did == ["init local", "shutdown", "init local", "shutdown", "init local"]
-    outcomes[:] = [timed_out] * 9
+    outcomes[:] = [timeout] * 9
     with pytest.raises(Exception, match="timed out"):
         cluster.initialised({"address": "local"})
     outcomes[:] = [ConnectionError("no such cluster"), "context"]

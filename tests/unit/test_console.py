@@ -1,11 +1,11 @@
-"""The console: a live table on a terminal, one clear line a step otherwise."""
+"""The console: a live table on a terminal, otherwise one line per step."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from r1ray.run.console import StepConsole, clock, number
+from r1ray.run.console import StepConsole, duration, number
 
 STEP = {
     "solve_rate": 0.3125,
@@ -32,7 +32,7 @@ def printed(*, terminal: bool, steps: int = 3) -> str:
     return out.getvalue()
 
 
-def test_one_line_a_step_without_a_terminal() -> None:
+def test_one_line_per_step_without_a_terminal() -> None:
     lines = printed(terminal=False).splitlines()
     assert len(lines) == 4
     assert lines[0] == "step 0  eval countdown: accuracy 0.230 ± 0.018  pass@4 0.500"
@@ -53,7 +53,7 @@ def test_a_terminal_gets_a_table_and_a_bar() -> None:
     assert "accuracy 0.230 ± 0.018" in text
 
 
-def test_the_table_keeps_the_first_values_beside_the_latest() -> None:
+def test_the_table_keeps_the_first_and_the_latest_values() -> None:
     console = StepConsole(stage="rl", first_step=1, last_step=10, console=Console(file=io.StringIO()))
     console.step(1, {"solve_rate": 0.1})
     console.step(2, {"solve_rate": 0.9})
@@ -76,5 +76,5 @@ def test_numbers_are_short(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_times_read_like_a_clock() -> None:
-    assert (clock(75), clock(4000)) == ("1:15", "1:06:40")
+def test_durations() -> None:
+    assert (duration(75), duration(4000)) == ("1:15", "1:06:40")

@@ -56,7 +56,12 @@ def group(drawn: Drawn, rate: float | None) -> Group:
     )
     scores = tuple(
         Score(
-            reward=0.0, correct=None if rate is None else k < 4 * rate, components={}, statuses={}, usable=True, seconds=0.0
+            reward=0.0,
+            correct=None if rate is None else k < 4 * rate,
+            components={},
+            statuses={},
+            usable=True,
+            seconds=0.0,
         )
         for k in range(4)
     )

@@ -1,4 +1,4 @@
-"""The run directory: its names, and what opening it again leaves behind."""
+"""The run directory: its names, and a run that resumes in it."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ def events(run: RunDir) -> list[dict]:
     return [json.loads(line) for line in run.events.read_text().splitlines()]
 
 
-def test_layout_is_the_one_that_other_tools_read() -> None:
+def test_names_that_other_tools_read() -> None:
     run = RunDir(Path("runs/a"))
     stage = run.stage("rl")
     names = [
@@ -38,17 +38,17 @@ def test_layout_is_the_one_that_other_tools_read() -> None:
     ]
 
 
-def test_new_run_and_the_same_run_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_and_its_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = open_run("a", raw={"steps": 5, "trainer": {"lr": 0.1}}, overrides=["steps=5"])
     assert run.path == tmp_path / "a", "workers have other working directories"
     assert yaml.safe_load(run.config.read_text()) == {"steps": 5, "trainer": {"lr": 0.1}}
     assert (run.path / "overrides.txt").read_text() == "steps=5\n"
     assert "torch" in json.loads((run.path / "versions.json").read_text())
-    again = open_run("a", raw={"steps": 9, "trainer": {"lr": 0.1}}, overrides=["steps=9", "resume=auto"])
-    assert yaml.safe_load(again.config.read_text())["steps"] == 9
-    start, resume = events(again)
-    assert (start["kind"], resume["kind"]) == ("start", "resume")
+    resumed = open_run("a", raw={"steps": 9, "trainer": {"lr": 0.1}}, overrides=["steps=9", "resume=auto"])
+    assert yaml.safe_load(resumed.config.read_text())["steps"] == 9
+    start, resume = events(resumed)
+    assert (start["kind"], resume["kind"]) == ("run_started", "run_resumed")
     assert resume["changed"] == {"steps": [5, 9]}
 
 

@@ -1,4 +1,4 @@
-"""avg@k, pass@k, maj@k and their standard errors by enumeration and at their edges; the plain cases are in tests/golden."""
+"""avg@k, pass@k, maj@k and their standard errors, by enumeration and in edge cases; plain cases are in tests/golden."""
 
 from collections import Counter
 from dataclasses import replace
@@ -14,21 +14,21 @@ from r1ray.types import Group, Score
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(6, 2, 3), (5, 5, 1), (5, 0, 5), (7, 1, 7)])
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_completion(n: int, c: int, k: int):
+def test_pass_at_k_is_the_share_of_subsets_with_a_correct_completion(n: int, c: int, k: int):
     subsets = list(combinations([True] * c + [False] * (n - c), k))
     assert pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
 
 
-def test_pass_at_more_than_was_sampled_does_not_exist():
+def test_pass_at_k_needs_k_samples():
     with pytest.raises(ValueError, match=r"eval.num_samples"):
         pass_at_k(4, 1, 8)
 
 
-def test_wrong_answers_that_are_equal_are_one_class():
+def test_equal_incorrect_answers_are_one_class():
     assert maj_at_k(["1/2", "0.5", "\\frac{1}{2}", "3", "3"], [False, False, False, True, True]) == 0.0
 
 
-def test_right_answers_are_one_class_however_they_are_written():
+def test_correct_answers_are_one_class_in_any_notation():
     answers = ["2 * 3 + 5", "5 + 3 * 2", "1", "1", "(2 * 3) + 5"]
     assert maj_at_k(answers, [True, True, False, False, True]) == 1.0
 
@@ -38,7 +38,7 @@ def test_completions_without_an_answer_do_not_vote():
     assert maj_at_k([None, None], [False, False]) == 0.0
 
 
-def test_of_equal_classes_the_first_seen_wins():
+def test_the_first_of_equally_large_classes_wins():
     assert maj_at_k(["1", "2", "2", "1"], [False, True, True, False]) == 0.0
     assert maj_at_k(["2", "1", "2", "1"], [True, False, True, False]) == 1.0
 
@@ -55,7 +55,7 @@ def test_the_expected_majority_is_the_mean_over_subsets(k: int):
     assert found == pytest.approx(np.mean(wins))
 
 
-def test_the_expected_majority_of_nobody_or_of_more_than_were_sampled():
+def test_the_expected_majority_without_votes_and_with_too_few_samples():
     assert expected_maj_at_k([None, "B"], [False, False], 2) == 0.0
     assert expected_maj_at_k([None] * 3 + ["A"] * 61, [False] * 3 + [True] * 61, 32) == 1.0
     with pytest.raises(ValueError, match=r"eval.num_samples"):
@@ -68,7 +68,7 @@ def test_the_standard_error_counts_problems_not_completions():
     assert np.isnan(standard_error([1.0]))
 
 
-def test_problems_that_could_not_be_scored_are_no_wrong_answers() -> None:
+def test_problems_that_could_not_be_scored_do_not_count_as_incorrect() -> None:
     wrong = Score(reward=0.0, correct=False, components={}, statuses={}, usable=True, seconds=0.0)
     right, failed = replace(wrong, correct=True), replace(wrong, correct=None, usable=False)
     completions = (completion("\\boxed{1}"), completion("\\boxed{2}"))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 
 from r1ray.engine.base import EngineAsleep, Request, SamplingSpec
-from r1ray.engine.fake import FakeEngine
 from r1ray.types import Completion
 
 PROMPT = np.array([5, 6], np.int32)

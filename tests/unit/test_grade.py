@@ -1,4 +1,4 @@
-"""`r1ray.grade`: what a row is, what becomes of it, and what the command says."""
+"""`r1ray.grade`: reading rows, scoring them, and the output of the command."""
 
 import json
 import os
@@ -44,7 +44,9 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         {"kind": "function_call", "completion": "```python\n1\n```", "tests": CASES, "limits": {"cpu": 2}},
     ]
     groups = list(read_graded(written(tmp_path / "in.jsonl", *lines), tokenise=nothing))
-    assert all(isinstance(group, list) and len(group) == 1 for group in groups)  # nobody's neighbour is his group
+    assert all(
+        isinstance(group, list) and len(group) == 1 for group in groups
+    )  # equal rows that follow each other are no group
     problems = [group[0].problem for group in groups if isinstance(group, list)]
     assert [problem.verifier for problem in problems] == ["math", "math", "math", "program", "code"]
     assert problems[0].payload == problems[2].payload == {"answers": ["7"]}
@@ -92,16 +94,16 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
             },
             "none of r1ray's own",
         ),
-        ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),
+        ({"problem": "p", "completion": "a", "finish_reason": "stop"}, "first line of its group"),
         ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
     ],
 )
-def test_a_broken_row_says_its_line_and_why(tmp_path: Path, row: Any, says: str) -> None:
+def test_a_broken_row_is_reported_with_line_and_reason(tmp_path: Path, row: Any, says: str) -> None:
     why = why_not(tmp_path, row)
     assert why.startswith("line 1: ") and says in why
 
 
-def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_break_only_their_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": "\xff"}\n\n' + json.dumps(MATHS).encode())
     broken, group = read_graded(path, tokenise=nothing)
@@ -110,9 +112,9 @@ def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
 
 
 def recorded(tmp_path: Path) -> Path:
-    """Two groups of a run, the second one's verdict on its second response being wrong."""
+    """Two groups of a run; the recorded score of the last completion is wrong."""
     right = Score(
-        reward=1.0, correct=True, parts={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
+        reward=1.0, correct=True, components={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
     )
     wrong = Score(
         reward=0.0,
@@ -133,7 +135,7 @@ def recorded(tmp_path: Path) -> Path:
     return write_rollouts(tmp_path, groups, step=1, decode=lambda _: "prompt")
 
 
-def test_a_rollouts_file_is_read_in_its_groups(tmp_path: Path) -> None:
+def test_a_rollouts_file_is_read_by_groups(tmp_path: Path) -> None:
     groups = [group for group in read_graded(recorded(tmp_path), tokenise=nothing) if isinstance(group, list)]
     assert [[response.id for response in group] for group in groups] == [["p#0", "p#1"], ["q#0", "q#1"]]
     assert [response.completion.finish_reason for response in groups[0]] == ["stop", "length"]
@@ -155,17 +157,19 @@ def test_rows_are_scored_in_order_and_compared(tmp_path: Path, capsys: pytest.Ca
     }
     assert rows[1]["error"].startswith("line 2: ")
     assert (rows[2]["reward"], rows[2]["status"]) == (0.0, "wrong_answer")
-    assert "23 rows: 21 right, 0 without a verdict, 1 broken" in capsys.readouterr().out
+    assert "23 rows: 21 correct, 0 not scored, 1 broken" in capsys.readouterr().out
 
     again = tmp_path / "again.jsonl"
     arguments = [str(recorded(tmp_path)), str(again), "--compare", "reward.local=true", "reward.num_workers=1"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "line 4, q#1: accuracy 1.0 -> 0.0, correct True -> False" in said
-    assert "1 verdicts changed of 4 rows that had one" in said
+    assert "1 of 4 rows with earlier scores changed" in said
 
 
-def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_in_the_command_are_reported_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mine, out = written(tmp_path / "mine.jsonl", MATHS), tmp_path / "out.jsonl"
     assert main([str(tmp_path / "none.jsonl"), str(out)]) == 2
     assert main([str(mine), str(out), "reward.components.accuracy.wieght=1"]) == 2
@@ -177,7 +181,7 @@ def test_mistakes_are_told_before_anything_starts(tmp_path: Path, capsys: pytest
 
 
 def hanging(problem: Any, completions_G: Any, context: Any) -> list[float]:
-    """A reward that some responses do not let end, or that they end the worker by."""
+    """A reward that hangs on some completions and dies on others."""
     for response in completions_G:
         if response.text == "hang":
             time.sleep(600)
@@ -186,7 +190,7 @@ def hanging(problem: Any, completions_G: Any, context: Any) -> list[float]:
     return [1.0] * len(completions_G)
 
 
-def test_a_row_that_hangs_or_ends_its_worker_costs_itself_alone(
+def test_a_row_that_hangs_or_kills_its_worker_loses_only_its_own_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

@@ -7,7 +7,8 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 import r1ray.actors.group as group_module
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerUnresponsive, result_of
+from r1ray.actors.group import ActorGroup, result_of
+from r1ray.failures import WorkerDied, WorkerUnresponsive
 
 OUT_OF_MEMORY = """6 worker(s) were killed due to the node running low on memory. 5.5 GB used
 Object store memory usage: [- objects spillable: 0
@@ -17,7 +18,7 @@ Top 10 memory users: PID"""
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OutOfMemoryError(OUT_OF_MEMORY), "rollout-1 was ended in 'generate' because 6 worker(s) were killed due to the "
+        (OutOfMemoryError(OUT_OF_MEMORY), "rollout-1 was killed during 'generate': 6 worker(s) were killed due to the "
          "node running low on memory. 5.5 GB used"),
         (RayActorError(), "rollout-1 died during 'generate': The actor experienced an error before finishing this task."),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+from fake_engine import FakeEngine
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from reward_samples import completion, context
 from test_judge import ASKED, FAILED, RIGHT, nothing_remembered  # noqa: F401  a fixture
@@ -22,7 +23,6 @@ from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.config import Config
 from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
-from r1ray.engine.fake import FakeEngine
 from r1ray.reward.judge import client, judge
 from r1ray.reward.judge.args import JudgeArgs
 from r1ray.reward.judge.server import Endpoint, Question, Refused, Unanswered

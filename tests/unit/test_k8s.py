@@ -13,7 +13,7 @@ import yaml
 
 from r1ray.cli import check_command_line
 from r1ray.config import Config
-from r1ray.trainers import section_of
+from r1ray.roles import section_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "k8s" / "base"

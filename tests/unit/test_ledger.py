@@ -1,4 +1,4 @@
-"""The ledger on a disk that crashes and fills up, and what the audit makes of its rows."""
+"""The ledger through crashes and full disks, and the faults that the audit finds in its rows."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def written(path: Path, *draws: int, step: int = 1) -> Ledger:
     return ledger
 
 
-def test_rows_survive_in_their_order(path: Path) -> None:
+def test_rows_are_read_in_order(path: Path) -> None:
     ledger = written(path, 0)
     ledger.write("generated", step=1, draw=0, completions=8)
     ledger.sync()
@@ -47,37 +47,37 @@ def test_rows_are_on_the_disk_when_sync_returns(path: Path, monkeypatch: pytest.
     assert '"draw": 0' in forced[-1]
 
 
-def test_a_run_that_goes_on_from_a_step_gives_up_the_later_ones(path: Path) -> None:
+def test_a_resume_cancels_the_rows_of_later_steps(path: Path) -> None:
     ledger = written(path, 0, step=1)
     for step in (2, 3):
         ledger.write("dispatched", step=step, draw=step - 1)
     ledger.sync()
-    again = Ledger(path, step=2)
-    again.write("dispatched", step=3, draw=7)
-    again.sync()
+    resumed = Ledger(path, step=2)
+    resumed.write("dispatched", step=3, draw=7)
+    resumed.sync()
     assert numbers(path) == [0, 1, 7]
 
 
-def test_a_run_that_begins_anew_gives_up_everything(path: Path) -> None:
+def test_a_run_from_scratch_cancels_all_rows(path: Path) -> None:
     written(path, 0, 1)
     written(path, 5)
     assert numbers(path) == [5]
 
 
-def test_a_line_cut_short_is_ignored_and_not_glued_to_the_next(path: Path) -> None:
+def test_a_line_cut_short_is_ignored_and_not_joined_to_the_next(path: Path) -> None:
     written(path, 0, 1)
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
     assert numbers(path) == [0]
     ledger = Ledger(path, step=0)
-    assert numbers(path) == [], "glued to it, the note that the run goes on from step 0 would be ignored as well"
+    assert numbers(path) == [], "joined to it, the row `resumed` would be ignored as well"
     ledger.write("dispatched", step=1, draw=2)
     ledger.sync()
     assert numbers(path) == [2]
 
 
 @pytest.mark.parametrize(("module", "function"), [(Path, "open"), (os, "fsync")])
-def test_rows_that_the_disk_refuses_or_cannot_force_down_are_written_once_when_it_can(
+def test_rows_that_the_disk_refuses_are_written_once_later(
     module: Any, function: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = written(path, 0)
@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[Rows, str]] = {
     "a draw that was never scored": (without(of(1, "scored")), "draw 1: attempt 0 was dispatched, generated"),
     "a draw of two steps": (changed(of(2, "trained"), step=2), "draw 2: belongs to steps [1, 2]"),
     "a problem drawn twice in an epoch": (
-        changed(of(3, "dispatched"), problem="p0"), "draw 3: problem p0 of epoch 0 was draw 0 already",
+        changed(of(3, "dispatched"), problem="p0"), "draw 3: problem p0 of epoch 0 was already draw 0",
     ),
     "a completion too few": (changed(of(2, "generated"), completions=3), "draw 2: has groups of [3] completions, not 4"),
     "a group trained on twice": (doubled(of(2, "trained")), "draw 2: ended 2 times (trained, trained)"),

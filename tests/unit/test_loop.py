@@ -1,4 +1,4 @@
-"""The loop on fake parts: what happens in which order, what counts as a step and as an update; no Ray, no engine."""
+"""The loop with fake parts: the order of calls, and what counts as a step and as an update; without Ray and engines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +50,7 @@ def group(number: int) -> Group:
 
 @dataclass
 class World:
-    """Every part, writing down what it was asked."""
+    """All parts of the loop; records the calls."""
 
     did: list[str] = field(default_factory=list)
     skip: Callable[[int], bool] = lambda update: False
@@ -149,7 +149,7 @@ def test_weights_are_pushed_before_the_first_completion_and_after_every_step() -
     assert list(world.logged) == [0, 1, 2, 3]
 
 
-def test_the_curriculum_is_told_every_step_once_and_what_it_says_is_logged() -> None:
+def test_the_curriculum_observes_every_step_once_and_its_metrics_are_logged() -> None:
     world = World()
     run(config(), world)
     assert world.observed == [2, 2, 2]
@@ -157,7 +157,7 @@ def test_the_curriculum_is_told_every_step_once_and_what_it_says_is_logged() -> 
     assert "curriculum/left_out" not in world.logged[0]
 
 
-def test_steps_count_passes_and_updates_count_optimiser_updates() -> None:
+def test_steps_count_passes_and_updates_count_optimizer_steps() -> None:
     world = World()
     end = run(config("algo.num_minibatches=4"), world)
     assert (end.step, end.updates, end.version) == (3, 12, 3)
@@ -177,7 +177,7 @@ def test_without_kl_there_is_no_reference_to_replace() -> None:
     assert not [did for did in world.did if did.startswith("reference")]
 
 
-def test_a_skipped_update_makes_no_new_weights() -> None:
+def test_a_skipped_update_is_not_pushed() -> None:
     world = World(skip=lambda update: update == 2)
     end = run(config(), world)
     assert [did for did in world.did if did.startswith("push")] == ["push 0", "push 1", "push 2"]
@@ -194,7 +194,7 @@ def test_a_resumed_run_repeats_nothing() -> None:
 
 
 @pytest.mark.parametrize("where", ["begin 2", "take 2"])
-def test_a_run_that_is_to_stop_saves_the_last_whole_step_and_nothing_else(where: str) -> None:
+def test_a_run_asked_to_stop_saves_the_last_complete_step(where: str) -> None:
     world = World(stop_in=where)
     with pytest.raises(Stopped):
         run(config("eval.before=false"), world)
@@ -204,21 +204,21 @@ def test_a_run_that_is_to_stop_saves_the_last_whole_step_and_nothing_else(where:
 
 
 @pytest.mark.parametrize("error", [RewardOutage, NothingToLearn])
-def test_a_run_that_cannot_go_on_saves_the_last_whole_step(error: type[Exception]) -> None:
+def test_a_run_that_cannot_continue_saves_the_last_complete_step(error: type[Exception]) -> None:
     world = World(stop_in="take 2", stops_with=error)
     with pytest.raises(error):
         run(config("eval.before=false"), world)
     assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
 
 
-def test_a_run_that_is_to_stop_before_its_first_step_saves_where_it_stands() -> None:
+def test_a_run_asked_to_stop_before_its_first_step_saves_its_progress() -> None:
     world, start = World(stop_in="begin 3"), Progress(step=2, updates=9, version=5)
     with pytest.raises(Stopped):
         run(config(), world, start)
     assert world.saved == [start] and not world.logged
 
 
-def test_what_is_saved_when_a_run_stops_goes_on_as_if_it_had_not() -> None:
+def test_a_stopped_run_resumes_as_if_it_had_not_stopped() -> None:
     whole, stopped, rest = World(), World(stop_in="take 3"), World()
     run(config(), whole)
     with pytest.raises(Stopped):

@@ -38,9 +38,9 @@ def score(
     status: str = "ok",
     form: float | None = 1.0,
 ) -> Score:
-    parts = {"accuracy": None if correct is None else float(correct), "format": form}
+    components = {"accuracy": None if correct is None else float(correct), "format": form}
     statuses = {"accuracy": status, "format": "ok"}
-    return Score(reward=reward, correct=correct, components=parts, statuses=statuses, usable=usable, seconds=0.0)
+    return Score(reward=reward, correct=correct, components=components, statuses=statuses, usable=usable, seconds=0.0)
 
 
 def group(
@@ -62,7 +62,7 @@ def collected(generated: list[Group], kept: list[Group]) -> Collected:
     return Collected(kept=kept, generated=generated, dropped=["x"], rollout_s=2.0, reward_s=0.5, **counts)
 
 
-RIGHT, WRONG = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
+CORRECT, INCORRECT = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
 
 
 def test_completions_without_a_token_in_the_loss_are_counted() -> None:
@@ -72,7 +72,7 @@ def test_completions_without_a_token_in_the_loss_are_counted() -> None:
 
 
 def test_metrics_are_taken_before_the_filter() -> None:
-    mixed, hopeless = group(RIGHT, WRONG), group(WRONG, WRONG)
+    mixed, hopeless = group(CORRECT, INCORRECT), group(INCORRECT, INCORRECT)
     metrics = step_metrics(collected([mixed, hopeless], kept=[mixed]), {"collect": 2.5, "train": 4.0}, version=0)
     assert metrics["solve_rate"] == 0.25
     assert metrics["reward/mean"] == 0.25
@@ -82,11 +82,11 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
 
 
-def test_zeros_are_wrong_completions_and_without_correctness_rewards_of_zero() -> None:
-    """A wrong completion may earn something for its form; an unusable one counts neither way."""
+def test_zero_reward_counts_incorrect_completions_or_else_rewards_of_zero() -> None:
+    """An incorrect completion may earn a format reward; an unusable one is not counted."""
     formal = score(correct=False, reward=0.1)
     assert (
-        group_metrics([group(RIGHT, formal, formal, score(usable=False, correct=None))], version=0)[
+        group_metrics([group(CORRECT, formal, formal, score(usable=False, correct=None))], version=0)[
             "zero_reward/fraction"
         ]
         == 2 / 3
@@ -98,7 +98,7 @@ def test_zeros_are_wrong_completions_and_without_correctness_rewards_of_zero() -
 
 
 def test_times_and_speeds() -> None:
-    groups = [group(RIGHT, WRONG), group(RIGHT, WRONG)]
+    groups = [group(CORRECT, INCORRECT), group(CORRECT, INCORRECT)]
     metrics = step_metrics(collected(groups, kept=groups[:1]), {"collect": 2.5, "train": 4.0, "sync": 1.0}, version=0)
     assert metrics["time/rollout"] == 2.0
     assert metrics["time/reward"] == 0.5
@@ -108,9 +108,9 @@ def test_times_and_speeds() -> None:
     assert "time/collect" not in metrics
 
 
-def test_an_unusable_completion_is_counted_and_its_reward_is_not() -> None:
+def test_an_unusable_completion_is_counted_without_its_reward() -> None:
     broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error", form=None)
-    metrics = group_metrics([group(RIGHT, WRONG, broken)], version=0)
+    metrics = group_metrics([group(CORRECT, INCORRECT, broken)], version=0)
     assert metrics["reward/mean"] == 0.5
     assert metrics["solve_rate"] == 0.5
     assert metrics["reward/format/mean"] == 1.0
@@ -120,11 +120,11 @@ def test_an_unusable_completion_is_counted_and_its_reward_is_not() -> None:
 
 def test_each_problem_counts_once_in_the_solve_rate() -> None:
     broken = score(usable=False)
-    groups = [group(RIGHT, broken, broken, broken), group(WRONG, WRONG, WRONG, WRONG)]
+    groups = [group(CORRECT, broken, broken, broken), group(INCORRECT, INCORRECT, INCORRECT, INCORRECT)]
     assert group_metrics(groups, version=0)["solve_rate"] == 0.5
 
 
-def test_a_part_that_applies_nowhere_has_no_mean() -> None:
+def test_a_component_that_applies_nowhere_has_no_mean() -> None:
     open_ended = score(correct=None, form=1.0)
     metrics = group_metrics([group(open_ended, open_ended)], version=0)
     assert "reward/accuracy/mean" not in metrics
@@ -134,7 +134,7 @@ def test_a_part_that_applies_nowhere_has_no_mean() -> None:
 
 def test_statuses_are_shares_of_completions() -> None:
     slow = score(correct=False, status="timeout")
-    metrics = group_metrics([group(RIGHT, WRONG, slow, RIGHT)], version=0)
+    metrics = group_metrics([group(CORRECT, INCORRECT, slow, CORRECT)], version=0)
     assert metrics["status/ok"] == 0.5
     assert metrics["status/wrong_answer"] == 0.25
     assert metrics["status/timeout"] == 0.25
@@ -146,7 +146,7 @@ def test_lengths_truncation_reflection_and_staleness() -> None:
         completion(length=10, text="Wait, that is WRONG. Let me check.", version=3),
         completion(length=20, finish_reason="length", version=5),
     )
-    metrics = group_metrics([group(RIGHT, WRONG, completions=completions)], version=5)
+    metrics = group_metrics([group(CORRECT, INCORRECT, completions=completions)], version=5)
     assert metrics["response_length/mean"] == 15
     assert metrics["response_length/max"] == 20
     assert metrics["truncated/fraction"] == 0.5
@@ -162,8 +162,8 @@ def test_a_mixture_is_counted_by_source_before_the_filter() -> None:
     formal = score(correct=False, reward=0.1)
     broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error")
     groups = [
-        group(RIGHT, WRONG, source="boxed"),
-        group(RIGHT, RIGHT, source="boxed"),
+        group(CORRECT, INCORRECT, source="boxed"),
+        group(CORRECT, CORRECT, source="boxed"),
         group(formal, formal, broken, source="program"),
         group(score(correct=None, reward=0.5), source="essay"),
     ]
@@ -180,8 +180,8 @@ def test_a_mixture_is_counted_by_source_before_the_filter() -> None:
     }
 
 
-def test_of_one_source_the_plain_names_say_it() -> None:
-    groups = [group(RIGHT, WRONG), group(WRONG, WRONG)]
+def test_one_source_has_no_metrics_by_source() -> None:
+    groups = [group(CORRECT, INCORRECT), group(INCORRECT, INCORRECT)]
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0}, version=0)
     assert "solve_rate" in metrics and not any(name.startswith("source/") for name in metrics)
 
@@ -218,12 +218,12 @@ def test_a_loss_that_is_never_finite_stays_visible() -> None:
     assert math.isnan(reduce_updates([{"loss/policy": math.nan}])["loss/policy"])
 
 
-def test_no_update_is_no_skipped_update() -> None:
+def test_no_updates() -> None:
     assert reduce_updates([]) == {"updates_skipped": 0.0}
 
 
-def test_every_metric_has_a_place_in_the_catalogue() -> None:
-    groups = [group(RIGHT, WRONG), group(RIGHT, WRONG, source="another")]
+def test_every_metric_is_in_the_catalogue() -> None:
+    groups = [group(CORRECT, INCORRECT), group(CORRECT, INCORRECT, source="another")]
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0, "train": 1.0}, version=0)
     update = {"loss/policy": 0.1, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "kl_ref": 0.0, "grad_norm": 1.0}
     names = [*metrics, *reduce_updates([update]), *eval_metrics("aime", pass_at=[1, 4], samples=4)]
@@ -233,7 +233,7 @@ def test_every_metric_has_a_place_in_the_catalogue() -> None:
     assert not is_metric("solved")
 
 
-def test_the_catalogue_names_what_other_tools_read() -> None:
+def test_the_catalogue_has_the_metrics_that_other_tools_read() -> None:
     promised = "reward/mean reward/<component>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
     promised += (
         " groups/solve_all groups/solve_none groups/kept loss/<term> kl_ref mismatch/kl entropy clip_fraction ratio/max"

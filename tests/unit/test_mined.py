@@ -189,7 +189,9 @@ def test_accuracy_and_extract_go_with_a_problem(tmp_path: Path) -> None:
 def test_a_part_that_does_not_judge_them_here_is_named(folder: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path / "run", *PLAIN)
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 4], "sources": ["prose"]})
-    with pytest.raises(ValueError, match=r"'judge' decided which .* does not score these problems .*: add reward\.components\.judge"):
+    with pytest.raises(
+        ValueError, match=r"'judge' decided which .* does not score these problems .*: add reward\.components\.judge"
+    ):
         problem_set("hard", source, cfg, Characters())
 
 

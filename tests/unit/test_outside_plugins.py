@@ -15,7 +15,7 @@ from r1ray.data.sources import load_source
 from r1ray.plugin import args_of, resolve
 from r1ray.stages.kinds import KINDS
 
-ALGORITHM = '''
+ALGORITHM = """
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,8 +36,8 @@ class Threshold(PolicyGradient):
     def _advantages(self, samples, state):
         signs = [1.0 if reward > self.args.above else -1.0 for reward in self.rewards(samples, state)]
         return spread(samples, [self.args.scale * sign for sign in signs])
-'''
-REWARD = '''
+"""
+REWARD = """
 from pydantic import model_validator
 
 from r1ray.config.base import Positive
@@ -66,8 +66,8 @@ class BriefArgs(Args):
 def brief(problem, completions_G, context, args):
     texts = [response_text(problem, completion) for completion in completions_G]
     return [float(args.shortest <= len(text) <= args.longest) for text in texts]
-'''
-SOURCE = '''
+"""
+SOURCE = """
 from r1ray.config.base import Positive
 from r1ray.data.base import Item, Source, SourceArgs
 from r1ray.data.schemas import user
@@ -88,8 +88,8 @@ def read(row, args):
 
 
 SQUARES = Source(read=read, columns={"n": "n"}, generate=generate, Args=SquaresArgs)
-'''
-STAGE = '''
+"""
+STAGE = """
 from r1ray.config.base import Positive
 from r1ray.plugin import Args
 from r1ray.stages.kinds import StageKind
@@ -104,7 +104,7 @@ COUNT = StageKind(run="my_stage:run", trains=False, generates=False, Args=CountA
 
 def run(context):
     context.run.event("counted", up_to=context.args.up_to)
-'''
+"""
 
 
 @pytest.fixture
@@ -179,7 +179,10 @@ def test_a_stage_kind_from_outside(place: Path) -> None:
     assert args_of(kind).model_validate(stage.stage.args).model_dump() == {"up_to": 5}
     assert run.raw["stages"]["count"]["args"] == {"up_to": 5}
 
-    assert "did you mean stages.count.args.up_to?" in mistakes(named, "stages.count.args.upto=4")["stages.count.args.upto"][1]
+    assert (
+        "did you mean stages.count.args.up_to?"
+        in mistakes(named, "stages.count.args.upto=4")["stages.count.args.upto"][1]
+    )
     assert "at least 1" in mistakes(named, "stages.count.args.up_to=0")["stages.count.args.up_to"][0]
     assert "did you mean sft?" in mistakes("stages.rl.kind=sftt")["stages.rl.kind"][1]
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1ray.actors.group import WorkerUnresponsive
-from r1ray.actors.restarts import RestartBudget
-from r1ray.actors.trainer_group import TrainersLost
+from r1ray.failures import RestartBudget, TrainersLost, WorkerUnresponsive
 from r1ray.stages.recovery import with_trainers_restored
 
 
@@ -77,7 +75,7 @@ def test_after_a_loss_without_a_checkpoint_it_begins_again() -> None:
 
 def test_losses_have_an_end() -> None:
     world = World(*[LOST] * 9)
-    with pytest.raises(TrainersLost, match="2 restarts have been made before"):
+    with pytest.raises(TrainersLost, match="giving up after 2 restarts"):
         world.run(max_restarts=2)
     assert world.did.count("from None") == 3
 

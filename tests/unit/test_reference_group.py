@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from r1ray.actors.group import ActorGroup, WorkerDied, WorkerFailed, WorkerUnresponsive
+from r1ray.actors.group import ActorGroup
 from r1ray.actors.reference_group import ReferenceGroup
-from r1ray.actors.restarts import RestartBudget
+from r1ray.failures import RestartBudget, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 BATCH: Any = SimpleNamespace(rows=("rows 0", "rows 1"))
 GLOO = "reference-0 failed in 'compute log-probs': RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer"
@@ -28,7 +28,7 @@ class World:
         monkeypatch.setattr(self.actors, "unhealthy", lambda *, timeout_s: self.dead)
         self.group = ReferenceGroup(
             self.actors,
-            started_with="first",
+            initial_path="first",
             max_tokens=64,
             timeout_s=600,
             start_timeout_s=9,
@@ -103,7 +103,7 @@ def test_a_worker_that_complains_of_a_peer_that_has_gone_is_a_loss(world: World)
 def test_losses_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, max_restarts=2)
     world.fails["outputs"] = [WorkerDied("reference-1 died")] * 9
-    with pytest.raises(WorkerDied, match="2 restarts have been made before"):
+    with pytest.raises(WorkerDied, match="giving up after 2 restarts"):
         world.group.outputs(BATCH)
     assert world.did.count("restart all") == 2
 

@@ -1,4 +1,4 @@
-"""Where the ranks of a trainer meet."""
+"""The address at which the ranks of a trainer meet."""
 
 import random
 import socket
@@ -9,7 +9,7 @@ import pytest
 from r1ray.actors.start import PORTS, _host_and_free_port
 
 
-def test_the_port_is_free_and_none_that_the_kernel_gives_to_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_port_is_free_and_outside_the_range_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken, socket.socket() as free:
         ports: list[int] = []
         for listener in (taken, free):
@@ -26,5 +26,7 @@ def test_the_port_is_free_and_none_that_the_kernel_gives_to_connections(monkeypa
         monkeypatch.setattr(random.SystemRandom, "sample", sample)
         assert _host_and_free_port()[1] == ports[1]
         ports.pop()
-        with pytest.raises(RuntimeError, match="ports between 20000 and 32768 are all taken"):
+        with pytest.raises(
+            RuntimeError, match="has no free port for the trainer ranks: 100 ports between 20000 and 32768"
+        ):
             _host_and_free_port()

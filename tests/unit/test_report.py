@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_metrics import RIGHT, WRONG, completion, group
+from test_metrics import CORRECT, INCORRECT, completion, group
 
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart, ticks
 from r1ray.run.directory import RunDir, open_run
@@ -19,7 +19,7 @@ VOID = {"meta", "line", "circle", "rect", "polyline", "polygon", "br"}
 
 
 class Balanced(HTMLParser):
-    """Every tag that opens closes, in order."""
+    """Fails unless every tag is closed, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> RunDir:
         completions = (hostile, completion(length=length, finish_reason="length"))
         write_rollouts(
             run.stage("rl").rollouts,
-            [group(RIGHT, WRONG, completions=completions)],
+            [group(CORRECT, INCORRECT, completions=completions)],
             step=step,
             decode=lambda ids: "What is <b>?",
         )
@@ -66,7 +66,7 @@ def run(tmp_path: Path) -> RunDir:
     return run
 
 
-def test_page_is_whole_and_needs_nothing_else(run: RunDir) -> None:
+def test_page_is_self_contained(run: RunDir) -> None:
     page = write_report(run).read_text()
     Balanced().feed(page)
     assert not re.findall(r"""(?:src|href)=|@import|url\(|https?://(?!www\.w3\.org/2000/svg)""", page)
@@ -80,7 +80,7 @@ def test_page_shows_before_and_after(run: RunDir) -> None:
     assert "0.030 → 0.580" in page, "solve rate: means of the first and last five steps"
     assert "53.0 → 108.0" in page
     assert "<h3>step 1</h3>" in page and "<h3>step 60</h3>" in page
-    assert "Events (1 worth a look)" in page
+    assert "Events (1 to look at)" in page
     assert page.index("Stage warm") < page.index("Stage rl"), "in the order of the configuration"
 
 
@@ -92,7 +92,7 @@ def test_what_the_model_wrote_is_shown_and_never_run(run: RunDir) -> None:
     assert '<span class="answer">&lt;answer&gt; 3 * 5 &lt;/answer&gt;</span>' in page
 
 
-def test_page_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
+def test_page_of_a_run_without_metrics(tmp_path: Path) -> None:
     run = open_run(tmp_path / "young", raw={"name": "young"}, overrides=[])
     Balanced().feed(write_report(run).read_text())
     JsonlLogger(run.stage("rl").metrics, first_step=1).step(1, {"solve_rate": 0.0, "lr": 0.0})
@@ -113,7 +113,7 @@ def test_a_mixture_has_a_curve_for_each_source(tmp_path: Path) -> None:
     assert "Solve rate by source" not in page and "source/boxed/groups" not in page
 
 
-def test_page_is_replaced_whole(run: RunDir) -> None:
+def test_page_is_replaced_atomically(run: RunDir) -> None:
     write_report(run)
     run.report.write_text("old")
     write_report(run)
@@ -180,7 +180,7 @@ def test_noise_does_not_decide_before_and_after() -> None:
     assert before_and_after([{"a": 1}, {"a": 2}, {"a": 3}], "a") == (1, 3)
 
 
-def test_summary_says_what_was_gained_and_how_to_go_on(run: RunDir) -> None:
+def test_summary_has_gains_paths_and_how_to_resume(run: RunDir) -> None:
     model = run.stage("rl").checkpoints / "best" / "hf"
     model.mkdir(parents=True)
     (model / "tokenizer.json").write_text('{"added_tokens": [{"content": "<think>"}, {"content": "</think>"}]}')
@@ -191,14 +191,14 @@ def test_summary_says_what_was_gained_and_how_to_go_on(run: RunDir) -> None:
     assert "resume=auto" in text
 
 
-def test_summary_leaves_out_a_parser_that_the_tokenizer_cannot_serve(run: RunDir) -> None:
+def test_summary_omits_a_parser_that_the_tokenizer_does_not_support(run: RunDir) -> None:
     model = run.stage("rl").checkpoints / "latest" / "hf"
     model.mkdir(parents=True)
     (model / "tokenizer.json").write_text("{}")
     assert f"vllm serve {model}\n" in closing_summary(run)
 
 
-def test_two_alarms_of_one_moment_are_two_rows(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_alarms_at_one_time_are_two_rows(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1.0)
     run.event("alarm", name="zero_reward/fraction", step=3)
     run.event("alarm", name="status/timeout", step=3)

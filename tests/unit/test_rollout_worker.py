@@ -1,4 +1,4 @@
-"""The rollout worker around a fake engine: what waits, what fails, what is forgotten."""
+"""The rollout worker around a fake engine: which calls wait, fail or are aborted."""
 
 import asyncio
 import threading
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 
 import r1ray.engine
 from r1ray.actors.rollout import RolloutWorker
 from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
-from r1ray.engine.fake import FakeEngine
 from r1ray.types import Completion
 
 PROMPT = np.array([5, 6], np.int32)
@@ -27,7 +27,7 @@ class Engine(FakeEngine):
         self.go.set()
         self.fault: Exception | None = None
         self.added: list[int] = []
-        """Seeds of the requests, in their order."""
+        """Seeds of the requests, in order."""
         self.shut_down = threading.Event()
 
     def add(self, request: Request) -> None:
@@ -54,9 +54,9 @@ class Engine(FakeEngine):
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
-    made = Engine()
-    monkeypatch.setattr(r1ray.engine, "make", lambda cfg, *, model_path: made)
-    return made
+    fake = Engine()
+    monkeypatch.setattr(r1ray.engine, "make", lambda cfg, *, model_path: fake)
+    return fake
 
 
 def run(scenario: Callable[[RolloutWorker], Coroutine[Any, Any, None]]) -> None:
@@ -80,7 +80,7 @@ def test_completions_come_in_the_order_of_the_seeds_and_calls_run_together(engin
     run(scenario)
 
 
-def test_progress_grows_while_the_engine_works_and_stands_still_while_it_is_stuck(engine: Engine) -> None:
+def test_progress_grows_while_the_engine_works_and_not_while_it_is_stuck(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         await worker.ping()
         idle = worker.status()
@@ -100,30 +100,30 @@ def test_progress_grows_while_the_engine_works_and_stands_still_while_it_is_stuc
     run(scenario)
 
 
-def test_vitals_say_why_the_engine_has_ended(engine: Engine) -> None:
+def test_the_status_says_why_the_engine_has_ended(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         await worker.ping()
         worker.fault_actions()["fail"]()
-        with pytest.raises(EngineFailed, match="injured"):
+        with pytest.raises(EngineFailed, match="fault injected"):
             await generate(worker, [1])
-        assert "injured by fault=" in worker.status()["ended"]
+        assert "fault injected by fault=" in worker.status()["ended"]
 
     run(scenario)
 
 
-def test_an_injury_does_not_keep_the_heart_from_beating(engine: Engine) -> None:
-    """`inject_fault` runs on the heart's one thread: while it waits there, the watch would take the worker for hung."""
+def test_an_injected_fault_does_not_block_heartbeats(engine: Engine) -> None:
+    """`inject_fault` runs on the thread of the heartbeats: waiting there would make the worker look hung."""
 
     async def scenario(worker: RolloutWorker) -> None:
-        injury = threading.Thread(target=worker.fault_actions()["kill_in_sync"], daemon=True)
-        injury.start()
-        injury.join(1)
-        assert not injury.is_alive()
+        thread = threading.Thread(target=worker.fault_actions()["kill_in_sync"], daemon=True)
+        thread.start()
+        thread.join(1)
+        assert not thread.is_alive()
 
     run(scenario)
 
 
-def test_a_death_in_sync_waits_for_the_next_weights(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_in_sync_waits_for_the_next_update(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = threading.Event()
     monkeypatch.setattr("r1ray.actors.rollout.os.kill", lambda pid, number: killed.set())
 
@@ -138,7 +138,7 @@ def test_a_death_in_sync_waits_for_the_next_weights(engine: Engine, monkeypatch:
     run(scenario)
 
 
-def test_a_step_that_fails_fails_all_that_wait_and_all_that_come(engine: Engine) -> None:
+def test_a_step_that_fails_fails_all_waiting_and_all_later_calls(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         engine.go.clear()
         calls = [asyncio.create_task(generate(worker, [seed])) for seed in (1, 2)]
@@ -148,14 +148,14 @@ def test_a_step_that_fails_fails_all_that_wait_and_all_that_come(engine: Engine)
         for call in calls:
             with pytest.raises(RuntimeError, match="engine failed: ValueError: bad kernel"):
                 await call
-        for late in (
+        for later in (
             generate(worker, [1]),
             worker.ping(),
             worker.score([PROMPT]),
             worker.update_weights({}, version=1),
         ):
             with pytest.raises(RuntimeError, match="bad kernel"):
-                await late
+                await later
 
     run(scenario)
 
@@ -164,14 +164,14 @@ def test_an_engine_that_has_failed_is_shut_down_so_that_its_connections_close(en
     async def scenario(worker: RolloutWorker) -> None:
         await worker.ping()
         worker.fault_actions()["fail"]()
-        with pytest.raises(EngineFailed, match="injured"):
+        with pytest.raises(EngineFailed, match="fault injected"):
             await worker.ping()
         assert engine.shut_down.wait(5)
 
     run(scenario)
 
 
-def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_does_not_start_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(cfg: Any, *, model_path: str) -> Engine:
         raise ValueError("no such model")
 
@@ -258,15 +258,15 @@ async def cancelled(call: "asyncio.Task[Any]") -> bool:
     return True
 
 
-def test_forget_ends_what_runs(engine: Engine) -> None:
+def test_abort_ends_running_calls(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         engine.go.clear()
         call = asyncio.create_task(generate(worker, [1, 2]))
         await asyncio.sleep(0.05)
-        forgetting = asyncio.create_task(worker.abort())
+        aborting = asyncio.create_task(worker.abort())
         await asyncio.sleep(0.05)
         engine.go.set()
-        await forgetting
+        await aborting
         assert engine.num_unfinished == 0 and worker.status()["unfinished"] == 0
         assert await cancelled(call)
         assert len(await generate(worker, [3])) == 1
@@ -274,7 +274,7 @@ def test_forget_ends_what_runs(engine: Engine) -> None:
     run(scenario)
 
 
-def test_forget_ends_what_is_held(engine: Engine) -> None:
+def test_abort_ends_held_calls(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         await worker.hold()
         call = asyncio.create_task(generate(worker, [1]))
@@ -285,7 +285,7 @@ def test_forget_ends_what_is_held(engine: Engine) -> None:
     run(scenario)
 
 
-def test_hold_ends_what_runs_and_held_calls_begin_together_in_the_order_of_their_ids(engine: Engine) -> None:
+def test_hold_aborts_running_calls_and_release_starts_held_calls_in_the_order_of_their_ids(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         engine.go.clear()
         running = asyncio.create_task(generate(worker, [9]))
@@ -308,7 +308,7 @@ def test_hold_ends_what_runs_and_held_calls_begin_together_in_the_order_of_their
     run(scenario)
 
 
-def test_shutdown_fails_what_waits(engine: Engine) -> None:
+def test_shutdown_fails_waiting_calls(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         engine.go.clear()
         call = asyncio.create_task(generate(worker, [1]))

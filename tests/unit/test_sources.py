@@ -229,7 +229,13 @@ def test_countdown_generates_its_rows():
 
 
 def test_every_schema_has_a_fixture():
-    covered = {path.stem for path in DATA.iterdir()} | {"countdown", "aime", "knights_and_knaves", "one_liners", "traces"}
+    covered = {path.stem for path in DATA.iterdir()} | {
+        "countdown",
+        "aime",
+        "knights_and_knaves",
+        "one_liners",
+        "traces",
+    }
     assert covered == set(SOURCES) - {"mined"}, "that one has tests/unit/test_mined.py"
 
 
@@ -339,7 +345,10 @@ def test_an_instruction_is_put_below_the_question():
         ({"source": "gsm8k"}, "needs a path"),
         ({"source": "countdown", "path": "x.jsonl", "args": {"split": "train", "num_problems": 1}}, "takes no path"),
         ({"source": "countdown", "args": {"split": "train"}}, "num_problems\n.*required"),
-        ({"source": "countdown", "args": {"split": "train", "num_problems": 1, "numbers": 3}}, "numbers\n.*not permitted"),
+        (
+            {"source": "countdown", "args": {"split": "train", "num_problems": 1, "numbers": 3}},
+            "numbers\n.*not permitted",
+        ),
         ({"source": "countdown", "args": {"split": "tset", "num_problems": 1}}, "'traces', 'train' or 'test'"),
         ({"source": "gsm8k", "path": str(DATA / "gsm8k.jsonl"), "args": {"level": 3}}, "level\n.*not permitted"),
         ({"source": "r1ray.data.sources:load_source", "path": "x.jsonl"}, "not an r1ray.data.base.Source"),

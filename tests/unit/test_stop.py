@@ -1,4 +1,4 @@
-"""Asked to stop: the signal leaves a note, and the note is read where a stage can stop."""
+"""SIGTERM sets a flag, which is checked where a stage can stop."""
 
 import os
 import signal
@@ -17,20 +17,20 @@ def as_before() -> Iterator[None]:
     stop._asked.clear()
 
 
-def test_nothing_stops_a_run_that_was_not_asked() -> None:
+def test_a_run_without_a_signal_does_not_stop() -> None:
     stop.listen()
     assert not stop.asked()
     stop.raise_if_asked()
 
 
-def test_sigterm_is_noted_and_does_nothing_else() -> None:
+def test_sigterm_only_sets_the_flag() -> None:
     stop.listen()
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop.asked()
 
 
-def test_the_note_ends_the_run_where_it_is_looked_at_as_often_as_that_is() -> None:
+def test_every_check_raises_once_the_flag_is_set() -> None:
     stop.listen()
     os.kill(os.getpid(), signal.SIGTERM)
     for _ in range(2):
@@ -38,5 +38,5 @@ def test_the_note_ends_the_run_where_it_is_looked_at_as_often_as_that_is() -> No
             stop.raise_if_asked()
 
 
-def test_the_exit_code_is_none_of_the_others() -> None:
+def test_exit_code() -> None:
     assert stop.EXIT_CODE == 75

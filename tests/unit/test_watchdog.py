@@ -1,4 +1,4 @@
-"""The watch over workers whose hearts are faked: who is killed, what is reported, and that nothing ends the watch but its end."""
+"""The watchdog with faked heartbeats: which worker is killed, what is reported, and that an error does not end the watchdog."""
 
 import subprocess
 import threading
@@ -19,7 +19,7 @@ from r1ray.actors.watchdog import MAX_MISSED, MAX_MISSED_STARTING, STACK_LINES, 
 
 
 class Worker:
-    """A process as the watch sees it; a beat that was asked for while it is stuck comes once it goes on."""
+    """A process as the watchdog sees it. A heartbeat requested while it is stuck is answered when it resumes."""
 
     def __init__(self, name: str, **status: Any) -> None:
         self.name, self.status, self.state, self.asked = name, status, "up", 0
@@ -69,7 +69,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(watchdog_module, "ray", made)
     monkeypatch.setattr(watchdog_module, "stacks_of", lambda workers: {name: f"stack of {name}" for name in workers})
-    monkeypatch.setattr(watchdog_module, "end_process", lambda status: made.did.append(f"SIGKILL {status.get('pid')}"))
+    monkeypatch.setattr(watchdog_module, "kill_process", lambda status: made.did.append(f"SIGKILL {status.get('pid')}"))
     monkeypatch.setattr(watchdog_module, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 
@@ -78,13 +78,13 @@ def group(*workers: Worker, role: str = "rollout") -> ActorGroup:
     return ActorGroup(role, list(workers))  # type: ignore[arg-type]
 
 
-def look(watch: Watchdog, times: int) -> None:
+def poll(watch: Watchdog, times: int) -> None:
     for _ in range(times):
         watch.poll()
 
 
 def test_an_engine_that_sleeps_for_long_is_left_alone(world: World) -> None:
-    """Its heart beats, its progress stands still, it has nothing to do; the driver waits for a trainer that gets on."""
+    """It answers heartbeats without progress and has no requests; the driver waits for a trainer that makes progress."""
     engine = Worker("rollout-0", progress=7, unfinished=0)
     trainer = Worker("policy-0", progress=0)
     watch = world.watch(group(engine), group(trainer, role="policy"), watchdog_s=60)
@@ -96,86 +96,84 @@ def test_an_engine_that_sleeps_for_long_is_left_alone(world: World) -> None:
     assert not world.did
 
 
-def test_a_worker_that_misses_three_beats_is_reported_and_killed_once(world: World) -> None:
+def test_a_worker_that_misses_three_heartbeats_is_reported_and_killed_once(world: World) -> None:
     stuck, well = Worker("rollout-0", unfinished=3), Worker("rollout-1")
     watch = world.watch(group(stuck, well))
-    look(watch, 2)
+    poll(watch, 2)
     stuck.state = "stuck"
-    look(watch, MAX_MISSED - 1)
+    poll(watch, MAX_MISSED - 1)
     assert not world.did
-    look(watch, 10)
+    poll(watch, 10)
     assert world.did == ["watchdog", "kill rollout-0", "SIGKILL 1"]
     (event,) = world.events
     assert event["what"] == "rollout-0 has not answered for 15 s and is killed"
     assert event["stacks"] == {name: f"stack of {name}" for name in ("rollout-0", "rollout-1")}
     assert event["workers"]["rollout-0"]["unfinished"] == 3
-    assert "rollout-0 has not answered" in world.said[0] and "still to do: rollout-0 3" in world.said[0]
+    assert "rollout-0 has not answered" in world.said[0] and "unfinished requests: rollout-0 3" in world.said[0]
 
 
-def test_a_beat_that_comes_in_between_makes_up_for_those_that_were_missed(world: World) -> None:
+def test_an_answer_resets_the_count_of_missed_heartbeats(world: World) -> None:
     worker = Worker("rollout-0")
     watch = world.watch(group(worker))
-    look(watch, 2)
+    poll(watch, 2)
     for _ in range(3):
         worker.state = "stuck"
-        look(watch, MAX_MISSED - 1)
+        poll(watch, MAX_MISSED - 1)
         worker.state = "up"
-        look(watch, 1)
+        poll(watch, 1)
     assert not world.did
 
 
-def test_a_worker_that_hangs_before_its_first_beat_is_killed_too(world: World) -> None:
-    """One that has just been started again and is up: its first beat may be what it never answers."""
+def test_a_worker_that_hangs_before_its_first_heartbeat_is_killed(world: World) -> None:
+    """A worker that was restarted and is ready may hang before its first heartbeat."""
     worker = Worker("rollout-0")
     worker.state = "stuck"
     watch = world.watch(group(worker))
-    look(watch, MAX_MISSED)
+    poll(watch, MAX_MISSED)
     assert not world.did
-    look(watch, 1)
+    poll(watch, 1)
     assert "kill rollout-0" in world.did
 
 
-def test_a_worker_that_is_starting_is_left_alone(world: World) -> None:
+def test_a_worker_that_is_starting_is_not_polled(world: World) -> None:
     worker = Worker("rollout-0")
     actors = group(worker)
     watch = world.watch(actors)
-    look(watch, 2)
+    poll(watch, 2)
     actors.starting.add(0)
     worker.state, asked = "stuck", worker.asked
-    look(watch, 10)
+    poll(watch, 10)
     assert not world.did and worker.asked == asked
 
 
-def test_the_one_that_takes_a_workers_place_begins_anew(world: World) -> None:
+def test_a_replacement_starts_with_no_missed_heartbeats(world: World) -> None:
     old, new = Worker("rollout-0", progress=1), Worker("rollout-0'")
     actors = group(old)
     watch = world.watch(actors)
-    look(watch, 2)
+    poll(watch, 2)
     old.state = "stuck"
-    look(watch, MAX_MISSED - 1)
+    poll(watch, MAX_MISSED - 1)
     assert watch.last_progress("rollout", 0) == 1000
     actors.handles[0] = new  # type: ignore[call-overload]
     new.state = "stuck"
-    look(watch, MAX_MISSED)  # the old one's missed would have been enough with the first
+    poll(watch, MAX_MISSED)  # together with those of the old worker it would be killed
     assert not world.did and watch.last_progress("rollout", 0) == 0
 
 
-def test_a_dead_worker_is_left_to_those_who_wait_for_it(world: World) -> None:
+def test_a_dead_worker_is_left_to_its_callers(world: World) -> None:
     worker = Worker("reward-0")
     watch = world.watch(group(worker, role="reward"))
-    look(watch, 2)
+    poll(watch, 2)
     worker.state = "dead"
-    look(watch, 10)
+    poll(watch, 10)
     assert not world.did
 
 
-def test_a_hung_worker_is_killed_even_when_there_is_no_evidence_to_be_had(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hung_worker_is_killed_even_when_the_report_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog_module, "stacks_of", fail(RayError("the cluster is busy")))
     worker = Worker("rollout-0")
     watch = world.watch(group(worker))
-    look(watch, 2)
+    poll(watch, 2)
     worker.state = "stuck"
     for _ in range(2 * MAX_MISSED):
         with suppress(RayError):
@@ -183,64 +181,62 @@ def test_a_hung_worker_is_killed_even_when_there_is_no_evidence_to_be_had(
     assert "kill rollout-0" in world.did
 
 
-def test_progress_is_when_the_number_in_the_heartbeat_changed(world: World) -> None:
+def test_last_progress_is_when_the_number_in_the_heartbeat_changed(world: World) -> None:
     engine, judge = Worker("rollout-0", progress=4), Worker("reward-0")
     watch = world.watch(group(engine), group(judge, role="reward"))
     assert watch.last_progress("rollout", 0) == 0
-    look(watch, 2)
+    poll(watch, 2)
     world.now = 1010
-    look(watch, 1)
+    poll(watch, 1)
     assert watch.last_progress("rollout", 0) == 1000
     engine.status["progress"] = 5
-    look(watch, 1)
+    poll(watch, 1)
     assert watch.last_progress("rollout", 0) == 1010 and watch.last_progress("reward", 0) == 0
 
 
-def test_a_wait_that_is_too_long_is_reported_once_and_names_who_is_late(world: World) -> None:
+def test_a_wait_that_is_too_long_is_reported_once_with_the_pending_workers(world: World) -> None:
     watch = world.watch(group(Worker("rollout-0", unfinished=2)))
-    look(watch, 2)
+    poll(watch, 2)
     with waiting("completions and scores", lambda: ["rollout-0"]) as wait:
         wait.since = world.now
         world.now += 120
-        look(watch, 1)
+        poll(watch, 1)
         assert not world.events
         world.now += 1
-        look(watch, 5)
+        poll(watch, 5)
     (event,) = world.events
-    assert event["what"] == "nothing finished for 121 s in 'completions and scores'" and event["unresponsive"] == [
-        "rollout-0"
-    ]
+    assert event["what"] == "no result of 'completions and scores' for 121 s" and event["unresponsive"] == ["rollout-0"]
     assert event["waits"] == [{"what": "completions and scores", "for_s": 121, "pending": ["rollout-0"]}]
     assert event["stacks"] == {"rollout-0": "stack of rollout-0"}
     assert world.said == [
-        "r1ray: nothing finished for 121 s in 'completions and scores'; unresponsive: rollout-0; still to do: rollout-0 2; "
+        "r1ray: no result of 'completions and scores' for 121 s; waiting for rollout-0; unfinished requests: rollout-0 2; "
         "the workers' stacks are in events.jsonl"
     ]
 
 
-def test_a_wait_to_which_something_has_come_is_reported_anew_when_it_is_silent_again(world: World) -> None:
+def test_a_wait_is_reported_again_when_it_stalls_after_a_result(world: World) -> None:
     watch = world.watch()
     with waiting("completions and scores", list) as wait:
         for _ in range(2):
             wait.since = world.now
             world.now += 100
-            look(watch, 1)
+            poll(watch, 1)
             world.now += 100
-            look(watch, 2)
-    assert [event["what"] for event in world.events] == ["nothing finished for 200 s in 'completions and scores'"] * 2
+            poll(watch, 2)
+    assert [event["what"] for event in world.events] == ["no result of 'completions and scores' for 200 s"] * 2
 
 
-def test_two_waits_of_one_name_are_reported_each(world: World) -> None:
+def test_two_waits_of_one_name_are_both_reported(world: World) -> None:
     watch = world.watch()
     for _ in range(2):
         with waiting("update", list) as wait:
             wait.since = world.now
             world.now += 121
-            look(watch, 2)
+            poll(watch, 2)
     assert len(world.events) == 2
 
 
-def test_a_gather_to_which_something_comes_in_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_result_of_a_gather_restarts_its_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now, seen = iter(range(5000, 6000, 10)), []
 
     def wait(refs: list[str], **_: Any) -> tuple[list[str], list[str]]:
@@ -250,7 +246,7 @@ def test_a_gather_to_which_something_comes_in_is_not_silent(monkeypatch: pytest.
     monkeypatch.setattr(group_module, "ray", SimpleNamespace(wait=wait, get=lambda refs: refs))
     monkeypatch.setattr(group_module, "time", SimpleNamespace(monotonic=lambda: next(now)))
     assert gather(["a", "b"], ["policy-0", "policy-1"], what="update", timeout_s=900) == ["a", "b"]
-    assert seen[1] != seen[0], "`since` is the begin, or when something last arrived"
+    assert seen[1] != seen[0], "`since` is the time of the last result"
 
 
 def fail(error: Exception) -> Callable[..., Any]:
@@ -273,7 +269,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
     [(fail(RayError("no such node")), None), (fail(ValueError("no node")), None), (dict, fail(OSError("no console")))],
     ids=["ray", "stacks", "console"],
 )
-def test_a_report_that_fails_does_not_end_the_watch(
+def test_a_report_that_fails_does_not_end_the_watchdog(
     world: World, monkeypatch: pytest.MonkeyPatch, stacks: Any, say: Any
 ) -> None:
     monkeypatch.setattr(watchdog_module, "stacks_of", stacks)
@@ -286,14 +282,14 @@ def test_a_report_that_fails_does_not_end_the_watch(
         assert eventually(lambda: worker.asked > asked + 3)
 
 
-def test_the_watch_ends_with_its_block(world: World) -> None:
+def test_the_watchdog_ends_with_its_block(world: World) -> None:
     worker = Worker("rollout-0")
     with world.watch(group(worker), heartbeat_s=0.005):
         assert eventually(lambda: worker.asked > 1)
-    assert "watch" not in {thread.name for thread in threading.enumerate()}
+    assert "watchdog" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_stacks_of_workers_that_cannot_be_asked_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_of_workers_that_cannot_be_reached_give_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     well, slow, gone = "aa" * 28, "bb" * 28, "cc" * 28
 
     def get(node: str) -> list[str]:
@@ -314,13 +310,13 @@ def test_stacks_of_workers_that_cannot_be_asked_say_why(monkeypatch: pytest.Monk
     asked = {"well": {"pid": 7, "node": well}, "slow": {"pid": 8, "node": slow}, "gone": {"pid": 9, "node": gone}}
     assert stacks_of(asked) == {
         "well": f"stack on {well}",
-        "slow": "its node could not be asked: no answer from its node within 10 s",
-        "gone": "its node could not be asked: node cc is gone",
+        "slow": "its node could not be reached: no answer within 10 s",
+        "gone": "its node could not be reached: node cc is gone",
     }
     assert stacks_of({}) == {}
 
 
-def test_a_stack_is_cut_and_py_spys_refusal_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_is_cut_and_an_error_of_py_spy_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([("frame\n" * 500, ""), ("", "Permission Denied")])
 
     def run(command: list[str], **_: Any) -> Any:
@@ -333,13 +329,13 @@ def test_a_stack_is_cut_and_py_spys_refusal_is_passed_on(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("py-spy"), subprocess.TimeoutExpired("py-spy", 10)])
-def test_without_py_spy_the_stack_says_so(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_a_missing_py_spy_is_reported_in_place_of_the_stack(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: fail(error)())
     assert dump_stack(1).startswith("py-spy failed: ")
 
 
-def test_a_worker_that_ray_starts_again_is_ended_once_and_told_once(world: World) -> None:
-    """Its handle stays, and while it starts it cannot answer."""
+def test_a_worker_that_ray_restarts_is_killed_once_and_reported_once(world: World) -> None:
+    """It keeps its handle, and cannot answer while it starts."""
     judge = Worker("judge-0", starting=False)
     watch = world.watch(ActorGroup("judge", [judge], restarted_by_ray=True))  # type: ignore[list-item]
     watch.poll()
@@ -347,11 +343,11 @@ def test_a_worker_that_ray_starts_again_is_ended_once_and_told_once(world: World
     judge.state = "stuck"
     for _ in range(MAX_MISSED_STARTING):
         watch.poll()
-    assert world.did == ["watchdog", "SIGKILL 1"], "Ray would not start again what it is told to kill"
+    assert world.did == ["watchdog", "SIGKILL 1"], "Ray does not restart what ray.kill ends"
     judge.state, judge.status = "up", {"pid": 2, "starting": True}
     watch.poll()
     assert world.events[-1]["kind"] == "worker_restarted" and world.events[-1]["worker"] == "judge-0"
-    judge.state = "stuck"  # importing, say
+    judge.state = "stuck"  # while it imports
     for _ in range(MAX_MISSED_STARTING - 1):
         watch.poll()
     judge.state, judge.status = "up", {"pid": 2, "starting": False}
@@ -363,12 +359,12 @@ def test_a_worker_that_ray_starts_again_is_ended_once_and_told_once(world: World
     assert world.did[-1] == "SIGKILL 2"
     for _ in range(
         MAX_MISSED_STARTING
-    ):  # what Ray has started in its place hangs before its first beat: nobody knows its id
+    ):  # the process that Ray started hangs before its first heartbeat: its id is unknown
         watch.poll()
     assert world.did[-2:] == ["kill judge-0", "SIGKILL None"]
 
 
-def test_one_that_died_is_asked_again_where_ray_starts_it_again(world: World) -> None:
+def test_a_dead_worker_that_ray_restarts_is_polled_again(world: World) -> None:
     judge = Worker("judge-0")
     watch = world.watch(ActorGroup("judge", [judge], restarted_by_ray=True))  # type: ignore[list-item]
     watch.poll()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from r1ray.actors import faults as faults_module
-from r1ray.actors.faults import Faults
 from r1ray.run.directory import RunDir
 from r1ray.run.fault import ACTIONS, Fault, parse
+from r1ray.stages import faults as faults_module
+from r1ray.stages.faults import Faults
 
 GOOD = {
     "rollout:kill@3": Fault(role="rollout", index=0, action="kill", step=3, seconds=0),
@@ -30,9 +30,9 @@ BAD = {
     "rollout-:kill@2": "is not <role>",
     "rollout:kill@2,rollout:kill@3": "is not <role>",
     " rollout:kill@2": "is not <role>",
-    "engine:kill@2": "no role is called 'engine'; there are rollout, reward, judge, reference, policy, critic, prm, driver",
-    "driver:stop@2": "driver cannot 'stop'; there are kill, term",
-    "reward:fail@2": "reward cannot 'fail'; there are kill, stop",
+    "engine:kill@2": "no role is called 'engine'; roles: rollout, reward, judge, reference, policy, critic, prm, driver",
+    "driver:stop@2": "driver has no action 'stop'; actions: kill, term",
+    "reward:fail@2": "reward has no action 'fail'; actions: kill, stop",
 }
 
 
@@ -83,16 +83,16 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def steps(faults: Faults, last: int) -> None:
     for step in range(1, last + 1):
-        faults.begin(step)
+        faults.begin_step(step)
 
 
 def test_each_is_hurt_at_its_step_after_its_seconds(world: World) -> None:
     faults = world.faults("rollout-1:fail@2+0.5", "policy:kill@2", "rollout:stop@3")
-    faults.begin(1)
+    faults.begin_step(1)
     assert not world.hurt
-    faults.begin(2)
+    faults.begin_step(2)
     assert world.hurt == ["rollout-1 fail", "policy-0 kill"] and world.waited == [0.5, 0]
-    faults.begin(3)
+    faults.begin_step(3)
     assert world.hurt[2:] == ["rollout-0 stop"]
 
 
@@ -100,7 +100,7 @@ def test_the_worker_that_is_there_when_the_time_comes_is_hurt(world: World) -> N
     groups = {"rollout": world.group("rollout")}
     faults = Faults(["rollout:kill@1"], stage="rl", groups=groups, run=world.run)
     groups["rollout"].handles[0] = world.group("replaced").handles[0]
-    faults.begin(1)
+    faults.begin_step(1)
     assert world.hurt == ["replaced-0 kill"]
 
 
@@ -115,7 +115,7 @@ def test_a_worker_that_is_being_started_again_is_not_hurt_before_it_is_up(
         groups["rollout"].starting.clear()
 
     monkeypatch.setattr(faults_module.time, "sleep", later)
-    Faults(["rollout:kill@1"], stage="rl", groups=groups, run=world.run).begin(1)
+    Faults(["rollout:kill@1"], stage="rl", groups=groups, run=world.run).begin_step(1)
     assert world.hurt == ["rollout-0 kill"]
 
 
@@ -136,7 +136,9 @@ def test_a_run_that_goes_on_hurts_only_whom_it_has_not_yet(world: World) -> None
 
 def test_the_deed_is_written_down_before_it_is_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     known: list[list[dict[str, Any]]] = []
-    monkeypatch.setattr(faults_module.os, "kill", lambda pid, number: known.append(world.run.read_events("fault")))
+    monkeypatch.setattr(
+        faults_module.os, "kill", lambda pid, number: known.append(world.run.read_events("fault_injected"))
+    )
     steps(world.faults("driver:kill@1"), 1)
     assert [(event["stage"], event["fault"]) for event in known[0]] == [("rl", "driver-0:kill@1+0")]
 
@@ -150,7 +152,7 @@ def test_each_stage_has_its_own(world: World) -> None:
 def test_a_role_that_the_stage_has_not_is_left_out(world: World) -> None:
     steps(world.faults("rollout:kill@1", "reference:kill@1", "policy:kill@1", roles=("policy",)), 2)
     assert world.hurt == ["policy-0 kill"]
-    assert len(world.run.read_events("fault")) == 1, "another stage may still have it"
+    assert len(world.run.read_events("fault_injected")) == 1, "another stage may still have it"
 
 
 @pytest.mark.parametrize(("action", "number"), [("kill", signal.SIGKILL), ("term", signal.SIGTERM)])

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from r1ray.config import AuxiliaryTrainerConfig, Config, TrainerConfig
+from r1ray.config.view import StageView
 
 TrainerRole = Literal["policy", "critic", "prm"]
 """The policy's, the one of values, the one of process rewards."""
@@ -16,7 +17,7 @@ def section_of(role: str) -> str:
     return "trainer" if role == "policy" else role
 
 
-def trainer_config(cfg: Config, role: TrainerRole) -> TrainerConfig:
+def trainer_config(cfg: Config | StageView, role: TrainerRole) -> TrainerConfig:
     """What a trainer's ranks go by: the policy's own keys, with those of the critic or the process reward model laid over them.
 
     Example: with `critic.lr=5e-6` and `critic.overrides={zero_stage: 3}`, `trainer_config(cfg, "critic")` has both.

@@ -8,11 +8,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from r1ray.actors.trainer_group import TrainersLost
+from r1ray.actors.weight_sync import ATTEMPTS, Announced, SyncFailed, WeightSync
 from r1ray.config import Config
+from r1ray.failures import TrainersLost
 from r1ray.sync.backend import backend_of
 from r1ray.sync.canary import EXACT, ROUNDED, gap_limit
-from r1ray.sync.push import ATTEMPTS, Announced, SyncFailed, WeightSync
 
 CONF = str(Path(__file__).parents[2] / "conf")
 WHOLE_GPUS = ("device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1")

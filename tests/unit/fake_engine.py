@@ -37,7 +37,7 @@ class FakeEngine:
         self._running: dict[str, _Running] = {}
 
     @classmethod
-    def from_config(cls, model_path: str, *, cfg: Config) -> "FakeEngine":  # noqa: ARG003  every engine is built like this
+    def from_config(cls, model_path: str, *, cfg: Config) -> "FakeEngine":
         return cls()
 
     def add(self, request: Request) -> None:

@@ -1,6 +1,4 @@
-"""A completion as a card of report.html. What a model wrote is hostile: escaped, capped, and what would not be seen is made
-visible.
-"""
+"""A completion as a card of report.html. Its text is hostile: it is escaped and capped, and invisible characters are shown."""
 
 import html
 import unicodedata
@@ -10,9 +8,10 @@ from typing import Any
 from r1ray.run.console import number
 
 MAX_SHOWN = 6000
-"""Characters of a text: its begin and its end."""
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories of controls, bidirectional marks, line separators and what is no character."""
+"""Characters of a text that are shown, half from its beginning and half from its end."""
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories: controls, bidirectional marks, surrogates, private use, unassigned, line and paragraph separators."""
+_VERDICTS = {True: '<span class="right">correct</span>', False: '<span class="wrong">incorrect</span>', None: ""}
 
 
 def visible(text: str, *, limit: int = MAX_SHOWN) -> str:
@@ -20,23 +19,23 @@ def visible(text: str, *, limit: int = MAX_SHOWN) -> str:
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
-    return "".join(f"[U+{ord(c):04X}]" if c not in "\n\t" and unicodedata.category(c) in _UNSEEN else c for c in text)
+    return "".join(
+        f"[U+{ord(c):04X}]" if c not in "\n\t" and unicodedata.category(c) in _INVISIBLE else c for c in text
+    )
 
 
-def sample_card(line: Mapping[str, Any]) -> str:
-    """One line of a rollouts file (`r1ray.data.rollouts`)."""
-    verdict = {True: '<span class="right">right</span>', False: '<span class="wrong">wrong</span>', None: ""}[
-        line["correct"]
-    ]
-    parts = ", ".join(f"{name} {number(value)}" for name, value in line["components"].items() if value is not None)
+def completion_card(line: Mapping[str, Any]) -> str:
+    """HTML of one line of a rollouts file (`r1ray.data.rollouts`)."""
+    values: Mapping[str, float | None] = line["components"]
+    components = ", ".join(f"{name} {number(value)}" for name, value in values.items() if value is not None)
     facts = [
         html.escape(visible(line["problem"], limit=200)),
-        verdict,
-        f"reward {number(line['reward'])} ({html.escape(parts)})",
+        _VERDICTS[line["correct"]],
+        f"reward {number(line['reward'])} ({html.escape(components)})",
         f"{line['length']} tokens",
     ]
     if line["finish_reason"] != "stop":
-        facts.append('<span class="wrong">cut at the limit</span>')
+        facts.append('<span class="wrong">truncated</span>')
     completion = _marked(html.escape(visible(line["completion"])))
     head = "".join(f"<span>{fact}</span>" for fact in facts if fact)
     prompt = html.escape(visible(line["prompt"]))
@@ -44,7 +43,7 @@ def sample_card(line: Mapping[str, Any]) -> str:
 
 
 def _marked(completion: str) -> str:
-    """Escaped text with its thinking and its last answer marked; in linear time, whatever it holds."""
+    """Escaped text with its thinking and its last answer marked, in linear time for any text."""
     thinking, closed, rest = completion.partition("&lt;/think&gt;")
     if not closed:
         thinking, rest = "", completion

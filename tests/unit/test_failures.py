@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-import r1ray.actors.restarts as restarts_module
-from r1ray.actors.group import ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
-from r1ray.actors.restarts import RestartBudget
-from r1ray.actors.trainer_group import TrainersLost
+import r1ray.failures as restarts_module
+from r1ray.failures import RestartBudget, ResultLost, TrainersLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +30,8 @@ def test_every_restart_is_an_event_until_there_is_none_left() -> None:
         {"kind": "worker_restarted", "worker": "policy", "reason": "policy-0 is late"},
     ]
     with pytest.raises(
-        WorkerUnresponsive, match=r"reward-0 is late \(and 2 restarts have been made before: cluster.max_resta"
+        WorkerUnresponsive,
+        match=r"reward-0 is late \(giving up after 2 restarts without a new step: cluster.max_restarts=2",
     ):
         restarts.spend({"reward-0": WorkerUnresponsive("reward-0 is late")})
     assert len(events) == 2
@@ -73,7 +72,7 @@ def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
 
 def test_starts_that_go_on_failing_end_with_the_budget() -> None:
     restarts, _ = budget(2)
-    with pytest.raises(WorkerDied, match=r"died again \(and 2 restarts"):
+    with pytest.raises(WorkerDied, match=r"died again \(giving up after 2 restarts"):
         restarts.restart({"rollout-0": WorkerUnresponsive("late")}, starts(*[WorkerDied("died again")] * 3))
 
 
@@ -86,9 +85,9 @@ def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
 def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_not() -> None:
     restarts, _ = budget(1)
     for step in (1, 2, 3):
-        restarts.step(step)
+        restarts.begin_step(step)
         restarts.spend({"reward-0": WorkerDied("reward-0 died")})
-    restarts.step(2)
+    restarts.begin_step(2)
     with pytest.raises(TrainersLost):
         restarts.spend({"policy": TrainersLost("policy-0 died")})
 

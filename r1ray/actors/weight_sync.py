@@ -1,10 +1,10 @@
-"""One sync, seen from the driver: connect if need be, send and receive at the same time, then attest every engine.
+"""The weight sync, driven by the driver: connect if necessary, send and receive at the same time, then attest every engine.
 
     trainer rank 0   listen -> connect ------> send buckets ... (version, checksum) -> score the canaries
     engine i                   connect ------> receive, verify, load                -> score the canaries
 
-Every wait has an end and names who is late. After any failure the communicator is thrown away and the next `push` builds a new
-incarnation with a new tag; engines whose transfer failed go on serving their old weights until then.
+Every wait has a timeout and an error with the names of the workers that did not answer. After any failure the communicator is
+dropped, and the next push builds a new one with a new tag. Engines whose transfer failed serve their old weights until then.
 """
 
 import math
@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from r1ray.actors.group import ActorGroup, WorkerUnresponsive, settle
+from r1ray.actors.group import ActorGroup, settle
 from r1ray.config import Config
+from r1ray.failures import WorkerUnresponsive
 from r1ray.sync import layout
 from r1ray.sync.backend import backend_of
 from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
@@ -26,14 +27,14 @@ Scores = list[Floats]
 MIN_TIMEOUT_S = 5.0
 SLOW_LINK_BYTES_PER_S = 100e6
 START_SKEW_S = 2.0
-"""Ranks enter a transfer when their engines have finished their steps, on a machine that others use too."""
+"""How far apart ranks may enter a transfer: engines finish a step first, on a machine that others use too."""
 ATTEMPTS = 3
 GRACE_S = 5.0
-"""The driver waits this much longer than the group, so that workers report their own errors first."""
+"""The driver waits this much longer than the workers, so that they report their own errors first."""
 
 
 class SyncFailed(RuntimeError):
-    """The new weights did not arrive everywhere, or an engine does not compute with them; the message names who and why."""
+    """The new weights did not reach every engine, or an engine does not compute with them. The message names the worker and why."""
 
     def __init__(self, message: str, *, unresponsive: Collection[str] = ()) -> None:
         super().__init__(message)
@@ -43,7 +44,7 @@ class SyncFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """What the trainer says it will send, in its order, in the serving dtype."""
+    """The weights that the trainer will send, in its order, in the engines' dtype."""
 
     names: list[str]
     shapes: list[list[int]]
@@ -54,15 +55,17 @@ class Announced:
         return sum(math.prod(shape) for shape in self.shapes) * self.itemsize
 
     def timeout_s(self, *, limit_s: float) -> float:
-        """Ten times what a transfer should take, so that a dead peer costs little; never more than the configured limit."""
+        """Ten times what a transfer should take, so that a dead peer costs little time; never more than the configured limit."""
         expected_s = START_SKEW_S + self.num_bytes / SLOW_LINK_BYTES_PER_S
         return min(limit_s, max(MIN_TIMEOUT_S, 10 * expected_s))
 
 
 class WeightSync:
-    """Pushes the policy's weights to every rollout engine. Fulfils `r1ray.loop.Sync`.
+    """Pushes the policy's weights to every rollout engine. Implements `r1ray.loop.Sync`.
 
-    `trainers` are `TrainerWorker`s in rank order, `rollouts` are `RolloutWorker`s; both may have been replaced between two pushes.
+    Args:
+        trainers: `TrainerWorker`s in rank order; may be replaced between two pushes, as `rollouts` may.
+        rollouts: `RolloutWorker`s.
     """
 
     def __init__(self, trainers: ActorGroup, rollouts: ActorGroup, *, cfg: Config, vocab_size: int) -> None:
@@ -79,13 +82,13 @@ class WeightSync:
         self._weights: Announced | None = None
         self._version = 0
         self.on_failure: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
-        """Called before a failed transfer is tried again: replaces engines that are lost, raises when a trainer is."""
+        """Called before a failed transfer is retried: replaces lost engines, raises TrainersLost when a trainer is lost."""
         self._connected: list[Any] = []
-        """The actors of the present incarnation."""
+        """The actors that the present communicator connects."""
 
     def push(self, version: int) -> dict[str, float]:
-        """Returns when all engines serve `version` and agree with the trainer. When a transfer fails, engines that have died are
-        replaced and it is tried again, ATTEMPTS times in all. Raises SyncFailed, and what `mend` raises.
+        """Returns when all engines serve `version` and agree with the trainer. A failed transfer is retried after `on_failure`,
+        ATTEMPTS times in all. Raises SyncFailed, and what `on_failure` raises.
 
         Metrics: time/sync (seconds), sync/bytes, sync/canary_gap (largest over engines).
         """
@@ -107,7 +110,7 @@ class WeightSync:
         }
 
     def push_current(self) -> None:
-        """Push the version of the last push, for an engine that has been replaced since."""
+        """Push the version of the last push again, for an engine that was replaced since."""
         self.push(self._version)
 
     def _push(self, weights: Announced) -> float:
@@ -116,15 +119,15 @@ class WeightSync:
             if actors != self._connected:
                 self._connect(weights)
                 self._connected = actors
-            ours, engines = self._transfer(weights, version=self._version)
+            trainer, engines = self._transfer(weights, version=self._version)
         except SyncFailed:
             self._connected = []
             raise
-        return self._attested(ours, engines)
+        return self._attested(trainer, engines)
 
     def _announced(self) -> Announced:
         calls = _calls(self._trainers, "weight_metadata")
-        metadata = _settled(calls, what="list its weights", timeout_s=self._cfg.trainer.timeout_s)[0]
+        metadata = _settled(calls, what="list the weights", timeout_s=self._cfg.trainer.timeout_s)[0]
         return Announced(
             names=[name for name, _, _ in metadata],
             shapes=[list(shape) for _, _, shape in metadata],
@@ -132,13 +135,13 @@ class WeightSync:
         )
 
     def _connect(self, weights: Announced) -> None:
-        """A new incarnation: the sender opens a store on a free port, then all ranks meet there under a tag nobody has used.
+        """Build a new communicator: the sender opens a store on a free port, then all ranks join under a new tag.
 
-        Engines have to say that they are there first: who waits at the rendezvous point cannot be told that somebody will not come.
+        Engines are pinged first: ranks that wait at the rendezvous cannot be interrupted when one does not come.
         """
         timeout_s = weights.timeout_s(limit_s=self._cfg.sync.timeout_s)
         pings = _calls(self._rollouts, "ping")
-        _settled(pings, what="answer before it meets the trainer", timeout_s=self._cfg.sync.timeout_s + GRACE_S)
+        _settled(pings, what="ping before a transfer", timeout_s=self._cfg.sync.timeout_s + GRACE_S)
         sender = self._trainers.handles[layout.SENDER_RANK]
         name = self._trainers.name(layout.SENDER_RANK)
         opened = {name: sender.open_transfer.remote(timeout_s=timeout_s)}
@@ -161,8 +164,8 @@ class WeightSync:
     def _transfer(self, weights: Announced, *, version: int) -> tuple[Scores, list[Scores]]:
         """Log-probs of the canary tokens by the trainer and by every engine.
 
-        The trainer is asked for them together with the transfer and scores while engines load. Engines are asked afterwards: behind
-        the requests that run in them they may take long, which must not look like a transfer that hangs.
+        The trainer's are requested together with the transfer, and computed while engines load. The engines' are requested
+        afterwards: behind the requests that run in an engine they may take long, which must not look like a transfer that hangs.
         """
         bucket_bytes = int(self._cfg.sync.bucket_mb * 2**20)
         dtype_name = self._cfg.rollout.dtype
@@ -177,41 +180,40 @@ class WeightSync:
         )
         calls |= _calls(self._rollouts, "update_weights", info, version=version)
         scores = _calls(self._trainers, "score", self._canaries)
-        # Bounded per bucket by the group's own timeout; this is for a worker that hangs outside of it.
+        # The communicator's own timeout limits each bucket; this one is for a worker that hangs outside the communicator.
         timeout_s = self._cfg.sync.timeout_s + GRACE_S
         try:
             _settled(calls, what=f"transfer weights of version {version}", timeout_s=timeout_s)
         except SyncFailed:
-            settle(scores, what="score the canary tokens", timeout_s=GRACE_S)  # a retry should not queue up behind them
+            settle(scores, what="score the canary tokens", timeout_s=GRACE_S)  # a retry should not queue behind them
             raise
         scores |= _calls(self._rollouts, "score", self._canaries)
-        found = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
-        return found[layout.SENDER_RANK], found[len(self._trainers) :]
+        results = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
+        return results[layout.SENDER_RANK], results[len(self._trainers) :]
 
-    def _attested(self, ours: Scores, engines: Sequence[Scores]) -> float:
-        gaps = [canary_gap(ours, theirs, of=self._limit.of) for theirs in engines]
+    def _attested(self, trainer: Scores, engines: Sequence[Scores]) -> float:
+        """The largest gap over engines; raises SyncFailed when one is above the limit."""
+        gaps = [canary_gap(trainer, engine, of=self._limit.of) for engine in engines]
         wrong = [
-            f"{self._rollouts.name(index)} differs by {gap:.3g}"
-            for index, gap in enumerate(gaps)
-            if gap > self._limit.limit
+            f"{self._rollouts.name(index)} by {gap:.3g}" for index, gap in enumerate(gaps) if gap > self._limit.limit
         ]
         if wrong:
             raise SyncFailed(
-                f"log-probs of the canary tokens: {', '.join(wrong)} from the trainer's, the limit is {self._limit.limit:g}; "
-                "the engine does not compute with the weights that were sent"
+                f"log-probs of the canary tokens differ from the trainer's: {', '.join(wrong)} (limit {self._limit.limit:g}). The "
+                "engine does not compute with the weights that were sent"
             )
         return max(gaps)
 
 
 def _calls(group: ActorGroup, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """{worker name: reference} of one call on every worker of a group."""
+    """{worker: reference} of one call on every worker of a group."""
     return {
         group.name(index): getattr(handle, method).remote(*args, **kwargs) for index, handle in enumerate(group.handles)
     }
 
 
 def _settled(calls: dict[str, Any], *, what: str, timeout_s: float) -> list[Any]:
-    """All results, or SyncFailed with everything that went wrong."""
+    """All results, or SyncFailed with every error."""
     results, failed = settle(calls, what=what, timeout_s=timeout_s)
     if failed:
         unresponsive = [name for name, error in failed.items() if isinstance(error, WorkerUnresponsive)]

@@ -1,4 +1,4 @@
-"""Samples get what the algorithm needs of models: pack -> one value per token -> unpack. The groups work at the same time."""
+"""Add what the algorithm needs from models to the samples: pack, compute one value per token, unpack. Groups work in parallel."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,33 +16,33 @@ class OutputGroup(Protocol):
     """`TrainerGroup` or `ReferenceGroup`: log-probs of a policy, values of a critic."""
 
     def __len__(self) -> int:
-        """For how many ranks its rows are packed."""
+        """Number of ranks that get rows of their own: what batches are packed for."""
         ...
 
     @property
     def max_tokens(self) -> int:
-        """Of one of its rows."""
+        """Largest number of tokens in a row."""
         ...
 
     def outputs(self, batch: Batch) -> list[list[Floats]]: ...
 
 
 def annotate(samples: Sequence[Sample], needs: frozenset[Need], *, groups: Mapping[Need, OutputGroup]) -> list[Sample]:
-    """The samples with exactly what `needs` names filled in.
+    """The samples with exactly the arrays in `needs` filled in.
 
-    A process reward is the implicit one of PRIME (arXiv 2502.01456, eq. 3) before its coefficient: the log-ratio of the process
-    reward model to the reference.
+    A process reward is PRIME's implicit one (arXiv 2502.01456, eq. 3) without its coefficient: the log-ratio of the process reward
+    model to the reference.
 
     Args:
-        groups: whom to ask for what; for process_rewards, the process reward model.
+        groups: {need: the group that computes it}; for process_rewards, the process reward model.
     """
-    assert needs <= groups.keys(), f"nobody computes {sorted(needs - groups.keys())}"
+    assert needs <= groups.keys(), f"no group computes {sorted(needs - groups.keys())}"
     with ThreadPoolExecutor(max_workers=max(1, len(needs))) as threads:
-        asked = {need: threads.submit(sample_outputs, samples, groups[need]) for need in sorted(needs)}
-    columns: dict[str, Any] = {need: future.result() for need, future in asked.items()}
+        futures = {need: threads.submit(sample_outputs, samples, groups[need]) for need in sorted(needs)}
+    columns: dict[str, Any] = {need: future.result() for need, future in futures.items()}
     if "process_rewards" in columns:
         pairs = zip(columns["process_rewards"], columns["ref_logprobs"], strict=True)
-        columns["process_rewards"] = [ours_T - reference_T for ours_T, reference_T in pairs]
+        columns["process_rewards"] = [prm_T - reference_T for prm_T, reference_T in pairs]
     return [
         replace(sample, **{f"{need}_T": column[i] for need, column in columns.items()})
         for i, sample in enumerate(samples)
@@ -50,7 +50,7 @@ def annotate(samples: Sequence[Sample], needs: frozenset[Need], *, groups: Mappi
 
 
 def sample_outputs(samples: Sequence[Sample], group: OutputGroup) -> list[Floats]:
-    """output_T of each sample; all 0 for samples without a token to train on, which nobody has to run."""
+    """output_T of each sample. A sample without a token to train on gets zeros and is not computed."""
     out = [np.zeros_like(sample.mask_T) for sample in samples]
     wanted = [i for i, sample in enumerate(samples) if sample.mask_T.any()]
     if not wanted:

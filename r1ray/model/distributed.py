@@ -1,4 +1,4 @@
-"""Joining the other processes of a role that computes together (trainer; reference with ZeRO-3)."""
+"""Joining the process group of a role whose ranks compute together (trainers; the reference with ZeRO-3)."""
 
 import os
 
@@ -6,7 +6,7 @@ import os
 def join_ranks(
     *, rank: int, world_size: int, master_addr: str, master_port: int, device: str, timeout_s: float
 ) -> None:
-    """Set what torch.distributed and DeepSpeed read from the environment, and meet the others within `timeout_s`."""
+    """Set the environment that torch.distributed and DeepSpeed read, and join the other ranks within `timeout_s`."""
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(world_size),
@@ -17,7 +17,7 @@ def join_ranks(
         "MASTER_PORT": str(master_port),
         "DS_ACCELERATOR": device,
     }
-    # DeepSpeed picks its device when it is imported, so only now.
+    # Not imported before: DeepSpeed reads DS_ACCELERATOR when it is imported.
     from r1ray.model.deepspeed import init_distributed
 
     init_distributed(device=device, timeout_s=timeout_s)
