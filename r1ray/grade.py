@@ -30,7 +30,7 @@ from r1ray.check import ConfigError
 from r1ray.check.load import load_rewards
 from r1ray.cli import compose
 from r1ray.config import Config
-from r1ray.data.graded import Broken, GradedRow, Tokenise, read_graded
+from r1ray.data.graded import GradedRow, Tokenise, UnreadableRow, read_graded
 from r1ray.reward import reads_tokens
 from r1ray.reward.base import RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
@@ -83,17 +83,17 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
     changes: list[str] = []
     with workers(cfg) as submit, scores.open("w") as out, _progress(rows) as advance:
         read = read_graded(rows, tokenise=_tokeniser(cfg))
-        jobs = ((job, None if isinstance(job, Broken) else _arguments(job, cfg)) for job in read)
+        jobs = ((job, None if isinstance(job, UnreadableRow) else _arguments(job, cfg)) for job in read)
         for job, group_scores in scored(submit, jobs, num_workers=cfg.reward.num_workers):
-            if isinstance(job, Broken):
-                told = [{"id": job.id, "error": job.why}]
+            if isinstance(job, UnreadableRow):
+                told = [{"id": job.id, "error": job.reason}]
                 count["broken"] += 1
             else:
                 group_scores = group_scores or [NO_SCORE] * len(job)
                 told = [_told(completion, score) for completion, score in zip(job, group_scores, strict=True)]
                 count["right"] += sum(bool(score.correct) for score in group_scores)
                 count["unusable"] += sum(not score.usable for score in group_scores)
-                count["compared"] += sum(bool(completion.before) for completion in job)
+                count["compared"] += sum(bool(completion.recorded) for completion in job)
                 changes += [
                     c for completion, score in zip(job, group_scores, strict=True) for c in _changed(completion, score)
                 ]
@@ -126,7 +126,7 @@ def _told(completion: GradedRow, score: Score) -> Told:
 
 def _changed(completion: GradedRow, score: Score) -> list[str]:
     """A line if what the row itself says of it is not what is found now; parts that only one of them has are no change."""
-    before = completion.before
+    before = completion.recorded
     parts = before.get("parts") or {}
     pairs = {name: (parts[name], value) for name, value in score.components.items() if name in parts}
     if not parts and "reward" in before:

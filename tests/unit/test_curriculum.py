@@ -56,7 +56,12 @@ def group(drawn: Drawn, rate: float | None) -> Group:
     )
     scores = tuple(
         Score(
-            reward=0.0, correct=None if rate is None else k < 4 * rate, components={}, statuses={}, usable=True, seconds=0.0
+            reward=0.0,
+            correct=None if rate is None else k < 4 * rate,
+            components={},
+            statuses={},
+            usable=True,
+            seconds=0.0,
         )
         for k in range(4)
     )
@@ -148,7 +153,7 @@ def test_without_a_curriculum_the_stream_is_itself() -> None:
 
 def test_a_state_of_another_curriculum_is_refused() -> None:
     for saved, present in (("none", "history"), ("easy_pool", "none"), ("history", "easy_pool")):
-        with pytest.raises(ValueError, match=rf"name={saved}, and cannot go on with {present}: keep it"):
+        with pytest.raises(ValueError, match=rf"name={saved} and cannot be resumed with {present}: keep it"):
             make(present).load_state_dict(make(saved).state_dict())
 
 

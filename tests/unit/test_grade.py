@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from reward_samples import completion, problem
 
-from r1ray.data.graded import Broken, read_graded
+from r1ray.data.graded import UnreadableRow, read_graded
 from r1ray.grade import main
 from r1ray.run.log import write_rollouts
 from r1ray.types import Group, Score
@@ -31,8 +31,8 @@ def written(path: Path, *rows: Any) -> Path:
 
 def why_not(tmp_path: Path, row: Any) -> str:
     [broken] = read_graded(written(tmp_path / "in.jsonl", row), tokenise=nothing)
-    assert isinstance(broken, Broken)
-    return broken.why
+    assert isinstance(broken, UnreadableRow)
+    return broken.reason
 
 
 def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({**MATHS, "gold": None}, "no answer"),
         ({**MATHS, "completion": None}, "one text"),
         ({**MATHS, "code": "7"}, "one text"),
-        ({**MATHS, "id": 7}, "id has to be a text"),
+        ({**MATHS, "id": 7}, "id must be text"),
         ({"kind": "stdin_stdout", "code": "1"}, "tests have none of the known forms"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "cpp"}, "C++ programs are run as a whole"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "ada"}, "must be one of python, cpp"),
@@ -74,11 +74,11 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"memory_mb": 1e400}}, "more than 0"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": "abc"}, "limits='abc'"),
         ({"kind": "function_call", "code": "1", "tests": {**CASES, "fn_name": "1"}}, "not the name of a function"),
-        ({**MATHS, "id": "\ud800"}, "id has to be a text"),
-        ({**MATHS, "parts": ["accuracy"]}, "no verdict to compare with"),
+        ({**MATHS, "id": "\ud800"}, "id must be text"),
+        ({**MATHS, "parts": ["accuracy"]}, "not a verdict that can be compared"),
         (
             '{"kind": "math_answer", "completion": "1", "gold": "1", "reward": 1' + "0" * 400 + "}",
-            "no verdict to compare with",
+            "not a verdict that can be compared",
         ),
         (
             {"problem": "p", "source": "s", "asked": {"messages": [], "verifier": "os:system", "payload": {}}},
@@ -93,7 +93,7 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
             "none of r1ray's own",
         ),
         ({"problem": "p", "completion": "a", "finish": "stop"}, "first line of its group"),
-        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
+        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is incomplete: 'source'"),
     ],
 )
 def test_a_broken_row_says_its_line_and_why(tmp_path: Path, row: Any, says: str) -> None:
@@ -105,7 +105,7 @@ def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": "\xff"}\n\n' + json.dumps(MATHS).encode())
     broken, group = read_graded(path, tokenise=nothing)
-    assert isinstance(broken, Broken) and broken.line == 1
+    assert isinstance(broken, UnreadableRow) and broken.line == 1
     assert isinstance(group, list) and group[0].line == 3
 
 

@@ -42,7 +42,7 @@ HEAD = "--- a/a.py\n+++ b/a.py\n"
     ("patch", "why"),
     [
         ("", "changes nothing"),
-        (f"{HEAD}@@ -1,1 +1,1 @@\n-other\n+new\n", "line 1 of a.py is not what the patch says"),
+        (f"{HEAD}@@ -1,1 +1,1 @@\n-other\n+new\n", "line 1 of a.py differs from the patch"),
         (f"{HEAD}@@ -9,1 +9,1 @@\n-one\n+new\n", "line 9 of a.py"),
         (f"{HEAD}@@ -2,1 +2,1 @@\n-two\n+2\n@@ -1,1 +1,1 @@\n-one\n+1\n", "do not follow each other"),
         ("--- a/b.py\n+++ b/b.py\n@@ -1,1 +1,1 @@\n-one\n+new\n", "b.py, which is not there"),
