@@ -57,8 +57,8 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ('{"id": "a"', "not JSON"),
         ("[1]", "not an object"),
         ({**MATHS, "kind": "maths"}, "there are: math_answer"),
-        ({**MATHS, "gold": []}, "no answer"),
-        ({**MATHS, "gold": None}, "no answer"),
+        ({**MATHS, "gold": []}, "no usable answer"),
+        ({**MATHS, "gold": None}, "no usable answer"),
         ({**MATHS, "completion": None}, "one text"),
         ({**MATHS, "code": "7"}, "one text"),
         ({**MATHS, "id": 7}, "id must be text"),
@@ -112,7 +112,7 @@ def test_bytes_that_are_no_text_break_one_row_only(tmp_path: Path) -> None:
 def recorded(tmp_path: Path) -> Path:
     """Two groups of a run, the second one's verdict on its second response being wrong."""
     right = Score(
-        reward=1.0, correct=True, parts={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
+        reward=1.0, correct=True, components={"accuracy": 1.0}, statuses={"accuracy": "ok"}, usable=True, seconds=0
     )
     wrong = Score(
         reward=0.0,

@@ -197,17 +197,17 @@ def test_a_rollout_line_holds_what_a_person_wants_to_know(tmp_path: Path) -> Non
         "prompt": "the prompt",
         "completion": "<think> é </think>",
         "length": 3,
-        "finish": "stop",
+        "finish_reason": "stop",
         "reward": 1.0,
         "correct": True,
         "usable": True,
-        "parts": {"accuracy": 1.0, "format": 1.0},
+        "components": {"accuracy": 1.0, "format": 1.0},
         "statuses": {"accuracy": "ok", "format": "ok"},
         "version": 7,
         "answer": None,
         "gold": None,
     }
-    assert (second["finish"], second["statuses"]["accuracy"], second["version"]) == ("length", "wrong_answer", 8)
+    assert (second["finish_reason"], second["statuses"]["accuracy"], second["version"]) == ("length", "wrong_answer", 8)
 
 
 def test_a_rollout_line_holds_the_answer_and_the_solution_and_whatever_line_breaks_a_completion_has(

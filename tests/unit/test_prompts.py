@@ -15,6 +15,8 @@ from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
 from r1ray.stages.rl import problems_of
 
+NUMBERS = {"numbers": "numbers"}
+
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -108,7 +110,10 @@ def test_generated_problems_are_the_same_in_any_order_of_their_numbers(tokenizer
         '{"numbers": [3, 2, 5], "target": 11}\n{"numbers": [3, 2, 5], "target": 30}\n'
     )
     (tmp_path / "test.jsonl").write_text('{"numbers": [5, 2, 3], "target": 11}\n')
-    sources = {n: SourceConfig(source="countdown", path=str(tmp_path / f"{n}.jsonl")) for n in ("train", "test")}
+    sources = {
+        n: SourceConfig(source="countdown_hub", path=str(tmp_path / f"{n}.jsonl"), columns=NUMBERS)
+        for n in ("train", "test")
+    }
     cfg = config(train={"a": sources["train"]}, sets={"b": sources["test"]})
     train = training_sets(cfg, tokenizer, evaluation=evaluation_sets(cfg, tokenizer).values())["a"]
     assert [p.id for p in train.problems] == ["countdown/2-3-5=30"]
@@ -182,7 +187,10 @@ def test_a_problem_in_two_training_sets_stays_in_the_first(tokenizer, tmp_path: 
 def test_a_countdown_problem_in_two_training_sets_stays_in_the_first(tokenizer, tmp_path: Path):
     (tmp_path / "one.jsonl").write_text('{"numbers": [3, 2, 5], "target": 11}\n')
     (tmp_path / "two.jsonl").write_text('{"numbers": [5, 3, 2], "target": 11}\n{"numbers": [5, 3, 2], "target": 30}\n')
-    sources = {n: SourceConfig(source="countdown", path=str(tmp_path / f"{n}.jsonl")) for n in ("one", "two")}
+    sources = {
+        n: SourceConfig(source="countdown_hub", path=str(tmp_path / f"{n}.jsonl"), columns=NUMBERS)
+        for n in ("one", "two")
+    }
     sets = training_sets(config(train=sources), tokenizer, evaluation=())
     assert [len(made.problems) for made in sets.values()] == [1, 1]
     assert sets["two"].counts["duplicates"] == 1
@@ -224,7 +232,7 @@ def test_an_earlier_turn_of_a_chat_must_not_ask_what_is_evaluated(tokenizer, tmp
 
 def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: Path):
     (tmp_path / "test.jsonl").write_text('{"numbers": [5, 2, 3], "target": 11}\n')
-    held = SourceConfig(source="countdown", path=str(tmp_path / "test.jsonl"))
+    held = SourceConfig(source="countdown_hub", path=str(tmp_path / "test.jsonl"), columns=NUMBERS)
     asked = "Make 11 from 5, 2, 3. Use each number once."
     learned, _ = examples(tokenizer, tmp_path, [asked, "leaked"], [asked.replace("11", "30"), "5 * 2 * 3"], held=held)
     assert learned == ["5 * 2 * 3<eos>"]
