@@ -7,7 +7,7 @@ To add one: a file with `run(context: StageContext)` and a line in KINDS; from o
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1ray.plugin import Args
+from r1ray import plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class StageKind:
     """Starts the policy's trainer and leaves a checkpoint."""
     generates: bool
     """Starts engines and reward workers."""
-    Args: type[Args] = Args
+    Args: type[plugin.Args] = plugin.Args
     """Of `stages.<name>.args`; the run finds them as `StageContext.args`."""
 
     @property
@@ -34,3 +34,8 @@ KINDS: Mapping[str, StageKind] = {
     "sft": StageKind(run="r1ray.stages.sft:run", trains=True, generates=False),
     "eval": StageKind(run="r1ray.stages.eval:run", trains=False, generates=True),
 }
+
+
+def kind_of(name: str) -> StageKind:
+    """The kind that `stages.<stage>.kind` names. Raises ValueError for an unknown one."""
+    return plugin.resolve(name, KINDS, what="kind of stage")
