@@ -1,53 +1,58 @@
-"""The command line: Hydra composes, `r1ray.check` judges, and a person reads every mistake in one form, without a traceback.
+"""The command line: Hydra composes, `r1ray.check` checks, and every mistake is printed in one form, without a traceback.
 
-Hydra's own refusal of unknown keys is bypassed: `key=value` is handed on as `++key=value`, and the check, which knows the schema,
-says what was probably meant. So `+` is never needed, and one typo does not hide the next.
+Hydra's own refusal of unknown keys is bypassed: `key=value` becomes `++key=value`, and the check, which knows the schema, suggests
+the key that was probably meant. So `+` is never needed, and one typo does not hide the next.
 """
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import hydra
+import yaml
+from hydra._internal.utils import _run_hydra as run_hydra  # what hydra.main calls with a parsed command line
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from r1ray.check import CheckedRun, ConfigError, Mistake, load
-from r1ray.check.overrides import OVERRIDE, explain, unprefixed, with_prefix
-from r1ray.check.own_recipes import names_taken, own_recipes
+from r1ray.check.load import shown
+from r1ray.check.overrides import OVERRIDE, explain, not_one_option, unprefixed, with_prefix
+from r1ray.check.own_recipes import own_recipes
 from r1ray.check.summary import describe
-from r1ray.config.files import conf_dir, groups_in
-
-PRINTING = {"--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
-"""Flags with which Hydra prints something and nothing runs."""
+from r1ray.config.files import conf_dir
+from r1ray.mistakes import REPLACED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """One composed configuration; a multirun has several."""
 
     cfg: DictConfig
     overrides: list[str]
     choices: dict[str, str]
-    """{group: the option that Hydra chose}; of an optional group also where there is no such file."""
+    """{group: the option that Hydra selected}; for an optional group also where there is no such file."""
     folders: list[Path]
-    """Where Hydra looked for them: conf/, and a folder of the user's own."""
+    """Where Hydra looked for options: conf/, and a folder of the user's."""
 
 
 def run_cli(main: Callable[[CheckedRun], None]) -> int:
-    """Compose from the command line, check, and call `main` once per job; returns the exit code.
+    """Compose from the command line, check, and call `main` once for each job; returns the exit code.
 
-    2 means mistakes, which were printed; nothing was started then: all jobs of a multirun are checked before the first one runs.
-    What `main` raises is its own.
+    2: there are mistakes, which were printed, and nothing was started: all jobs of a multirun are checked before the first one
+    runs. Exceptions of `main` are not caught.
     """
+    args = _parsed(sys.argv[1:])
     try:
+        if args.cfg == "job" and not args.package:  # Hydra's print would lack the defaults of plug-ins' arguments
+            args.cfg, args.resolve = None, False
+            print(yaml.safe_dump_all(map(shown, _composed(args)), sort_keys=False, allow_unicode=True), end="")
+            return 0
         runs = check_command_line(sys.argv[1:])
     except ConfigError as error:
         if _wants_traceback():
@@ -57,8 +62,9 @@ def run_cli(main: Callable[[CheckedRun], None]) -> int:
     for run in runs:
         if run.config.check:
             print(describe(run))
-        else:
-            main(run)
+            continue
+        print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith(REPLACED)), end="")
+        main(run)
     return 0
 
 
@@ -68,12 +74,12 @@ def check_command_line(arguments: Sequence[str]) -> list[CheckedRun]:
     Raises:
         ConfigError: with the mistakes of the overrides and of all jobs.
     """
-    jobs, mistakes = _compose_jobs(arguments)
+    jobs, mistakes = _compose_jobs(_parsed(arguments))
     runs: list[CheckedRun] = []
     notes: list[str] = []
     for job in jobs:
         try:
-            runs.append(load(job.cfg, job.overrides, job.choices, job.folders))
+            runs.append(load(*job))
         except ConfigError as error:
             mistakes += error.mistakes
             notes += error.notes
@@ -88,72 +94,86 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: Hydra cannot compose it.
     """
-    jobs, mistakes = _compose_jobs(overrides)
+    return _composed(_parsed(overrides))[0]
+
+
+def _composed(args: Namespace) -> list[DictConfig]:
+    jobs, mistakes = _compose_jobs(args)
     if mistakes:
         raise ConfigError(mistakes)
-    return jobs[0].cfg
+    return [job.cfg for job in jobs]
 
 
-def _compose_jobs(arguments: Sequence[str]) -> tuple[list[Job], list[Mistake]]:
-    """Hydra stops at its first error: the guilty override is taken out and Hydra asked again, until it has no more to say."""
-    groups = groups_in(conf_dir())
-    # Overrides last: between flags, argparse would not take them.
-    ordered = sorted(arguments, key=lambda argument: OVERRIDE.fullmatch(argument) is not None)
-    left = [with_prefix(argument, groups) for argument in ordered]
-    mistakes = [*names_taken(left), *own_recipes(left)]
-    if mistakes:
+def _parsed(arguments: Sequence[str]) -> Namespace:
+    """Flags by Hydra's own parser, which does not accept overrides between flags, so these go last."""
+    return get_args_parser().parse_args(
+        sorted(arguments, key=lambda argument: OVERRIDE.fullmatch(argument) is not None)
+    )
+
+
+def _compose_jobs(args: Namespace) -> tuple[list[Job], list[Mistake]]:
+    """Hydra stops at its first error: the override at fault is removed and Hydra called again, until it reports none."""
+    left = [with_prefix(override) for override in args.overrides]
+    if mistakes := list(own_recipes(args.config_dir, left)):
         return [], mistakes
+    for override in list(left):
+        if mistake := not_one_option(override):
+            mistakes.append(mistake)
+            left.remove(override)
     while True:
         try:
-            return _run_hydra(left), mistakes
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            return _run_hydra(args, left), mistakes
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             if _wants_traceback():
                 raise
-            mistake, guilty = explain(error, left)
+            mistake, at_fault = explain(error, left)
             mistakes.append(mistake)
-            prints = any(argument.partition("=")[0] in PRINTING for argument in left)
-            if guilty not in left or prints:
+            if at_fault not in left:
                 return [], mistakes
-            left.remove(guilty)
+            left.remove(at_fault)
 
 
-def _run_hydra(arguments: Sequence[str]) -> list[Job]:
+def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
     """Let Hydra do what the command line says; the jobs that it would run are collected instead."""
     jobs: list[Job] = []
 
     def collect(cfg: DictConfig) -> None:
         job = HydraConfig.get()
+        with open_dict(cfg):
+            cfg.pop("paper", None)  # a recipe's paper describes it and configures nothing
         if job.mode == RunMode.MULTIRUN:
             cfg.run_dir = f"{OmegaConf.to_container(cfg)['run_dir']}_{job.job.num}"  # type: ignore[index]
-        # ${hydra:...} can be resolved only here; what leads nowhere is left to the check, which names it.
+        # ${hydra:...} can be resolved only here; an interpolation without a target is left to the check, which reports it.
         with suppress(OmegaConfBaseException):
             OmegaConf.resolve(cfg)
-        # Not resolved: an override may hold an interpolation, which means nothing in this list.
-        overrides = OmegaConf.to_container(job.overrides.task)
-        assert isinstance(overrides, list)
         choices = {str(group): str(option) for group, option in job.runtime.choices.items()}
         folders = [Path(source.path) for source in job.runtime.config_sources if source.schema == "file"]
-        plain = [unprefixed(str(override)) for override in overrides]
-        jobs.append(Job(cfg=cfg, overrides=plain, choices=choices, folders=folders))
+        # Not resolved: an override may hold an interpolation, which means nothing in this list.
+        task: list[str] = OmegaConf.to_container(job.overrides.task)  # type: ignore[assignment]
+        jobs.append(Job(cfg, [unprefixed(override) for override in task], choices, folders))
 
-    entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(collect)
-    with _as_hydra_wants_it(arguments):
-        entry()
+    with _errors_raised():
+        run_hydra(
+            args=Namespace(**vars(args) | {"overrides": list(overrides)}),
+            args_parser=get_args_parser(),
+            task_function=collect,
+            config_path=str(conf_dir()),
+            config_name="config",
+        )
     return jobs
 
 
 @contextmanager
-def _as_hydra_wants_it(arguments: Sequence[str]) -> Iterator[None]:
-    """Hydra reads sys.argv; and unless this variable is set it prints errors in its own way and exits with 1."""
-    argv, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
+def _errors_raised() -> Iterator[None]:
+    """Unless this variable is set, Hydra prints errors in its own form and exits with 1."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
-        sys.argv = argv
         os.environ.pop("HYDRA_FULL_ERROR")
-        if variable is not None:
-            os.environ["HYDRA_FULL_ERROR"] = variable
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _wants_traceback() -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from r1ray.collect.workers import Ref, Workers
 from r1ray.config import Config
-from r1ray.data.evalmath import avg_at_k, maj_at_k, pass_at_k, standard_error
+from r1ray.data.eval_metrics import avg_at_k, maj_at_k, pass_at_k, standard_error
 from r1ray.data.prompts import ProblemSet
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.accuracy import answer_of

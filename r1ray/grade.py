@@ -28,7 +28,7 @@ from r1ray.check import ConfigError
 from r1ray.check.load import load_rewards
 from r1ray.cli import compose
 from r1ray.config import Config
-from r1ray.data.graded import Broken, GradedRow, Tokenise, read_graded
+from r1ray.data.graded import GradedRow, Tokenise, UnreadableRow, read_graded
 from r1ray.failures import PlacementError
 from r1ray.reward import reads_tokens
 from r1ray.reward.base import RewardContext
@@ -87,10 +87,10 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
     changes: list[str] = []
     with workers(cfg) as submit, scores.open("w") as out, _progress(rows) as advance:
         read = read_graded(rows, tokenise=_tokenizer(cfg))
-        jobs = ((job, None if isinstance(job, Broken) else _arguments(job, cfg)) for job in read)
+        jobs = ((job, None if isinstance(job, UnreadableRow) else _arguments(job, cfg)) for job in read)
         for job, group_scores in scored(submit, jobs, num_workers=cfg.reward.num_workers):
-            if isinstance(job, Broken):
-                out_rows: list[OutRow] = [{"id": job.id, "error": job.why}]
+            if isinstance(job, UnreadableRow):
+                out_rows: list[OutRow] = [{"id": job.id, "error": job.reason}]
                 count["broken"] += 1
             else:
                 group_scores = group_scores or [NO_SCORE] * len(job)
@@ -98,7 +98,7 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
                 out_rows = [_out_row(row, score) for row, score in pairs]
                 count["correct"] += sum(bool(score.correct) for score in group_scores)
                 count["unusable"] += sum(not score.usable for score in group_scores)
-                count["compared"] += sum(bool(row.before) for row in job)
+                count["compared"] += sum(bool(row.recorded) for row in job)
                 changes += [change for row, score in pairs for change in _changes(row, score)]
             count["rows"] += len(out_rows)
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in out_rows)
@@ -129,7 +129,7 @@ def _out_row(row: GradedRow, score: Score) -> OutRow:
 
 def _changes(row: GradedRow, score: Score) -> list[str]:
     """A line if the row holds other scores than the new ones; components that only one of them has do not count."""
-    before = row.before
+    before = row.recorded
     parts = before.get("parts") or {}
     pairs = {name: (parts[name], value) for name, value in score.components.items() if name in parts}
     if not parts and "reward" in before:

@@ -7,6 +7,8 @@ from typing import Any
 
 NOT_CHECKED = "not checked: "
 """Prefix of notes about what can be checked only when the run starts."""
+REPLACED = "replaced: "
+"""Prefix of notes about options that conf/replacement replaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

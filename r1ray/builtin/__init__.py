@@ -1,4 +1,4 @@
-"""The base model that ships with r1ray: a Qwen2 of a million parameters that knows Countdown and gives up too early.
+"""The base model that ships with r1ray: a Qwen2 with a million parameters that solves Countdown and gives up too early.
 
 Rebuild the tokenizer with `python -m r1ray.builtin.tokenizer FOLDER` and the weights with
 `python -m r1ray.main recipe=builtin_base`, whose last checkpoint is the model.
@@ -13,5 +13,5 @@ def path() -> Path:
 
 
 def folder_of(path_or_name: str) -> str:
-    """What `model.path` means to those who load from it: the model folder for `builtin`, anything else as it is."""
+    """The path to load for `model.path`: the model folder for `builtin`, any other value unchanged."""
     return str(path()) if path_or_name == "builtin" else path_or_name

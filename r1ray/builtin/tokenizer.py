@@ -1,8 +1,8 @@
-"""Builds the built-in model's tokenizer and the configuration files beside it: `python -m r1ray.builtin.tokenizer FOLDER`.
+"""Builds the built-in model's tokenizer and its configuration files: `python -m r1ray.builtin.tokenizer FOLDER`.
 
-A byte-level BPE, so any text comes back exactly. Numbers from 0 to 99 are one token each, as a model of a million parameters
+A byte-level BPE, so any text decodes exactly. Numbers from 0 to 99 are one token each, because a model with a million parameters
 learns arithmetic by number and not by digit. The other merges may cross spaces ("superwords"), since the traces repeat phrases.
-What frames every prompt is one token: training such a small model would otherwise be mostly reading prompts.
+The text around every prompt is one token each; otherwise most training tokens of such a small model would be prompts.
 """
 
 import json
@@ -21,7 +21,7 @@ from r1ray.data.templates import R1_ZERO
 VOCAB_SIZE = 640
 MAX_LENGTH = 1024
 NUM_TRACES = 20000
-"""Traces from which the merges are counted."""
+"""Traces on which the merges are trained."""
 
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
 SPECIAL = (PAD, "<|im_start|>", EOS)
@@ -29,8 +29,8 @@ SPECIAL = (PAD, "<|im_start|>", EOS)
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 FRAME = (f"{R1_ZERO}User: ", "\nAssistant:")
 
-# transformers 5 makes a tokenizer of every Qwen2 model by Qwen's own rules (single digits, NFC), whatever the files say,
-# unless the files name other code; that code does not exist and is never asked for without trust_remote_code.
+# transformers 5 builds the tokenizer of every Qwen2 model by Qwen's own rules (single digits, NFC), whatever the files say,
+# unless the files name other code; that code does not exist and is never loaded without trust_remote_code.
 AUTO_MAP = {"AutoTokenizer": [None, "tokenizers.TokenizersBackend"]}
 
 CHAT_TEMPLATE = """\

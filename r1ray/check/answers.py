@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
-from r1ray.data.asked import HEAD, unmentioned
+from r1ray.data.answer_marks import HEAD, unmentioned
 from r1ray.data.sources import load_source, needs_network, written_by_a_run
 from r1ray.reward.accuracy import mark_of
 
@@ -12,7 +12,7 @@ from r1ray.reward.accuracy import mark_of
 def asked_for(view: StageView) -> Iterator[str]:
     """A note, not a mistake: the model may have learned these marks from examples.
 
-    Prompts and chat templates on the hub are examined when they have been loaded (`r1ray.data.asked`).
+    Prompts and chat templates on the hub are examined when they have been loaded (`r1ray.data.answer_marks`).
     """
     data, eval, model = view.data, view.eval, view.model
     words = view.template_text

@@ -6,7 +6,7 @@ from r1ray.check.model import HUB_NAME
 from r1ray.check.plugins import source_findings, sources_of
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
-from r1ray.data.asked import HEAD
+from r1ray.data.answer_marks import HEAD
 from r1ray.data.files import size_of
 from r1ray.data.sources import SOURCES, Loaded, check_columns, load_source, needs_network, source_of, written_by_a_run
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
@@ -74,7 +74,7 @@ def _of_rows(key: str, source: SourceConfig, loaded: Loaded, *, head: int) -> It
     read, unreadable = loaded.counts["rows"] - loaded.counts["filtered"], loaded.counts["unreadable"]
     partly = read == head and len(loaded.items) != source.limit
     if unreadable:
-        yield f"{unreadable} of the {'first ' if partly else ''}{read} rows of {key} cannot be used: {loaded.why}"
+        yield f"{unreadable} of the {'first ' if partly else ''}{read} rows of {key} cannot be used: {loaded.reason}"
     if partly and source.path is not None:
         yield f"{NOT_CHECKED}{key}.path={source.path}: only its first {head} rows were read"
 

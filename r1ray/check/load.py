@@ -112,7 +112,7 @@ def load(
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
-    findings += [*recipe_against_scale(raw, overrides, choices, folders), *replaced(choices)]
+    findings += [*recipe_against_scale(raw, overrides, choices, folders), *replaced(raw, choices)]
     findings += facts_of_another(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1ray.config import ModelConfig, ModelFacts
 from r1ray.config.view import StageView
-from r1ray.data.templates import OF_CHAT, TEMPLATES, WORDS
+from r1ray.data.templates import OF_CHAT, OWN_TEXT, TEMPLATES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
 from r1ray.model.experts import NAMES, REASON, experts_of
 from r1ray.model.files import chat_template, local_folder, read_facts
@@ -92,10 +92,10 @@ def template(view: StageView) -> Iterator[Finding]:
 
 def template_text(model: ModelConfig) -> str | None:
     """Text that every prompt of this model contains; None where it is unknown (a user's template, a chat template on the hub)."""
-    if model.template not in WORDS or (model.template in OF_CHAT and local_folder(model.path) is None):
+    if model.template not in OWN_TEXT or (model.template in OF_CHAT and local_folder(model.path) is None):
         return None
     chat = chat_template(model.path) if model.template in OF_CHAT else None
-    return WORDS[model.template] + (chat or "")
+    return OWN_TEXT[model.template] + (chat or "")
 
 
 def has_chat_template(model: ModelConfig) -> Iterator[Mistake]:

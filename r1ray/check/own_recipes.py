@@ -1,8 +1,7 @@
-"""Files of one's own, before Hydra reads them: Hydra's words for the commonest mistakes in them mislead, or it says none."""
+"""Files of --config-dir, before Hydra reads them: its messages about the commonest mistakes in them mislead, or there is none."""
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,93 +13,77 @@ from r1ray.run.directory import mapping_in
 PACKAGE = "# @package _global_"
 
 
-def names_taken(arguments: Sequence[str]) -> Iterator[Mistake]:
-    """Files of --config-dir that are called like one of conf/ and say something else: Hydra would read that of conf/."""
-    folder = _config_dir(arguments)
-    if folder is None:
-        return
-    files = {file: conf_dir() / file.relative_to(folder) for file in sorted(folder.glob("**/*.yaml"))}
-    taken = [file for file, ours in files.items() if ours.is_file() and ours.read_bytes() != file.read_bytes()]
-    if taken:
-        names = ", ".join(str(file.relative_to(folder)) for file in taken)
-        rule = f"r1ray has files of these names, which would be read in place of yours: {names}"
-        remedy = "give yours other names, as in my_NAME.yaml"
-        yield Mistake(key="--config-dir", value=str(folder), rule=rule, remedy=remedy)
+def own_recipes(config_dir: str | None, overrides: Iterable[str]) -> Iterator[Mistake]:
+    """Mistakes of the files in `config_dir` that `recipe=` and `scale=` select, and of those from which these are derived.
 
-
-def own_recipes(arguments: Sequence[str]) -> Iterator[Mistake]:
-    """Mistakes of the files that `recipe=` and `scale=` choose from the folder --config-dir, and of those that they begin with.
-
-    Example: `own_recipes(["--config-dir", "my_recipe/conf", "recipe=mine"])` reads my_recipe/conf/recipe/mine.yaml.
+    Example: `own_recipes("my_recipe/conf", ["recipe=mine"])` reads my_recipe/conf/recipe/mine.yaml.
     """
-    folder = _config_dir(arguments)
-    chosen = [argument.partition("=") for argument in arguments if argument.partition("=")[0] in NO_CHOICE]
-    for group, _, names in chosen if folder else ():
-        for name in names.split(","):
-            yield from _of_file(cast(Path, folder) / group / f"{name}.yaml", cast(Path, folder), ())
+    if config_dir is None:
+        return
+    folder = Path(config_dir)
+    if not folder.is_dir():
+        yield Mistake(key="--config-dir", value=config_dir, rule="is not a folder", remedy="check the path")
+    files = {file.relative_to(folder): file for file in sorted(folder.glob("**/*.yaml"))}
+    ours = {name: conf_dir() / name for name in files}
+    if taken := [
+        str(name) for name, file in ours.items() if file.is_file() and file.read_bytes() != files[name].read_bytes()
+    ]:
+        rule = f"r1ray has files of these names, which would be read in place of yours: {', '.join(taken)}"
+        remedy = "give yours other names, as in my_NAME.yaml"
+        yield Mistake(key="--config-dir", value=config_dir, rule=rule, remedy=remedy)
+    for group, _, names in (override.partition("=") for override in overrides):
+        for name in names.split(",") if group in NO_CHOICE else ():
+            yield from _of_file(folder / group / f"{name}.yaml", ())
 
 
-def _of_file(file: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[Mistake]:
-    """`above`: the files that begin with it."""
+def _of_file(file: Path, above: tuple[Path, ...]) -> Iterator[Mistake]:
+    """`above`: the files that are derived from it."""
     if not file.is_file():
         return
     if file in above:
         rule = "is derived from itself" + "".join(f", by {other.stem}" for other in above[above.index(file) + 1 :])
-        yield Mistake(key=str(file), value=f"- {file.stem}", rule=rule, remedy="take it out of defaults")
+        yield Mistake(key=str(file), value=f"- {file.stem}", rule=rule, remedy="remove it from defaults")
         return
     try:
         lines = [line for line in file.read_text().splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         yield Mistake(key=str(file), value="unreadable", rule=f"is not UTF-8 ({error})", remedy="save it as UTF-8")
         return
+    yield from _without_package(file, lines)
     entries: Any = (mapping_in(file) or {}).get("defaults")
-    entries = cast("list[Any]", entries) if isinstance(entries, list) else []
-    yield from _without_package(file, lines, ".".join(file.relative_to(folder).parts[:-1]))
-    for entry in entries:
+    for entry in cast("list[Any]", entries) if isinstance(entries, list) else ():
         yield from _wrong_entry(file, entry)
         if isinstance(entry, str) and "/" not in entry:
-            yield from _of_file(file.parent / f"{entry}.yaml", folder, (*above, file))
+            yield from _of_file(file.parent / f"{entry}.yaml", (*above, file))
 
 
-def _config_dir(arguments: Sequence[str]) -> Path | None:
-    for flag, following in pairwise([*arguments, ""]):
-        name, given, value = flag.partition("=")
-        if name in ("--config-dir", "-cd"):
-            return Path(value if given else following)
-    return None
-
-
-def _without_package(file: Path, lines: Sequence[str], package: str) -> Iterator[Mistake]:
-    """Hydra looks for it in the lines before the first that is not of the form `# @...`; without it keys are those of `package`."""
+def _without_package(file: Path, lines: Sequence[str]) -> Iterator[Mistake]:
+    """Hydra reads it from the lines before the first that has not the form `# @...`; without it keys belong to the group."""
     remedy = f"make this the first line: {PACKAGE}"
+    head = next((n for n, line in enumerate(lines) if not re.match(r"\s*#\s*@", line)), len(lines))
     if all(line.lstrip().startswith("#") for line in lines):
         yield Mistake(key=str(file), value="(no keys)", rule="sets nothing", remedy=f"{remedy}; then its keys")
-        return
-    for line in lines:
-        if re.fullmatch(r"\s*#\s*@package\s+_global_\s*", line):
-            return
-        if not re.match(r"\s*#\s*@", line):
-            break
-    rule = f"{PACKAGE} does not stand above all else, so that all it sets would be keys of {package}"
-    yield Mistake(key=str(file), value=lines[0], rule=rule, remedy=remedy)
+    elif not any(re.fullmatch(r"\s*#\s*@package\s+_global_\s*", line) for line in lines[:head]):
+        rule = f"{PACKAGE} is not its first line, so all its keys would be keys of {file.parent.name}"
+        yield Mistake(key=str(file), value=lines[0], rule=rule, remedy=remedy)
 
 
 def _wrong_entry(file: Path, entry: Any) -> Iterator[Mistake]:
-    """One of `defaults`: `algo: dapo`, `/algo: dapo`, `override algo: dapo` and `override /algo` are meant for another."""
+    """An entry of `defaults` like `algo: dapo`, `/algo: dapo`, `override algo: dapo` or `override /algo`."""
     pairs = list(cast("dict[Any, Any]", entry).items()) if isinstance(entry, dict) else [(entry, None)]
+    groups = groups_in(conf_dir())
     for key, option in pairs:
-        words = str(key).split()
-        name = words[-1].removeprefix("/") if words else ""
-        groups = groups_in(conf_dir())
-        # Of groups in groups, and of others' packages, Hydra speaks itself.
-        overrides = words[:1] == ["override"] and not re.search(r"[@/]", name)
-        if (not overrides and option is None) or (words == ["override", f"/{name}"] and option and name in groups):
+        override, _, name = str(key).strip().rpartition(" ")
+        name = name.removeprefix("/")
+        if (not override and option is None) or re.search(r"[@/]", name):
+            continue  # a file of the same group; Hydra's own messages about nested groups and packages are clear
+        if f"{key}" == f"override /{name}" and option and name in groups:
             continue
         value = f"- {key}: {show(option)}" if option is not None else f"- {key}"
-        if name in groups and (overrides or len(words) == 1):
-            rule = f"what a recipe chooses of a group is told with override, / and a name of a file in conf/{name}"
+        if name in groups:
+            rule = f"an option of another group is selected with override, / and a name of a file in conf/{name}"
             remedy = f"- override /{name}: {show(option) if option is not None else 'NAME'}"
             yield Mistake(key=str(file), value=value, rule=rule, remedy=remedy)
-        elif overrides:
+        elif override:
             remedy = did_you_mean(name, groups, prefix="- override /")
             yield Mistake(key=str(file), value=value, rule=f"there is no group {name} to override", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Problems."""
+"""Datasets and the curriculum."""
 
 from typing import Any, Literal
 
@@ -6,37 +6,44 @@ from r1ray.config.base import AbovePositive, Positive, Strict
 
 
 class SourceConfig(Strict):
-    """One dataset: a name in r1ray.data.SOURCES, where it is, which columns hold what."""
+    """One dataset: its schema, where it is, and the names of its columns."""
 
     source: str
+    """A name in `r1ray.data.sources.SOURCES`, or `package.module:SOURCE` of an `r1ray.data.base.Source`."""
     path: str | None = None
-    """Hub name, or a local .jsonl / .json / .parquet file or a folder of them; null for generators."""
+    """Hub name, or a local .jsonl / .json / .parquet file, or a folder of such files; null for sources that generate problems."""
     subset: str | None = None
     split: str = "train"
     columns: dict[str, str] = {}
-    """{our name: column in the file}, over the source's defaults."""
+    """{our name: column of the dataset}; overrides the source's defaults."""
     weight: AbovePositive = 1.0
-    """Share in a mixture, relative to the others."""
+    """Share of draws, relative to the other sources."""
     limit: Positive | None = None
+    """Use only the first `limit` usable rows; null: all."""
     accuracy: str = "accuracy"
-    """The reward component that says whether a completion is correct."""
+    """The reward component that decides whether a completion is correct."""
     extract: str | None = None
-    """How a completion's final answer is read: a name in r1ray.reward.answers or an import path; null: as its verifier does."""
+    """How the final answer of a completion is extracted: a name in `r1ray.reward.answers.EXTRACTORS` or an import path; null: the
+    verifier's default."""
     args: dict[str, Any] = {}
-    """Passed to the source (generators)."""
+    """Arguments of the source (its `Args`); every source takes those of `r1ray.data.base.SourceArgs`."""
 
 
 class CurriculumConfig(Strict):
-    """Which problems come next, by what the model did with earlier ones."""
+    """Which problems come next, depending on what the model did with earlier ones."""
 
     name: str
     """A name in r1ray.data.curriculum.CURRICULA, or `package.module:function`."""
     args: dict[str, Any]
+    """Its `Args`."""
 
 
 class DataConfig(Strict):
     train: dict[str, SourceConfig]
     curriculum: CurriculumConfig
     max_prompt_length: Positive
+    """Tokens."""
     overlong_prompt: Literal["drop", "cut", "error"]
+    """What happens to a problem with a longer prompt: it is dropped, its question is cut from the start, or the run ends."""
     shuffle: bool
+    """Shuffle each source in every epoch."""

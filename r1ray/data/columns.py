@@ -1,11 +1,11 @@
-"""A dataset's row and what its columns are called: a dot steps into a nested one. Which rows are kept, by the value of a column.
+"""The columns of a dataset's rows: nested ones, named with dots, and the rules that keep rows by the value of a column.
 
     args.keep: {COLUMN: {min: 1, max: 15}}              a number from 1 to 15; either bound may be left out
-    args.keep: {COLUMN: {min: "2024-08-01"}}            a text not before this one in the order of characters: a date
+    args.keep: {COLUMN: {min: "2024-08-01"}}            a text that does not sort before this one: a date
     args.keep: {COLUMN: {any_of: [Level 4, Level 5]}}   one of these values
 
 Skywork-OR1's difficulties (`extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-7B`), Big-Math's pass rates
-(`llama8b_solve_rate`) and MATH's levels are columns like any other. With several columns a row has to fit each.
+(`llama8b_solve_rate`) and MATH's levels are columns like any other. With several columns a row must satisfy each rule.
 """
 
 import json
@@ -18,17 +18,17 @@ FORMS = "{min: NUMBER, max: NUMBER}, {min: TEXT, max: TEXT} or {any_of: [VALUES]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What a column has to hold."""
+    """What the value of a column must be."""
 
     column: str
     low: Any
     high: Any
-    """Numbers or texts; None: open on that side."""
+    """Numbers or texts; None: no bound on that side."""
     any_of: tuple[Any, ...] | None
-    """None: the bounds count."""
+    """None: the bounds apply."""
 
     def fits(self, value: Any) -> bool:
-        """A value of another kind fits no bounds. Example: `{min: 1, max: 15}` takes 15 and neither 16 nor None."""
+        """A value of another kind is outside any bounds. Example: `{min: 1, max: 15}` accepts 15, but not 16 and not None."""
         if self.any_of is not None:
             return value in self.any_of
         bounds = [bound for bound in (self.low, self.high) if bound is not None]
@@ -63,14 +63,14 @@ def _kept(column: str, rule: Any) -> Kept:
 
 
 def _kind(value: Any) -> str | None:
-    """Numbers are compared with numbers and texts with texts; None: with nothing."""
+    """Numbers are compared with numbers and texts with texts; None for a value that is neither."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number"
     return "text" if isinstance(value, str) else None
 
 
 def as_columns(row: Any, *, name: str) -> dict[str, Any]:
-    """The row by its own names; those of a list (Open-Reasoner-Zero) are its places. Raises ValueError for what is neither."""
+    """The row as {column: value}; columns of a list (Open-Reasoner-Zero) are "0", "1", .... Raises ValueError for anything else."""
     parts = as_list(row)
     theirs = as_object(row) if parts is None else {str(index): part for index, part in enumerate(parts)}
     if theirs is None:
@@ -79,7 +79,7 @@ def as_columns(row: Any, *, name: str) -> dict[str, Any]:
 
 
 def step_into(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
-    """(found, value) of "a.b" in {"a": {"b": value}}. A name may itself have dots: "Qwen-1.5B" is looked for whole first."""
+    """(found, value) of "a.b" in {"a": {"b": value}}. A name may contain dots itself: "Qwen-1.5B" is looked up as a whole first."""
     if column in row:
         return True, row[column]
     outer, dot, rest = column.partition(".")

@@ -1,4 +1,4 @@
-"""Rows of a dataset: from a local .jsonl, .json or .parquet file, a folder of them, or the hub. Read lazily, one after another."""
+"""Rows of a dataset, read lazily: from a local .jsonl, .json or .parquet file, a folder of such files, or the hub."""
 
 import codecs
 import importlib
@@ -10,22 +10,22 @@ from typing import Any
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 PACKED = 4
-"""Bytes of text in a byte of parquet, about."""
+"""Approximate bytes of text per byte of parquet."""
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` names something on this disk; a hub name is `owner/name` or `name`, with nothing of a file about it."""
+    """Whether `path` is on this disk; a hub name is `owner/name` or `name`, which exists nowhere here and looks like no file."""
     return Path(path).expanduser().exists() or path.startswith(("/", ".", "~")) or Path(path).suffix in SUFFIXES
 
 
 def read_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
-    """Rows as the file has them: mappings, or lists where a row is a list (Open-Reasoner-Zero).
+    """Rows as they are in the file: mappings, or lists where a row is a list (Open-Reasoner-Zero).
 
     In a folder the files of the split are read in order of their names (`train-00000-of-00002.parquet`, `train.jsonl`,
     `train2.jsonl`, `train/...`); a folder in which no file belongs to a split is read whole.
 
     Raises:
-        ValueError: nothing is there, the file is broken, or the hub does not give it.
+        ValueError: the path does not exist, the file cannot be parsed, or the hub cannot load the dataset.
     """
     if not is_local(path):
         yield from _hub_rows(path, subset=subset, split=split)
@@ -35,7 +35,7 @@ def read_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
 
 
 def size_of(path: str, *, split: str) -> int:
-    """Bytes of the split at a local path, those of parquet about as when unpacked. Raises ValueError as `read_rows` does."""
+    """Bytes of the split at a local path; for parquet an estimate of the unpacked size. Raises ValueError as `read_rows` does."""
     return sum(file.stat().st_size * (PACKED if file.suffix == ".parquet" else 1) for file in _files(path, split))
 
 
@@ -61,7 +61,7 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
 
 
 def _json_rows(file: Path) -> Iterator[Any]:
-    with file.open("rb") as lines:  # bytes, so that what is not UTF-8 is told with its line too
+    with file.open("rb") as lines:  # bytes, so that text that is not UTF-8 is reported with its line too
         if file.suffix == ".json" and lines.read(64).lstrip(codecs.BOM_UTF8 + b" \t\r\n")[:1] == b"[":
             lines.seek(0)
             yield from _parse(lines.read(), file=file, line=1)
@@ -73,7 +73,7 @@ def _json_rows(file: Path) -> Iterator[Any]:
 
 
 def _parse(content: bytes, *, file: Path, line: int) -> Any:
-    """`line`: in which line of the file the content begins."""
+    """`line`: the line of the file in which the content begins."""
     try:
         return json.loads(content.decode("utf-8-sig").rstrip())
     except ValueError as error:
@@ -97,7 +97,7 @@ def _hub_rows(path: str, *, subset: str | None, split: str) -> Iterator[Any]:
     datasets: Any = importlib.import_module("datasets")
     try:
         yield from datasets.load_dataset(path, subset, split=split)
-    # RuntimeError: a dataset that is made by a script of its own, which the library no longer runs.
+    # RuntimeError: a dataset that is built by its own script, which the library no longer runs.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"the dataset {path!r} (subset {subset}, split {split}) cannot be loaded: {error} Check the name, the subset and "

@@ -1,10 +1,10 @@
-"""The rows that `r1ray.grade` scores -> problems with their completions.
+"""The input rows of `r1ray.grade` -> problems with their completions.
 
 {"id": "a", "kind": "math_answer", "completion": "so \\\\boxed{7}", "gold": ["7"]}
 {"id": "b", "kind": "stdin_stdout", "code": "print(input())", "tests": [{"input": "1\\n", "output": "1\\n"}], "limits": {"cpu": 2}}
 {"id": "c", "kind": "function_call", "code": "...", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
-or the lines of a run's rollouts file (`r1ray.data.rollouts`), in which the completions of a problem follow one another. Programs are in
-Python or, with "language": "cpp", in C++17.
+or the lines of a run's rollouts file (`r1ray.data.rollouts`), in which the completions of a problem are consecutive. Programs are
+in Python or, with "language": "cpp", in C++17.
 """
 
 import json
@@ -19,8 +19,6 @@ import numpy as np
 from r1ray.data.columns import as_object
 from r1ray.data.rollouts import problem_of
 from r1ray.data.schemas import golds, user
-from r1ray.reward.accuracy import VERIFIERS
-from r1ray.reward.answers import EXTRACTORS
 from r1ray.reward.code.cases import read_cases, read_language, read_limits, read_subtasks
 from r1ray.types import Completion, FinishReason, Ints, Problem
 
@@ -30,26 +28,26 @@ Tokenise = Callable[[str], Ints]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradedRow:
-    """One row. `before` holds what it says of an earlier verdict: any of reward, correct, parts."""
+    """One row. `recorded` is the earlier verdict that the row contains: any of reward, correct, parts."""
 
     line: int
     id: str
     problem: Problem
     completion: Completion
-    before: Mapping[str, Any]
+    recorded: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
-    """A row that does not say what is to be scored, or how."""
+class UnreadableRow:
+    """A row without a usable completion or without what is needed to score it."""
 
     line: int
     id: str | None
-    why: str
+    reason: str
 
 
-def read_graded(path: Path, *, tokenise: Tokenise) -> Iterator[list[GradedRow] | Broken]:
-    """Every row of the file, in order, the completions of a group together; blank lines are none."""
+def read_graded(path: Path, *, tokenise: Tokenise) -> Iterator[list[GradedRow] | UnreadableRow]:
+    """Every row of the file, in order, the completions of a group together; blank lines are skipped."""
     for problem, rows in groupby(
         _read(path, tokenise), key=lambda row: id(row.problem) if isinstance(row, GradedRow) else 0
     ):
@@ -57,10 +55,10 @@ def read_graded(path: Path, *, tokenise: Tokenise) -> Iterator[list[GradedRow] |
         if problem:
             yield cast("list[GradedRow]", group)
         else:
-            yield from cast("list[Broken]", group)
+            yield from cast("list[UnreadableRow]", group)
 
 
-def _read(path: Path, tokenise: Tokenise) -> Iterator[GradedRow | Broken]:
+def _read(path: Path, tokenise: Tokenise) -> Iterator[GradedRow | UnreadableRow]:
     last: Problem | None = None
     with path.open("rb") as file:
         for line, raw in enumerate(file, start=1):
@@ -70,13 +68,15 @@ def _read(path: Path, tokenise: Tokenise) -> Iterator[GradedRow | Broken]:
             try:
                 row = _object(raw)
                 if "problem" in row and "kind" not in row:
-                    last = _recorded(row, last)
+                    last = _problem(row, last)
                     yield _rollout(row, last, line=line, tokenise=tokenise)
                 else:
                     yield _own(row, line=line, tokenise=tokenise)
             except (ValueError, TypeError, AttributeError, OverflowError) as error:
                 name = row.get("id", row.get("problem"))
-                yield Broken(line=line, id=name if isinstance(name, str) else None, why=f"line {line}: {error}")
+                yield UnreadableRow(
+                    line=line, id=name if isinstance(name, str) else None, reason=f"line {line}: {error}"
+                )
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not known; there are: {', '.join(KINDS)}")
     if not isinstance(name, str) or not _encodes(name):
-        raise ValueError(f"id has to be a text, not {name!r:.60}")
+        raise ValueError(f"id must be text, not {name!r:.60}")
     texts = {key: row[key] for key in ("completion", "code") if row.get(key) is not None}
     if len(texts) != 1 or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError('it needs one text: "completion", a response, or "code", a bare program')
@@ -123,32 +123,25 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
         payload=payload,
     )
     completion = _completion(text, finish_reason="stop", tokenise=tokenise)
-    return GradedRow(line=line, id=name, problem=problem, completion=completion, before=_before(row))
+    return GradedRow(line=line, id=name, problem=problem, completion=completion, recorded=_recorded_verdict(row))
 
 
-def _recorded(row: Mapping[str, Any], last: Problem | None) -> Problem:
-    """The problem of a line of a rollouts file, which its group's first completion records."""
+def _problem(row: Mapping[str, Any], last: Problem | None) -> Problem:
+    """The problem of a line of a rollouts file, which the first line of its group records."""
     if as_object(row.get("asked")) is not None:
-        try:
-            problem = problem_of(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"what it says of its problem (asked) is not whole: {error}") from error
-        # A file names no code to import: what a run's own configuration may, its rollouts may not.
-        if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
-            raise ValueError(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
-        return problem
+        return problem_of(row)
     if last is None or last.id != row["problem"]:
-        raise ValueError("nothing says how it is judged: that stands in the first line of its group (asked)")
+        raise ValueError("the first line of its group, which records the problem (asked), is missing")
     return last
 
 
 def _rollout(row: Mapping[str, Any], problem: Problem, *, line: int, tokenise: Tokenise) -> GradedRow:
     finish_reason, text = row.get("finish_reason"), row.get("completion")
     if finish_reason not in get_args(FinishReason) or not isinstance(text, str):
-        raise ValueError("a line of a rollouts file has a completion and how it ended (finish_reason)")
+        raise ValueError("a line of a rollouts file needs a completion and its finish_reason")
     completion = _completion(text, finish_reason=cast(FinishReason, finish_reason), tokenise=tokenise)
     name = f"{problem.id}#{row.get('index', line)}"
-    return GradedRow(line=line, id=name, problem=problem, completion=completion, before=_before(row))
+    return GradedRow(line=line, id=name, problem=problem, completion=completion, recorded=_recorded_verdict(row))
 
 
 def _completion(text: str, *, finish_reason: FinishReason, tokenise: Tokenise) -> Completion:
@@ -163,14 +156,14 @@ def _completion(text: str, *, finish_reason: FinishReason, tokenise: Tokenise) -
     )
 
 
-def _before(row: Mapping[str, Any]) -> dict[str, Any]:
+def _recorded_verdict(row: Mapping[str, Any]) -> dict[str, Any]:
     found = {"parts": row.get("components"), **row}
-    before = {key: found[key] for key in ("reward", "correct", "parts") if found.get(key) is not None}
+    recorded = {key: found[key] for key in ("reward", "correct", "parts") if found.get(key) is not None}
     kinds: Mapping[str, Any] = {"reward": (int, float), "correct": bool, "parts": dict}
-    wrong = {key: value for key, value in before.items() if not isinstance(value, kinds[key])}
-    if wrong or not abs(cast(float, before.get("reward", 0))) <= 1e300:
-        raise ValueError(f"{wrong or before!r:.80} is no verdict to compare with")
-    return before
+    wrong = {key: value for key, value in recorded.items() if not isinstance(value, kinds[key])}
+    if wrong or not abs(cast(float, recorded.get("reward", 0))) <= 1e300:
+        raise ValueError(f"{wrong or recorded!r:.80} is not a verdict that can be compared")
+    return recorded
 
 
 def _encodes(text: str) -> bool:

@@ -25,8 +25,6 @@ from r1ray.data.columns import as_list, as_object
 from r1ray.data.rollouts import problem_of, rollout_steps
 from r1ray.mistakes import Finding, Mistake, did_you_mean
 from r1ray.plugin import invalid
-from r1ray.reward.accuracy import VERIFIERS
-from r1ray.reward.answers import EXTRACTORS
 
 if TYPE_CHECKING:
     from r1ray.config.view import StageView
@@ -131,13 +129,11 @@ def mined_rows(path: str, args: MinedArgs) -> Iterator[dict[str, Any]]:
 
 
 def mined(row: Row, args: MinedArgs) -> Item:
-    """The problem in a group's first line. Its verifier must be r1ray's own: a data file may not name code to import."""
+    """The problem in a group's first line."""
     try:
         problem = problem_of(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"its record of the problem (asked) is incomplete: {error}") from error
-    if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
-        raise Unreadable(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
     return Item(
         messages=problem.messages,
         verifier=problem.verifier,

@@ -1,7 +1,7 @@
 """Samples -> packed rows for D ranks, and per-token results back to samples.
 
-A row holds whole sequences end to end, without padding; positions restart with each, and the trainer's attention never crosses
-from one into the next. Who is packed beside whom has no influence on the update: the weights are computed before.
+A row holds whole sequences end to end, without padding. Positions restart with each sequence, and attention never crosses from one
+into the next. Gradients do not depend on packing: the loss weights are computed before.
 """
 
 import heapq
@@ -13,7 +13,7 @@ import numpy as np
 from r1ray.types import Batch, Floats, Ints, Row, Sample
 
 _OPTIONAL = ("old_logprobs", "ref_logprobs", "old_values", "advantages", "returns", "outcomes")
-"""Per-token arrays that a stage may not have computed; a batch has each for all samples or for none."""
+"""Per-token arrays that a stage may not need; a batch has each of them for all samples or for none."""
 
 
 def pack(
@@ -24,11 +24,11 @@ def pack(
     max_tokens: int,
     pairs: Sequence[int] | None = None,
 ) -> Batch:
-    """The rows of one optimiser update: as few per rank as `max_tokens` allows, filled evenly.
+    """The rows of one optimizer step: as few per rank as `max_tokens` allows, filled evenly.
 
-    `weights[i]` is {loss term: weight_T} of sample i (empty where only log-probs are wanted). `pairs[i]` is the pair that sample i
-    belongs to, -1 for none; a pair stays in one row. A sequence (or pair) longer than max_tokens gets a row of its own. Ranks
-    with nothing left get empty rows. The same input gives the same rows.
+    `weights[i]` is {loss term: weight_T} of sample i (empty where only log-probs are needed). `pairs[i]` is the pair to which
+    sample i belongs, -1 for none; a pair stays in one row. A sequence (or pair) longer than max_tokens gets its own row. Ranks
+    without sequences get empty rows. The same input gives the same rows.
     """
     if not samples:
         raise ValueError("there is nothing to pack")
@@ -42,7 +42,7 @@ def pack(
     rows: list[list[Row]] = [[] for _ in range(num_ranks)]
     for k, members in enumerate(bins):
         members_of_row = [i for unit in members for i in units[unit]]
-        # Back and forth over the ranks, longest rows first: ranks get equal sums, and their k-th rows are of like length.
+        # Back and forth over the ranks, longest rows first: ranks get equal sums, and their k-th rows have similar lengths.
         turn, place = divmod(k, num_ranks)
         rank = place if turn % 2 == 0 else num_ranks - 1 - place
         rows[rank].append(
@@ -53,7 +53,7 @@ def pack(
 
 
 def unpack(values: Sequence[Sequence[Floats]], batch: Batch) -> list[Floats]:
-    """`values[d][k]` holds one value per token of `batch.rows[d][k]`; returns value_T for each sample that was packed, in order."""
+    """value_T of every packed sample, in order; `values[d][k]` has one value per token of `batch.rows[d][k]`."""
     out: list[Floats | None] = [None] * batch.num_samples
     for rank_values, rank_rows in zip(values, batch.rows, strict=True):
         for value_L, row in zip(rank_values, rank_rows, strict=True):
@@ -72,7 +72,7 @@ def segment_starts(segment_L: Ints) -> Ints:
 
 
 def _units(samples: Sequence[Sample], pairs: Sequence[int]) -> list[list[int]]:
-    """What must stay together: pairs, and every other sample by itself."""
+    """Indices of samples that must stay together: pairs, and every other sample alone."""
     units: list[list[int]] = []
     of_pair: dict[int, list[int]] = {}
     for i, pair in enumerate(pairs):
@@ -87,10 +87,10 @@ def _units(samples: Sequence[Sample], pairs: Sequence[int]) -> list[list[int]]:
 
 
 def _bins(lengths: Sequence[int], *, num_ranks: int, max_tokens: int) -> list[list[int]]:
-    """Units to a multiple of num_ranks bins, longest bins first.
+    """Distributes units over a multiple of num_ranks bins; returns the longest bins first.
 
-    Worst fit, longest unit first: the least filled bin takes the next unit, so bins come out even; when one does not fit, start
-    again with one more bin per rank.
+    Worst fit, longest unit first: the least filled bin takes the next unit, so bins are filled evenly. When a unit does not fit,
+    start again with one more bin per rank.
     """
     order = sorted(range(len(lengths)), key=lambda unit: (-lengths[unit], unit))
     per_rank = max(1, -(-sum(min(length, max_tokens) for length in lengths) // (max_tokens * num_ranks)))
@@ -121,7 +121,7 @@ def _row(
 
     def joined(name: str) -> Any:
         arrays = [getattr(sample, f"{name}_T") for sample in chosen]
-        assert all(array is not None for array in arrays), f"{name} is there for some samples of the batch only"
+        assert all(array is not None for array in arrays), f"only some samples of the batch have {name}"
         return np.concatenate(arrays)
 
     def spread(values: Sequence[float], dtype: Any) -> Any:
@@ -142,7 +142,7 @@ def _row(
 
 
 def _empty(terms: tuple[str, ...], present: tuple[str, ...]) -> Row:
-    """Two tokens that weigh nothing: a rank without work still takes part in every collective of forward and backward."""
+    """Two tokens with weight 0: a rank without sequences still takes part in every collective of forward and backward."""
     ints, zeros = np.zeros(2, np.int32), np.zeros(2, np.float32)
     return Row(
         token_ids_L=ints,

@@ -1,4 +1,4 @@
-"""Datasets of programming problems: a row with its tests -> an Item that the verifier `code` judges."""
+"""Datasets of programming problems: a row with its tests -> an Item for the verifier `code`."""
 
 import ast
 import json
@@ -19,17 +19,17 @@ OF_PROGRAM = "Write a Python program that reads standard input and writes standa
 OF_FUNCTION = "Write the Python function `{}`. Put it, with the imports it needs, in a ```python block."
 STARTER = "Begin with this:\n\n```python\n{}\n```"
 CPU_S = 6.0
-"""Of a test, as LiveCodeBench has it; all calls of a function are one run."""
+"""CPU seconds of a test, as in LiveCodeBench; all calls of a function are one run."""
 FUNCTION_CPU_S = 30.0
 
 
 def apps(row: Row, args: SourceArgs) -> Item:
-    """codeparrot/apps and BAAI/TACO: `input_output` is {inputs, outputs, fn_name?} as JSON, and empty where there are no tests."""
+    """codeparrot/apps and BAAI/TACO: `input_output` is {inputs, outputs, fn_name?} as JSON, or empty where there are no tests."""
     return _item(row["question"], _decoded(row["tests"]), starter=row.get("starter"))
 
 
 def prime_code(row: Row, args: SourceArgs) -> Item:
-    """PrimeIntellect/verifiable-coding-problems: `verification_info` is {language, test_cases}, as JSON or as Python writes it."""
+    """PrimeIntellect/verifiable-coding-problems: `verification_info` is {language, test_cases} as JSON or as a Python literal."""
     info = as_object(_decoded(row["info"])) or {}
     if info.get("language", "python") != "python":
         raise Unreadable(f"its programs are written in {info['language']!r:.60}")
@@ -42,8 +42,8 @@ class DeepcoderArgs(PythonArgs):
 
 
 def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
-    """agentica-org/DeepCoder-Preview-Dataset, of any subset: `tests` as JSON, as its source has them (PRIME's list, TACO's
-    object, LiveCodeBench's list); of these the `args.num_tests` with the longest inputs, in their order."""
+    """agentica-org/DeepCoder-Preview-Dataset, any subset: `tests` are JSON in the form of their origin (PRIME's list, TACO's
+    object, LiveCodeBench's list); the `args.num_tests` with the longest inputs are used, in their order."""
     tests = _decoded(row["tests"])
     parts = as_list(tests) or []
     first = as_object(parts[0]) if parts else None
@@ -64,17 +64,17 @@ def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
 def verl_code(row: Row, args: SourceArgs) -> Item:
     """verl's format with tests as the ground truth (Skywork-OR1's code): {inputs, outputs, fn_name?}, as JSON.
 
-    The prompt says itself how to answer. Skywork's rows that are judged by assertions (`test_code`, `assert_case`) are left out:
-    they would run beside the completion's own code, in its process.
+    The prompt already says how to answer. Skywork's rows with assertions as tests (`test_code`, `assert_case`) are left out: the
+    assertions would run in the same process as the completion's code, which could fool them.
     """
     tests = as_object(_decoded(row["answer"])) or {}
     if "inputs" not in tests:
         raise Unreadable(f"its tests are not inputs and outputs but {', '.join(tests) or 'nothing'}")
-    return _judged(conversation(row["prompt"]), tests)
+    return _with_tests(conversation(row["prompt"]), tests)
 
 
 def eurus(row: Row, args: SourceArgs) -> Item:
-    """PRIME-RL/Eurus-2-RL-Data: verl's format, maths and programs told apart by `ability`; it brings its own system prompt."""
+    """PRIME-RL/Eurus-2-RL-Data: verl's format, with maths or programs by `ability` and with its own system prompt."""
     return verl_code(row, args) if row["ability"] == "code" else verl(row, args)
 
 
@@ -90,8 +90,8 @@ class CodeforcesArgs(SourceArgs):
 def codeforces(row: Row, args: CodeforcesArgs) -> Item:
     """open-r1/codeforces, subset verifiable-prompts: its rows in one programming language.
 
-    The prompt says itself how to answer. Where more than one output is right the row brings a checker. Limits are CPU seconds and
-    megabytes; rows that read and write files are left out.
+    The prompt already says how to answer. Where more than one output is correct, the row has a checker. Limits are CPU seconds and
+    megabytes; problems that read and write files are left out.
     """
     language = row["language"]
     if language != args.language:
@@ -99,19 +99,19 @@ def codeforces(row: Row, args: CodeforcesArgs) -> Item:
     if row.get("input_mode") not in (None, "", "stdio"):
         raise Unreadable(f"its programs read {row['input_mode']!r:.60}, not standard input")
     tests = [{"type": "stdin_stdout", **(as_object(test) or {})} for test in as_list(row["tests"]) or []]
-    item = _judged(conversation(row["prompt"]), tests, name=f"codeforces/{row['id']}/{language}", language=language)
+    item = _with_tests(conversation(row["prompt"]), tests, name=f"codeforces/{row['id']}/{language}", language=language)
     limits = {name: row[name] for name in ("cpu", "memory_mb") if row.get(name)}
     checker = {"checker": row["checker"]} if row.get("checker") else {}
     return replace(item, payload={**item.payload, **checker, "limits": {**item.payload["limits"], **limits}})
 
 
 def livecodebench(row: Row, args: SourceArgs) -> Item:
-    """livecodebench/code_generation_lite. The private tests stay packed: they are a pickle, which only the sandbox reads."""
+    """livecodebench/code_generation_lite. The private tests stay packed: they are a pickle, which only the sandbox may read."""
     metadata, private = as_object(_decoded(row["metadata"])) or {}, text(row["private"])
     function = metadata.get("func_name")
     public = _decoded(row["public"])
     try:
-        # Both, where they are plain; else the public ones show whether the row can be used at all.
+        # All tests where the private ones are plain text; otherwise the public ones show whether the row can be used at all.
         plain = json.loads(private) if private.startswith("[") else None
         tests: Any = as_rows([*public, *(plain or [])], function=function)
     except (TypeError, ValueError) as error:
@@ -124,15 +124,15 @@ def livecodebench(row: Row, args: SourceArgs) -> Item:
 
 
 def _item(question: Any, tests: Any, *, starter: Any = None, name: Any = None) -> Item:
-    """A question that does not say how to answer."""
+    """An item of a question that does not say how to answer."""
     function = _cases(tests).function
     parts = [text(question), OF_PROGRAM if function is None else OF_FUNCTION.format(function)]
     if isinstance(starter, str) and starter.strip():
         parts.append(STARTER.format(starter.rstrip()))
-    return _judged(user("\n\n".join(parts)), tests, name=name)
+    return _with_tests(user("\n\n".join(parts)), tests, name=name)
 
 
-def _judged(messages: Sequence[Message], tests: Any, *, name: Any = None, language: Any = "python") -> Item:
+def _with_tests(messages: Sequence[Message], tests: Any, *, name: Any = None, language: Any = "python") -> Item:
     cases = _cases(tests, language=language)
     limits = {"cpu": CPU_S if cases.function is None else FUNCTION_CPU_S}
     return Item(
@@ -151,7 +151,7 @@ def _cases(tests: Any, *, language: Any = "python") -> Cases:
 
 
 def _calls_together(cases: Any) -> Any:
-    """PRIME's list of calls of one function in the form of APPS, whose values may be wrapped; other tests as they are."""
+    """PRIME's list of calls of one function in the form of APPS, whose values may be wrapped; other tests unchanged."""
     try:
         if not any(case["type"] == "function_call" for case in cases):
             return cases
@@ -159,7 +159,7 @@ def _calls_together(cases: Any) -> Any:
         outputs = [case["output"] for case in cases]
         return {"fn_name": name, "inputs": [case["input"] for case in cases], "outputs": outputs}
     except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"its tests are of no known form ({error})") from error
+        raise Unreadable(f"its tests have an unknown form ({error})") from error
 
 
 def _longest(cases: Cases, num_tests: int) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _longest(cases: Cases, num_tests: int) -> dict[str, Any]:
 
 
 def _decoded(value: Any) -> Any:
-    """What a text says as JSON, or as a Python literal; anything else as it is."""
+    """A text parsed as JSON or as a Python literal; other values unchanged."""
     if not isinstance(value, str):
         return value
     try:

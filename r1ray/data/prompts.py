@@ -1,4 +1,4 @@
-"""Items -> Problems: rendered once, too-long prompts dealt with, evaluation problems kept out of training. All counted."""
+"""Items -> Problems: renders prompts, handles those that are too long, keeps evaluation problems out of training; counts it all."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from r1ray.data.templates import render
 from r1ray.types import Ints, Message, Problem
 
 NOTICEABLE = 0.1
-"""Of a set's rows: when as many are left out, a run says so."""
+"""Share of a set's rows: when this many are dropped, the run reports it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,10 @@ class ProblemSet:
 
     problems: tuple[Problem, ...]
     keys: frozenset[str]
-    """Of all its problems: what must not stand in another set (`Item.keys`)."""
+    """Keys of all its problems (`Item.keys`); no other set may contain a problem with one of them."""
     counts: Mapping[str, int]
-    why: str
-    """Why the first unreadable row is that, and the row; empty where there is none."""
+    reason: str
+    """Why the first unreadable row cannot be used, and that row; empty where there is none."""
 
 
 def evaluation_sets(cfg: Config, tokenizer: Any) -> dict[str, ProblemSet]:
@@ -37,7 +37,7 @@ def evaluation_sets(cfg: Config, tokenizer: Any) -> dict[str, ProblemSet]:
 
 
 def training_sets(cfg: Config, tokenizer: Any, *, evaluation: Iterable[ProblemSet]) -> dict[str, ProblemSet]:
-    """Every set of `cfg.data.train` without the problems of `evaluation`, and each problem in the first set that has it only."""
+    """Every set of `cfg.data.train` without the problems of `evaluation`; a problem of several sets stays only in the first."""
     held_out = frozenset[str]().union(*(given.keys for given in evaluation))
     seen: set[str] = set()
     sets: dict[str, ProblemSet] = {}
@@ -48,7 +48,7 @@ def training_sets(cfg: Config, tokenizer: Any, *, evaluation: Iterable[ProblemSe
 
 
 def held_out_keys(cfg: Config) -> frozenset[str]:
-    """The keys of every problem of `cfg.eval.sets`, without rendering them: for a stage that trains but does not evaluate."""
+    """The keys of every problem of `cfg.eval.sets`, without rendering prompts: for stages that train but do not evaluate."""
     return frozenset(
         key for name, source in cfg.eval.sets.items() for item in load_source(name, source).items for key in item.keys
     )
@@ -63,10 +63,10 @@ def problem_set(
     held_out: frozenset[str] = frozenset(),
     seen: frozenset[str] = frozenset(),
 ) -> ProblemSet:
-    """Load one source and render its problems; those with a key in `held_out` or `seen` are left out.
+    """Load one source and render its problems; those with a key in `held_out` or `seen` are dropped.
 
     Raises:
-        ValueError: the source cannot be loaded, a prompt is too long and overlong_prompt is `error`, or no problem is left.
+        ValueError: the source cannot be loaded, a prompt is too long while overlong_prompt is `error`, or no problem is left.
     """
     loaded = load_source(name, located(source, cfg))
     counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0})
@@ -105,34 +105,34 @@ def problem_set(
         raise ValueError(
             f"source {name!r}: no problem is left of {len(loaded.items)} ({dict(counts)}). Prompts are limited to "
             f"data.max_prompt_length={cfg.data.max_prompt_length} tokens; problems of eval.sets and of earlier sets of data.train "
-            "are left out"
+            "are dropped"
         )
     counts["kept"] = len(problems)
-    return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts, why=loaded.why)
+    return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts, reason=loaded.reason)
 
 
-def left_out(made: ProblemSet) -> str | None:
-    """In words, when a tenth or more of a set's rows are unreadable, overlong or held out; else None. Repetitions do not count.
+def dropped_rows(made: ProblemSet) -> str | None:
+    """A sentence when a tenth or more of a set's rows are unreadable, overlong or held out, else None. Duplicates do not count.
 
-    Example: "60 of 61 rows are left out: 60 cannot be used (there are no numbers; the row: ...)".
+    Example: "60 of 61 rows are dropped: 60 cannot be used (there are no numbers; the row: ...)".
     """
     counts = made.counts
-    rows, parts = counts["rows"] - counts["filtered"], [counts[part] for part in ("unreadable", "overlong", "held_out")]
-    if sum(parts) < max(1, NOTICEABLE * rows):
+    rows, dropped = counts["rows"] - counts["filtered"], [counts[why] for why in ("unreadable", "overlong", "held_out")]
+    if sum(dropped) < max(1, NOTICEABLE * rows):
         return None
-    words = (
-        f"cannot be used ({made.why})",
+    reasons = (
+        f"cannot be used ({made.reason})",
         "have a prompt of more than data.max_prompt_length tokens",
         "are problems of eval.sets too",
     )
-    told = "; ".join(f"{count} {what}" for count, what in zip(parts, words, strict=True) if count)
-    return f"{sum(parts)} of {rows} rows are left out: {told}"
+    listed = "; ".join(f"{count} {reason}" for count, reason in zip(dropped, reasons, strict=True) if count)
+    return f"{sum(dropped)} of {rows} rows are dropped: {listed}"
 
 
 def _fitted(
     item: Item, cfg: Config, tokenizer: Any, counts: Counter[str]
 ) -> tuple[tuple[Message, ...], Ints | None, str]:
-    """(messages, prompt ids or None when it is dropped, prefill) by the rule for too-long prompts."""
+    """(messages, prompt ids or None when dropped, prefill), with data.overlong_prompt applied."""
     limit, rule = cfg.data.max_prompt_length, cfg.data.overlong_prompt
     prompt_ids_T, prefill = render(item.messages, cfg.model.template, tokenizer)
     if len(prompt_ids_T) <= limit:
@@ -153,9 +153,9 @@ def _fitted(
 
 
 def _cut(messages: Sequence[Message], num_tokens: int, tokenizer: Any) -> tuple[Message, ...] | None:
-    """The last message without its first `num_tokens` tokens; None when nothing would be left.
+    """The messages, the last one without its first `num_tokens` tokens; None when nothing of it would be left.
 
-    The start of the question goes and its end stays, where most datasets ask what is to be done; the template is never cut.
+    The start of the question is cut and its end stays, because most datasets put the instruction there; the template is never cut.
     """
     *before, last = messages
     left = tokenizer.decode(tokenizer.encode(last.content, add_special_tokens=False)[num_tokens:]).lstrip("\ufffd")

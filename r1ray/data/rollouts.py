@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from r1ray.data.columns import as_list
-from r1ray.reward.accuracy import answer_of
+from r1ray.reward.accuracy import VERIFIERS, answer_of
+from r1ray.reward.answers import EXTRACTORS
 from r1ray.types import Group, Ints, Message, Problem
 
 NOT_RECORDED = {"id", "source", "prompt_ids_T"}
@@ -60,13 +61,19 @@ def record_of(problem: Problem) -> dict[str, Any]:
 def problem_of(line: Mapping[str, Any]) -> Problem:
     """The problem in the first line of a group; its `prompt_ids_T` is a placeholder of one token.
 
-    Raises KeyError, TypeError or ValueError when `asked` is incomplete.
+    Raises ValueError when `asked` is incomplete or names a verifier that is not r1ray's: a data file may not name code to import.
     """
-    asked = line["asked"]
-    messages = tuple(Message(**message) for message in asked["messages"])
-    others = {"id": line["problem"], "source": line["source"], "prompt_ids_T": np.zeros(1, np.int32)}
-    values: dict[str, Any] = {**asked, **others, "messages": messages}
-    return Problem(**values)
+    try:
+        asked = line["asked"]
+        messages = tuple(Message(**message) for message in asked["messages"])
+        others = {"id": line["problem"], "source": line["source"], "prompt_ids_T": np.zeros(1, np.int32)}
+        values: dict[str, Any] = {**asked, **others, "messages": messages}
+        problem = Problem(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the record of its problem (asked) is incomplete: {error}") from error
+    if problem.verifier not in VERIFIERS or problem.extract not in (None, *EXTRACTORS):
+        raise ValueError(f"verifier {problem.verifier!r} or extract {problem.extract!r} is none of r1ray's own")
+    return problem
 
 
 def gold_of(problem: Problem) -> str | None:

@@ -1,4 +1,4 @@
-"""Groups of scored completions -> the samples that are trained on. The mask conventions live here, each with a test."""
+"""Groups of scored completions -> training samples. The mask conventions are defined here, each with a test."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,12 +9,12 @@ from r1ray.types import Completion, Group, Sample, Score
 
 
 def to_samples(groups: Sequence[Group], *, truncated: Literal["zero", "score", "mask"]) -> list[Sample]:
-    """One sample per completion, groups in order, completions in order.
+    """One sample per completion, in the order of groups and completions.
 
-    The mask is 1 on every token of the completion, its EOS included, and 0 on the prompt; nothing is appended to a completion
-    that was cut. With reward.truncated "mask" the mask of a cut completion is 0, while its score still counts in the group's
-    baseline; what it earns otherwise is in its score (`r1ray.reward.compose`). `group_id` names the epoch too: a problem that
-    comes twice in a step makes two groups.
+    The mask is 1 on every token of the completion, including its EOS, and 0 on the prompt; nothing is appended to a truncated
+    completion. With reward.truncated "mask" the mask of a truncated completion is 0, while its score still counts in the group's
+    baseline; the other settings act on its score (`r1ray.reward.compose`). `group_id` contains the epoch, because a problem that
+    is drawn twice in a step makes two groups.
     """
     return [
         _sample(group, completion, score, index=index, truncated=truncated)

@@ -1,7 +1,7 @@
-"""How a row of each known dataset is read: one small function per schema, from a row under our column names to an Item.
+"""Readers of known datasets: one small function per schema, from a row under our column names to an Item.
 
-A reader raises Unreadable for a row that no completion could be judged against; such rows are dropped and counted. Golds are only
-looked at by the cheap, safe check: no maths parser runs while data is loaded.
+A reader raises Unreadable for a row against which no completion could be scored; such rows are dropped and counted. Gold answers
+only get the cheap, safe check: no maths parser runs while data is loaded.
 """
 
 import json
@@ -33,7 +33,7 @@ def _whole(value: Any) -> int:
 
 
 def gsm8k(row: Row, args: SourceArgs) -> Item:
-    """openai/gsm8k: the gold stands after `####` in the worked answer."""
+    """openai/gsm8k: the gold answer follows `####` in the worked answer."""
     _, mark, gold = text(row["answer"]).rpartition("####")
     if not mark:
         raise Unreadable("the answer has no '####' before its result")
@@ -41,7 +41,7 @@ def gsm8k(row: Row, args: SourceArgs) -> Item:
 
 
 def math_solution(row: Row, args: SourceArgs) -> Item:
-    """Hendrycks MATH: the gold is the last box of the solution; its level ("Level 3") goes into `meta`."""
+    """Hendrycks MATH: the gold answer is the last box of the solution; the level ("Level 3") goes into `meta`."""
     gold = last_boxed(text(row["solution"]))
     if gold is None:
         raise Unreadable("the solution has no closed \\boxed{}")
@@ -69,18 +69,18 @@ def orz(row: Row, args: SourceArgs) -> Item:
 
 
 def multiple_choice(row: Row, args: SourceArgs) -> Item:
-    """A question, its options and which is right: a letter, or its index from 0. SuperGPQA (arXiv 2502.14739) has 4 to 10 options.
+    """A question, its options and the correct one: a letter, or its index from 0. SuperGPQA (arXiv 2502.14739) has 4 to 10 options.
 
     Example: options ["1", "2"] and answer "B" ask for "2", listed below the question as `B) 2`.
     """
-    options, right = as_list(row["options"]) or [], row["answer"]
+    options, correct = as_list(row["options"]) or [], row["answer"]
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]
-    if isinstance(right, int) and not isinstance(right, bool):
-        letter = letters[right : right + 1] if right >= 0 else ""
+    if isinstance(correct, int) and not isinstance(correct, bool):
+        letter = letters[correct : correct + 1] if correct >= 0 else ""
     else:
-        letter = str(right).strip().upper()
+        letter = str(correct).strip().upper()
     if len(options) < 2 or letter not in tuple(letters):
-        raise Unreadable(f"expected a letter or an index of {len(options)} options, found {right!r:.60}")
+        raise Unreadable(f"expected a letter or an index of {len(options)} options, found {correct!r:.60}")
     lines = "\n".join(f"{label}) {text(option)}" for label, option in zip(letters, options, strict=True))
     return Item(
         messages=user(f"{text(row['question'])}\n\n{lines}"),
@@ -91,7 +91,7 @@ def multiple_choice(row: Row, args: SourceArgs) -> Item:
 
 
 def sft(row: Row, args: SourceArgs) -> Item:
-    """Chat messages whose last one, the assistant's, is learned; or, with a `response` column, a prompt and that response.
+    """Chat messages, of which the last one, by the assistant, is the response; or, with a `response` column, a prompt and that.
 
     Reads {role, content} and ShareGPT's {from, value}.
     """
@@ -99,7 +99,7 @@ def sft(row: Row, args: SourceArgs) -> Item:
     if row.get("response") is not None:
         return Item(messages=turns, verifier="", response=text(row["response"]))
     if turns[-1].role != "assistant" or len(turns) < 2:
-        raise Unreadable("the last message is not a completion of the assistant's")
+        raise Unreadable("the last message is not the assistant's")
     return Item(messages=turns[:-1], verifier="", response=turns[-1].content)
 
 
@@ -135,12 +135,12 @@ def golds(value: Any) -> dict[str, Any]:
     answers = listed(_json(value) if isinstance(value, str) else value)
     usable = [answer for answer in answers if readable(answer)]
     if not usable:
-        raise Unreadable(f"no answer that could be compared with in {value!r:.60}")
+        raise Unreadable(f"there is no usable answer in {value!r:.60}")
     return {"answers": usable}
 
 
 def listed(value: Any) -> list[str]:
-    """The answers in a text, a number or a list of them, without what is empty or none of these.
+    """The answers in a text, a number or a list of them; empty ones and other types are left out.
 
     Example: `listed(["B", 4, None])` is ["B", "4"].
     """
@@ -154,7 +154,7 @@ def listed(value: Any) -> list[str]:
 
 
 def _json(value: str) -> Any:
-    """The parts of a JSON list of texts; {} for a JSON object (a program's tests); else the text: "[0, 1]" is an interval."""
+    """The items of a JSON list of texts; {} for a JSON object (a program's tests); otherwise the text: "[0, 1]" is an interval."""
     if not value.lstrip().startswith(("[", "{")):
         return value
     try:

@@ -24,9 +24,9 @@ class SftSet:
 
 
 def sft_set(cfg: Config, tokenizer: Any) -> SftSet:
-    """Every source of cfg.data.train, one after another, without the examples that ask a question of cfg.eval.sets.
+    """Every source of cfg.data.train, one after another, without the examples whose question is in cfg.eval.sets.
 
-    Examples may repeat a question: the same problem solved in several ways is worth more than once.
+    Examples may repeat a question: several solutions of one problem are all useful.
 
     Raises:
         ValueError: a source cannot be loaded, has rows without a response, or nothing fits sft.max_length.
@@ -49,14 +49,14 @@ def sft_set(cfg: Config, tokenizer: Any) -> SftSet:
     if not samples:
         raise ValueError(
             f"no training example is left ({dict(counts)}); sft.max_length={cfg.sft.max_length} may be too short for all of them, "
-            "and questions of eval.sets are left out"
+            "and questions of eval.sets are dropped"
         )
     counts["kept"] = len(samples)
     return SftSet(samples=tuple(samples), counts=counts)
 
 
 def batch_of(samples: Sequence[Sample], *, batch_size: int, seed: int, step: int) -> list[Sample]:
-    """The examples of update `step` (from 0). Every epoch has a new order from the seed; its last short batch is left out."""
+    """The examples of update `step` (from 0). Each epoch is shuffled again from the seed; its incomplete last batch is dropped."""
     per_epoch = max(1, len(samples) // batch_size)
     epoch, index = divmod(step, per_epoch)
     order = np.random.default_rng((seed, epoch)).permutation(len(samples))
@@ -69,9 +69,7 @@ def num_updates(num_samples: int, *, batch_size: int, epochs: float) -> int:
 
 def _sample(item: Item, cfg: Config, tokenizer: Any, *, name: str) -> Sample:
     if item.response is None:
-        raise ValueError(
-            f"source {name!r}: {item.id} has no response to learn from; an sft stage needs one in every row"
-        )
+        raise ValueError(f"source {name!r}: {item.id} has no response to imitate; an sft stage needs one in every row")
     prompt_ids_T, prefill = render(item.messages, cfg.model.template, tokenizer)
     completion = item.response.removeprefix(prefill)
     response_ids = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]

@@ -151,7 +151,7 @@ class Loaded:
 
     items: tuple[Item, ...]
     counts: Mapping[str, int]
-    why: str
+    reason: str
     """Why the first unreadable row cannot be used, and that row; empty where there is none."""
 
 
@@ -171,13 +171,13 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     counts: Counter[str] = Counter(rows=0, filtered=0, unreadable=0, duplicates=0)
     items: list[Item] = []
     seen: set[str] = set()
-    why = ""
+    first_error = ""
     for theirs in islice(_kept_rows(_rows(name, cfg, source, args), args.kept, counts, name=name), head):
         try:
             item = source.read(_ours(theirs, columns, source, name=name), args)
         except Unreadable as error:
             counts["unreadable"] += 1
-            why = why or f"{error}; the row: {shown(theirs)}"
+            first_error = first_error or f"{error}; the row: {shown(theirs)}"
             continue
         keys = _keys(item)  # before the instruction, which may differ between training and evaluation
         item = _instructed(item, args.instruction) if args.instruction else item
@@ -190,11 +190,11 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
         if len(items) == cfg.limit:
             break
     if not items:
-        reason = f"not one of {counts['rows']} rows can be used: {why}" if counts["rows"] else "it has no rows"
-        if counts["rows"] and not why:
+        reason = f"not one of {counts['rows']} rows can be used: {first_error}" if counts["rows"] else "it has no rows"
+        if counts["rows"] and not first_error:
             reason = f"args.keep={args.keep} leaves none of {counts['rows']} rows"
         raise ValueError(f"source {name!r} ({cfg.path or cfg.source}) is empty: {reason}")
-    return Loaded(items=tuple(items), counts=counts, why=why)
+    return Loaded(items=tuple(items), counts=counts, reason=first_error)
 
 
 def source_of(cfg: SourceConfig) -> Source:
@@ -226,7 +226,7 @@ def located(cfg: SourceConfig, run: Config) -> SourceConfig:
 
 
 def written_by_a_run(cfg: SourceConfig) -> bool:
-    """Whether an earlier stage writes what the source reads, so that it may not exist before that stage has run."""
+    """Whether an earlier stage writes what the source reads, so that it may not exist before the run."""
     source = found(cfg.source, SOURCES)
     return source is not None and source.gather is not None
 
@@ -288,7 +288,7 @@ def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source,
             own = "" if ours_name in known else f", which is none of the names that it reads ({', '.join(known)})"
             raise ValueError(
                 f"source {name!r}: there is no column {column!r} for {ours_name!r}{own}. A row: {shown(theirs)}. "
-                f"Name the right one: columns={{{ours_name}: <column>}}"
+                f"Map it to an existing column: columns={{{ours_name}: <column>}}"
             )
     return ours
 
@@ -299,10 +299,10 @@ def _instructed(item: Item, instruction: str) -> Item:
 
 
 def _keys(item: Item) -> frozenset[str]:
-    """The source's own name for the problem, and the question whatever its case and spacing.
+    """The source's own id of the problem, and its question without case and spacing.
 
-    A system prompt says how to answer, not what is asked, so it does not count. In a chat to learn from every turn of the user's
-    is a question that the completions may have answered.
+    System prompts are ignored: they say how to answer, not what is asked. In a training chat every turn of the user counts as a
+    question, because the completions may answer it.
     """
     asked = [message for message in item.messages if message.role != "system"] or item.messages
     questions = [" ".join(message.content for message in asked)]
@@ -313,7 +313,7 @@ def _keys(item: Item) -> frozenset[str]:
 
 
 def _digest(item: Item) -> str:
-    """The same for the same conversation and answers, wherever the row stands."""
+    """A hash of the conversation and the answers: it does not depend on the row's position."""
     content = json.dumps(
         [[(m.role, m.content) for m in item.messages], item.payload], ensure_ascii=False, sort_keys=True, default=str
     )

@@ -1,8 +1,8 @@
 """An endless, deterministic stream of problems from a weighted mixture of sources, with a state of a few integers.
 
-Every draw picks a source by weight and takes the next problem of that source's present epoch, so no problem comes twice within an
-epoch of its source. Both choices are functions of the seed and of counters: a stream that was saved and loaded goes on exactly as
-one that was never interrupted.
+Every draw picks a source by weight and takes the next problem of that source's current epoch, so no problem comes twice within an
+epoch of its source. Both choices are functions of the seed and of counters: a stream that was saved and loaded continues exactly
+like one that was never interrupted.
 """
 
 import zlib
@@ -19,7 +19,7 @@ PLAIN = "none"
 
 
 class NothingToLearn(RuntimeError):
-    """No problem is left that the model could learn from. The last whole step is saved."""
+    """No problem is left from which the model could learn. The last complete step is saved."""
 
 
 class Drawn(NamedTuple):
@@ -27,33 +27,34 @@ class Drawn(NamedTuple):
 
     problem: Problem
     epoch: int
-    """Of the problem's source; draws beside it (a pool) count down from -1. No problem has one epoch twice: seeds depend on it."""
+    """Of the problem's source; draws from elsewhere (a pool) count down from -1. Seeds depend on it, so no problem has the same
+    epoch twice."""
     number: int
-    """0 for the first draw, without gaps: two draws of a stream never share one."""
+    """0 for the first draw, then 1, 2, ... without gaps."""
 
 
 class Problems(Protocol):
-    """What the collector draws from: a ProblemStream, or one with a curriculum over it (`r1ray.data.curriculum`)."""
+    """What the collector draws from: a ProblemStream, or a curriculum that draws from one (`r1ray.data.curriculum`)."""
 
     def next(self) -> Drawn:
         """Raises NothingToLearn when there is no problem left."""
         ...
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Told all groups generated in a step, once a step, before the next draw; gives metrics `curriculum/...`."""
+        """Called once per step with all groups generated in it, before the next draw; returns metrics `curriculum/...`."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able; what is drawn and observed later does not change it."""
+        """A copy that JSON can hold; later draws and observations do not change it."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state` was taken; {} is the beginning."""
+        """Continue exactly where `state` was saved; {} is the initial state."""
         ...
 
 
 class ProblemStream:
-    """`next()` for ever, whatever the model does with the problems."""
+    """Endless, and independent of what the model does with the problems."""
 
     def __init__(
         self, sources: Mapping[str, Sequence[Problem]], *, weights: Mapping[str, float], seed: int, shuffle: bool
@@ -87,7 +88,7 @@ class ProblemStream:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able: `{"draws": 7, "sources": {"countdown": {"epoch": 0, "position": 7, "size": 20000}}}`."""
+        """Example: `{"draws": 7, "sources": {"countdown": {"epoch": 0, "position": 7, "size": 20000}}}`."""
         sources: dict[str, Any] = {}
         for name, problems in self._sources.items():
             epoch, position = divmod(self._taken[name], len(problems))
@@ -95,10 +96,10 @@ class ProblemStream:
         return {"draws": self._draws, "sources": sources}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; {} is the beginning.
+        """Continue where `state` was saved; {} is the initial state.
 
         Raises:
-            ValueError: the sources are not the ones of the state (another name, or another number of problems).
+            ValueError: the sources differ from those of the state (another name, or another number of problems).
         """
         if not state:
             self._draws, self._taken = 0, dict.fromkeys(self._sources, 0)
@@ -108,18 +109,18 @@ class ProblemStream:
         saved = {name: source["size"] for name, source in state["sources"].items()}
         if present != saved:
             raise ValueError(
-                f"the checkpoint was made with these training problems: {saved}; now they are {present}. Keep data, "
+                f"the checkpoint was saved with these training problems: {saved}; now they are {present}. Keep data, "
                 "model.template and data.max_prompt_length as they were, or start a new run from the checkpoint's weights"
             )
         self._draws = state["draws"]
         self._taken = {name: s["epoch"] * s["size"] + s["position"] for name, s in state["sources"].items()}
 
     def _order(self, name: str, epoch: int) -> NDArray[np.int64]:
-        """The order of a source in one epoch; kept until the next one begins."""
+        """The order of a source in one epoch; cached until the next epoch."""
         known, order = self._orders.get(name, (-1, np.empty(0, np.int64)))
         if known != epoch:
             size = len(self._sources[name])
-            # The name and the epoch are hashed in, so that no two sources or epochs share an order.
+            # The seed contains the name and the epoch, so that no two sources or epochs share an order.
             rng = np.random.default_rng((self.seed, zlib.crc32(name.encode()), epoch))
             order = rng.permutation(size) if self._shuffle else np.arange(size)
             self._orders[name] = (epoch, order)
@@ -127,10 +128,10 @@ class ProblemStream:
 
 
 def refuse_other(state: Mapping[str, Any], *, present: str) -> None:
-    """Raise ValueError when `state` was saved under another curriculum than the present one."""
+    """Raise ValueError when `state` was saved by another curriculum than `present`."""
     saved = state.get("curriculum", PLAIN)
     if saved != present:
         raise ValueError(
-            f"the checkpoint was made with data.curriculum.name={saved}, and cannot go on with {present}: keep it, or start a new "
-            "run from the checkpoint's weights"
+            f"the checkpoint was saved with data.curriculum.name={saved} and cannot be resumed with {present}: keep it, or start a "
+            "new run from the checkpoint's weights"
         )

@@ -1,7 +1,7 @@
-"""Issues of real repositories and the patch that was merged: a row -> an Item that the verifier `patch` judges (SWE-RL).
+"""Issues of real repositories and the patch that was merged: a row -> an Item for the verifier `patch` (SWE-RL).
 
-SWE-RL's own data (arXiv 2502.18449) was not published. The nearest public set that brings the files along is
-princeton-nlp/SWE-bench_oracle: the issue, the files that the patch touches, and the patch.
+SWE-RL's own data (arXiv 2502.18449) was not published. The closest public set that includes the files is
+princeton-nlp/SWE-bench_oracle: the issue, the files that the patch changes, and the patch.
 """
 
 import itertools
@@ -19,7 +19,7 @@ NO_FILE = "/dev/null"
 
 
 def swe(row: Row, args: SourceArgs) -> Item:
-    """An `issue`, `files` (a list of {path, content}, or {path: content}), and `patch`, a unified diff of them."""
+    """An `issue`, `files` (a list of {path, content}, or {path: content}), and `patch`, a unified diff of those files."""
     listed = as_list(row["files"])
     try:
         pairs = as_object(row["files"]) if listed is None else {file["path"]: file["content"] for file in listed}
@@ -39,7 +39,7 @@ def swe(row: Row, args: SourceArgs) -> Item:
 
 
 def swe_bench_oracle(row: Row, args: SourceArgs) -> Item:
-    """princeton-nlp/SWE-bench_oracle: the files stand in `text`, each between its start and its end, their lines numbered."""
+    """princeton-nlp/SWE-bench_oracle: `text` contains the files, each between a start and an end mark, with numbered lines."""
     files: dict[str, list[str]] = {}
     inside = ""
     for line in text(row["text"]).split("\n"):
@@ -56,16 +56,16 @@ def swe_bench_oracle(row: Row, args: SourceArgs) -> Item:
 
 
 def patched(files: Mapping[str, str], patch: str) -> dict[str, str]:
-    """{path: text} of the files that the unified diff changes or makes.
+    """{path: text} of the files that the unified diff changes or creates.
 
-    Raises Unreadable for a diff that does not fit, changes nothing, removes or renames a file, or is of no text.
+    Raises Unreadable for a diff that does not apply, changes nothing, removes or renames a file, or is binary.
 
     Example: `patched({"a": "1\\n2\\n"}, "--- a/a\\n+++ b/a\\n@@ -1,2 +1,2 @@\\n 1\\n-2\\n+3\\n")` is {"a": "1\\n3\\n"}.
     """
     merged: dict[str, str] = {}
     for path, is_new, hunks in _changes(patch):
         if is_new == (path in files) or path in merged:
-            raise Unreadable(f"the patch does not fit {path}, which is {'there' if path in files else 'not there'}")
+            raise Unreadable(f"the patch does not fit {path}, which {'exists' if path in files else 'does not exist'}")
         merged[path] = _changed(files.get(path, ""), hunks, path=path)
     if not merged:
         raise Unreadable("the patch changes nothing")
@@ -77,7 +77,7 @@ def _changes(patch: str) -> Iterator[tuple[str, bool, list[str]]]:
     lines = patch.split("\n")
     starts = [n for n in range(len(lines) - 1) if lines[n].startswith("--- ") and lines[n + 1].startswith("+++ ")]
     if re.search(r"^(?:rename from|GIT binary patch|Binary files)", patch, re.MULTILINE):
-        raise Unreadable("the patch renames a file, or is of one that holds no text")
+        raise Unreadable("the patch renames a file or changes a binary file")
     for start, end in itertools.pairwise([*starts, len(lines)]):
         before, after = (lines[start + side][4:].split("\t")[0] for side in (0, 1))
         if after == NO_FILE:
@@ -93,7 +93,7 @@ def _changed(content: str, hunks: list[str], *, path: str) -> str:
     for hunk in hunks:
         mark, line = hunk[:1], hunk[1:]
         if header := HUNK.match(hunk):
-            first = int(header[1]) - (header[2] != "0")  # a hunk that only adds names the line before it
+            first = int(header[1]) - (header[2] != "0")  # the header of a hunk that only adds has the line before it
             if first < position:
                 raise Unreadable(f"the hunks of {path} do not follow each other")
             result += lines[position:first]
@@ -102,7 +102,7 @@ def _changed(content: str, hunks: list[str], *, path: str) -> str:
             result.append(line)
         elif mark in (" ", "-"):
             if position >= len(lines) or lines[position] != line:
-                raise Unreadable(f"line {position + 1} of {path} is not what the patch says")
+                raise Unreadable(f"line {position + 1} of {path} differs from the patch")
             result += [line] if mark == " " else []
             position += 1
         elif mark == "\\":  # no newline at the end of the file

@@ -1,15 +1,16 @@
-"""Chat messages -> prompt text -> token ids, once, by us. Engines and trainers only ever see the ids.
+"""Chat messages -> prompt text -> token ids, rendered once, here. Engines and trainers only get the ids.
 
 A template is a function (messages, tokenizer) -> text, named in TEMPLATES or given as `package.module:function`. When the text
-ends in an opened `<think>`, that tag already belongs to the completion: it is the problem's prefill, and rewards judge prefill +
+ends in an opened `<think>`, that tag already belongs to the completion: it is the problem's prefill, and rewards score prefill +
 completion.
 
-    of plain text, for base models    none, r1_zero, oat_r1, orz, tinyzero
-    the tokenizer's chat template     chat, and with a system prompt  logic_rl, open_r1, prime, qwen_math, swe_rl
-                                      or with more below the question dapo, deepscaler
+    plain text, for base models            none, r1_zero, oat_r1, orz, tinyzero
+    the tokenizer's chat template          chat
+      with a system prompt                 logic_rl, open_r1, prime, qwen_math, swe_rl
+      with a request below the question    dapo, deepscaler
 
-Those named after a project say what that project's prompt says, in words of our own. A problem that brings a system message of its
-own (Eurus-2-RL-Data does) keeps it instead of the template's.
+Templates named after a project have the content of that project's prompt in our own words. A problem with its own system message
+(as in Eurus-2-RL-Data) keeps that one instead of the template's.
 """
 
 import re
@@ -30,7 +31,7 @@ R1_ZERO = (
     "A conversation between User and Assistant. The Assistant first thinks, then answers: "
     "<think> reasoning </think> <answer> answer </answer>\n"
 )
-"""What the base model is told: the content of R1-Zero's template (arXiv 2501.12948, table 1) in a few words of our own."""
+"""The content of R1-Zero's template (arXiv 2501.12948, table 1) in a few words of our own."""
 BOXED = "Reason step by step, and put the final answer within \\boxed{}."
 ORZ = "Put the result in a \\boxed{} inside <answer> </answer>; nothing else is read. The problem:"
 DAPO = "Work it out step by step. The last line must read\nAnswer: RESULT\nwith the result alone in place of RESULT."
@@ -57,7 +58,7 @@ SWE_RL = (
 
 
 def r1_zero(messages: Sequence[Message], tokenizer: Any) -> str:
-    """Plain text for a base model. Nothing is prefilled: the model has to learn to open `<think>` itself.
+    """Plain text for a base model. Nothing is prefilled: the model must learn to open `<think>` itself.
 
     Example: one user message "2 + 2?" becomes `R1_ZERO + "User: 2 + 2?\\nAssistant:"`.
     """
@@ -69,28 +70,28 @@ def r1_zero(messages: Sequence[Message], tokenizer: Any) -> str:
 
 
 def oat_r1(messages: Sequence[Message], tokenizer: Any) -> str:
-    """R1-Zero's with `<think>` opened, as Oat-Zero has it (arXiv 2503.20783; there with `rollout.stop: ["</answer>"]`)."""
+    """R1-Zero's template with `<think>` opened (Oat-Zero, arXiv 2503.20783, with `rollout.stop: ["</answer>"]`)."""
     return f"{r1_zero(messages, tokenizer)} <think>"
 
 
 def orz(messages: Sequence[Message], tokenizer: Any) -> str:
-    """Open-Reasoner-Zero's (arXiv 2503.24290): as `oat_r1`, and the answer's box is asked for before the question."""
+    """Open-Reasoner-Zero's (arXiv 2503.24290): `oat_r1` with a request for a boxed answer before the question."""
     *before, last = messages
     return oat_r1([*before, replace(last, content=f"{ORZ}\n{last.content}")], tokenizer)
 
 
 def tinyzero(messages: Sequence[Message], tokenizer: Any) -> str:
-    """TinyZero's for base models (its repository): the completion is begun with a sentence, then `<think>` is opened."""
+    """TinyZero's for base models (its repository): the completion starts with a given sentence, then `<think>` is opened."""
     return f"{r1_zero(messages, tokenizer)} Let me solve this step by step.\n<think>"
 
 
 def none(messages: Sequence[Message], tokenizer: Any) -> str:
-    """The messages' text as it is, one below the other."""
+    """The text of the messages, one per line, without any template."""
     return "\n".join(message.content for message in messages)
 
 
 def chat(messages: Sequence[Message], tokenizer: Any, **settings: Any) -> str:
-    """The tokenizer's own chat template, up to where the assistant speaks; `settings` are what that template takes."""
+    """The tokenizer's own chat template with the generation prompt; `settings` are arguments of that template."""
     if not tokenizer.chat_template:
         raise ValueError(
             f"this template ({', '.join(sorted(OF_CHAT))}) needs a tokenizer with a chat template, and this one has none; "
@@ -102,53 +103,54 @@ def chat(messages: Sequence[Message], tokenizer: Any, **settings: Any) -> str:
 
 def qwen_math(messages: Sequence[Message], tokenizer: Any) -> str:
     """Qwen2.5-Math's (arXiv 2409.12122): reason step by step, the answer in a box. GPG and Oat-Zero train with it."""
-    return chat(_instructed(messages, BOXED), tokenizer)
+    return chat(_with_system(messages, BOXED), tokenizer)
 
 
 def open_r1(messages: Sequence[Message], tokenizer: Any) -> str:
-    """Open-R1's (its repository): the layout of `reward.components.format` in the system prompt, and nothing prefilled.
+    """Open-R1's (its repository): the layout of `reward.components.format` in the system prompt, and no prefill.
 
-    The chat templates of R1 and its distillations open `<think>`; Open-R1 edits that away, so that the policy has to do it.
+    The chat templates of R1 and its distillations open `<think>`; Open-R1 removes that, so that the policy must open it.
     """
-    return OPENED.sub("", chat(_instructed(messages, OPEN_R1), tokenizer))
+    return OPENED.sub("", chat(_with_system(messages, OPEN_R1), tokenizer))
 
 
 def logic_rl(messages: Sequence[Message], tokenizer: Any) -> str:
-    """Logic-RL's (arXiv 2502.14768): think, then say who is a knight and who a knave; `<think>` is opened."""
-    text = chat(_instructed(messages, LOGIC_RL), tokenizer)
+    """Logic-RL's (arXiv 2502.14768): think, then name each person's role; `<think>` is opened."""
+    text = chat(_with_system(messages, LOGIC_RL), tokenizer)
     return text if OPENED.search(text) else f"{text}<think>"
 
 
 def prime(messages: Sequence[Message], tokenizer: Any) -> str:
-    """PRIME's (arXiv 2502.01456): seven named actions. Eurus-2-RL-Data brings that prompt along; other data gets this one."""
-    return chat(_instructed(messages, PRIME), tokenizer)
+    """PRIME's (arXiv 2502.01456): seven named actions. Eurus-2-RL-Data contains that prompt; other data gets this one."""
+    return chat(_with_system(messages, PRIME), tokenizer)
 
 
 def swe_rl(messages: Sequence[Message], tokenizer: Any) -> str:
     """SWE-RL's (arXiv 2502.18449): think, then edits as blocks of SEARCH and REPLACE (there inside <solution>)."""
-    return chat(_instructed(messages, SWE_RL), tokenizer)
+    return chat(_with_system(messages, SWE_RL), tokenizer)
 
 
 def dapo(messages: Sequence[Message], tokenizer: Any) -> str:
-    """DAPO's (arXiv 2503.14476): the completion ends with a line "Answer: ...", asked for below the question.
+    """DAPO's (arXiv 2503.14476): a request below the question to end with a line "Answer: ...".
 
-    For bare questions (open-r1/DAPO-Math-17k-Processed); those of BytedTsinghua-SIA/DAPO-Math-17k ask themselves: `chat`.
+    For bare questions (open-r1/DAPO-Math-17k-Processed). Questions of BytedTsinghua-SIA/DAPO-Math-17k contain the request: use
+    `chat`.
     """
-    return chat(_asked(messages, DAPO), tokenizer)
+    return chat(_with_request(messages, DAPO), tokenizer)
 
 
 def deepscaler(messages: Sequence[Message], tokenizer: Any) -> str:
-    """DeepScaleR's (its repository): reason step by step, the answer in a box, asked for below the question."""
-    return chat(_asked(messages, BOXED), tokenizer)
+    """DeepScaleR's (its repository): a request below the question to reason step by step and box the answer."""
+    return chat(_with_request(messages, BOXED), tokenizer)
 
 
-def _instructed(messages: Sequence[Message], system: str) -> Sequence[Message]:
-    """With a system message, unless there is one."""
+def _with_system(messages: Sequence[Message], system: str) -> Sequence[Message]:
+    """The messages after a system message, unless they have one."""
     return messages if messages[0].role == "system" else [Message(role="system", content=system), *messages]
 
 
-def _asked(messages: Sequence[Message], request: str) -> Sequence[Message]:
-    """With more below the last message."""
+def _with_request(messages: Sequence[Message], request: str) -> Sequence[Message]:
+    """The messages, the last one with `request` below its text."""
     *before, last = messages
     return [*before, replace(last, content=f"{last.content}\n\n{request}")]
 
@@ -163,7 +165,7 @@ OF_CHAT: Mapping[str, Template] = {
     "qwen_math": qwen_math,
     "swe_rl": swe_rl,
 }
-"""Those that need a tokenizer with a chat template."""
+"""Templates that need a tokenizer with a chat template."""
 TEMPLATES: Mapping[str, Template] = {
     "none": none,
     "oat_r1": oat_r1,
@@ -172,7 +174,7 @@ TEMPLATES: Mapping[str, Template] = {
     "tinyzero": tinyzero,
     **OF_CHAT,
 }
-WORDS: Mapping[str, str] = {
+OWN_TEXT: Mapping[str, str] = {
     "none": "",
     "oat_r1": R1_ZERO,
     "orz": R1_ZERO + ORZ,
@@ -187,17 +189,15 @@ WORDS: Mapping[str, str] = {
     "qwen_math": BOXED,
     "swe_rl": SWE_RL,
 }
-"""What each tells the model itself, beside the question and the tokenizer's chat template."""
-TELL_TAGS = frozenset(name for name, words in WORDS.items() if "<think>" in words and "<answer>" in words)
-"""Those whose own words ask for <think> and <answer>."""
+"""{template: the text that it adds to the question and to the tokenizer's chat template}."""
 
 
 def render(messages: Sequence[Message], template: str, tokenizer: Any, **settings: Any) -> tuple[Ints, str]:
-    """(prompt_ids_T, prefill). Exactly one BOS at the start if the tokenizer prepends one by itself, and none elsewhere.
+    """(prompt_ids_T, prefill). The ids have exactly one BOS, at the start, if the tokenizer prepends one by itself, else none.
 
-    `settings` are the template's own.
-    Whether a template prints the BOS (Llama-3's chat does, r1_zero does not) and whether a question spells it out makes no
-    difference: BOS is taken out of the messages, the text is encoded bare, and one is put in front.
+    `settings` are arguments of the template. It makes no difference whether a template prints the BOS (Llama-3's chat does, r1_zero
+    does not) or a question contains it: BOS is removed from the messages, the text is encoded without special tokens, and one BOS
+    is prepended.
     """
     has_bos = prepends_bos(tokenizer)
     if has_bos:
@@ -212,6 +212,6 @@ def render(messages: Sequence[Message], template: str, tokenizer: Any, **setting
 
 
 def prepends_bos(tokenizer: Any) -> bool:
-    """Whether this tokenizer starts a text with BOS. Naming a bos_token is not enough: Qwen and GPT-2 name one or none and
-    were trained without."""
+    """Whether this tokenizer starts a text with BOS. Having a bos_token is not enough: GPT-2 has one, and neither it nor Qwen was
+    trained with BOS."""
     return tokenizer.bos_token_id is not None and tokenizer.encode("x")[:1] == [tokenizer.bos_token_id]

@@ -1,33 +1,23 @@
-"""The papers that r1ray retells: `recipe=NAME` is one, with the paper's numbers, at the size that `scale` says.
+"""Recipes: published training runs, reproduced with `recipe=NAME` at the size that `scale` selects.
 
-A recipe is conf/recipe/NAME.yaml, overrides only, under a header that says where they come from (`r1ray.recipes.header`). A file
-whose header names no `source` is no paper, only a way to run something (builtin_base), and stays out of the table. The numbers in
-a header are in the paper's units, and a test reads each back from the composed configuration (`r1ray.recipes.units`).
+A recipe is conf/recipe/NAME.yaml: overrides, and a mapping `paper` with the sources and numbers of the publication
+(`r1ray.recipes.paper`). A recipe without `paper` reproduces no publication (builtin_base) and is not in the table. A test compares
+each of the paper's numbers with the composed configuration (`r1ray.recipes.units`).
 
-    python -m r1ray.recipes                       # all of them, a line each
+    python -m r1ray.recipes                       # all papers, one line each
     python -m r1ray.recipes dapo_32b              # one: sources, numbers, overrides
     python -m r1ray.recipes --diff dapo_32b gpg_7b
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from r1ray.config.files import conf_dir
-from r1ray.recipes.header import Recipe, parse
+from r1ray.recipes.paper import Paper, PaperError, Recipe, read
 
-__all__ = ["Recipe", "files", "papers", "parse"]
+__all__ = ["Paper", "PaperError", "Recipe", "files", "read"]
 
 
 def files(own: Path | None = None) -> dict[str, Path]:
-    """{name: its file}, r1ray's and those of a folder of one's own (--config-dir), whose names have to be others."""
+    """{recipe: its file} of r1ray and of the folder `own` (--config-dir), whose names must differ from r1ray's."""
     folders = [conf_dir(), *([own] if own else [])]
     return {file.stem: file for folder in folders for file in sorted((folder / "recipe").glob("*.yaml"))}
-
-
-def papers(found: Iterable[Path]) -> list[Recipe]:
-    """Those that have a source.
-
-    Raises:
-        HeaderError: one cannot be read.
-    """
-    return [recipe for recipe in map(parse, found) if "source" in recipe.fields]

@@ -1,12 +1,13 @@
-"""What every kind of stage is given, and what they share: model folder, tokenizer, log, checkpoints."""
+"""What the run function of a stage kind gets, and what stages share: model folder, tokenizer, log, checkpoints."""
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
+from r1ray.plugin import Args
 from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress, load
 from r1ray.run.directory import RunDir
@@ -21,7 +22,9 @@ class StageContext:
     cfg: Config
     run: RunDir
     model_path: str
-    """A folder or hub name: the model this stage starts from."""
+    """A folder or hub name: the model from which this stage starts."""
+    args: Args = field(default_factory=Args)
+    """`stages.<name>.args`, an instance of the kind's `Args`."""
 
     def tokenizer(self) -> Any:
         # Seconds of import, during which the actors are already starting.
@@ -33,11 +36,11 @@ class StageContext:
         return Checkpoints(self.run.stage(self.name).checkpoints, keep=self.cfg.checkpoint.keep, event=self.run.event)
 
     def restored(self, checkpoints: Checkpoints) -> Checkpoint | None:
-        """The newest whole checkpoint, where the run is to go on from one."""
+        """The newest valid checkpoint when the run resumes."""
         return checkpoints.newest_valid() if self.cfg.resume == "auto" else None
 
     def reference_folder(self, updates: int) -> Path:
-        """Where the policy of that many updates is kept as the reference; a resumed run loads the one its checkpoint names."""
+        """Where the policy after that many updates is kept as the reference; a resumed run loads the one its checkpoint names."""
         return self.run.stage(self.name).path / "reference" / f"updates_{updates:06d}"
 
     def reference_path(self, progress: Progress) -> str:
@@ -48,7 +51,7 @@ class StageContext:
         """Remove references that no kept checkpoint names; the newest one may turn out damaged, so an older one counts too.
 
         Args:
-            first: the folder with which reference workers start, and start again.
+            first: the folder from which reference workers start and restart.
         """
         needed = {Path(first)} | {self.reference_folder(progress.reference_updates) for progress in checkpoints.kept()}
         for folder in (self.run.stage(self.name).path / "reference").glob("updates_*"):
@@ -67,13 +70,13 @@ class StageContext:
         progress: Progress,
         metrics: Mapping[str, float],
     ) -> None:
-        """hf/, trainer/ and the folders of other trainers by their ranks, state.json and the seal by us.
+        """The ranks write hf/, trainer/ and the folders of other trainers; the driver writes state.json and the manifest.
 
-        The models of other trainers are as large as the policy's. Whoever goes on from this checkpoint has their state, so they are
-        exported only where another stage, or another run, may start from them.
+        The models of other trainers are as large as the policy. A resumed run loads their trainer state, so they are exported only
+        where another stage, or another run, may start from them.
 
         Args:
-            trainers: {role: its `TrainerGroup`}, the policy's as `policy`.
+            trainers: {role: its `TrainerGroup`}; the role of the policy is `policy`.
         """
         score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
         with checkpoints.writing(progress, score=score) as folder:
@@ -81,21 +84,21 @@ class StageContext:
                 trainer.save(str(folder / section_of(role)))
                 if role == "policy":
                     trainer.export_hf(str(folder / "hf"))
-                elif progress.step >= self.cfg.steps or self._is_gone_on_from():
+                elif progress.step >= self.cfg.steps or self._is_continued():
                     trainer.export_hf(str(folder / role / "hf"))
         self.run.event("checkpoint_saved", stage=self.name, step=progress.step)
 
-    def _is_gone_on_from(self) -> bool:
+    def _is_continued(self) -> bool:
         return any(stage.after == self.name for stage in self.cfg.stages.values())
 
 
 def result_of(run: RunDir, stage: str) -> Checkpoint:
-    """What a finished stage leaves to the next: its best checkpoint where there is one, else the latest.
+    """The checkpoint from which the next stage starts: the best one where there is one, else the latest.
 
-    Weights are all that goes on, as where DeepScaleR and Skywork-OR1 lengthen their completions: the policy's and the critic's. The
-    next stage has new optimizers, counts its steps and updates from 0, runs its own learning-rate schedules, holds itself to this
-    model as the reference, and its stream of problems and its curriculum begin anew. A process reward model begins anew too: its
-    rewards are measured from the reference, which is another one now.
+    The next stage takes only weights, those of the policy and of the critic, as where DeepScaleR and Skywork-OR1 lengthen their
+    responses. It has new optimizers, counts its steps and updates from 0, runs its own learning-rate schedules, uses this model as
+    the reference, and its stream of problems and its curriculum start from the beginning. A process reward model starts from the
+    beginning too: its rewards are relative to the reference, which has changed.
 
     Raises ValueError when the stage has left none.
     """

@@ -34,3 +34,8 @@ KINDS: Mapping[str, StageKind] = {
     "sft": StageKind(run="r1ray.stages.sft:run", trains=True, generates=False),
     "eval": StageKind(run="r1ray.stages.eval:run", trains=False, generates=True),
 }
+
+
+def kind_of(name: str) -> StageKind:
+    """The kind that `stages.<stage>.kind` names. Raises ValueError for an unknown one."""
+    return plugin.resolve(name, KINDS, what="kind of stage")

@@ -8,24 +8,25 @@ from r1ray.algo import roles_of
 from r1ray.check import CheckedRun, CheckedStage
 from r1ray.config import Config
 from r1ray.data.sources import program_languages
+from r1ray.plugin import resolve
 from r1ray.run.directory import RunDir
 from r1ray.run.summary import closing_summary
 from r1ray.sandbox import here
-from r1ray.stages import module_of
 from r1ray.stages.context import StageContext, result_of
+from r1ray.stages.kinds import kind_of
 
 
 def check_sandbox(cfg: Config) -> dict[str, Any]:
-    """What programs are going to be run in (`here.check`); {} where there are none.
+    """The sandbox in which a stage's programs will run (`here.check`); {} when it runs none.
 
-    Raises SandboxUnavailable when this machine cannot run them. On a cluster the reward workers say so.
+    Raises SandboxUnavailable when this machine cannot run them. On a cluster the reward workers check their nodes.
     """
     languages = program_languages((*cfg.data.train.values(), *cfg.eval.sets.values()))
     return here.check(cfg.sandbox, languages) if languages else {}
 
 
 def run_stages(checked: CheckedRun, run: RunDir) -> None:
-    """Run them all; one that a resumed run finds at its last step starts nothing."""
+    """Run all stages in order; a resumed run starts no workers for a stage whose checkpoint is at its last step."""
     cfg = checked.config
     if starts_ray(cfg.cluster):
         for name, _, stage_cfg in checked.stages:  # before anything that takes longer
@@ -33,27 +34,28 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
                 run.event("sandbox", stage=name, **found)
     with connected(cfg.cluster):
         for checked_stage in checked.stages:
-            context = context_of(checked_stage, run)
+            context, kind = context_of(checked_stage, run), kind_of(checked_stage.stage.kind)
             critic = context.cfg.critic.path
             run.event(
                 "stage_started", stage=context.name, model=context.model_path, **({"critic": critic} if critic else {})
             )
-            module_of(checked_stage.stage.kind).run(context)
+            resolve(kind.run, {}, what="run function of a stage kind")(context)
             run.event("stage_finished", stage=context.name)
     print(closing_summary(run))
 
 
 def context_of(checked: CheckedStage, run: RunDir) -> StageContext:
-    """Of a stage whose turn it is: the one that it comes after is through.
+    """The context of a stage that is about to run; the stage that it starts from has finished.
 
-    Where critic.path is null the critic starts from the earlier stage's, if that had one. Raises ValueError when the earlier stage
-    has left no model.
+    Where critic.path is null the critic starts from the critic of that stage, if it has one. Raises ValueError when that stage has
+    left no model.
     """
     name, stage, cfg = checked
+    args = kind_of(stage.kind).Args.model_validate(stage.args)
     if stage.after is None:
-        return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(cfg.model.path))
+        return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(cfg.model.path), args=args)
     result = result_of(run, stage.after)
     critic = result.model_of("critic")
     if cfg.critic.path is None and critic.exists() and "critic" in roles_of(cfg.algo):
         cfg = cfg.model_copy(update={"critic": cfg.critic.model_copy(update={"path": str(critic)})})
-    return StageContext(name=name, cfg=cfg, run=run, model_path=str(result.hf))
+    return StageContext(name=name, cfg=cfg, run=run, model_path=str(result.hf), args=args)

@@ -21,8 +21,8 @@ from r1ray.collect import Collector
 from r1ray.collect.outages import Outages
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
-from r1ray.data.asked import not_asked_for
-from r1ray.data.prompts import ProblemSet, evaluation_sets, left_out, training_sets
+from r1ray.data.answer_marks import missing_mark
+from r1ray.data.prompts import ProblemSet, dropped_rows, evaluation_sets, training_sets
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluator import evaluator_of
@@ -213,16 +213,17 @@ def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWork
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
-    """The training stream and the evaluation sets; what was dropped, cut or held out stands in events.jsonl; much of it is told."""
+    """The training stream and the evaluation sets. Logs to events.jsonl how many rows were dropped, cut or held out, and prints it
+    when they are many."""
     cfg = context.cfg
     held_out = evaluation_sets(cfg, tokenizer)
     training = training_sets(cfg, tokenizer, evaluation=held_out.values())
     for use, sets in (("train", training), ("eval", held_out)):
         for name, loaded in sets.items():
             context.run.event("data_loaded", stage=context.name, use=use, set=name, **loaded.counts)
-            if told := left_out(loaded):
-                print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {told}")
-            if mark := not_asked_for(loaded.problems, tokenizer):
+            if dropped := dropped_rows(loaded):
+                print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {dropped}")
+            if mark := missing_mark(loaded.problems, tokenizer):
                 context.run.event(
                     "alarm", name="answers_not_asked_for", stage=context.name, use=use, set=name, mark=mark
                 )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from laid_over_defaults import check_values
 from omegaconf import DictConfig
 
@@ -151,17 +152,17 @@ COMMAND_LINE = {
         "reward.components.format.sources", "not a name", "sources=[countdown]",
     ),
     "the middle of an option's name": (["recipe=or1"], "recipe", "there is no recipe/or1.yaml", "did you mean skywork_or1_32b?"),
-    "a value for a group": (["trainer=5"], "trainer", "chooses a file of conf/trainer", "default"),
-    "null for a group": (["trainer=null"], "trainer", "chooses a file of conf/trainer", "there are: default"),
-    "null for a scale": (["scale=null"], "scale", "chooses a file of conf/scale", "scale=none for none"),
+    "a value for a group": (["trainer=5"], "trainer", "selects one file of conf/trainer", "default"),
+    "null for a group": (["trainer=null"], "trainer", "selects one file of conf/trainer", "there are: default"),
+    "null for a scale": (["scale=null"], "scale", "selects one file of conf/scale", "scale=none for none"),
     "no run directory": (["run_dir="], "run_dir", "must not be empty", "run_dir=runs/"),
     "nan": (["trainer.lr=nan"], "trainer.lr", "must be a finite number", "not nan or inf"),
     "no value": (["trainer.lr"], "the command line", "not of the form key=value", "write trainer.lr=VALUE"),
     "unclosed list": (["eval.pass_at=[1,2"], "the command line", "not of the form key=value", "quotes"),
     "several values": (["steps=1,2"], "steps", "several values, but this is one run", "--multirun"),
-    "several stages' files": (["stages=[sft,rl]"], "stages", "chooses one file of conf/stages", "defaults name several"),
-    "a group taken away": (["~data"], "data", "chooses one file of conf/data", "countdown, countdown_hub"),
-    "removing what is not there": (["~nope"], "nope", "none of this name", "--cfg job"),
+    "several stages' files": (["stages=[sft,rl]"], "stages", "selects one file of conf/stages", "defaults name several"),
+    "a group taken away": (["~data"], "data", "selects one file of conf/data", "countdown, countdown_hub"),
+    "removing what is not there": (["~nope"], "nope", "there is no such key", "--cfg job"),
     "dangling interpolation": (["name=${nope}"], "name", "Interpolation key 'nope' not found", "${...}"),
     "no such config folder": (["--config-dir=nowhere"], "--config-dir", "is not a folder", "path"),
     "broken YAML": (["--config-dir=conf", "algo=bad"], "a YAML file", "bad.yaml", "indentation"),
@@ -169,9 +170,9 @@ COMMAND_LINE = {
         f"one's own recipe {what}": (["--config-dir=conf", f"recipe={name}"], f"conf/recipe/{name}.yaml", rule, remedy)
         for what, name, rule, remedy in (
             ("without a package", "no_package", "would be keys of recipe", "the first line: # @package _global_"),
-            ("without a package and defaults", "bare", "does not stand above all else", "# @package _global_"),
+            ("without a package and defaults", "bare", "is not its first line", "# @package _global_"),
             ("that is empty", "nothing", "sets nothing", "# @package _global_"),
-            ("with a package too late", "late", "does not stand above all else", "# @package _global_"),
+            ("with a package too late", "late", "is not its first line", "# @package _global_"),
             ("without a slash", "no_slash", "with override, / and a name", "- override /algo: dapo"),
             ("without override", "no_override", "with override, / and a name", "- override /algo: dapo"),
             ("without both", "neither", "with override, / and a name", "- override /algo: dapo"),
@@ -183,7 +184,7 @@ COMMAND_LINE = {
         ["--config-dir", "conf", "recipe=derived"], "conf/recipe/no_slash.yaml", "with override", "- override /algo: dapo",
     ),
     "a recipe that is derived from itself": (
-        ["--config-dir", "conf", "recipe=loop"], "conf/recipe/loop.yaml", "is derived from itself, by pool", "take it out",
+        ["--config-dir", "conf", "recipe=loop"], "conf/recipe/loop.yaml", "is derived from itself, by pool", "remove it",
     ),
     "one's own recipe that is not UTF-8": (
         ["--config-dir", "conf", "recipe=latin"], "conf/recipe/latin.yaml", "is not UTF-8", "save it",
@@ -796,11 +797,18 @@ def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
 
 def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
     (run,) = check("recipe=r1_zero", "trainer.lr=3e-6")
-    note, stand_ins = run.notes
-    assert "scale=tiny and what goes with it come after recipe=r1_zero and set algo.group_size=8 (recipe: 16)" in note
+    note, *replacements = run.notes
+    assert (
+        "scale=tiny and what it selects are composed after recipe=r1_zero and set algo.group_size=8 (recipe: 16)"
+        in note
+    )
     assert "rollout.max_response_length" not in note, "every stage has its own"
     assert "trainer.lr" not in note and "defaults" not in note
-    assert "model=builtin is too small for data=r1_mix, eval=aime24, stages=r1_zero" in stand_ins
+    assert [note.partition(" -> ")[0] for note in replacements] == [
+        "replaced: data r1_mix",
+        "replaced: eval aime24",
+        "replaced: stages r1_zero",
+    ]
     for without in ("scale=none", "~scale"):
         (run,) = check_command_line(["recipe=r1_zero", without, "trainer.max_tokens_per_micro_batch=131072"])
         assert all(note.startswith(NOT_CHECKED) for note in run.notes)
@@ -819,15 +827,15 @@ def test_what_replaces_numbers_of_ones_own_recipe_is_noted_too(workplace: Path) 
     defaults = "defaults: [override /algo: dapo, override /model: qwen2_5_32b]\n"
     flag = own_recipe(workplace, f"{defaults}steps: 60\ntrainer: {{num_workers: 4, zero_stage: 2}}\n")
     (run,) = check_command_line([flag, "recipe=mine", "scale=cluster"])
-    (note,) = (note for note in run.notes if "come after recipe=mine" in note)
+    (note,) = (note for note in run.notes if "composed after recipe=mine" in note)
     assert "trainer.num_workers=32 (recipe: 4)" in note and "trainer.zero_stage=3 (recipe: 2)" in note
     assert "steps" not in note
     (run,) = check_command_line([flag, "recipe=mine", "scale=none"])
-    assert not any("come after" in note for note in run.notes)
+    assert not any("composed after" in note for note in run.notes)
     (run,) = check_command_line([flag, "recipe=mine", "trainer.num_workers=2", "algo=gspo"])
     assert any("algo.group_size=8 (recipe: " in note for note in run.notes), "a file that was chosen gives no number"
     (run,) = check_command_line([flag, "recipe=mine", "trainer.num_workers=2"])
-    (note,) = (note for note in run.notes if "come after recipe=mine" in note)
+    (note,) = (note for note in run.notes if "composed after recipe=mine" in note)
     assert "steps=40 (recipe: 60)" in note and "trainer.num_workers" not in note
     assert "algo.group_size=8 (recipe: 16)" in note, "a number of the algorithm that it chose"
 
@@ -843,7 +851,7 @@ def test_a_file_of_ones_own_that_is_called_like_one_of_ours_is_refused(workplace
 
 def test_a_key_that_every_stage_sets_is_not_asked_for() -> None:
     (run,) = check_command_line(["recipe=skywork_or1_7b"])
-    (note,) = (note for note in run.notes if "come after" in note)
+    (note,) = (note for note in run.notes if "composed after" in note)
     assert "max_response_length" not in note and "trainer.lr=" in note
 
 
@@ -938,14 +946,25 @@ def test_what_smoke_takes_from_tiny_is_noted_too() -> None:
     assert any("trainer.lr=0.0001 (recipe: 1e-06)" in note for note in run.notes)
 
 
-def test_the_built_in_model_gets_stand_ins_and_another_what_was_chosen() -> None:
+def test_options_are_replaced_for_the_built_in_model_only() -> None:
     (run,) = check("data=dapo_math")
     assert list(run.config.data.train) == ["countdown"]
-    (note,) = run.notes
-    assert note.startswith("model=builtin is too small for data=dapo_math:")
+    assert run.notes == ["replaced: data dapo_math -> countdown: model=builtin"]
+    assert "  replaced (replacement=none replaces nothing)\n    data dapo_math -> countdown" in describe(run)
+    (run,) = check("data=dapo_math", "replacement=none", "data.max_prompt_length=64")
+    assert list(run.config.data.train) == ["math"]
     (run,) = check_command_line(["data=dapo_math", *QWEN])
     assert list(run.config.data.train) == ["math"]
     assert all(note.startswith(NOT_CHECKED) for note in run.notes)
+
+
+def test_options_may_be_replaced_for_another_model() -> None:
+    overrides = ["data=dapo_math", "reward=dapo", *QWEN, "replacement=builtin", "rollout.max_response_length=384"]
+    (run,) = check_command_line(overrides)
+    assert {note for note in run.notes if note.startswith("replaced")} == {
+        "replaced: data dapo_math -> countdown: replacement=builtin",
+        "replaced: reward dapo -> reward.components.overlong.args.cache=77: replacement=builtin",
+    }
 
 
 def test_local_data_is_opened() -> None:
@@ -1009,6 +1028,8 @@ def test_a_sound_run_starts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert run(monkeypatch, capsys, "seed=3") == (0, "started r1_zero 3\n")
     code, out = run(monkeypatch, capsys, "--multirun", "seed=1,2")
     assert (code, out) == (0, "started r1_zero 1\nstarted r1_zero 2\n")
+    code, out = run(monkeypatch, capsys, "data=dapo_math")
+    assert (code, out) == (0, "r1ray: replaced: data dapo_math -> countdown: model=builtin\nstarted r1_zero 0\n")
 
 
 def test_hydras_own_flags_work(
@@ -1018,6 +1039,19 @@ def test_hydras_own_flags_work(
     assert "algo: grpo" in run(monkeypatch, capsys, "--info", "defaults-tree")[1]
     (workplace / "conf" / "algo" / "mine.yaml").write_text("defaults: [grpo]\nclip_high: 9.0\n")
     assert "clip_high: 9.0" in run(monkeypatch, capsys, "--config-dir", "conf", "algo=mine", "--cfg", "job")[1]
+    out = run(monkeypatch, capsys, "--cfg", "job", "--package", "trainer")[1]
+    assert "# @package trainer\n" in out and "algo" not in out
+
+
+def test_the_printed_configuration_has_the_defaults_of_plugins_and_no_paper(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = run(monkeypatch, capsys, "recipe=vapo_32b", "trainer.lrr=1", "--cfg=job", "--resolve")
+    shown = yaml.safe_load(out)
+    assert code == 0 and "paper" not in shown
+    assert shown["algo"]["args"]["critic_updates"] == 16, "a default of the algorithm's arguments"
+    assert (shown["run_dir"], shown["trainer"]["lrr"]) == ("runs/vapo_32b", 1)
+    assert run(monkeypatch, capsys, "algo=grop", "-c", "job") == (2, "")
 
 
 def test_steps_in_which_the_policy_is_frozen_make_no_updates() -> None:
@@ -1032,7 +1066,7 @@ def test_check_only_describes_the_run(
     code, out = run(monkeypatch, capsys, "check=true")
     assert code == 0
     assert "The configuration is fine." in out
-    assert "64 problems x 8 completions = 512 samples a step" in out
+    assert "64 prompts x 8 completions = 512 samples per step" in out
     assert "rollout    2 x 0.1 CPU" in out
     assert "started" not in out
     assert sorted(workplace.iterdir()) == before, "a check writes nothing"

@@ -162,9 +162,9 @@ def test_correct_and_incorrect_ways_of_a_one_liner_differ(kind):
 
     for seed in range(100):
         task = oneliners.KINDS[kind](np.random.default_rng(seed))
-        (right_thought, right), (wrong_thought, wrong) = task.right, task.wrong
-        assert right != wrong
-        assert right_thought.keys() == wrong_thought.keys() == task.question.keys() == {"en", "zh"}
+        (correct_thought, correct), (incorrect_thought, incorrect) = task.correct, task.incorrect
+        assert correct != incorrect
+        assert correct_thought.keys() == incorrect_thought.keys() == task.question.keys() == {"en", "zh"}
 
 
 def test_every_puzzle_has_one_solution():

@@ -153,7 +153,7 @@ def test_without_a_curriculum_the_stream_is_itself() -> None:
 
 def test_a_state_of_another_curriculum_is_refused() -> None:
     for saved, present in (("none", "history"), ("easy_pool", "none"), ("history", "easy_pool")):
-        with pytest.raises(ValueError, match=rf"name={saved}, and cannot go on with {present}: keep it"):
+        with pytest.raises(ValueError, match=rf"name={saved} and cannot be resumed with {present}: keep it"):
             make(present).load_state_dict(make(saved).state_dict())
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden_cases import cases_of, check
 
-from r1ray.data.evalmath import (
+from r1ray.data.eval_metrics import (
     avg_at_k,
     expected_maj_at_k,
     maj_at_k,

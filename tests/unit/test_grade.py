@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from reward_samples import completion, problem
 
-from r1ray.data.graded import Broken, read_graded
+from r1ray.data.graded import UnreadableRow, read_graded
 from r1ray.grade import main
 from r1ray.run.log import write_rollouts
 from r1ray.types import Group, Score
@@ -31,8 +31,8 @@ def written(path: Path, *rows: Any) -> Path:
 
 def why_not(tmp_path: Path, row: Any) -> str:
     [broken] = read_graded(written(tmp_path / "in.jsonl", row), tokenise=nothing)
-    assert isinstance(broken, Broken)
-    return broken.why
+    assert isinstance(broken, UnreadableRow)
+    return broken.reason
 
 
 def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
@@ -59,11 +59,11 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ('{"id": "a"', "not JSON"),
         ("[1]", "not an object"),
         ({**MATHS, "kind": "maths"}, "there are: math_answer"),
-        ({**MATHS, "gold": []}, "no answer"),
-        ({**MATHS, "gold": None}, "no answer"),
+        ({**MATHS, "gold": []}, "no usable answer"),
+        ({**MATHS, "gold": None}, "no usable answer"),
         ({**MATHS, "completion": None}, "one text"),
         ({**MATHS, "code": "7"}, "one text"),
-        ({**MATHS, "id": 7}, "id has to be a text"),
+        ({**MATHS, "id": 7}, "id must be text"),
         ({"kind": "stdin_stdout", "code": "1"}, "tests have none of the known forms"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "cpp"}, "C++ programs are run as a whole"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "language": "ada"}, "must be one of python, cpp"),
@@ -76,11 +76,11 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": {"memory_mb": 1e400}}, "more than 0"),
         ({"kind": "function_call", "code": "1", "tests": CASES, "limits": "abc"}, "limits='abc'"),
         ({"kind": "function_call", "code": "1", "tests": {**CASES, "fn_name": "1"}}, "not the name of a function"),
-        ({**MATHS, "id": "\ud800"}, "id has to be a text"),
-        ({**MATHS, "parts": ["accuracy"]}, "no verdict to compare with"),
+        ({**MATHS, "id": "\ud800"}, "id must be text"),
+        ({**MATHS, "parts": ["accuracy"]}, "not a verdict that can be compared"),
         (
             '{"kind": "math_answer", "completion": "1", "gold": "1", "reward": 1' + "0" * 400 + "}",
-            "no verdict to compare with",
+            "not a verdict that can be compared",
         ),
         (
             {"problem": "p", "source": "s", "asked": {"messages": [], "verifier": "os:system", "payload": {}}},
@@ -95,7 +95,7 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
             "none of r1ray's own",
         ),
         ({"problem": "p", "completion": "a", "finish_reason": "stop"}, "first line of its group"),
-        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is not whole: 'source'"),
+        ({"problem": "p", "completion": "a", "asked": {"messages": []}}, "is incomplete: 'source'"),
     ],
 )
 def test_a_broken_row_is_reported_with_line_and_reason(tmp_path: Path, row: Any, says: str) -> None:
@@ -107,7 +107,7 @@ def test_bytes_that_are_not_utf8_break_only_their_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": "\xff"}\n\n' + json.dumps(MATHS).encode())
     broken, group = read_graded(path, tokenise=nothing)
-    assert isinstance(broken, Broken) and broken.line == 1
+    assert isinstance(broken, UnreadableRow) and broken.line == 1
     assert isinstance(group, list) and group[0].line == 3
 
 

@@ -9,11 +9,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from r1ray.config import Config, CurriculumConfig, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
-from r1ray.data.asked import not_asked_for
-from r1ray.data.prompts import ProblemSet, evaluation_sets, left_out, problem_set, training_sets
+from r1ray.data.answer_marks import missing_mark
+from r1ray.data.prompts import ProblemSet, dropped_rows, evaluation_sets, problem_set, training_sets
 from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
 from r1ray.stages.rl import problems_of
+
+NUMBERS = {"numbers": "numbers"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,10 @@ def test_generated_problems_are_the_same_in_any_order_of_their_numbers(tokenizer
         '{"numbers": [3, 2, 5], "target": 11}\n{"numbers": [3, 2, 5], "target": 30}\n'
     )
     (tmp_path / "test.jsonl").write_text('{"numbers": [5, 2, 3], "target": 11}\n')
-    sources = {n: SourceConfig(source="countdown", path=str(tmp_path / f"{n}.jsonl")) for n in ("train", "test")}
+    sources = {
+        n: SourceConfig(source="countdown_hub", path=str(tmp_path / f"{n}.jsonl"), columns=NUMBERS)
+        for n in ("train", "test")
+    }
     cfg = config(train={"a": sources["train"]}, sets={"b": sources["test"]})
     train = training_sets(cfg, tokenizer, evaluation=evaluation_sets(cfg, tokenizer).values())["a"]
     assert [p.id for p in train.problems] == ["countdown/2-3-5=30"]
@@ -182,7 +187,10 @@ def test_a_problem_in_two_training_sets_stays_in_the_first(tokenizer, tmp_path: 
 def test_a_countdown_problem_in_two_training_sets_stays_in_the_first(tokenizer, tmp_path: Path):
     (tmp_path / "one.jsonl").write_text('{"numbers": [3, 2, 5], "target": 11}\n')
     (tmp_path / "two.jsonl").write_text('{"numbers": [5, 3, 2], "target": 11}\n{"numbers": [5, 3, 2], "target": 30}\n')
-    sources = {n: SourceConfig(source="countdown", path=str(tmp_path / f"{n}.jsonl")) for n in ("one", "two")}
+    sources = {
+        n: SourceConfig(source="countdown_hub", path=str(tmp_path / f"{n}.jsonl"), columns=NUMBERS)
+        for n in ("one", "two")
+    }
     sets = training_sets(config(train=sources), tokenizer, evaluation=())
     assert [len(made.problems) for made in sets.values()] == [1, 1]
     assert sets["two"].counts["duplicates"] == 1
@@ -224,7 +232,7 @@ def test_an_earlier_turn_of_a_chat_must_not_ask_what_is_evaluated(tokenizer, tmp
 
 def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: Path):
     (tmp_path / "test.jsonl").write_text('{"numbers": [5, 2, 3], "target": 11}\n')
-    held = SourceConfig(source="countdown", path=str(tmp_path / "test.jsonl"))
+    held = SourceConfig(source="countdown_hub", path=str(tmp_path / "test.jsonl"), columns=NUMBERS)
     asked = "Make 11 from 5, 2, 3. Use each number once."
     learned, _ = examples(tokenizer, tmp_path, [asked, "leaked"], [asked.replace("11", "30"), "5 * 2 * 3"], held=held)
     assert learned == ["5 * 2 * 3<eos>"]
@@ -251,7 +259,7 @@ def test_it_is_seen_when_no_prompt_asks_for_what_answers_are_read_from(
 ):
     source = table(tmp_path, "t", "1 + 1?", question).model_copy(update={"extract": extract})
     problems = problem_set("t", source, config(template=template), tokenizer).problems
-    assert not_asked_for(problems, tokenizer) == missing
+    assert missing_mark(problems, tokenizer) == missing
 
 
 def test_a_chat_template_that_thinks_asks_too(tokenizer, tmp_path: Path):
@@ -259,7 +267,7 @@ def test_a_chat_template_that_thinks_asks_too(tokenizer, tmp_path: Path):
     problems = problem_set("t", source, config(), tokenizer).problems
     tokenizer.chat_template = "{{ messages[0].content.split('</think>')[-1] }}<think>"
     try:
-        assert not_asked_for(problems, tokenizer) is None
+        assert missing_mark(problems, tokenizer) is None
     finally:
         tokenizer.chat_template = None
 
@@ -272,21 +280,23 @@ def with_golds(folder: Path, name: str, *golds: str | None) -> SourceConfig:
     return SourceConfig(source="math500", path=str(file))
 
 
-def test_rows_that_are_left_out_are_told_when_they_are_a_tenth(tokenizer, tmp_path: Path):
-    def told(num_good: int, *, num_bad: int, **fields) -> str | None:
+def test_dropped_rows_are_reported_when_they_are_a_tenth(tokenizer, tmp_path: Path):
+    def reported(num_good: int, *, num_bad: int, **fields) -> str | None:
         source = with_golds(tmp_path, "t", *["1"] * num_good, *[None] * num_bad).model_copy(update=fields)
-        return left_out(problem_set("t", source, config(), tokenizer))
+        return dropped_rows(problem_set("t", source, config(), tokenizer))
 
-    reason = 'no answer that could be compared with in None; the row: {"problem": "t 1", "answer": null}'
-    assert told(1, num_bad=60) == f"60 of 61 rows are left out: 60 cannot be used ({reason})"
-    assert (told(9, num_bad=1) or "").startswith("1 of 10 rows are left out: 1 cannot be used (no answer")
-    assert told(10, num_bad=1) is None and told(3, num_bad=0) is None
+    reason = 'there is no usable answer in None; the row: {"problem": "t 1", "answer": null}'
+    assert reported(1, num_bad=60) == f"60 of 61 rows are dropped: 60 cannot be used ({reason})"
+    assert (reported(9, num_bad=1) or "").startswith(
+        "1 of 10 rows are dropped: 1 cannot be used (there is no usable answer"
+    )
+    assert reported(10, num_bad=1) is None and reported(3, num_bad=0) is None
     ten_of_forty = {"args": {"keep": {"answer": {"any_of": ["1", None]}}}}
     source = with_golds(tmp_path, "k", *["2"] * 30, *["1"] * 9, None).model_copy(update=ten_of_forty)
-    assert (left_out(problem_set("k", source, config(), tokenizer)) or "").startswith("1 of 10 rows")
+    assert (dropped_rows(problem_set("k", source, config(), tokenizer)) or "").startswith("1 of 10 rows")
 
 
-def test_too_long_and_held_out_problems_are_told_and_repeated_ones_are_not(tokenizer, tmp_path: Path):
+def test_overlong_and_held_out_problems_are_reported_and_duplicates_are_not(tokenizer, tmp_path: Path):
     held = table(tmp_path, "held", "one", "two")
     train = table(tmp_path, "train", "one", "two", "three", "x" * 50)
     cfg = config(
@@ -294,11 +304,11 @@ def test_too_long_and_held_out_problems_are_told_and_repeated_ones_are_not(token
     )
     sets = training_sets(cfg, tokenizer, evaluation=evaluation_sets(cfg, tokenizer).values())
     long = "1 have a prompt of more than data.max_prompt_length tokens"
-    assert left_out(sets["t"]) == f"3 of 4 rows are left out: {long}; 2 are problems of eval.sets too"
-    assert left_out(sets["again"]) is None
+    assert dropped_rows(sets["t"]) == f"3 of 4 rows are dropped: {long}; 2 are problems of eval.sets too"
+    assert dropped_rows(sets["again"]) is None
 
 
-def test_a_stage_tells_of_the_set_whose_rows_are_left_out(tokenizer, tmp_path: Path, capsys):
+def test_a_stage_reports_the_sets_whose_rows_are_dropped(tokenizer, tmp_path: Path, capsys):
     train, sets = with_golds(tmp_path, "bad", "1", None), with_golds(tmp_path, "good", "1")
     cfg = config(train={"mine": train}, sets={"good": sets, "mine": with_golds(tmp_path, "held", "1", None)})
     events: list[tuple[str, dict]] = []
@@ -306,7 +316,7 @@ def test_a_stage_tells_of_the_set_whose_rows_are_left_out(tokenizer, tmp_path: P
     context = SimpleNamespace(cfg=cfg.model_copy(update={"seed": 0}), name="rl", run=run)
     problems_of(context, tokenizer)  # type: ignore[arg-type]
     lines = [line.partition(": 1 cannot")[0] for line in capsys.readouterr().out.splitlines()]
-    assert lines == [f"r1ray: {key}.mine: 1 of 2 rows are left out" for key in ("data.train", "eval.sets")]
+    assert lines == [f"r1ray: {key}.mine: 1 of 2 rows are dropped" for key in ("data.train", "eval.sets")]
     assert [(kind, fields["use"], fields["unreadable"]) for kind, fields in events] == [
         ("data", "train", 1), ("data", "eval", 0), ("data", "eval", 1),
     ]  # fmt: skip

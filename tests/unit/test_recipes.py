@@ -1,4 +1,4 @@
-"""Every recipe is the paper that its header says: its numbers are read back, and it composes at every size."""
+"""Every recipe does what its paper says: each number is compared with the composed configuration, and it composes at every size."""
 
 from functools import cache
 from pathlib import Path
@@ -7,38 +7,36 @@ import pytest
 from recipe_kinds import COVERING, METRICS, TEMPLATES, kinds_of
 
 from r1ray.check import CheckedRun
-from r1ray.cli import check_command_line
+from r1ray.cli import check_command_line, compose
 from r1ray.config.files import conf_dir
 from r1ray.data.sources import needs_network
 from r1ray.data.templates import TEMPLATES as KNOWN_TEMPLATES
-from r1ray.recipes import Recipe, files, papers, parse
-from r1ray.recipes.header import FIELDS, SOURCES, HeaderError, Number
-from r1ray.recipes.units import UNITS, is_so, known, value_of
+from r1ray.recipes import Paper, PaperError, files, read
+from r1ray.recipes.paper import EVERY_STAGE, Number
+from r1ray.recipes.units import UNITS, is_so, values_of
 
-NO_PAPERS = {"builtin_base"}
-"""Files of conf/recipe that retell nothing: their headers name no source."""
-RECIPES = {recipe.name: recipe for recipe in papers(files().values())}
+WITHOUT_PAPER = {"builtin_base"}
+"""Files of conf/recipe that reproduce no publication."""
+RECIPES = {
+    name: recipe for name, recipe in ((name, read(file)) for name, file in files().items()) if recipe.paper.source
+}
 NUMBERS = [
-    pytest.param(name, number, id=f"{name}: {number.name}" + (f" @{number.stage}" if number.stage else ""))
+    pytest.param(name, number, id=f"{name}: {number.name}" + f" @{number.stage}".removesuffix(" @"))
     for name, recipe in RECIPES.items()
-    for number in recipe.numbers
+    for number in recipe.paper.each_number()
 ]
-HEADER = """# @package _global_
-# Mine: GRPO
-# on my data.
-# source: my notes
-# base: builtin
-# data: mine
-# reward: accuracy
-# result: none yet,
-#   for it has not run
-# hardware: a laptop
-# unconfirmed: nothing
-# numbers:
-#   completions a pass = 8,192 [pdf]
-#   betas = 0.9, 0.95 [ours]
-#   response tokens @long = 1e3 [repo]
-#   dual clip = null [v2]
+MINE = """# @package _global_
+paper:
+  title: "Mine: GRPO on my data."
+  source: my notes
+  base: builtin
+  result: none yet,
+    it has not run
+  numbers:
+    completions per step: [8192, pdf]
+    betas: [[0.9, 0.95], ours]
+    response tokens: {long: [1e3, repo], short: [10, repo]}
+    dual clip: [null, v2]
 defaults:
   - override /algo: grpo
 
@@ -52,18 +50,15 @@ def run_of(name: str, scale: str) -> CheckedRun:
     return run
 
 
-def test_what_is_no_paper_says_so() -> None:
-    assert files().keys() - RECIPES.keys() == NO_PAPERS
+def test_only_known_recipes_have_no_paper() -> None:
+    assert files().keys() - RECIPES.keys() == WITHOUT_PAPER
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
-def test_a_header_says_all(recipe: Recipe) -> None:
-    assert recipe.title and not recipe.missing
-    assert [name for name in recipe.fields if name in FIELDS] == [name for name in FIELDS if name != "numbers"]
-    assert not [number.name for number in recipe.numbers if not known(number.name)]
-    assert {number.source for number in recipe.numbers} <= SOURCES.keys()
-    told = [(number.name, number.stage) for number in recipe.numbers]
-    assert len(told) == len(set(told))
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_paper_is_complete(name: str) -> None:
+    paper = RECIPES[name].paper
+    assert [field for field in Paper.model_fields if field != "differs" and not getattr(paper, field)] == []
+    assert {number.name for number in paper.each_number()} <= UNITS.keys()
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -73,15 +68,15 @@ def test_a_recipe_is_named_after_its_file(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "number"), NUMBERS)
 def test_a_papers_number_is_what_the_recipe_does(name: str, number: Number) -> None:
-    assert is_so(run_of(name, "cluster"), number), value_of(run_of(name, "cluster"), number.name, number.stage)
+    assert is_so(run_of(name, "cluster"), number), values_of(run_of(name, "cluster"), number.name, number.stage)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_at_full_scale_nothing_of_it_is_a_stand_in(name: str) -> None:
+def test_at_full_scale_nothing_is_replaced(name: str) -> None:
     run = run_of(name, "cluster")
     assert run.config.device == "cuda"
     assert all(stage.config.model.path != "builtin" for stage in run.stages)
-    assert not [note for note in run.notes if "comes after" in note]
+    assert not [note for note in run.notes if "composed after" in note]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +101,7 @@ def test_a_laptop_runs_the_same_algorithm_offline(name: str, scale: str) -> None
         assert cfg.data.curriculum.name == there.config.data.curriculum.name
 
 
-def test_stand_ins_and_hardware_are_of_options_that_there_are() -> None:
+def test_replacements_and_hardware_belong_to_existing_options() -> None:
     there = {path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml")}
     for file in conf_dir().glob("replacement/*/*/*.yaml"):
         group, model, option = file.relative_to(conf_dir() / "replacement").with_suffix("").parts
@@ -142,78 +137,92 @@ def test_the_templates_that_are_run_are_those_of_the_recipes_and_the_other_ones(
     assert ours <= set(TEMPLATES) == set(KNOWN_TEMPLATES)
 
 
-def test_a_header_is_read(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(HEADER)
-    recipe = parse(tmp_path / "mine.yaml")
-    assert (recipe.name, recipe.title, recipe.missing) == ("mine", "Mine: GRPO on my data.", [])
-    assert recipe.fields["result"] == "none yet, for it has not run"
+def test_a_paper_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    recipe = read(tmp_path / "mine.yaml")
+    assert (recipe.name, recipe.paper.title) == ("mine", "Mine: GRPO on my data.")
+    assert recipe.paper.result == "none yet, it has not run" and recipe.paper.reward == ""
     assert recipe.options == {"algo": "grpo"}
-    assert [(n.name, n.stage, n.value, n.source) for n in recipe.numbers] == [
-        ("completions a pass", None, 8192, "pdf"),
-        ("betas", None, (0.9, 0.95), "ours"),
+    assert list(recipe.paper.each_number()) == [
+        ("completions per step", EVERY_STAGE, 8192, "pdf"),
+        ("betas", EVERY_STAGE, [0.9, 0.95], "ours"),
         ("response tokens", "long", 1000.0, "repo"),
-        ("dual clip", None, None, "v2"),
+        ("response tokens", "short", 10, "repo"),
+        ("dual clip", EVERY_STAGE, None, "v2"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("line", "instead", "message"),
+    ("text", "instead", "message"),
     [
-        ("# base: builtin", "# bas: builtin", r"mine.yaml:5: bas: .*did you mean base"),
-        ("# base: builtin", "# data: builtin", r"mine.yaml:6: data: .*twice"),
-        ("= 8,192 [pdf]", "= 8,192", r"mine.yaml:13: .*name = value \[where it is told\]"),
-        ("= 8,192 [pdf]", "= many [pdf]", r"mine.yaml:13: 'many' is no number"),
-        ("#   for it", "# For it", r"mine.yaml:9: .*neither a field nor indented"),
+        ("  base:", "  bas:", r"mine.yaml: paper.bas: .*; did you mean base\?"),
+        ("  base:", "  source:", r"mine.yaml: .*duplicate key source.*; write it as YAML"),
+        ("base: builtin", "base: [builtin]", r"paper.base: .*valid string; write paper.base: TEXT"),
+        ("[8192, pdf]", "8192", r"paper.numbers.completions per step: .*; write NAME: \[VALUE, MARK\]"),
+        ("[8192, pdf]", "[8192]", r"paper.numbers.completions per step.*required; write NAME: \[VALUE, MARK\]"),
+        ("[8192, pdf]", "[many, pdf]", r"paper.numbers.completions per step.*valid number.*; write NAME:"),
+        ("[10, repo]", "[10, book]", r"paper.numbers.response tokens.short.*book is not a mark; .*the marks are v1 \("),
+        ("paper:", "paper: none\nunused:", r"mine.yaml: paper: .*; there are: base, data"),
     ],
 )
-def test_a_mistake_in_a_header_is_named_with_its_line(line: str, instead: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(HEADER.replace(line, instead, 1))
-    with pytest.raises(HeaderError, match=message):
-        parse(tmp_path / "mine.yaml")
+def test_a_mistake_in_a_paper_is_reported_with_its_key(text: str, instead: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE.replace(text, instead, 1))
+    with pytest.raises(PaperError, match=message):
+        read(tmp_path / "mine.yaml")
 
 
-def test_a_recipe_of_ones_own_comes_before_ours(tmp_path: Path) -> None:
+def test_a_paper_configures_nothing_and_is_not_inherited(tmp_path: Path) -> None:
+    derived = (
+        "# @package _global_\ndefaults: [dapo_32b, _self_]\npaper: {title: Derived, source: my notes}\nname: derived\n"
+    )
     (tmp_path / "recipe").mkdir()
-    (tmp_path / "recipe/dapo_32b.yaml").write_text(HEADER)
+    (tmp_path / "recipe/derived.yaml").write_text(derived)
+    paper = read(tmp_path / "recipe/derived.yaml").paper
+    assert (paper.title, paper.base, paper.numbers) == ("Derived", "", {})
+    assert "paper" not in compose([f"--config-dir={tmp_path}", "recipe=derived"])
+
+
+def test_a_recipe_of_the_users_comes_before_ours(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe/dapo_32b.yaml").write_text(MINE)
     assert files(tmp_path)["dapo_32b"] == tmp_path / "recipe/dapo_32b.yaml"
     assert files(tmp_path).keys() == files().keys()
 
 
 def test_numbers_of_several_stages() -> None:
     run = run_of("r1_zero", "cluster")
-    assert value_of(run, "updates") == 10_400
-    assert value_of(run, "passes", "long") == 138
-    assert value_of(run, "weight of format") == 1.0
-    with pytest.raises(ValueError, match="response tokens differs by stage"):
-        value_of(run, "response tokens")
-    with pytest.raises(ValueError, match="the rl stages are rl, long"):
-        value_of(run, "response tokens", "middle")
-    with pytest.raises(ValueError, match="none of the units"):
-        value_of(run, "outputs")
+    assert values_of(run, "updates") == {EVERY_STAGE: 10_400}
+    assert values_of(run, "steps", "long") == {"long": 138}
+    assert values_of(run, "response tokens") == {"rl": 32768, "long": 65536}
+    assert not is_so(run, Number("response tokens", EVERY_STAGE, 32768, "v2"))
+    with pytest.raises(ValueError, match="the stages with reinforcement learning are rl, long"):
+        values_of(run, "response tokens", "middle")
+    with pytest.raises(ValueError, match="'outputs' is not a unit; "):
+        values_of(run, "outputs")
 
 
-@pytest.mark.parametrize(("told", "so"), [(3e-6, True), (2e-6, False), (None, False)])
-def test_a_header_that_says_otherwise_is_found(told: float | None, so: bool) -> None:
+@pytest.mark.parametrize(("value", "so"), [(3e-6, True), (2e-6, False), (None, False)])
+def test_a_number_that_differs_from_the_run_is_found(value: float | None, so: bool) -> None:
     run = run_of("r1_zero", "cluster")
-    assert is_so(run, Number(name="learning rate", stage=None, value=told, source="v2")) is so
-    assert is_so(run, Number(name="dual clip", stage=None, value=None, source="ours"))
+    assert is_so(run, Number("learning rate", EVERY_STAGE, value, "v2")) is so
+    assert is_so(run, Number("dual clip", EVERY_STAGE, None, "ours"))
 
 
-def test_every_unit_can_be_told_of_any_run() -> None:
+def test_every_unit_has_a_value_in_any_run() -> None:
     run = run_of("dapo_32b", "cluster")
-    values = {name: value_of(run, name) for name in UNITS}
+    values = {name: next(iter(values_of(run, name).values())) for name in UNITS}
     assert values["clip high"] == 0.28
-    assert values["reference every"] is None and values["reference every passes"] is None, "there is no KL"
-    assert value_of(run_of("r1_zero", "cluster"), "reference every") == 400
+    assert values["reference refresh updates"] is None and values["reference refresh steps"] is None, "there is no KL"
+    assert values_of(run_of("r1_zero", "cluster"), "reference refresh updates") == {"rl": 400, "long": 400}
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_header_tells_the_updates_of_a_pass(name: str) -> None:
-    assert {"updates a pass", "completions an update", "problems an update"} & {n.name for n in RECIPES[name].numbers}
+def test_a_paper_gives_the_updates_of_a_step(name: str) -> None:
+    assert {"updates per step", "completions per update", "prompts per update"} & RECIPES[name].paper.numbers.keys()
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_stage_goes_on_from_the_last_weights(name: str) -> None:
+def test_a_stage_starts_from_the_last_weights(name: str) -> None:
     stages = run_of(name, "cluster").stages
     followed = [stage for stage in stages if any(other.stage.after == stage.name for other in stages)]
     assert not [stage.name for stage in followed if stage.config.checkpoint.best_metric]

@@ -1,4 +1,4 @@
-"""`python -m r1ray.recipes`: the table, one recipe in full, two beside each other, and what a wrong name gets."""
+"""`python -m r1ray.recipes`: the table, one recipe in full, the differences of two, and the answer to a wrong name."""
 
 import re
 import subprocess
@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1ray.recipes import files, papers
+from r1ray.recipes import files, read
 from r1ray.recipes.__main__ import main
-from r1ray.recipes.header import HeaderError
 from r1ray.recipes.show import table
 
 ROOT = Path(__file__).resolve().parents[2]
+PAPERS = [recipe for recipe in map(read, files().values()) if recipe.paper.source]
 MINE = """# @package _global_
-# Mine: DAPO with a wider clip.
-# source: my notes
-# base: builtin
+paper:
+  title: "Mine: DAPO with a wider clip."
+  source: my notes
+  base: builtin
 defaults:
   - override /algo: dapo
 
@@ -42,19 +43,19 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 def test_the_table_has_every_paper_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys)
-    names = {recipe.name for recipe in papers(files().values())}
-    assert lines[0].split() == ["recipe", "algorithm", "base", "data", "reward", "published", "result", "hardware"]
+    names = {recipe.name for recipe in PAPERS}
+    assert lines[0].split() == ["recipe", "algorithm", "base", "published", "result", "data", "reward", "hardware"]
     assert {line.split()[0] for line in lines if line} >= names
     assert not any(line.startswith("builtin_base") for line in lines)
     (dapo,) = [line for line in lines if line.startswith("dapo_32b")]
-    assert dapo.startswith("dapo_32b dapo Qwen2.5-32B DAPO-Math-17k 1 or -1 for the")
-    assert dapo.endswith(" AIME24 avg@32 50.0 not published")
+    assert dapo.startswith("dapo_32b dapo Qwen2.5-32B AIME24 avg@32 50.0 DAPO-Math-17k 1 or -1 for the")
+    assert dapo.endswith(" not published")
 
 
 def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "dapo_32b")
     assert "source arXiv 2503.14476 [pdf]; the project's verl script [repo]" in lines
-    assert "completions a pass 8,192 the paper" in lines
+    assert "completions per step 8,192 the paper" in lines
     assert "algo.clip_high 0.28 0.2" in lines
     assert "rollout.max_response_length 20480 384" in lines
     assert "here python -m r1ray.main recipe=dapo_32b" in lines
@@ -66,16 +67,16 @@ def test_at_the_size_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> No
     assert not any(line.startswith(("rollout.max_response_length", "model.path")) for line in lines)
 
 
-def test_two_beside_each_other_algorithm_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_differences_of_two_begin_with_the_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "--diff", "dapo_32b", "r1_zero")
     assert "number dapo_32b r1_zero" in lines and "response tokens 20,480 32,768 @rl, 65,536 @long" in lines
     keys = [line.split()[0] for line in lines[lines.index("key dapo_32b r1_zero") + 1 :] if "." in line.split(" ")[0]]
     assert keys[0] == "algo.name" and "trainer.lr" in keys
-    assert keys.index("algo.clip_high") < keys.index("trainer.lr") < keys.index("rollout.max_response_length")
+    assert keys.index("algo.clip_high") < keys.index("rollout.max_response_length") < keys.index("trainer.lr")
     assert not {"name", "run_dir", "algo.group_size"} & set(keys)
 
 
-def test_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_of_the_users(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("mine dapo builtin") for line in printed(capsys, "--config-dir", str(own)))
     lines = printed(capsys, "mine", "--config-dir", str(own))
     assert "source my notes" in lines and "algo.clip_high 0.4 0.2" in lines
@@ -85,7 +86,7 @@ def test_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, "--diff", "r1_zero", "r1_zero") == ["They do the same.", ""]
+    assert printed(capsys, "--diff", "r1_zero", "r1_zero") == ["The two recipes are the same.", ""]
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,6 @@ def test_a_wrong_name_is_answered_with_the_right_one(
     assert message in captured.err and not captured.out
 
 
-def test_a_header_that_cannot_be_read_is_named(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (own / "recipe/mine.yaml").write_text(MINE.replace("base:", "bases:"))
-    assert main(["--config-dir", str(own)]) == 2
-    assert "mine.yaml:4: bases: is no field" in capsys.readouterr().err
-    with pytest.raises(HeaderError):
-        papers(files(own).values())
-
-
 def test_as_a_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "r1ray.recipes", "r1_zero"], capture_output=True, text=True, cwd=ROOT, check=True
@@ -122,28 +115,30 @@ def test_as_a_command() -> None:
 @pytest.mark.parametrize(
     ("width", "columns"),
     [
-        (160, ["base", "data", "reward", "published result", "hardware"]),
-        (120, ["base", "data", "published result"]),
+        (160, ["base", "published result", "data", "reward", "hardware"]),
+        (120, ["base", "published result", "data"]),
         (80, ["base", "published result"]),
         (40, []),
     ],
 )
 def test_a_recipe_is_one_line_of_the_table_whatever_the_width(width: int, columns: list[str]) -> None:
-    recipes = papers(files().values())
     console = Console(width=width, file=StringIO())
     with console.capture() as captured:
-        console.print(table(recipes, width))
+        console.print(table(PAPERS, width))
     head, *lines = captured.get().splitlines()
     assert re.split(r"\s{2,}", head.strip()) == ["recipe", "algorithm", *columns]
-    assert [line.split()[0] for line in lines] == [recipe.name for recipe in recipes]
+    assert [line.split()[0] for line in lines] == [recipe.name for recipe in PAPERS]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("defaults: [\n", "broken.yaml: is not YAML"),
-        (MINE.replace("base:", "bases:"), "broken.yaml:4: bases: is no field"),
-        (MINE.replace("base:", "base\xe9:").encode("latin-1"), "broken.yaml: is no text"),
+        ("defaults: [\n", "; write it as YAML"),
+        (
+            MINE.replace("base:", "bases:"),
+            "broken.yaml: paper.bases: Extra inputs are not permitted; did you mean base?",
+        ),
+        (MINE.replace("base:", "base\xe9:").encode("latin-1"), "; write it as YAML in UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_read_takes_no_other_out_of_the_table(
@@ -154,28 +149,30 @@ def test_a_file_that_cannot_be_read_takes_no_other_out_of_the_table(
     captured = capsys.readouterr()
     names = {line.split()[0] for line in captured.out.splitlines() if line.strip()}
     assert {"mine", "dapo_32b"} <= names and "broken" not in names
-    assert message in captured.err and len(captured.err.splitlines()) == 1
+    assert message in captured.err and "broken.yaml: " in captured.err and len(captured.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("defaults", ["defaults: 5", "defaults:\n  - override /algo: [dapo]", "defaults:\n  - 5: x"])
 def test_defaults_that_are_no_recipes_break_no_table(
     defaults: str, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (own / "recipe/odd.yaml").write_text(f"# @package _global_\n# source: my notes\n{defaults}\n")
+    (own / "recipe/odd.yaml").write_text(f"# @package _global_\npaper: {{source: my notes}}\n{defaults}\n")
     assert any(line.startswith("odd ") for line in printed(capsys, "--config-dir", str(own)))
 
 
-NUMBERS = MINE.replace("defaults:", "# numbers:\n#   clip high = 0.4 [ours]\n#   clip low = 0.2 [pdf]\ndefaults:", 1)
+NUMBERS = MINE.replace("defaults:", "  numbers:\n    clip high: [0.4, ours]\n    clip low: [0.2, pdf]\ndefaults:", 1)
 
 
-def test_where_the_header_and_the_run_differ_it_is_said(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_that_differs_from_the_run_is_shown_with_the_runs(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (own / "recipe/mine.yaml").write_text(NUMBERS)
     lines = printed(capsys, "mine", "--config-dir", str(own))
-    assert "number value told in" in lines and "clip low 0.2 the paper" in lines
-    told = NUMBERS.replace("clip high = 0.4", "clip high = 0.5").replace("0.2 [pdf]", "0.1, 0.2 [pdf]")
-    (own / "recipe/mine.yaml").write_text(told)
+    assert "number value from at scale=cluster" in lines and "clip low 0.2 the paper" in lines
+    (own / "recipe/mine.yaml").write_text(
+        NUMBERS.replace("[0.4, ours]", "[0.5, ours]").replace("[0.2, pdf]", "[[0.1, 0.2], pdf]")
+    )
     lines = printed(capsys, "mine", "--config-dir", str(own))
-    assert "number value told in but with scale=cluster" in lines
     assert any(line.startswith("clip high 0.5") and line.endswith(" 0.4") for line in lines)
     assert "clip low 0.1, 0.2 the paper 0.2" in lines
 
@@ -183,45 +180,42 @@ def test_where_the_header_and_the_run_differ_it_is_said(own: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("clip hgih = 0.4 [ours]", "mine.yaml: 'clip hgih' is none of the units; did you mean clip high? there are: "),
-        ("nonsense = 7 [ours]", "mine.yaml: 'nonsense' is none of the units; there are: KL coefficient, "),
-        (
-            "clip high = 0.4 [whoknows]",
-            "mine.yaml:6: [whoknows] is none of the sources; there are: v1 (the paper's first version), ",
-        ),
-        ("clip high @long = 0.4 [ours]", "mine.yaml: clip high @long: the rl stages are rl"),
+        ("clip hgih: [0.4, ours]", "'clip hgih' is not a unit; did you mean clip high? there are: "),
+        ("nonsense: [7, ours]", "'nonsense' is not a unit; there are: KL coefficient, "),
+        ("clip high: [0.4, whoknows]", "whoknows is not a mark; write NAME: [VALUE, MARK] "),
+        ("clip high: {long: [0.4, ours]}", "clip high of stage long: the stages with reinforcement learning are rl"),
     ],
 )
-def test_a_number_that_nobody_can_hold_against_the_run_is_refused(
+def test_a_number_that_no_run_has_is_refused(
     line: str, message: str, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (own / "recipe/mine.yaml").write_text(NUMBERS.replace("clip high = 0.4 [ours]", line))
+    (own / "recipe/mine.yaml").write_text(NUMBERS.replace("clip high: [0.4, ours]", line))
     assert main(["mine", "--config-dir", str(own)]) == 2
     captured = capsys.readouterr()
-    assert message in captured.err and not captured.out
+    assert message in captured.err and f"{own}/recipe/mine.yaml: " in captured.err and not captured.out
 
 
-def test_a_comment_before_the_first_field_is_the_title(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (own / "recipe/mine.yaml").write_text("# @package _global_\n# mine: my own\n# todo: more\nname: mine\n")
-    assert printed(capsys, "mine", "--config-dir", str(own))[0] == "mine: mine: my own todo: more"
+def test_a_recipe_without_a_paper_is_shown(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "recipe/mine.yaml").write_text("# @package _global_\nname: mine\n")
+    assert printed(capsys, "mine", "--config-dir", str(own))[:2] == ["paper", "options"]
 
 
-def test_what_nobody_trains_is_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_learning_rate_of_a_model_that_is_not_trained_is_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "--diff", "builtin_base", "dapo_32b")
     assert "learning rate null 1e-06" in lines
-    assert not [line for line in lines if line.startswith(("critic learning", "critic warm-up", "process learning"))]
+    assert not [line for line in lines if line.startswith(("critic learning", "PRM learning"))]
     lines = printed(capsys, "--diff", "prime_7b", "vapo_32b")
-    assert "critic learning rate null 2e-06" in lines and "process learning rate 1e-06 null" in lines
+    assert "critic learning rate null 2e-06" in lines and "PRM learning rate 1e-06 null" in lines
 
 
-def test_a_folder_that_is_none(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_dir_that_does_not_exist(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "--config-dir", str(own / "nope")]) == 2
     assert f"{own / 'nope'} is not a folder" in capsys.readouterr().err
     assert main(["mine", "--config-dir", str(own.parent)]) == 2
-    assert f"there is no recipe mine in {own.parent}/recipe nor among r1ray's" in capsys.readouterr().err
+    assert f"there is no recipe mine in {own.parent}/recipe or in r1ray" in capsys.readouterr().err
 
 
-def test_what_help_shows_is_the_layout_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_shows_the_layout_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out

@@ -191,10 +191,10 @@ def test_why_the_first_unreadable_row_is_left_out_is_kept(tmp_path: Path):
     (tmp_path / "t.jsonl").write_text(
         '{"prompt": "a", "answer": 1}\n{"prompt": "b", "answer": null}\n{"prompt": "c", "answer": []}'
     )
-    assert load("rows", tmp_path / "t.jsonl").why == (
+    assert load("rows", tmp_path / "t.jsonl").reason == (
         'there is no answer: columns.answer=COLUMN says which column holds it; the row: {"prompt": "b", "answer": null}'
     )
-    assert load("rows").why == ""
+    assert load("rows").reason == ""
 
 
 def test_sft_reads_both_kinds_of_messages():
@@ -444,7 +444,7 @@ def test_rows_are_kept_by_the_bounds_of_a_column_however_deep():
     assert (loaded.counts["rows"], loaded.counts["filtered"]) == (3, 2)
     model = "extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-7B"
     assert load("skywork", args={"keep": {model: {"min": 1, "max": 15}}}).counts["filtered"] == 0
-    with pytest.raises(ValueError, match="args.keep=.* leaves none of 2 rows"):
+    with pytest.raises(ValueError, match=r"args.keep=.* leaves none of 2 rows"):
         load("skywork", args={"keep": {model: {"max": 2}}})
     of_two = {model: {"min": 1}, "extra_info.model_difficulty.DeepSeek-R1-Distill-Qwen-1.5B": {"min": 16}}
     assert load("skywork_code", args={"keep": of_two}).counts["filtered"] == 1

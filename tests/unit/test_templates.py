@@ -5,12 +5,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from r1ray.data import templates
-from r1ray.data.templates import OF_CHAT, R1_ZERO, TELL_TAGS, TEMPLATES, WORDS, render
+from r1ray.data.templates import OF_CHAT, OWN_TEXT, R1_ZERO, TEMPLATES, render
 from r1ray.reward.logic import roles
 from r1ray.reward.text import last_answer
 from r1ray.types import Message
 
 BOS_ID = 256
+ASK_FOR_TAGS = {name for name, text in OWN_TEXT.items() if "<think>" in text and "<answer>" in text}
 QUESTION = (Message(role="user", content="2 + 2?"),)
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
@@ -124,26 +125,26 @@ def test_what_is_asked_for_is_named_as_the_rewards_read_it():
     assert roles(last_answer(templates.LOGIC_RL) or "") == {"ann": "knight", "bob": "knave"}
 
 
-@pytest.mark.parametrize("template", sorted(TELL_TAGS))
-def test_those_that_are_said_to_tell_of_the_tags_do(template: str):
+@pytest.mark.parametrize("template", sorted(ASK_FOR_TAGS))
+def test_prompts_that_ask_for_tags_contain_them(template: str):
     text, _ = rendered(template)
     assert all(tag in text for tag in ("<think>", "</think>", "<answer>", "</answer>"))
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
-def test_what_a_template_is_said_to_tell_stands_in_its_prompts(template: str):
+def test_prompts_contain_the_own_text_of_their_template(template: str):
     text, _ = rendered(template)
-    assert all(line in text for line in WORDS[template].removesuffix(templates.ORZ).split("\n"))
-    assert (templates.ORZ in WORDS[template]) == (templates.ORZ in text)
+    assert all(line in text for line in OWN_TEXT[template].removesuffix(templates.ORZ).split("\n"))
+    assert (templates.ORZ in OWN_TEXT[template]) == (templates.ORZ in text)
 
 
-def test_every_other_one_is_silent_about_them():
-    for template in TEMPLATES.keys() - TELL_TAGS:
+def test_other_templates_do_not_mention_thinking():
+    for template in TEMPLATES.keys() - ASK_FOR_TAGS:
         assert "<think>" not in rendered(template)[0]
 
 
 @pytest.mark.parametrize("template", ["qwen_math", "open_r1", "logic_rl", "prime", "swe_rl"])
-def test_a_problem_that_brings_its_own_system_message_keeps_it(template: str):
+def test_a_problem_with_its_own_system_message_keeps_it(template: str):
     text, _ = rendered(template, messages=(Message(role="system", content="Be brief."), *QUESTION))
     assert text.startswith("[system]Be brief.\n[user]2 + 2?\n[assistant]")
 
@@ -168,7 +169,7 @@ def test_a_template_of_ones_own_is_an_import_path():
 
 
 def test_an_unknown_template_suggests_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'r1_zero'"):
+    with pytest.raises(ValueError, match="did you mean r1_zero"):
         render(QUESTION, "r1zero", byte_tokenizer(adds_bos=False))
 
 

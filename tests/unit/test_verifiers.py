@@ -174,7 +174,8 @@ def test_the_one_liners_are_judged_as_they_were_made(kind: str, verifier: str) -
         task = KINDS[kind](np.random.default_rng(seed))
         asked = problem(verifier=verifier, payload=task.payload)
         completions_G = [
-            completion(f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>") for way in (task.right, task.wrong)
+            completion(f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>")
+            for way in (task.correct, task.incorrect)
         ]
         assert [score.correct for score in accuracy(asked, completions_G, context())] == [True, False]
 
@@ -185,6 +186,6 @@ def test_one_line_patches_are_judged_as_they_were_made() -> None:
         asked = problem(payload=task.payload)
         right, wrong = (
             value(patch_similarity, f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>", asked=asked)
-            for way in (task.right, task.wrong)
+            for way in (task.correct, task.incorrect)
         )
         assert right == 1.0 and wrong is not None and 0 < wrong < 1

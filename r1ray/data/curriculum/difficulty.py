@@ -1,10 +1,10 @@
-"""Difficulty that follows the model: of each source with levels, only problems of its present level are drawn.
+"""Difficulty that follows the model: from each source with levels, only problems of its current level are drawn.
 
 A level is the `difficulty` (or `level`) of a problem's `meta`: people in knights and knaves, numbers in Countdown, "Level 3" in
-MATH, a column of your own. A source begins at its lowest level. Once `window` groups of the present level have been seen, their
-mean solve rate decides: above `high` the level rises, below `low` it falls, to the next that the source has; then the window
-begins anew. The band is where groups are mixed, so where GRPO and its kin learn most. Sources without levels are drawn from as
-ever.
+MATH, or your own column. A source starts at its lowest level. Once `window` groups of the current level have been observed, their
+mean solve rate decides: above `high` the level rises, below `low` it falls, to the next level of the source; then a new window
+starts. Inside the band groups are mixed, which is where GRPO and similar algorithms learn most. Sources without levels are drawn
+from as usual.
 """
 
 import re
@@ -26,7 +26,7 @@ class DifficultyArgs(Args):
     high: Fraction = 0.7
     """The band of the solve rate in which the level stays."""
     window: Positive = 64
-    """Groups of one level that are looked at, the newest; a step may bring more."""
+    """Groups of one level whose mean solve rate decides, the newest; a step may add several."""
 
     @model_validator(mode="after")
     def _band(self) -> Self:
@@ -58,46 +58,46 @@ class Difficulty(Curriculum):
         if not any(len(levels) > 1 for levels in self._levels.values()):
             raise ValueError(
                 f"no source of {', '.join(stream.sources)} has problems of two levels (there are: {self._levels or 'none'}). "
-                "Knights and knaves have them with args.num_people=[3,7], countdown with args.num_numbers=[2,4], your own rows "
+                "Knights and knaves have levels with args.num_people=[3,7], countdown with args.num_numbers=[2,4], your own rows "
                 "with a column difficulty"
             )
         self.remember({})
 
     def draw(self, number: int) -> tuple[Problem, int]:
         return self.skip(
-            lambda problem: problem.source in self._present and level_of(problem) != self._present[problem.source]
+            lambda problem: problem.source in self._current and level_of(problem) != self._current[problem.source]
         )
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:
         for group in groups:
             source, rate = group.problem.source, group.solve_rate
-            if rate is not None and source in self._present and level_of(group.problem) == self._present[source]:
+            if rate is not None and source in self._current and level_of(group.problem) == self._current[source]:
                 self._recent[source].append(rate)
         for source, levels in self._levels.items():
             self._recent[source] = recent = self._recent[source][-self._window :]
             if len(recent) < self._window:
                 continue
-            index = levels.index(self._present[source])
+            index = levels.index(self._current[source])
             moved = index + (fmean(recent) > self._high) - (fmean(recent) < self._low)
             if moved != index and 0 <= moved < len(levels):
-                self._present[source] = levels[moved]
+                self._current[source] = levels[moved]
                 self._recent[source] = []
-        return {f"curriculum/{source}/level": level for source, level in self._present.items()}
+        return {f"curriculum/{source}/level": level for source, level in self._current.items()}
 
     def memory(self) -> dict[str, Any]:
         recent = {source: list(rates) for source, rates in self._recent.items()}
-        return {"level": dict(self._present), "recent": recent}
+        return {"level": dict(self._current), "recent": recent}
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Raises ValueError when a level is not one of the source's any more."""
-        self._present: dict[str, float] = {source: levels[0] for source, levels in self._levels.items()}
-        self._present |= memory.get("level", {})
+        """Raises ValueError when a source no longer has its saved level."""
+        self._current: dict[str, float] = {source: levels[0] for source, levels in self._levels.items()}
+        self._current |= memory.get("level", {})
         self._recent: dict[str, list[float]] = {source: [] for source in self._levels}
         self._recent |= {source: list(rates) for source, rates in memory.get("recent", {}).items()}
-        for source, level in self._present.items():
+        for source, level in self._current.items():
             if level not in self._levels.get(source, ()):
                 raise ValueError(
-                    f"the checkpoint stood at level {level:g} of source {source!r}, which has no such level now"
+                    f"the checkpoint was saved at level {level:g} of source {source!r}, which no longer has this level"
                 )
 
 
@@ -111,7 +111,7 @@ def level_of(problem: Problem) -> float | None:
 
 
 def _levels(name: str, problems: Sequence[Problem]) -> list[float]:
-    """The levels of a source, from low to high; [] where it has none."""
+    """The levels of a source in ascending order; [] where it has none."""
     found = [level_of(problem) for problem in problems]
     known = sorted({level for level in found if level is not None})
     if known and None in found:

@@ -1,8 +1,9 @@
-"""MiMo's easy pool (arXiv 2505.07608, 3.3): what is solved leaves the stream, but not for good.
+"""MiMo's easy pool (arXiv 2505.07608, 3.3): solved problems leave the stream, but are still drawn now and then.
 
-A problem whose completions were all right goes to the pool and is passed over by the stream; each draw comes from the pool with
-probability 0.1. So nearly all completions go to what is not solved yet, and what is solved is not forgotten. A problem of the pool
-whose completions are not all right any more goes back to the stream. When every problem is in the pool, all draws come from it.
+A problem whose completions were all correct moves to the pool, and the stream skips it; each draw comes from the pool with
+probability 0.1. So nearly all completions are spent on unsolved problems, and the model does not forget the solved ones. A problem
+of the pool whose completions are no longer all correct moves back to the stream. When every problem is in the pool, all draws come
+from it.
 """
 
 import zlib
@@ -33,12 +34,12 @@ class EasyPool(Curriculum):
         super().__init__(stream, args)
         self._probability = args.probability
         self._pool: dict[str, None] = {}
-        """Ids, in the order in which they came in."""
+        """Ids, in the order in which they were added."""
         self._drawn: dict[str, int] = {}
-        """How often each was drawn from the pool: the epochs of these draws are -1, -2, ..."""
+        """{id: how often it was drawn from the pool}; the epochs of these draws are -1, -2, ..."""
 
     def draw(self, number: int) -> tuple[Problem, int]:
-        # The number alone decides: nothing of a generator has to be saved.
+        # Seeded by the draw's number alone, so that no generator state has to be saved.
         rng = np.random.default_rng((self.stream.seed, zlib.crc32(b"easy_pool"), number))
         from_pool = rng.random() < self._probability or len(self._pool) == len(self.problems)
         if not self._pool or not from_pool:

@@ -1,8 +1,8 @@
-"""SRPO's history resampling (arXiv 2504.14286): an epoch is made of what the epoch before it did not solve.
+"""SRPO's history resampling (arXiv 2504.14286): an epoch has the problems that the previous epoch did not solve.
 
-Problems whose completions were all right are left out of the later epochs, for good (they are not tried again, so nothing could
-bring them back); mixed groups, which teach, and all-wrong ones, which may teach later, stay. When all problems of all sources
-have been left out the stage ends with NothingToLearn.
+Problems whose completions were all correct are left out of later epochs for good: they are not tried again, so nothing could bring
+them back. Problems with mixed groups, which give a gradient, and with all-incorrect groups, which may give one later, stay. When
+all problems of all sources have been left out, the stage ends with NothingToLearn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from r1ray.types import Group, Problem
 
 
 class History(Curriculum):
-    """Metrics: `curriculum/left_out`, problems that do not come again."""
+    """Metrics: `curriculum/left_out`, the number of problems that are not drawn again."""
 
     name = "history"
 
@@ -27,11 +27,11 @@ class History(Curriculum):
         if len(self._left_out) == len(self.problems):
             raise NothingToLearn(
                 f"all {len(self.problems)} problems of data.train have been solved by every completion of a group, and "
-                "data.curriculum.name=history leaves such problems out: nothing is left to learn from. The last whole step "
-                "is saved; a new run from its weights could have harder problems, or data.curriculum.name=easy_pool, which "
-                "draws solved ones too"
+                "data.curriculum.name=history leaves such problems out: nothing is left to learn from. The last complete step "
+                "is saved; start a new run from its weights with harder problems, or with data.curriculum.name=easy_pool, which "
+                "draws solved problems too"
             )
-        # A problem comes once an epoch, so what is left out at once is left out of the next epochs.
+        # A problem comes once per epoch, so leaving it out now leaves it out of the next epochs.
         return self.skip(lambda problem: problem.id in self._left_out)
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:

@@ -124,7 +124,7 @@ def question(numbers: Sequence[int], target: int) -> str:
 
 
 def problem_id(numbers: Sequence[int], target: int) -> str:
-    """The same for every order of the numbers: `countdown/2-3-5=11`."""
+    """`countdown/2-3-5=11`, the same for every order of the numbers."""
     return f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}"
 
 
@@ -135,7 +135,7 @@ def split_of(numbers: Sequence[int], target: int) -> Split:
 
 
 def operations(a: int, b: int) -> list[tuple[int, str, int, int]]:
-    """What one step may do with two values: (left, operator, right, result), results whole and from 1 to MAX_VALUE.
+    """The possible steps with two values: (left, operator, right, result), with whole results from 1 to MAX_VALUE.
 
     Example: `operations(2, 6)` is `[(2, "+", 6, 8), (2, "*", 6, 12), (6, "-", 2, 4), (6, "/", 2, 3)]`.
     """
@@ -149,14 +149,14 @@ def operations(a: int, b: int) -> list[tuple[int, str, int, int]]:
 
 
 def reachable(numbers: Sequence[int]) -> dict[int, str]:
-    """Every value that uses all the numbers, with one expression for it."""
+    """{value: one expression for it} of every value that all the numbers together can make."""
     found: dict[int, str] = {}
     _combine([(n, str(n)) for n in numbers], found)
     return found
 
 
 def _combine(parts: list[tuple[int, str]], found: dict[int, str]) -> None:
-    """Depth-first over the pairs to combine next; `parts` holds (value, expression)."""
+    """Depth-first search over the pair to combine next; `parts` has (value, expression)."""
     if len(parts) == 1:
         value, expression = parts[0]
         found.setdefault(value, expression)

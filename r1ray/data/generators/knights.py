@@ -1,9 +1,10 @@
-"""Knights and knaves, as hard as there are people (Logic-RL, arXiv 2502.14768): knights speak the truth, knaves never. Who is what?
+"""Knights and knaves (Logic-RL, arXiv 2502.14768): knights always speak the truth, knaves never. The answer names each role.
 
-Everybody makes one claim, of the kinds in `KINDS`, and exactly one way to be knights and knaves fits them all (every one is tried).
+The difficulty is the number of people. Each person makes one claim, of the kinds in `KINDS`, and exactly one assignment of roles is
+consistent with all claims (all assignments are tried).
 
-Which split a puzzle belongs to is decided by a hash of its claims alone, whatever the people are called and in whatever order they
-speak. Training and held-out puzzles are therefore disjoint, whatever seeds, names and counts are used.
+The split of a puzzle is a hash of its claims alone, independent of names and of the order of speakers. So training and held-out
+puzzles are disjoint, whatever the seeds, names and counts.
 """
 # ruff: noqa: RUF001  (Chinese punctuation is meant)
 
@@ -30,7 +31,7 @@ Bools = NDArray[np.bool_]
 
 MIN_PEOPLE, MAX_PEOPLE = 2, 8
 PATIENCE = 500
-"""Draws without a new puzzle after which a split counts as used up."""
+"""Draws without a new puzzle after which a split counts as exhausted."""
 TEST_PERCENT = 15
 NAMES = (
     *("Ada", "Ann", "Ben", "Bob", "Clara", "Dan", "Ella", "Emil", "Eve", "Finn", "Greta", "Hugo", "Ida", "Ivan", "Jack", "Jane"),
@@ -40,14 +41,14 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """How a claim is made of one or two statements "Ann is a knight"."""
+    """How a claim combines one or two statements of the form "Ann is a knight"."""
 
     text: Mapping[Language, str]
     true: Callable[[Bools, Bools], Bools]
-    """From whether the first and the last statement are, in each of many worlds."""
+    """Truth of the claim from the truth of its first and its last statement, in each of many worlds."""
     num_parts: int = 2
     symmetric: bool = True
-    """Whether the order of the statements is without meaning."""
+    """Whether the order of the statements does not matter."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -66,7 +67,7 @@ class Claim:
 
     kind: str
     parts: tuple[tuple[int, bool], ...]
-    """(who, whether said to be a knight)."""
+    """(person, whether the statement calls that person a knight)."""
 
 
 class KnightsArgs(GeneratorArgs):
@@ -86,7 +87,7 @@ class KnightsArgs(GeneratorArgs):
 def read(row: Row, args: SourceArgs) -> Item:
     """Generated puzzles and those of K-and-K/knights-and-knaves (arXiv 2410.23123): a question and "(1) Ann is a knight ...".
 
-    The latter do not say how to answer: `args.instruction` can. Variants with other words for knights and knaves, which the
+    The latter do not say how to answer; use `args.instruction`. Variants with other words for knights and knaves, which the
     verifier does not know, are left out.
     """
     solution, names = text(row["answer"]), as_list(row["names"]) or []
@@ -140,9 +141,9 @@ def generate(args: KnightsArgs) -> Iterator[dict[str, Any]]:
 
 
 def solutions(claims: Sequence[Claim]) -> Bools:
-    """Every way to be knights (True) and knaves that fits: a knight's claim is true, a knave's is not. One row a way.
+    """Every consistent assignment of knight (True) and knave: a knight's claim is true, a knave's is false. One row per assignment.
 
-    Example: "Bob is a knight" by Ann and "Ann is a knave" by Bob fit no way, and the array has no rows.
+    Example: "Bob is a knight" by Ann and "Ann is a knave" by Bob have no solution, and the array has no rows.
     """
     worlds = _worlds(len(claims))
     fits = np.ones(len(worlds), np.bool_)
@@ -153,27 +154,28 @@ def solutions(claims: Sequence[Claim]) -> Bools:
 
 
 def split_of(claims: Sequence[Claim]) -> Split:
-    """By `structure` alone."""
+    """The split, which depends on `structure` alone."""
     return "test" if int(structure(claims), 16) % 100 < TEST_PERCENT else "train"
 
 
 def structure(claims: Sequence[Claim]) -> str:
-    """A digest that is the same whoever is called what and whoever speaks first.
+    """A digest that does not depend on names and on the order of speakers.
 
-    People are told apart by what they claim, then by what is claimed by those they speak of, and so on, once for each person.
+    Colour refinement: people are distinguished by their claims, then by the claims of the people they mention, and so on, once per
+    person.
     """
-    seen_as = [""] * len(claims)
+    colours = [""] * len(claims)
     for _ in claims:
-        told: list[str] = []
+        refined: list[str] = []
         for speaker, claim in enumerate(claims):
-            parts = [f"{'me' if who == speaker else seen_as[who]} {knight}" for who, knight in claim.parts]
-            told.append(_digest(f"{claim.kind} {sorted(parts) if KINDS[claim.kind].symmetric else parts}"))
-        seen_as = told
-    return _digest(" ".join(sorted(seen_as)))
+            parts = [f"{'me' if who == speaker else colours[who]} {knight}" for who, knight in claim.parts]
+            refined.append(_digest(f"{claim.kind} {sorted(parts) if KINDS[claim.kind].symmetric else parts}"))
+        colours = refined
+    return _digest(" ".join(sorted(colours)))
 
 
 def question(claims: Sequence[Claim], names: Sequence[str], language: Language) -> str:
-    """The rules, what everybody says, and how to answer."""
+    """The prompt: the rules, what each person says, and how to answer."""
     said = [_said(claim, names, language) for claim in claims]
     if language == "zh":
         spoken = "".join(f"{name}说：{text}。" for name, text in zip(names, said, strict=True))
@@ -196,7 +198,7 @@ def answer(names: Sequence[str], knights: Sequence[bool] | Bools) -> str:
 
 
 def _claim(rng: np.random.Generator, speaker: int, size: int) -> Claim:
-    """About two people, one of whom may be the speaker, or about one other: "I am a knight" says nothing."""
+    """A claim about two people, possibly including the speaker, or about one other person: "I am a knight" has no information."""
     kind = str(rng.choice(list(KINDS)))
     num_parts = KINDS[kind].num_parts
     about = [who for who in range(size) if num_parts == 2 or who != speaker]

@@ -24,13 +24,13 @@ LETTERS = "ABCD"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneLiner:
-    """A task with one right and one plausible wrong way to do it; each way is (thought in each language, answer)."""
+    """A task with a correct and a plausible incorrect completion, each as (thought in each language, answer)."""
 
     key: str
-    """What tells the task from others of its kind, in any language."""
+    """Identifies the task among those of its kind, in any language."""
     question: Mapping[Language, str]
-    right: tuple[Mapping[Language, str], str]
-    wrong: tuple[Mapping[Language, str], str]
+    correct: tuple[Mapping[Language, str], str]
+    incorrect: tuple[Mapping[Language, str], str]
     payload: Mapping[str, Any]
     """What a verifier reads: {"answers": [...]}, {"tests": [...]} or {"files": ..., "patched": ...}."""
 
@@ -39,8 +39,8 @@ def boxed(rng: np.random.Generator) -> OneLiner:
     """A sum or a product, answered in a LaTeX box."""
     a, b = (int(n) for n in rng.integers(1, 13, size=2))
     sign = str(rng.choice(["+", "*"]))
-    right = a + b if sign == "+" else a * b
-    wrong = right + int(rng.choice([-2, -1, 1, 2]))
+    correct = a + b if sign == "+" else a * b
+    incorrect = correct + int(rng.choice([-2, -1, 1, 2]))
 
     def way(value: int) -> tuple[Mapping[Language, str], str]:
         text = f"{a} {sign} {b} = {value}"
@@ -49,17 +49,17 @@ def boxed(rng: np.random.Generator) -> OneLiner:
     return OneLiner(
         key=f"{a}{sign}{b}",
         question={"en": f"What is {a} {sign} {b}? Box the answer.", "zh": f"{a} {sign} {b} 是多少？把答案放进框里。"},
-        right=way(right),
-        wrong=way(wrong),
-        payload={"answers": [str(right)]},
+        correct=way(correct),
+        incorrect=way(incorrect),
+        payload={"answers": [str(correct)]},
     )
 
 
 def choice(rng: np.random.Generator) -> OneLiner:
     """The largest of four numbers, answered by its letter."""
     options = [int(n) for n in rng.choice(np.arange(1, 100), size=4, replace=False)]
-    right = int(np.argmax(options))
-    wrong = (right + int(rng.integers(1, 4))) % 4
+    correct = int(np.argmax(options))
+    incorrect = (correct + int(rng.integers(1, 4))) % 4
     listed = " ".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))
 
     def way(index: int) -> tuple[Mapping[Language, str], str]:
@@ -68,9 +68,9 @@ def choice(rng: np.random.Generator) -> OneLiner:
     return OneLiner(
         key="-".join(map(str, options)),
         question={"en": f"Which is the largest? {listed}", "zh": f"哪个最大？ {listed}"},
-        right=way(right),
-        wrong=way(wrong),
-        payload={"answers": [LETTERS[right]]},
+        correct=way(correct),
+        incorrect=way(incorrect),
+        payload={"answers": [LETTERS[correct]]},
     )
 
 
@@ -88,7 +88,7 @@ _PAIRS = [(a, b) for a in (True, False) for b in (True, False)]
 
 
 def _solutions(claims: tuple[str, str]) -> list[tuple[bool, bool]]:
-    """Who can be a knight (True): knights speak the truth, knaves never."""
+    """Every consistent assignment of knight (True) and knave: knights speak the truth, knaves never."""
     first, second = (_CLAIMS[claim][2] for claim in claims)
     return [(a, b) for a, b in _PAIRS if first(a, b) == a and second(b, a) == b]
 
@@ -100,9 +100,9 @@ def logic(rng: np.random.Generator) -> OneLiner:
     """Knights and knaves with two people, answered in Logic-RL's form (arXiv 2502.14768)."""
     a, b = (str(name) for name in rng.choice(NAMES, size=2, replace=False))
     claims = PUZZLES[int(rng.integers(len(PUZZLES)))]
-    right = _solutions(claims)[0]
-    others = [pair for pair in _PAIRS if pair != right]
-    wrong = others[int(rng.integers(3))]
+    correct = _solutions(claims)[0]
+    others = [pair for pair in _PAIRS if pair != correct]
+    incorrect = others[int(rng.integers(3))]
     said = [
         (_CLAIMS[claim][0].format(other=other), _CLAIMS[claim][1].format(other=other))
         for claim, other in zip(claims, (b, a), strict=True)
@@ -119,38 +119,38 @@ def logic(rng: np.random.Generator) -> OneLiner:
             "en": f"{a} says: {said[0][0]}. {b} says: {said[1][0]}. Who is a knight, who is a knave?",
             "zh": f"{a}说：{said[0][1]}。{b}说：{said[1][1]}。谁是骑士，谁是骗子？",
         },
-        right=way(right),
-        wrong=way(wrong),
-        payload={"answers": [way(right)[1]]},
+        correct=way(correct),
+        incorrect=way(incorrect),
+        payload={"answers": [way(correct)[1]]},
     )
 
 
 def _linear(rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(factor, summand) right and wrong."""
+    """((factor, summand), the same of the incorrect answer)."""
     factor, summand = int(rng.integers(2, 13)), int(rng.integers(1, 21))
-    wrong = (factor, summand + 1) if rng.random() < 0.5 else (factor + 1, summand)
-    return (factor, summand), wrong
+    incorrect = (factor, summand + 1) if rng.random() < 0.5 else (factor + 1, summand)
+    return (factor, summand), incorrect
 
 
 def program(rng: np.random.Generator) -> OneLiner:
     """A Python program of one line that reads one integer and prints another."""
-    right, wrong = _linear(rng)
+    correct, incorrect = _linear(rng)
 
     def way(pair: tuple[int, int]) -> tuple[Mapping[Language, str], str]:
         thought: Mapping[Language, str] = {"en": "Read the number and print", "zh": "读入数字并输出"}
         return thought, f"```python\nprint(int(input()) * {pair[0]} + {pair[1]})\n```"
 
     return OneLiner(
-        key=f"{right[0]}x{right[1]}",
+        key=f"{correct[0]}x{correct[1]}",
         question={
-            "en": f"Write a Python program that reads n and prints n * {right[0]} + {right[1]}.",
-            "zh": f"写一个 Python 程序，读入 n，输出 n * {right[0]} + {right[1]}。",
+            "en": f"Write a Python program that reads n and prints n * {correct[0]} + {correct[1]}.",
+            "zh": f"写一个 Python 程序，读入 n，输出 n * {correct[0]} + {correct[1]}。",
         },
-        right=way(right),
-        wrong=way(wrong),
+        correct=way(correct),
+        incorrect=way(incorrect),
         payload={
             "tests": [
-                {"type": "stdin_stdout", "input": f"{n}\n", "output": f"{n * right[0] + right[1]}\n"}
+                {"type": "stdin_stdout", "input": f"{n}\n", "output": f"{n * correct[0] + correct[1]}\n"}
                 for n in (0, 3, 10)
             ]
         },
@@ -159,23 +159,23 @@ def program(rng: np.random.Generator) -> OneLiner:
 
 def function(rng: np.random.Generator) -> OneLiner:
     """A Python function of one line."""
-    right, wrong = _linear(rng)
+    correct, incorrect = _linear(rng)
 
     def way(pair: tuple[int, int]) -> tuple[Mapping[Language, str], str]:
         thought: Mapping[Language, str] = {"en": "Take the number and return", "zh": "取数字并返回"}
         return thought, f"```python\ndef f(n): return n * {pair[0]} + {pair[1]}\n```"
 
     return OneLiner(
-        key=f"{right[0]}x{right[1]}",
+        key=f"{correct[0]}x{correct[1]}",
         question={
-            "en": f"Write a Python function f(n) that returns n * {right[0]} + {right[1]}.",
-            "zh": f"写一个 Python 函数 f(n)，返回 n * {right[0]} + {right[1]}。",
+            "en": f"Write a Python function f(n) that returns n * {correct[0]} + {correct[1]}.",
+            "zh": f"写一个 Python 函数 f(n)，返回 n * {correct[0]} + {correct[1]}。",
         },
-        right=way(right),
-        wrong=way(wrong),
+        correct=way(correct),
+        incorrect=way(incorrect),
         payload={
             "tests": [
-                {"type": "function_call", "fn_name": "f", "input": [n], "output": n * right[0] + right[1]}
+                {"type": "function_call", "fn_name": "f", "input": [n], "output": n * correct[0] + correct[1]}
                 for n in (0, 3, 10)
             ]
         },
@@ -198,8 +198,8 @@ def patch(rng: np.random.Generator) -> OneLiner:
             "en": f"In a.py: {name} = {old}. Set {name} to {new} by a SEARCH/REPLACE block.",
             "zh": f"a.py 里 {name} = {old}。用 SEARCH/REPLACE 块把 {name} 设为 {new}。",
         },
-        right=way(new),
-        wrong=way(new + 1 if rng.random() < 0.5 else max(new - 1, 0)),
+        correct=way(new),
+        incorrect=way(new + 1 if rng.random() < 0.5 else max(new - 1, 0)),
         payload={"files": {"a.py": f"{name} = {old}\n"}, "patched": {"a.py": f"{name} = {new}\n"}},
     )
 

@@ -1,10 +1,10 @@
-"""The traces from which the built-in base model is made: searches for Countdown, and a small share of one-line tasks.
+"""The traces that the built-in base model was trained on: searches for Countdown solutions, and a small share of one-line tasks.
 
-A search goes down the twelve ways to begin, from a random one on: it combines two of the numbers, brings in the third as seems
-best, spells the values out and says whether it hits. It often gives up too early; the answer is then its last try, well-formed and
-wrong. What reinforcement learning can add is therefore plain to see: to start at the top and to go on searching. Each way has its
-letter, so that a small model knows where it stands: without them searches lost their place, went round in circles and ran into the
-length limit.
+A search goes through the twelve possible first steps, starting at a random one: it combines two of the numbers, adds the third in
+the way that looks best, writes out the values and says whether the target is reached. It often gives up too early; the answer is
+then its last try, well-formed and incorrect. What reinforcement learning can improve is therefore clear: start at the first step
+and keep searching. Each first step has a letter, so that a small model knows where it is: without letters searches lost their
+place, went in circles and reached the length limit.
 
 Example (`Make 24 from 5, 9, 6. Use each number once.`)::
 
@@ -25,24 +25,24 @@ from r1ray.data.generators.base import GeneratorArgs
 from r1ray.data.schemas import text, user
 
 NUM_PROBLEMS = 2500
-"""Countdown problems that the traces go over again and again, each time by another search."""
+"""Number of Countdown problems; each is used in many traces, with a different search each time."""
 ONE_LINER_SHARE = 0.2
 CHINESE_SHARE = 0.5
-"""Of the one-line tasks."""
+"""Share of the one-line tasks."""
 FOREIGN_THOUGHT_SHARE = 0.5
-"""Of the Chinese tasks: thought out in English, wholly or half, so that the language reward has room to rise."""
-WRONG_SHARE = 0.5
-"""One-line tasks answered wrong on purpose."""
+"""Share of the Chinese tasks whose thought is in English, completely or half, so that the language reward can rise."""
+INCORRECT_SHARE = 0.5
+"""Share of one-line tasks that are answered incorrectly on purpose."""
 
 LETTERS = "abcdefghijkl"
-"""Of the ways to begin: three pairs, four operators."""
+"""Of the first steps: three pairs times four operators."""
 GIVE_UP = 0.85
-"""Chance to give up after each miss."""
+"""Probability of giving up after each miss."""
 STUBBORN_SHARE = 0.3
 STUBBORN_GIVE_UP = 0.03
-"""A few traces search long: without them the model would not know how to go on once it wants to."""
+"""A few traces search for long; without them the model would not know how to continue a search."""
 CARELESS = 0.1
-"""Chance that the third number is brought in anyhow, and not as comes closest to the target."""
+"""Probability that the third number is added in a random way, not in the way that comes closest to the target."""
 
 
 def read(row: Row, args: SourceArgs) -> Item:
@@ -94,9 +94,9 @@ def search(numbers: Sequence[int], target: int, rng: np.random.Generator) -> str
 
 
 def first_steps(numbers: Sequence[int]) -> list[tuple[str, int, str, int, int, int]]:
-    """The ways to begin, largest numbers first: (letter, left, operator, right, result, the third number).
+    """The first steps, largest numbers first: (letter, left, operator, right, result, the third number).
 
-    The letter belongs to the pair and the operator; where values would leave the allowed range it is passed over.
+    A letter stands for a pair and an operator; it is skipped where values would leave the allowed range.
     """
     x, y, z = sorted(numbers, reverse=True)
     ways = [(*pair, sign) for pair in ((x, y, z), (x, z, y), (y, z, x)) for sign in "/*-+"]
@@ -113,7 +113,7 @@ def one_liner(rng: np.random.Generator) -> dict[str, str]:
     kind = str(rng.choice(list(oneliners.KINDS)))
     task = oneliners.KINDS[kind](rng)
     language: oneliners.Language = "zh" if rng.random() < CHINESE_SHARE else "en"
-    thoughts, answer = task.wrong if rng.random() < WRONG_SHARE else task.right
+    thoughts, answer = task.incorrect if rng.random() < INCORRECT_SHARE else task.correct
     thought = thoughts[language]
     if language == "zh" and rng.random() < FOREIGN_THOUGHT_SHARE:
         thought = thoughts["en"] if rng.random() < 0.5 else f"{thoughts['en']} {thoughts['zh']}"

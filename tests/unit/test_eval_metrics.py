@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reward_samples import completion, problem
 
-from r1ray.data.evalmath import expected_maj_at_k, maj_at_k, pass_at_k, standard_error
+from r1ray.data.eval_metrics import expected_maj_at_k, maj_at_k, pass_at_k, standard_error
 from r1ray.evaluator import Evaluator
 from r1ray.types import Group, Score
 

@@ -1,4 +1,4 @@
-"""What evaluation reports, as pure functions of correctness: avg@k, pass@k, maj@k, standard errors. P problems, K completions."""
+"""Metrics of an evaluation as pure functions of correctness: avg@k, pass@k, maj@k, standard errors. P problems, K completions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from r1ray.reward.math.typography import normalise
 
 
 def avg_at_k(correct_PK: Sequence[Sequence[bool]] | np.ndarray) -> float:
-    """Mean over problems of the mean over completions: what one completion scores (pass@1 in arXiv 2501.12948, 3)."""
+    """Mean over problems of the mean over completions: the expected score of a completion (pass@1 in arXiv 2501.12948, 3)."""
     return float(np.mean([np.mean(correct_K) for correct_K in correct_PK]))
 
 
 def pass_at_k(num_completions: int, num_correct: int, k: int) -> float:
-    """Chance that one of k completions drawn from n is right: 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, eq. 1).
+    """Probability that one of k completions out of n is correct: 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, eq. 1).
 
     Example: `pass_at_k(10, 3, 5)` is 11 / 12.
 
@@ -40,10 +40,11 @@ def maj_at_k(
     *,
     same: Callable[[str, str], bool] = same_answer,
 ) -> float:
-    """1 if the most frequent answer is right, else 0 (maj@k, cons@k of arXiv 2501.12948).
+    """1 if the most frequent answer is correct, else 0 (maj@k, cons@k of arXiv 2501.12948).
 
-    Right answers are one class, because the verifier found each equal to the gold; wrong ones are compared with the first of each
-    class. A completion without an answer does not vote; of equally large classes the one seen first wins (papers do not say).
+    Correct answers are one class, because the verifier found each equal to the gold answer; incorrect ones are compared with the
+    first answer of each class. A completion without an answer does not vote. Of equally large classes the one seen first wins
+    (papers do not specify ties).
 
     Example: `maj_at_k(["1/2", "3", "0.5", "3", None], [True, False, True, False, False])` is 1.
     """
@@ -54,7 +55,7 @@ def maj_at_k(
 def voted_for(
     answers_K: Sequence[str | None], correct_K: Sequence[bool], *, same: Callable[[str, str], bool] = same_answer
 ) -> int | None:
-    """The first completion with the answer that won the vote of `maj_at_k`; None where nobody voted."""
+    """Index of the first completion with the winning answer of `maj_at_k`; None where no completion has an answer."""
     classes = _classes(answers_K, correct_K, same)
     return max(classes, key=len)[0] if classes else None
 
@@ -66,12 +67,12 @@ def expected_maj_at_k(
     *,
     same: Callable[[str, str], bool] = same_answer,
 ) -> float:
-    """maj@k of k completions drawn from those given without replacement, on average; a tie goes to each with the same chance.
+    """Expected maj@k of k completions drawn without replacement; classes that tie win with equal probability.
 
-    Exact, by counting: j of the k drawn are right, and t other classes have j as well. No evaluation reports it: a vote over all
-    completions is what papers print.
+    Exact, by counting: j of the k drawn are correct, and t other classes also have j. No evaluation reports it: papers report a
+    vote over all completions.
 
-    Example: of the answers A, A, B and C (A is right) three give `(1 + 1 + 1/3 + 1/3) / 4`.
+    Example: three of the answers A, A, B and C (A is correct) give `(1 + 1 + 1/3 + 1/3) / 4`.
 
     Raises:
         ValueError: k is larger than the number of completions.
@@ -81,20 +82,20 @@ def expected_maj_at_k(
             f"maj@{k} needs at least {k} completions a problem, there are {len(answers_K)}; raise eval.num_samples"
         )
     classes = _classes(answers_K, correct_K, same)
-    right = sum(len(members) for members in classes if correct_K[members[0]])
+    correct = sum(len(members) for members in classes if correct_K[members[0]])
     others = [len(members) for members in classes if not correct_K[members[0]]]
     silent = sum(answer is None for answer in answers_K)
     won = sum(
-        math.comb(right, votes) * ways / (1 + ties)
-        for votes in range(1, min(right, k) + 1)
+        math.comb(correct, votes) * ways / (1 + ties)
+        for votes in range(1, min(correct, k) + 1)
         for ties, ways in enumerate(_ways(others, silent, drawn=k - votes, most=votes))
     )
     return won / math.comb(len(answers_K), k)
 
 
 def standard_error(scores_P: Sequence[float] | np.ndarray) -> float:
-    """Of a mean over problems: sample deviation / sqrt(P). One number a problem, because the completions to one problem are not
-    independent (clustered by problem); nan with a single problem."""
+    """Standard error of a mean over problems: sample deviation / sqrt(P). `scores_P` has one number per problem, because
+    completions to one problem are not independent (clustered standard error); nan with a single problem."""
     if len(scores_P) < 2:
         return float("nan")
     return float(np.std(scores_P, ddof=1) / math.sqrt(len(scores_P)))
@@ -115,7 +116,7 @@ def _same_class(
 def _classes(
     answers_K: Sequence[str | None], correct_K: Sequence[bool], same: Callable[[str, str], bool]
 ) -> list[list[int]]:
-    """The completions that vote, by answer."""
+    """Indices of the completions that have an answer, grouped by answer."""
     classes: list[list[int]] = []
     for index, answer in enumerate(answers_K):
         if answer is not None:
@@ -128,8 +129,8 @@ def _classes(
 
 
 def _ways(classes: Sequence[int], silent: int, *, drawn: int, most: int) -> list[int]:
-    """[ties] -> ways to draw so many from classes of these sizes and from the silent, at most `most` from a class and just as many
-    from `ties` of them."""
+    """[ties] -> number of ways to draw `drawn` completions from classes of these sizes and from the `silent` ones without an
+    answer, at most `most` from each class and exactly `most` from `ties` of them."""
     ways = {(n, 0): math.comb(silent, n) for n in range(min(silent, drawn) + 1)}
     for size in classes:
         before, ways = ways, dict[tuple[int, int], int]()

@@ -1,4 +1,5 @@
-"""Are models told to write what answers are read from? Where nobody asks for `<answer>` and only that is read, all is wrong."""
+"""Do prompts ask for the marks from which answers are read? Where only `<answer>` is read and no prompt asks for it, every answer
+is incorrect."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,13 +8,13 @@ from r1ray.reward.accuracy import mark_of
 from r1ray.types import Problem
 
 HEAD = 64
-"""Problems that are looked at: they differ in their questions, and one that asks is enough."""
+"""Problems that are examined: their questions differ, and one that asks for the mark is enough."""
 
 
-def not_asked_for(problems: Sequence[Problem], tokenizer: Any) -> str | None:
-    """What their answers are read from, if no prompt and no chat template mentions it; None where all is well.
+def missing_mark(problems: Sequence[Problem], tokenizer: Any) -> str | None:
+    """A mark from which answers are read although neither the prompts nor the chat template mention it; None where there is none.
 
-    Example: problems with `extract="answer"`, asked by the template `none`, give "<answer>".
+    Example: problems with `extract="answer"` rendered with the template `none` give "<answer>".
     """
     marks = {mark for problem in problems[:HEAD] if (mark := mark_of(problem.verifier, problem.extract))}
     prompts = [tokenizer.decode(problem.prompt_ids_T) for problem in problems[:HEAD]] if marks else []
@@ -21,7 +22,7 @@ def not_asked_for(problems: Sequence[Problem], tokenizer: Any) -> str | None:
 
 
 def unmentioned(marks: Iterable[str], texts: Sequence[str]) -> list[str]:
-    """The marks that stand in none of the texts, in order."""
+    """The marks that none of the texts contains, sorted."""
     return [
         mark for mark in sorted(marks) if not any(mark in (text.lower() if mark.islower() else text) for text in texts)
     ]
