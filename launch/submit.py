@@ -32,7 +32,7 @@ from typing import Any
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 STOP_WAIT_S = 100
 """How long a stopped job may take to save before Ray kills it. Ray's default is 3 seconds."""
-SAVED = "everything is saved, the same command with resume=auto goes on"
+SAVED = "everything is saved, the same command with resume=auto continues"
 """r1ray's last line when it was stopped and has saved: Ray keeps no exit code of a job that `ray job stop` has ended."""
 LIMIT_MB = 100
 """What a dashboard takes of a working directory."""
@@ -268,7 +268,7 @@ def exit_code(info: Any, last: str) -> int:
     if info.status == "SUCCEEDED":
         return 0
     saved = info.driver_exit_code == 75 or (info.status == "STOPPED" and SAVED in last)
-    how = info.status.lower() + (" after saving; resume=auto goes on with it" if saved else "")
+    how = info.status.lower() + (" after saving; resume=auto continues it" if saved else "")
     # Where there is an exit code, the driver has said why.
     why = f": {info.message}" if info.driver_exit_code is None else f", exit code {info.driver_exit_code}"
     print(f"submit: the job has {how}{why}", file=sys.stderr)

@@ -176,7 +176,7 @@ class FakeClient:
         (
             JobStatus.STOPPED,
             None,
-            "r1ray: asked to stop; everything is saved, the same command with resume=auto goes on\n",
+            "r1ray: asked to stop; everything is saved, the same command with resume=auto continues\n",
             75,
         ),
         (JobStatus.STOPPED, None, "step 3\n", 1),
