@@ -7,7 +7,7 @@ Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): each group that the filter rejec
 the rejection, and a step ends when every dispatched group has finished. So no generation is wasted or aborted, and the number of
 groups that a step generates does not depend on their speed either. (The early stop of MiMo, arXiv 2505.07608, aborts running groups
 once all groups dispatched before the selected ones have finished; here nothing is left to abort.) With algo.filter.min_share below
-1, as in GPG (arXiv 2504.02546), that share of accepted groups is enough, and the earliest rejected groups fill the rest of the step.
+1, as in GPG (arXiv 2504.02546), that share of accepted groups is enough; the earliest rejected groups fill the rest of the step.
 """
 
 import math

@@ -547,7 +547,7 @@ VALUES = {
     "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "no such role", "did you mean rollout?"),
     "fault of another form": (["fault=rollout-kill"], "fault", "is not <role>[-<index>]:<action>@<step>", "rollout:kill@2"),
     "fault of no role": (["fault=engine:kill@2"], "fault", "no role is called 'engine'", "rollout:kill@2"),
-    "fault that a role has not": (["fault=[reward:fail@2]"], "fault", "reward cannot 'fail'", "rollout:kill@2"),
+    "fault that a role has not": (["fault=[reward:fail@2]"], "fault", "reward has no action 'fail'", "rollout:kill@2"),
     "fault of a worker that is not there": (
         ["fault=[rollout-0:kill@2,rollout-1:kill@3]", "rollout.num_workers=1"], "fault", "rollout has 1 workers",
         "rollout-0, or a larger rollout.num_workers",

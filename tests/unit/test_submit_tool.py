@@ -92,7 +92,7 @@ def test_a_token_is_needed_that_nobody_else_can_read(
 @pytest.mark.parametrize(
     ("status", "complaint"),
     [
-        (200, r"accepts jobs without a token(.|\n)*RAY_AUTH_MODE=token .*ray start --head --dashboard-host 127.0.0.1"),
+        (200, r"takes jobs without a token(.|\n)*RAY_AUTH_MODE=token .*ray start --head --dashboard-host 127.0.0.1"),
         (404, "is not a Ray dashboard"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_server_that_wants_a_token_is_taken_and_none_is_named(submit: Any, das
     dashboard.shutdown()
     with pytest.raises(ValueError, match=r"no Ray dashboard at http(.|\n)*On the head node"):
         submit.check_server(f"http://127.0.0.1:{dashboard.server_port}")
-    with pytest.raises(ValueError, match="not the URL"):
+    with pytest.raises(ValueError, match="not a URL"):
         submit.check_server("ray://head:10001")
 
 
@@ -143,7 +143,7 @@ def test_a_folder_that_is_too_large_is_refused_by_what_is_large(submit: Any, tmp
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "all.parquet").open("wb") as file:
         file.truncate(101 * 2**20)
-    with pytest.raises(ValueError, match=r"holds 101 MB, more than the limit of 100 MB \(data 101 MB"):
+    with pytest.raises(ValueError, match=r"holds 101 MB, a job can be sent 100 \(data 101 MB"):
         submit.pack(tmp_path, tmp_path / "a.zip")
 
 
@@ -176,7 +176,7 @@ class FakeClient:
         (
             JobStatus.STOPPED,
             None,
-            "r1ray: asked to stop; everything is saved, the same command with resume=auto resumes the run\n",
+            "r1ray: asked to stop; everything is saved, the same command with resume=auto continues\n",
             75,
         ),
         (JobStatus.STOPPED, None, "step 3\n", 1),
