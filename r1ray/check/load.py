@@ -36,7 +36,7 @@ from r1ray.config.tree import has, laid_over, without
 from r1ray.config.view import AllStages, NotSound, StageView
 from r1ray.mistakes import ConfigError, Finding, Mistake
 from r1ray.run import resume
-from r1ray.stages.kinds import KINDS
+from r1ray.stages.kinds import KINDS, StageKind
 
 Rule = Callable[[StageView], Iterable[Finding]]
 
@@ -108,7 +108,8 @@ def load(
         findings += stages.remove_nothing(raw, all_stages)
         names = stages.in_order(all_stages)
         trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
-        kinds = {name: kind for name in names if (kind := plugins.found(all_stages[name].kind, KINDS)) is not None}
+        found = {name: plugins.found(all_stages[name].kind, KINDS) for name in names}
+        kinds = {name: kind for name, kind in found.items() if isinstance(kind, StageKind)}
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
@@ -165,7 +166,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     yield from (m for m in mistakes if has(stage.config, m.key.removeprefix(prefix)))
     kind = run.kinds.get(name)
     if kind is None:
-        yield from plugins.kind(StageView(name=name, run=run))
+        yield from plugins.kind(StageView(name=name, run=run, raw=tree))
         return
     view = StageView(
         **sections | {"name": name, "kind": kind, "run": run, "raw": plugins.with_defaults(tree), "roles": []}
