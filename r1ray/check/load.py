@@ -36,7 +36,7 @@ from r1ray.config.tree import has, laid_over, without
 from r1ray.config.view import AllStages, NotSound, StageView
 from r1ray.mistakes import ConfigError, Finding, Mistake
 from r1ray.run import resume
-from r1ray.stages.kinds import KINDS
+from r1ray.stages.kinds import KINDS, StageKind
 
 Rule = Callable[[StageView], Iterable[Finding]]
 
@@ -108,7 +108,8 @@ def load(
         findings += stages.remove_nothing(raw, all_stages)
         names = stages.in_order(all_stages)
         trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
-        kinds = {name: kind for name in names if (kind := plugins.found(all_stages[name].kind, KINDS)) is not None}
+        found = {name: plugins.found(all_stages[name].kind, KINDS) for name in names}
+        kinds = {name: kind for name, kind in found.items() if isinstance(kind, StageKind)}
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)

@@ -23,7 +23,7 @@ from r1ray.plugin import Registry, args_of, found, resolve
 from r1ray.reward import REWARDS
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
-from r1ray.stages.kinds import KINDS
+from r1ray.stages.kinds import KINDS, StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,14 @@ def kind(view: StageView) -> Iterator[Finding]:
     stage = view.run.stages[view.name]
     where = f"stages.{view.name}"
     used = _used("a kind of stage", KINDS, where, stage.kind, stage.args, stage, field="kind")
-    yield from _check(view, used)
+    plugin = found(stage.kind, KINDS)
+    if plugin is None or isinstance(plugin, StageKind):
+        yield from _check(view, used)
+    else:
+        rule, remedy = f"is {plugin!r:.60}, which is not a stage kind", "name a r1ray.stages.kinds.StageKind"
+        yield Mistake(key=f"{where}.kind", value=stage.kind, rule=rule, remedy=remedy)
+    if isinstance(plugin, StageKind):  # not imported here: it may need Ray
+        yield from _name(f"{where}.kind", plugin.run, {}, what="a run function")
 
 
 def sources(view: StageView) -> Iterator[Finding]:

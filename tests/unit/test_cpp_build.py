@@ -1,4 +1,4 @@
-"""How a C++ program is built: which steps there are, what their ends mean, and how often they are made. Without a compiler."""
+"""How a C++ program is compiled: the steps, the meaning of their exit codes, and how often they run. Without a compiler."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ TOOLS = [Native(file=f"/usr/bin/{name}") for name in ("cc1plus", "as", "ld")]
 
 
 class Steps:
-    """Instead of a sandbox: what each step ends with, by its tool."""
+    """A fake of the sandbox: returns the result of each step by its tool."""
 
     def __init__(self, end: Callable[[str, bytes], Ended]) -> None:
         self.end, self.runs = end, list[str]()
@@ -37,7 +37,7 @@ def good(tool: str, given: bytes) -> Ended:
     return Ended(status="ok", stdout=given + b">" + tool.encode())
 
 
-def test_what_one_step_writes_the_next_one_reads() -> None:
+def test_each_step_reads_the_output_of_the_previous_step() -> None:
     made, steps = compiler(good)
     assert made.build(b"source") == b"source" + THREADS + b">cc1plus>as>ld"
     assert steps.runs == ["cc1plus", "as", "ld"]
@@ -54,7 +54,7 @@ def test_what_one_step_writes_the_next_one_reads() -> None:
         ("sandbox_error", "sandbox_error"),
     ],
 )
-def test_a_step_that_fails_is_the_last(tool: str, ended: Any, status: str) -> None:
+def test_failing_step_is_the_last(tool: str, ended: Any, status: str) -> None:
     said = b"no" * SAID_BYTES
     failing = Ended(status=ended, stdout=b"half", stderr=said)
     made, steps = compiler(lambda name, given: failing if name == tool else good(name, given))
@@ -74,21 +74,21 @@ def test_a_step_that_fails_is_the_last(tool: str, ended: Any, status: str) -> No
         (Ended(status="sandbox_error"), 3),
     ],
 )
-def test_what_is_the_programs_doing_is_remembered(ended: Ended, times: int) -> None:
+def test_results_caused_by_the_program_are_cached(ended: Ended, times: int) -> None:
     made, steps = compiler(lambda name, given: ended)
     for _ in range(3):
         made.build(b"source")
     assert steps.runs.count("cc1plus") == times
 
 
-def test_the_programs_asked_for_last_are_remembered() -> None:
+def test_cache_keeps_the_programs_used_last() -> None:
     made, steps = compiler(good)
     for n in (*range(KEPT), 0, KEPT, 0, 1):
         made.build(b"%d" % n)
-    assert steps.runs.count("cc1plus") == KEPT + 2, "0 was asked for again, 1 had to make room"
+    assert steps.runs.count("cc1plus") == KEPT + 2, "0 was used again, so 1 was evicted"
 
 
-def test_who_asks_at_the_same_time_waits() -> None:
+def test_concurrent_requests_compile_once() -> None:
     asked = threading.Barrier(2)
 
     def slow(tool: str, given: bytes) -> Ended:
@@ -104,7 +104,7 @@ def test_who_asks_at_the_same_time_waits() -> None:
     assert len(steps.runs) == 3
 
 
-def test_what_breaks_here_is_told_to_all_and_not_remembered() -> None:
+def test_machine_failure_is_reported_to_all_and_not_cached() -> None:
     def broken(tool: str, given: bytes) -> Ended:
         raise RuntimeError("no zygote")
 
@@ -128,7 +128,7 @@ COMMANDS = {
 }
 
 
-def test_gpp_is_asked_for_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_come_from_gpp(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(command: list[str], **_: Any) -> Any:
         if "-print-prog-name=ld" in command:
             return subprocess.CompletedProcess(command, 0, "ld\n", "")
@@ -140,13 +140,13 @@ def test_gpp_is_asked_for_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, assembling, linking = tools_of_gpp()
     assert compiling.file == "/usr/lib/gcc/cc1plus"
     assert compiling.arguments == ("/usr/lib/gcc/cc1plus", "-quiet", "-D_GNU_SOURCE", "-", "-o", "-")
-    assert (assembling.file, linking.file) == ("/usr/bin/as", "/usr/bin/ld"), "not collect2, which starts it"
+    assert (assembling.file, linking.file) == ("/usr/bin/as", "/usr/bin/ld"), "not collect2, which starts ld"
     assert linking.arguments == ("ld", "-static", "-o", OUTPUT, "crt1.o", INPUT, "-lc")
     assert [tool.writes_file for tool in (compiling, assembling, linking)] == [False, True, True]
 
 
 @pytest.mark.parametrize("missing", ["g++", "as"])
-def test_a_compiler_that_is_not_whole_is_said(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_compiler_is_reported(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(command: list[str], **_: Any) -> Any:
         return subprocess.CompletedProcess(command, 0, "", " as - -o -\n")
 
@@ -156,7 +156,7 @@ def test_a_compiler_that_is_not_whole_is_said(missing: str, monkeypatch: pytest.
         tools_of_gpp()
 
 
-def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_compiler_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "g++: fatal error: no input\n")
     monkeypatch.setattr(subprocess, "run", lambda command, **_: failed)
     monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/usr/bin/{name}")

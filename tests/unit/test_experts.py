@@ -1,4 +1,4 @@
-"""Mixtures of experts are told from dense models, by name and by config, as published."""
+"""Mixture-of-experts models are distinguished from dense models, by name and by config, as published."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +29,7 @@ from r1ray.model.experts import NAMES, experts_of
         *("gpt-oss-20b", "Kimi-K2-Instruct", "GLM-4.5-Air", "Llama-4-Scout-17B-16E", "Phi-3.5-MoE-instruct"),
     ],
 )
-def test_a_mixture_is_known_by_its_name(name: str) -> None:
+def test_mixture_of_experts_is_recognised_by_name(name: str) -> None:
     assert NAMES.search(name)
 
 
@@ -46,7 +46,7 @@ def test_a_mixture_is_known_by_its_name(name: str) -> None:
         *("Light-R1-14B-DS", "Skywork-OR1-7B", "OpenReasoner-Zero-32B", "Mistral-7B-v0.1", "GLM-4-9B", "Llama-3.2-1B"),
     ],
 )
-def test_a_dense_model_is_not_taken_for_one(name: str) -> None:
+def test_dense_model_is_not_recognised_as_mixture_of_experts(name: str) -> None:
     assert not NAMES.search(name)
 
 
@@ -60,11 +60,11 @@ def test_a_dense_model_is_not_taken_for_one(name: str) -> None:
         ({"text_config": {"hidden_size": 8}, "vision_config": {}}, 0),
     ],
 )
-def test_experts_are_counted_where_a_config_says_so(config: dict[str, Any], number: int) -> None:
+def test_experts_are_counted_from_the_config(config: dict[str, Any], number: int) -> None:
     assert experts_of(config) == number
 
 
-def test_a_model_whose_name_does_not_tell_is_refused_when_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixture_of_experts_with_another_name_is_refused_on_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     from r1ray.model import load
 
     config = SimpleNamespace(to_dict=lambda: {"num_experts": 64}, num_experts=64)

@@ -21,7 +21,7 @@ def value_of(text: str, *, prefill: str = "") -> float | None:
         "<think>a < b </ think></think> <answer>b <b></answer>",
     ],
 )
-def test_good_formats(text: str):
+def test_valid_formats_score_1(text: str):
     assert value_of(text) == 1.0
 
 
@@ -49,11 +49,11 @@ def test_good_formats(text: str):
         "<think>a" * 50_000,
     ],
 )
-def test_bad_formats(text: str):
+def test_invalid_formats_score_0(text: str):
     assert value_of(text) == 0.0
 
 
-def test_a_prefilled_tag_counts_as_the_completions_own():
+def test_prefilled_tag_counts_as_part_of_the_completion():
     assert value_of("a</think> <answer>b</answer>", prefill="<think>\n") == 1.0
     assert value_of("<think>a</think> <answer>b</answer>", prefill="<think>\n") == 0.0
 
@@ -73,7 +73,7 @@ def test_a_prefilled_tag_counts_as_the_completions_own():
         ("", 0.0, 0.0, 0.0),
     ],
 )
-def test_the_other_formats(text: str, soft: float, think: float, tags: float):
+def test_other_format_rewards(text: str, soft: float, think: float, tags: float):
     assert [value(reward, text) for reward in (format_soft, think_format, tag_count)] == [soft, think, tags]
 
 
@@ -88,7 +88,7 @@ def test_the_other_formats(text: str, soft: float, think: float, tags: float):
         ("print(1)", "python", False),
     ],
 )
-def test_code_format_wants_a_named_block_in_the_answer(answer: str, language: str, good: bool) -> None:
+def test_code_format_requires_a_named_block_in_the_answer(answer: str, language: str, good: bool) -> None:
     asked = problem(verifier="code", payload={"language": language})
     assert value(code_format, f"<think>a</think>\n<answer>{answer}</answer>", asked=asked) == float(good)
     assert value(code_format, f"<think>a</think>\n{answer}", asked=asked) == 0.0

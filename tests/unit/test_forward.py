@@ -1,4 +1,4 @@
-"""Log-probs of packed rows against full softmax in float64, one unpacked sequence at a time, with another attention."""
+"""Log-probs of packed rows compared with full softmax in float64, one unpacked sequence at a time, with another attention."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,8 @@ def make_samples(lengths=LENGTHS, *, temperature=1.0):
 
 
 def expected(lm, one):
-    """(logprobs_T, entropy_T) by full float64 softmax of one sequence; 0 on the prompt. `lm` is float64 with eager attention."""
+    """(logprobs_T, entropy_T) from the full float64 softmax of one sequence; 0 on the prompt. `lm` is float64 with eager
+    attention."""
     ids = torch.tensor(one.token_ids_T, dtype=torch.long)
     logits = lm(input_ids=ids[None]).logits[0, :-1].double() / one.temperature
     log = logits.log_softmax(-1)
@@ -85,8 +86,8 @@ def test_logprobs_entropy_and_gradients_equal_full_softmax(family, temperature, 
         torch.testing.assert_close(p.grad.double() / scale, wanted[name].grad / scale, atol=1e-5, rtol=0, msg=name)
 
 
-def test_the_log_prob_of_a_token_comes_from_the_hidden_state_before_it():
-    """Token t may depend on tokens up to t only as a label: changing token t leaves the log-probs before t alone."""
+def test_logprob_of_a_token_comes_from_the_hidden_state_before_it():
+    """Log-probs up to token t depend on token t only as a label: changing token t does not change the log-probs before t."""
     policy = Policy(make_lm())
     (one,) = make_samples([12])
     ids = one.token_ids_T.copy()
@@ -96,7 +97,7 @@ def test_the_log_prob_of_a_token_comes_from_the_hidden_state_before_it():
     assert (before[7:] != after[7:]).all()
 
 
-def test_a_sequence_does_not_see_its_neighbours_in_the_row():
+def test_sequence_does_not_attend_to_its_neighbours_in_the_row():
     policy = Policy(make_lm())
     samples = make_samples()
     together = packed_logprobs(policy, samples)
@@ -105,8 +106,8 @@ def test_a_sequence_does_not_see_its_neighbours_in_the_row():
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_a_cache_object_does_not_join_the_sequences(family):
-    """With transformers' own attention and use_cache (its default) packed sequences silently attend across boundaries."""
+def test_cache_object_does_not_join_the_sequences(family):
+    """With transformers' own attention and use_cache (its default) packed sequences attend across boundaries without an error."""
     lm = make_lm(family)
     lm.config.use_cache = True
     _, row = one_row(make_samples())
@@ -119,13 +120,13 @@ def test_a_cache_object_does_not_join_the_sequences(family):
     torch.testing.assert_close(cached, right)
 
 
-def test_attention_without_boundaries_is_refused():
+def test_attention_without_sequence_boundaries_is_refused():
     with pytest.raises(AssertionError, match="segments"):
         make_lm()(input_ids=torch.zeros(1, 3, dtype=torch.long))
 
 
 @pytest.mark.parametrize("size", [1, 7, VOCAB // 2, VOCAB - 1])
-def test_blocks_of_the_vocabulary_change_neither_values_nor_gradients_and_bound_the_logits(monkeypatch, size):
+def test_vocabulary_blocks_bound_the_logits_and_change_no_result(monkeypatch, size):
     shapes = []
     logits = forward._logits
 
@@ -152,7 +153,7 @@ def test_blocks_of_the_vocabulary_change_neither_values_nor_gradients_and_bound_
 
 
 @pytest.mark.parametrize("kept", [2**24, 0])
-def test_entropy_has_a_gradient_where_it_is_asked_for(monkeypatch, kept):
+def test_entropy_has_a_gradient_when_requested(monkeypatch, kept):
     monkeypatch.setitem(forward._KEPT_LOGITS, "cpu", kept)
     samples = make_samples(temperature=0.6)
     reference = make_lm(implementation="eager").double()
@@ -171,7 +172,7 @@ def test_entropy_has_a_gradient_where_it_is_asked_for(monkeypatch, kept):
 
 
 @pytest.mark.parametrize("kept", [2**24, 0])
-def test_entropy_has_no_gradient_otherwise(monkeypatch, kept):
+def test_entropy_has_no_gradient_by_default(monkeypatch, kept):
     monkeypatch.setitem(forward._KEPT_LOGITS, "cpu", kept)
     logprobs_L, entropy_L = Policy(make_lm())(row_tensors(one_row(make_samples())[1], device=CPU))
     assert logprobs_L.requires_grad and entropy_L.any() and not entropy_L.requires_grad
@@ -184,8 +185,8 @@ def test_tokens_outside_the_mask_are_zero():
         assert (got[one.mask_T == 1] < 0).all()
 
 
-def test_a_row_without_wanted_tokens_still_reaches_every_parameter():
-    """ZeRO communicates in every backward: a rank with an empty row must not leave a weight out."""
+def test_empty_row_still_gives_every_parameter_a_gradient():
+    """ZeRO communicates in every backward pass: a rank with an empty row must not skip a weight."""
     batch = pack(make_samples([5]), weights=[{}], num_ranks=2, max_tokens=64)
     (empty,) = [rank[0] for rank in batch.rows if rank[0].sample_L[0] < 0]
     policy = Policy(make_lm(tied=False))
@@ -195,7 +196,7 @@ def test_a_row_without_wanted_tokens_still_reaches_every_parameter():
 
 
 @pytest.mark.parametrize("eager_up_to", [0, 512])
-def test_bfloat16_follows_float32_in_both_attention_kernels(monkeypatch, eager_up_to):
+def test_bfloat16_is_close_to_float32_in_both_attention_kernels(monkeypatch, eager_up_to):
     monkeypatch.setattr(attention, "_EAGER_MAX_LENGTH", eager_up_to)
     samples = make_samples()
     exact = packed_logprobs(Policy(make_lm()), samples)
@@ -210,7 +211,7 @@ def test_bfloat16_follows_float32_in_both_attention_kernels(monkeypatch, eager_u
 
 
 @pytest.mark.parametrize("lengths", [[4], [4, 4], [5, 4, 1], [1, 4, 5], [100, 3, 90, 2, 2], list(range(1, 40))])
-def test_padded_groups_have_a_slot_for_every_token_and_little_padding(lengths):
+def test_padded_groups_hold_every_token_with_little_padding(lengths):
     plan = attention.segments_of(lengths, device=CPU)
     slots = plan.slot_L.tolist() if plan.slot_L is not None else list(range(sum(lengths)))
     assert len(set(slots)) == sum(lengths) == plan.length
@@ -220,12 +221,12 @@ def test_padded_groups_have_a_slot_for_every_token_and_little_padding(lengths):
     for num, longest in plan.groups:
         firsts |= {max(firsts) + longest * (i + 1) for i in range(num)}
     for start, length in zip(starts, lengths, strict=False):
-        assert slots[start] in firsts, "a sequence starts at a slot that is not a row of its group"
+        assert slots[start] in firsts, "a sequence does not start at a row of its group"
         assert slots[start : start + length] == list(range(slots[start], slots[start] + length))
 
 
 @pytest.mark.parametrize(("name", "value"), [("sliding_window", 8), ("softcap", 30.0), ("s_aux", torch.zeros(4))])
-def test_attention_that_packing_cannot_do_is_refused(name, value):
+def test_attention_that_packing_does_not_support_is_refused(name, value):
     q = torch.zeros(1, 2, 10, 4)
     plan = attention.segments_of([10], device=CPU)
     with pytest.raises(ValueError, match=r"window of 8|softcap|s_aux"):

@@ -1,4 +1,4 @@
-"""The algorithms' cases of tests/golden/algorithms.json, and that no case of any category is passed over in silence."""
+"""The algorithms' cases of tests/golden/algorithms.json, and a check that no case of any category is skipped silently."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from r1ray.model.lr_schedule import lr_at
 
 
 def group_advantages(x):
-    """Rewards to advantages through the whole algorithm; groups by `index`, else one group."""
+    """Rewards to advantages through the whole algorithm; groups by `index`, otherwise one group."""
     index = x.get("index", ["g"] * len(x["rewards"]))
     algo = Grpo(
         cfg=algo_config(std_ddof=x.get("ddof", 1), adv_eps=x.get("eps", 0.0), scale_by_std="ddof" in x or "eps" in x),
@@ -33,7 +33,7 @@ def group_advantages(x):
 
 def surrogate(x):
     advantages = torch.full((len(x["ratios"]),), x["advantage"])
-    # A ratio of 0 has no logarithm; the smallest the clamp lets through is far below the tolerance.
+    # A ratio of 0 has no logarithm; the smallest value that the clamp allows is far below the tolerance.
     log_ratio = torch.tensor(x["ratios"]).clamp(min=1e-30).log()
     out = ops.clipped_surrogate(
         log_ratio, advantages, clip_low=x["eps_low"], clip_high=x["eps_high"], dual_clip=x["dual_clip"]
@@ -60,7 +60,7 @@ def aggregated(losses, *, mask=None, aggregation, max_length=1):
 
 
 def dr_grpo(x):
-    # The case divides by the scale alone; ours is also a mean over sequences.
+    # The case divides only by the scale; ours is also a mean over sequences.
     mean = aggregated(x["losses"], aggregation="seq_mean_token_sum_norm", max_length=x["scale"])
     return mean * len(x["losses"])
 
@@ -118,7 +118,7 @@ def remax(x):
 
 
 def reinforce_pp(x):
-    """Through the whole algorithm; the outcome is the reward of the last token, the only one here."""
+    """Through the whole algorithm; the outcome is the reward of the last token, which is the only reward here."""
     rewards = [float(np.sum(r_T)) for r_T in x["token_rewards"]]
     assert all(r_T[-1] == reward for r_T, reward in zip(x["token_rewards"], rewards, strict=True))
     cfg = algo_config("reinforce_pp", kl_coef=0.0, std_ddof=x["ddof"], adv_eps=x["eps"])
@@ -139,7 +139,7 @@ def discounted(x):
 
 
 def kl_in_reward(x):
-    """All three numbers from the token rewards that the algorithm makes."""
+    """All three numbers, from the token rewards of the algorithm."""
     cfg = algo_config("reinforce_pp", kl_coef=x["beta"])
     algo = ReinforcePP(cfg=cfg, max_response_length=8, args=ReinforcePP.Args(gamma=x["gamma"]))
     old, ref = (np.float32([0, *x[name]]) for name in ("logp", "ref_logp"))
@@ -169,7 +169,7 @@ def gpg_verl(x):
 
 
 def by_expectation(x):
-    """Two algorithms have nothing but rewards as their input: Dr. GRPO's are right or wrong, pass@k's graded."""
+    """Two algorithms have only rewards as input: Dr. GRPO's are 0 or 1, pass@k's are graded."""
     if set(x["rewards"]) <= {0, 1}:
         return group_advantages(x)
     return returns.best_of_group(x["rewards"]).tolist()
@@ -282,7 +282,7 @@ def pass_rate_filter(x):
 
 
 def r1_arithmetic(x):
-    """R1's pass through the options of its recipe: what the minibatches really are, and how far the last one lags."""
+    """R1's step with the options of its recipe: the actual minibatches, and the lag of the last one."""
     problems = x["outputs_per_rollout"] // x["outputs_per_question"]
     cfg = algo_config(
         group_size=x["outputs_per_question"], prompts_per_step=problems, num_minibatches=x["minibatches"], kl_coef=0.0
@@ -341,14 +341,14 @@ def test_golden(case):
     check(case, COMPUTE, left_out=["wrong_mean_of_means"])
 
 
-def test_every_category_is_claimed_or_named_as_not_yet_there():
+def test_every_category_has_a_test_or_is_listed_as_missing():
     assert {case["category"] for case in CASES} == {*CLAIMED, *NOT_YET}
     assert not CLAIMED.keys() & set(NOT_YET)
     for test in CLAIMED.values():
         assert f'cases_of("{test}")' in (Path(__file__).parent / f"{test}.py").read_text()
 
 
-def test_a_case_that_nobody_computes_fails():
+def test_case_without_a_computation_fails():
     with pytest.raises(AssertionError, match="nothing here computes"):
         check({"id": "x", "category": "advantage", "inputs": {"rewards": [], "luck": 1}, "expected": 0}, COMPUTE)
     (known,) = (case for case in CASES if signature(case) == ("gae", "alpha clamp_min lengths"))

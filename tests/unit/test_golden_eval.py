@@ -1,4 +1,4 @@
-"""The evaluation's cases of tests/golden/algorithms.json."""
+"""The evaluation cases of tests/golden/algorithms.json."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from r1ray.data.eval_metrics import (
 
 
 def majorities(x: dict[str, Any]) -> dict[str, Any]:
-    """Of one problem by equivalence, or of several whose answers are compared as text."""
+    """Of one problem with an equivalence of answers, or of several whose answers are compared as text."""
     if isinstance(x["gold"], str):
         right = [same_answer(x["gold"], answer) for answer in x["answers"]]
         voted = voted_for(x["answers"], right)

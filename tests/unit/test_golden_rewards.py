@@ -1,4 +1,4 @@
-"""The rewards of tests/golden/algorithms.json; where r1ray decides otherwise, its own value stands beside the case's."""
+"""The reward cases of tests/golden/algorithms.json; where r1ray differs on purpose, its value is listed next to the case's."""
 
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from r1ray.reward.steps import reasoning_steps
 from r1ray.reward.swe import similarity
 
 OURS: dict[str, Any] = {"reward_format_openr1": [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]}
-"""Open-R1's expression wants newlines inside the tags, and lets a doubled tag and text behind the answer pass; ours does not."""
+"""Open-R1's expression requires newlines inside the tags, and accepts a doubled tag and text after the answer; ours does not."""
 ELSEWHERE = {"reward_accuracy_math_verify": "test_math_verify"}
-"""Needs a process of its own."""
+"""Needs a separate process."""
 
 
 def kimi(x: dict[str, Any]) -> list[float | None]:
@@ -46,13 +46,13 @@ def cosines(x: dict[str, Any]) -> dict[str, list[float | None]]:
 
 
 def by_texts(x: dict[str, Any]) -> list[float | None]:
-    """Two rewards have nothing but texts as their input: only those of one have tags."""
+    """Two rewards have only texts as input: only those of one have tags."""
     reward = format_reward if any("<think>" in text for text in x["texts"]) else reasoning_steps
     return [value(reward, text) for text in x["texts"]]
 
 
 def summed(columns: dict[str, tuple[float, list[float | None]]]) -> list[float]:
-    """What the scorer makes of {component: (weight, value of each completion)}."""
+    """The scorer's sums for {component: (weight, value of each completion)}."""
     components = [
         Component(name=name, weight=weight, reward=lambda *_, v=values: v) for name, (weight, values) in columns.items()
     ]
@@ -121,7 +121,7 @@ def test_golden(case: dict[str, Any]) -> None:
     check({**case, "expected": OURS.get(case["id"], case["expected"])}, COMPUTE, left_out=["unclamped_correct"])
 
 
-def test_what_differs_or_is_computed_elsewhere_is_there() -> None:
+def test_listed_exceptions_exist() -> None:
     assert OURS.keys() | ELSEWHERE.keys() <= {case["id"] for case in CASES}
     for name, test in ELSEWHERE.items():
         found = list(Path(__file__).parents[1].rglob(f"{test}.py"))

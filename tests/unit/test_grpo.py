@@ -30,7 +30,7 @@ def loss_input(logprobs, *, mask, old=None, rollout=None, ref=None, advantages=N
     )
 
 
-def test_groups_are_told_apart_by_id_in_any_order():
+def test_groups_are_identified_by_id_in_any_order():
     rewards = {"a": [1.0, 0.0, 0.0], "b": [5.0, 7.0, 9.0]}
     samples = [sample(3, reward=rewards[g][k], group=g, index=k) for k in range(3) for g in ("a", "b")]
     out = grpo(adv_eps=0.0).advantages(samples, {})
@@ -40,7 +40,7 @@ def test_groups_are_told_apart_by_id_in_any_order():
     assert [got["b", k] for k in range(3)] == pytest.approx([-1, 0, 1])
 
 
-def test_an_advantage_belongs_to_its_own_sample_and_to_its_completion_only():
+def test_advantage_is_set_only_on_the_completion_of_its_sample():
     samples = [sample(5, prompt=2, reward=float(k == 1), index=k) for k in range(3)]
     out = grpo(adv_eps=0.0).advantages(samples, {})
     assert [s.index for s in out] == [0, 1, 2]
@@ -48,21 +48,21 @@ def test_an_advantage_belongs_to_its_own_sample_and_to_its_completion_only():
     assert out[0].advantages_T.tolist() == pytest.approx([0, 0] + [-0.5773503] * 3)
 
 
-def test_an_unusable_completion_is_masked_and_not_in_the_baseline():
+def test_unusable_completion_is_masked_and_not_in_the_baseline():
     samples = [sample(3, reward=r, index=k, usable=k != 2) for k, r in enumerate([1.0, 0.0, 100.0])]
     out = grpo(adv_eps=0.0).advantages(samples, {})
     assert [float(s.advantages_T[-1]) for s in out] == pytest.approx([0.70710678, -0.70710678, 0])
     assert not out[2].mask_T.any()
 
 
-def test_a_masked_truncated_completion_stays_in_the_baseline():
+def test_masked_truncated_completion_stays_in_the_baseline():
     samples = [sample(3, reward=r, index=k) for k, r in enumerate([1.0, 0.0, 0.0])]
     samples.append(sample(3, reward=1.0, index=3, mask_T=np.zeros(3, np.float32)))
     out = grpo(adv_eps=0.0, scale_by_std=False).advantages(samples, {})
     assert [float(s.advantages_T[-1]) for s in out] == pytest.approx([0.5, -0.5, -0.5, 0])
 
 
-def test_minibatches_deal_every_trained_sample_once_at_random():
+def test_minibatches_contain_every_trained_sample_once_in_random_order():
     algo = grpo(num_minibatches=4)
     samples = [sample(3, index=k) for k in range(15)] + [sample(3, index=15, mask_T=np.zeros(3, np.float32))]
     parts = algo.minibatches(samples, {}, np.random.default_rng(0))
@@ -73,18 +73,18 @@ def test_minibatches_deal_every_trained_sample_once_at_random():
     assert [[s.index for s in part] for part in again] == [[s.index for s in part] for part in parts]
 
 
-def test_no_update_when_every_sample_is_masked():
+def test_step_without_trained_samples_makes_no_update():
     samples = [sample(3, mask_T=np.zeros(3, np.float32))]
     assert grpo(num_minibatches=2).minibatches(samples, {}, np.random.default_rng(0)) == []
 
 
-def test_needs_follow_the_configuration():
+def test_needs_depend_on_the_configuration():
     assert grpo(kl_coef=0.0, num_minibatches=1).needs == frozenset()
     assert grpo(kl_coef=0.1, num_minibatches=1).needs == {"ref_logprobs"}
     assert grpo(kl_coef=0.0, num_minibatches=2).needs == {"old_logprobs"}
 
 
-def test_kl_is_a_term_of_its_own_whose_weights_carry_the_coefficient():
+def test_kl_is_a_separate_term_whose_weights_include_the_coefficient():
     samples = [sample(4, index=0), sample(7, index=1)]
     with_kl = grpo(kl_coef=0.5).weights(samples, {})
     for weights in with_kl:
@@ -97,7 +97,7 @@ def test_dr_grpo_divides_by_the_response_limit():
     assert weights["policy"].tolist() == pytest.approx([0, 1 / 16, 1 / 16, 1 / 16])
 
 
-def test_first_update_has_ratio_one_nothing_clipped_and_no_kl():
+def test_first_update_has_ratio_one_no_clipping_and_no_kl():
     out = grpo(kl_coef=0.1).loss(loss_input([-1.0, -2.0, -0.1], mask=[0.0, 1.0, 1.0], ref=[0.0, -2.0, -0.1]))
     assert out.metrics["ratio/max"].tolist() == [1, 1, 1]
     assert out.metrics["clip_fraction"].sum() == 0
@@ -106,7 +106,7 @@ def test_first_update_has_ratio_one_nothing_clipped_and_no_kl():
     assert out.terms["policy"][1:].tolist() == [-1, -1]
 
 
-def test_metrics_compare_the_engine_with_the_trainer_before_the_pass():
+def test_mismatch_metrics_compare_engine_and_trainer_before_the_step():
     row = loss_input([-9.0, -9.0], mask=[0.0, 1.0], old=[0.0, -1.0], rollout=[0.0, -1.5])
     out = grpo(kl_coef=0.0).loss(row)
     assert out.metrics["mismatch/logprob_gap/max"].tolist() == [0, 0.5]
@@ -114,7 +114,7 @@ def test_metrics_compare_the_engine_with_the_trainer_before_the_pass():
     assert out.metrics["mismatch/kl"][1].item() == pytest.approx(np.exp(0.5) - 0.5 - 1)
 
 
-def test_undefined_values_outside_the_mask_reach_neither_loss_nor_gradient():
+def test_undefined_values_outside_the_mask_do_not_affect_loss_or_gradient():
     logprobs = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
     bad = [float("nan"), -2.1, float("inf")]
     row = loss_input(logprobs, mask=[0.0, 1.0, 0.0], old=bad, rollout=bad, ref=bad, advantages=bad)

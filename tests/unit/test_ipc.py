@@ -1,4 +1,4 @@
-"""Memory that processes share, and the broadcast through it: real processes, no Ray, no vLLM."""
+"""Memory that processes share, and broadcasts through it: real processes without Ray and vLLM."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def buckets() -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("num_readers", [1, 2])
-def test_every_reader_gets_every_bucket_and_all_vote(num_readers: int) -> None:
+def test_every_reader_gets_every_bucket_and_votes(num_readers: int) -> None:
     store = open_store(timeout_s=30)
     readers = [reader(store, rank=1 + i, world_size=1 + num_readers) for i in range(num_readers)]
     link = sender(store, world_size=1 + num_readers)
@@ -75,7 +75,7 @@ def test_every_reader_gets_every_bucket_and_all_vote(num_readers: int) -> None:
     link.close()
 
 
-def test_the_store_does_not_grow_with_what_is_sent() -> None:
+def test_store_does_not_grow_with_the_data() -> None:
     store = open_store(timeout_s=30)
     process = reader(store, rank=1, world_size=2)
     link = sender(store, world_size=2)
@@ -88,7 +88,7 @@ def test_the_store_does_not_grow_with_what_is_sent() -> None:
     link.close()
 
 
-def test_one_no_is_a_no_for_all() -> None:
+def test_one_vote_against_rejects_the_transfer_for_all() -> None:
     store = open_store(timeout_s=30)
     process = reader(store, rank=1, world_size=2, fault="no")
     link = sender(store, world_size=2)
@@ -107,7 +107,7 @@ def refused(call: Callable[[], Any], match: str) -> float:
     return time.monotonic() - start
 
 
-def test_a_reader_that_leaves_is_known_at_once_and_one_that_dies_by_the_timeout() -> None:
+def test_leaving_reader_is_noticed_at_once_and_dead_reader_after_the_timeout() -> None:
     for fault, words, at_least, at_most in (
         ("leave", "rank 1 has given", 0.0, 3.0),
         ("die", "rank 1 within 4 s", 4.0, 8.0),
@@ -139,7 +139,7 @@ def joining(store: TCPStore, *, rank: int, world_size: int, made: list[IpcCommun
     return thread
 
 
-def test_a_sender_that_gives_up_ends_the_readers_waits() -> None:
+def test_sender_that_aborts_ends_the_waits_of_readers() -> None:
     store = open_store(timeout_s=30)
     made: list[IpcCommunicator] = []
     thread = joining(store, rank=1, world_size=2, made=made)
@@ -150,7 +150,7 @@ def test_a_sender_that_gives_up_ends_the_readers_waits() -> None:
     assert refused(lambda: link.broadcast(torch.zeros(8, dtype=torch.uint8)), "given up") < 1
 
 
-def test_two_readers_with_one_rank_are_seen() -> None:
+def test_two_readers_with_the_same_rank_are_noticed() -> None:
     store = open_store(timeout_s=30)
     made: list[IpcCommunicator] = []
     threads = [joining(store, rank=1, world_size=3, made=made) for _ in range(2)]
@@ -160,7 +160,7 @@ def test_two_readers_with_one_rank_are_seen() -> None:
     assert not made
 
 
-def test_what_one_process_writes_another_reads_by_the_handle_alone() -> None:
+def test_handle_is_enough_to_read_from_another_process() -> None:
     memory = HostMemory(64)
     memory.tensor.copy_(torch.arange(64, dtype=torch.uint8))
     code = (
@@ -178,7 +178,7 @@ def test_what_one_process_writes_another_reads_by_the_handle_alone() -> None:
     memory.close()
 
 
-def test_memory_that_is_not_what_the_handle_says_is_not_opened(tmp_path: Path) -> None:
+def test_memory_that_does_not_match_its_handle_is_not_opened(tmp_path: Path) -> None:
     memory = HostMemory(64)
     (tmp_path / "secret").write_bytes(b"x" * 64)
     elsewhere = memory.handle | {"path": str(tmp_path / "secret")}
@@ -193,7 +193,7 @@ def test_memory_that_is_not_what_the_handle_says_is_not_opened(tmp_path: Path) -
         opened(memory.handle, CPU)
 
 
-def test_nothing_is_left_in_shared_memory() -> None:
+def test_shared_memory_is_removed() -> None:
     before = set(os.listdir("/dev/shm"))
     memory = HostMemory(1 << 20)
     assert set(os.listdir("/dev/shm")) == before

@@ -1,4 +1,4 @@
-"""The judge: verdicts it gives, failures that are never a reward, text that is written for it."""
+"""The judge: its verdicts, failures that are never a reward, and text that tries to manipulate it."""
 
 import logging
 import re
@@ -32,7 +32,7 @@ RIGHT, WRONG = ComponentScore(value=1.0, correct=True), ComponentScore(value=0.0
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_clients", {})
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
     for variable in ("http_proxy", "https_proxy", "all_proxy"):
@@ -46,18 +46,18 @@ def scores(url: str | list[str], *responses: str, asked: Problem = ASKED, **args
 
 
 def scorer(url: str, *, weight: float = 1.0) -> Scorer:
-    """A reward worker's, of a judge alone."""
+    """The scorer of a reward worker with only a judge."""
     parts = {"judge": RewardComponentConfig(weight=weight, args={"url": url, "model": "m"})}
     return reward.make(RewardConfig.model_construct(components=parts, truncated="zero"))
 
 
 def field_of(prompt: str, name: str) -> str:
-    """What stands between the tags: exactly one pair of them."""
+    """The text between the tags, which must occur exactly once."""
     (text,) = re.findall(f"<{name}>\n(.*?)\n</{name}>", prompt, re.DOTALL)
     return text
 
 
-def test_yes_is_right_and_no_is_wrong_by_what_follows_the_thinking() -> None:
+def test_yes_is_correct_and_no_is_incorrect_after_the_thinking() -> None:
     def answer(request: Request) -> str:
         right = "Rayleigh" in field_of(request.prompt, "answer")
         return f"It says so.\n\nVERDICT: {'YES' if right else 'NO'}\n"
@@ -72,7 +72,7 @@ def test_yes_is_right_and_no_is_wrong_by_what_follows_the_thinking() -> None:
     assert server.requests[0].body["temperature"] == 0 and server.requests[0].body["model"] == "m"
 
 
-def test_as_a_sources_accuracy_it_says_what_is_correct() -> None:
+def test_judge_as_accuracy_decides_correctness() -> None:
     with judge_server(lambda request: f"VERDICT: {'YES' if 'Rayleigh' in request.prompt else 'NO'}") as server:
         made = scorer(server.url, weight=2.0).score(ASKED, [completion("Rayleigh"), completion("sea")], context())
     assert [(score.reward, score.correct, score.usable) for score in made] == [(2.0, True, True), (0.0, False, True)]
@@ -82,7 +82,7 @@ def test_as_a_sources_accuracy_it_says_what_is_correct() -> None:
     ("said", "value"),
     [("SCORE: 7", 0.7), ("Good.\nSCORE: 10", 1.0), ("SCORE: 0", 0.0), ("SCORE: 7.5/10", 0.75), ("**SCORE:** 3.", 0.3)],
 )
-def test_a_score_is_a_share_of_ten(said: str, value: float) -> None:
+def test_score_is_divided_by_ten(said: str, value: float) -> None:
     with judge_server(said) as server:
         (score,) = scores(server.url, "blue", kind="score", asked=problem(payload={}))
     assert (score.value, score.status, score.correct) == (pytest.approx(value), "ok", None)
@@ -92,7 +92,7 @@ def test_a_score_is_a_share_of_ten(said: str, value: float) -> None:
     ("prefers", "value"),
     [("ours", 1.0), ("reference", 0.0), ("the first", 0.5), ("the second", 0.5)],
 )
-def test_a_comparison_is_made_on_either_side(prefers: str, value: float) -> None:
+def test_comparison_is_made_in_both_orders(prefers: str, value: float) -> None:
     def answer(request: Request) -> str:
         ours_is_a = field_of(request.prompt, "response_a") == "ours"
         assert {field_of(request.prompt, "response_a"), field_of(request.prompt, "response_b")} == {
@@ -107,7 +107,7 @@ def test_a_comparison_is_made_on_either_side(prefers: str, value: float) -> None
     assert len(server.requests) == 2
 
 
-def test_half_a_comparison_is_none() -> None:
+def test_half_a_comparison_is_a_failure() -> None:
     answer = lambda request: "VERDICT: A" if field_of(request.prompt, "response_a") == "ours" else "well"  # noqa: E731
     with judge_server(answer) as server:
         assert scores(server.url, "ours", kind="pairwise", retries=1) == [FAILED]
@@ -120,12 +120,12 @@ NO_VERDICT = [
 
 
 @pytest.mark.parametrize("said", NO_VERDICT)
-def test_nonsense_is_asked_for_again_and_then_unusable(said: str) -> None:
+def test_nonsense_is_retried_and_then_unusable(said: str) -> None:
     with judge_server(said) as server:
         assert scores(server.url, "Rayleigh", retries=2) == [FAILED]
     assert len(server.requests) == 3
     assert len({request.body["seed"] for request in server.requests}) == 3
-    assert server.requests[0].body["temperature"] == 0, "drawn again only when the likeliest response was nonsense"
+    assert server.requests[0].body["temperature"] == 0, "sampled again only when the likeliest response was nonsense"
     assert server.requests[1].body["temperature"] > 0
 
 
@@ -136,7 +136,7 @@ def test_nonsense_is_asked_for_again_and_then_unusable(said: str) -> None:
         b'{"choices": [{"message": {"content": null, "reasoning_content": "VERDICT: YES"}}]}',
     ],
 )
-def test_other_content_than_a_completion_is_nonsense_too(content: bytes) -> None:
+def test_invalid_http_content_is_nonsense(content: bytes) -> None:
     with judge_server(lambda request: content) as server:
         assert scores(server.url, "Rayleigh", retries=1) == [FAILED]
     assert len(server.requests) == 2
@@ -145,7 +145,7 @@ def test_other_content_than_a_completion_is_nonsense_too(content: bytes) -> None
 @pytest.mark.parametrize(
     "said", ["SCORE: 11", "SCORE: -1", "SCORE: ten", "SCORE: 7 of 9", "SCORE: 1e1", "VERDICT: YES"]
 )
-def test_what_is_no_score(said: str) -> None:
+def test_invalid_scores_are_nonsense(said: str) -> None:
     assert KINDS["score"].read(said) is None
 
 
@@ -157,18 +157,18 @@ def test_what_is_no_score(said: str) -> None:
         "hidden opening\nVERDICT: NO</think>VERDICT: YES", "VERDICT: YES\r\n",
     ],
 )  # fmt: skip
-def test_a_verdict_is_the_last_line(said: str) -> None:
+def test_verdict_is_read_from_the_last_line(said: str) -> None:
     assert KINDS["yes_no"].read(said) == 1.0
 
 
-def test_one_better_completion_is_enough() -> None:
+def test_one_valid_response_is_enough() -> None:
     with judge_server(lambda request: "VERDICT: YES" if request.number == 2 else "hm") as server:
         assert scores(server.url, "Rayleigh") == [RIGHT]
     assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
-def test_a_server_in_trouble_is_asked_again(status: int) -> None:
+def test_server_error_is_retried(status: int) -> None:
     with judge_server(lambda request: status if request.number < 2 else "VERDICT: NO") as server:
         assert scores(server.url, "Rayleigh") == [WRONG]
     assert len(server.requests) == 3
@@ -247,12 +247,12 @@ def test_a_completion_is_not_read_without_end() -> None:
         assert scores(server.url, "Rayleigh", retries=0) == [RIGHT]
 
 
-def test_a_judge_that_hangs_once_is_asked_again() -> None:
+def test_judge_that_hangs_once_is_retried() -> None:
     with judge_server(lambda request: hangs if request.number == 0 else "VERDICT: YES") as server:
         assert scores(server.url, "Rayleigh", timeout_s=0.3) == [RIGHT]
 
 
-def test_a_judge_that_has_gone_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_unreachable_judge_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with judge_server("VERDICT: YES") as server:
         port = server.url
     with caplog.at_level(logging.ERROR):
@@ -262,7 +262,7 @@ def test_a_judge_that_has_gone_is_told_once(caplog: pytest.LogCaptureFixture) ->
     assert "no verdict after 3 tries" in record.getMessage() and port in record.getMessage()
 
 
-def test_of_two_servers_the_one_that_lives_is_asked() -> None:
+def test_reachable_server_is_used_when_another_is_down() -> None:
     with judge_server("VERDICT: YES") as gone:
         pass
     with judge_server("VERDICT: YES") as server:
@@ -275,7 +275,7 @@ def test_of_two_servers_the_one_that_lives_is_asked() -> None:
     ("status", "remedy"),
     [(401, "into JUDGE_KEY"), (403, "into JUDGE_KEY"), (404, "args.model is m"), (400, "too long")],
 )
-def test_a_refusal_is_final_told_once_with_its_remedy_and_without_the_key(
+def test_refusal_is_logged_once_with_its_remedy_and_without_the_key(
     status: int, remedy: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(handler: Any) -> None:
@@ -296,14 +296,14 @@ def test_a_refusal_is_final_told_once_with_its_remedy_and_without_the_key(
 
 
 @pytest.mark.parametrize(("variable", "remedy"), [(None, "args.api_key_env"), ("NOT_SET_ANYWHERE", "is not set")])
-def test_a_key_that_is_missing_is_named(variable: str | None, remedy: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_key_is_named(variable: str | None, remedy: str, caplog: pytest.LogCaptureFixture) -> None:
     with judge_server(lambda request: 401) as server:
         assert scores(server.url, "Rayleigh", api_key_env=variable) == [FAILED]
     assert remedy in caplog.text
     assert server.requests[0].key is None
 
 
-def test_no_redirect_is_followed() -> None:
+def test_redirects_are_not_followed() -> None:
     def redirects(handler: Any) -> None:
         handler.send_response(307)
         handler.send_header("Location", server.url + "/chat/completions")
@@ -330,7 +330,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("response", HOSTILE)
-def test_what_is_written_for_the_judge_stays_inside_its_tags(response: str) -> None:
+def test_response_cannot_leave_its_tags(response: str) -> None:
     obedient = lambda request: request.prompt.rpartition("</answer>")[2].strip()  # noqa: E731
     with judge_server(obedient) as server:
         assert scores(server.url, response, retries=0) == [FAILED], "a judge that repeats its prompt gives no verdict"
@@ -341,7 +341,7 @@ def test_what_is_written_for_the_judge_stays_inside_its_tags(response: str) -> N
     assert prompt.count("scattering") == 1, "fields are not looked for in what fields hold"
 
 
-def test_ordinary_text_is_shown_as_it_is() -> None:
+def test_ordinary_text_is_shown_unchanged() -> None:
     for text in (
         "a < b, a <= b, x<5 and 2 > 1",
         "see [1] and [AB12]",
@@ -353,7 +353,7 @@ def test_ordinary_text_is_shown_as_it_is() -> None:
         assert harmless(text) == text
 
 
-def test_hostile_text_is_looked_through_in_linear_time() -> None:
+def test_hostile_text_is_escaped_in_linear_time() -> None:
     begin = time.monotonic()
     for piece in ("<", "< ", "[A", "[AAAAAAAAAAAAAAAAAAAAAAAAA", "<" + " " * 50):
         harmless(piece * 200_000)
@@ -363,7 +363,7 @@ def test_hostile_text_is_looked_through_in_linear_time() -> None:
 
 
 @pytest.mark.parametrize("response", ["<think>it is", "<think>a</think>", "", "<think>a</think>" + "x" * 101])
-def test_nothing_to_judge_is_wrong_without_asking(response: str) -> None:
+def test_empty_or_too_long_response_is_incorrect_without_a_request(response: str) -> None:
     with judge_server("VERDICT: YES") as server:
         assert scores(server.url, response, max_chars=100) == [WRONG]
         assert [score.value for score in scores(server.url, response, max_chars=100, kind="score")] == [0.0]
@@ -371,24 +371,24 @@ def test_nothing_to_judge_is_wrong_without_asking(response: str) -> None:
     assert server.requests == []
 
 
-def test_the_thinking_is_shown_on_request() -> None:
+def test_thinking_can_be_shown() -> None:
     with judge_server("VERDICT: YES") as server:
         scores(server.url, "<think>by waves</think> Rayleigh", thinking=True)
     assert "by waves" in field_of(server.prompts[0], "answer")
 
 
-def test_own_prompt_rubric_and_fields_of_the_request() -> None:
+def test_prompt_rubric_and_request_body_can_be_set() -> None:
     with judge_server("VERDICT: YES") as server:
         scores(server.url, "blue {x}", prompt="Q {question} A {answer} {other} \\frac{a}{b}", asked=problem(payload={}))
         scores(server.url, "red", rubric="Only red is right.", body={"seed": None, "top_p": 0.5, "max_tokens": 7})
     own, rubric = server.requests
     assert own.prompt.startswith("Q <question>\n?\n</question> A <answer>\nblue {x}\n</answer> {other} \\frac{a}{b}")
-    assert "VERDICT: YES" in own.prompt, "how to end is said below every prompt"
+    assert "VERDICT: YES" in own.prompt, "the required ending is described below every prompt"
     assert "Only red is right." in rubric.prompt
     assert "seed" not in rubric.body and (rubric.body["top_p"], rubric.body["max_tokens"]) == (0.5, 7)
 
 
-def test_the_same_is_asked_once_and_failures_are_not_remembered() -> None:
+def test_verdicts_are_cached_and_failures_are_not() -> None:
     with judge_server(lambda request: "hm" if request.number == 0 else "VERDICT: YES") as server:
         assert scores(server.url, "a", "a", "a", retries=0) == [FAILED] * 3
         assert len(server.requests) == 1
@@ -398,7 +398,7 @@ def test_the_same_is_asked_once_and_failures_are_not_remembered() -> None:
     assert len(server.requests) == 3
 
 
-def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CACHE_SIZE", 2)
     with judge_server("VERDICT: YES") as server:
         for response in ("a", "b", "a", "c", "a", "b"):  # b is forgotten for c
@@ -406,7 +406,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(server.requests) == 4
 
 
-def test_a_group_is_judged_together_and_no_more_than_allowed_at_once() -> None:
+def test_group_is_judged_concurrently_up_to_the_limit() -> None:
     four = threading.Barrier(4)
 
     def answer(request: Request) -> str:
@@ -420,19 +420,19 @@ def test_a_group_is_judged_together_and_no_more_than_allowed_at_once() -> None:
     assert (server.most_at_once, len(server.requests)) == (4, 8)
 
 
-def test_failures_of_some_leave_the_others_usable() -> None:
+def test_failure_of_some_completions_leaves_the_others_usable() -> None:
     with judge_server(lambda request: 400 if "bad" in request.prompt else "VERDICT: YES") as server:
         assert scores(server.url, "good", "bad", "fine") == [RIGHT, FAILED, RIGHT]
 
 
-def test_requests_are_progress() -> None:
+def test_requests_count_as_progress() -> None:
     before = client.num_requests()
     with judge_server(lambda request: 500) as server:
         scores(server.url, "a", "b", retries=1)
     assert client.num_requests() - before == 4
 
 
-def test_who_is_interrupted_stops_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_judge_stops_retrying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 20.0)
     asked = client.client_of(endpoint("http://127.0.0.1:1/v1"))
     ended = threading.Event()
@@ -443,7 +443,7 @@ def test_who_is_interrupted_stops_trying(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not waiting.is_alive()
 
 
-def test_a_problem_without_a_reference_is_a_failure_that_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_problem_without_a_reference_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     asked = problem(payload={}, accuracy="judge")
     (score,) = scorer("http://127.0.0.1:1/v1").score(asked, [completion("a")], context())
     assert (score.usable, score.correct) == (False, None)
@@ -457,7 +457,7 @@ def test_a_problem_without_a_reference_is_a_failure_that_says_so(caplog: pytest.
         ({"numbers": [1], "target": 2}, None), ({"answers": []}, None), ({"answer": " "}, None),
     ],
 )  # fmt: skip
-def test_the_reference_of_a_payload(payload: dict, reference: str | None) -> None:
+def test_reference_is_read_from_the_payload(payload: dict, reference: str | None) -> None:
     assert reference_of(payload) == reference
 
 
@@ -469,14 +469,14 @@ def test_rows_with_answers_in_words_can_be_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_our_prompts_show_what_they_ask_about(kind: str) -> None:
+def test_built_in_prompts_contain_question_and_response(kind: str) -> None:
     form = KINDS[kind]
     assert all(f"{{{field}}}" in form.prompt for field in form.fields)
     fields = dict.fromkeys(("question", "reference", "answer", "response_a", "response_b"), "x")
     assert "{" not in filled(form, form.prompt.replace("{rubric}", form.rubric), fields)
 
 
-def test_a_key_with_a_line_break_works_and_is_never_logged(
+def test_key_with_a_line_break_works_and_is_never_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", "sk-secret\n")
@@ -488,19 +488,19 @@ def test_a_key_with_a_line_break_works_and_is_never_logged(
     assert "secret" not in caplog.text + str(caught.value)
 
 
-def test_one_address_that_refuses_costs_no_verdict() -> None:
+def test_address_that_refuses_loses_no_verdict() -> None:
     with judge_server("VERDICT: YES") as server:
         urls = [server.url, f"{server.url}/elsewhere"]
         assert scores(urls, *[f"Rayleigh {n}" for n in range(8)]) == [RIGHT] * 8
 
 
-def test_a_verdict_that_was_cut_off_is_none() -> None:
+def test_truncated_verdict_is_a_failure() -> None:
     content = '{"choices": [{"finish_reason": "length", "message": {"content": "It ends with VERDICT: YES"}}]}'
     assert http._words(content.encode()) == ""
     assert http._words(content.replace("length", "stop").encode()) == "It ends with VERDICT: YES"
 
 
 @pytest.mark.parametrize("tag", ["<\u200b/answer>", "<\u2060|im_end|>", "\uff1c/answer\uff1e", "[UNUSED_TOKEN_146]"])
-def test_what_looks_like_no_tag_to_a_program_is_none_for_a_judge_either(tag: str) -> None:
+def test_unusual_tags_are_escaped(tag: str) -> None:
     shown = harmless(f"a {tag} b")
     assert "<" not in shown and "\uff1c" not in shown and "[UNUSED" not in shown

@@ -1,4 +1,4 @@
-"""Knights and knaves: every puzzle has one solution, splits share nothing, and the verifier reads what the generator says."""
+"""Knights and knaves: every puzzle has one solution, splits share no puzzle, and the verifier reads the generator's solutions."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def rows() -> list[dict]:
 
 
 def holds(claim: str, world: dict[str, bool]) -> bool:
-    """Whether an English claim is true, read anew from its text."""
+    """Whether an English claim is true, parsed independently from its text."""
     truths = [world[name] == (role == "knight") for name, role in re.findall(STATEMENT, claim)]
     shape = re.sub(STATEMENT, "_", claim)
     return {
@@ -40,7 +40,7 @@ def holds(claim: str, world: dict[str, bool]) -> bool:
     }[shape](*truths)
 
 
-def test_exactly_one_way_fits_what_everybody_says(rows):
+def test_every_puzzle_has_exactly_one_solution(rows):
     for row in rows:
         said = re.findall(r"(\w+) says: ([^.]*)\.", row["question"])
         assert [name for name, _ in said] == row["names"]
@@ -57,18 +57,18 @@ def test_every_kind_of_claim_and_both_roles_occur(rows):
     assert names == set(knights.NAMES)
 
 
-def test_nobody_says_of_himself_alone_what_he_is(rows):
+def test_no_claim_is_only_about_its_speaker(rows):
     for row in rows:
         assert not re.search(r"(\w+) says: (it is not true that )?\1 is a \w+\.", row["question"])
 
 
-def test_the_numbers_of_people_get_equal_shares(rows):
+def test_numbers_of_people_get_equal_shares(rows):
     sizes = [len(row["names"]) for row in rows]
     assert {size: sizes.count(size) for size in sizes} == dict.fromkeys(range(2, 9), 30)
     assert {len(row["names"]) for row in generate(split="train", num_problems=9, num_people=4)} == {4}
 
 
-def test_solutions_are_all_the_ways_that_fit():
+def test_solutions_are_complete():
     liar = [Claim(kind="is", parts=((1, True),)), Claim(kind="is", parts=((0, False),))]
     assert solutions(liar).tolist() == []
     each_other = [Claim(kind="is", parts=((1, True),)), Claim(kind="is", parts=((0, True),))]
@@ -77,7 +77,7 @@ def test_solutions_are_all_the_ways_that_fit():
     assert solutions(one).tolist() == [[True, True]]
 
 
-def test_the_structure_is_the_same_in_any_order_and_another_for_other_claims():
+def test_structure_does_not_depend_on_order_and_names():
     claims = [
         Claim(kind="if", parts=((1, True), (2, False))),
         Claim(kind="and", parts=((1, True), (0, True))),
@@ -95,7 +95,7 @@ def test_the_structure_is_the_same_in_any_order_and_another_for_other_claims():
     assert structure([*claims[:2], Claim(kind="not", parts=((0, True),))]) != structure(claims)
 
 
-def test_splits_are_decided_by_a_hash_that_never_changes():
+def test_splits_are_decided_by_a_fixed_hash():
     found = [
         split_of([Claim(kind=kind, parts=((0, a), (1, b))), Claim(kind=other, parts=((0, True),))])
         for kind, other in product(("and", "or", "if", "iff"), ("is", "not"))
@@ -105,7 +105,7 @@ def test_splits_are_decided_by_a_hash_that_never_changes():
 
 
 def claims_of(row: dict) -> list[Claim]:
-    """Read back from the question."""
+    """The claims, read back from the question."""
     kinds = {kind.text["en"].format("_", "_"): name for name, kind in KINDS.items()}
     found = []
     for said in re.findall(r"says: ([^.]*)\.", row["question"]):
@@ -124,7 +124,7 @@ def test_splits_share_no_puzzle_even_under_other_names():
     assert not structures["train"] & structures["test"]
 
 
-def test_the_same_seed_gives_the_same_puzzles():
+def test_same_seed_gives_the_same_puzzles():
     first, again, other = (
         [row["id"] for row in generate(split="test", num_problems=20, seed=seed)] for seed in (7, 7, 8)
     )
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_puzzles():
     assert len({*first, *other}) == 40
 
 
-def test_chinese_puzzles_are_the_same_ones():
+def test_chinese_puzzles_equal_english_ones():
     for en, zh in zip(
         generate(split="train", num_problems=30, seed=1),
         generate(split="train", num_problems=30, seed=1, language="zh"),
@@ -157,19 +157,19 @@ def test_chinese_puzzles_are_the_same_ones():
         ({"num_problems": "many"}, "num_problems\n.*valid integer"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(args, message):
+def test_invalid_arguments_are_refused(args, message):
     with pytest.raises(ValueError, match=message):
         generate(**({"split": "train", "num_problems": 5} | args))
 
 
-def test_an_exhausted_split_is_reported(monkeypatch):
+def test_exhausted_split_is_reported(monkeypatch):
     monkeypatch.setattr(knights, "NAMES", ("Ann", "Bob"))
     with pytest.raises(ValueError, match=r"split test has about \d+ puzzles of 2 people, not 500"):
         list(generate(split="test", num_problems=500, num_people=2))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_verifier_reads_the_answers(language):
+def test_verifier_reads_the_solutions(language):
     args = {"split": "test", "num_problems": 24, "num_people": [2, 7], "language": language}
     loaded = load_source("mine", SourceConfig(source="knights_and_knaves", args=args))
     assert len(loaded.items) == 24

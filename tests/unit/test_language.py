@@ -1,4 +1,4 @@
-"""Language consistency: what counts as a word, and of which language."""
+"""Language consistency: what counts as a word, and in which language."""
 
 import pytest
 from reward_samples import problem, value
@@ -35,16 +35,16 @@ def test_share_of_target_words(text: str, target: str, expected: float) -> None:
     assert value(language, text, asked=problem(language=target)) == pytest.approx(expected)
 
 
-def test_an_unknown_language_is_named() -> None:
+def test_unknown_language_is_named() -> None:
     with pytest.raises(ValueError, match="'tlh' is not one of zh, ja"):
         value(language, "text", asked=problem(language="tlh"))
     assert {"en", "zh"} <= set(LANGUAGES)
 
 
-def test_thinking_is_everything_before_the_last_closing() -> None:
+def test_thinking_is_everything_before_the_last_closing_tag() -> None:
     assert thinking("<think>a</think> b </think> c").split() == ["a</think>", "b"]
     assert thinking("a b") == "a b"
 
 
-def test_without_leaves_what_is_never_closed() -> None:
+def test_without_keeps_unclosed_text() -> None:
     assert without("a `b` c `d", "`", "`") == "a   c `d"

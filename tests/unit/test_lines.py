@@ -1,4 +1,4 @@
-"""tests/lines.py counts code and nothing else."""
+"""tests/lines.py counts only code."""
 
 import pytest
 from lines import code_lines, count, table, together
@@ -64,7 +64,7 @@ COUNTED = [
 ]
 
 
-def test_code_is_counted_and_nothing_else() -> None:
+def test_only_code_is_counted() -> None:
     assert code_lines(SNIPPET) == len(COUNTED)
 
 
@@ -82,11 +82,11 @@ def test_code_is_counted_and_nothing_else() -> None:
         ("import os;\n", 0),
     ],
 )
-def test_each_kind_of_line(source: str, expected: int) -> None:
+def test_each_kind_of_line_is_counted_correctly(source: str, expected: int) -> None:
     assert code_lines(source) == expected
 
 
-def test_folders_and_top_level_files_and_what_is_counted_together() -> None:
+def test_folders_top_level_files_and_totals_are_counted() -> None:
     sources = {
         "r1ray/check/load.py": "a = 1\nb = 2\n",
         "r1ray/check/below/rules.py": "c = 3\n",

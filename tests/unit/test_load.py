@@ -1,4 +1,4 @@
-"""Loading: what cannot be had, or is not what the configuration was checked against, is said plainly."""
+"""Loading a model: errors for a missing model, and for one that differs from the checked configuration."""
 
 from types import SimpleNamespace
 
@@ -34,13 +34,13 @@ def folder(tmp_path_factory):
 FACTS = {"context_length": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 40, "tied": True}
 
 
-def test_the_model_loads_in_the_dtype_asked_for_without_dropout(folder):
+def test_model_loads_in_the_configured_dtype_without_dropout(folder):
     lm = load_lm(folder, dtype=torch.bfloat16, facts=ModelFacts(**FACTS))
     assert {p.dtype for p in lm.parameters()} == {torch.bfloat16}
     assert lm.model.layers[0].self_attn.attention_dropout == 0
 
 
-def test_random_weights_come_from_the_seed(folder):
+def test_random_weights_depend_on_the_seed(folder):
     stored, one, same, other = (
         load_lm(folder, dtype=torch.float32, init=init, seed=seed).model.embed_tokens.weight
         for init, seed in (("pretrained", 0), ("random", 0), ("random", 0), ("random", 1))
@@ -50,7 +50,7 @@ def test_random_weights_come_from_the_seed(folder):
     assert not torch.equal(one, stored)
 
 
-def test_wrong_facts_are_all_listed(folder):
+def test_all_wrong_facts_are_listed(folder):
     facts = ModelFacts(**FACTS | {"context_length": 128, "tied": False})
     with pytest.raises(
         ValueError, match=r"context_length=128, the model has 64; model.facts.tied=False, the model has True"
@@ -58,7 +58,7 @@ def test_wrong_facts_are_all_listed(folder):
         load_lm(folder, dtype=torch.float32, facts=facts)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_missing_folder_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"model.path=.*nowhere cannot be loaded: it must be a folder with config.json"
     ):
@@ -66,21 +66,21 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def others(**paths):
-    """As much of a Config as loading reads, of a model of other facts than the policy's."""
+    """The sections of a Config that loading reads, for a model whose facts differ from the policy's."""
     facts = ModelFacts(**FACTS | {"vocab_size": 41})
     critic = SimpleNamespace(path=paths.get("critic"), head_init="zero")
     return SimpleNamespace(model=SimpleNamespace(facts=facts), critic=critic, seed=0)
 
 
-def test_facts_are_of_the_policys_model_alone(folder):
+def test_facts_apply_only_to_the_policy_model(folder):
     with pytest.raises(ValueError, match=r"model.path=.* is not what model.facts says"):
         load_policy(folder, cfg=others(), precision="fp32")
     assert load_policy(folder, cfg=others(), precision="fp32", key="prm.path").lm.config.vocab_size == 40
     assert load_critic(folder, cfg=others(critic=folder), precision="fp32").head.weight.shape == (1, 16)
 
 
-def test_a_critic_that_could_not_be_exported_is_refused_at_the_start(tmp_path):
-    """Transformers has Granite as a language model and not as a classifier."""
+def test_critic_that_cannot_be_exported_is_refused_at_the_start(tmp_path):
+    """Transformers has Granite as a language model but not as a classifier."""
     GraniteConfig().save_pretrained(tmp_path)
     with pytest.raises(
         ValueError, match=r"^critic.path=.* has none for granite: set critic.path to .* of another family"
@@ -88,7 +88,7 @@ def test_a_critic_that_could_not_be_exported_is_refused_at_the_start(tmp_path):
         load_critic(str(tmp_path), cfg=others(critic=str(tmp_path)), precision="fp32")
 
 
-def test_what_cannot_be_loaded_is_said_with_the_key_that_names_it(folder, tmp_path):
+def test_model_that_cannot_be_loaded_is_reported_with_its_key(folder, tmp_path):
     nowhere, wanted = str(tmp_path / "nowhere"), r"cannot be loaded: it must be a folder with config.json"
     with pytest.raises(ValueError, match=rf"^critic.path=.*nowhere {wanted}"):
         load_critic(nowhere, cfg=others(critic=nowhere), precision="fp32")
@@ -102,7 +102,7 @@ def test_what_cannot_be_loaded_is_said_with_the_key_that_names_it(folder, tmp_pa
         load_critic(str(empty), cfg=others(critic=str(empty)), precision="fp32")
 
 
-def test_a_model_that_changes_its_logits_is_refused(tmp_path):
+def test_model_that_changes_its_logits_is_refused(tmp_path):
     Gemma2Config(final_logit_softcapping=30.0).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="final_logit_softcapping"):
         load_lm(str(tmp_path), dtype=torch.float32)
@@ -114,7 +114,7 @@ def test_reserved_deepspeed_keys_are_found_at_any_depth():
     assert reserved_deepspeed_keys({"zero_optimization": {"overlap_comm": True}}) == []
 
 
-def test_learning_rate_warms_up_and_ends_at_its_floor():
+def test_learning_rate_warms_up_and_ends_at_its_minimum():
     def lrs(schedule):
         return [lr_at(u, lr=1.0, schedule=schedule, warmup_updates=2, total_updates=7, min_ratio=0.1) for u in range(8)]
 

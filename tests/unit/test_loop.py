@@ -50,7 +50,11 @@ def group(number: int) -> Group:
 
 @dataclass
 class World:
+<<<<<<< HEAD
     """All parts of the loop; records the calls."""
+=======
+    """A fake of every part that records its calls."""
+>>>>>>> args
 
     did: list[str] = field(default_factory=list)
     skip: Callable[[int], bool] = lambda update: False
@@ -60,7 +64,7 @@ class World:
     saved: list[Progress] = field(default_factory=list)
     observed: list[int] = field(default_factory=list)
     stop_in: str = ""
-    """Where the run is asked to stop, as in `take 2`."""
+    """Where the run is asked to stop: `take 2`."""
     stops_with: type[Exception] = Stopped
 
     @property
@@ -149,7 +153,11 @@ def test_weights_are_pushed_before_the_first_completion_and_after_every_step() -
     assert list(world.logged) == [0, 1, 2, 3]
 
 
+<<<<<<< HEAD
 def test_the_curriculum_observes_every_step_once_and_its_metrics_are_logged() -> None:
+=======
+def test_curriculum_observes_every_step_once_and_its_metrics_are_logged() -> None:
+>>>>>>> args
     world = World()
     run(config(), world)
     assert world.observed == [2, 2, 2]
@@ -157,27 +165,35 @@ def test_the_curriculum_observes_every_step_once_and_its_metrics_are_logged() ->
     assert "curriculum/left_out" not in world.logged[0]
 
 
+<<<<<<< HEAD
 def test_steps_count_passes_and_updates_count_optimizer_steps() -> None:
+=======
+def test_steps_count_loop_passes_and_updates_count_optimizer_steps() -> None:
+>>>>>>> args
     world = World()
     end = run(config("algo.num_minibatches=4"), world)
     assert (end.step, end.updates, end.version) == (3, 12, 3)
     assert [world.logged[step]["update"] for step in (1, 2, 3)] == [4, 8, 12]
 
 
-def test_the_reference_is_replaced_every_n_updates_not_steps() -> None:
+def test_reference_is_replaced_every_n_updates_not_steps() -> None:
     world = World()
     run(config("algo.num_minibatches=2", "algo.reference_refresh_updates=4", "algo.kl_coef=0.1"), world)
     assert [did for did in world.did if did.startswith("reference")] == ["reference 4"]
     assert world.saved[-1].reference_updates == 4
 
 
-def test_without_kl_there_is_no_reference_to_replace() -> None:
+def test_no_reference_is_replaced_without_kl() -> None:
     world = World()
     run(config("algo.kl_coef=0", "algo.reference_refresh_updates=1"), world)
     assert not [did for did in world.did if did.startswith("reference")]
 
 
+<<<<<<< HEAD
 def test_a_skipped_update_is_not_pushed() -> None:
+=======
+def test_skipped_update_pushes_no_weights() -> None:
+>>>>>>> args
     world = World(skip=lambda update: update == 2)
     end = run(config(), world)
     assert [did for did in world.did if did.startswith("push")] == ["push 0", "push 1", "push 2"]
@@ -185,7 +201,7 @@ def test_a_skipped_update_is_not_pushed() -> None:
     assert world.logged[2]["updates_skipped"] == 1
 
 
-def test_a_resumed_run_repeats_nothing() -> None:
+def test_resumed_run_repeats_nothing() -> None:
     whole, part = World(), World()
     run(config(), whole)
     run(config(), part, whole.saved[0])
@@ -194,7 +210,11 @@ def test_a_resumed_run_repeats_nothing() -> None:
 
 
 @pytest.mark.parametrize("where", ["begin 2", "take 2"])
+<<<<<<< HEAD
 def test_a_run_asked_to_stop_saves_the_last_complete_step(where: str) -> None:
+=======
+def test_stopped_run_saves_only_the_last_complete_step(where: str) -> None:
+>>>>>>> args
     world = World(stop_in=where)
     with pytest.raises(Stopped):
         run(config("eval.before=false"), world)
@@ -204,21 +224,33 @@ def test_a_run_asked_to_stop_saves_the_last_complete_step(where: str) -> None:
 
 
 @pytest.mark.parametrize("error", [RewardOutage, NothingToLearn])
+<<<<<<< HEAD
 def test_a_run_that_cannot_continue_saves_the_last_complete_step(error: type[Exception]) -> None:
+=======
+def test_failing_run_saves_the_last_complete_step(error: type[Exception]) -> None:
+>>>>>>> args
     world = World(stop_in="take 2", stops_with=error)
     with pytest.raises(error):
         run(config("eval.before=false"), world)
     assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
 
 
+<<<<<<< HEAD
 def test_a_run_asked_to_stop_before_its_first_step_saves_its_progress() -> None:
+=======
+def test_run_stopped_before_its_first_step_saves_its_start() -> None:
+>>>>>>> args
     world, start = World(stop_in="begin 3"), Progress(step=2, updates=9, version=5)
     with pytest.raises(Stopped):
         run(config(), world, start)
     assert world.saved == [start] and not world.logged
 
 
+<<<<<<< HEAD
 def test_a_stopped_run_resumes_as_if_it_had_not_stopped() -> None:
+=======
+def test_stopped_run_resumes_like_an_uninterrupted_one() -> None:
+>>>>>>> args
     whole, stopped, rest = World(), World(stop_in="take 3"), World()
     run(config(), whole)
     with pytest.raises(Stopped):
@@ -228,5 +260,5 @@ def test_a_stopped_run_resumes_as_if_it_had_not_stopped() -> None:
 
 
 @pytest.mark.parametrize(("step", "every", "expected"), [(4, 2, True), (3, 2, False), (5, 0, True), (3, 0, False)])
-def test_due_every_n_steps_and_after_the_last(step: int, every: int, expected: bool) -> None:
+def test_evaluation_is_due_every_n_steps_and_after_the_last(step: int, every: int, expected: bool) -> None:
     assert due(step, every, last=5) is expected

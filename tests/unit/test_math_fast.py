@@ -1,4 +1,4 @@
-"""Maths answers without a parser: extraction, the exact comparison, and what is refused before any parser sees it."""
+"""Maths answers without a parser: extraction, the exact comparison, and answers that are refused before any parser sees them."""
 
 import ast
 from pathlib import Path
@@ -65,7 +65,7 @@ def compare(answer: str, gold: str) -> bool | None:
         ("0.012346", r"\frac{1}{81}"),
     ],
 )
-def test_equal(answer: str, gold: str):
+def test_equal_answers_are_accepted(answer: str, gold: str):
     assert compare(answer, gold) is True
 
 
@@ -95,7 +95,7 @@ def test_equal(answer: str, gold: str):
         (r"0.5\%", "0.5"),
     ],
 )
-def test_unequal(answer: str, gold: str):
+def test_unequal_answers_are_rejected(answer: str, gold: str):
     assert compare(answer, gold) is False
 
 
@@ -116,11 +116,11 @@ def test_unequal(answer: str, gold: str):
         ("0x10", "16"),
     ],
 )
-def test_undecided(answer: str, gold: str):
+def test_answers_that_need_algebra_are_undecided(answer: str, gold: str):
     assert compare(answer, gold) is None
 
 
-def test_only_ascii_digits_within_the_cap_are_numbers():
+def test_only_ascii_digits_up_to_the_limit_are_numbers():
     assert number("\u0667") is None
     assert number("9" * 301) is None
     assert number("1/0") is None
@@ -155,11 +155,11 @@ def test_only_ascii_digits_within_the_cap_are_numbers():
         (r"\boxed" * 20_000, None),
     ],
 )
-def test_final_answer(text: str, answer: str | None):
+def test_final_answer_is_extracted(text: str, answer: str | None):
     assert final_answer(text) == answer
 
 
-def test_a_printed_brace_does_not_close_the_box():
+def test_escaped_brace_does_not_close_the_box():
     assert last_boxed(r"\boxed{\left\{ 1 \right\}} and }") == r"\left\{ 1 \right\}"
 
 
@@ -183,7 +183,7 @@ def test_a_printed_brace_does_not_close_the_box():
         "x" * (MAX_LENGTH + 1),
     ],
 )
-def test_hostile(answer: str):
+def test_hostile_answers_do_not_reach_the_parser(answer: str):
     assert hostile(answer)
 
 
@@ -206,12 +206,12 @@ def test_honest_answers_reach_the_parser(answer: str):
 
 
 @pytest.mark.parametrize("gold", ["6", r"\frac{1}{2}", "[0, 1)", "星期一", "x"])
-def test_readable_golds(gold: str):
+def test_readable_golds_are_accepted(gold: str):
     assert readable(gold)
 
 
 @pytest.mark.parametrize("gold", ["", " ", "$$", ".", r"\frac{1}{2", "6\n7", "7" * (MAX_LENGTH + 1)])
-def test_unreadable_golds(gold: str):
+def test_unreadable_golds_are_refused(gold: str):
     assert not readable(gold)
 
 
@@ -270,8 +270,8 @@ LONG = [
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("part", LONG)
-def test_nothing_backtracks(part: str):
-    """Milliseconds where time grows with the text's length, hours where it grows with its square."""
+def test_extraction_is_linear_in_the_length(part: str):
+    """Takes milliseconds if time is linear in the length of the text, hours if it is quadratic."""
     text = (part * MAX_LENGTH)[:MAX_LENGTH]
     for gold in ("7", r"\{1, 2\}", "x < 3", text + "1"):
         assert compare(text, gold) is not True or gold.startswith(text)
@@ -279,8 +279,8 @@ def test_nothing_backtracks(part: str):
     final_answer(part * 300_000)
 
 
-def test_no_python_evaluation_is_within_reach():
-    """Model text never meets eval, sympify or parse_expr: the modules that see it do not call them."""
+def test_model_text_is_never_evaluated_as_python():
+    """Model text never reaches eval, sympify or parse_expr: the modules that handle it do not call them."""
     folder = Path(r1ray.reward.__file__).parent
     forbidden = {"eval", "exec", "sympify", "parse_expr", "literal_eval", "compile", "__import__", "loads"}
     allowed = {"re.compile", "json.loads"}

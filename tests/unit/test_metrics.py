@@ -65,7 +65,7 @@ def collected(generated: list[Group], kept: list[Group]) -> Collected:
 CORRECT, INCORRECT = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
 
 
-def test_completions_without_a_token_in_the_loss_are_counted() -> None:
+def test_completions_without_a_trained_token_are_counted() -> None:
     masked = sample(4, mask_T=np.zeros(4, np.float32))
     assert masked_share([sample(4), masked, sample(5), sample(2)]) == 0.25
     assert masked_share([]) == 0
@@ -82,8 +82,13 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
 
 
+<<<<<<< HEAD
 def test_zero_reward_counts_incorrect_completions_or_else_rewards_of_zero() -> None:
     """An incorrect completion may earn a format reward; an unusable one is not counted."""
+=======
+def test_zero_reward_fraction_counts_incorrect_completions_or_zero_rewards() -> None:
+    """An incorrect completion may get a reward for its form; an unusable one does not count."""
+>>>>>>> args
     formal = score(correct=False, reward=0.1)
     assert (
         group_metrics([group(CORRECT, formal, formal, score(usable=False, correct=None))], version=0)[
@@ -108,7 +113,11 @@ def test_times_and_speeds() -> None:
     assert "time/collect" not in metrics
 
 
+<<<<<<< HEAD
 def test_an_unusable_completion_is_counted_without_its_reward() -> None:
+=======
+def test_unusable_completion_is_counted_without_its_reward() -> None:
+>>>>>>> args
     broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error", form=None)
     metrics = group_metrics([group(CORRECT, INCORRECT, broken)], version=0)
     assert metrics["reward/mean"] == 0.5
@@ -124,7 +133,11 @@ def test_each_problem_counts_once_in_the_solve_rate() -> None:
     assert group_metrics(groups, version=0)["solve_rate"] == 0.5
 
 
+<<<<<<< HEAD
 def test_a_component_that_applies_nowhere_has_no_mean() -> None:
+=======
+def test_component_that_applies_nowhere_has_no_mean() -> None:
+>>>>>>> args
     open_ended = score(correct=None, form=1.0)
     metrics = group_metrics([group(open_ended, open_ended)], version=0)
     assert "reward/accuracy/mean" not in metrics
@@ -158,7 +171,7 @@ def test_reflection_counts_whole_words() -> None:
     assert reflections("wait WAIT await checked but rebut uncheck") == 3
 
 
-def test_a_mixture_is_counted_by_source_before_the_filter() -> None:
+def test_metrics_by_source_are_taken_before_the_filter() -> None:
     formal = score(correct=False, reward=0.1)
     broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error")
     groups = [
@@ -180,18 +193,23 @@ def test_a_mixture_is_counted_by_source_before_the_filter() -> None:
     }
 
 
+<<<<<<< HEAD
 def test_one_source_has_no_metrics_by_source() -> None:
     groups = [group(CORRECT, INCORRECT), group(INCORRECT, INCORRECT)]
+=======
+def test_single_source_has_no_metrics_by_source() -> None:
+    groups = [group(RIGHT, WRONG), group(WRONG, WRONG)]
+>>>>>>> args
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0}, version=0)
     assert "solve_rate" in metrics and not any(name.startswith("source/") for name in metrics)
 
 
-def test_no_groups_no_metrics() -> None:
+def test_no_groups_give_no_metrics() -> None:
     assert group_metrics([], version=0) == {}
     assert step_metrics(collected([], kept=[]), {"collect": 1.0}, version=0)["groups/kept"] == 0
 
 
-def test_updates_are_reduced_by_the_kind_of_metric() -> None:
+def test_update_metrics_are_reduced_by_kind() -> None:
     updates = [
         {"loss/policy": 1.0, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "updates_skipped": 0, "kl_ref": 0.0},
         {
@@ -204,7 +222,7 @@ def test_updates_are_reduced_by_the_kind_of_metric() -> None:
         },
     ]
     metrics = reduce_updates(updates)
-    assert metrics["loss/policy"] == 1.0, "a skipped update's nan does not hide the others"
+    assert metrics["loss/policy"] == 1.0, "the nan of a skipped update does not hide the others"
     assert metrics["ratio/max"] == 3.0
     assert metrics["clip_fraction"] == 0.25
     assert metrics["lr"] == 0.2
@@ -214,16 +232,24 @@ def test_updates_are_reduced_by_the_kind_of_metric() -> None:
     assert metrics["first_update/kl_ref"] == 0.0
 
 
-def test_a_loss_that_is_never_finite_stays_visible() -> None:
+def test_loss_that_is_never_finite_is_reported() -> None:
     assert math.isnan(reduce_updates([{"loss/policy": math.nan}])["loss/policy"])
 
 
+<<<<<<< HEAD
 def test_no_updates() -> None:
+=======
+def test_no_update_is_not_a_skipped_update() -> None:
+>>>>>>> args
     assert reduce_updates([]) == {"updates_skipped": 0.0}
 
 
 def test_every_metric_is_in_the_catalogue() -> None:
+<<<<<<< HEAD
     groups = [group(CORRECT, INCORRECT), group(CORRECT, INCORRECT, source="another")]
+=======
+    groups = [group(RIGHT, WRONG), group(RIGHT, WRONG, source="another")]
+>>>>>>> args
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0, "train": 1.0}, version=0)
     update = {"loss/policy": 0.1, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "kl_ref": 0.0, "grad_norm": 1.0}
     names = [*metrics, *reduce_updates([update]), *eval_metrics("aime", pass_at=[1, 4], samples=4)]
@@ -233,10 +259,16 @@ def test_every_metric_is_in_the_catalogue() -> None:
     assert not is_metric("solved")
 
 
+<<<<<<< HEAD
 def test_the_catalogue_has_the_metrics_that_other_tools_read() -> None:
     promised = "reward/mean reward/<component>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
     promised += (
+=======
+def test_catalogue_has_the_metrics_that_other_tools_read() -> None:
+    wanted = "reward/mean reward/<component>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
+    wanted += (
+>>>>>>> args
         " groups/solve_all groups/solve_none groups/kept loss/<term> kl_ref mismatch/kl entropy clip_fraction ratio/max"
     )
-    promised += " grad_norm lr mismatch/logprob_gap/max staleness/max updates_skipped eval/<set>/accuracy eval/<set>/stderr update"
-    assert set(promised.split()) <= set(CATALOGUE)
+    wanted += " grad_norm lr mismatch/logprob_gap/max staleness/max updates_skipped eval/<set>/accuracy eval/<set>/stderr update"
+    assert set(wanted.split()) <= set(CATALOGUE)

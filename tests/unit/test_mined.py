@@ -1,4 +1,4 @@
-"""Problems mined from a stage's rollouts: which, and that they are judged as they were."""
+"""Problems mined from a stage's rollouts: which ones, and that they are verified as in that stage."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,8 +34,8 @@ def problem(name: str, **fields: Any) -> Problem:
     return replace(made, **fields)
 
 
-def group(asked: Problem, right: int | None, *, size: int = 4, broken: int = 0) -> Group:
-    """The last `broken` completions could not be scored; None: nothing says right or wrong."""
+def group(asked: Problem, num_correct: int | None, *, size: int = 4, broken: int = 0) -> Group:
+    """The last `broken` completions could not be scored; None: no correctness."""
     completion = Completion(
         token_ids_T=np.zeros(1, np.int32),
         rollout_logprobs_T=np.zeros(1, np.float32),
@@ -47,7 +47,7 @@ def group(asked: Problem, right: int | None, *, size: int = 4, broken: int = 0) 
     scores = tuple(
         Score(
             reward=0.0,
-            correct=None if right is None else k < right or k >= size - broken,
+            correct=None if num_correct is None else k < num_correct or k >= size - broken,
             components={},
             statuses={},
             usable=k < size - broken,
@@ -79,18 +79,18 @@ def folder(tmp_path: Path) -> Path:
     return write(tmp_path / "run", {9: old, 10: new, 11: other})
 
 
-def test_the_newest_group_of_a_problem_counts(folder: Path) -> None:
+def test_newest_group_of_a_problem_counts(folder: Path) -> None:
     assert mine(folder, correct=[0, 1]) == ["lost", "never", "prose", "unscored"]
     assert mine(folder, correct=[0, 0]) == ["never"]
     assert mine(folder, correct=[4, 4]) == ["solved"]
     assert mine(folder, correct=[2, 2]) == ["mixed"]
 
 
-def test_problems_of_some_sources_only(folder: Path) -> None:
+def test_sources_can_be_selected(folder: Path) -> None:
     assert mine(folder, correct=[0, 4], sources=["prose"]) == ["prose"]
 
 
-def test_a_mined_problem_is_judged_as_it_was(folder: Path) -> None:
+def test_mined_problem_is_verified_as_in_its_stage(folder: Path) -> None:
     cfg = SourceConfig(source="mined", path=str(folder), args={"correct": [0, 0]})
     (item,) = load_source("hard", cfg).items
     assert (item.verifier, item.payload, item.meta) == (
@@ -101,7 +101,7 @@ def test_a_mined_problem_is_judged_as_it_was(folder: Path) -> None:
     assert item.messages == (Message(role="user", content="question never"),)
 
 
-def test_nothing_in_range_tells_what_there_is(folder: Path) -> None:
+def test_empty_range_is_reported_with_the_counts(folder: Path) -> None:
     with pytest.raises(
         ValueError,
         match=r"none of the 6 problems .* has 3 to 3 correct .* 0 correct: 1, 1 correct: 3, 2 correct: 1, 4 correct: 1",
@@ -109,18 +109,18 @@ def test_nothing_in_range_tells_what_there_is(folder: Path) -> None:
         mine(folder, correct=[3, 3])
 
 
-def test_a_stage_without_rollouts_is_refused(tmp_path: Path) -> None:
+def test_stage_without_rollouts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no stage wrote rollouts to .* log\.rollouts_every_steps=1"):
         mine(tmp_path / "stages/rl/rollouts", correct=[0, 3])
 
 
 @pytest.mark.parametrize("correct", [[3, 0], [0], [-1, 2], "03", [0.5, 1], None, [True, True]])
-def test_a_range_that_is_none_is_refused(folder: Path, correct: Any) -> None:
+def test_invalid_range_is_refused(folder: Path, correct: Any) -> None:
     with pytest.raises(ValueError, match=r"must be \[fewest, most\]"):
         mine(folder, correct=correct)
 
 
-def test_rollouts_name_no_code_to_import(tmp_path: Path) -> None:
+def test_rollouts_cannot_name_code_to_import(tmp_path: Path) -> None:
     folder = write(tmp_path, {1: [group(problem("a"), 0), group(problem("b", extract="boxed"), 0)]})
     file = folder / "step_000001.jsonl"
     text = file.read_text().replace('"verifier": "countdown"', '"verifier": "own:verifier"', 1)
@@ -137,7 +137,7 @@ PLAIN = ("data.max_prompt_length=600", "model.template=none", "reward.components
 
 
 class Characters:
-    """A tokenizer of one token a character."""
+    """A tokenizer with one token per character."""
 
     bos_token_id, bos_token = None, None
 
@@ -148,7 +148,7 @@ class Characters:
         return {"input_ids": self.encode(text)}
 
 
-def test_a_stage_reads_them_below_the_run_directory(folder: Path, tmp_path: Path) -> None:
+def test_path_is_relative_to_the_run_directory(folder: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path / "run", *PLAIN)
     source = SourceConfig(
         source="mined", path="stages/rl/rollouts", args={"correct": [0, 1], "sources": ["countdown"]}, extract="boxed"
@@ -158,7 +158,7 @@ def test_a_stage_reads_them_below_the_run_directory(folder: Path, tmp_path: Path
     assert [p.id for p in made.problems] == ["lost", "never", "unscored"]
     assert (first.source, first.accuracy, first.extract, first.prefill) == ("hard", "accuracy", "boxed", "")
     assert located(source, cfg).path == str(tmp_path / "run/stages/rl/rollouts")
-    # The payload that went through the file is what the verifier reads.
+    # The payload that was written to the file is what the verifier reads.
     (score,) = make(cfg.reward).score(
         first, (completion("2 + 3"),), RewardContext(step=1, seed=0, max_response_length=9)
     )
@@ -176,17 +176,17 @@ def completion(text: str) -> Completion:
     )
 
 
-def test_accuracy_and_extract_go_with_a_problem(tmp_path: Path) -> None:
+def test_accuracy_and_extract_are_kept_per_problem(tmp_path: Path) -> None:
     judged = problem("a", accuracy="judge", extract="boxed")
     write(tmp_path, {1: [group(judged, 0), group(problem("b"), 0)]})
     cfg = config(tmp_path, *PLAIN, "reward.components.judge={name: accuracy}")
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 0]}, extract="answer")
     a, b = problem_set("hard", source, cfg, Characters()).problems
     assert (a.accuracy, a.extract) == ("judge", "boxed")
-    assert (b.accuracy, b.extract) == ("accuracy", "answer"), "what it does not say itself is as the source says"
+    assert (b.accuracy, b.extract) == ("accuracy", "answer"), "what a problem does not set comes from its source"
 
 
-def test_a_part_that_does_not_judge_them_here_is_named(folder: Path, tmp_path: Path) -> None:
+def test_missing_accuracy_component_is_named(folder: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path / "run", *PLAIN)
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 4], "sources": ["prose"]})
     with pytest.raises(
@@ -195,7 +195,7 @@ def test_a_part_that_does_not_judge_them_here_is_named(folder: Path, tmp_path: P
         problem_set("hard", source, cfg, Characters())
 
 
-def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_format_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "rollouts"
     folder.mkdir()
     (folder / "step_000001.jsonl").write_text(json.dumps({"question": "?"}) + "\n")

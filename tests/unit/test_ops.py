@@ -1,4 +1,4 @@
-"""r1ray.algo.ops against closed forms."""
+"""r1ray.algo.ops compared with closed forms."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 from r1ray.algo import ops
 
 
-def test_masked_leaves_no_trace_of_undefined_values_in_gradients():
+def test_masked_removes_undefined_values_from_gradients():
     value = torch.tensor([1.0, math.inf, math.nan], requires_grad=True)
     mask = torch.tensor([1.0, 0.0, 0.0])
     ops.masked(value, mask).square().sum().backward()
@@ -33,14 +33,14 @@ def test_k3_gradient_is_one_minus_the_ratio():
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k3"])
-def test_kl_estimators_have_the_right_mean(estimator):
+def test_kl_estimators_are_unbiased(estimator):
     """Over samples from p the mean of k1 and of k3 is KL(p || q)."""
     p, q = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.5, 0.3, 0.2])
     exact = (p * (p / q).log()).sum()
     assert (p * ops.kl(p.log(), q.log(), estimator=estimator)).sum() == pytest.approx(exact.item(), rel=1e-5)
 
 
-def test_absurd_ratio_stays_finite():
+def test_extreme_ratio_stays_finite():
     logs = torch.tensor([500.0, -500.0], requires_grad=True)
     out = ops.clipped_surrogate(logs, torch.tensor([-1.0, -1.0]), clip_low=0.2, clip_high=0.2, dual_clip=None)
     out.objective_L.sum().backward()
@@ -84,13 +84,13 @@ MASKS = [np.float32([0, 1, 1]), np.float32([0, 1, 1, 1, 1]), np.float32([0, 0])]
         ("seq_mean_token_sum_norm", (3 + 12) / 2 / 8),
     ],
 )
-def test_aggregation_leaves_masked_sequences_out_of_the_count(aggregation, expected):
+def test_aggregation_does_not_count_masked_sequences(aggregation, expected):
     losses = [np.float32([9, 1, 2]), np.float32([9, 3, 3, 3, 3]), np.float32([9, 9])]
     weights = ops.aggregation_weights(MASKS, aggregation=aggregation, max_length=8)
     total = sum(float((w * loss).sum()) for w, loss in zip(weights, losses, strict=True))
     assert total == pytest.approx(expected)
 
 
-def test_nothing_to_train_on_weighs_nothing():
+def test_weights_are_0_without_trained_tokens():
     weights = ops.aggregation_weights([np.zeros(3, np.float32)], aggregation="seq_mean_token_mean", max_length=8)
     assert weights[0].tolist() == [0, 0, 0]

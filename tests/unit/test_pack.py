@@ -1,4 +1,4 @@
-"""Packing: nothing lost, nothing split, nothing mixed up."""
+"""Packing loses no token, splits no sequence and keeps samples apart."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def rows_of(batch):
 
 
 @pytest.mark.parametrize(("num_ranks", "max_tokens"), [(1, 10_000), (1, 48), (2, 48), (3, 60), (5, 20), (20, 48)])
-def test_every_token_of_every_sample_arrives_once_with_all_its_arrays(num_ranks, max_tokens):
+def test_every_token_is_packed_once_with_all_its_arrays(num_ranks, max_tokens):
     made = samples()
     batch = packed(made, num_ranks=num_ranks, max_tokens=max_tokens)
     assert len(batch.rows) == num_ranks
@@ -61,12 +61,12 @@ def test_every_token_of_every_sample_arrives_once_with_all_its_arrays(num_ranks,
     assert sorted(seen) == list(range(len(made)))
 
 
-def test_rows_keep_to_the_limit_and_a_longer_sequence_gets_its_own():
+def test_rows_respect_the_limit_and_a_longer_sequence_gets_its_own_row():
     batch = packed(samples([100, 5, 5, 5]), num_ranks=1, max_tokens=20)
     assert sorted(len(row.token_ids_L) for row in rows_of(batch)) == [15, 100]
 
 
-def test_ranks_get_equal_row_counts_and_like_loads():
+def test_ranks_get_equal_row_counts_and_similar_loads():
     rng = np.random.default_rng(0)
     made = samples(np.clip(rng.lognormal(4, 0.5, 200).astype(int), 2, 400).tolist())
     batch = packed(made, num_ranks=4, max_tokens=2048)
@@ -75,7 +75,7 @@ def test_ranks_get_equal_row_counts_and_like_loads():
     assert {len(rank) for rank in batch.rows} == {-(-sum(loads) // (4 * 2048))}
 
 
-def test_fewer_sequences_than_ranks_gives_empty_rows_that_weigh_nothing():
+def test_fewer_sequences_than_ranks_give_empty_rows_of_weight_0():
     batch = packed(samples([4]), num_ranks=3)
     assert [len(rank) for rank in batch.rows] == [1, 1, 1]
     empty = [row for row in rows_of(batch) if row.sample_L[0] < 0]
@@ -87,7 +87,7 @@ def test_fewer_sequences_than_ranks_gives_empty_rows_that_weigh_nothing():
         assert row.ref_logprobs_L is not None
 
 
-def test_a_pair_stays_in_one_row():
+def test_pair_stays_in_one_row():
     pairs = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, -1]
     batch = packed(samples(), num_ranks=2, max_tokens=48, pairs=pairs)
     for pair in range(5):
@@ -103,7 +103,7 @@ def test_packing_is_deterministic():
         np.testing.assert_array_equal(one.token_ids_L, two.token_ids_L)
 
 
-def test_unpack_brings_values_back_to_their_samples():
+def test_unpack_returns_values_to_their_samples():
     made = samples()
     batch = packed(made, num_ranks=3)
     values = [[row.token_ids_L.astype(np.float32) / 7 for row in rank] for rank in batch.rows]
@@ -111,13 +111,13 @@ def test_unpack_brings_values_back_to_their_samples():
         np.testing.assert_array_equal(value_T, one.token_ids_T.astype(np.float32) / 7)
 
 
-def test_an_array_that_only_some_samples_have_is_refused():
+def test_array_that_only_some_samples_have_is_refused():
     made = samples([4, 5])
     made[1] = sample(5, index=1)
     with pytest.raises(AssertionError, match="some samples"):
         packed(made, num_ranks=1)
 
 
-def test_a_first_token_cannot_be_trained_on():
+def test_first_token_cannot_be_trained_on():
     with pytest.raises(AssertionError, match="first token"):
         packed([sample(3, prompt=0, ref_logprobs_T=np.zeros(3, np.float32))])

@@ -1,4 +1,4 @@
-"""The worked example of a plug-in: what its rules count, and that a configuration alone puts it into a run."""
+"""The worked example of a plug-in: what its rules count, and that a configuration alone adds it to a run."""
 
 import pytest
 from reward_samples import completion, context, problem, value
@@ -41,7 +41,7 @@ def test_syllables_are_groups_of_vowels(line: str, count: int) -> None:
         ("7", "8", False),
     ],
 )
-def test_rhymes_end_alike_in_different_words(one: str, other: str, alike: bool) -> None:
+def test_rhymes_are_different_words_with_the_same_ending(one: str, other: str, alike: bool) -> None:
     assert rhyme(one, other) is rhyme(other, one) is alike
 
 
@@ -59,11 +59,11 @@ def test_rhymes_end_alike_in_different_words(one: str, other: str, alike: bool) 
         ("couplet", "the rain is falling through the night\nand all the windows hold a lamp", 0.8),
     ],
 )
-def test_the_share_of_what_was_asked_for(name: str, poem: str, share: float) -> None:
+def test_score_is_the_share_of_requests_that_are_met(name: str, poem: str, share: float) -> None:
     assert share_met(poem, form=FORMS[name], topic="rain") == pytest.approx(share)
 
 
-def test_the_poem_is_the_answer_or_what_follows_the_thinking() -> None:
+def test_poem_is_the_answer_or_the_text_after_the_thinking() -> None:
     asked = problem(verifier="r1ray.examples.poems:VERSE", payload={"form": "haiku", "topic": "rain"})
     responses = [f"<think>5 7 5</think>{HAIKU}", f"<answer>{HAIKU}</answer>", f"<think>{HAIKU}"]
     assert [value(form, response, asked=asked) for response in responses] == [1.0, 1.0, 0.0]
@@ -72,7 +72,7 @@ def test_the_poem_is_the_answer_or_what_follows_the_thinking() -> None:
     assert value(form, HAIKU) is None  # a problem that asks for no poem
 
 
-def test_problems_differ_and_there_are_only_so_many() -> None:
+def test_problems_differ_and_are_limited_in_number() -> None:
     args = {"num_problems": 500}
     items = load_source("poems", SourceConfig(source="r1ray.examples.poems:POEMS", args=args)).items
     assert len({item.messages for item in items}) == 500
@@ -83,7 +83,7 @@ def test_problems_differ_and_there_are_only_so_many() -> None:
             load_source("poems", SourceConfig(source="r1ray.examples.poems:POEMS", args=wrong))
 
 
-def test_a_configuration_alone_puts_it_into_a_run() -> None:
+def test_configuration_alone_adds_it_to_a_run() -> None:
     (run,) = check_command_line(
         ["data=poems", "reward=poems", "eval=poems", "checkpoint.best_metric=eval/poems/accuracy"]
     )

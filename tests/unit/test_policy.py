@@ -1,4 +1,4 @@
-"""What all policy-gradient algorithms share: filter, KL place, controllers, entropy bonus, off-policy correction."""
+"""What all policy-gradient algorithms share: filter, place of KL, controllers, entropy bonus, off-policy correction."""
 
 from dataclasses import replace
 
@@ -25,15 +25,15 @@ def grpo(**overrides):
         ([1, 0], 0.5, 1.0, False),  # strictly
         ([1, 0], None, 0.5, False),
         ([1, 1], 0.5, None, True),
-        ([1, None], 0.0, 1.0, False),  # of those that could be scored
-        ([None, None], 0.0, 1.0, True),  # nothing says right or wrong
+        ([1, None], 0.0, 1.0, False),  # only completions that could be scored count
+        ([None, None], 0.0, 1.0, True),  # no correctness
     ],
 )
-def test_groups_are_chosen_by_the_share_of_correct_completions(corrects, low, high, kept):
+def test_filter_selects_groups_by_solve_rate(corrects, low, high, kept):
     assert grpo(filter={"min_solve_rate": low, "max_solve_rate": high}).keep(group_of(corrects)) is kept
 
 
-def test_the_filter_reads_correctness_and_not_the_shaped_reward():
+def test_filter_uses_correctness_and_not_the_shaped_reward():
     mixed_rewards = group_of([1, 1], rewards=[1.0, 0.5])
     assert not grpo(filter={"min_solve_rate": 0.0, "max_solve_rate": 1.0}).keep(mixed_rewards)
     assert grpo(filter={"drop_equal": True}).keep(mixed_rewards)
@@ -49,7 +49,7 @@ def kl_samples():
     ]
 
 
-def test_kl_in_the_reward_is_subtracted_there_and_is_no_term_of_the_loss():
+def test_kl_in_the_reward_is_not_a_term_of_the_loss():
     algo = grpo(kl_in="reward", kl_coef=0.5, kl_estimator="k1", scale_by_std=False)
     assert algo.needs == {"old_logprobs", "ref_logprobs"}
     assert algo.rewards(kl_samples(), {}).tolist() == pytest.approx([1 - 0.5 * 0.6, 0])
@@ -63,7 +63,7 @@ def test_kl_in_the_reward_is_subtracted_there_and_is_no_term_of_the_loss():
     assert advantages == pytest.approx([0.35, -0.35])
 
 
-def test_a_completion_without_trained_tokens_earns_no_kl():
+def test_completion_without_trained_tokens_gets_no_kl_penalty():
     (masked,) = kl_samples()[:1]
     masked = sample(
         3,
@@ -77,14 +77,14 @@ def test_a_completion_without_trained_tokens_earns_no_kl():
     assert algo.token_rewards([masked], {})[0].tolist() == [0, 0, 0]
 
 
-def test_the_kl_coefficient_follows_its_target():
+def test_kl_coefficient_adapts_to_its_target():
     algo = grpo(kl_coef=0.2, kl_target=0.5, kl_horizon=1024, prompts_per_step=64, group_size=8)
     state = algo.initial_state()
     assert state == {"kl_coef": 0.2}
     more = algo.update_state(state, {"kl_ref": 9.0})
     assert more["kl_coef"] == pytest.approx(0.2 * (1 + 0.2 * 512 / 1024))
     assert algo.update_state(state, {"kl_ref": 0.45})["kl_coef"] == pytest.approx(0.2 * (1 - 0.1 * 0.5))
-    assert algo.update_state(state, {})["kl_coef"] == 0.2, "a step without an update measures nothing"
+    assert algo.update_state(state, {})["kl_coef"] == 0.2, "a step without an update has no measurement"
     assert algo.update_state(state, {"kl_ref": float("nan")})["kl_coef"] == 0.2
     assert algo.update_state({}, {"kl_ref": 9.0}) == more, "a state from before the controller was turned on"
     (weights,) = algo.weights([sample(3)], more)
@@ -94,7 +94,7 @@ def test_the_kl_coefficient_follows_its_target():
     assert in_reward.rewards(samples, {"kl_coef": 0.5}).tolist() == pytest.approx([1 - 0.5 * 0.6, 0])
 
 
-def test_the_entropy_bonus_is_on_below_its_target_only():
+def test_entropy_bonus_is_active_only_below_its_target():
     algo = grpo(entropy_target=0.2, entropy_step=0.001, entropy_max=0.0015)
     assert algo.needs_entropy_grad
     state = algo.initial_state()
@@ -106,7 +106,7 @@ def test_the_entropy_bonus_is_on_below_its_target_only():
         np.testing.assert_allclose(weights["entropy"], bonus * weights["policy"])
 
 
-def test_the_entropy_bonus_raises_entropy_and_is_no_term_without_a_coefficient():
+def test_entropy_bonus_raises_entropy_and_needs_a_coefficient():
     assert not grpo().needs_entropy_grad
     row = loss_input([-1.0, -2.0], mask=[0.0, 1.0])
     assert "entropy" not in grpo(kl_coef=0.0).loss(row).terms
@@ -116,7 +116,7 @@ def test_the_entropy_bonus_raises_entropy_and_is_no_term_without_a_coefficient()
     np.testing.assert_allclose(weights["entropy"], 0.01 * weights["policy"])
 
 
-# Two sequences; log-ratios trainer to engine 0.5, 0.5 and -1, 2; C = 2.
+# Two sequences; log-ratios of trainer and engine: 0.5, 0.5 and -1, 2; cap 2.
 GAPS = [0.0, 0.5, 0.5, 0.0, -1.0, 2.0]
 SEGMENTS = [0, 0, 0, 1, 1, 1]
 CORRECTIONS = {
@@ -140,8 +140,8 @@ def corrected(mode, *, gaps=GAPS, **overrides):
 
 
 @pytest.mark.parametrize("mode", CORRECTIONS)
-def test_the_policy_term_is_weighted_from_the_engine_to_the_trainer(mode):
-    """Decoupled PPO: the clip is around the trainer's old log-probs, the weight is from the engine's to those."""
+def test_policy_term_is_weighted_by_trainer_over_engine(mode):
+    """Decoupled PPO: the clip is around the trainer's old log-probs, the weight corrects from the engine's to those."""
     _, plain, mask = corrected("none")
     _, out, _ = corrected(mode)
     want = torch.tensor(CORRECTIONS[mode], dtype=torch.float32)
@@ -151,20 +151,20 @@ def test_the_policy_term_is_weighted_from_the_engine_to_the_trainer(mode):
     torch.testing.assert_close(out.metrics["importance_sampling/mean"][mask], want)
 
 
-def test_sequences_whose_weight_is_below_the_cap_keep_it():
+def test_sequence_weights_below_the_cap_are_unchanged():
     _, out, mask = corrected("sequence_mask", gaps=[0, 0.1, 0.2, 0, -1.0, 0.5])
     want = torch.tensor([0.3, 0.3, -0.5, -0.5]).exp()
     torch.testing.assert_close(out.metrics["importance_sampling/mean"][mask], want)
 
 
-def test_where_engine_and_trainer_agree_nothing_is_corrected():
+def test_equal_engine_and_trainer_need_no_correction():
     for mode in CORRECTIONS:
         _, plain, _ = corrected("none", gaps=[0.0] * 6)
         _, out, _ = corrected(mode, gaps=[0.0] * 6)
         torch.testing.assert_close(out.terms["policy"], plain.terms["policy"], rtol=0, atol=0)
 
 
-def test_the_correction_carries_no_gradient():
+def test_correction_has_no_gradient():
     logprobs, out, mask = corrected("token_truncate", kl_coef=0.0)
     out.terms["policy"].sum().backward()
     plain_logprobs, plain, _ = corrected("none", kl_coef=0.0)
@@ -173,7 +173,7 @@ def test_the_correction_carries_no_gradient():
     torch.testing.assert_close(logprobs.grad[mask], want)
 
 
-def test_the_entropy_controller_stays_within_its_bounds():
+def test_entropy_controller_stays_within_its_bounds():
     up = [controllers.adapted_entropy_coef(0.4, entropy=0.1, target=0.2, step=0.2, largest=0.5)]
     assert up == [0.5]
     assert controllers.adapted_entropy_coef(0.1, entropy=0.2, target=0.2, step=0.2, largest=0.5) == 0.0
