@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import ray
 
-from r1ray.check.directory import SUBMITTED
 from r1ray.config import ClusterConfig
+from r1ray.run.directory import SUBMITTED
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 START_ATTEMPTS = 3

@@ -8,10 +8,8 @@ from typing import Any, cast
 from r1ray.check import plugins
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake, show
-from r1ray.run.directory import RunDir, changes, mapping_in
+from r1ray.run.directory import SUBMITTED, RunDir, changes, mapping_in
 
-SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets it in the driver of a submitted job, and only there."""
 FIXED = ("model.path", "algo.name", "seed", "stages")
 """What a resumed run may not change."""
 

@@ -36,7 +36,7 @@ from r1ray.config.tree import has, laid_over, without
 from r1ray.config.view import AllStages, NotSound, StageView
 from r1ray.mistakes import ConfigError, Finding, Mistake
 from r1ray.run import resume
-from r1ray.stages.kinds import KINDS, StageKind
+from r1ray.stage_kinds import KINDS, StageKind
 
 Rule = Callable[[StageView], Iterable[Finding]]
 

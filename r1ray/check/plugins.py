@@ -23,7 +23,7 @@ from r1ray.plugin import Registry, args_of, found, resolve
 from r1ray.reward import REWARDS
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
-from r1ray.stages.kinds import KINDS, StageKind
+from r1ray.stage_kinds import KINDS, StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def kind(view: StageView) -> Iterator[Finding]:
     if plugin is None or isinstance(plugin, StageKind):
         yield from _check(view, used)
     else:
-        rule, remedy = f"is {plugin!r:.60}, which is not a stage kind", "name a r1ray.stages.kinds.StageKind"
+        rule, remedy = f"is {plugin!r:.60}, which is not a stage kind", "name a r1ray.stage_kinds.StageKind"
         yield Mistake(key=f"{where}.kind", value=stage.kind, rule=rule, remedy=remedy)
     if isinstance(plugin, StageKind):  # not imported here: it may need Ray
         yield from _name(f"{where}.kind", plugin.run, {}, what="a run function")

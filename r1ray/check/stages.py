@@ -8,7 +8,7 @@ from r1ray.config import StageConfig
 from r1ray.config.tree import Tree, has, value_of
 from r1ray.mistakes import Mistake, did_you_mean
 from r1ray.plugin import found
-from r1ray.stages.kinds import KINDS, StageKind
+from r1ray.stage_kinds import KINDS, StageKind
 
 RUN_WIDE = ("name", "run_dir", "check", "resume", "stages", "cluster")
 """Keys that a stage cannot set: all stages share one run directory and one cluster."""

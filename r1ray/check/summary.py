@@ -7,7 +7,7 @@ from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.config import Config, TrainerConfig
 from r1ray.mistakes import NOT_CHECKED, REPLACED
 from r1ray.roles import OTHERS, trainer_config
-from r1ray.stages.kinds import StageKind, kind_of
+from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
     ("", "worth knowing"),

@@ -58,7 +58,7 @@ class LogConfig(Strict):
 
 class StageConfig(Strict):
     kind: str
-    """A name in r1ray.stages.kinds.KINDS, or `package.module:NAME` of a `StageKind`."""
+    """A name in r1ray.stage_kinds.KINDS, or `package.module:NAME` of a `StageKind`."""
     after: str | None = None
     """The stage whose checkpoint this one starts from; null: model.path."""
     args: dict[str, Any] = {}

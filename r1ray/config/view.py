@@ -30,7 +30,7 @@ from r1ray.mistakes import Mistake
 
 if TYPE_CHECKING:
     from r1ray.algo.base import Algorithm
-    from r1ray.stages.kinds import StageKind
+    from r1ray.stage_kinds import StageKind
 
 
 class NotSound(Exception):

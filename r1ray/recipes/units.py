@@ -15,7 +15,7 @@ from r1ray.config import Config
 from r1ray.config.tree import value_of
 from r1ray.mistakes import did_you_mean
 from r1ray.recipes.paper import EVERY_STAGE, Number, Value
-from r1ray.stages.kinds import kind_of
+from r1ray.stage_kinds import kind_of
 
 Unit = str | Callable[[Config], Any]
 """A key of the configuration, or a function of it."""

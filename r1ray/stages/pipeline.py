@@ -12,8 +12,8 @@ from r1ray.plugin import resolve
 from r1ray.run.directory import RunDir
 from r1ray.run.summary import closing_summary
 from r1ray.sandbox import here
+from r1ray.stage_kinds import kind_of
 from r1ray.stages.context import StageContext, result_of
-from r1ray.stages.kinds import kind_of
 
 
 def check_sandbox(cfg: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES
 from r1ray.reward import REWARDS
 from r1ray.reward.accuracy import VERIFIERS
-from r1ray.stages.kinds import KINDS
+from r1ray.stage_kinds import KINDS
 
 CHECK = Path(__file__).resolve().parents[2] / "r1ray" / "check"
 NAMES = {*ALGORITHMS, *CURRICULA, *SOURCES, *REWARDS, *VERIFIERS, *KINDS}

@@ -15,7 +15,7 @@ from r1ray.check.lora import something_to_adapt, targets
 from r1ray.check.summary import describe
 from r1ray.config.view import StageView
 from r1ray.model.files import linear_layers
-from r1ray.stages.kinds import KINDS
+from r1ray.stage_kinds import KINDS
 
 ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"
 SFT = (

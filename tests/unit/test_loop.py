@@ -50,11 +50,7 @@ def group(number: int) -> Group:
 
 @dataclass
 class World:
-<<<<<<< HEAD
-    """All parts of the loop; records the calls."""
-=======
     """A fake of every part that records its calls."""
->>>>>>> args
 
     did: list[str] = field(default_factory=list)
     skip: Callable[[int], bool] = lambda update: False
@@ -153,11 +149,7 @@ def test_weights_are_pushed_before_the_first_completion_and_after_every_step() -
     assert list(world.logged) == [0, 1, 2, 3]
 
 
-<<<<<<< HEAD
-def test_the_curriculum_observes_every_step_once_and_its_metrics_are_logged() -> None:
-=======
 def test_curriculum_observes_every_step_once_and_its_metrics_are_logged() -> None:
->>>>>>> args
     world = World()
     run(config(), world)
     assert world.observed == [2, 2, 2]
@@ -165,11 +157,7 @@ def test_curriculum_observes_every_step_once_and_its_metrics_are_logged() -> Non
     assert "curriculum/left_out" not in world.logged[0]
 
 
-<<<<<<< HEAD
-def test_steps_count_passes_and_updates_count_optimizer_steps() -> None:
-=======
 def test_steps_count_loop_passes_and_updates_count_optimizer_steps() -> None:
->>>>>>> args
     world = World()
     end = run(config("algo.num_minibatches=4"), world)
     assert (end.step, end.updates, end.version) == (3, 12, 3)
@@ -189,11 +177,7 @@ def test_no_reference_is_replaced_without_kl() -> None:
     assert not [did for did in world.did if did.startswith("reference")]
 
 
-<<<<<<< HEAD
-def test_a_skipped_update_is_not_pushed() -> None:
-=======
 def test_skipped_update_pushes_no_weights() -> None:
->>>>>>> args
     world = World(skip=lambda update: update == 2)
     end = run(config(), world)
     assert [did for did in world.did if did.startswith("push")] == ["push 0", "push 1", "push 2"]
@@ -210,11 +194,7 @@ def test_resumed_run_repeats_nothing() -> None:
 
 
 @pytest.mark.parametrize("where", ["begin 2", "take 2"])
-<<<<<<< HEAD
-def test_a_run_asked_to_stop_saves_the_last_complete_step(where: str) -> None:
-=======
 def test_stopped_run_saves_only_the_last_complete_step(where: str) -> None:
->>>>>>> args
     world = World(stop_in=where)
     with pytest.raises(Stopped):
         run(config("eval.before=false"), world)
@@ -224,33 +204,21 @@ def test_stopped_run_saves_only_the_last_complete_step(where: str) -> None:
 
 
 @pytest.mark.parametrize("error", [RewardOutage, NothingToLearn])
-<<<<<<< HEAD
-def test_a_run_that_cannot_continue_saves_the_last_complete_step(error: type[Exception]) -> None:
-=======
 def test_failing_run_saves_the_last_complete_step(error: type[Exception]) -> None:
->>>>>>> args
     world = World(stop_in="take 2", stops_with=error)
     with pytest.raises(error):
         run(config("eval.before=false"), world)
     assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
 
 
-<<<<<<< HEAD
-def test_a_run_asked_to_stop_before_its_first_step_saves_its_progress() -> None:
-=======
 def test_run_stopped_before_its_first_step_saves_its_start() -> None:
->>>>>>> args
     world, start = World(stop_in="begin 3"), Progress(step=2, updates=9, version=5)
     with pytest.raises(Stopped):
         run(config(), world, start)
     assert world.saved == [start] and not world.logged
 
 
-<<<<<<< HEAD
-def test_a_stopped_run_resumes_as_if_it_had_not_stopped() -> None:
-=======
 def test_stopped_run_resumes_like_an_uninterrupted_one() -> None:
->>>>>>> args
     whole, stopped, rest = World(), World(stop_in="take 3"), World()
     run(config(), whole)
     with pytest.raises(Stopped):

@@ -82,13 +82,8 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
 
 
-<<<<<<< HEAD
-def test_zero_reward_counts_incorrect_completions_or_else_rewards_of_zero() -> None:
-    """An incorrect completion may earn a format reward; an unusable one is not counted."""
-=======
 def test_zero_reward_fraction_counts_incorrect_completions_or_zero_rewards() -> None:
     """An incorrect completion may get a reward for its form; an unusable one does not count."""
->>>>>>> args
     formal = score(correct=False, reward=0.1)
     assert (
         group_metrics([group(CORRECT, formal, formal, score(usable=False, correct=None))], version=0)[
@@ -113,11 +108,7 @@ def test_times_and_speeds() -> None:
     assert "time/collect" not in metrics
 
 
-<<<<<<< HEAD
-def test_an_unusable_completion_is_counted_without_its_reward() -> None:
-=======
 def test_unusable_completion_is_counted_without_its_reward() -> None:
->>>>>>> args
     broken = score(correct=None, reward=-99.0, usable=False, status="sandbox_error", form=None)
     metrics = group_metrics([group(CORRECT, INCORRECT, broken)], version=0)
     assert metrics["reward/mean"] == 0.5
@@ -133,11 +124,7 @@ def test_each_problem_counts_once_in_the_solve_rate() -> None:
     assert group_metrics(groups, version=0)["solve_rate"] == 0.5
 
 
-<<<<<<< HEAD
-def test_a_component_that_applies_nowhere_has_no_mean() -> None:
-=======
 def test_component_that_applies_nowhere_has_no_mean() -> None:
->>>>>>> args
     open_ended = score(correct=None, form=1.0)
     metrics = group_metrics([group(open_ended, open_ended)], version=0)
     assert "reward/accuracy/mean" not in metrics
@@ -193,13 +180,8 @@ def test_metrics_by_source_are_taken_before_the_filter() -> None:
     }
 
 
-<<<<<<< HEAD
-def test_one_source_has_no_metrics_by_source() -> None:
-    groups = [group(CORRECT, INCORRECT), group(INCORRECT, INCORRECT)]
-=======
 def test_single_source_has_no_metrics_by_source() -> None:
-    groups = [group(RIGHT, WRONG), group(WRONG, WRONG)]
->>>>>>> args
+    groups = [group(CORRECT, INCORRECT), group(INCORRECT, INCORRECT)]
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0}, version=0)
     assert "solve_rate" in metrics and not any(name.startswith("source/") for name in metrics)
 
@@ -236,20 +218,12 @@ def test_loss_that_is_never_finite_is_reported() -> None:
     assert math.isnan(reduce_updates([{"loss/policy": math.nan}])["loss/policy"])
 
 
-<<<<<<< HEAD
-def test_no_updates() -> None:
-=======
 def test_no_update_is_not_a_skipped_update() -> None:
->>>>>>> args
     assert reduce_updates([]) == {"updates_skipped": 0.0}
 
 
 def test_every_metric_is_in_the_catalogue() -> None:
-<<<<<<< HEAD
     groups = [group(CORRECT, INCORRECT), group(CORRECT, INCORRECT, source="another")]
-=======
-    groups = [group(RIGHT, WRONG), group(RIGHT, WRONG, source="another")]
->>>>>>> args
     metrics = step_metrics(collected(groups, kept=groups), {"collect": 1.0, "train": 1.0}, version=0)
     update = {"loss/policy": 0.1, "ratio/max": 1.0, "clip_fraction": 0.0, "lr": 0.1, "kl_ref": 0.0, "grad_norm": 1.0}
     names = [*metrics, *reduce_updates([update]), *eval_metrics("aime", pass_at=[1, 4], samples=4)]
@@ -259,15 +233,9 @@ def test_every_metric_is_in_the_catalogue() -> None:
     assert not is_metric("solved")
 
 
-<<<<<<< HEAD
-def test_the_catalogue_has_the_metrics_that_other_tools_read() -> None:
-    promised = "reward/mean reward/<component>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
-    promised += (
-=======
 def test_catalogue_has_the_metrics_that_other_tools_read() -> None:
     wanted = "reward/mean reward/<component>/mean solve_rate response_length/mean reflection/mean truncated/fraction status/<name>"
     wanted += (
->>>>>>> args
         " groups/solve_all groups/solve_none groups/kept loss/<term> kl_ref mismatch/kl entropy clip_fraction ratio/max"
     )
     wanted += " grad_norm lr mismatch/logprob_gap/max staleness/max updates_skipped eval/<set>/accuracy eval/<set>/stderr update"

@@ -13,7 +13,7 @@ from r1ray.check import CheckedRun, ConfigError, load
 from r1ray.cli import compose
 from r1ray.data.sources import load_source
 from r1ray.plugin import args_of, resolve
-from r1ray.stages.kinds import KINDS
+from r1ray.stage_kinds import KINDS
 
 ALGORITHM = """
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ SQUARES = Source(read=read, columns={"n": "n"}, generate=generate, Args=SquaresA
 STAGE = """
 from r1ray.config.base import Positive
 from r1ray.plugin import Args
-from r1ray.stages.kinds import StageKind
+from r1ray.stage_kinds import StageKind
 
 
 class CountArgs(Args):

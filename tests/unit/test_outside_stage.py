@@ -13,7 +13,7 @@ from r1ray.stages.pipeline import context_of
 KIND = """
 from r1ray.config.base import Positive
 from r1ray.plugin import Args
-from r1ray.stages.kinds import StageKind
+from r1ray.stage_kinds import StageKind
 
 
 class CountArgs(Args):
@@ -79,7 +79,7 @@ def test_the_summary_lists_what_the_kind_starts(kind: str, shown: set[str]) -> N
         ("my_stage:COUNT", "{upto: 4}", "args.upto", "takes no such argument", "did you mean stages.mine.args.up_to?"),
         ("my_stage:COUNT", "{up_to: 0}", "args.up_to", "must be at least 1", "stages.mine.args.up_to=1"),
         ("my_stage:CONT", "{}", "kind", "cannot be imported", "correct the name"),
-        ("my_stage:run", "{}", "kind", "is not a stage kind", "name a r1ray.stages.kinds.StageKind"),
+        ("my_stage:run", "{}", "kind", "is not a stage kind", "name a r1ray.stage_kinds.StageKind"),
         ("my_stage:NOWHERE", "{}", "kind", "there is no module no_such_module", "PYTHONPATH"),
     ],
 )
