@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from r1ray.check.mistakes import Mistake, show
 from r1ray.check.stages import has, laid_over, value_of
 from r1ray.config import LoraConfig, StageConfig
-from r1ray.roles import OTHERS, TRAINERS, section_of
+from r1ray.roles import AUXILIARY_TRAINERS, TRAINERS, section_of
 from r1ray.run.directory import RunDir, changes
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -132,7 +132,7 @@ def _beginnings_of(
     """What a critic or a process reward model has begun with is in its state: another value would be passed over in silence."""
     before_all = mapping_in(run.config) or {}
     before = laid_over(before_all, _mapping(value_of(before_all, f"stages.{name}.config")))
-    for role in OTHERS:
+    for role in AUXILIARY_TRAINERS:
         for key in (f"{role}.path", f"{role}.head_init"):
             was, now = value_of(before, key), value_of(tree, key)
             if was == now or not (checkpoint / role).exists():

@@ -4,7 +4,7 @@ from r1ray.algo import policy_steps, roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.check.mistakes import NOT_CHECKED
 from r1ray.config import Config, TrainerConfig
-from r1ray.roles import OTHERS, trainer_config
+from r1ray.roles import AUXILIARY_TRAINERS, trainer_config
 
 
 def describe(run: CheckedRun) -> str:
@@ -67,7 +67,7 @@ def _actors(cfg: Config, kind: str) -> list[str]:
         trainer = cfg.trainer
         words = _words(trainer) + (f", LoRA of rank {cfg.model.lora.rank}" if cfg.model.lora else "")
         groups["policy"] = (trainer.num_workers, trainer.cpus_per_worker, trainer.gpus_per_worker, words)
-        for role in OTHERS:
+        for role in AUXILIARY_TRAINERS:
             if role in needed:
                 other = trainer_config(cfg, role)
                 groups[role] = (other.num_workers, other.cpus_per_worker, other.gpus_per_worker, _words(other))

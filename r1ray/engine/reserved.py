@@ -1,4 +1,4 @@
-"""The settings of vLLM that r1ray controls: engine arguments that a user cannot set, and its environment. Imports nothing."""
+"""What r1ray decides about vLLM itself: engine arguments that a user cannot set, and its environment. Imports nothing."""
 
 RESERVED_ENGINE_ARGS = (
     "model",
@@ -20,13 +20,13 @@ RESERVED_ENGINE_ARGS = (
     "disable_log_stats",
     "enable_sleep_mode",
 )
-"""Set from rollout.*, data.max_prompt_length and seed, or fixed, because weight transfer, log-probs, seeds and versions need it."""
+"""Set from rollout.*, data.max_prompt_length and seed, or fixed: weight transfer, log-probs, seeds and versions depend on them."""
 
 VLLM_ENVIRONMENT = {
-    # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only mode in which
-    # OMP_NUM_THREADS alone decides.
+    # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only form that obeys
+    # OMP_NUM_THREADS alone.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # Otherwise all engines of a node are bound to the same cores (and vLLM reserves one for a scheduler that does not exist).
+    # Without it every engine of a node is bound to the same cores (vLLM keeps one back for a scheduler process that is not there).
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
 }

@@ -115,6 +115,6 @@ def test_some_layers_only():
 @pytest.mark.parametrize("target", ["q_prj", "lm_head", "embed_tokens", "mlp", "input_layernorm"])
 def test_what_is_no_linear_layer_of_a_block_is_refused(target):
     with pytest.raises(
-        ValueError, match=rf"model.lora.targets names {target}, which no linear layer .* there are down_proj, "
+        ValueError, match=rf"model.lora.targets names {target}, but .* no such linear layer: choose from down_proj, "
     ):
         adapted(targets=["q_proj", target])
