@@ -1,4 +1,4 @@
-"""Which trainers there may be, and what the ranks of each go by."""
+"""The roles of trainers, and the configuration of each."""
 
 from typing import Literal
 
@@ -6,19 +6,19 @@ from r1ray.config import AuxiliaryTrainerConfig, Config, TrainerConfig
 from r1ray.config.view import StageView
 
 TrainerRole = Literal["policy", "critic", "prm"]
-"""The policy's, the one of values, the one of process rewards."""
-OTHERS: tuple[TrainerRole, ...] = ("critic", "prm")
-TRAINERS: tuple[TrainerRole, ...] = ("policy", *OTHERS)
+"""policy; critic: values; prm: process rewards."""
+AUXILIARY_TRAINERS: tuple[TrainerRole, ...] = ("critic", "prm")
+TRAINERS: tuple[TrainerRole, ...] = ("policy", *AUXILIARY_TRAINERS)
 
 
 def section_of(role: str) -> str:
-    """The section of the configuration that holds a role's num_workers and the like: the policy's is `trainer`, which the other
-    trainers take as their defaults; every other role has a section of its own name."""
+    """The section of the configuration with a role's num_workers and resources. The policy's is `trainer`, whose values are the
+    defaults of the other trainers; every other role has a section of its own name."""
     return "trainer" if role == "policy" else role
 
 
 def trainer_config(cfg: Config | StageView, role: TrainerRole) -> TrainerConfig:
-    """What a trainer's ranks go by: the policy's own keys, with those of the critic or the process reward model laid over them.
+    """The configuration of a trainer: the policy's keys, overridden by those of the critic or the process reward model.
 
     Example: with `critic.lr=5e-6` and `critic.overrides={zero_stage: 3}`, `trainer_config(cfg, "critic")` has both.
     """

@@ -6,7 +6,7 @@ from r1ray.algo import policy_steps, roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.config import Config, TrainerConfig
 from r1ray.mistakes import NOT_CHECKED, REPLACED
-from r1ray.roles import OTHERS, trainer_config
+from r1ray.roles import AUXILIARY_TRAINERS, trainer_config
 from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
@@ -70,7 +70,7 @@ def _workers(cfg: Config, kind: StageKind) -> Iterator[str]:
         reference = cfg.reference
         words = f"ZeRO-{reference.zero_stage}"
         groups["reference"] = (reference.num_workers, reference.cpus_per_worker, reference.gpus_per_worker, words)
-    for role in ("policy", *OTHERS):
+    for role in ("policy", *AUXILIARY_TRAINERS):
         if role in roles:
             trainer = trainer_config(cfg, role)
             groups[role] = (

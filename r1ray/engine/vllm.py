@@ -1,9 +1,9 @@
-"""vLLM as a rollout engine, in this process, on CPU and on CUDA alike.
+"""vLLM as a rollout engine, in this process, on CPU and on CUDA.
 
-`LLMEngine` is driven step by step from the one thread that owns it. Against `AsyncLLM` this leaves out two idle processes per
-engine and their serialisation: two engines on two cores gave 34k tokens/s together against 18k to 25k, started in half the time and
-took 1.5 GB less memory each; and between two steps nothing has to be paused to change weights. Tensor parallelism uses vLLM's
-multiprocessing executor, whose workers are processes of their own.
+`LLMEngine` is driven step by step by the one thread that owns it. Compared with `AsyncLLM` this saves two idle processes per engine
+and their serialisation: two engines on two cores gave 34k tokens/s together against 18k to 25k, started in half the time and took
+1.5 GB less memory each; and to change weights between two steps nothing has to be paused. Tensor parallelism uses vLLM's
+multiprocessing executor, which starts a process per worker.
 
 Weights arrive through `r1ray.sync.vllm_transfer`, an engine registered with vLLM's weight transfer factory.
 """
@@ -24,7 +24,7 @@ from r1ray.types import Completion, FinishReason, Floats, Ints, VersionSpan
 os.environ.update(VLLM_ENVIRONMENT)
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 if not torch.cuda.is_available():
-    # vLLM compiles two small sampling helpers at their first use: seconds, and a C++ compiler that a laptop may not have.
+    # vLLM compiles two small sampling helpers at their first use, which takes seconds and a C++ compiler.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 # vLLM reads its environment when it is imported.
@@ -41,16 +41,17 @@ CPU_MAX_NUM_SEQS = 256
 """More running sequences gave no more tokens per second on CPU."""
 CPU_KV_BLOCK_TOKENS = 128
 SLEEP_LEVEL = 1
-"""Weights go to host memory, keys and values are dropped. Level 2 drops the weights too, and what vLLM serves after it has woken is
-gibberish (vllm issues 16564 and 29341; NeMo-RL 2631); besides, a transfer that fails would leave no old weights to serve."""
+"""Weights go to host memory, keys and values are dropped. Level 2 drops the weights too, and after waking vLLM then generates
+gibberish (vllm issues 16564 and 29341; NeMo-RL 2631); also, a failed transfer would leave no old weights to serve."""
 MEMORY = ("weights", "kv_cache")
-"""What vLLM lets wake one by one, in the order in which it is needed."""
+"""What vLLM can wake separately, in the order in which it is needed."""
 
 
 class VllmEngine:
-    """Fulfils `r1ray.engine.base.RolloutEngine`; one per process, used from one thread.
+    """Implements `r1ray.engine.base.RolloutEngine`; one per process, used from one thread.
 
-    `engine_args` are vLLM's own and win over the defaults chosen here; what r1ray decides itself is refused with ValueError.
+    `engine_args` are vLLM's and override the defaults chosen here. Raises ValueError for those that r1ray controls
+    (`r1ray.engine.reserved`).
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class VllmEngine:
         engine_args = dict(engine_args or {})
         refused = sorted(set(engine_args) & set(RESERVED_ENGINE_ARGS))
         if refused:
-            raise ValueError(f"rollout.engine_args may not set {', '.join(refused)}: r1ray sets them from its own keys")
+            raise ValueError(f"rollout.engine_args may not set {', '.join(refused)}: r1ray sets them from other keys")
         defaults = _cpu_defaults(model_path, dtype, max_model_len, tensor_parallel_size) if device == "cpu" else {}
         self._engine = LLMEngine.from_engine_args(
             EngineArgs(
@@ -81,11 +82,11 @@ class VllmEngine:
                 logprobs_mode="processed_logprobs",
                 weight_transfer_config={"backend": BACKEND_NAME},  # type: ignore[arg-type]
                 worker_extension_cls=EXTENSION,
-                # vLLM takes back what a seeded generator drew for a prompt that it has split; on CPU that raises and ends it.
+                # For a prompt that it has split, vLLM rewinds the seeded generator; on CPU that raises and ends the engine.
                 enable_chunked_prefill=device != "cpu",
-                async_scheduling=False,  # a batch in flight during a weight update would be counted to the wrong version
+                async_scheduling=False,  # a batch in flight during a weight update would get the wrong version
                 disable_log_stats=True,
-                # On CPU vLLM refuses it. It can be told to sleep all the same, goes through all states and keeps its memory.
+                # On CPU vLLM refuses it. The calls to sleep and wake still work there, and keep the memory.
                 enable_sleep_mode=sleeps and device == "cuda",
                 **(defaults | engine_args),
             )
@@ -93,20 +94,20 @@ class VllmEngine:
         self._tokenizer: Any = self._engine.get_tokenizer()
         self._stop_ids = sorted(_stop_ids(self._engine))
         self._held: list[RequestOutput] = []
-        """Finished while `score` ran; the next `step` hands them on."""
+        """Finished while `score` ran; returned by the next `step`."""
         self._temperatures: dict[str, float] = {}
-        """Of the unfinished requests; vLLM's outputs do not say."""
+        """{unfinished request: its temperature}, which vLLM's outputs do not contain."""
         self._asleep: set[str] = set()
-        """Of MEMORY, what is not on the device."""
+        """The parts of MEMORY that are not on the device."""
         self._engine.set_weight_version("-1")
 
     @classmethod
     def from_config(cls, model_path: str, *, cfg: Config) -> "VllmEngine":
-        """`model_path` is a folder or a hub name; `builtin` has been resolved before."""
+        """`model_path` is a folder or a hub name; `builtin` is resolved by the caller."""
         prompt, response = cfg.data.max_prompt_length, cfg.rollout.max_response_length
         engine_args = dict(cfg.rollout.engine_args)
         if cfg.deterministic:
-            # A resumed run has not generated what an uninterrupted one has in its cache, and a cached prompt is rounded otherwise.
+            # A resumed run has other prompts in its cache than an uninterrupted one, and a cached prompt is rounded differently.
             engine_args.setdefault("enable_prefix_caching", False)
         try:
             return cls(
@@ -122,8 +123,8 @@ class VllmEngine:
         except ValueError as error:
             if "greater than the derived max_model_len" in str(error):
                 raise ValueError(
-                    f"{model_path} does not take {prompt + response} tokens: lower data.max_prompt_length ({prompt}) or "
-                    f"rollout.max_response_length ({response}). vLLM says: {error}"
+                    f"the context of {model_path} is under {prompt + response} tokens: lower data.max_prompt_length ({prompt}) or "
+                    f"rollout.max_response_length ({response}). vLLM: {error}"
                 ) from error
             raise
 
@@ -137,17 +138,17 @@ class VllmEngine:
                 top_k=sampling.top_k,
                 max_tokens=sampling.max_tokens,
                 seed=request.seed,
-                logprobs=0,  # the sampled token's alone
+                logprobs=0,  # only that of the sampled token
                 stop_token_ids=self._stop_ids,
                 stop=list(sampling.stop),
                 include_stop_str_in_output=True,
-                skip_special_tokens=False,  # <think> may be one, and so may what a stop text is looked for in
-                detokenize=bool(sampling.stop),  # else once, when the completion is complete
+                skip_special_tokens=False,  # <think> may be one, and a stop text may contain one
+                detokenize=bool(sampling.stop),  # otherwise once, in `_completion`
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._engine.add_request(request.id, {"prompt_token_ids": request.prompt_ids_T.tolist()}, params)
         except Exception as error:
-            # vLLM's own kinds of error could only be read where vLLM is imported.
+            # vLLM's own exceptions cannot be unpickled in a process without vLLM.
             raise ValueError(f"request {request.id}: {error}") from error
         self._temperatures[request.id] = sampling.temperature
 
@@ -169,7 +170,7 @@ class VllmEngine:
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         self._raise_if_asleep()
-        # vLLM reads no cached prefix for requests that want the log-probs of their prompt.
+        # vLLM does not use the prefix cache for requests with prompt log-probs.
         params = SamplingParams(
             max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
@@ -188,27 +189,27 @@ class VllmEngine:
         self._engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": init_info})
 
     def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
-        """As the protocol says; EngineBroken when loading failed after the old weights had been taken down."""
-        self._wake("weights")  # what arrives is loaded into their place
+        """As the protocol says. Raises EngineBroken when loading fails after the old weights were released."""
+        self._wake("weights")  # the new weights are loaded in their place
         self._engine.collective_rpc("start_weight_update")
-        # Receives and verifies in every worker; none has touched the model when one of them raises.
+        # Every worker receives and verifies; when one of them raises, none has touched its model.
         self._engine.collective_rpc("update_weights", kwargs={"update_info": {**update_info, "version": version}})
         try:
             self._engine.collective_rpc("finish_weight_update")
         except Exception as error:
             raise EngineBroken(f"loading weights of version {version} failed: {error}") from error
         self.wake()
-        # Running requests are put back to waiting and recompute their keys and values with the new weights: what they sample from
-        # now on is exactly the new policy, so each version span has one well-defined behaviour policy.
+        # Running requests are preempted and recompute their keys and values with the new weights: from now on they sample from
+        # exactly the new policy, so each version span has one well-defined behaviour policy.
         self._engine.reset_prefix_cache(reset_running_requests=True)
         self._engine.set_weight_version(str(version))
 
     def sleep(self) -> None:
-        # All engines of a device have to be through with this before anybody else allocates: vLLM asserts that what is free grows.
+        # All engines of a device have to finish this before a trainer allocates: vLLM asserts that free memory grows.
         try:
             self._engine.sleep(level=SLEEP_LEVEL)
         except Exception as error:
-            raise EngineBroken(f"it could not fall asleep ({type(error).__name__}: {error})") from error
+            raise EngineBroken(f"the engine could not fall asleep ({type(error).__name__}: {error})") from error
         self._asleep = set(MEMORY)
 
     def wake(self) -> None:
@@ -219,16 +220,16 @@ class VllmEngine:
         if part not in self._asleep:
             return
         try:
-            self._engine.wake_up(tags=[part])  # with the last part vLLM goes on scheduling
+            self._engine.wake_up(tags=[part])  # after the last part vLLM schedules again
         except Exception as error:
             raise EngineBroken(
-                f"it could not wake: no memory for its {part} ({type(error).__name__}: {error}); if others hold it, lower "
-                "rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
+                f"the engine could not wake: no memory for its {part} ({type(error).__name__}: {error}); if others use it, "
+                "lower rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
             ) from error
         self._asleep.discard(part)
 
     def _raise_if_asleep(self) -> None:
-        """vLLM would queue what comes, and never say so."""
+        """vLLM would queue the request, and never answer it."""
         if self._asleep:
             raise EngineAsleep(f"the engine sleeps ({', '.join(sorted(self._asleep))})")
 
@@ -252,8 +253,8 @@ class VllmEngine:
         finish_reason: FinishReason = (
             completion.finish_reason if completion.finish_reason in ("stop", "length") else "abort"
         )  # type: ignore[assignment]
-        # A completion that ended at a stop text has no EOS; that text is part of it.
-        spoken = token_ids[:-1] if finish_reason == "stop" and token_ids[-1] in self._stop_ids else token_ids
+        # A completion that ended at a stop text has no EOS, and the text is part of it.
+        text_ids = token_ids[:-1] if finish_reason == "stop" and token_ids[-1] in self._stop_ids else token_ids
         logprobs: Any = completion.logprobs
         return Completion(
             token_ids_T=np.array(token_ids, np.int32),
@@ -261,7 +262,7 @@ class VllmEngine:
                 [at[token].logprob for at, token in zip(logprobs, token_ids, strict=True)], np.float32
             ),
             temperature=self._temperatures.pop(output.request_id),
-            text=self._tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False),
+            text=self._tokenizer.decode(text_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False),
             finish_reason=finish_reason,
             versions=tuple(
                 VersionSpan(version=int(span.version), start=span.start, end=span.end)
@@ -271,7 +272,7 @@ class VllmEngine:
 
 
 def _cpu_defaults(model_path: str, dtype: str, max_model_len: int, tensor_parallel_size: int) -> dict[str, Any]:
-    """Eager (compilation adds 15 s to the start), and a KV cache as large as all running sequences can fill, within a limit."""
+    """Eager mode (compilation adds 15 s to the start), and a KV cache for all running sequences, within a limit."""
     config = AutoConfig.from_pretrained(model_path)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     num_kv_heads = max(1, config.num_key_value_heads // tensor_parallel_size)
@@ -285,7 +286,7 @@ def _cpu_defaults(model_path: str, dtype: str, max_model_len: int, tensor_parall
 
 
 def _stop_ids(engine: LLMEngine) -> set[int]:
-    """Every token with which the model, its generation settings or its tokenizer end a completion."""
+    """Every token with which the model, its generation config or its tokenizer ends a completion."""
     settings = engine.model_config.try_get_generation_config()
     found: set[int] = set()
     for ids in (
@@ -298,7 +299,7 @@ def _stop_ids(engine: LLMEngine) -> set[int]:
 
 
 def _prompt_logprobs(output: RequestOutput, token_ids: list[int]) -> Floats:
-    """[T], entry 0 is 0.0: nothing stands before the first token."""
+    """[T]; entry 0 is 0.0: the first token has no log-prob."""
     at: Any = output.prompt_logprobs
     assert at is not None and len(at) == len(token_ids)
     return np.array([0.0] + [at[t][token_ids[t]].logprob for t in range(1, len(token_ids))], np.float32)

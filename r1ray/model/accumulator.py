@@ -1,4 +1,4 @@
-"""The metrics of one optimiser update: kept on the device until all rows are through, then reduced over ranks once."""
+"""The metrics of one optimizer update: kept on the device until all rows are done, then reduced over ranks once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ class MetricAccumulator:
     """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`.
 
     Args:
-        sharers: ranks that add the same rows, which count once.
+        sharers: number of ranks that add the same rows, which count once.
     """
 
     def __init__(self, *, sharers: int = 1) -> None:
@@ -22,7 +22,7 @@ class MetricAccumulator:
         self._maxima: dict[str, Tensor] = {}
 
     def add(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], *, mask_L: Tensor) -> None:
-        """One row's {term: loss} (already weighted and summed) and {name: value_L}."""
+        """Add {term: loss} (already weighted and summed) and {name: value_L} of one row."""
         chosen_L = mask_L > 0
         for term, loss in losses.items():
             _accumulate(self._losses, f"loss/{term}", loss.detach(), torch.add)
@@ -30,14 +30,14 @@ class MetricAccumulator:
         for name, value_L in metrics.items():
             value_L = value_L.detach()
             if name.endswith("/max"):
-                # A maximum over ranks may lose nan.
+                # Reducing nan over ranks by maximum may lose it.
                 largest = torch.where(chosen_L, value_L.nan_to_num(nan=torch.inf), -torch.inf).max()
                 _accumulate(self._maxima, name, largest, torch.maximum)
             else:
                 _accumulate(self._sums, name, torch.where(chosen_L, value_L, 0.0).sum(), torch.add)
 
     def over_ranks(self) -> dict[str, float]:
-        """A collective; the same on every rank. Without a masked token anywhere means and maxima are 0."""
+        """The metrics over all ranks; a collective. Without a masked token on any rank, means and maxima are 0."""
         sums = _reduced(self._losses | self._sums, dist.ReduceOp.SUM)
         sums = {name: value / self._sharers for name, value in sums.items()}
         maxima = _reduced(self._maxima, dist.ReduceOp.MAX) if self._maxima else {}

@@ -1,12 +1,12 @@
-"""Attention over packed rows: every sequence attends to itself alone, at the cost of its own length.
+"""Attention over packed rows: every sequence attends only to itself, at the cost of its own length.
 
-`r1ray.model.load` registers it with transformers as the attention implementation "r1ray", so that any model class that uses its
-attention interface works unchanged. The boundaries come as a `Segments` keyword that the model passes through; without it the call
-fails. (What transformers itself offers finds boundaries in position_ids, silently not when a cache object exists, and builds an
-L x L mask.)
+`r1ray.model.load` registers it with transformers as the attention implementation "r1ray", so that any model class that uses the
+attention interface of transformers works unchanged. The boundaries arrive as a `Segments` keyword that the model passes through;
+without it the call fails. (The packing of transformers itself reads boundaries from position_ids, silently ignores them when a
+cache object exists, and builds an L x L mask.)
 
-The sequences of a row are copied into a few padded groups of similar length and each group is one causal call; padding stands
-at the end, where causality keeps it out of every real token's sight. So no mask is built.
+The sequences of a row are copied into a few padded groups of similar length, and each group is one causal call. Padding is at the
+end, where causality hides it from every real token, so no mask is built.
 
 Ranks that share the row exchange their slices of it for their share of the heads here, and only here.
 """
@@ -24,17 +24,17 @@ from r1ray.model.sequence_parallel import ALONE, Share
 NAME = "r1ray"
 
 _MAX_PADDING = 1.25
-"""A group ends where its padded area would exceed its tokens by more than this factor."""
+"""A group is closed when its padded area would exceed its tokens by more than this factor."""
 _EAGER_MAX_LENGTH = 512
-"""On CPU in bfloat16, up to this length, plain matmul and softmax beat the fused kernel (its backward is 5x slower)."""
+"""On CPU in bfloat16, up to this length, plain matmul and softmax are faster than the fused kernel (its backward is 5x slower)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """Where the sequences of a row lie, and how they are padded for attention. Made once a row by `segments_of`."""
+    """Where the sequences of a row are, and how they are padded for attention. Computed once per row by `segments_of`."""
 
     length: int
-    """Tokens of the row."""
+    """Number of tokens in the row."""
     groups: tuple[tuple[int, int], ...]
     """(number of sequences, padded length) of each group, one after the other in the padded buffer."""
     slot_L: Tensor | None
@@ -46,7 +46,7 @@ class Segments:
 
 
 def segments_of(lengths: Sequence[int], *, device: torch.device) -> Segments:
-    """Plan for sequences of these lengths, as they lie in the row. Groups form in the order of length.
+    """The segments of a row with sequences of these lengths, in the order of the row. Groups are formed by length, longest first.
 
     Example: lengths [5, 4, 1] make groups (2, 5) and (1, 1): 11 slots for 10 tokens.
     """
@@ -78,7 +78,7 @@ def segments_of(lengths: Sequence[int], *, device: torch.device) -> Segments:
 
 
 class _ToSlots(torch.autograd.Function):
-    """Row -> padded buffer, zeros between. (Autograd's own backward of indexing would add; no slot repeats, so copying does.)"""
+    """Row -> padded buffer with zeros as padding. (Autograd's backward of indexing adds; no slot repeats, so copying is enough.)"""
 
     @staticmethod
     def forward(ctx: Any, x_LHD: Tensor, slot_L: Tensor, padded_length: int) -> Tensor:
@@ -121,21 +121,22 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """query [1, heads, C, dim], key and value [1, kv heads, C, dim] -> ([1, C, heads, dim], None).
 
-    C tokens are this rank's slice of the row, or the row itself.
+    The C tokens are this rank's slice of the row, or the whole row.
 
-    Raises ValueError for what it cannot do: a window shorter than a sequence, soft-capped scores, attention sinks.
+    Raises ValueError for what it does not support: a window shorter than a sequence, soft-capped scores, attention sinks.
     """
     assert segments is not None, "attention 'r1ray' was called without its segments; use r1ray.model.forward"
     size = share.slice_length(segments.length)
     assert attention_mask is None and query.shape[0] == 1 and query.shape[2] == key.shape[2] == size
     if sliding_window is not None and sliding_window < segments.groups[0][1]:
         raise ValueError(
-            f"the model attends in a window of {sliding_window} tokens, a sequence has {segments.groups[0][1]}"
+            f"the model has an attention window of {sliding_window} tokens, but a sequence has {segments.groups[0][1]}: lower "
+            "data.max_prompt_length or rollout.max_response_length"
         )
     for name in ("softcap", "s_aux"):
         if kwargs.get(name) is not None:
-            raise ValueError(f"the model's attention uses {name}, which r1ray's packed attention does not have")
-    # Under autocast the rotary embedding has made query and key float32 again; the value still has the dtype to compute in.
+            raise ValueError(f"the model's attention uses {name}, which r1ray's packed attention does not support")
+    # Under autocast the rotary embedding makes query and key float32 again; the value has the dtype to compute in.
     qkv_CHD = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     q, k, v = (_to_slots(x_LHD, segments) for x_LHD in share.to_heads(*qkv_CHD, length=segments.length))
     outs = []
@@ -156,18 +157,18 @@ def _to_slots(x_LHD: Tensor, segments: Segments) -> Tensor:
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, *, scaling: float) -> Tensor:
-    """Causal attention of [G, heads, T, dim]; fewer kv heads than heads are shared in order."""
+    """Causal attention of [G, heads, T, dim]. When there are fewer kv heads than heads, consecutive heads share one."""
     length = q.shape[2]
     if q.device.type != "cpu" or q.dtype == torch.float32 or length > _EAGER_MAX_LENGTH:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
-    # The heads that share a kv head are rows of one product: nothing is repeated.
+    # Heads that share a kv head are rows of one product, so that nothing is repeated.
     num, heads, dim = q.shape[0], k.shape[1], q.shape[3]
     rows = q.shape[1] // heads * length
     future = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     scores = torch.matmul((q * scaling).reshape(num, heads, rows, dim), k.transpose(2, 3))
     scores = scores.view(num, heads, -1, length, length).add_(future)
-    # PyTorch's softmax of bfloat16 sums in float32.
+    # PyTorch's softmax of bfloat16 accumulates in float32.
     probs = F.softmax(scores, dim=-1).view(num, heads, rows, length)
     return torch.matmul(probs, v).reshape(q.shape)

@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens under a causal language model, without the logits of the whole vocabulary.
+"""Log-probs of given tokens under a causal language model, without the logits of the whole vocabulary.
 
-Two things live here and nowhere else: the shift between logits and labels (the hidden state at t - 1 speaks of token t, also across
-the border between two ranks' slices of a row), and the division of logits by the sampling temperature.
+Two things are here and nowhere else: the shift between logits and labels (the hidden state at t - 1 predicts token t, also across
+the border between the slices of two ranks), and the division of logits by the sampling temperature.
 """
 
 from dataclasses import dataclass
@@ -16,39 +16,40 @@ from r1ray.model.sequence_parallel import ALONE, Share
 from r1ray.types import Row
 
 _KEPT_LOGITS = {"cpu": 2**24, "cuda": 2**27}
-"""Up to so many entries a row's probabilities are kept for the backward: 64 MiB; 512 MiB on a device with more memory."""
+"""Up to this many entries the probabilities of a row are kept for the backward: 64 MiB; 512 MiB on a device with more memory."""
 _BLOCK_LOGITS = {"cpu": 2**22, "cuda": 2**27}
-"""Entries of the float32 logits that exist at one time beyond that: what stays in a CPU's cache; what fills a GPU."""
+"""Beyond that, entries of the float32 logits that exist at one time: what fits the cache of a CPU, what fills a GPU."""
 _MIN_BLOCK = 1024
-"""Tokens of the vocabulary in a block at least: thinner products waste either device."""
+"""At least this many tokens of the vocabulary in a block: thinner products waste either device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTensors:
-    """What the model needs of a packed row, on its device. Ranks that share the row have a slice of C tokens each (alone: all L),
-    and of the wanted tokens those M before which there is a token of the slice."""
+    """The tensors of a packed row that the model needs, on its device. Ranks that share the row have a slice of C tokens each
+    (alone: all L), and those M of the wanted tokens whose predecessor is in the slice.
+    """
 
     token_ids_C: Tensor
     positions_C: Tensor
     source_M: Tensor
-    """Index in the slice of the token before each wanted one."""
+    """Index in the slice of the predecessor of each wanted token."""
     label_M: Tensor
-    """The wanted tokens' ids."""
+    """Ids of the wanted tokens."""
     temperature_M: Tensor
     target_M: Tensor
-    """Indices in the row of the wanted tokens; none of them is the first of its sequence."""
+    """Indices in the row of the wanted tokens; none is the first of its sequence."""
     segments: Segments
-    """Of the whole row."""
+    """Those of the whole row."""
     share: Share
 
     def spread(self, values_M: Tensor) -> Tensor:
-        """-> [L] of the whole row on every rank that shares it, 0 at tokens that are not wanted."""
+        """-> [L] of the whole row on every rank that shares it; 0 at tokens that are not wanted."""
         zeros_L = torch.zeros(self.segments.length, dtype=torch.float32, device=values_M.device)
         return self.share.joined(zeros_L.index_copy(0, self.target_M, values_M))
 
 
 def row_tensors(row: Row, *, device: torch.device, share: Share = ALONE) -> RowTensors:
-    """A row for `Policy.forward`; wanted are the tokens where mask_L is not 0."""
+    """A row for `Policy.forward`. The wanted tokens are those where mask_L is not 0."""
     size = share.slice_length(len(row.token_ids_L))
     target_M = np.flatnonzero((row.mask_L > 0) & (row.positions_L > 0))
     target_M = target_M[(target_M - 1) // size == share.rank]
@@ -66,8 +67,8 @@ def row_tensors(row: Row, *, device: torch.device, share: Share = ALONE) -> RowT
 
 
 def hidden_states(body: Any, row: RowTensors) -> Tensor:
-    """[C, E] of a transformers model without its head, each sequence of the row by itself."""
-    # use_cache=False: with a cache object transformers would treat the row as one sequence in more than one place.
+    """[C, E] of a transformers model without its head; each sequence of the row is computed separately."""
+    # use_cache=False: with a cache object transformers would treat the row as one sequence in several places.
     return body(
         input_ids=row.token_ids_C.unsqueeze(0),
         position_ids=row.positions_C.unsqueeze(0),
@@ -79,17 +80,17 @@ def hidden_states(body: Any, row: RowTensors) -> Tensor:
 
 
 class Policy(nn.Module):
-    """A Hugging Face causal LM whose forward gives the log-probs of a packed row's own tokens.
+    """A Hugging Face causal LM whose forward returns the log-probs of the tokens of a packed row.
 
-    Its lm_head is replaced by a `LogprobHead` over the same weight: a module of its own, because under ZeRO-3 the weight (also one
-    tied to the embedding) is whole only while DeepSpeed's hooks run the module that owns it.
+    Its lm_head is replaced by a `LogprobHead` with the same weight. It is a separate module because under ZeRO-3 the weight (even
+    one tied to the embedding) is gathered only while DeepSpeed's hooks run the module that owns it.
     """
 
     def __init__(self, lm: nn.Module, *, autocast: bool = False) -> None:
         super().__init__()
         self.lm: Any = lm
         self.autocast = autocast
-        """Matrix products in bfloat16 while weights stay float32. Ours rather than DeepSpeed's, so that canaries can do without."""
+        """Matrix products in bfloat16 while weights stay float32. Not DeepSpeed's, so that canaries can be scored without."""
         self.lm.lm_head = LogprobHead(self.lm.lm_head)
 
     def forward(
@@ -97,9 +98,9 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """-> (logprobs_L, entropy_L), float32, 0 at tokens that are not wanted.
 
-        Entropy is of the distribution, at the token's temperature, from which the token would be drawn. It carries a gradient only
-        with `entropy_grad`, and is 0 where log-probs carry none (under no_grad nobody asks for it). `autocast` overrides the
-        policy's own.
+        The entropy is that of the distribution, at the token's temperature, from which the token is drawn. It has a gradient only
+        with `entropy_grad`, and is 0 where log-probs have none (under no_grad it is not needed). `autocast` overrides the policy's
+        setting.
         """
         enabled = self.autocast if autocast is None else autocast
         with torch.autocast(row.label_M.device.type, dtype=torch.bfloat16, enabled=enabled):
@@ -111,7 +112,7 @@ class Policy(nn.Module):
 
 
 class LogprobHead(nn.Module):
-    """lm_head with another output: log-probs of labels instead of logits. Shares the linear layer's parameters."""
+    """lm_head that returns log-probs of labels instead of logits. Shares the parameters of the linear layer."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -125,14 +126,14 @@ class LogprobHead(nn.Module):
         """hidden [M, E] -> (log-probs [M], entropy [M]), float32."""
         device = hidden_ME.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
-        with torch.autocast(device, enabled=False):  # else the entropy's dot product would be in bfloat16
+        with torch.autocast(device, enabled=False):  # otherwise the dot product of the entropy would be in bfloat16
             few = len(labels_M) * len(self.weight) <= _KEPT_LOGITS[device]
             function = _WholeLogprobs if few else _BlockedLogprobs
             return function.apply(hidden_ME.to(dtype), self.weight, labels_M, temperature_M, dtype, entropy_grad)
 
 
 class _WholeLogprobs(torch.autograd.Function):
-    """log softmax(h W^T / temperature)[label] where all logits fit: the probabilities are kept for the backward."""
+    """log softmax(h W^T / temperature)[label] when all logits fit in memory: the probabilities are kept for the backward."""
 
     @staticmethod
     def forward(
@@ -149,7 +150,7 @@ class _WholeLogprobs(torch.autograd.Function):
         entropy_M, probs_MV = torch.zeros_like(logprobs_M), None
         if ctx.needs_input_grad[0]:
             probs_MV = log_MV.exp()
-            # A logit of -inf has probability 0 and adds nothing.
+            # A logit of -inf has probability 0 and must add 0, not nan.
             entropy_M = -torch.linalg.vecdot(probs_MV, log_MV.clamp_min_(-1e30))
         ctx.save_for_backward(hidden_ME, weight_VE, labels_M, temperature_M, probs_MV, entropy_M)
         _set_outputs(ctx, entropy_M, dtype, entropy_grad)
@@ -162,16 +163,16 @@ class _WholeLogprobs(torch.autograd.Function):
         if ctx.entropy_grad:
             grad_MV += _entropy_grads(probs_MV, entropy_M, grads[1] / temperature_M)
         grad_MV = grad_MV.to(ctx.dtype)
-        # A frozen head wants none, and it is as much work as the other product.
+        # A frozen head needs no gradient, which takes as long as the other product.
         grad_weight_VE = (grad_MV.T @ hidden_ME).to(weight_VE.dtype) if ctx.needs_input_grad[1] else None
         return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE, None, None, None, None
 
 
 class _BlockedLogprobs(torch.autograd.Function):
-    """The same by blocks of the vocabulary, each of which all tokens pass at once (the online softmax, arXiv 1805.02867).
+    """The same in blocks of the vocabulary, each for all tokens at once (the online softmax, arXiv 1805.02867).
 
-    Only the log of the sum of exponentials is kept; the backward makes each block's logits once more. Blocks of tokens instead
-    would add a gradient as large as the whole weight for every block.
+    Only the log of the sum of exponentials is kept; the backward computes the logits of each block again. Blocks of tokens instead
+    of the vocabulary would add a gradient as large as the whole weight for every block.
     """
 
     @staticmethod
@@ -207,7 +208,7 @@ class _BlockedLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
         hidden_ME, weight_VE, labels_M, temperature_M, logsum_M, entropy_M = ctx.saved_tensors
         scaled_M = grads[0] / temperature_M
-        # Many blocks are summed: in bfloat16 the small ones would be lost.
+        # Many blocks are summed: in bfloat16 small gradients would be lost.
         grad_hidden_ME = torch.zeros_like(hidden_ME, dtype=torch.float32)
         grad_weight_VE = torch.empty_like(weight_VE) if ctx.needs_input_grad[1] else None
         for block in _blocks(weight_VE, len(labels_M)):
@@ -253,7 +254,7 @@ def _blocks(weight_VE: Tensor, num: int) -> list[slice]:
 
 
 def _labels_in(block: slice, labels_M: Tensor) -> tuple[Tensor, Tensor]:
-    """(which labels lie in the block, where in it; an arbitrary place for those that do not)."""
+    """(whether each label is in the block, its index in the block; an arbitrary index for labels outside)."""
     label_M = labels_M - block.start
     here_M = (label_M >= 0) & (label_M < block.stop - block.start)
     return here_M, label_M * here_M

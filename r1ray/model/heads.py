@@ -1,8 +1,8 @@
-"""Over how many devices the attention of a model can be split by its heads. Imports nothing."""
+"""Over how many devices attention can be split by heads. Imports nothing."""
 
 
 def head_splits(heads: int, kv_heads: int) -> list[int]:
-    """Query heads are split evenly; key-value heads are split evenly too, or each is copied to the same number of devices.
+    """Numbers of devices over which query and key-value heads split evenly, or each key-value head is copied equally often.
 
     Example: 28 heads and 4 key-value heads can be split over 1, 2, 4 and 28 devices.
     """

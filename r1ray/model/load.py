@@ -1,4 +1,4 @@
-"""A causal language model from a folder or the hub, ready for packed rows; and back into a folder that others load."""
+"""Loads a causal language model from a folder or the hub, ready for packed rows, and saves it to a folder for other tools."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ AttentionInterface.register(attention.NAME, attention.packed_attention)
 Init = Literal["pretrained", "random"]
 
 _OTHER_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""What some models do to logits after lm_head, which r1ray's head does not."""
+"""Config keys of models that change logits after lm_head, which r1ray's head does not support."""
 
 
 def load_policy(
@@ -44,11 +44,11 @@ def load_policy(
     key: str = "model.path",
     lora: LoraConfig | None = None,
 ) -> Policy:
-    """The model as `cfg.trainer.precision` wants it, or another; trainer and reference load alike, so that their first KL is 0.
+    """The model in `precision` (default cfg.trainer.precision). Trainer and reference load it alike, so that their first KL is 0.
 
     Args:
-        key: which key names the model: model.facts are of model.path alone.
-        lora: freezes it but for adapters, which change nothing yet.
+        key: the configuration key of the path; model.facts describe model.path only.
+        lora: freezes the model and adds adapters, which change no output yet.
     """
     precision = precision or cfg.trainer.precision
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -60,10 +60,10 @@ def load_policy(
 
 
 def load_critic(path: str, *, cfg: Config, precision: str) -> ValueModel:
-    """A critic from a language model, with a head of its own, or from a reward model, whose head it takes over.
+    """A critic from a language model, with a new head, or from a reward model, with its head.
 
     Raises:
-        ValueError: as `load_lm`; a reward model with more than one output.
+        ValueError: as in `load_lm`; a reward model with more than one output.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     autocast = precision == "bf16_autocast"
@@ -74,7 +74,7 @@ def load_critic(path: str, *, cfg: Config, precision: str) -> ValueModel:
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
             raise ValueError(
                 f"{key}={path}: a critic is exported as a sequence classifier, and transformers has none for {config.model_type}: "
-                "set critic.path to a model of another family, or take an algorithm without a critic (algo=grpo)"
+                "set critic.path to a model of another family, or choose an algorithm without a critic (algo=grpo)"
             )
         lm = load_lm(path, dtype=dtype, seed=cfg.seed, key=key)
         head = value_head(lm.config.hidden_size, init=cfg.critic.head_init, seed=cfg.seed)
@@ -101,8 +101,8 @@ def load_lm(
 ) -> PreTrainedModel:
     """The model on the CPU, with r1ray's packed attention and without dropout.
 
-    `init="random"` draws the weights anew from the folder's config and the seed. Raises ValueError when the model cannot be had,
-    contradicts `facts` (what the configuration was checked against), or does something to its logits that r1ray does not know.
+    `init="random"` draws new weights from the folder's config and the seed. Raises ValueError when the model cannot be loaded,
+    contradicts `facts` (which the check of the configuration used), or changes its logits in a way that r1ray does not support.
     """
     with _named(key, path):
         config = AutoConfig.from_pretrained(path)
@@ -119,7 +119,7 @@ def load_lm(
 
 @contextmanager
 def _named(key: str, path: str) -> Iterator[None]:
-    """What cannot be had is said with the key that names it."""
+    """Turns a failed load into a ValueError that names the configuration key."""
     try:
         yield
     except OSError as error:
@@ -127,7 +127,7 @@ def _named(key: str, path: str) -> Iterator[None]:
         remedy = (
             "it must be a folder with config.json and weights"
             if local
-            else "is the hub name right, and the hub in reach?"
+            else "check the hub name, and that the hub can be reached"
         )
         raise ValueError(f"{key}={path} cannot be loaded: {remedy}\n{error}") from error
 
@@ -136,9 +136,9 @@ def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, so
     """Write config, safetensors, tokenizer with its chat template, and generation settings.
 
     Args:
-        weights: all of them, whole, on the CPU.
-        lm: whose config this is.
-        source: the model folder or hub name whose tokenizer goes along.
+        weights: all weights, unsharded, on the CPU.
+        lm: the model, for its config.
+        source: the model folder or hub name from which the tokenizer is copied.
     """
     save_weights(weights, path, config=lm.config)
     folder = Path(path)
@@ -156,7 +156,7 @@ def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, so
 
 
 def save_weights(weights: Mapping[str, Tensor], path: str, *, config: Any) -> None:
-    """Write config and safetensors, and no tokenizer: for a model that is never asked but beside a policy, which has one."""
+    """Write config and safetensors, without a tokenizer: for a model that is only used with a policy, which has one."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     save_torch_state_dict(dict(weights), folder)
@@ -165,12 +165,12 @@ def save_weights(weights: Mapping[str, Tensor], path: str, *, config: Any) -> No
 
 
 def save_critic(weights: Mapping[str, Tensor], head_1E: Tensor, path: str, *, body: PreTrainedModel) -> None:
-    """Write a critic as reward models are, which `load_critic` and transformers load: sequence classification of one label.
+    """Write a critic as a reward model, which `load_critic` and transformers load: sequence classification with one label.
 
-    Its score of a sequence is the value of what comes after the last token. There is no tokenizer beside it.
+    Its score of a sequence is the value after the last token. It is written without a tokenizer.
 
     Args:
-        weights: the body's.
+        weights: the weights of the body.
     """
     config = deepcopy(body.config)
     config.num_labels = 1
@@ -181,7 +181,7 @@ def save_critic(weights: Mapping[str, Tensor], head_1E: Tensor, path: str, *, bo
 
 
 def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] | None:
-    """All ids that end a completion: the model's own generation settings may name more than the tokenizer does."""
+    """All ids that end a completion: the model's generation config may have more than the tokenizer."""
     known = lm.generation_config.eos_token_id if lm.generation_config is not None else None
     ids = known if isinstance(known, list) else [known]
     ids = list(dict.fromkeys(i for i in (tokenizer_eos, *ids) if i is not None))
@@ -193,7 +193,7 @@ def _check(config: Any, *, name: str, facts: ModelFacts | None) -> None:
         raise ValueError(f"{name} is a mixture of experts ({number} a layer). {REASON}")
     for changed in _OTHER_LOGITS:
         if getattr(config, changed, None) not in (None, 1.0):
-            raise ValueError(f"{name}: its logits are changed by {changed}, which r1ray does not support")
+            raise ValueError(f"{name}: the model changes its logits by {changed}, which r1ray does not support")
     if facts is None:
         return
     real = {
@@ -209,4 +209,4 @@ def _check(config: Any, *, name: str, facts: ModelFacts | None) -> None:
         if getattr(facts, fact) != value
     ]
     if wrong:
-        raise ValueError(f"{name} is not what model.facts says: {'; '.join(wrong)}")
+        raise ValueError(f"{name} contradicts model.facts: {'; '.join(wrong)}")

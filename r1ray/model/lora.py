@@ -1,11 +1,11 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): frozen linear layers, each with two thin matrices beside it that learn.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): frozen linear layers, each with two thin matrices that are trained.
 
-h = x W^T + (alpha / rank) x A^T B^T, with A drawn and B at 0, so that training begins at the base model exactly. Whoever asks for
-the weights (engines, reference, exported folders) gets W + (alpha / rank) B A under the name of W: an ordinary model.
+h = x W^T + (alpha / rank) x A^T B^T, with A drawn at random and B = 0, so that training begins exactly at the base model. Engines,
+the reference and exported folders get W + (alpha / rank) B A under the name of W: an ordinary model.
 
-Our own rather than peft: the layer is these few lines, while what is hard would be ours with peft too. Under ZeRO-3 base, A and B
-of one layer are gathered together and merged apart from the model (peft merges in place, into weights that are spread over the
-ranks), in float32 and under the names that transformers gave; and peft brings a second package (accelerate) to every trainer.
+Why not peft: the layer is a few lines, and the difficult part would be ours with peft too. Under ZeRO-3, base, A and B of one layer
+are gathered together and merged outside the model (peft merges in place, into sharded weights), in float32 and under the names of
+transformers; and peft adds a second package (accelerate) to every trainer.
 """
 
 import math
@@ -24,9 +24,9 @@ ADAPTERS = ("lora_a", "lora_b")
 
 
 class LoraLinear(nn.Module):
-    """Takes the place of a linear layer and keeps the names of its parameters.
+    """Replaces a linear layer and keeps the names of its parameters.
 
-    They are all its own, not those of a layer inside: with ZeRO-3 they are whole only while this very module runs.
+    All parameters belong to this module, not to a layer inside it: with ZeRO-3 they are gathered only while this module runs.
     """
 
     def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, generator: torch.Generator) -> None:
@@ -35,7 +35,7 @@ class LoraLinear(nn.Module):
         self.scale = alpha / rank
         like = {"dtype": linear.weight.dtype, "device": linear.weight.device}
         bound = 1 / math.sqrt(linear.in_features)
-        # As the paper's own code draws it (the paper says Gaussian); in float32, so that a seed means one A whatever the precision.
+        # Drawn as in the paper's code (the paper says Gaussian). In float32, so that a seed gives the same A in any precision.
         drawn = torch.rand(rank, linear.in_features, generator=generator) * (2 * bound) - bound
         self.lora_a = nn.Parameter(drawn.to(**like))
         self.lora_b = nn.Parameter(torch.zeros(linear.out_features, rank, **like))
@@ -46,7 +46,7 @@ class LoraLinear(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedWeight:
-    """A weight as others know it, and what it is made of."""
+    """A weight of the model without adapters, and the parameters it is computed from."""
 
     name: str
     base: nn.Parameter
@@ -54,11 +54,11 @@ class ServedWeight:
 
     @property
     def parts(self) -> list[nn.Parameter]:
-        """What must be whole before `whole` is called."""
+        """The parameters that must be gathered before `whole` is called."""
         return [self.base] if self.adapter is None else [self.base, self.adapter.lora_a, self.adapter.lora_b]
 
     def whole(self) -> Tensor:
-        """A new tensor W + scale B A, summed in float32; without an adapter W itself, no copy."""
+        """A new tensor W + scale B A, summed in float32; without an adapter W itself, not a copy."""
         base, adapter = self.base.detach(), self.adapter
         if adapter is None:
             return base
@@ -67,7 +67,7 @@ class ServedWeight:
 
 
 def served_weights(lm: nn.Module) -> Iterator[ServedWeight]:
-    """Every weight of a model, with adapters or without, in the order and under the names of the model without them."""
+    """Every weight of a model, with or without adapters, in the order and with the names of the model without them."""
     adapted = {f"{name}.weight": module for name, module in lm.named_modules() if isinstance(module, LoraLinear)}
     for name, parameter in lm.named_parameters():
         if not name.endswith(ADAPTERS):
@@ -75,9 +75,9 @@ def served_weights(lm: nn.Module) -> Iterator[ServedWeight]:
 
 
 def add_adapters(lm: Any, lora: LoraConfig, *, seed: int) -> None:
-    """Freeze the model and give the linear layers of its blocks that `lora.targets` names adapters, which alone learn.
+    """Freeze the model, and add adapters to the linear layers of its blocks that `lora.targets` names.
 
-    Embedding and head lie outside the blocks and stay as they are, tied or not.
+    Embedding and head are outside the blocks and get none, tied or not.
 
     Raises:
         ValueError: a target names no such layer.
@@ -86,8 +86,8 @@ def add_adapters(lm: Any, lora: LoraConfig, *, seed: int) -> None:
     kinds = {name.rpartition(".")[2] for name in layers}
     if unknown := [target for target in lora.targets if target not in {*kinds, ALL_LINEAR}]:
         raise ValueError(
-            f"model.lora.targets names {', '.join(unknown)}, which no linear layer of the model's blocks is called: "
-            f"there are {', '.join(sorted(kinds))}, and {ALL_LINEAR} for every one"
+            f"model.lora.targets names {', '.join(unknown)}, but the model's blocks have no such linear layer: choose from "
+            f"{', '.join(sorted(kinds))}, or {ALL_LINEAR} for all of them"
         )
     lm.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Learning rate by optimiser update."""
+"""The learning rate of each optimizer update."""
 
 import math
 from typing import Literal
@@ -13,7 +13,7 @@ def lr_at(
     total_updates: int,
     min_ratio: float,
 ) -> float:
-    """Learning rate of update 0, 1, 2, ...: linear warm-up from lr / warmup to lr, then down to lr * min_ratio at the last update.
+    """Learning rate of update 0, 1, 2, ...: linear warm-up from lr / warmup to lr, then decay to lr * min_ratio at the last update.
 
         cosine    lr_min + (lr - lr_min) (1 + cos(pi t / T)) / 2        t updates after the warm-up, T of them in all
 

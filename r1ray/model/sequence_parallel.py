@@ -1,16 +1,17 @@
 """Sequence parallelism: several ranks share a row whose activations are too large for one (DeepSpeed-Ulysses, arXiv 2309.14509).
 
-Each rank runs the model on a slice of the row's tokens. Attention alone needs the whole row: there the ranks exchange slices of all
-heads for the whole row of a share of the heads, and back. With 2 ranks, 5 tokens and heads a b c d:
+Each rank runs the model on a slice of the row's tokens. Only attention needs the whole row: there the ranks exchange slices with
+all heads for the whole row with a share of the heads, and back. With 2 ranks, 5 tokens and heads a b c d:
 
     rank 0   tokens 0 1 2, heads a b c d           tokens 0 1 2 3 4, heads a b
     rank 1   tokens 3 4 -, heads a b c d   <---->  tokens 0 1 2 3 4, heads c d
 
-What a loss reads, a number per token, is small: every rank gets all of it (`joined`), computes the loss of the whole row, and sends
-the gradient back into its own slice. Ranks' gradients then add up to the row's, as they do over ranks with rows of their own.
+The loss reads one number per token, which is small: every rank gets all of them (`joined`), computes the loss of the whole row, and
+propagates the gradient into its own slice. The gradients of the ranks then add up to that of the row, as they do for ranks with
+rows of their own.
 
-DeepSpeed's own layer for transformers (UlyssesSPAttentionHF) is not used: it takes rows of a length that ranks divide, finds the
-sequences of a row in position ids that it gathers once more in each layer, and makes three exchanges where one does.
+DeepSpeed's layer for transformers (UlyssesSPAttentionHF) is not used: the ranks must divide the length of a row, it reads the
+boundaries of sequences from position ids that it gathers again in each layer, and it makes three exchanges where one is enough.
 """
 
 from dataclasses import dataclass
@@ -26,22 +27,22 @@ from torch.nn import functional as F
 from r1ray.model.heads import head_splits
 
 SAME_FOR_ALL_SLICES = {"full_attention", "sliding_attention"}
-"""Kinds of layers that meet other tokens in attention only (transformers' names)."""
+"""Kinds of layers that mix tokens only in attention (names of transformers)."""
 BY_LENGTH = {"dynamic", "longrope"}
-"""Rotary embeddings whose frequencies follow the largest position that is seen, of which slices see different ones."""
+"""Rotary embeddings whose frequencies depend on the largest position, which differs between slices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one of `size` ranks has of the rows that they share. `to_heads`, `to_slice` and `joined` are collectives of those."""
+    """The share that one of `size` ranks has of the rows. `to_heads`, `to_slice` and `joined` are collectives of these ranks."""
 
     rank: int
     size: int
     group: Any
-    """The ranks' process group; None where there is one rank."""
+    """The process group of the ranks; None for one rank."""
 
     def slice_length(self, length: int) -> int:
-        """Tokens of every rank's slice; padding at the row's end makes slices equal."""
+        """Number of tokens in the slice of each rank; padding at the end of the row makes them equal."""
         return -(-length // self.size)
 
     def slice_of(self, x_L: np.ndarray) -> np.ndarray:
@@ -53,14 +54,14 @@ class Share:
     def to_heads(self, *slices: Tensor, length: int) -> list[Tensor]:
         """Each [C, heads, dim] of a slice -> [length, heads / size, dim] of the whole row.
 
-        Fewer heads than ranks (key-value heads) are repeated, so that each rank has the one that its query heads share.
+        When there are fewer (key-value) heads than ranks they are repeated, so that each rank has the one its query heads share.
         """
         if self.size == 1:
             return list(slices)
         size = len(slices[0])
         shared = [x.repeat_interleave(max(1, self.size // x.shape[1]), dim=1) for x in slices]
         parts = [x.reshape(size, self.size, -1) for x in shared]
-        # Slices come in the order of ranks, which is that of the row.
+        # Slices arrive in the order of ranks, which is the order of the row.
         row_LW = self._exchange(torch.cat(parts, dim=-1).transpose(0, 1)).flatten(0, 1)[:length]
         return [
             part.reshape(length, x.shape[1] // self.size, x.shape[2])
@@ -77,7 +78,7 @@ class Share:
         return self._exchange(padded.reshape(self.size, size, -1)).transpose(0, 1).reshape(size, -1, dim)
 
     def joined(self, x_L: Tensor) -> Tensor:
-        """The sum over ranks, each of which has its own entries and 0 elsewhere: on all ranks to the last bit the same."""
+        """The sum over ranks, each of which has its own entries and 0 elsewhere: identical on all ranks to the last bit."""
         return x_L if self.size == 1 else _Joined.apply(x_L, self.group)
 
     def _exchange(self, x: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ ALONE = Share(rank=0, size=1, group=None)
 
 
 def share_rows(size: int, *, timeout_s: float) -> Share:
-    """Ranks 0 ... size-1 share rows, and so on. A collective of all ranks, whose number `size` divides."""
+    """Ranks 0 to size-1 share rows, and so do the next `size` ranks. A collective; `size` divides the number of ranks."""
     if size == 1:
         return ALONE
     group, _ = dist.new_subgroups(group_size=size, timeout=timedelta(seconds=timeout_s))
@@ -96,29 +97,29 @@ def share_rows(size: int, *, timeout_s: float) -> Share:
 
 
 def check_shareable(config: Any, size: int) -> None:
-    """Raises ValueError when rows of a model with this transformers config cannot be shared by so many ranks."""
+    """Raises ValueError when `size` ranks cannot share the rows of a model with this transformers config."""
     if size == 1:
         return
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     if size not in head_splits(heads, kv_heads):
         raise ValueError(
-            f"sequence_parallel={size} does not split the model's {heads} attention heads and {kv_heads} key-value heads: "
-            f"possible are {', '.join(map(str, head_splits(heads, kv_heads)))}"
+            f"sequence_parallel={size} does not divide the model's {heads} attention heads and {kv_heads} key-value heads: choose "
+            f"from {', '.join(map(str, head_splits(heads, kv_heads)))}"
         )
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = {rope.get("rope_type"), *(each.get("rope_type") for each in rope.values() if isinstance(each, dict))}
     others = (kinds & BY_LENGTH) | (set(getattr(config, "layer_types", None) or ()) - SAME_FOR_ALL_SLICES)
     if others:
         raise ValueError(
-            f"sequence_parallel={size}: the model has {', '.join(sorted(others))}, which would be computed of each slice of a "
-            "row by itself; set sequence_parallel=1"
+            f"sequence_parallel={size}: the model has {', '.join(sorted(others))}, which need the whole row: set "
+            "sequence_parallel=1"
         )
 
 
 class _Exchange(torch.autograd.Function):
-    """[size, ...] on every rank: entry r goes to rank r and stands there at the index of the rank it came from.
+    """[size, ...] on every rank: entry r goes to rank r, where its index is the rank it came from.
 
-    To do it twice is to do nothing, and so is the transposed: the backward is the same exchange.
+    The exchange is its own inverse and its own transpose, so the backward is the same exchange.
     """
 
     @staticmethod
@@ -139,7 +140,7 @@ def _exchanged(x: Tensor, group: Any) -> Tensor:
 
 
 class _Joined(torch.autograd.Function):
-    """A sum over ranks, of which each computes the same function. So the gradient that each has is the whole one already."""
+    """A sum over ranks that all compute the same function of it, so that each rank already has the whole gradient."""
 
     @staticmethod
     def forward(_: Any, x_L: Tensor, group: Any) -> Tensor:

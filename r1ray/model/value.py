@@ -1,4 +1,4 @@
-"""A critic: a language model's body with a scalar head, read before every token."""
+"""A critic: the body of a language model with a scalar head, whose value is read before every token."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ HEAD_INITS: Mapping[HeadInit, Callable[[Tensor], Any]] = {
 
 
 class ValueModel(nn.Module):
-    """V(s_t), the value of what stands before token t: of the hidden state at t - 1, as log-probs are (`Policy`)."""
+    """V(s_t), the value before token t, computed from the hidden state at t - 1 like log-probs (`Policy`)."""
 
     def __init__(self, body: nn.Module, head: nn.Linear, *, autocast: bool = False) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class ValueModel(nn.Module):
     def forward(
         self, row: RowTensors, *, autocast: bool | None = None, entropy_grad: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """-> (values_L, zeros_L), float32, 0 at tokens that are not wanted; the second stands where a policy has its entropy."""
+        """-> (values_L, zeros_L), float32, 0 at tokens that are not wanted. The zeros are in the place of a policy's entropy."""
         assert not entropy_grad, "a critic has no entropy"
         enabled = self.autocast if autocast is None else autocast
         with torch.autocast(row.label_M.device.type, dtype=torch.bfloat16, enabled=enabled):
@@ -41,7 +41,7 @@ class ValueModel(nn.Module):
 
 
 class ValueHead(nn.Module):
-    """A linear layer's one output, in float32 whatever the weights are: values in bfloat16 would move in steps of a hundredth."""
+    """The one output of a linear layer, in float32 in any precision: values in bfloat16 would change in steps of a hundredth."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ValueHead(nn.Module):
 
 
 def value_head(width: int, *, init: HeadInit, seed: int) -> nn.Linear:
-    """Without a bias, drawn from the seed."""
+    """A head without a bias, drawn from the seed."""
     head = nn.Linear(width, 1, bias=False)
     torch.manual_seed(seed)
     HEAD_INITS[init](head.weight)

@@ -10,7 +10,7 @@ from r1ray.config.tree import laid_over, value_of
 from r1ray.config.view import StageView
 from r1ray.data.stream import PLAIN
 from r1ray.mistakes import Mistake, show
-from r1ray.roles import OTHERS, TRAINERS, section_of, trainer_config
+from r1ray.roles import AUXILIARY_TRAINERS, TRAINERS, section_of, trainer_config
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir, mapping_in
 
@@ -29,7 +29,10 @@ def conflicts(view: StageView) -> Iterator[Mistake]:
     before = mapping_in(run.config) or {}
     before = laid_over(before, value_of(before, f"stages.{view.name}.config") or {})
     for key in (
-        f"{role}.{field}" for role in OTHERS if (checkpoint / role).exists() for field in ("path", "head_init")
+        f"{role}.{field}"
+        for role in AUXILIARY_TRAINERS
+        if (checkpoint / role).exists()
+        for field in ("path", "head_init")
     ):
         was = value_of(before, key)
         if was != value_of(view.raw, key):

@@ -26,9 +26,9 @@ def run(context: StageContext) -> None:
         log = context.log(tokenizer, first_step=0, last_step=0)
         wait_until_ready(groups, cfg)
         restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
-        with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+        with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watchdog:
             workers = RayWorkers(
-                groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, last_progress=watch.last_progress
+                groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, last_progress=watchdog.last_progress
             )
             metrics = evaluator_of(cfg, workers, sets, stopping=asked)(0)
             raise_if_asked()

@@ -1,6 +1,7 @@
-"""When a trainer rank is lost, all ranks begin anew in their places and the stage goes on from its last checkpoint.
+"""After a trainer rank is lost: all ranks restart in their slots, and the stage continues from its last checkpoint.
 
-Engines and reward workers stay, but for those that were lost with it: they get the checkpoint's weights with the first push.
+Engines and reward workers keep running, except those that were lost with the rank. The first push gives engines the weights of the
+checkpoint.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from r1ray.run.stop import asked
 from r1ray.stages.context import StageContext
 
 
-def with_trainers_restored(
+def run_with_recovery(
     context: StageContext,
     groups: Mapping[str, ActorGroup],
     restarts: RestartBudget,
@@ -21,9 +22,9 @@ def with_trainers_restored(
     body: Callable[[Checkpoint | None], None],
     checkpoint: Checkpoint | None,
 ) -> None:
-    """Run `body(checkpoint)` to its end; after each loss once more, from what is then the newest whole checkpoint.
+    """Run `body(checkpoint)`. After each loss, run it again from the newest valid checkpoint.
 
-    Trainers that have just been started hold the model the stage begins with: without a checkpoint it begins again.
+    Restarted trainers hold the initial model of the stage: without a checkpoint the stage starts from the beginning.
     """
     timeout_s = context.cfg.trainer.start_timeout_s
     while True:
@@ -31,16 +32,16 @@ def with_trainers_restored(
             return body(checkpoint)
         except TrainersLost as error:
             if asked():
-                raise  # there is no time left to go back, and nothing new that could be saved
+                raise  # the run was asked to stop: there is no time to roll back, and nothing new to save
             lost = error
-        print(f"r1ray: {lost}; all trainer ranks are started again from the last checkpoint")
-        restarts.restart({"policy": lost}, lambda _: start_all_again(groups, timeout_s=timeout_s))
+        print(f"r1ray: {lost}; all trainer ranks restart from the last checkpoint")
+        restarts.restart({"policy": lost}, lambda _: restart_trainers(groups, timeout_s=timeout_s))
         checkpoint = checkpoints.newest_valid()
         context.run.event("rolled_back", stage=context.name, step=checkpoint.progress.step if checkpoint else 0)
 
 
-def start_all_again(groups: Mapping[str, ActorGroup], *, timeout_s: float) -> Failures:
-    """The policy's trainer and all others: what a critic has learned since the checkpoint must not outlive the policy's."""
+def restart_trainers(groups: Mapping[str, ActorGroup], *, timeout_s: float) -> Failures:
+    """Restart the policy's trainer and all others: a critic must not keep updates from after the checkpoint."""
     for role in TRAINERS:
         if role in groups:
             groups[role].restart_all(timeout_s=timeout_s)

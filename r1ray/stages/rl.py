@@ -1,4 +1,4 @@
-"""A stage of kind `rl`: the loop of `r1ray.loop` on its four groups of actors."""
+"""A stage of kind `rl`: the loop of `r1ray.loop` on groups of actors."""
 
 import atexit
 import gc
@@ -34,14 +34,14 @@ from r1ray.run.ledger import Ledger
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
-from r1ray.stages.recovery import with_trainers_restored
+from r1ray.stages.recovery import run_with_recovery
 from r1ray.step_schedule import value_at
 
 START = Progress(step=0, updates=0, version=0)
 
 
 def run(context: StageContext) -> None:
-    """Train from context.model_path, or from the newest whole checkpoint when the run is resumed, to cfg.steps."""
+    """Train from context.model_path, or from the newest valid checkpoint when the run resumes, to cfg.steps."""
     cfg = context.cfg
     checkpoints = context.checkpoints()
     checkpoint = context.restored(checkpoints)
@@ -61,7 +61,7 @@ def run(context: StageContext) -> None:
 
 
 def trainer_kwargs(cfg: Config, algo: Algorithm) -> dict[str, dict[str, Any]]:
-    """{trainer's role: what its workers are told}; updates are counted as each really makes them: a frozen policy makes none."""
+    """{trainer role: arguments of its workers}. total_updates counts the updates of each trainer; a frozen policy makes none."""
     objectives: dict[str, tuple[Objective, int]] = {
         "policy": (algo, (cfg.steps - algo.frozen_steps) * cfg.algo.num_minibatches)
     }
@@ -80,16 +80,16 @@ def train_on(
     checkpoints: Checkpoints,
     checkpoint: Checkpoint | None,
 ) -> None:
-    """Train with these actors, who may still be starting, from a checkpoint or from the start."""
+    """Train with these actors, which may still be starting, from a checkpoint or from the beginning."""
     cfg, progress = context.cfg, checkpoint.progress if checkpoint else START
     tokenizer = context.tokenizer()
     stream, held_out = problems_of(context, tokenizer)
     wait_until_ready(groups, cfg)
     gc.collect()
-    gc.freeze()  # what was imported stays: looking through it every few steps took a fifth of the driver's time
-    atexit.register(gc.unfreeze)  # else libraries that count what is left of them at the end complain of all of it
+    gc.freeze()  # imported modules stay: scanning them every few steps took a fifth of the driver's time
+    atexit.register(gc.unfreeze)  # otherwise libraries that check for leaks at exit report all of it
     restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
-    with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watch:
+    with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watchdog:
         resources = StageResources(
             algo=algo,
             groups=groups,
@@ -99,34 +99,34 @@ def train_on(
             stream=stream,
             held_out=held_out,
             restarts=restarts,
-            watch=watch,
+            watchdog=watchdog,
             faults=Faults(cfg.fault, stage=context.name, groups=groups, run=context.run),
         )
         body = partial(train_from, context, checkpoints, resources)
-        with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
+        run_with_recovery(context, groups, restarts, checkpoints, body, checkpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageResources:
-    """What a stage has from its beginning to its end: the loss of the trainers does not touch it."""
+    """What a stage keeps from its beginning to its end, also when the trainers restart."""
 
     algo: Algorithm
     groups: Mapping[str, ActorGroup]
     reference: ReferenceGroup | None
     first_reference: str
-    """The model folder with which the reference workers start."""
+    """The model folder that reference workers load when they start."""
     tokenizer: Any
     stream: Problems
     held_out: Mapping[str, ProblemSet]
     restarts: RestartBudget
-    watch: Watchdog
+    watchdog: Watchdog
     faults: Faults
 
 
 def train_from(
     context: StageContext, checkpoints: Checkpoints, resources: StageResources, checkpoint: Checkpoint | None
 ) -> None:
-    """The loop from a checkpoint, or from the start, to cfg.steps."""
+    """The loop from a checkpoint, or from the beginning, to cfg.steps."""
     raise_if_asked()  # before the first evaluation, which may take minutes
     cfg, groups = context.cfg, resources.groups
     progress = checkpoint.progress if checkpoint else START
@@ -146,10 +146,10 @@ def train_from(
         cfg=cfg,
         restarts=resources.restarts,
         push_current=sync.push_current,
-        last_progress=resources.watch.last_progress,
+        last_progress=resources.watchdog.last_progress,
     )
     sync.on_failure = partial(on_sync_failed, context, trainers["policy"], workers)
-    workers.restart_unhealthy()  # what has ended trainers (a node, memory) may have ended engines too
+    workers.restart_unhealthy()  # what killed trainers (a lost node, missing memory) may have killed engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
     log = context.log(resources.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
     collector = Collector(
@@ -189,14 +189,14 @@ def train_from(
 def annotators(
     trainers: Mapping[TrainerRole, TrainerGroup], reference: ReferenceGroup | None
 ) -> dict[Need, TrainerGroup | ReferenceGroup]:
-    """Whom to ask for what an algorithm may need."""
-    asked: dict[Need, TrainerGroup | ReferenceGroup | None] = {
+    """{need of an algorithm: the group that computes it}."""
+    groups: dict[Need, TrainerGroup | ReferenceGroup | None] = {
         "old_logprobs": trainers["policy"],
         "ref_logprobs": reference,
         "old_values": trainers.get("critic"),
         "process_rewards": trainers.get("prm"),
     }
-    return {need: group for need, group in asked.items() if group is not None}
+    return {need: group for need, group in groups.items() if group is not None}
 
 
 def begin(resources: StageResources, step: int) -> None:
@@ -206,7 +206,7 @@ def begin(resources: StageResources, step: int) -> None:
 
 
 def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWorkers, error: SyncFailed) -> None:
-    """After a transfer that failed: a lost trainer is the stage's affair, lost engines are replaced here."""
+    """After a failed transfer: raise TrainersLost if a trainer rank is lost (`recovery`), and replace lost engines."""
     context.run.event("sync_failed", error=str(error))
     policy.raise_if_lost(error.unresponsive)
     workers.restart_unhealthy(error.unresponsive)
@@ -238,7 +238,7 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
 
 
 def training_sampling(cfg: RolloutConfig, step: int) -> SamplingSpec:
-    """Of the completions of one step."""
+    """How the completions of a step are sampled."""
     temperature = value_at(step, cfg.temperature, cfg.temperature_schedule)
     return SamplingSpec(
         temperature=temperature,
@@ -252,7 +252,7 @@ def training_sampling(cfg: RolloutConfig, step: int) -> SamplingSpec:
 def reference_of(
     cfg: Config, groups: Mapping[str, ActorGroup], restarts: RestartBudget, *, path: str
 ) -> ReferenceGroup | None:
-    """The reference workers, who have started with the model at `path`; None where the algorithm needs none."""
+    """The reference workers, which have started with the model at `path`; None when the algorithm needs none."""
     if "reference" not in groups:
         return None
     return ReferenceGroup(
@@ -286,6 +286,6 @@ def save(
 ) -> None:
     ledger.sync()
     if checkpoints.newest_step == progress.step:
-        return  # asked to stop right after a save, or after a resume
+        return  # asked to stop right after a save or a resume
     context.save(checkpoints, trainers, replace(progress, stream=stream.state_dict()), metrics)
     context.forget_references(checkpoints, first=first_reference)

@@ -1,7 +1,7 @@
 """A stage of kind `sft`: supervised fine-tuning on the trainer group alone.
 
-The same trainer class as in reinforcement learning, with the negative log-likelihood as its algorithm; `sft.init=random` draws
-the weights anew, which is how the built-in base model is made.
+The same trainer class as in reinforcement learning, with the negative log-likelihood as its objective. `sft.init=random` draws new
+weights, which is how the built-in base model is made.
 """
 
 import time
@@ -20,12 +20,12 @@ from r1ray.run.log import RunLog
 from r1ray.run.stop import asked, raise_if_asked
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
-from r1ray.stages.recovery import with_trainers_restored
+from r1ray.stages.recovery import run_with_recovery
 from r1ray.types import Sample
 
 
 def run(context: StageContext) -> None:
-    """Train for cfg.sft.epochs over cfg.data.train; one step is one optimiser update."""
+    """Train for cfg.sft.epochs over cfg.data.train; one step is one optimizer update."""
     cfg, algo = context.cfg, Sft()
     tokenizer = context.tokenizer()
     data = sft_set(cfg, tokenizer)
@@ -56,7 +56,7 @@ def run(context: StageContext) -> None:
                 finally:
                     log.close()
 
-            with_trainers_restored(context, groups, restarts, checkpoints, body, checkpoint)
+            run_with_recovery(context, groups, restarts, checkpoints, body, checkpoint)
 
 
 def first_step(checkpoint: Checkpoint | None) -> int:
@@ -74,7 +74,7 @@ def train_from(
     last: int,
     checkpoint: Checkpoint | None,
 ) -> None:
-    """The updates after the checkpoint's, to number `last`; saves and raises Stopped when the run was asked to stop."""
+    """The updates from the checkpoint to number `last`. When the run is asked to stop, it saves and raises Stopped."""
     cfg, algo = context.cfg, Sft()
     if checkpoint:
         policy.load(str(checkpoint.state_of("policy")))

@@ -1,9 +1,9 @@
-"""How weights become bytes on the wire. Pure: both sides compute the same plan from the same list of names and shapes.
+"""The layout of weights in a transfer. Pure: both sides compute the same plan from the same list of names and shapes.
 
-All tensors lie one after the other in one flat run of bytes, in the order of the list, each at a multiple of 64 bytes. The run is
-cut into buckets of a limited size: those of a large tensor hold nothing else, so that they are sent from where it lies, and small
-tensors share theirs, which the sender fills. The receiver writes every bucket straight into its place of one host buffer, of which
-the tensors are then views.
+All tensors follow one another in one flat buffer, in the order of the list, each aligned to 64 bytes. The buffer is cut into
+buckets of a limited size. A bucket of a large tensor holds nothing else, so that it is sent without a copy; small tensors share
+buckets, which the sender fills. The receiver writes every bucket into its place of one host buffer, and the tensors are views of
+that buffer.
 """
 
 import math
@@ -15,9 +15,9 @@ from torch import Tensor
 
 ALIGNMENT = 64
 LARGE_BYTES = 1 << 20
-"""A tensor of this size or more has buckets of its own."""
+"""A tensor of this size or more shares no bucket."""
 WORD_BYTES = 8
-"""Of the checksum."""
+"""The unit of the checksum."""
 
 _MIX = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -25,7 +25,7 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Bytes [start, start + num_bytes) of the flat run are this tensor."""
+    """The tensor at bytes [start, start + num_bytes) of the flat buffer."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class Plan:
         for entry in self.entries:
             if entry.num_bytes >= LARGE_BYTES:
                 yield from self._cut(end, entry.start)
-                # What does not fill the last 64 bytes goes with the small tensors behind it: buckets are whole words.
+                # A last part of under 64 bytes goes into the next bucket of small tensors: buckets consist of whole words.
                 end = entry.start + entry.num_bytes // ALIGNMENT * ALIGNMENT
                 yield from self._cut(entry.start, end)
         yield from self._cut(end, self.num_bytes)
@@ -61,7 +61,7 @@ class Plan:
             yield begin, min(begin + self.bucket_bytes, end)
 
     def views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The tensors inside a uint8 buffer of num_bytes, without copies."""
+        """(name, tensor) of every tensor, as views of a uint8 buffer of num_bytes."""
         for entry in self.entries:
             part = flat[entry.start : entry.start + entry.num_bytes]
             yield entry.name, part.view(self.dtype).view(entry.shape)
@@ -78,10 +78,10 @@ def plan(shapes: Sequence[tuple[str, Sequence[int]]], *, dtype: torch.dtype, buc
 
 
 class Checksum:
-    """A running 64-bit sum over buckets in which every position counts; the same on CPU and CUDA.
+    """A running 64-bit checksum over buckets that depends on every position; the same on CPU and CUDA.
 
-    Each 8-byte word is multiplied by an odd number of its position, modulo 2^64: no changed word, and no exchange of two
-    different words or buckets, leaves the sum as it was except by chance. It finds accidents, not attackers.
+    Each 8-byte word is multiplied by an odd number of its position, modulo 2^64, so that a changed word, or two different words or
+    buckets that change places, change the sum (except by chance). It finds accidents, not attacks.
     """
 
     def __init__(self) -> None:
@@ -89,18 +89,18 @@ class Checksum:
         self._odd = torch.empty(0, dtype=torch.int64)
 
     def add(self, bucket: Tensor) -> None:
-        """`bucket`: uint8, whole words that begin at a multiple of a word in their storage."""
+        """Args: bucket: uint8, whole words, aligned to a word in its storage."""
         words = bucket.view(torch.int64)
         if len(self._odd) < len(words) or self._odd.device != words.device:
             self._odd = (torch.arange(len(words), dtype=torch.int64, device=words.device) * 2 + 1) * _signed(_MIX)
         odd = self._odd[: len(words)]
-        # On CPU the dot product needs no array for the products; CUDA has none of integers. Both wrap around alike.
+        # On CPU the dot product needs no buffer for the products; CUDA has no integer dot product. Both wrap around alike.
         mixed = int((torch.dot(words, odd) if words.device.type == "cpu" else (words * odd).sum()).item())
         self._sum = ((self._sum + 1) * _MIX + mixed) & _MASK
 
     @property
     def value(self) -> int:
-        """As a signed 64-bit number, so that it fits an int64 tensor."""
+        """As a signed number, which fits an int64 tensor."""
         return _signed(self._sum)
 
 

@@ -1,9 +1,9 @@
-"""The broadcast from the trainer to all engine workers: gloo through host memory, NCCL from device to device, or shared memory
+"""The broadcast from the trainer to all engine workers: gloo through host memory, NCCL between devices, or shared memory
 (`r1ray.sync.ipc`).
 
-Everything else of a sync (rank layout, buckets, order, timeouts, abort, rebuild) is the same code for all, so what runs on a
-laptop is what runs on a cluster. All meet at a TCPStore that the sender opens on a port of the system's choice. A communicator
-is never repaired: after a failure both sides close theirs and the next incarnation meets at a new store under a new tag.
+Everything else of a sync (rank layout, buckets, order, timeouts, abort, rebuild) is the same code for all three, so a laptop runs
+the code of a cluster. The ranks meet at a TCPStore that the sender opens on a free port. A communicator is never repaired: after a
+failure both sides close theirs, and the next one gets a new store and a new tag.
 """
 
 import threading
@@ -32,22 +32,22 @@ class TransferError(RuntimeError):
 
 class Communicator(Protocol):
     device: torch.device
-    """Where the sender's buckets have to lie."""
+    """The device on which the sender's buckets have to be."""
     timeout_s: float
 
     def broadcast(self, flat: Tensor) -> None:
-        """Send (rank 0) or overwrite (all others) these uint8 bytes; returns when that is done, raises after timeout_s.
+        """Send these uint8 bytes (rank 0) or overwrite them (all others). Returns when that is done; raises after timeout_s.
 
         No work on `flat` may be pending on another CUDA stream.
         """
         ...
 
     def agree(self, ok: bool) -> bool:
-        """Whether every rank says ok; all have to ask. Raises after timeout_s, and when a rank has gone."""
+        """Whether `ok` is True on every rank; a collective. Raises after timeout_s, and when a rank is gone."""
         ...
 
     def close(self) -> None:
-        """Leave the group. Peers that wait for this rank get an error instead of waiting for their timeout."""
+        """Leave the group. Peers that wait for this rank get an error at once, not after their timeout."""
         ...
 
 
@@ -57,7 +57,7 @@ def open_store(*, timeout_s: float) -> TCPStore:
 
 
 def connect(rendezvous: Rendezvous, *, rank: int, store: TCPStore | None = None) -> Communicator:
-    """Join the group; returns when all ranks have. The sender passes its own store. Raises after about timeout_s."""
+    """Join the group; returns when all ranks have joined, raises after about timeout_s. The sender passes its own store."""
     if store is None:
         timeout = timedelta(seconds=rendezvous.timeout_s)
         store = TCPStore(rendezvous.host, rendezvous.port, None, False, timeout, wait_for_workers=False)
@@ -68,10 +68,10 @@ def connect(rendezvous: Rendezvous, *, rank: int, store: TCPStore | None = None)
 
 
 class GlooCommunicator:
-    """A gloo group of its own, apart from torch's default group (which belongs to vLLM or DeepSpeed).
+    """A gloo group separate from torch's default group, which vLLM or DeepSpeed uses.
 
-    `ProcessGroupGloo.abort` frees nobody who waits, so the group's own timeout is what ends a wait; closing the sockets of a
-    sender that has failed ends its receivers' waits at once.
+    `ProcessGroupGloo.abort` does not end the waits of other ranks. The timeout of the group does, and when a failed sender closes
+    its sockets the waits of its receivers end at once.
     """
 
     device = torch.device("cpu")
@@ -96,7 +96,7 @@ class GlooCommunicator:
 
 
 class NcclCommunicator:
-    """vLLM's PyNcclCommunicator on the current CUDA device; NCCL itself knows no timeouts, so they are kept here."""
+    """vLLM's PyNcclCommunicator on the current CUDA device, with timeouts, which NCCL itself does not have."""
 
     def __init__(self, store: Store, *, rank: int, world_size: int, timeout_s: float) -> None:
         from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
@@ -115,9 +115,9 @@ class NcclCommunicator:
                 group = StatelessProcessGroup(rank=rank, world_size=world_size, store=store)  # type: ignore[arg-type]
                 return PyNcclCommunicator(group, device=self.device)
 
-        self._nccl = _within(join, timeout_s=timeout_s, what=f"NCCL rank {rank} of {world_size} joining its group")
+        self._nccl = _within(join, timeout_s=timeout_s, what=f"joining the NCCL group as rank {rank} of {world_size}")
         if self._nccl.disabled:
-            # It would skip every broadcast without a word.
+            # A disabled communicator skips every broadcast silently.
             raise RuntimeError("vLLM found no NCCL library (or VLLM_DISABLE_PYNCCL is set): set sync.backend=gloo")
 
     def broadcast(self, flat: Tensor) -> None:
@@ -139,7 +139,7 @@ class NcclCommunicator:
         return int(total.item()) == self._world_size
 
     def _finish(self, launch: Callable[[], Any], *, what: str) -> Any:
-        # Threads begin on device 0; the worker of a tensor-parallel engine may have another.
+        # A thread starts on device 0; the worker of a tensor-parallel engine may use another one.
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             result = launch()
             done = torch.cuda.Event()
@@ -148,7 +148,7 @@ class NcclCommunicator:
         while not done.query():
             if time.monotonic() > deadline:
                 self.close()
-                raise TimeoutError(f"NCCL {what} did not end within {self.timeout_s:.0f} s")
+                raise TimeoutError(f"NCCL {what} did not finish within {self.timeout_s:.0f} s")
             time.sleep(0.0002)
         return result
 
@@ -157,23 +157,23 @@ class NcclCommunicator:
 
 
 def _within(make: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
-    """The result of a call that cannot be interrupted; after timeout_s its thread is left behind."""
-    box: dict[str, Any] = {}
+    """The result of a call that cannot be interrupted. Raises TimeoutError after timeout_s, and leaves its thread running."""
+    outcome: dict[str, Any] = {}
 
     def run() -> None:
         try:
-            box["result"] = make()
+            outcome["result"] = make()
         except BaseException as error:
-            box["error"] = error
+            outcome["error"] = error
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout_s)
     if thread.is_alive():
-        raise TimeoutError(f"{what} did not end within {timeout_s:.0f} s")
-    if "error" in box:
-        raise box["error"]
-    return box["result"]
+        raise TimeoutError(f"{what} did not finish within {timeout_s:.0f} s")
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
 
 
 COMMUNICATORS: dict[Backend, Callable[..., Communicator]] = {

@@ -1,7 +1,7 @@
 """The broadcast between processes that share a device: the sender fills memory that the engines have opened.
 
-On CUDA that is a block of the GPU on which both work, on CPU memory of the machine; all but the kind of memory is the same code
-(`r1ray.sync.shared_memory`). The store at which they meet carries a handle, and who has read.
+On CUDA this is a block of the GPU that both use, on CPU memory of the machine; only the kind of memory differs
+(`r1ray.sync.shared_memory`). The store carries the handle of the memory, and which ranks have read it.
 """
 
 import json
@@ -17,15 +17,15 @@ from torch._C._distributed_c10d import Store
 from r1ray.sync.layout import SENDER_RANK
 from r1ray.sync.shared_memory import SharedMemory, opened, shared
 
-SHORT_NAP_S, LONG_NAP_S = 5e-5, 1e-2
-"""Between two looks, the longer the longer a rank has waited: a bucket takes a millisecond, an engine may have to finish a step."""
+MIN_SLEEP_S, MAX_SLEEP_S = 5e-5, 1e-2
+"""Time between two polls, which grows while a rank waits: a bucket takes a millisecond, the step of an engine far longer."""
 LEFT = "left"
 
 
 class IpcCommunicator:
-    """One writer, any number of readers on CPU, one on CUDA. A bucket is overwritten when all have read it.
+    """One writer; any number of readers on CPU, one on CUDA. A bucket is overwritten when all readers have read it.
 
-    The memory is as large as the largest bucket so far, and is opened once.
+    The memory is as large as the largest bucket so far, so that it is rarely opened again.
     """
 
     def __init__(self, store: Store, *, rank: int, world_size: int, timeout_s: float) -> None:
@@ -36,15 +36,15 @@ class IpcCommunicator:
         self._store: Any = store
         self._rank, self._world_size = rank, world_size
         self._number = 0
-        """Of the next bucket or vote: all ranks make the same calls in the same order."""
+        """Number of buckets and votes so far: all ranks make the same calls in the same order."""
         self._votes: list[str] = []
         self._memory: SharedMemory | None = None
         self._handle = b""
         self._opened = torch.empty(0, dtype=torch.uint8)
         try:
-            self.agree(True)  # all are there, each with a rank of its own
+            self.agree(True)  # all ranks have joined
         except BaseException:
-            self.close()  # tells the others
+            self.close()  # ends the waits of the others
             raise
 
     def broadcast(self, flat: Tensor) -> None:
@@ -67,14 +67,14 @@ class IpcCommunicator:
         self._store.set(votes[self._rank], str(int(ok)).encode())
         self._await(votes)
         if self._rank == SENDER_RANK:
-            for vote in self._votes:  # the last ones: who votes now has read them
+            for vote in self._votes:  # of the last call: a rank that votes now has read them
                 self._store.delete_key(vote)
         self._votes = votes
         return all(self._store.get(vote) == b"1" for vote in votes)
 
     def close(self) -> None:
         if self._store is not None:
-            with suppress(RuntimeError):  # the sender's store may be gone, and with it everybody who waits there
+            with suppress(RuntimeError):  # the sender's store may be gone, which ends all waits too
                 self._store.set(LEFT, str(self._rank).encode())
         self._store = None
         if self._memory is not None:
@@ -83,7 +83,7 @@ class IpcCommunicator:
 
     def _next(self) -> int:
         if self._store is None:
-            raise RuntimeError("the transfer was given up")
+            raise RuntimeError("this communicator is closed")
         self._number += 1
         return self._number
 
@@ -91,7 +91,7 @@ class IpcCommunicator:
         if self._memory is None or len(self._memory.tensor) < len(flat):
             if self._memory is not None:
                 self._memory.close()
-            # Powers of two: buckets of many sizes should not mean many handles.
+            # A power of two, so that buckets of many sizes do not need many blocks.
             self._memory = shared(1 << (len(flat) - 1).bit_length(), self.device)
             self._handle = json.dumps(self._memory.handle).encode()
         self._memory.tensor[: len(flat)].copy_(flat)
@@ -99,7 +99,7 @@ class IpcCommunicator:
 
     def _read(self, flat: Tensor, handle: bytes) -> None:
         if handle != self._handle:
-            self._opened = self._opened[:0].clone()  # lets go of the one before
+            self._opened = self._opened[:0].clone()  # releases the block before it
             self._opened, self._handle = opened(json.loads(handle), self.device), handle
         flat.copy_(self._opened[: len(flat)])
         self._finish()
@@ -109,14 +109,14 @@ class IpcCommunicator:
             torch.cuda.current_stream(self.device).synchronize()
 
     def _await(self, keys: Sequence[str]) -> None:
-        """Looks again and again: `Store.wait` could not be told that somebody has left, and complains of long waits in the log."""
-        deadline, nap_s = time.monotonic() + self.timeout_s, SHORT_NAP_S
+        """Poll until the keys exist: `Store.wait` would not notice that a rank has left, and logs warnings about long waits."""
+        deadline, sleep_s = time.monotonic() + self.timeout_s, MIN_SLEEP_S
         while not self._store.check(list(keys)):
             if self._store.check([LEFT]):
                 left = self._store.get(LEFT).decode()
-                raise RuntimeError(f"rank {left} has given the transfer up")
+                raise RuntimeError(f"rank {left} has left the transfer")
             if time.monotonic() > deadline:
-                late = [key.rpartition("/")[2] for key in keys if not self._store.check([key])]
-                raise TimeoutError(f"no answer from rank {', '.join(late)} within {self.timeout_s:.0f} s")
-            time.sleep(nap_s)
-            nap_s = min(2 * nap_s, LONG_NAP_S)
+                missing = [key.rpartition("/")[2] for key in keys if not self._store.check([key])]
+                raise TimeoutError(f"rank {', '.join(missing)} did not answer within {self.timeout_s:.0f} s")
+            time.sleep(sleep_s)
+            sleep_s = min(2 * sleep_s, MAX_SLEEP_S)

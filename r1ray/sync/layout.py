@@ -1,10 +1,10 @@
-"""Who meets where and has which rank in the weight transfer group. Pure (no torch); the same for every backend.
+"""The rendezvous and the ranks of the weight transfer group. Pure (no torch); the same for every backend.
 
     rank 0                          the trainer's rank 0, which sends
-    1 + i * TP * PP ...             the workers of engine i, in vLLM's own order
+    1 + i * TP * PP ...             the workers of engine i, in vLLM's order
 
-Engines are independent vLLM instances, each of which counts its workers from 0, so each needs an offset of its own. (vLLM's Ray
-client gives every engine offset 1, which fits one engine only.)
+Engines are independent vLLM instances that number their workers from 0, so each needs its own offset. (vLLM's Ray client gives
+every engine offset 1, which works with one engine only.)
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Backend = Literal["gloo", "nccl", "ipc"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendezvous:
-    """Where and under which tag one incarnation of the group meets, and how long any of its operations may take."""
+    """Where the ranks of one communicator meet, its unique tag, and the timeout of each of its operations."""
 
     backend: Backend
     host: str
@@ -32,10 +32,10 @@ def workers_per_engine(*, tensor_parallel_size: int, pipeline_parallel_size: int
 
 
 def rank_offset(engine: int, *, workers: int) -> int:
-    """Rank of the first of the `workers` workers of engine number `engine`: `rank_offset(1, workers=2) == 3`."""
+    """Rank of the first worker of engine number `engine`, when each has `workers`: `rank_offset(1, workers=2) == 3`."""
     return 1 + engine * workers
 
 
 def world_size(num_engines: int, *, workers: int) -> int:
-    """Sender and all workers: `world_size(2, workers=2) == 5`."""
+    """The sender and all workers: `world_size(2, workers=2) == 5`."""
     return 1 + num_engines * workers

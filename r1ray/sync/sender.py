@@ -1,7 +1,7 @@
-"""The sending side, inside every trainer rank: rank 0 sends, the others walk along.
+"""The sending side, in every trainer rank: rank 0 sends, the others only iterate over the weights.
 
-With ZeRO-3 a full tensor exists only while all ranks gather it together, so every rank must walk the whole iterator, in the same
-order, whatever happens to the transfer: rank 0 keeps walking after a failure and raises at the end.
+With ZeRO-3 a full tensor exists only while all ranks gather it together, so every rank must exhaust the iterator of weights, in the
+same order, even when the transfer fails: rank 0 then continues to the end and raises afterwards.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,9 +28,9 @@ class Sent:
 
 
 class WeightSender:
-    """One per trainer rank. `listen`, then `connect` while the engines connect, then `send` while they receive, again and again.
+    """One per trainer rank. `listen`, then `connect` while the engines connect, then `send` while they receive, once per push.
 
-    After an error the communicator is closed, which also ends the engines' waits; `listen` starts the next incarnation.
+    After an error the communicator is closed, which also ends the waits of the engines; `listen` starts the next one.
     """
 
     def __init__(self, *, rank: int) -> None:
@@ -39,13 +39,13 @@ class WeightSender:
         self._communicator: Communicator | None = None
 
     def listen(self, *, timeout_s: float) -> int:
-        """Open the rendezvous point of a new incarnation (rank 0 only); returns its port."""
+        """Open the store of a new communicator (rank 0 only); returns its port."""
         self.close()
         self._store = open_store(timeout_s=timeout_s)
         return self._store.port
 
     def connect(self, rendezvous: Rendezvous) -> None:
-        """Rank 0 waits here for all engine workers."""
+        """Rank 0 waits for all engine workers; the other ranks do nothing."""
         if self.rank == SENDER_RANK:
             self._communicator = connect(rendezvous, rank=SENDER_RANK, store=self._store)
 
@@ -58,29 +58,29 @@ class WeightSender:
         dtype_name: str,
         bucket_bytes: int,
     ) -> Sent | None:
-        """Broadcast all weights as `dtype_name`, then (version, checksum). None on ranks that only walk along.
+        """Broadcast all weights as `dtype_name`, then (version, checksum). None on all ranks but 0.
 
-        Returns when every engine worker has confirmed that it holds the whole.
+        Returns when every engine worker has confirmed that it has received all of it.
 
-        Raises RuntimeError when an engine is gone or late, or when `weights` does not yield what `metadata` says.
+        Raises RuntimeError when an engine is gone or times out, or when `weights` does not yield what `metadata` says.
         """
         if self.rank != SENDER_RANK:
             for _ in weights:
                 pass
             return None
-        rest = iter(weights)
+        remaining = iter(weights)
         try:
             if self._communicator is None:
-                raise RuntimeError("no connection to the engines: connect has to come first")
+                raise RuntimeError("there is no connection to the engines: call connect first")
             layout = plan(
                 [(name, shape) for name, _, shape in metadata],
                 dtype=getattr(torch, dtype_name),
                 bucket_bytes=bucket_bytes,
             )
-            checksum = _stream(self._communicator, layout, rest, version=version)
+            checksum = _stream(self._communicator, layout, remaining, version=version)
         except BaseException:
             self.close()
-            for _ in rest:
+            for _ in remaining:
                 pass
             raise
         return Sent(version=version, checksum=checksum, num_bytes=layout.num_bytes)
@@ -92,31 +92,31 @@ class WeightSender:
 
 
 def _stream(communicator: Communicator, layout: Plan, weights: Iterator[tuple[str, Tensor]], *, version: int) -> int:
-    """Returns the checksum. One bucket is filled while the other is under way; the broadcast runs on a thread of its own."""
+    """Returns the checksum. One bucket is filled while the other is sent by a thread."""
     checksum = Checksum()
-    # The communicator ends its own waits; this is for one that cannot.
-    patience_s = communicator.timeout_s + 2.0
+    # The communicator ends its own waits; this is for one that fails to.
+    timeout_s = communicator.timeout_s + 2.0
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
-    flying: Future[None] | None = None
+    sending: Future[None] | None = None
     try:
         for bucket in filled(layout, pieces(layout, weights, communicator.device), device=communicator.device):
-            checksum.add(bucket)  # reads the bucket's last byte: on CUDA nothing is left to do on its stream after this
-            if flying is not None:
-                flying.result(patience_s)
-            flying = thread.submit(communicator.broadcast, bucket)
-        if flying is not None:
-            flying.result(patience_s)
+            checksum.add(bucket)  # reads the whole bucket: on CUDA no work on it is pending after this
+            if sending is not None:
+                sending.result(timeout_s)
+            sending = thread.submit(communicator.broadcast, bucket)
+        if sending is not None:
+            sending.result(timeout_s)
         trailer = torch.tensor([version, checksum.value], dtype=torch.int64, device=communicator.device)
-        thread.submit(communicator.broadcast, trailer.view(torch.uint8)).result(patience_s)
-        if not thread.submit(communicator.agree, True).result(patience_s):
-            raise RuntimeError("an engine did not receive what was sent; it says what arrived")
+        thread.submit(communicator.broadcast, trailer.view(torch.uint8)).result(timeout_s)
+        if not thread.submit(communicator.agree, True).result(timeout_s):
+            raise RuntimeError("an engine did not receive what was sent; its own error says what arrived")
     finally:
         thread.shutdown(wait=False)
     return checksum.value
 
 
 def pieces(layout: Plan, weights: Iterator[tuple[str, Tensor]], device: torch.device) -> Iterator[Tensor]:
-    """The flat run of bytes as tensors of uint8, gaps included."""
+    """The flat buffer as tensors of uint8, padding included."""
     ends = [entry.start for entry in layout.entries[1:]] + [layout.num_bytes]
     for entry, end in zip(layout.entries, ends, strict=True):
         name, tensor = next(weights, ("nothing", torch.empty(0)))
@@ -129,8 +129,8 @@ def pieces(layout: Plan, weights: Iterator[tuple[str, Tensor]], device: torch.de
 
 
 def filled(layout: Plan, pieces: Iterator[Tensor], *, device: torch.device) -> Iterator[Tensor]:
-    """The buckets: parts of a piece where one holds all of a bucket, else copies, in two buffers by turns: the one before the last
-    yielded is overwritten next.
+    """The buckets. A bucket inside one piece is a view of it; others are copied into two buffers in turn, so that a bucket stays
+    valid until the second one after it.
     """
     buffers = [torch.empty(0, dtype=torch.uint8, device=device) for _ in range(2)]
     piece = buffers[0]
@@ -150,4 +150,4 @@ def filled(layout: Plan, pieces: Iterator[Tensor], *, device: torch.device) -> I
                 bucket[used : used + len(part)].copy_(part)
                 used += len(part)
         yield bucket
-    assert not len(piece) and not any(map(len, pieces)), "the buckets are not all of the flat run"
+    assert not len(piece) and not any(map(len, pieces)), "the buckets do not cover the flat buffer"

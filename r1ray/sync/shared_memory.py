@@ -1,7 +1,8 @@
-"""Memory that one process fills and others on the same device read: a handle of plain values goes over, no bytes.
+"""Memory that one process fills and others on the same device read: they exchange a handle of plain values, not the bytes.
 
-A handle comes over an open port, so it is never unpickled. What it names is made sure of before it is opened: the very memory, on
-this machine or this GPU. Memory goes with the process that made it, whatever its end: nothing is left in /dev/shm.
+A handle arrives on an open port, so it is never unpickled, and it is verified before it is opened: the memory must be the right
+one, on this machine or this GPU. The memory is freed with the process that made it, however that ends: nothing is left in
+/dev/shm.
 """
 
 import os
@@ -18,15 +19,15 @@ class SharedMemory(Protocol):
     tensor: Tensor
     """uint8."""
     handle: Handle
-    """For `opened` in another process; JSON can hold it."""
+    """For `opened` in another process; can be written as JSON."""
 
     def close(self) -> None:
-        """Who has opened it keeps it until they let go of their tensor."""
+        """Processes that have opened the memory keep it until they drop their tensor."""
         ...
 
 
 class HostMemory:
-    """An anonymous file in memory, which other processes of the machine reach by /proc/<pid>/fd."""
+    """An anonymous file in memory, which other processes of the machine open through /proc/<pid>/fd."""
 
     def __init__(self, num_bytes: int) -> None:
         name = f"r1ray-{uuid.uuid4().hex}"
@@ -42,14 +43,14 @@ class HostMemory:
 
 
 class DeviceMemory:
-    """A block of a GPU, by CUDA's IPC. For one reader: torch counts a reader for each time that the block was shared."""
+    """A block of a GPU, by CUDA IPC. For one reader: torch counts one reader each time that the block is shared."""
 
     def __init__(self, num_bytes: int, device: torch.device) -> None:
         from torch.multiprocessing.reductions import reduce_tensor
 
         self.tensor = torch.empty(num_bytes, dtype=torch.uint8, device=device)
         shared: Any = reduce_tensor(self.tensor)[1]
-        # The rest of what torch would pickle (classes, size, strides) is the same for every block of bytes.
+        # The other values that torch pickles (classes, size, strides) are the same for every block of bytes.
         offset, block = shared[3], shared[7:10]
         self.handle: Handle = {
             "gpu": _gpu(device),
@@ -60,7 +61,7 @@ class DeviceMemory:
         }
 
     def close(self) -> None:
-        """Torch frees the block when the reader has let go of it too."""
+        """Torch frees the block when the reader has dropped it too."""
 
 
 def shared(num_bytes: int, device: torch.device) -> SharedMemory:
@@ -80,7 +81,7 @@ def _open_host(handle: Handle) -> Tensor:
         there = str(error)
     if there != f"/memfd:{handle['name']} (deleted)":
         raise RuntimeError(
-            f"the trainer's memory is not on this machine, or in another container ({path}: {there}): set sync.backend=gloo"
+            f"the trainer's memory is not on this machine, or is in another container ({path}: {there}): set sync.backend=gloo"
         )
     return _mapped(path, int(handle["num_bytes"]))
 

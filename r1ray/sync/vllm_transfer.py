@@ -1,16 +1,16 @@
 """The receiving side: a weight transfer engine inside every vLLM worker, registered with vLLM's own factory.
 
 Why not vLLM's `nccl` engine on CUDA: it loads every chunk as it arrives, so a transfer that fails halfway leaves parameters without
-storage and the engine unusable; it carries no checksum; and it exists on CUDA only. What this keeps of it is the interface (vLLM
-calls the same four phases on it), the rank layout and PyNcclCommunicator. What it adds:
+storage and the engine unusable; it carries no checksum; and it exists on CUDA only. This engine keeps its interface (vLLM calls the
+same four phases), its rank layout and PyNcclCommunicator. What differs:
 
     start_weight_update     nothing: the model is not touched
     receive_weights         all buckets into host memory; the sender's (version, checksum) is compared with what arrived; then all
-                            workers of all engines agree that they have it
+                            workers of all engines agree that they have received it
     finish_weight_update    only now the reload: vLLM's layerwise lifecycle, and lm_head is packed again
 
-So a transfer that fails anywhere leaves the old weights served everywhere, and may be tried again on a new communicator. The
-price is one copy of the model in host memory per worker.
+So after a transfer that fails anywhere, every engine serves its old weights, and the transfer can be retried on a new communicator.
+The price is one copy of the model in host memory per worker.
 
 Importing this module in a worker registers the engine; `EXTENSION` as vLLM's `worker_extension_cls` makes every worker import it.
 """
@@ -89,12 +89,12 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
         self._staged = None
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        # The base class ends with torch.accelerator.synchronize, which raises without an accelerator; nothing is on a device yet.
+        # The base class also calls torch.accelerator.synchronize, which raises without an accelerator; nothing is on a device yet.
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
         if self._communicator is None:
-            raise TransferError("no connection to the trainer: init_weight_transfer has to come first")
+            raise TransferError("there is no connection to the trainer: call init_weight_transfer first")
         shapes = list(zip(update_info.names, update_info.shapes, strict=True))
         dtype = getattr(torch, update_info.dtype_name)
         incoming = plan(shapes, dtype=dtype, bucket_bytes=update_info.bucket_bytes)
@@ -124,11 +124,11 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
             self._communicator = None
 
     def _receive(self, communicator: Communicator, incoming: Plan, *, version: int) -> None:
-        # Kept between updates: fresh pages would be touched one by one each time.
+        # Kept between updates: a new buffer would cause a page fault for each of its pages.
         if len(self._staging) != incoming.num_bytes:
             self._staging = torch.empty(incoming.num_bytes, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         checksum = Checksum()
-        # One thread receives bucket after bucket while this one sums up those that are there.
+        # One thread receives the buckets while this one adds those that have arrived to the checksum.
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
         try:
             buckets = [self._staging[start:end] for start, end in incoming.buckets()]
@@ -142,7 +142,7 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
         communicator.broadcast(trailer.view(torch.uint8))
         sent, arrived = trailer.tolist(), [version, checksum.value]
         if sent != arrived:
-            with suppress(RuntimeError, TimeoutError):  # others may leave before this one has read their votes
+            with suppress(RuntimeError, TimeoutError):  # others may leave before this rank has read their votes
                 communicator.agree(False)
             raise TransferError(
                 f"weights of version {arrived[0]} with checksum {arrived[1]:x} arrived, "
@@ -153,14 +153,14 @@ class StagedTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):
 
 
 class WorkerExtension:
-    """Named to vLLM as worker_extension_cls; it adds nothing to the worker, its module's import is what counts."""
+    """vLLM's worker_extension_cls. It adds nothing to the worker: vLLM imports this module to load it."""
 
 
 def pack_lm_head(model: torch.nn.Module) -> None:
-    """On CPU vLLM multiplies by a packed copy of lm_head.weight.
+    """Pack lm_head.weight again: on CPU vLLM multiplies by a packed copy of it.
 
     The layerwise reload does not renew that copy when the weight is shared with the embedding: logits would come from the old
-    weights while every checksum of the parameters is right.
+    weights although every checksum of the parameters is right.
     """
     lm_head = getattr(model, "lm_head", None)
     weight: Tensor | None = getattr(lm_head, "weight", None)

@@ -115,6 +115,6 @@ def test_targets_select_layers():
 @pytest.mark.parametrize("target", ["q_prj", "lm_head", "embed_tokens", "mlp", "input_layernorm"])
 def test_target_that_is_not_a_linear_layer_is_refused(target):
     with pytest.raises(
-        ValueError, match=rf"model.lora.targets names {target}, which no linear layer .* there are down_proj, "
+        ValueError, match=rf"model.lora.targets names {target}, but .* no such linear layer: choose from down_proj, "
     ):
         adapted(targets=["q_proj", target])

@@ -1,18 +1,18 @@
-"""The budget of restarts: what it tells, and how it ends a run."""
+"""The restart budget: what it logs, and how it ends a run."""
 
 from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 
-import r1ray.failures as restarts_module
+import r1ray.failures as failures_module
 from r1ray.failures import RestartBudget, ResultLost, TrainersLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
-    monkeypatch.setattr(restarts_module.time, "sleep", slept.append)
+    monkeypatch.setattr(failures_module.time, "sleep", slept.append)
     return slept
 
 
@@ -21,30 +21,30 @@ def budget(limit: int) -> tuple[RestartBudget, list[dict[str, Any]]]:
     return RestartBudget(limit, event=lambda kind, **fields: events.append({"kind": kind, **fields})), events
 
 
-def test_every_restart_is_an_event_until_there_is_none_left() -> None:
+def test_every_restart_within_the_budget_is_an_event() -> None:
     restarts, events = budget(2)
     restarts.spend({"rollout-1": WorkerDied("rollout-1 died")})
-    restarts.spend({"policy": TrainersLost("policy-0 is late")})
+    restarts.spend({"policy": TrainersLost("policy-0 did not answer")})
     assert events == [
         {"kind": "worker_restarted", "worker": "rollout-1", "reason": "rollout-1 died"},
-        {"kind": "worker_restarted", "worker": "policy", "reason": "policy-0 is late"},
+        {"kind": "worker_restarted", "worker": "policy", "reason": "policy-0 did not answer"},
     ]
     with pytest.raises(
         WorkerUnresponsive,
-        match=r"reward-0 is late \(giving up after 2 restarts without a new step: cluster.max_restarts=2",
+        match=r"reward-0 did not answer \(giving up after 2 restarts without a new step: cluster.max_restarts=2",
     ):
-        restarts.spend({"reward-0": WorkerUnresponsive("reward-0 is late")})
+        restarts.spend({"reward-0": WorkerUnresponsive("reward-0 did not answer")})
     assert len(events) == 2
 
 
-def test_those_lost_together_are_one_restart() -> None:
+def test_workers_lost_together_use_one_restart() -> None:
     restarts, events = budget(1)
     restarts.spend({f"rollout-{index}": WorkerDied("its node is gone") for index in range(8)})
     assert [event["worker"] for event in events] == [f"rollout-{index}" for index in range(8)]
 
 
 @pytest.mark.parametrize("error", [WorkerDied, WorkerUnresponsive, WorkerFailed, ResultLost, TrainersLost])
-def test_the_last_loss_is_raised_as_what_it_was(error: type[Exception]) -> None:
+def test_the_error_beyond_the_budget_keeps_its_class(error: type[Exception]) -> None:
     restarts, events = budget(0)
     with pytest.raises(error, match="rollout-0 is gone") as raised:
         restarts.spend({"rollout-0": error("rollout-0 is gone")})
@@ -52,7 +52,7 @@ def test_the_last_loss_is_raised_as_what_it_was(error: type[Exception]) -> None:
 
 
 def starts(*ends: Exception | None) -> Callable[[Collection[str]], dict[str, Exception]]:
-    """A start that ends like this, one time after the other."""
+    """A start function that ends like this, call by call."""
     left = list(ends)
 
     def start(_: Collection[str]) -> dict[str, Exception]:
@@ -63,17 +63,17 @@ def starts(*ends: Exception | None) -> Callable[[Collection[str]], dict[str, Exc
     return start
 
 
-def test_a_start_that_fails_is_made_again_with_its_own_reason() -> None:
+def test_a_failed_start_is_repeated_and_logged_with_its_own_reason() -> None:
     restarts, events = budget(3)
     ends = starts(WorkerUnresponsive("not up in 9 s"), WorkerFailed("no such node"), None)
     restarts.restart({"policy": TrainersLost("policy-0 died")}, ends)
     assert [event["reason"] for event in events] == ["policy-0 died", "not up in 9 s", "no such node"]
 
 
-def test_starts_that_go_on_failing_end_with_the_budget() -> None:
+def test_starts_that_keep_failing_end_with_the_budget() -> None:
     restarts, _ = budget(2)
     with pytest.raises(WorkerDied, match=r"died again \(giving up after 2 restarts"):
-        restarts.restart({"rollout-0": WorkerUnresponsive("late")}, starts(*[WorkerDied("died again")] * 3))
+        restarts.restart({"rollout-0": WorkerUnresponsive("no answer")}, starts(*[WorkerDied("died again")] * 3))
 
 
 def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
@@ -82,7 +82,7 @@ def test_pauses_between_starts_grow_to_a_minute(pauses: list[float]) -> None:
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_not() -> None:
+def test_a_new_step_refills_the_budget_and_a_repeated_one_does_not() -> None:
     restarts, _ = budget(1)
     for step in (1, 2, 3):
         restarts.begin_step(step)
@@ -92,8 +92,10 @@ def test_a_step_never_reached_before_fills_the_budget_and_one_made_again_does_no
         restarts.spend({"policy": TrainersLost("policy-0 died")})
 
 
-def test_an_error_that_is_no_workers_ends_a_start_at_once() -> None:
+def test_an_error_that_is_no_worker_failure_is_raised_at_once() -> None:
     restarts, events = budget(9)
     with pytest.raises(AssertionError):
-        restarts.restart({"rollout-0": WorkerUnresponsive("late")}, starts(AssertionError("not made by spawn"), None))
+        restarts.restart(
+            {"rollout-0": WorkerUnresponsive("no answer")}, starts(AssertionError("not made by spawn"), None)
+        )
     assert len(events) == 1

@@ -1,4 +1,4 @@
-"""What the driver makes of what Ray says about a call."""
+"""The errors that the driver makes of Ray's errors."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ Top 10 memory users: PID"""
         (RayActorError(), "rollout-1 died during 'generate': The actor experienced an error before finishing this task."),
     ],
 )  # fmt: skip
-def test_a_death_is_told_in_one_line(error: Exception, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_is_reported_in_one_line(error: Exception, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Any) -> None:
         raise error
 
@@ -33,29 +33,31 @@ def test_a_death_is_told_in_one_line(error: Exception, message: str, monkeypatch
     assert str(raised.value) == message
 
 
-def test_not_alive_are_the_dead_the_late_and_those_whose_engine_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    says: dict[str, Any] = {
+def test_unhealthy_are_dead_and_unresponsive_workers_and_those_whose_engine_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: dict[str, Any] = {
         "rollout-0": {"ended": None},
         "rollout-1": WorkerDied("rollout-1 died"),
         "rollout-2": {"ended": "bad kernel"},
-        "rollout-3": WorkerUnresponsive("rollout-3 is late"),
+        "rollout-3": WorkerUnresponsive("rollout-3 did not answer"),
         "rollout-4": {"ended": None},
     }
 
     def gather(refs: list[str], names: list[str], **_: Any) -> list[Any]:
         assert refs == [f"heartbeat of {names[0]}"]
-        if isinstance(said := says[names[0]], Exception):
-            raise said
-        return [said]
+        if isinstance(answer := answers[names[0]], Exception):
+            raise answer
+        return [answer]
 
     monkeypatch.setattr(group_module, "gather", gather)
-    beat = [
-        SimpleNamespace(heartbeat=SimpleNamespace(remote=lambda name=name: f"heartbeat of {name}")) for name in says
+    handles = [
+        SimpleNamespace(heartbeat=SimpleNamespace(remote=lambda name=name: f"heartbeat of {name}")) for name in answers
     ]
-    found = ActorGroup("rollout", beat).unhealthy(timeout_s=1)  # type: ignore[arg-type]
+    found = ActorGroup("rollout", handles).unhealthy(timeout_s=1)  # type: ignore[arg-type]
     assert {name: str(why) for name, why in found.items()} == {
         "rollout-1": "rollout-1 died",
         "rollout-2": "rollout-2: bad kernel",
-        "rollout-3": "rollout-3 is late",
+        "rollout-3": "rollout-3 did not answer",
     }
     assert isinstance(found["rollout-2"], WorkerDied)

@@ -109,8 +109,8 @@ def refused(call: Callable[[], Any], match: str) -> float:
 
 def test_leaving_reader_is_noticed_at_once_and_dead_reader_after_the_timeout() -> None:
     for fault, words, at_least, at_most in (
-        ("leave", "rank 1 has given", 0.0, 3.0),
-        ("die", "rank 1 within 4 s", 4.0, 8.0),
+        ("leave", "rank 1 has left", 0.0, 3.0),
+        ("die", "rank 1 did not answer within 4 s", 4.0, 8.0),
     ):
         store = open_store(timeout_s=30)
         process = reader(store, rank=1, world_size=2, fault=fault)
@@ -146,15 +146,15 @@ def test_sender_that_aborts_ends_the_waits_of_readers() -> None:
     link = sender(store, world_size=2)
     thread.join(10)
     threading.Timer(0.3, link.close).start()
-    assert refused(lambda: made[0].broadcast(torch.zeros(8, dtype=torch.uint8)), "rank 0 has given") < 3
-    assert refused(lambda: link.broadcast(torch.zeros(8, dtype=torch.uint8)), "given up") < 1
+    assert refused(lambda: made[0].broadcast(torch.zeros(8, dtype=torch.uint8)), "rank 0 has left") < 3
+    assert refused(lambda: link.broadcast(torch.zeros(8, dtype=torch.uint8)), "communicator is closed") < 1
 
 
 def test_two_readers_with_the_same_rank_are_noticed() -> None:
     store = open_store(timeout_s=30)
     made: list[IpcCommunicator] = []
     threads = [joining(store, rank=1, world_size=3, made=made) for _ in range(2)]
-    assert refused(lambda: sender(store, world_size=3, timeout_s=1.0), "no answer from rank 2 within 1 s") < 3
+    assert refused(lambda: sender(store, world_size=3, timeout_s=1.0), "rank 2 did not answer within 1 s") < 3
     for thread in threads:
         thread.join(10)
     assert not made

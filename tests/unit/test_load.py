@@ -73,7 +73,7 @@ def others(**paths):
 
 
 def test_facts_apply_only_to_the_policy_model(folder):
-    with pytest.raises(ValueError, match=r"model.path=.* is not what model.facts says"):
+    with pytest.raises(ValueError, match=r"model.path=.* contradicts model.facts"):
         load_policy(folder, cfg=others(), precision="fp32")
     assert load_policy(folder, cfg=others(), precision="fp32", key="prm.path").lm.config.vocab_size == 40
     assert load_critic(folder, cfg=others(critic=folder), precision="fp32").head.weight.shape == (1, 16)

@@ -1,4 +1,4 @@
-"""When trainer ranks are lost: what is started again, from where the stage goes on, and when it does not."""
+"""Recovery from lost trainer ranks: what restarts, from which checkpoint the stage continues, and when it gives up."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from r1ray.failures import RestartBudget, TrainersLost, WorkerUnresponsive
-from r1ray.stages.recovery import with_trainers_restored
+from r1ray.stages.recovery import run_with_recovery
 
 
 class World:
-    """Checkpoints are numbers; each run of the body saves some and ends as it is told."""
+    """Checkpoints are numbers; each run of the body saves one and ends as given."""
 
     def __init__(self, *ends: Exception | None, saves: Sequence[int] = ()) -> None:
         self.ends, self.saves = list(ends), list(saves)
         self.starts: list[Exception | None] = []
-        """How restarts end; those after the last are well."""
+        """How restarts end; later ones succeed."""
         self.newest: Any = None
         self.did: list[Any] = []
 
@@ -37,7 +37,7 @@ class World:
         return {}
 
     def run(self, *, max_restarts: int = 20, checkpoint: Any = None) -> None:
-        with_trainers_restored(
+        run_with_recovery(
             SimpleNamespace(  # type: ignore[arg-type]
                 name="rl",
                 cfg=SimpleNamespace(trainer=SimpleNamespace(start_timeout_s=9)),
@@ -54,35 +54,35 @@ class World:
 LOST = TrainersLost("policy-1 died")
 
 
-def test_a_stage_that_loses_nobody_runs_once() -> None:
+def test_a_stage_without_a_loss_runs_once() -> None:
     world = World(None)
     world.run(checkpoint=SimpleNamespace(progress=SimpleNamespace(step=4)))
     assert world.did == ["from 4"]
 
 
-def test_after_a_loss_it_goes_on_from_what_is_then_the_newest_checkpoint() -> None:
+def test_after_a_loss_it_continues_from_the_newest_checkpoint() -> None:
     world = World(LOST, LOST, None, saves=[10, 20])
     world.run()
     again = ["worker_restarted policy", "restart all within 9"]
     assert world.did == ["from None", *again, "rolled_back rl 10", "from 10", *again, "rolled_back rl 20", "from 20"]
 
 
-def test_after_a_loss_without_a_checkpoint_it_begins_again() -> None:
+def test_after_a_loss_without_a_checkpoint_it_starts_from_the_beginning() -> None:
     world = World(LOST, None)
     world.run()
     assert world.did[-2:] == ["rolled_back rl 0", "from None"]
 
 
-def test_losses_have_an_end() -> None:
+def test_restarts_are_limited() -> None:
     world = World(*[LOST] * 9)
     with pytest.raises(TrainersLost, match="giving up after 2 restarts"):
         world.run(max_restarts=2)
     assert world.did.count("from None") == 3
 
 
-def test_ranks_that_do_not_come_up_are_started_again() -> None:
+def test_ranks_that_fail_to_start_are_restarted_again() -> None:
     world = World(LOST, None)
-    world.starts = [WorkerUnresponsive("policy-0 is late"), None]
+    world.starts = [WorkerUnresponsive("policy-0 did not answer"), None]
     world.run()
     assert world.did.count("restart all within 9") == 2 and world.did.count("from None") == 2
 

@@ -73,7 +73,7 @@ def test_the_model_it_has_is_not_loaded_again(world: World) -> None:
     assert world.did == ["load", "load"] and world.models == ["first", "first"]
 
 
-@pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerUnresponsive("reference-1 is late")])
+@pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerUnresponsive("reference-1 did not answer")])
 def test_after_a_loss_all_are_started_again_and_the_call_is_made_again(world: World, error: Exception) -> None:
     world.fails["outputs"] = [error]
     assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]

@@ -177,7 +177,7 @@ def test_numbers_of_ranks_that_split_the_heads(heads: int, kv_heads: int, splits
 
 
 REFUSED = {
-    "heads": (3, {}, r"sequence_parallel=3 does not split .* 4 attention heads and 2 key-value heads: possible are 1, 2, 4"),
+    "heads": (3, {}, r"sequence_parallel=3 does not divide .* 4 attention heads and 2 key-value heads: choose from 1, 2, 4"),
     "a rotary embedding that follows the length": (
         2, {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "the model has dynamic",
     ),

@@ -111,7 +111,7 @@ def test_skipped_updates_in_a_row_end_the_run():
         ({"mismatch/logprob_gap/mean": float("nan")}, {"precision": "bf16"}, "mismatch/logprob_gap/mean is nan"),
     ],
 )
-def test_why_an_update_is_not_made(metrics, trainer, reason):
+def test_the_reason_to_skip_an_update(metrics, trainer, reason):
     got = skip_reason(GOOD | metrics, cfg=trainer_config(**trainer))
     assert (got is None) == (reason is None)
     assert reason is None or re.match(reason, got or "")
@@ -121,7 +121,7 @@ GLOO = "DistBackendError: [../third_party/gloo/gloo/transport/tcp/pair.cc:547] C
 NCCL = "DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3690, remote process exited or there was a network error"
 LOST = {
     "a rank that died": (WorkerDied("policy-1 died during 'update'"), {}),
-    "a rank that is late": (WorkerUnresponsive("policy-1 did not finish 'update' within 600 s"), {}),
+    "a rank that times out": (WorkerUnresponsive("policy-1 did not finish 'update' within 600 s"), {}),
     "a rank whose peer has gone, over gloo": (WorkerFailed(f"policy-0 failed in 'update': RuntimeError: {GLOO}"), {}),
     "a rank whose peer has gone, over NCCL": (WorkerFailed(f"policy-0 failed in 'update': {NCCL}"), {}),
     "a rank whose store has gone": (WorkerFailed("policy-0 failed in 'update': DistStoreError: wait timeout"), {}),
@@ -129,7 +129,7 @@ LOST = {
         WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerDied("policy-1 died")},
     ),
     "an error beside a hung rank": (
-        WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerUnresponsive("policy-1 is late")},
+        WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerUnresponsive("policy-1 did not answer")},
     ),
 }  # fmt: skip
 
@@ -143,22 +143,22 @@ def test_trainers_are_lost_with(case):
         group_of(actors).update(batch())
 
 
-def test_an_error_of_a_ranks_own_stays_what_it_is():
+def test_an_error_of_a_healthy_rank_is_raised_unchanged():
     actors = FakeActors([WorkerFailed("policy-0 failed in 'update': OutOfMemoryError: CUDA out of memory")])
     with pytest.raises(WorkerFailed, match="out of memory"):
         group_of(actors).update(batch())
 
 
-def test_something_else_that_failed_is_the_trainers_affair_only_when_a_rank_is_gone():
+def test_raise_if_lost_raises_only_when_a_rank_is_gone():
     actors = FakeActors([])
     group = group_of(actors)
     group.raise_if_lost()
-    actors.dead = {0: WorkerUnresponsive("policy-0 is late")}
-    with pytest.raises(TrainersLost, match="policy-0 is late"):
+    actors.dead = {0: WorkerUnresponsive("policy-0 did not answer")}
+    with pytest.raises(TrainersLost, match="policy-0 did not answer"):
         group.raise_if_lost()
 
 
-def test_a_rank_that_hangs_with_a_beating_heart_counts_as_lost():
+def test_a_rank_that_hangs_but_answers_heartbeats_counts_as_lost():
     group = group_of(FakeActors([]))
     group.raise_if_lost({"rollout-0"})
     with pytest.raises(TrainersLost, match="policy-1 hangs"):

@@ -1,4 +1,4 @@
-"""What a push decides before anything is sent: over which link, and how long a wait may be."""
+"""The weight sync before anything is sent: the backend, the timeouts, and when a transfer is retried."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +49,7 @@ def chosen(*overrides: str) -> str:
         (("scale=cluster",), "nccl"),
     ],
 )
-def test_nccl_between_whole_gpus_and_ipc_on_one(overrides: tuple[str, ...], backend: str) -> None:
+def test_nccl_between_whole_gpus_and_ipc_on_one_gpu(overrides: tuple[str, ...], backend: str) -> None:
     assert chosen(*overrides) == backend
 
 
@@ -63,7 +63,7 @@ def test_nccl_between_whole_gpus_and_ipc_on_one(overrides: tuple[str, ...], back
         (("scale=one_gpu", "+cluster.labels.policy={pool: train}", "sync.backend=ipc"), r"the same cluster\.labels"),
     ],
 )
-def test_a_link_that_is_not_there_is_refused_with_the_remedy(overrides: tuple[str, ...], words: str) -> None:
+def test_a_backend_that_cannot_work_is_refused_with_the_remedy(overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(ValueError, match=rf"(?s){words}.*set sync\.backend=auto"):
         chosen(*overrides)
 
@@ -81,7 +81,7 @@ def test_the_less_precise_side_sets_the_canary_limit(overrides: tuple[str, ...],
     assert gap_limit(config(*overrides)) == limit
 
 
-def test_waits_grow_with_the_weights_up_to_the_configured_limit() -> None:
+def test_timeouts_grow_with_the_weights_up_to_the_configured_limit() -> None:
     small = Announced(names=["a"], shapes=[[1000]], itemsize=4)
     large = Announced(names=["a", "b"], shapes=[[50_000, 1000], [50_000, 1000]], itemsize=4)
     assert large.num_bytes == 400_000_000
@@ -97,7 +97,7 @@ def sync() -> WeightSync:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, sync: WeightSync, *, times: int) -> list[str]:
-    """Let the first `times` transfers fail; what is pushed and mended, in order."""
+    """Let the first `times` transfers fail; returns the pushes and calls of on_failure, in order."""
     did: list[str] = []
 
     def push(weights: Announced) -> float:
@@ -108,26 +108,24 @@ def fail(monkeypatch: pytest.MonkeyPatch, sync: WeightSync, *, times: int) -> li
 
     monkeypatch.setattr(sync, "_announced", lambda: Announced(names=[], shapes=[], itemsize=4))
     monkeypatch.setattr(sync, "_push", push)
-    sync.on_failure = lambda error: did.append(f"mend {error}")
+    sync.on_failure = lambda error: did.append(f"recover {error}")
     return did
 
 
-def test_a_transfer_is_tried_again_once_it_has_been_mended(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
+def test_a_transfer_is_retried_after_on_failure(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=1)
     assert sync.push(7)["sync/canary_gap"] == 1e-6
-    assert did == ["push 7", "mend rollout-1 died during 'transfer weights'", "push 7"]
+    assert did == ["push 7", "recover rollout-1 died during 'transfer weights'", "push 7"]
 
 
-def test_a_transfer_that_fails_again_and_again_ends_with_its_error(
-    monkeypatch: pytest.MonkeyPatch, sync: WeightSync
-) -> None:
+def test_a_transfer_that_keeps_failing_ends_with_its_error(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=99)
     with pytest.raises(SyncFailed, match="rollout-1 died"):
         sync.push(7)
-    assert [one[:4] for one in did] == ["push", "mend"] * (ATTEMPTS - 1) + ["push"]
+    assert [one.split()[0] for one in did] == ["push", "recover"] * (ATTEMPTS - 1) + ["push"]
 
 
-def test_what_cannot_be_mended_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
+def test_a_transfer_is_not_retried_when_on_failure_raises(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=99)
 
     def lost(error: SyncFailed) -> None:
@@ -139,9 +137,9 @@ def test_what_cannot_be_mended_is_not_tried_again(monkeypatch: pytest.MonkeyPatc
     assert did == ["push 7"]
 
 
-def test_the_weights_are_listed_again_when_that_has_failed(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
+def test_listing_the_weights_is_retried(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=0)
-    answers = iter([SyncFailed("policy-0 is late"), Announced(names=[], shapes=[], itemsize=4)])
+    answers = iter([SyncFailed("policy-0 did not answer"), Announced(names=[], shapes=[], itemsize=4)])
 
     def announced() -> Announced:
         answer = next(answers)
@@ -151,12 +149,10 @@ def test_the_weights_are_listed_again_when_that_has_failed(monkeypatch: pytest.M
 
     monkeypatch.setattr(sync, "_announced", announced)
     sync.push(7)
-    assert did == ["mend policy-0 is late", "push 7"]
+    assert did == ["recover policy-0 did not answer", "push 7"]
 
 
-def test_an_engine_that_has_been_replaced_gets_the_version_of_the_last_push(
-    monkeypatch: pytest.MonkeyPatch, sync: WeightSync
-) -> None:
+def test_push_current_pushes_the_version_of_the_last_push(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=0)
     sync.push(3)
     sync.push_current()
