@@ -1,14 +1,17 @@
-"""Run r1ray on a Ray cluster: send this folder, start `python -m r1ray.main` there, print what it says, return how it ended.
+"""Run r1ray on a Ray cluster: upload this folder, start `python -m r1ray.main` there, print its output, return its exit code.
 
     python launch/submit.py [--address URL] [--working-dir DIR] [--env NAME=VALUE] [--no-wait] -- run_dir=/shared/first [overrides]
 
-A thin tool over `ray job submit`, which works as well. What it adds: mistakes in the overrides are found here, before anything is
-sent; a cluster that takes jobs from anybody is refused; the job gets the time to save when it is stopped; and the exit code says
-what became of it: 0 finished, 75 stopped after saving (submit the same with resume=auto), 1 anything else, 130 when Ctrl-C ended
-the following (the job goes on).
+A thin wrapper around `ray job submit`, which works as well. In addition it
 
-The token is read from where Ray reads it: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. What --env sends can
-be read by whoever holds the token: keys of other services belong into the environment of `ray start`.
+- reports mistakes in the overrides before anything is uploaded;
+- refuses a cluster that accepts jobs without a token;
+- gives a stopped job time to save its checkpoint;
+- exits with 0 if the job finished, 75 if it was stopped and has saved (submit the same command with resume=auto), 130 if Ctrl-C
+  ended the log output (the job keeps running), and 1 otherwise.
+
+The token comes from the same places as for Ray: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token. Everyone who
+has the token can read the variables that --env sets: put keys of other services into the environment of `ray start` instead.
 """
 
 import argparse
@@ -31,15 +34,15 @@ from typing import Any
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 STOP_WAIT_S = 100
-"""How long a stopped job may take to save before Ray kills it. Ray's default is 3 seconds."""
+"""Seconds that a stopped job has to save before Ray kills it. Ray's default is 3."""
 SAVED = "everything is saved, the same command with resume=auto continues"
-"""r1ray's last line when it was stopped and has saved: Ray keeps no exit code of a job that `ray job stop` has ended."""
+"""In the last line that r1ray prints after SIGTERM. Ray keeps no exit code of a job that `ray job stop` has ended."""
 LIMIT_MB = 100
-"""What a dashboard takes of a working directory."""
+"""Largest working directory that a Ray dashboard accepts."""
 LEFT_OUT = {".git", ".venv", "venv", "runs", "outputs", "multirun", "wandb", "node_modules"}
-"""Folders that are never sent; neither are those that end in cache or cache__."""
+"""Folders that are never uploaded. Folders whose names end in cache or cache__ are not uploaded either."""
 LOST_S = 120.0
-"""How long the dashboard may be out of reach before the following ends."""
+"""Seconds without a connection to the dashboard after which the log output ends."""
 HEAD = f"""On the head node:
   (umask 077 && ray get-auth-token --generate >/dev/null)    # once; the same file on every node and here
   RAY_AUTH_MODE=token RAY_JOB_STOP_WAIT_TIME_S={STOP_WAIT_S} ray start --head --dashboard-host 127.0.0.1
@@ -47,30 +50,36 @@ From another machine: ssh -L 8265:127.0.0.1:8265 HEAD"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    words = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
     try:
-        folder = working_dir(words.working_dir)
+        folder = working_dir(options.working_dir)
         check_token()
-        check_overrides(words.overrides, folder)
-        check_server(words.address)
-        return submit(words, folder)
+        check_overrides(options.overrides, folder)
+        check_server(options.address)
+        return submit(options, folder)
     except ValueError as error:
         print(f"submit: {error}", file=sys.stderr)
         return 1
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     address = os.environ.get("RAY_API_SERVER_ADDRESS", DEFAULT_ADDRESS)
-    words.add_argument("--address", default=address, metavar="URL", help=f"of the dashboard; {address}")
-    words.add_argument("--working-dir", default=".", metavar="DIR", help="sent to every node; this one")
-    words.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for driver and actors")
-    words.add_argument("--no-wait", action="store_true", help="do not follow the job")
-    words.add_argument("overrides", nargs="*", help="of Hydra, after --")
-    return words
+    command.add_argument("--address", default=address, metavar="URL", help=f"of the dashboard; default: {address}")
+    command.add_argument(
+        "--working-dir", default=".", metavar="DIR", help="uploaded to every node; default: the current folder"
+    )
+    command.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable of driver and actors"
+    )
+    command.add_argument(
+        "--no-wait", action="store_true", help="return after submitting instead of printing the output"
+    )
+    command.add_argument("overrides", nargs="*", help="Hydra overrides, after --")
+    return command
 
 
 def working_dir(name: str) -> Path:
@@ -81,9 +90,9 @@ def working_dir(name: str) -> Path:
 
 
 def check_overrides(overrides: Sequence[str], folder: Path) -> None:
-    """Mistakes that cost nothing here. What depends on the machine, folders and files, only the cluster can tell.
+    """Find mistakes before anything is uploaded. Paths of models and data are not checked: they may exist only on the cluster.
 
-    Raises ValueError with all of them.
+    Raises ValueError with all mistakes.
     """
     os.chdir(folder)  # as in the job: --config-dir, import paths and data files are relative to it
     sys.path.insert(0, str(folder))
@@ -91,7 +100,7 @@ def check_overrides(overrides: Sequence[str], folder: Path) -> None:
         from r1ray.check import ConfigError
         from r1ray.cli import check_command_line
     except ImportError as error:
-        print(f"submit: the overrides are not checked here ({error})", file=sys.stderr)
+        print(f"submit: the overrides are not checked: {error}", file=sys.stderr)
         return
     try:
         run_dirs = [run.config.run_dir for run in check_command_line(overrides)]
@@ -104,79 +113,79 @@ def check_overrides(overrides: Sequence[str], folder: Path) -> None:
     if relative:
         raise ValueError(
             f"run_dir={relative[0]} would be lost: a job runs in a temporary copy of the working directory. "
-            "Name a folder that all nodes share: run_dir=/SHARED/FOLDER"
+            "Give an absolute path on storage that all nodes share: run_dir=/SHARED/FOLDER"
         )
 
 
 def check_token() -> None:
-    """There is one, and nobody else on this machine can read it."""
+    """Raises ValueError without a token, or when other users of this machine can read its file."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().resolve()
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)  # the folder is about to change
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)  # absolute: check_overrides changes the current folder
     if not file.is_file() or not file.read_text().strip():
         raise ValueError(
-            f"there is no token in {file}: copy the head node's file there (chmod 600), or name it with "
+            f"there is no token in {file}: copy the head node's file there (chmod 600), or give its path with "
             f"RAY_AUTH_TOKEN_PATH=FILE. {HEAD}"
         )
     if stat.S_IMODE(file.stat().st_mode) & 0o077:
-        raise ValueError(f"others can read the token, and with it run code on the cluster: chmod 600 {file}")
+        raise ValueError(f"other users can read the token and so run code on the cluster: chmod 600 {file}")
 
 
 def check_server(address: str) -> None:
-    """A dashboard answers, and not to everybody: whoever reaches an open one runs code on the cluster.
+    """Raises ValueError when no Ray dashboard is at this address, or when it accepts jobs without a token.
 
-    Raises ValueError when nothing does, or when it takes jobs without a token.
+    Anyone who can connect to a dashboard without a token can run code on the cluster.
     """
     if not address.startswith(("http://", "https://")):
-        raise ValueError(f"--address {address} is not a URL of a dashboard: --address {DEFAULT_ADDRESS}")
+        raise ValueError(f"--address {address} is not the URL of a dashboard: --address {DEFAULT_ADDRESS}")
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=20):
             pass
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
-            raise ValueError(f"{address} is not a Ray dashboard: it answers /api/jobs/ with {error.code}") from None
+            raise ValueError(f"{address} is not a Ray dashboard: /api/jobs/ returns {error.code}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ValueError(f"no Ray dashboard at {address} ({reason}). {HEAD}") from None
     else:
         raise ValueError(
-            f"{address} takes jobs without a token, so whoever reaches it runs code there. Stop that Ray and start it with "
-            f"one. {HEAD}"
+            f"{address} accepts jobs without a token, so anyone who can connect to it can run code there. Restart Ray with a "
+            f"token. {HEAD}"
         )
 
 
-def submit(words: argparse.Namespace, folder: Path) -> int:
+def submit(options: argparse.Namespace, folder: Path) -> int:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    logging.disable(logging.INFO)  # Ray's notes about uploads and connections
+    logging.disable(logging.INFO)  # Ray's messages about uploads and connections
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-        os.environ.pop(name, None)  # they would win over the address that was checked
-    env_vars = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)} | pairs(words.env)
+        os.environ.pop(name, None)  # they would override the address that was checked
+    env_vars = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)} | pairs(options.env)
     with tempfile.TemporaryDirectory() as aside:
         package = pack(folder, Path(aside) / "working_dir.zip")
         try:
-            client = JobSubmissionClient(words.address)
+            client = JobSubmissionClient(options.address)
             job = client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "r1ray.main", *words.overrides]),
+                entrypoint=shlex.join(["python", "-m", "r1ray.main", *options.overrides]),
                 runtime_env={"working_dir": str(package), "env_vars": env_vars},
             )
         except AuthenticationError:
             raise ValueError(
-                f"{words.address} refuses this token: copy the head node's ~/.ray/auth_token here, or name it with "
+                f"{options.address} refuses this token: copy the head node's ~/.ray/auth_token here, or give its path with "
                 "RAY_AUTH_TOKEN_PATH=FILE"
             ) from None
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{words.address} did not take the job: {error}") from None
-    commands = {verb: f"ray job {verb} --address {words.address} {job}" for verb in ("logs", "status", "stop")}
+            raise ValueError(f"{options.address} did not accept the job: {error}") from None
+    commands = {verb: f"ray job {verb} --address {options.address} {job}" for verb in ("logs", "status", "stop")}
     print(f"submit: {job}; to stop it: {commands['stop']}", file=sys.stderr)
-    if words.no_wait:
+    if options.no_wait:
         return 0
     try:
         return asyncio.run(follow(client, job))
     except KeyboardInterrupt:
-        print("\nsubmit: the job goes on without being followed:", *commands.values(), sep="\n  ", file=sys.stderr)
+        print("\nsubmit: the job keeps running:", *commands.values(), sep="\n  ", file=sys.stderr)
         return 130
 
 
@@ -188,9 +197,9 @@ def pairs(settings: Sequence[str]) -> dict[str, str]:
 
 
 def pack(folder: Path, package: Path) -> Path:
-    """A zip file of what the job needs. Made here, and not by Ray, to refuse a folder that is too large before it is read.
+    """Write a zip file of the working directory. Ray would only find out that a folder is too large after reading all of it.
 
-    Raises ValueError that names what is large.
+    Raises ValueError when the folder is too large, naming its largest entries.
     """
     files = list(files_of(folder))
     sizes: dict[str, int] = {}
@@ -201,26 +210,26 @@ def pack(folder: Path, package: Path) -> Path:
         largest = sorted(sizes, key=lambda entry: -sizes[entry])[:3]
         named = ", ".join(f"{entry} {sizes[entry] / 2**20:.0f} MB" for entry in largest)
         raise ValueError(
-            f"--working-dir {folder} holds {sum(sizes.values()) / 2**20:.0f} MB, a job can be sent {LIMIT_MB} ({named}): "
-            "put data and models where all nodes read them, keep the rest out with .gitignore, or name a smaller folder with "
-            "--working-dir"
+            f"--working-dir {folder} holds {sum(sizes.values()) / 2**20:.0f} MB, more than the limit of {LIMIT_MB} MB ({named}): "
+            "put data and models on storage that all nodes share, exclude other files with .gitignore, or give a smaller folder "
+            "with --working-dir"
         )
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         for file in files:
             archive.write(file, file.relative_to(folder))
-        if not files:  # Ray takes no package without a file
+        if not files:  # Ray refuses a package without files
             archive.writestr(".empty", "")
     return package
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Of a git checkout what git has or would take; else everything. Without environments, runs and caches."""
+    """In a git checkout the files that git tracks or would add; elsewhere all files. Without environments, runs and caches."""
     listed = ["git", "-C", str(folder), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         found = subprocess.run(listed, capture_output=True, check=True).stdout.decode()
     except (OSError, subprocess.CalledProcessError):
         found = ""
-    if not found:  # no checkout, or a folder in one that git ignores
+    if not found:  # no checkout, or a folder that git ignores
         yield from _walk(folder)
     for name in sorted(set(found.split("\0")) - {""}):
         if not any(_left_out(part) for part in Path(name).parts[:-1]) and (folder / name).is_file():
@@ -238,14 +247,14 @@ def _left_out(name: str) -> bool:
 
 
 async def follow(client: Any, job: str) -> int:
-    """Print the job's output as it comes until it has ended; the exit code. A connection that breaks is made again."""
-    import aiohttp  # not at the top: mistakes in the overrides are told before Ray's client is loaded
+    """Print the job's output until it has ended, reconnecting when the connection breaks. Returns the exit code."""
+    import aiohttp  # not at the top, so that mistakes in the overrides are reported without loading Ray's client
 
     printed, last, lost = 0, "", None
     while True:
         seen = 0
         try:
-            async for text in client.tail_job_logs(job):  # from its beginning, each time
+            async for text in client.tail_job_logs(job):  # always starts at the beginning
                 seen += len(text)
                 new = text[len(text) - max(0, min(len(text), seen - printed)) :]
                 print(new, end="", flush=True)
@@ -255,7 +264,7 @@ async def follow(client: Any, job: str) -> int:
             lost = lost or time.monotonic()
             if time.monotonic() - lost > LOST_S:
                 raise ValueError(
-                    f"the dashboard has been out of reach for {LOST_S:.0f} s ({error}); the job may go on"
+                    f"the dashboard has been out of reach for {LOST_S:.0f} s ({error}); the job may still be running"
                 ) from None
             info = None
         if info is not None and info.status.is_terminal():
@@ -264,12 +273,12 @@ async def follow(client: Any, job: str) -> int:
 
 
 def exit_code(info: Any, last: str) -> int:
-    """Of an ended job and the end of its output."""
+    """The exit code for a job that has ended; `last` is the end of its output."""
     if info.status == "SUCCEEDED":
         return 0
     saved = info.driver_exit_code == 75 or (info.status == "STOPPED" and SAVED in last)
     how = info.status.lower() + (" after saving; resume=auto continues it" if saved else "")
-    # Where there is an exit code, the driver has said why.
+    # With an exit code, the driver has printed the reason.
     why = f": {info.message}" if info.driver_exit_code is None else f", exit code {info.driver_exit_code}"
     print(f"submit: the job has {how}{why}", file=sys.stderr)
     return 75 if saved else 1

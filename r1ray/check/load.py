@@ -20,10 +20,10 @@ from r1ray.check import (
     datasets,
     devices,
     directory,
-    judges,
     lora,
     model,
     plugins,
+    rewards,
     rules,
     sampling,
     stages,
@@ -53,7 +53,15 @@ GENERATING: tuple[Rule, ...] = (
         sampling.evaluation_temperature,
         rules.engine_args,
     ),
-    *(rules.rewards, rules.evaluation, plugins.engine, plugins.rewards, judges.engines, model.template),
+    *(
+        rules.rewards,
+        rules.evaluation,
+        plugins.engine,
+        plugins.rewards,
+        rewards.payloads,
+        rewards.own_judges,
+        model.template,
+    ),
     answers.asked_for,
 )
 TRAINING: tuple[Rule, ...] = (lora.targets, model.dense)

@@ -1,4 +1,4 @@
-"""Overrides as a person types them, and what Hydra says about them in plain words."""
+"""Overrides of the command line: the form that Hydra needs, its errors as mistakes, and notes on what options replace."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ def not_one_option(override: str) -> Mistake | None:
     """`trainer=5`, `~data`, `stages=[sft,rl]`: the value of a group is the name of one of its files."""
     group, _, value = override.lstrip("~").partition("=")
     value = "~" if override.startswith("~") else value
-    if group not in groups_in(conf_dir()) or override == NO_CHOICE["recipe"] or not _is_another_type(value):
+    if group not in groups_in(conf_dir()) or override == NO_CHOICE["recipe"] or _is_text(value):
         return None
     remedy = did_you_mean(value, [path.stem for path in (conf_dir() / group).glob("*.yaml")])
     if value.startswith("["):
@@ -142,11 +142,11 @@ def not_one_option(override: str) -> Mistake | None:
     return Mistake(key=group, value=value, rule=f"selects one file of conf/{group} by its name", remedy=remedy)
 
 
-def _is_another_type(value: str) -> bool:
+def _is_text(value: str) -> bool:
     try:
-        return not isinstance(yaml.safe_load(value), str)
+        return isinstance(yaml.safe_load(value), str)
     except yaml.YAMLError:  # Hydra's parser reports it
-        return False
+        return True
 
 
 HYDRA: Mapping[str, tuple[str, str]] = {
@@ -160,7 +160,7 @@ HYDRA: Mapping[str, tuple[str, str]] = {
     ),
     r"Could not override '(.+?)'": ("is not a group that conf/config.yaml selects from", "add it: +{key}={value}"),
 }
-"""{pattern of a message of Hydra's, with the key: (rule, remedy)}."""
+"""{pattern of one of Hydra's messages, with the key: (rule, remedy)}."""
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> tuple[Mistake, str | None]:

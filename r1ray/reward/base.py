@@ -10,10 +10,10 @@ for a reason other than the completion (a judge, a sandbox, a model), returns va
 becomes unusable, is scored again elsewhere, and is masked if that fails too. It is never scored 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from r1ray.plugin import Args
 from r1ray.types import Completion, Problem, Status
@@ -49,12 +49,16 @@ class RewardContext:
 
 
 class RewardArgs(Args):
-    """Arguments of a reward that uses more of the run than problems and completions."""
+    """Arguments of a reward that needs something of the run or of its problems."""
 
     @property
     def asks_own_judges(self) -> bool:
         """Whether it asks the judges that the run itself starts (`judge.path`)."""
         return False
+
+    def cannot_score(self, payload: Mapping[str, Any]) -> tuple[str, str] | None:
+        """(reason, remedy) when problems with such a payload cannot be scored; the check tries the first of each source."""
+        return None
 
 
 GroupReward = Callable[Concatenate[Problem, Sequence[Completion], RewardContext, P], list[ComponentScore]]

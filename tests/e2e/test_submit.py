@@ -1,4 +1,4 @@
-"""r1ray as a Ray job, on clusters of real `ray start` processes on this machine: with a token, without, stopped, a node lost."""
+"""r1ray as a Ray job on clusters of real `ray start` processes on this machine: with a token, without, stopped, a lost node."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from ray_nodes import Cluster, kill, runs, wait_for
 from real_run import REPO, json_lines
 
 pytestmark = pytest.mark.integration
-# One of each role, and nothing that takes long: what is tested here is the way to and from the cluster.
+# One worker of each role and nothing that takes long: tested is the way to and from the cluster.
 SMALL = [
     *("scale=smoke", "log.wandb=disabled", "eval.before=false", "algo.kl_coef=0", "checkpoint.every_steps=0"),
     *("rollout.num_workers=1", "trainer.num_workers=1", "reward.num_workers=1"),
@@ -62,7 +62,7 @@ def cluster() -> Iterator[Cluster]:
     ours.end()
 
 
-def test_submitted_with_a_token_it_finishes_with_its_folder_and_environment(cluster: Cluster, tmp_path: Path) -> None:
+def test_job_with_a_token_finishes_with_its_folder_and_environment(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "own_rewards.py").write_text(OWN_REWARD)
     run = tmp_path / "shared"
     own = ["reward.components.there.name=own_rewards:there", "reward.components.there.weight=0.1"]
@@ -75,12 +75,12 @@ def test_submitted_with_a_token_it_finishes_with_its_folder_and_environment(clus
     rows = rows_of(run)
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["reward/there/mean"] == 1 for row in rows)
-    # Its output has come through.
+    # Its output has arrived.
     assert "step" in said(tmp_path) and "report.html" in said(tmp_path)
 
 
-def test_stopped_it_saves_and_the_same_command_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    """By plain `ray job submit` from a checkout, as the README has it: r1ray comes out of the working directory."""
+def test_stopped_job_saves_and_the_same_command_resumes_it(cluster: Cluster, tmp_path: Path) -> None:
+    """With plain `ray job submit` from a checkout, as in the README: r1ray is imported from the working directory."""
     run, name = tmp_path / "shared", "stopped-by-a-test"
     command = ["python", "-m", "r1ray.main", *SMALL, f"run_dir={run}", "algo.prompts_per_step=16"]
     submitted = ["submit", "--working-dir", str(REPO)]
@@ -97,13 +97,13 @@ def test_stopped_it_saves_and_the_same_command_goes_on(cluster: Cluster, tmp_pat
     assert [row["step"] for row in rows_of(run)] == list(range(1, steps + 2))
 
 
-def test_a_job_whose_results_would_be_lost_never_starts(cluster: Cluster, tmp_path: Path) -> None:
+def test_job_whose_results_would_be_lost_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     process = cluster.job("submit", "--working-dir", ".", "--", "python", "-m", "r1ray.main", "name=x", cwd=tmp_path)
     assert process.wait(60) == 1, said(tmp_path)
     assert "run_dir=/SHARED/FOLDER" in said(tmp_path) and "exit code 2" in said(tmp_path)
 
 
-def test_without_a_token_nothing_is_sent(cluster: Cluster, tmp_path: Path) -> None:
+def test_job_without_a_token_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ["--address", cluster.address, "--", "scale=smoke", f"run_dir={tmp_path}/x"]
     missing = cluster.submit(*arguments, cwd=tmp_path, RAY_AUTH_TOKEN_PATH=str(tmp_path / "none"))
     assert missing.wait(60) == 1 and "ray get-auth-token --generate" in said(tmp_path)
@@ -114,19 +114,19 @@ def test_without_a_token_nothing_is_sent(cluster: Cluster, tmp_path: Path) -> No
     assert "refuses this token" in said(tmp_path)
 
 
-def test_a_cluster_that_wants_no_token_gets_no_job(tmp_path: Path) -> None:
+def test_cluster_without_a_token_is_refused(tmp_path: Path) -> None:
     open_one = Cluster(RAY_AUTH_MODE="disabled")
     try:
         arguments = ["--address", open_one.address, "--", "scale=smoke", f"run_dir={tmp_path}/x"]
         assert open_one.submit(*arguments, cwd=tmp_path).wait(60) == 1
-        assert "takes jobs without a token" in said(tmp_path) and "RAY_AUTH_MODE=token" in said(tmp_path)
+        assert "accepts jobs without a token" in said(tmp_path) and "RAY_AUTH_MODE=token" in said(tmp_path)
     finally:
         open_one.end()
 
 
 @pytest.fixture
 def three_nodes() -> Iterator[Cluster]:
-    """The head for the driver and the trainer, two nodes for engines; a dead one is noticed sooner than by default."""
+    """The head for the driver and the trainer, two nodes for engines; a dead node is noticed sooner than by default."""
     ours = Cluster(RAY_health_check_period_ms="1000", head=["--num-cpus=1", "--labels=pool=head"])
     try:
         for _ in range(2):
@@ -136,7 +136,7 @@ def three_nodes() -> Iterator[Cluster]:
         ours.end()
 
 
-def test_a_lost_node_is_survived_and_the_folder_is_checked_on_all(three_nodes: Cluster, tmp_path: Path) -> None:
+def test_lost_node_is_survived_and_run_dir_is_checked_on_all_nodes(three_nodes: Cluster, tmp_path: Path) -> None:
     (tmp_path / "check_folder.py").write_text(CHECK_FOLDER)
     (tmp_path / "mine").mkdir()
     for folder, code in ((tmp_path / "mine", 0), (Path("/proc/self/cwd/mine"), 1)):

@@ -1,5 +1,4 @@
-"""The kinds of things that recipes consist of, read from their composed configurations, and a set of recipes that covers all of
-them."""
+"""The features of recipes, read from their composed configurations, and a set of recipes that covers all features."""
 
 from collections.abc import Iterator, Mapping
 
@@ -32,7 +31,7 @@ METRICS: Mapping[str, set[str]] = {
     "KL in the reward": {"kl_ref"},
     "critic": {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"},
     "prm": {"prm/updates", "prm/loss/outcome", "prm/grad_norm"},
-    "filter by right completions": {"groups/refilled"},
+    "filter by correct completions": {"groups/refilled"},
     "filter by rewards": {"groups/fillers"},
     "algorithm vapo": {"loss/imitation"},
     "curriculum easy_pool": {"curriculum/pool_size"},
@@ -45,7 +44,7 @@ TEMPLATES = (
     *("chat", "dapo", "deepscaler", "logic_rl", "none", "oat_r1"),
     *("open_r1", "orz", "prime", "qwen_math", "r1_zero", "swe_rl", "tinyzero"),
 )
-"""Run separately: r1_zero is the recipe that the built-in model was made for, and every recipe at its size resembles it."""
+"""Run separately, because with the built-in model every recipe uses r1_zero, the only template that it knows."""
 
 
 def kinds_of(run: CheckedRun) -> set[str]:
@@ -66,7 +65,8 @@ def _of_stage(stage: CheckedStage) -> Iterator[str]:
     if algo.kl_coef:
         yield from (f"KL in the {algo.kl_in}", f"KL estimator {algo.kl_estimator}")
     options = {
-        "filter by right completions": algo.filter.min_solve_rate is not None or algo.filter.max_solve_rate is not None,
+        "filter by correct completions": algo.filter.min_solve_rate is not None
+        or algo.filter.max_solve_rate is not None,
         "filter by rewards": algo.filter.drop_equal,
         "several updates per step": algo.num_minibatches > 1,
         "a policy that is frozen at first": bool(algo.args.get("policy_frozen_steps")),

@@ -180,7 +180,7 @@ def test_placement_that_cannot_fit_is_refused_with_an_override_that_fits(cluster
     message = str(error.value)
     assert "policy: 9 x" in message and "1 GPU" in message
     assert "need 11 GPUs, the cluster has 8" in message and "This fits: trainer.num_workers=6" in message
-    # Nothing stays reserved: what fits is placed at once.
+    # No reservation is left over: what fits is placed at once.
     slots = placement.place(placement.needs_of(config(*GPUS), roles=("rollout",)), timeout_s=10)
     placement.release(slots)
 

@@ -360,12 +360,12 @@ VALUES = {
     ),
     "a judge without references": (
         [*JUDGED, "reward.components.judge.sources=[mine,countdown]"],
-        "reward.components.judge.sources", "countdown's problems have none",
+        "reward.components.judge.sources", "countdown's problems: the judge compares",
         "reward.components.judge.sources=[mine]",
     ),
     "a comparison without references": (
         [*JUDGED, "reward.components.judge.args.kind=pairwise", "reward.components.judge.sources=[countdown]", *UNJUDGED],
-        "reward.components.judge.sources", "countdown's problems have none", "kind=score",
+        "reward.components.judge.sources", "countdown's problems: the judge compares", "kind=score",
     ),
     "a judge's key instead of its variable": (
         [*JUDGED, "reward.components.judge.args.api_key_env=sk-12345"],

@@ -11,7 +11,7 @@ import ray
 from fake_engine import FakeEngine
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from reward_samples import completion, context
-from test_judge import ASKED, FAILED, RIGHT, nothing_remembered  # noqa: F401  a fixture
+from test_judge import ASKED, FAILED, RIGHT, empty_cache  # noqa: F401  a fixture
 
 import r1ray.builtin
 import r1ray.engine

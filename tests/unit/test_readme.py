@@ -23,7 +23,7 @@ TABLE = re.search(r"## Coming from.*?\n\n(\|.*?)\n\n", README, re.DOTALL)
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A reader's folder with the files that the README tells to write."""
+    """A reader's folder with the files that the README says to create."""
     for name, text in re.findall(r"```(?:yaml|python)\n# (\S+)\n(.*?)```", README, re.DOTALL):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -46,7 +46,7 @@ def test_recipes_are_shown(command: str, own_folder: Path, capsys: pytest.Captur
     assert capsys.readouterr().out
 
 
-def test_the_example_of_a_recipe_is_the_one_in_the_fixtures() -> None:
+def test_example_of_a_recipe_equals_the_fixture() -> None:
     (text,) = re.findall(r"```yaml\n# my_recipe/conf/recipe/mine.yaml\n(.*?)```", README, re.DOTALL)
     assert text == (EXAMPLE / "conf/recipe/mine.yaml").read_text()
     (rows,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
@@ -55,7 +55,7 @@ def test_the_example_of_a_recipe_is_the_one_in_the_fixtures() -> None:
     assert not questions[0] & questions[1]
 
 
-def test_own_data_is_evaluated_on_itself_and_picks_the_best(own_folder: Path) -> None:
+def test_own_data_is_evaluated_and_selects_the_best_checkpoint(own_folder: Path) -> None:
     (command,) = [command for command in COMMANDS if "--config-dir mine" in command]
     ((checked,),) = [check_command_line(shlex.split(command.partition("r1ray.main")[2]))]
     trained, evaluated = checked.config.data.train, checked.config.eval.sets
@@ -64,15 +64,15 @@ def test_own_data_is_evaluated_on_itself_and_picks_the_best(own_folder: Path) ->
     assert checked.config.checkpoint.best_metric == f"eval/{next(iter(evaluated))}/accuracy"
 
 
-def test_a_mapping_is_added_to_what_is_there_until_null_takes_it_out() -> None:
+def test_mappings_are_merged_and_null_removes_an_entry() -> None:
     source = "{source: gsm8k, path: openai/gsm8k}"
     added = [
         f"data.train={{mine: {source}}}",
         f"eval.sets={{mine: {source}}}",
         "reward.components={mine: {name: format, weight: 1.0}}",
     ]
-    taken_out = re.findall(r"`(\S+=null)`", README)
-    assert len(taken_out) == 3
+    removed = re.findall(r"`(\S+=null)`", README)
+    assert len(removed) == 3
 
     def entries(*overrides: str) -> list[list[str]]:
         (checked,) = check_command_line([*overrides, "checkpoint.best_metric=null"])
@@ -80,7 +80,7 @@ def test_a_mapping_is_added_to_what_is_there_until_null_takes_it_out() -> None:
         return [list(cfg.data.train), list(cfg.eval.sets), list(cfg.reward.components)]
 
     assert entries(*added) == [["countdown", "mine"], ["countdown", "mine"], ["accuracy", "format", "mine"]]
-    assert entries(*added, *taken_out) == [["mine"], ["mine"], ["accuracy", "mine"]]
+    assert entries(*added, *removed) == [["mine"], ["mine"], ["accuracy", "mine"]]
 
 
 def test_every_key_of_the_table_exists() -> None:

@@ -1,4 +1,4 @@
-"""r1ray.algo.returns at its edges; the plain cases are in tests/golden."""
+"""Edge cases of r1ray.algo.returns; tests/golden has the plain cases."""
 
 import numpy as np
 import pytest
@@ -8,29 +8,29 @@ from r1ray.algo import returns
 MASK = np.float32([0, 1, 1, 0, 1])
 
 
-def test_discounting_passes_over_tokens_that_are_not_trained_on():
+def test_discounting_skips_untrained_tokens():
     rewards = np.float32([9, 0, 0, 9, 1])
     assert returns.reward_to_go(rewards, MASK, gamma=0.5).tolist() == [0, 0.25, 0.5, 0, 1]
 
 
-def test_lambda_one_is_the_monte_carlo_return_less_the_value():
+def test_lambda_one_gives_the_monte_carlo_return_minus_the_value():
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 5)).astype(np.float32)
     want = (returns.reward_to_go(rewards, MASK, gamma=1.0) - values) * MASK
     np.testing.assert_allclose(returns.gae(rewards, values, MASK, gamma=1.0, lam=1.0), want, atol=1e-6)
 
 
-def test_lambda_of_a_long_completion_comes_close_to_one():
+def test_lambda_of_a_long_completion_is_close_to_one():
     assert [returns.vapo_lambda(length, alpha=0.05) for length in (1, 20, 40)] == [0, 0, 0.5]
 
 
-def test_leave_one_out_is_the_distance_to_the_others():
+def test_leave_one_out_subtracts_the_mean_of_the_others():
     assert returns.leave_one_out([1.0, 0.0, 0.0]).tolist() == pytest.approx([1, -0.5, -0.5])
     assert returns.leave_one_out([0.1] * 3).tolist() == [0, 0, 0]
     assert returns.leave_one_out([5.0]).tolist() == [0]
 
 
-def test_leave_one_out_of_tokens_is_that_of_completions_when_all_tokens_of_a_completion_earn_the_same():
+def test_leave_one_out_over_tokens_with_equal_rewards_equals_that_over_completions():
     rewards = [np.full(5, value, np.float32) for value in (1.0, 0.0, 0.5)]
     out = returns.token_leave_one_out(rewards, [MASK] * 3)
     for got, want in zip(out, returns.leave_one_out([1.0, 0.0, 0.5]), strict=True):
@@ -38,7 +38,7 @@ def test_leave_one_out_of_tokens_is_that_of_completions_when_all_tokens_of_a_com
     assert returns.token_leave_one_out([rewards[0]], [MASK])[0].tolist() == [0] * 5
 
 
-def test_a_completion_without_a_token_to_train_on_is_not_in_the_baseline_of_tokens():
+def test_completion_without_trained_tokens_is_not_in_the_baseline_of_tokens():
     nobody, rewards = np.zeros(5, np.float32), [np.full(5, value, np.float32) for value in (1.0, 0.25)]
     with_it = returns.token_leave_one_out([*rewards, nobody], [MASK, MASK, nobody])
     without = returns.token_leave_one_out(rewards, [MASK] * 2)
@@ -48,7 +48,7 @@ def test_a_completion_without_a_token_to_train_on_is_not_in_the_baseline_of_toke
     assert [r_T.tolist() for r_T in alone] == [[0] * 5] * 2
 
 
-def test_whitening_sees_masked_tokens_of_all_sequences_and_nothing_else():
+def test_whitening_uses_exactly_the_tokens_in_the_mask():
     values = [np.float32([99, 1, 2, 99, 3]), np.float32([4, 99])]
     out = returns.whiten(values, [MASK, np.float32([1, 0])], ddof=0, eps=0.0)
     tokens = np.concatenate([out[0][MASK > 0], out[1][:1]])
@@ -58,12 +58,12 @@ def test_whitening_sees_masked_tokens_of_all_sequences_and_nothing_else():
 
 
 @pytest.mark.parametrize("values", [[[0.1, 0.1, 0.1]], [[0.7]], [[]]])
-def test_whitening_of_equal_tokens_or_of_one_or_none_is_exactly_zero(values):
+def test_whitening_of_equal_one_or_no_tokens_is_exactly_zero(values):
     arrays = [np.float32(v) for v in values]
     out = returns.whiten(arrays, [np.ones_like(a) for a in arrays], ddof=1, eps=0.0)
     assert [a.tolist() for a in out] == [[0.0] * len(v) for v in values]
 
 
-def test_only_the_best_of_a_group_counts():
+def test_only_the_best_of_a_group_has_an_advantage():
     assert returns.best_of_group([1.0, 1.0, 0.0]).tolist() == [0, 0, 0], "two are as good: neither is missed"
     assert returns.best_of_group([1.0]).tolist() == [0]

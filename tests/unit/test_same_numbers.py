@@ -20,7 +20,7 @@ from r1ray.run.metrics import CATALOGUE
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
-    """Two stages as a run writes them; other numbers in each row."""
+    """Two stages as a run writes them, with different numbers in each row."""
     first = {"step": 0, "eval/countdown/accuracy": 0.25, "time/step": 3.5}
     later = [
         {"step": step, "reward/mean": 0.1 * step, "zero/fraction": 0.5, "grad_norm": None, "time/step": 1.0 + step}
@@ -38,11 +38,11 @@ def found(new: dict[str, list[dict[str, Any]]]) -> list[Difference]:
     return list(compare(rows(), new))
 
 
-def test_equal_rows_pass() -> None:
+def test_equal_rows_have_no_differences() -> None:
     assert found(rows()) == []
 
 
-def test_names_are_mapped_and_times_left_out() -> None:
+def test_names_are_mapped_and_times_excluded() -> None:
     new = rows()
     for row in new["short"]:
         row["time/step"] *= 2
@@ -53,66 +53,66 @@ def test_names_are_mapped_and_times_left_out() -> None:
     assert found(new) == []
 
 
-def test_a_changed_value_is_found_to_the_last_bit() -> None:
+def test_changed_value_is_found_to_the_last_bit() -> None:
     new = rows()
     new["short"][2]["reward/mean"] = 0.20000000000000004
     assert only(found(new)) == ("short", 2, "reward/mean", "0.2", "0.20000000000000004")
 
 
 @pytest.mark.parametrize(("value", "shown"), [(-0.0, "-0.0"), (None, "null"), (1, "1.0")])
-def test_values_that_look_alike_are_told_apart(value: float | None, shown: str) -> None:
+def test_similar_values_are_distinguished(value: float | None, shown: str) -> None:
     old, new = {"rl": [{"step": 1, "x": 0.0}]}, {"rl": [{"step": 1, "x": value}]}
     assert only(list(compare(old, new))) == ("rl", 1, "x", "0.0", shown)
 
 
-def test_whole_numbers_are_equal_however_they_are_written() -> None:
+def test_integers_and_equal_floats_are_equal() -> None:
     assert not list(compare({"rl": [{"step": 1, "x": 2}]}, {"rl": [{"step": 1, "x": 2.0}]}))
 
 
-def test_a_missing_row_is_found() -> None:
+def test_missing_row_is_found() -> None:
     new = rows()
     del new["short"][1]
     assert only(found(new)) == ("short", 1, "(the row)", "there", "missing")
     assert only(list(compare(new, rows()))) == ("short", 1, "(the row)", "missing", "there")
 
 
-def test_a_missing_stage_is_found() -> None:
+def test_missing_stage_is_found() -> None:
     new = rows()
     del new["long"]
     assert only(found(new)) == ("long", None, "(the stage)", "there", "missing")
 
 
-def test_an_extra_name_is_found_on_either_side() -> None:
+def test_extra_name_is_found_on_either_side() -> None:
     new = rows()
     new["short"][1]["entropy"] = 0.5
     assert only(found(new)) == ("short", 1, "entropy", "absent", "0.5")
     assert only(list(compare(new, rows()))) == ("short", 1, "entropy", "0.5", "absent")
 
 
-def test_null_is_not_the_same_as_absent() -> None:
+def test_null_differs_from_absent() -> None:
     new = rows()
     del new["short"][1]["grad_norm"]
     assert only(found(new)) == ("short", 1, "grad_norm", "null", "absent")
 
 
-def test_a_metric_under_both_names_is_refused() -> None:
+def test_metric_under_both_names_is_refused() -> None:
     both = {"rl": [{"step": 1, "zero/fraction": 0.5, "zero_reward/fraction": 0.5}]}
     with pytest.raises(ValueError, match="zero_reward/fraction"):
         list(compare(both, both))
 
 
-def test_a_step_that_stands_twice_is_refused() -> None:
+def test_repeated_step_is_refused() -> None:
     twice = {"rl": [{"step": 1}, {"step": 1}]}
     with pytest.raises(ValueError, match="step 1"):
         list(compare(twice, twice))
 
 
-def test_new_names_stay_as_they_are() -> None:
+def test_new_names_are_not_mapped() -> None:
     for name in (*NAMES.values(), *(new + "max" for _, new in PATTERNS)):
         assert new_name(name) == name
 
 
-def test_only_times_are_left_out() -> None:
+def test_only_times_are_excluded() -> None:
     assert {name for name in CATALOGUE if is_clock(name)} == {"time/<phase>", "tokens_per_second/<phase>"}
 
 
@@ -131,5 +131,5 @@ def test_default_runs_are_deterministic() -> None:
         (["steps=3"], False),
     ],
 )
-def test_kept_results_are_used_for_the_same_overrides_only(given: list[str], same: bool) -> None:
+def test_kept_results_are_reused_only_for_the_same_overrides(given: list[str], same: bool) -> None:
     assert is_spelling(given, ["steps=3", ("new=1", "old=1")]) == same

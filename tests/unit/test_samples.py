@@ -1,4 +1,4 @@
-"""Groups -> samples: the mask conventions, one test each."""
+"""Groups -> samples: one test for each mask convention."""
 
 import numpy as np
 import pytest
@@ -33,13 +33,13 @@ def one(made, *, truncated="score", reward=1.0, usable=True):
     return sample
 
 
-def test_the_prompt_is_never_in_the_mask():
+def test_prompt_is_never_in_the_mask():
     sample = one(completion([7, 8, EOS]))
     assert sample.token_ids_T.tolist() == [5, 9, 4, 7, 8, EOS]
     assert sample.mask_T[:3].tolist() == [0, 0, 0]
 
 
-def test_the_sampled_eos_is_in_the_mask():
+def test_sampled_eos_is_in_the_mask():
     sample = one(completion([7, 8, EOS]))
     assert sample.token_ids_T[-1] == EOS
     assert sample.mask_T.tolist() == [0, 0, 0, 1, 1, 1]
@@ -51,12 +51,12 @@ def test_nothing_is_appended_to_a_truncated_completion():
     assert sample.mask_T.tolist() == [0, 0, 0, 1, 1]
 
 
-def test_rollout_logprobs_stand_at_their_tokens():
+def test_rollout_logprobs_are_at_their_tokens():
     assert one(completion([7, 8, EOS])).rollout_logprobs_T.tolist() == [0, 0, 0, -1, -2, -3]
 
 
 @pytest.mark.parametrize(("truncated", "mask"), [("zero", [1, 1]), ("score", [1, 1]), ("mask", [0, 0])])
-def test_a_truncated_completion_is_masked_where_it_is_to_be_and_earns_what_its_score_says(truncated, mask):
+def test_truncated_completion_is_masked_as_configured_and_keeps_its_score(truncated, mask):
     sample = one(completion([7, 8], finish_reason="length"), truncated=truncated)
     assert sample.score.reward == 1.0
     assert sample.mask_T[3:].tolist() == mask
@@ -64,17 +64,17 @@ def test_a_truncated_completion_is_masked_where_it_is_to_be_and_earns_what_its_s
 
 
 @pytest.mark.parametrize("truncated", ["zero", "score", "mask"])
-def test_a_finished_completion_is_not_touched_by_the_rule_for_truncated_ones(truncated):
+def test_finished_completion_is_not_affected_by_the_truncation_rule(truncated):
     sample = one(completion([7, EOS]), truncated=truncated)
     assert sample.score.reward == 1.0
     assert sample.mask_T.tolist() == [0, 0, 0, 1, 1]
 
 
-def test_an_unusable_completion_has_no_mask():
+def test_unusable_completion_has_an_empty_mask():
     assert not one(completion([7, EOS]), usable=False).mask_T.any()
 
 
-def test_order_index_and_facts_of_the_completion_are_kept():
+def test_order_index_and_fields_of_the_completion_are_kept():
     groups = [
         group([completion([k, EOS]) for k in (10, 11)], [score(0.0), score(1.0)], problem_id=name) for name in "ab"
     ]
@@ -89,7 +89,7 @@ def test_order_index_and_facts_of_the_completion_are_kept():
     assert samples[0].versions[0].version == 2
 
 
-def test_the_same_problem_in_two_epochs_makes_two_groups():
+def test_same_problem_in_two_epochs_makes_two_groups():
     both = [group([completion([7, EOS])] * 2, [score(r), score(r)], epoch=e) for e, r in ((0, 0.0), (1, 1.0))]
     from algo_samples import algo_config
 

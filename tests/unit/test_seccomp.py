@@ -1,4 +1,4 @@
-"""The filter, run by an interpreter of its few instructions: what passes, what fails how, on both architectures."""
+"""The seccomp filter, run by an interpreter of its few instructions: what it allows and refuses on both architectures."""
 
 import errno
 import struct
@@ -21,7 +21,7 @@ def decoded(machine: str, *, changing: bool, executing: bool) -> list[tuple[int,
 def verdict(
     machine: str, number: int, *args: int, arch: int | None = None, changing: bool = True, executing: bool = False
 ) -> int:
-    """What the kernel would do with this call."""
+    """The action of the kernel for this call."""
     arguments = [*args, *[0] * (6 - len(args))]
     data = struct.pack("<IIQ6Q", number, AUDIT_ARCH[machine] if arch is None else arch, 0, *arguments)
     code = decoded(machine, changing=changing, executing=executing)
@@ -45,15 +45,15 @@ def verdict(
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_every_call_of_the_list(machine: str) -> None:
+def test_every_listed_call_is_allowed(machine: str) -> None:
     for name, number in numbers(machine).items():
         if name not in CONDITIONAL:
             assert verdict(machine, number) == (MISSING if name in ABSENT else ALLOW), name
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_who_has_no_folder_of_its_own_changes_no_file(machine: str) -> None:
-    """Landlock does not keep it from that: chmod and utime it never heard of."""
+def test_program_without_its_own_folder_cannot_change_files(machine: str) -> None:
+    """Landlock does not cover chmod and utime."""
     of = numbers(machine)
     assert {
         name for name, number in of.items() if verdict(machine, number, changing=False) != verdict(machine, number)
@@ -62,7 +62,7 @@ def test_who_has_no_folder_of_its_own_changes_no_file(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_a_native_program_may_be_executed_and_that_is_all_it_has_more(machine: str) -> None:
+def test_native_programs_may_also_execute_one_file(machine: str) -> None:
     execveat = numbers(machine)["execveat"]
     begin = (EXECUTED, 0x7FFF_0000_0000, 0x1000, 0x2000, AT_EMPTY_PATH)
     assert EXECUTED == 4, "where the zygote puts it"
@@ -78,7 +78,7 @@ def test_a_native_program_may_be_executed_and_that_is_all_it_has_more(machine: s
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_calls_that_are_not_listed_fail(machine: str) -> None:
+def test_unlisted_calls_fail(machine: str) -> None:
     listed = {number for name, number in numbers(machine).items() if name not in EXECUTING}
     for number in set(range(600)) - listed:
         assert verdict(machine, number) == DENIED
@@ -104,18 +104,20 @@ def test_calls_that_are_not_listed_fail(machine: str) -> None:
         ("sendto", (3, 4, 5, 0, 0), (3, 4, 5, 0, 1)),
     ],
 )
-def test_arguments_decide(machine: str, name: str, allowed: tuple[int, ...], refused: tuple[int, ...]) -> None:
+def test_arguments_decide_some_calls(
+    machine: str, name: str, allowed: tuple[int, ...], refused: tuple[int, ...]
+) -> None:
     number = numbers(machine)[name]
     assert (verdict(machine, number, *allowed), verdict(machine, number, *refused)) == (ALLOW, DENIED)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_a_call_of_another_architecture_kills(machine: str) -> None:
+def test_call_of_another_architecture_kills(machine: str) -> None:
     read = numbers(machine)["read"]
     assert verdict(machine, read, arch=0x40000003) == KILL
     assert verdict(machine, read | X32) == KILL
 
 
-def test_a_machine_that_is_not_known_is_named() -> None:
+def test_unknown_machine_is_named() -> None:
     with pytest.raises(ValueError, match=r"riscv64.*x86_64 and aarch64"):
         program("riscv64", changing=False)

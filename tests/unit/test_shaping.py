@@ -1,4 +1,4 @@
-"""Rewards of length, repetition and steps, beyond the golden cases."""
+"""Rewards for length, repetition and steps, beyond the golden cases."""
 
 import math
 import time
@@ -19,11 +19,11 @@ from r1ray.reward.repetition import repetition, words
 from r1ray.types import Completion
 
 
-def test_equally_long_completions_earn_nothing_for_it() -> None:
+def test_equally_long_completions_get_no_length_reward() -> None:
     assert given(length, problem(), [of_length(5)] * 3, context([True, False, None])) == [0.0, 0.0, None]
 
 
-def test_a_completion_of_unknown_correctness_gets_no_shape() -> None:
+def test_completion_of_unknown_correctness_is_not_shaped() -> None:
     completions_G = [of_length(5), of_length(9)]
     assert given(length, problem(), completions_G, context([None, True])) == [None, -0.5]
     assert given(cosine, problem(), completions_G, context([None, True]))[0] is None
@@ -35,7 +35,7 @@ def test_shaping_without_an_accuracy_is_an_error() -> None:
             given(shaping, problem(), [of_length(5), of_length(6)], context())
 
 
-def test_cosine_is_scaled_to_the_longest_completion_that_is_sampled() -> None:
+def test_cosine_is_scaled_to_the_maximum_response_length() -> None:
     correct_G = [True, True]
     short = given(cosine, problem(), [of_length(50)] * 2, context(correct_G, max_response_length=100))
     assert short == pytest.approx([0.75, 0.75])
@@ -61,18 +61,18 @@ def test_invalid_arguments_are_refused_by_name(reward: Any, args: dict[str, Any]
         reward.Args(**args)
 
 
-def test_overlong_is_measured_against_the_longest_completion_that_is_sampled() -> None:
+def test_overlong_uses_the_maximum_response_length() -> None:
     completions_G = [of_length(n) for n in (60, 80, 100)]
     assert given(overlong, problem(), completions_G, context(max_response_length=100), cache=40) == [0.0, -0.5, -1.0]
 
 
-def test_words_are_of_any_language() -> None:
+def test_words_of_any_language_are_counted() -> None:
     assert words("We ADD, 我们加 x=3") == ["we", "add,", "我", "们", "加", "x=3"]
     assert value(repetition, "我们我们我们", n=2, of="words") == pytest.approx(-(1 - 2 / 5))
 
 
-def test_a_shaped_reward_reads_the_accuracy_wherever_it_is_listed() -> None:
-    """Also when it comes first in the configuration, and when the accuracy itself is not trained on."""
+def test_shaped_reward_uses_the_accuracy_wherever_it_is_listed() -> None:
+    """Also when the shaped reward comes first in the configuration, and when accuracy has weight 0."""
     components = {"length": RewardComponentConfig(), "accuracy": RewardComponentConfig(weight=0.0)}
     scorer = reward.make(RewardConfig.model_construct(components=components, truncated="score"))
 
@@ -86,8 +86,8 @@ def test_a_shaped_reward_reads_the_accuracy_wherever_it_is_listed() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(reward.REWARDS.keys() - {"judge"}))
-def test_no_reward_is_slow_on_a_long_hostile_completion(name: str) -> None:
-    """A rule reward sees every response: seconds for one would hold up a step."""
+def test_rewards_are_fast_on_a_long_hostile_completion(name: str) -> None:
+    """A rule reward reads every response: seconds for one would delay the step."""
     pieces = ("<think>", "</think>", "<answer>", "$", "`", "\\(", "a ", "1", "<<<<<<< SEARCH\n", "{", "\n")
     payload = {"answers": ["1"], "files": {"a.py": "a\n" * 4000}, "patched": {"a.py": "b\n" * 4000}}
     for piece in pieces:
@@ -97,7 +97,7 @@ def test_no_reward_is_slow_on_a_long_hostile_completion(name: str) -> None:
         assert time.process_time() - start < 2, piece
 
 
-def test_correct_completions_may_be_pushed_less_to_be_short() -> None:
+def test_length_reward_of_correct_completions_can_have_another_weight() -> None:
     completions_G, known = [of_length(5), of_length(9)], context([True, True])
     assert given(length, problem(), completions_G, known, correct_scale=0.5) == [0.25, -0.25]
     assert given(length, problem(), completions_G, context([False, False]), correct_scale=0.5) == [0.0, -0.5]
@@ -112,7 +112,7 @@ def test_correct_completions_may_be_pushed_less_to_be_short() -> None:
         ("7", 0.0, "wrong_answer"),
     ],
 )
-def test_an_answer_at_all_is_worth_something(text: str, reward: float, status: str) -> None:
+def test_answered_rewards_any_answer(text: str, reward: float, status: str) -> None:
     (score,) = answered(problem(verifier="countdown"), [completion(text)], context())
     assert (score.value, score.status, score.correct) == (reward, status, None)
 
@@ -129,11 +129,11 @@ def test_an_answer_at_all_is_worth_something(text: str, reward: float, status: s
         ("<think>We add</think>\n```python\nprint(1)\n```", {"verifier": "code"}, 0.0),
     ],
 )
-def test_mixing_languages_or_code_costs_a_completion(text: str, changes: dict[str, str], penalty: float) -> None:
+def test_mixing_languages_or_code_is_penalised(text: str, changes: dict[str, str], penalty: float) -> None:
     assert value(mixed, text, asked=problem(**changes)) == penalty
 
 
-def test_a_little_of_another_language_is_let_pass() -> None:
+def test_small_share_of_another_language_is_allowed() -> None:
     text = "<think>" + "word " * 19 + "我</think>"
     assert value(mixed, text) == 0.0
     assert value(mixed, text, max_foreign=0.04) == -1.0

@@ -1,4 +1,4 @@
-"""The stream: a resume equals no interruption, weights hold, nothing comes twice within an epoch."""
+"""The stream: a resumed stream equals an uninterrupted one, weights are respected, no problem repeats within an epoch."""
 
 import json
 from collections import Counter
@@ -37,7 +37,7 @@ def take(stream: ProblemStream, count: int) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 6, 7, 8, 50, 199])
-def test_a_resumed_stream_goes_on_as_if_never_interrupted(cut: int):
+def test_resumed_stream_equals_an_uninterrupted_one(cut: int):
     whole = take(stream(), 200)
     first = stream()
     assert take(first, cut) == whole[:cut]
@@ -48,7 +48,7 @@ def test_a_resumed_stream_goes_on_as_if_never_interrupted(cut: int):
     assert take(second, 200 - cut) == whole[cut:]
 
 
-def test_the_state_holds_integers_only():
+def test_state_has_only_integers():
     made = stream()
     take(made, 20)
     state = made.state_dict()
@@ -57,7 +57,7 @@ def test_the_state_holds_integers_only():
     assert state["draws"] == 20
 
 
-def test_no_problem_comes_twice_within_an_epoch_of_its_source():
+def test_no_problem_repeats_within_an_epoch_of_its_source():
     drawn = take(stream(), 400)
     assert len(set(drawn)) == len(drawn)
     epochs = Counter(epoch for name, epoch in drawn if name.startswith("a"))
@@ -76,30 +76,30 @@ def test_weights_are_shares_of_the_draws():
     assert drawn["a"] / 4000 == pytest.approx(0.75, abs=0.03)
 
 
-def test_without_shuffle_the_order_is_the_files():
+def test_without_shuffle_problems_come_in_file_order():
     drawn = take(stream(sources={"a": SOURCES["a"]}, weights={"a": 1.0}, shuffle=False), 9)
     assert drawn == [(f"a/{n}", 0) for n in range(7)] + [("a/0", 1), ("a/1", 1)]
 
 
-def test_the_seed_decides_and_nothing_else():
+def test_order_depends_only_on_the_seed():
     assert take(stream(), 50) == take(stream(), 50)
     assert take(stream(), 50) != take(stream(seed=1), 50)
 
 
-def test_two_sources_of_one_size_have_orders_of_their_own():
+def test_sources_of_equal_size_have_different_orders():
     twins = {"a": problems("a", 30), "b": problems("b", 30)}
     drawn = take(stream(sources=twins, weights={"a": 1.0, "b": 1.0}), 100)
     first = {s: [name[2:] for name, epoch in drawn if name[0] == s and epoch == 0] for s in "ab"}
     assert first["a"][:20] != first["b"][:20]
 
 
-def test_a_state_of_other_problems_is_refused():
+def test_state_of_other_problems_is_refused():
     state = stream().state_dict()
     for other in ({"a": SOURCES["a"][:5], "b": SOURCES["b"]}, {"a": SOURCES["a"]}):
         with pytest.raises(ValueError, match="training problems"):
             stream(sources=other).load_state_dict(state)
 
 
-def test_an_empty_source_is_refused():
+def test_empty_source_is_refused():
     with pytest.raises(ValueError, match="'a' has no problems"):
         stream(sources={"a": []}, weights={"a": 1.0})

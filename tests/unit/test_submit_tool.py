@@ -1,4 +1,4 @@
-"""launch/submit.py up to the point where a cluster is needed: what it refuses, what it sends, how it reads a job's end."""
+"""launch/submit.py without a cluster: what it refuses, what it uploads, how it reads the end of a job."""
 
 import asyncio
 import importlib.util
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def submit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The tool as a module, in a process that has a token and whose changes of folder, path and environment are undone."""
+    """The tool as a module, in a process with a token; changes of folder, path and environment are undone."""
     spec = importlib.util.spec_from_file_location("submit", ROOT / "launch/submit.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -38,13 +38,13 @@ def names_in(package: Path) -> list[str]:
     return zipfile.ZipFile(package).namelist()
 
 
-def test_mistakes_cost_nothing(submit: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_before_uploading(submit: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit.main(["--", "trainer.lrr=1", "run_dir=/shared/x"]) == 1
     error = capsys.readouterr().err
     assert "trainer.lrr" in error and "did you mean trainer.lr?" in error
 
 
-def test_a_run_directory_that_would_be_lost_is_refused(
+def test_run_directory_that_would_be_lost_is_refused(
     submit: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert submit.main(["--", "scale=smoke"]) == 1
@@ -56,14 +56,14 @@ def test_a_run_directory_that_would_be_lost_is_refused(
     assert "run_dir=runs/smoke would be lost" in capsys.readouterr().err
 
 
-def test_what_only_the_cluster_can_know_is_left_to_it(submit: Any, tmp_path: Path) -> None:
+def test_paths_on_the_cluster_are_not_checked(submit: Any, tmp_path: Path) -> None:
     (tmp_path / "a_file").touch()
     submit.check_overrides(["model.path=/models/only/there", f"run_dir={tmp_path}/a_file/below"], tmp_path)
     with pytest.raises(ValueError, match=r"trainer\.lr"):
         submit.check_overrides(["model.path=/models/only/there", "trainer.lr=-1"], tmp_path)
 
 
-def test_own_configuration_and_rewards_are_found_in_the_working_directory(submit: Any, tmp_path: Path) -> None:
+def test_own_rewards_are_found_in_the_working_directory(submit: Any, tmp_path: Path) -> None:
     (tmp_path / "own_rewards.py").write_text("def nothing(problem, completions_G, context):\n    return []\n")
     submit.check_overrides(
         ["run_dir=/tmp/x", "reward.components.own={name: 'own_rewards:nothing', weight: 1.0}"], tmp_path
@@ -72,9 +72,7 @@ def test_own_configuration_and_rewards_are_found_in_the_working_directory(submit
         submit.check_overrides(["reward.components.own={name: 'own_rewards:something', weight: 1.0}"], tmp_path)
 
 
-def test_a_token_is_needed_that_nobody_else_can_read(
-    submit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_must_exist_and_be_private(submit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     with pytest.raises(ValueError, match=r"no token in .*/.ray/auth_token(.|\n)*ray get-auth-token --generate"):
         submit.check_token()
@@ -92,11 +90,11 @@ def test_a_token_is_needed_that_nobody_else_can_read(
 @pytest.mark.parametrize(
     ("status", "complaint"),
     [
-        (200, r"takes jobs without a token(.|\n)*RAY_AUTH_MODE=token .*ray start --head --dashboard-host 127.0.0.1"),
+        (200, r"accepts jobs without a token(.|\n)*RAY_AUTH_MODE=token .*ray start --head --dashboard-host 127.0.0.1"),
         (404, "is not a Ray dashboard"),
     ],
 )
-def test_a_server_that_is_open_or_something_else_is_refused(
+def test_dashboard_without_a_token_or_another_server_is_refused(
     submit: Any, dashboard: Any, status: int, complaint: str
 ) -> None:
     dashboard.status = status
@@ -104,18 +102,18 @@ def test_a_server_that_is_open_or_something_else_is_refused(
         submit.check_server(f"http://127.0.0.1:{dashboard.server_port}")
 
 
-def test_a_server_that_wants_a_token_is_taken_and_none_is_named(submit: Any, dashboard: Any) -> None:
+def test_dashboard_with_a_token_is_accepted(submit: Any, dashboard: Any) -> None:
     dashboard.status = 401
     submit.check_server(f"http://127.0.0.1:{dashboard.server_port}/")
     dashboard.server_close()
     dashboard.shutdown()
     with pytest.raises(ValueError, match=r"no Ray dashboard at http(.|\n)*On the head node"):
         submit.check_server(f"http://127.0.0.1:{dashboard.server_port}")
-    with pytest.raises(ValueError, match="not a URL"):
+    with pytest.raises(ValueError, match="not the URL"):
         submit.check_server("ray://head:10001")
 
 
-def test_a_plain_folder_is_sent_without_runs_environments_and_caches(submit: Any, tmp_path: Path) -> None:
+def test_plain_folder_is_packed_without_runs_environments_and_caches(submit: Any, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     kept = ["own_rewards.py", "conf/data/own.yaml"]
     for name in [*kept, "runs/a/config.yaml", ".venv/bin/python", ".ruff_cache/x", "pkg/__pycache__/a.pyc", "wandb/y"]:
@@ -126,7 +124,7 @@ def test_a_plain_folder_is_sent_without_runs_environments_and_caches(submit: Any
     assert names_in(submit.pack(tmp_path / "empty", tmp_path / "b.zip")), "Ray takes no package without a file"
 
 
-def test_of_a_checkout_what_git_ignores_stays_here(submit: Any, tmp_path: Path) -> None:
+def test_files_that_git_ignores_are_not_packed(submit: Any, tmp_path: Path) -> None:
     folder = tmp_path / "checkout"
     for name in (".gitignore", "a.py", "ignored/data", "gone.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,11 +137,11 @@ def test_of_a_checkout_what_git_ignores_stays_here(submit: Any, tmp_path: Path) 
     assert names_in(submit.pack(folder / "ignored", tmp_path / "b.zip")) == ["data"]
 
 
-def test_a_folder_that_is_too_large_is_refused_by_what_is_large(submit: Any, tmp_path: Path) -> None:
+def test_folder_that_is_too_large_is_refused_with_its_largest_entries(submit: Any, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "all.parquet").open("wb") as file:
         file.truncate(101 * 2**20)
-    with pytest.raises(ValueError, match=r"holds 101 MB, a job can be sent 100 \(data 101 MB"):
+    with pytest.raises(ValueError, match=r"holds 101 MB, more than the limit of 100 MB \(data 101 MB"):
         submit.pack(tmp_path, tmp_path / "a.zip")
 
 
@@ -183,7 +181,7 @@ class FakeClient:
         (JobStatus.FAILED, None, "", 1),
     ],
 )
-def test_the_exit_code_says_how_it_ended_and_every_line_is_printed_once(
+def test_exit_code_reports_the_end_and_every_line_is_printed_once(
     submit: Any, status: JobStatus, driver: int | None, last_line: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert asyncio.run(submit.follow(FakeClient(status, driver, last_line), "job")) == code
@@ -192,11 +190,11 @@ def test_the_exit_code_says_how_it_ended_and_every_line_is_printed_once(
     assert ("resume=auto" in printed.err) == (code == 75)
 
 
-def test_what_is_looked_for_is_what_is_said(submit: Any) -> None:
+def test_saved_message_equals_the_message_of_main(submit: Any) -> None:
     assert submit.SAVED in (ROOT / "r1ray/main.py").read_text()
 
 
-def test_following_ends_when_nobody_answers_any_more(submit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_ends_when_the_dashboard_is_unreachable(submit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(job: str) -> Any:
         raise ConnectionError("refused")
 

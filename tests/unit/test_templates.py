@@ -1,4 +1,4 @@
-"""Templates: one BOS whatever prints it, the prefill of a thinking template, plain text for base models."""
+"""Templates: exactly one BOS, the prefill of a thinking template, plain text for base models."""
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -30,7 +30,7 @@ def byte_tokenizer(*, adds_bos: bool, chat_template: str | None = None) -> PreTr
 @pytest.mark.parametrize("template", ["r1_zero", "chat", "none"])
 @pytest.mark.parametrize("chat_template", [CHAT, "{{ bos_token }}" + CHAT, "{{ bos_token }}{{ bos_token }}" + CHAT])
 @pytest.mark.parametrize("question", ["2 + 2?", "<s>2 + 2?", "2 <s><s> + 2?"])
-def test_exactly_one_bos_whatever_prints_it(template: str, chat_template: str, question: str):
+def test_prompt_has_exactly_one_bos(template: str, chat_template: str, question: str):
     tokenizer = byte_tokenizer(adds_bos=True, chat_template=chat_template)
     ids, _ = render((Message(role="user", content=question),), template, tokenizer)
     assert ids[0] == BOS_ID
@@ -38,12 +38,12 @@ def test_exactly_one_bos_whatever_prints_it(template: str, chat_template: str, q
 
 
 @pytest.mark.parametrize("template", ["r1_zero", "chat", "none"])
-def test_a_tokenizer_that_prepends_no_bos_gets_none(template: str):
+def test_tokenizer_without_bos_gets_none(template: str):
     ids, _ = render(QUESTION, template, byte_tokenizer(adds_bos=False, chat_template=CHAT))
     assert (ids == BOS_ID).sum() == 0
 
 
-def test_ids_spell_the_template_and_nothing_else():
+def test_ids_encode_exactly_the_template():
     tokenizer = byte_tokenizer(adds_bos=True)
     ids, prefill = render(QUESTION, "r1_zero", tokenizer)
     assert tokenizer.decode(ids[1:]) == f"{R1_ZERO}User: 2 + 2?\nAssistant:"
@@ -51,7 +51,7 @@ def test_ids_spell_the_template_and_nothing_else():
     assert str(ids.dtype) == "int32"
 
 
-def test_chat_is_the_tokenizers_own_template_up_to_the_assistants_turn():
+def test_chat_is_the_template_of_the_tokenizer_up_to_the_assistant():
     tokenizer = byte_tokenizer(adds_bos=False, chat_template=CHAT)
     turns = (Message(role="system", content="Be brief."), *QUESTION)
     assert tokenizer.decode(render(turns, "chat", tokenizer)[0]) == "[system]Be brief.\n[user]2 + 2?\n[assistant]"
@@ -70,7 +70,7 @@ def test_r1_zero_shows_each_tag_once_and_keeps_every_turn():
     assert text.endswith("Be brief.\nUser: Hi\nAssistant: Hello\nUser: 2 + 2?\nAssistant:")
 
 
-def test_none_is_the_bare_text():
+def test_none_is_the_plain_text():
     tokenizer = byte_tokenizer(adds_bos=False)
     assert tokenizer.decode(render(QUESTION, "none", tokenizer)[0]) == "2 + 2?"
 
@@ -79,13 +79,13 @@ def test_none_is_the_bare_text():
     ("opening", "prefill"),
     [("<think>\n", "<think>\n"), ("<think>", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", "")],
 )
-def test_a_template_that_opens_the_thinking_makes_it_part_of_the_completion(opening: str, prefill: str):
+def test_opened_thinking_becomes_the_prefill(opening: str, prefill: str):
     tokenizer = byte_tokenizer(adds_bos=True, chat_template=f"{{{{ bos_token }}}}{CHAT}{{{{ {opening!r} }}}}")
     assert render(QUESTION, "chat", tokenizer)[1] == prefill
 
 
 @pytest.mark.parametrize("template", sorted(OF_CHAT))
-def test_chat_without_a_chat_template_names_the_remedy(template: str):
+def test_chat_without_a_chat_template_is_refused_with_the_remedy(template: str):
     with pytest.raises(ValueError, match=r"model.template=r1_zero"):
         render(QUESTION, template, byte_tokenizer(adds_bos=False))
 
@@ -111,11 +111,11 @@ def rendered(template: str, *, chat_template: str = CHAT, messages=QUESTION) -> 
         ("deepscaler", f"[user]2 + 2?\n\n{templates.BOXED}\n[assistant]", ""),
     ],
 )
-def test_what_a_project_tells_its_model(template: str, expected: str, prefill: str):
+def test_templates_equal_those_of_the_projects(template: str, expected: str, prefill: str):
     assert rendered(template) == (expected, prefill)
 
 
-def test_what_is_asked_for_is_named_as_the_rewards_read_it():
+def test_templates_ask_for_the_tags_that_rewards_read():
     assert all("\\boxed{}" in text for text in (templates.BOXED, templates.ORZ))
     assert "Answer:" in templates.DAPO
     for part in ("### ", "<<<<<<< SEARCH\n", "\n=======\n", "\n>>>>>>> REPLACE"):
@@ -144,13 +144,13 @@ def test_other_templates_do_not_mention_thinking():
 
 
 @pytest.mark.parametrize("template", ["qwen_math", "open_r1", "logic_rl", "prime", "swe_rl"])
-def test_a_problem_with_its_own_system_message_keeps_it(template: str):
+def test_system_message_of_a_problem_is_kept(template: str):
     text, _ = rendered(template, messages=(Message(role="system", content="Be brief."), *QUESTION))
     assert text.startswith("[system]Be brief.\n[user]2 + 2?\n[assistant]")
 
 
 @pytest.mark.parametrize("opening", ["<think>", "<think>\n"])
-def test_the_model_opens_its_thinking_itself_under_open_r1_whatever_the_tokenizers_template_opens(opening: str):
+def test_open_r1_has_no_prefill_even_if_the_chat_template_opens_the_thinking(opening: str):
     text, prefill = rendered("open_r1", chat_template=f"{CHAT}{{{{ {opening!r} }}}}")
     assert text.endswith("[assistant]")
     assert prefill == ""
@@ -162,13 +162,13 @@ def test_logic_rl_opens_the_thinking_once():
     assert prefill == "<think>\n"
 
 
-def test_a_template_of_ones_own_is_an_import_path():
+def test_own_template_is_an_import_path():
     tokenizer = byte_tokenizer(adds_bos=False)
     ids, _ = render(QUESTION, f"{__name__}:shout", tokenizer)
     assert tokenizer.decode(ids) == "2 + 2?!"
 
 
-def test_an_unknown_template_suggests_the_nearest():
+def test_unknown_template_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="did you mean r1_zero"):
         render(QUESTION, "r1zero", byte_tokenizer(adds_bos=False))
 

@@ -1,4 +1,4 @@
-"""Multiple choice, exact text, knights and knaves, patches: right, wrong and unreadable answers."""
+"""Multiple choice, exact text, knights and knaves, patches: correct, incorrect and unreadable answers."""
 
 import numpy as np
 import pytest
@@ -42,65 +42,65 @@ from r1ray.reward.swe import BadPatch, apply, blocks, patch_similarity, similari
         ("<answer>" + "(" * 3000 + "A</answer>", None),
     ],
 )
-def test_the_letter_of_an_option(answer: str, letter: str | None) -> None:
+def test_letter_of_an_option_is_read(answer: str, letter: str | None) -> None:
     assert chosen(answer) == letter
 
 
 @pytest.mark.parametrize(
-    ("answer", "right"),
+    ("answer", "correct"),
     [("New  York", True), ("new york", False), ("New York City", False), ("NYC", True), ("", False)],
 )
-def test_exact_answers(answer: str, right: bool) -> None:
+def test_exact_answers_are_compared_as_text(answer: str, correct: bool) -> None:
     asked = problem(verifier="exact", payload={"answers": ["New York", "NYC"]})
     (score,) = accuracy(asked, [completion(f"<answer>{answer}</answer>")], context())
-    assert (score.correct, score.value) == (right, float(right))
+    assert (score.correct, score.value) == (correct, float(correct))
 
 
-RIGHT = "(1) Ann is a knight (2) Bob is a knave"
+CORRECT = "(1) Ann is a knight (2) Bob is a knave"
 
 
 @pytest.mark.parametrize(
     ("answer", "reward"),
     [
-        (RIGHT, 3.0),
+        (CORRECT, 3.0),
         ("ann is a KNIGHT\nand bob is a  knave.", 3.0),
         ("(1) Bob is a knave (2) Ann is a knight", 3.0),
         ("(1) Ann is a knave (2) Bob is a knave", -0.5),
         ("(1) Ann is a knight", -0.5),
-        (RIGHT + " (3) Eve is a knight", -0.5),
-        (RIGHT + " (3) Bob is a knight", -1.0),
+        (CORRECT + " (3) Eve is a knight", -0.5),
+        (CORRECT + " (3) Bob is a knight", -1.0),
         ("Ann is a knight or a knave, Bob is a knave", -1.0),
         ("nobody knows", -1.0),
         ("", -1.0),
     ],
 )
-def test_knights_and_knaves(answer: str, reward: float) -> None:
-    asked = problem(verifier="logic", payload={"answers": [RIGHT]})
+def test_reward_of_knights_and_knaves_answers(answer: str, reward: float) -> None:
+    asked = problem(verifier="logic", payload={"answers": [CORRECT]})
     response = f"<think>hm</think> <answer>{answer}</answer>"
     assert value(logic_rl, response, asked=asked) == reward
     (score,) = accuracy(asked, [completion(response)], context())
     assert score.correct == (reward == 3.0)
 
 
-def test_knights_and_knaves_out_of_format_are_worth_the_least() -> None:
-    asked = problem(verifier="logic", payload={"answers": [RIGHT]})
+def test_knights_and_knaves_answers_without_format_get_the_lowest_reward() -> None:
+    asked = problem(verifier="logic", payload={"answers": [CORRECT]})
     for response in (
-        RIGHT,
-        f"<answer>{RIGHT}</answer>",
-        f"<think>a</think><answer>{RIGHT}",
-        f"<answer>{RIGHT}</answer><think>a</think>",
+        CORRECT,
+        f"<answer>{CORRECT}</answer>",
+        f"<think>a</think><answer>{CORRECT}",
+        f"<answer>{CORRECT}</answer><think>a</think>",
     ):
         assert value(logic_rl, response, asked=asked) == -3.0
 
 
-def test_a_gold_that_cannot_be_read_pays_nobody() -> None:
+def test_unreadable_gold_accepts_no_answer() -> None:
     asked = problem(verifier="logic", payload={"answers": ["Ann: knight; Bob: knave"]})
     (score,) = accuracy(asked, [completion("<think>a</think><answer>whatever</answer>")], context())
     assert score.correct is False
 
 
-def test_roles_of_the_example() -> None:
-    assert roles(RIGHT) == {"ann": "knight", "bob": "knave"}
+def test_roles_are_read() -> None:
+    assert roles(CORRECT) == {"ann": "knight", "bob": "knave"}
 
 
 def block(search: str, replace: str, path: str = "a.py") -> str:
@@ -114,7 +114,7 @@ def patched(answer: str, thought: str = "so") -> float | None:
     return value(patch_similarity, f"<think>{thought}</think> <answer>```python\n{answer}```</answer>", asked=ASKED)
 
 
-def test_patches_are_worth_how_like_they_are_to_the_merged_one() -> None:
+def test_patch_reward_is_the_similarity_to_the_merged_patch() -> None:
     assert patched(block("x = 1", "x = 5")) == 1.0
     close, far = patched(block("x = 1", "x = 6")), patched(block("y = 2", "z = 'something else'"))
     assert close is not None and far is not None
@@ -137,11 +137,11 @@ def test_patches_are_worth_how_like_they_are_to_the_merged_one() -> None:
         block("x = 1", "x = 5").replace("### a.py\n", ""),
     ],
 )
-def test_what_is_no_patch_costs_one(answer: str) -> None:
+def test_invalid_patch_gets_minus_one(answer: str) -> None:
     assert patched(answer) == -1.0
 
 
-def test_patches_are_of_whole_lines_and_may_make_files() -> None:
+def test_patches_apply_to_whole_lines_and_can_create_files() -> None:
     assert apply(blocks(block("y = 2", "y = 3")), {"a.py": "my = 2\ny = 2"}) == {"a.py": "my = 2\ny = 3"}
     with pytest.raises(BadPatch):
         apply(blocks(block("y = 2", "y = 3")), {"a.py": "    y = 2\n"})
@@ -153,23 +153,23 @@ def test_patches_are_of_whole_lines_and_may_make_files() -> None:
     assert apply(blocks(removed), {"a.py": "x\ny\nz\n"}) == {"a.py": "x\nz\n"}
 
 
-def test_a_patch_without_thought_costs_one() -> None:
+def test_patch_without_thinking_gets_minus_one() -> None:
     assert patched(block("x = 1", "x = 5"), thought=" ") == -1.0
 
 
-def test_blocks_apply_in_their_order() -> None:
+def test_blocks_are_applied_in_order() -> None:
     patch = blocks(block("x = 1", "x = 2") + block("x = 2", "x = 3"))
     assert apply(patch, {"a.py": "x = 1\n"}) == {"a.py": "x = 3\n"}
     with pytest.raises(BadPatch):
         blocks("<<<<<<< SEARCH\nx\n=======\n")
 
 
-def test_no_change_wanted_and_none_made_is_alike() -> None:
+def test_empty_patch_equals_an_empty_merged_patch() -> None:
     assert similarity({}, {}) == 1.0
 
 
 @pytest.mark.parametrize(("kind", "verifier"), [("boxed", "math"), ("choice", "choice"), ("logic", "logic")])
-def test_the_one_liners_are_judged_as_they_were_made(kind: str, verifier: str) -> None:
+def test_one_liners_are_verified_as_generated(kind: str, verifier: str) -> None:
     for seed in range(50):
         task = KINDS[kind](np.random.default_rng(seed))
         asked = problem(verifier=verifier, payload=task.payload)
@@ -180,12 +180,12 @@ def test_the_one_liners_are_judged_as_they_were_made(kind: str, verifier: str) -
         assert [score.correct for score in accuracy(asked, completions_G, context())] == [True, False]
 
 
-def test_one_line_patches_are_judged_as_they_were_made() -> None:
+def test_one_line_patches_are_verified_as_generated() -> None:
     for seed in range(50):
         task = KINDS["patch"](np.random.default_rng(seed))
         asked = problem(payload=task.payload)
-        right, wrong = (
+        correct, wrong = (
             value(patch_similarity, f"<think>{way[0]['en']}</think> <answer>{way[1]}</answer>", asked=asked)
             for way in (task.correct, task.incorrect)
         )
-        assert right == 1.0 and wrong is not None and 0 < wrong < 1
+        assert correct == 1.0 and wrong is not None and 0 < wrong < 1

@@ -1,4 +1,4 @@
-"""The wheel carries what the checkout has: code, conf/ and the built-in model's files."""
+"""The wheel contains everything from the checkout: code, conf/ and the files of the built-in model."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the wheel was unpacked, as pip would."""
+    """A folder into which the wheel was unpacked, as pip would do it."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -30,14 +30,14 @@ def files_under(folder: Path) -> set[str]:
     }
 
 
-def test_wheel_holds_the_package_its_data_and_conf(installed: Path) -> None:
+def test_wheel_contains_the_package_its_data_and_conf(installed: Path) -> None:
     assert files_under(installed / "r1ray") == files_under(ROOT / "r1ray") | {
         f"conf/{name}" for name in files_under(ROOT / "conf")
     }
     assert {path.name.split("-")[0] for path in installed.iterdir()} == {"r1ray"}, "nothing beside the package"
 
 
-def test_the_installed_command_composes_its_own_conf(installed: Path, tmp_path: Path) -> None:
+def test_installed_command_composes_its_own_conf(installed: Path, tmp_path: Path) -> None:
     marker = "name_of_the_wheels_conf"
     config = installed / "r1ray" / "conf" / "config.yaml"
     config.write_text(config.read_text().replace("name: r1_zero", f"name: {marker}"))

@@ -26,21 +26,19 @@ def judge(problem: Problem, texts_G: Sequence[str], args: JudgeArgs) -> list[Com
     A response that has nothing after the thinking, or is longer than `max_chars`, earns 0 without asking.
     """
     kind, text = KINDS[args.kind], args.text
-    fields = {"question": question_of(problem)}
     reference = reference_of(problem.payload)
-    if reference is not None:
-        fields["reference"] = reference
-    elif args.needs_reference:
+    if found := args.cannot_score(problem.payload):
         raise ValueError(
-            f"problem {problem.id} has no reference for its judge; list the sources that have one as the component's `sources`"
+            f"{problem.id} has no reference: {found[0]}. List the sources that have one as the component's `sources`"
         )
+    fields = {"question": question_of(problem), "reference": str(reference)}
     prompts_G: list[list[str]] = []
     for response in texts_G:
         answer = (response if args.thinking else after_thinking(response)).strip()
         if not after_thinking(response).strip() or len(answer) > args.max_chars:
             prompts_G.append([])
         elif args.kind == "pairwise":
-            sides = [(answer, str(reference)), (str(reference), answer)]
+            sides = [(answer, fields["reference"]), (fields["reference"], answer)]
             prompts_G.append([filled(kind, text, fields | {"response_a": a, "response_b": b}) for a, b in sides])
         else:
             prompts_G.append([filled(kind, text, fields | {"answer": answer})])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from r1ray.config import JudgeConfig, SourceConfig
+from r1ray.config import JudgeConfig
 from r1ray.config.base import Positive
 from r1ray.mistakes import Finding, Mistake
 from r1ray.reward.judge.client import LONGEST_PAUSE_S
@@ -44,9 +44,11 @@ class JudgeArgs(Endpoint):
         """The prompt with its rubric; its fields are still to be filled in."""
         return text_of(KINDS[self.kind], prompt=self.prompt, rubric=self.rubric)
 
-    @property
-    def needs_reference(self) -> bool:
-        return self.kind == "pairwise" or "{reference}" in self.text
+    def cannot_score(self, payload: Mapping[str, Any]) -> tuple[str, str] | None:
+        if (self.kind == "pairwise" or "{reference}" in self.text) and reference_of(payload) is None:
+            reason = "the judge compares with a reference, and there is none (reference, answers or answer)"
+            return reason, "kind=score, which needs none"
+        return None
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
         own = not self.url and self.model is None and view.judge.path is not None
@@ -58,10 +60,6 @@ class JudgeArgs(Endpoint):
                 rule = f"a judge of kind {self.kind} gives points and does not say whether a completion is correct"
                 remedy = f"{key}.kind=yes_no, or another component for {name}"
                 yield Mistake(key=f"eval.sets.{name}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
-        if self.needs_reference:
-            named = {**(view.data.train if view.kind.trains else {}), **view.eval.sets}
-            wanted = named if owner.sources is None else {name: named[name] for name in owner.sources if name in named}
-            yield from _references(f"{key.removesuffix('.args')}.sources", wanted)
 
     def _prompt_fields(self, key: str) -> Iterator[Mistake]:
         fields = [f"{{{field}}}" for field in KINDS[self.kind].fields]
@@ -124,24 +122,3 @@ class JudgeArgs(Endpoint):
             yield Mistake(
                 key=f"{key}.timeout_s", value=self.timeout_s, rule=rule, remedy=f"reward.timeout_s={longest:g}"
             )
-
-
-def _references(key: str, sources: Mapping[str, SourceConfig]) -> Iterator[Mistake]:
-    """Looks at the first row of each source that is on this disk or generated."""
-    from r1ray.data.sources import load_source, needs_network  # sources import verifiers
-
-    for name, source in sources.items():
-        try:
-            items = () if needs_network(source) else load_source(name, source, head=1).items
-        except (TypeError, ValueError):
-            continue  # reported for the source itself
-        if items and items[0].response is None and reference_of(items[0].payload) is None:
-            rule = (
-                f"the judge compares with a reference, and {name}'s problems have none (reference, answers or answer)"
-            )
-            others = [other for other in sources if other != name]
-            remedy = (
-                f"{key}={others or '[NAME]'}".replace("'", "")
-                + ", sources that have one, or kind=score, which needs none"
-            )
-            yield Mistake(key=key, value=sorted(sources), rule=rule, remedy=remedy)

@@ -1,0 +1,80 @@
+"""What rewards need: payloads of problems that they can score, and judges that the run starts itself (judge.*). None is asked."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from r1ray.check.devices import divides
+from r1ray.check.model import facts_of, files, has_chat_template
+from r1ray.config import ModelConfig, RewardComponentConfig, SourceConfig
+from r1ray.config.view import StageView
+from r1ray.data.sources import load_source, needs_network
+from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
+from r1ray.plugin import args_of, found
+from r1ray.reward import REWARDS
+from r1ray.reward.base import RewardArgs
+
+
+def payloads(view: StageView) -> Iterator[Finding]:
+    """Examines the first row of each source that is on this disk or generated."""
+    named = {**(view.data.train if view.kind.trains else {}), **view.eval.sets}
+    for key, component in view.reward.components.items():
+        args = _args(key, component)
+        if args is None or args.cannot_score({}) is None:
+            continue
+        wanted = [name for name in (named if component.sources is None else component.sources) if name in named]
+        for name in wanted:
+            payload = _first_payload(name, named[name])
+            if payload is not None and (reason := args.cannot_score(payload)):
+                others = ",".join(other for other in wanted if other != name) or "NAME"
+                where = f"reward.components.{key}.sources"
+                rule = f"cannot score {name}'s problems: {reason[0]}"
+                yield Mistake(key=where, value=wanted, rule=rule, remedy=f"{where}=[{others}], or {reason[1]}")
+
+
+def _first_payload(name: str, source: SourceConfig) -> Mapping[str, Any] | None:
+    """None where there are no problems to score, or they cannot be read here."""
+    try:
+        items = () if needs_network(source) else load_source(name, source, head=1).items
+    except (TypeError, ValueError):
+        return None  # reported for the source itself
+    return items[0].payload if items and items[0].response is None else None
+
+
+def own_judges(view: StageView) -> Iterator[Finding]:
+    """A model that can be asked, and engines that can hold it."""
+    judge = view.judge
+    if judge.path is None:
+        return
+    args_of_all = [_args(key, component) for key, component in view.reward.components.items()]
+    if not any(args is None or args.asks_own_judges for args in args_of_all):
+        rule = "no reward asks these judges"
+        remedy = "judge.path=null, or a reward that asks them: conf/reward/judge.yaml shows how"
+        yield view.mistake("judge.path", rule, remedy)
+    model = ModelConfig(path=judge.path, template="chat", facts=None, lora=None)
+    facts, findings = facts_of(model)
+    for missing in has_chat_template(model):
+        rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"
+        yield view.mistake("judge.path", rule, remedy)
+    for finding in (*findings, *files(model)):
+        if isinstance(finding, Mistake):
+            yield replace(finding, key="judge.path")
+        else:  # on the hub
+            yield f"{NOT_CHECKED}judge.path={judge.path} is a hub name: its context length and heads are unknown until it is loaded"
+    if facts is not None and judge.max_length > facts.context_length:
+        rule = f"the model's context is {facts.context_length} tokens"
+        remedy = f"judge.max_length={facts.context_length}"
+        yield view.mistake("judge.max_length", rule, remedy)
+    if facts is not None:
+        yield from divides("judge.tensor_parallel_size", judge.tensor_parallel_size, facts)
+
+
+def _args(key: str, component: RewardComponentConfig) -> RewardArgs | None:
+    """None when they are invalid, which plugins.rewards reports."""
+    try:
+        args = args_of(found(component.name or key, REWARDS)).model_validate(component.args)
+    except ValidationError:
+        return None
+    return args if isinstance(args, RewardArgs) else RewardArgs()
