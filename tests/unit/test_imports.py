@@ -28,20 +28,19 @@ WITHIN = {
 """{folder: what of r1ray its modules may import}."""
 PURE = ("types.py", "config", "check", "algo", "data", "reward")
 NEVER_IN_PURE = {"ray", "vllm", "deepspeed", "wandb"}
-TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py", "lookup.py")
+TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py", "plugin.py", "mistakes.py")
 """`algo` may import torch, the others may not."""
 
 
-def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
-    """Modules that a module imports; with `at_import` only those that importing it loads."""
+def imports(path: Path, *, at_import: bool = False, for_types: bool = True) -> Iterator[str]:
+    """Modules that a module imports; with `at_import` only those that importing it loads, with `for_types` also for types alone."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
-    if at_import:
-        for node in ast.walk(tree):
-            lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-            if lazy or typing_only:
-                skipped |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if (at_import and (lazy or typing_only)) or (typing_only and not for_types):
+            skipped |= set(ast.walk(node))
     for node in ast.walk(tree):
         if node in skipped:
             continue
@@ -90,7 +89,7 @@ def test_no_import_cycles_between_packages() -> None:
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         package = name_of(path).removesuffix(".py").partition("/")[0]
-        imported = {name.split(".")[1] for name in imports(path) if name.startswith("r1ray.")}
+        imported = {name.split(".")[1] for name in imports(path, for_types=False) if name.startswith("r1ray.")}
         graph.setdefault(package, set()).update(imported - {package})
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the packages
 
