@@ -25,9 +25,9 @@ from r1ray.check import CheckedRun, ConfigError, Mistake, load
 from r1ray.check.load import shown
 from r1ray.check.overrides import OVERRIDE, explain, not_one_option, unprefixed, with_prefix
 from r1ray.check.own_recipes import own_recipes
-from r1ray.check.summary import describe
 from r1ray.config.files import conf_dir
 from r1ray.mistakes import REPLACED
+from r1ray.plan import describe
 
 
 class Job(NamedTuple):

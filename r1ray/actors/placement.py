@@ -61,7 +61,7 @@ def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
         section: Any = getattr(cfg, section_of(role))
         size = section.tensor_parallel_size if role in ("rollout", "judge") else 1
         gpus = 0.0 if role == "reward" else section.gpus_per_worker * size
-        labels = cfg.cluster.labels.get(role, {})
+        labels = dict[str, dict[str, str]](cfg.cluster.labels).get(role, {})
         needs.append(
             Need(role=role, num=section.num_workers, cpus=section.cpus_per_worker * size, gpus=gpus, labels=labels)
         )

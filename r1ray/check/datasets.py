@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from r1ray.check.model import HUB_NAME
 from r1ray.check.plugins import source_findings, sources_of
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
@@ -10,6 +9,7 @@ from r1ray.data.answer_marks import HEAD
 from r1ray.data.files import size_of
 from r1ray.data.sources import SOURCES, Loaded, check_columns, load_source, needs_network, source_of, written_by_a_run
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
+from r1ray.model.facts import HUB_NAME
 from r1ray.plugin import found
 
 WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20

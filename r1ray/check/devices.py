@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from r1ray.check.model import facts_of
 from r1ray.config import JudgeConfig, ModelConfig, ModelFacts, RolloutConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake
+from r1ray.model.facts import facts_of
 from r1ray.model.heads import head_splits
 from r1ray.roles import TRAINERS, TrainerRole, section_of, trainer_config
 

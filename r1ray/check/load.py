@@ -15,8 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 from r1ray.algo import attempt, training_roles
 from r1ray.check import (
     algorithms,
-    answers,
-    curriculum,
     datasets,
     devices,
     directory,
@@ -34,13 +32,15 @@ from r1ray.check.schema import validate, without_removed
 from r1ray.config import Config, StageConfig
 from r1ray.config.tree import has, laid_over, without
 from r1ray.config.view import AllStages, NotSound, StageView
+from r1ray.data import answer_marks
 from r1ray.mistakes import ConfigError, Finding, Mistake
+from r1ray.model.facts import facts_of
 from r1ray.run import resume
 from r1ray.stage_kinds import KINDS, StageKind
 
 Rule = Callable[[StageView], Iterable[Finding]]
 
-OF_THE_RUN: tuple[Rule, ...] = (rules.labels, rules.logging, directory.run_directory)
+OF_THE_RUN: tuple[Rule, ...] = (rules.logging, directory.run_directory)
 OF_ALL: tuple[Rule, ...] = (
     *(plugins.kind, plugins.sources, datasets.datasets, devices.devices, devices.shared_rows, devices.shared_heads),
     *(rules.transport, rules.optimizer, rules.trainer_args, rules.faults, rules.not_empty, model.trained_files),
@@ -62,11 +62,11 @@ GENERATING: tuple[Rule, ...] = (
         rewards.own_judges,
         model.template,
     ),
-    answers.asked_for,
+    answer_marks.asked_for,
 )
 TRAINING: tuple[Rule, ...] = (lora.targets, model.dense)
 REINFORCEMENT: tuple[Rule, ...] = (
-    *(*algorithms.RULES, trainers.auxiliary_trainers, plugins.curriculum, curriculum.problems_fit),
+    *(*algorithms.RULES, trainers.auxiliary_trainers, plugins.curriculum),
     *(sampling.temperature_schedule, rules.sleeping, rules.precision),
 )
 IMITATION: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
@@ -189,7 +189,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
         known = {"algorithm_error": made} if failed else {"algorithm": made, "roles": training_roles(made)}
         view = StageView(**vars(view) | {"roles": ["policy"]} | known)
     if "model" in sections:
-        facts, about = model.facts_of(sections["model"])
+        facts, about = facts_of(sections["model"])
         text = model.template_text(sections["model"])
         view = StageView(
             **vars(view) | ({"facts": facts} if facts else {}) | ({"template_text": text} if text is not None else {})
@@ -201,9 +201,8 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
     for finding in _findings(asked, view):
         if isinstance(finding, Mistake) and has(stage.config, finding.key):
             remedy = finding.remedy.replace(f"{finding.key}=", f"{prefix}{finding.key}=")
-            remedy = (
-                remedy.replace("did you mean ", f"did you mean {prefix}") if "." in remedy.partition("?")[0] else remedy
-            )
+            if "." in remedy.partition("?")[0]:
+                remedy = remedy.replace("did you mean ", f"did you mean {prefix}")
             finding = replace(finding, key=prefix + finding.key, remedy=remedy)
         elif isinstance(finding, Mistake) and len(run.stages) > 1 and not finding.key.startswith("stages."):
             finding = replace(finding, rule=f"{finding.rule} (stage {name})")

@@ -5,7 +5,6 @@ No plug-in is known by name here. Each rule lists the plug-ins of one kind that 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from r1ray.algo import ALGORITHMS
 from r1ray.check.schema import as_mistakes
 from r1ray.config import SourceConfig
+from r1ray.config.tree import value_of
 from r1ray.config.view import NotSound, StageView
 from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES
@@ -26,36 +26,21 @@ from r1ray.reward.answers import EXTRACTORS
 from r1ray.stage_kinds import KINDS, StageKind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
-    """One use of a plug-in in a configuration."""
-
-    what: str
-    """For messages: `an algorithm`."""
-    known: Registry
-    name: str
-    name_key: str
-    args: Mapping[str, Any]
-    args_key: str
-    owner: Any
-    """The section that holds name and arguments."""
-
-
 def algorithm(view: StageView) -> Iterator[Finding]:
     algo = view.algo
-    yield from _check(view, _used("an algorithm", ALGORITHMS, "algo", algo.name, algo.args, algo))
+    yield from _check(view, "an algorithm", ALGORITHMS, "algo.name", algo.name, "algo.args", algo)
 
 
 def rewards(view: StageView) -> Iterator[Finding]:
     for key, component in view.reward.components.items():
         where = f"reward.components.{key}"
-        used = _used("a reward", REWARDS, where, component.name or key, component.args, component)
-        yield from _check(view, used)
+        name_key = f"{where}.name" if component.name else where
+        yield from _check(view, "a reward", REWARDS, name_key, component.name or key, f"{where}.args", component)
 
 
 def curriculum(view: StageView) -> Iterator[Finding]:
     cfg = view.data.curriculum
-    yield from _check(view, _used("a curriculum", CURRICULA, "data.curriculum", cfg.name, cfg.args, cfg))
+    yield from _check(view, "a curriculum", CURRICULA, "data.curriculum.name", cfg.name, "data.curriculum.args", cfg)
 
 
 def engine(view: StageView) -> Iterator[Finding]:
@@ -65,10 +50,9 @@ def engine(view: StageView) -> Iterator[Finding]:
 def kind(view: StageView) -> Iterator[Finding]:
     stage = view.run.stages[view.name]
     where = f"stages.{view.name}"
-    used = _used("a kind of stage", KINDS, where, stage.kind, stage.args, stage, field="kind")
     plugin = found(stage.kind, KINDS)
     if plugin is None or isinstance(plugin, StageKind):
-        yield from _check(view, used)
+        yield from _check(view, "a kind of stage", KINDS, f"{where}.kind", stage.kind, f"{where}.args", stage)
     else:
         rule, remedy = f"is {plugin!r:.60}, which is not a stage kind", "name a r1ray.stage_kinds.StageKind"
         yield Mistake(key=f"{where}.kind", value=stage.kind, rule=rule, remedy=remedy)
@@ -83,22 +67,10 @@ def sources(view: StageView) -> Iterator[Finding]:
 
 def source_findings(view: StageView, key: str, source: SourceConfig) -> Iterator[Finding]:
     """Of one dataset: its source, the verifier that its arguments name, and the way in which answers are read."""
-    yield from _check(view, _used("a dataset", SOURCES, key, source.source, source.args, source, field="source"))
+    yield from _check(view, "a dataset", SOURCES, f"{key}.source", source.source, f"{key}.args", source)
     if isinstance(verifier := source.args.get("verifier"), str):
-        where, args = f"{key}.args.verifier", source.args.get("verifier_args")
-        args = cast("dict[str, Any]", args) if isinstance(args, dict) else {}
-        yield from _check(
-            view,
-            Used(
-                what="a verifier",
-                known=VERIFIERS,
-                name=verifier,
-                name_key=where,
-                args=args,
-                args_key=f"{where}_args",
-                owner=source,
-            ),
-        )
+        where = f"{key}.args.verifier"
+        yield from _check(view, "a verifier", VERIFIERS, where, verifier, f"{where}_args", source)
     if source.extract is not None:
         yield from _name(f"{key}.extract", source.extract, EXTRACTORS, what="a way to read answers")
 
@@ -143,39 +115,34 @@ def _completed(section: Any, path: Sequence[str], known: Registry, name_key: str
     return values if args is None else {**values, "args": args.model_dump(mode="json")}
 
 
-def _used(
-    what: str, known: Registry, where: str, name: str, args: Mapping[str, Any], owner: Any, *, field: str = "name"
-) -> Used:
-    own_name = getattr(owner, field) is not None
-    name_key = f"{where}.{field}" if own_name else where
-    return Used(what=what, known=known, name=name, name_key=name_key, args=args, args_key=f"{where}.args", owner=owner)
-
-
-def _check(view: StageView, used: Used) -> Iterator[Finding]:
-    unknown = list(_name(used.name_key, used.name, used.known, what=used.what))
+def _check(
+    view: StageView, what: str, known: Registry, name_key: str, name: str, args_key: str, owner: Any
+) -> Iterator[Finding]:
+    """Of one use of a plug-in. `owner` is the section that holds its name and arguments, `what` is for messages: `an algorithm`."""
+    unknown = list(_name(name_key, name, known, what=what))
     if unknown:
         yield from unknown
         return
     try:
-        plugin = resolve(used.name, used.known, what=used.what)
+        plugin = resolve(name, known, what=what)
     except ValueError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "torch":
-            yield f"{NOT_CHECKED}{used.name_key}={used.name} and its args: it needs torch, which is not installed here"
+            yield f"{NOT_CHECKED}{name_key}={name} and its args: it needs torch, which is not installed here"
             return
-        remedy = "correct the name; a package of your own must be on PYTHONPATH"
-        yield view.mistake(used.name_key, str(error), remedy)
+        yield view.mistake(name_key, str(error), "correct the name; a package of your own must be on PYTHONPATH")
         return
     if not callable(plugin) and not hasattr(plugin, "Args"):
-        rule, remedy = f"is {plugin!r:.60}, which cannot be called", "name a class or a function"
-        yield view.mistake(used.name_key, rule, remedy)
+        yield view.mistake(name_key, f"is {plugin!r:.60}, which cannot be called", "name a class or a function")
         return
+    given = value_of(view.raw, args_key)
+    given = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     try:
-        args = args_of(plugin).model_validate(dict(used.args))
+        args = args_of(plugin).model_validate(given)
     except ValidationError as error:
-        yield from as_mistakes(error, args_of(plugin), used.args, owner=used.name, prefix=f"{used.args_key}.")
+        yield from as_mistakes(error, args_of(plugin), given, owner=name, prefix=f"{args_key}.")
         return
     with suppress(NotSound):  # of this plug-in; the others are still checked
-        yield from args.check(view, used.args_key, used.owner)
+        yield from args.check(view, args_key, owner)
 
 
 def _name(key: str, name: str, known: Registry, *, what: str) -> Iterator[Mistake]:

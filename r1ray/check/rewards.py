@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from r1ray.check.devices import divides
-from r1ray.check.model import facts_of, files, has_chat_template
 from r1ray.config import ModelConfig, RewardComponentConfig, SourceConfig
 from r1ray.config.view import StageView
 from r1ray.data.sources import load_source, needs_network
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
+from r1ray.model.facts import facts_of, files, has_chat_template
 from r1ray.plugin import args_of, found
 from r1ray.reward import REWARDS
 from r1ray.reward.base import RewardArgs

@@ -10,12 +10,10 @@ from r1ray.config.view import StageView
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
 from r1ray.model.reserved import DEEPSPEED_BLOCKS, RESERVED_DEEPSPEED_KEYS, reserved_deepspeed_keys
-from r1ray.roles import TRAINERS, section_of
+from r1ray.roles import section_of
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, why_not
-
-ROLES = ("rollout", "judge", "reward", "reference", *TRAINERS)
 
 
 def lengths(view: StageView) -> Iterator[Finding]:
@@ -197,13 +195,6 @@ def trainer_args(view: StageView) -> Iterator[Finding]:
 def _reserved(key: str, value: object, instead: str) -> Mistake:
     rule = "r1ray sets this, because log-probs, weights or the size of an update depend on it"
     return Mistake(key=key, value=value, rule=rule, remedy=f"remove it; set {instead}" if instead else "remove it")
-
-
-def labels(view: StageView) -> Iterator[Finding]:
-    cluster = view.cluster
-    for role in cluster.labels.keys() - set(ROLES):
-        rule = "there is no such role"
-        yield view.mistake(f"cluster.labels.{role}", rule, did_you_mean(role, ROLES))
 
 
 def logging(view: StageView) -> Iterator[Finding]:

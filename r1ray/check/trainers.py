@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from r1ray.check.model import facts_of, files
 from r1ray.check.rules import optimizer, trainer_args
 from r1ray.check.schema import as_mistakes
 from r1ray.config import AuxiliaryTrainerConfig, ModelConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
+from r1ray.model.facts import facts_of, files
 from r1ray.model.files import token_count
 from r1ray.roles import TrainerRole
 

@@ -29,6 +29,10 @@ class CheckpointConfig(Strict):
     """A metric key whose best checkpoint is kept as `best`; higher is better."""
 
 
+Role = Literal["rollout", "judge", "reward", "reference", "policy", "critic", "prm"]
+"""Groups of workers."""
+
+
 class ClusterConfig(Strict):
     address: str | None
     """null: RAY_ADDRESS if set (a submitted job), else a local Ray."""
@@ -41,8 +45,8 @@ class ClusterConfig(Strict):
     """Seconds between heartbeats of a worker; one that misses three in a row is killed and restarted."""
     watchdog_s: AbovePositive
     """When nothing has finished for this long, stacks and queues are logged to events.jsonl and the console."""
-    labels: dict[str, dict[str, str]]
-    """{role: {node label: value}}; roles: rollout, judge, reward, reference, policy, critic, prm."""
+    labels: dict[Role, dict[str, str]]
+    """{role: {node label: value}}."""
     threads_per_worker: Positive | None
     """OMP threads of each engine and trainer; null: cores of the node / workers of the role there."""
 

@@ -12,8 +12,8 @@ from laid_over_defaults import check_values
 from omegaconf import DictConfig
 
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, datasets
-from r1ray.check.summary import describe
 from r1ray.cli import check_command_line, compose, run_cli
+from r1ray.plan import describe
 
 CHAT = "{% for m in messages %}{{ m.content }}{% endfor %}"
 QWEN = ("model=qwen2_5_7b", "trainer.precision=bf16", "trainer.zero_stage=1", "rollout.dtype=bfloat16")

@@ -12,9 +12,9 @@ from r1ray import builtin
 from r1ray.check import NOT_CHECKED, ConfigError
 from r1ray.check.load import IMITATION, TRAINING
 from r1ray.check.lora import something_to_adapt, targets
-from r1ray.check.summary import describe
 from r1ray.config.view import StageView
 from r1ray.model.files import linear_layers
+from r1ray.plan import describe
 from r1ray.stage_kinds import KINDS
 
 ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from r1ray.check import ConfigError, load
-from r1ray.check.summary import describe
 from r1ray.cli import compose
+from r1ray.plan import describe
 from r1ray.run.directory import RunDir
 from r1ray.stages.pipeline import context_of
 

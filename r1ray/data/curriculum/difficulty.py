@@ -8,17 +8,27 @@ from as usual.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from pydantic import model_validator
 
+from r1ray.config import SourceConfig
 from r1ray.config.base import Fraction, Positive
 from r1ray.data.curriculum.base import Curriculum
+from r1ray.data.sources import load_source, needs_network, written_by_a_run
 from r1ray.data.stream import ProblemStream
+from r1ray.mistakes import NOT_CHECKED, Finding
 from r1ray.plugin import Args, invalid
 from r1ray.types import Group, Problem
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
+
+HEAD = 64
+"""Rows of a source that are checked: generators cycle through their levels."""
 
 
 class DifficultyArgs(Args):
@@ -37,6 +47,22 @@ class DifficultyArgs(Args):
                 "for example low=0.3, high=0.7",
             )
         return self
+
+    def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
+        """The first problems have levels, as far as they are on this disk."""
+        train = view.data.train
+        if later := [name for name, source in train.items() if needs_network(source) or written_by_a_run(source)]:
+            yield f"{NOT_CHECKED}data.curriculum.name={owner.name} with the problems of {', '.join(later)}"
+            return
+        try:
+            problems = {name: _first_problems(name, source) for name, source in train.items()}
+        except (TypeError, ValueError):
+            return  # reported by the check of datasets
+        try:
+            Difficulty(ProblemStream(problems, weights=dict.fromkeys(problems, 1.0), seed=0, shuffle=False), self)
+        except ValueError as error:
+            remedy = "correct data.curriculum.args or the data, or data.curriculum.name=none"
+            yield view.mistake("data.curriculum", str(error), remedy)
 
 
 class Difficulty(Curriculum):
@@ -119,3 +145,19 @@ def _levels(name: str, problems: Sequence[Problem]) -> list[float]:
             f"source {name!r}: {found.count(None)} of {len(found)} problems have no level (a number in meta difficulty or level)"
         )
     return known
+
+
+def _first_problems(name: str, cfg: SourceConfig) -> list[Problem]:
+    """As the curriculum sees them; they are not rendered."""
+    return [
+        Problem(
+            id=str(item.id),
+            source=name,
+            messages=item.messages,
+            prompt_ids_T=np.zeros(1, np.int32),
+            verifier=item.verifier,
+            payload=item.payload,
+            meta=item.meta,
+        )
+        for item in load_source(name, cfg, head=HEAD).items
+    ]
