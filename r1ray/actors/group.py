@@ -50,13 +50,16 @@ class ActorGroup:
     def name(self, index: int) -> str:
         return f"{self.role}-{index}"
 
-    def gather(self, refs: Sequence[Any], *, what: str, timeout_s: float) -> list[Any]:
+    def gather(self, refs: Sequence[Any], *, what: str, timeout_s: float, key: str = "") -> list[Any]:
         """Results of one call on every worker, in order; `refs[i]` belongs to `handles[i]`.
 
         Raises the first failure at once, without waiting for the others: in a collective they would hang until their own timeouts.
         Raises WorkerUnresponsive with the names of all workers that have not answered in time.
+
+        Args:
+            key: the configuration key of the timeout, for the message.
         """
-        return gather(refs, [self.name(index) for index in range(len(refs))], what=what, timeout_s=timeout_s)
+        return gather(refs, [self.name(index) for index in range(len(refs))], what=what, timeout_s=timeout_s, key=key)
 
     def restart(self, names: Collection[str], *, timeout_s: float) -> Failures:
         """Kill these workers, whatever their state, and start them again in the same slots. Returns those that failed to start."""
@@ -117,7 +120,7 @@ class ActorGroup:
         self.handles.clear()
 
 
-def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: float) -> list[Any]:
+def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: float, key: str = "") -> list[Any]:
     """As `ActorGroup.gather`, for calls on workers of any roles; `names[i]` is the worker that computes `refs[i]`."""
     name_of = dict(zip(refs, names, strict=True))
     deadline = time.monotonic() + timeout_s
@@ -127,8 +130,7 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
         while pending:
             ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
-                unresponsive = ", ".join(name_of[ref] for ref in pending)
-                raise WorkerUnresponsive(f"{unresponsive} did not finish '{what}' within {timeout_s:.0f} s")
+                raise _unresponsive(", ".join(name_of[ref] for ref in pending), what, timeout_s, key)
             results[ready[0]] = result_of(ready[0], name=name_of[ready[0]], what=what)
             wait.since = time.monotonic()
     return [results[ref] for ref in refs]
@@ -146,9 +148,17 @@ def settle(calls: Mapping[str, Any], *, what: str, timeout_s: float) -> tuple[di
     for name, ref in calls.items():
         try:
             [results[name]] = gather([ref], [name], what=what, timeout_s=max(0.0, deadline - time.monotonic()))
-        except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
+        except WorkerUnresponsive:
+            failed[name] = _unresponsive(name, what, timeout_s)
+        except (WorkerDied, WorkerFailed) as error:
             failed[name] = error
     return results, failed
+
+
+def _unresponsive(names: str, what: str, timeout_s: float, key: str = "") -> WorkerUnresponsive:
+    return WorkerUnresponsive(
+        f"{names} did not finish '{what}' within {timeout_s:.0f} s" + (f" ({key})" if key else "")
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -48,7 +48,7 @@ class ReferenceGroup:
             calls = zip(self._actors.handles, arguments, strict=True)
             refs = [getattr(handle, method).remote(*args) for handle, args in calls]
             try:
-                return self._actors.gather(refs, what=what, timeout_s=self._timeout_s)
+                return self._actors.gather(refs, what=what, timeout_s=self._timeout_s, key="trainer.timeout_s")
             except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
                 failure = self._actors.cause_of(error)
                 if failure is None:

@@ -137,9 +137,6 @@ class RolloutWorker:
         time.sleep(random.random() * 0.02)  # at any bucket
         os.kill(os.getpid(), signal.SIGKILL)
 
-    async def shutdown(self) -> None:
-        await asyncio.wrap_future(self._engine.stop())
-
     async def _call(self, function: Callable[[RolloutEngine], Any]) -> Any:
         return await asyncio.wrap_future(self._engine.call(function))
 
@@ -178,7 +175,7 @@ class EngineThread:
         """{request id: its call}, of the unfinished requests."""
         self._lock = threading.Lock()
         """Held to queue a command and to end the thread, so that no command is left unanswered."""
-        self._end: BaseException | None = None
+        self._end: EngineFailed | None = None
         threading.Thread(target=self._run, args=(make,), daemon=True, name="engine").start()
 
     @property
@@ -240,15 +237,6 @@ class EngineThread:
         for request_id in ids:
             self._running.pop(request_id, None)
 
-    def stop(self) -> Future[Any]:
-        """Shut the engine down and end the thread; calls that still wait fail."""
-
-        def shut_down(engine: RolloutEngine) -> None:
-            engine.shutdown()
-            raise _Stopped("the rollout worker was shut down")
-
-        return self.call(shut_down)
-
     def _run(self, make: Callable[[], RolloutEngine]) -> None:
         engine = None
         try:
@@ -263,19 +251,16 @@ class EngineThread:
                         self._running.pop(request_id).add(request_id, completion)
         except BaseException as error:
             self._fail_all(error)
-            if engine is not None and not isinstance(error, _Stopped):
+            if engine is not None:
                 with suppress(Exception):
                     engine.shutdown()  # closes its connections, so that a trainer in a transfer fails at once
 
     def _run_commands(self, engine: RolloutEngine) -> None:
-        """Run all queued commands. Without requests it waits for one; any call, or `stop`, ends the wait."""
+        """Run all queued commands. Without requests it waits for the next one."""
         while not self._commands.empty() or not engine.num_unfinished:
             function, future = self._commands.get()
             try:
                 result = function(engine)
-            except _Stopped:
-                _settle(future)
-                raise
             except EngineBroken as error:
                 _settle(future, error=self._failed(error))
                 raise
@@ -290,17 +275,12 @@ class EngineThread:
 
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
-            stopped = isinstance(error, _Stopped)
-            self._end = error if stopped else self._failed(error)
+            self._end = self._failed(error)
         waiting: list[Future[Any]] = [generation.future for generation in set(self._running.values())]
         while not self._commands.empty():
             waiting.append(self._commands.get()[1])
         for future in waiting:
             _settle(future, error=self._end)
-
-
-class _Stopped(RuntimeError):
-    pass
 
 
 def _settle(future: Future[Any], result: Any = None, *, error: BaseException | None = None) -> None:

@@ -92,7 +92,13 @@ def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
     """Raises WorkerFailed with the name of a worker that fails, WorkerUnresponsive with the names of those that time out."""
     calls = {group.name(i): h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
     timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
-    gather(list(calls.values()), list(calls), what="start", timeout_s=timeout_s)
+    gather(
+        list(calls.values()),
+        list(calls),
+        what="start",
+        timeout_s=timeout_s,
+        key="rollout.start_timeout_s, trainer.start_timeout_s",
+    )
 
 
 def _spawn(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class TrainerWorker:
-    """One rank. All methods but `ping` and `weight_metadata` are collectives: all ranks are called together, with as many rows.
+    """One rank. All methods but `ping` and `weight_metadata` are collectives: call them on all ranks, with equally many rows.
 
     Ranks that share rows (`r1ray.model.sequence_parallel`) get the same rows, and each returns the whole result.
     """

@@ -81,7 +81,7 @@ class TrainerGroup:
 
     def _gather(self, refs: Sequence[Any], what: str) -> list[Any]:
         try:
-            return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s)
+            return self._actors.gather(refs, what=what, timeout_s=self._cfg.timeout_s, key="trainer.timeout_s")
         except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:
             failure = self._actors.cause_of(error)
             if failure is None:

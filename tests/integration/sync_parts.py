@@ -51,6 +51,10 @@ class FaultyRolloutWorker(RolloutWorker):
     async def sabotage(self, fault: str) -> None:
         await self._call(lambda engine: break_worker(fault))
 
+    async def shutdown(self) -> None:
+        """A tensor-parallel engine that is killed would leave the shared memory of its workers behind."""
+        await self._call(lambda engine: engine.shutdown())
+
 
 def break_worker(fault: str) -> None:
     """Runs in the worker's process; the fault remains until the next one is injected ("none" removes it)."""

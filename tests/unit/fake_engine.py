@@ -1,4 +1,4 @@
-"""An engine without a model: completions are drawn from the seed alone. For tests of what stands around an engine."""
+"""An engine without a model, for tests of its callers: completions depend on the seed alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ from r1ray.types import Completion, FinishReason, Floats, Ints, VersionSpan
 class _Running:
     request: Request
     response_T: Ints
-    """All that will be said; `step` reveals one token after the other."""
+    """The whole completion; `step` returns it token by token."""
     finish_reason: FinishReason
     starts: list[tuple[int, int]] = field(default_factory=list)
     """(weight version, first token sampled from it)."""
-    said: int = 0
+    num_done: int = 0
 
 
 class FakeEngine:
     """Tokens and lengths are functions of the request's seed; log-probs are those of a uniform distribution.
 
     A completion has 1 to `mean_length * 2 - 1` tokens, the last is `eos_id`; a longer one than max_tokens is cut and finishes by
-    length. Its text is the numbers of its tokens, in which stop texts are found. Fulfils `r1ray.engine.base.RolloutEngine`.
+    length. Its text is the numbers of its tokens, in which stop texts are matched. Implements `r1ray.engine.base.RolloutEngine`.
     """
 
     def __init__(self, *, vocab_size: int = 64, eos_id: int = 1, mean_length: int = 8) -> None:
@@ -58,9 +58,9 @@ class FakeEngine:
         done = []
         for run in list(self._running.values()):
             if not run.starts or run.starts[-1][0] != self.version:
-                run.starts.append((self.version, run.said))
-            run.said += 1
-            if run.said == len(run.response_T):
+                run.starts.append((self.version, run.num_done))
+            run.num_done += 1
+            if run.num_done == len(run.response_T):
                 del self._running[run.request.id]
                 done.append((run.request.id, self._completion(run)))
         return done

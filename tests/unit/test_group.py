@@ -58,6 +58,6 @@ def test_unhealthy_are_dead_and_unresponsive_workers_and_those_whose_engine_has_
     assert {name: str(why) for name, why in found.items()} == {
         "rollout-1": "rollout-1 died",
         "rollout-2": "rollout-2: bad kernel",
-        "rollout-3": "rollout-3 did not answer",
+        "rollout-3": "rollout-3 did not finish 'heartbeat' within 1 s",
     }
     assert isinstance(found["rollout-2"], WorkerDied)

@@ -44,7 +44,7 @@ class World:
 
         return SimpleNamespace(load=SimpleNamespace(remote=load), outputs=SimpleNamespace(remote=outputs))
 
-    def gather(self, refs: list[Any], *, what: str, timeout_s: float) -> list[Any]:
+    def gather(self, refs: list[Any], *, what: str, timeout_s: float, key: str) -> list[Any]:
         method = refs[0][0]
         self.did.append(method)
         if failures := self.fails.get(method):

@@ -306,18 +306,3 @@ def test_hold_aborts_running_calls_and_release_starts_held_calls_in_the_order_of
         assert engine.added == [9, 1, 2]
 
     run(scenario)
-
-
-def test_shutdown_fails_waiting_calls(engine: Engine) -> None:
-    async def scenario(worker: RolloutWorker) -> None:
-        engine.go.clear()
-        call = asyncio.create_task(generate(worker, [1]))
-        await asyncio.sleep(0.05)
-        stopping = asyncio.create_task(worker.shutdown())
-        await asyncio.sleep(0.05)
-        engine.go.set()
-        await stopping
-        with pytest.raises(RuntimeError, match="shut down"):
-            await call
-
-    run(scenario)

@@ -40,7 +40,7 @@ class FakeActors:
         self.seen.append(rows)
         return len(self.seen) - 1
 
-    def gather(self, refs, *, what, timeout_s):
+    def gather(self, refs, *, what, timeout_s, key):
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

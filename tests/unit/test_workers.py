@@ -96,9 +96,9 @@ class World:
         return f"value of {ref}"
 
     def gather(self, refs: Sequence[str], names: Sequence[str], *, what: str, timeout_s: float) -> list[str]:
-        ready, late = self.wait(refs, num_returns=len(refs), timeout=timeout_s)
-        if late:
-            raise WorkerUnresponsive(f"{late} did not finish '{what}'")
+        ready, pending = self.wait(refs, num_returns=len(refs), timeout=timeout_s)
+        if pending:
+            raise WorkerUnresponsive(f"{pending} did not finish '{what}'")
         return [self.result_of(ref) for ref in ready]
 
     def restart(self, group: ActorGroup, names: Sequence[str]) -> dict[str, Exception]:
