@@ -9,13 +9,14 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1ray.config import Config
+from r1ray.config.run import Role
 from r1ray.failures import PlacementError
 from r1ray.roles import section_of
 
@@ -61,7 +62,7 @@ def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
         section: Any = getattr(cfg, section_of(role))
         size = section.tensor_parallel_size if role in ("rollout", "judge") else 1
         gpus = 0.0 if role == "reward" else section.gpus_per_worker * size
-        labels = dict[str, dict[str, str]](cfg.cluster.labels).get(role, {})
+        labels = cfg.cluster.labels.get(cast(Role, role), {})
         needs.append(
             Need(role=role, num=section.num_workers, cpus=section.cpus_per_worker * size, gpus=gpus, labels=labels)
         )
