@@ -1,4 +1,4 @@
-"""What r1ray decides about vLLM itself: engine arguments that a user cannot set, and its environment. Imports nothing."""
+"""The settings of vLLM that r1ray controls: engine arguments that a user cannot set, and its environment. Imports nothing."""
 
 RESERVED_ENGINE_ARGS = {
     "model": "model.path",
@@ -23,10 +23,10 @@ RESERVED_ENGINE_ARGS = {
 """{argument: the key of r1ray that sets it}; "" where it is fixed, as log-probs, seeds and weight transfer require."""
 
 VLLM_ENVIRONMENT = {
-    # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only form that obeys
-    # OMP_NUM_THREADS alone.
+    # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only mode in which
+    # OMP_NUM_THREADS alone decides.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # Without it every engine of a node is bound to the same cores (vLLM keeps one back for a scheduler process that is not there).
+    # Otherwise all engines of a node are bound to the same cores (and vLLM reserves one for a scheduler that does not exist).
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
 }

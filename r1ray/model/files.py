@@ -1,4 +1,4 @@
-"""What the files of a model on this disk say, read without loading it: config.json, tokenizer, chat template, weight names."""
+"""Reads the files of a local model without loading it: config.json, tokenizer, chat template, names of weights."""
 
 import json
 import re
@@ -15,13 +15,13 @@ FACT_NAMES = {
     "vocab_size": ("vocab_size",),
     "tied": ("tie_word_embeddings",),
 }
-"""{our fact: where a config.json has it, the first that is there}."""
+"""{fact: keys of a config.json; the first one that is present counts}."""
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
-"""A weight of a layer of one of the numbered blocks, as transformers names them: model.layers.0.mlp.up_proj.weight."""
+"""A weight of a layer in a numbered block, with the names of transformers: model.layers.0.mlp.up_proj.weight."""
 
 
 def local_folder(path: str) -> Path | None:
-    """The folder of a model on this disk; None for a hub name."""
+    """The folder of a local model; None for a hub name."""
     if path == "builtin":
         return r1ray.builtin.path()
     folder = Path(path).expanduser()
@@ -29,11 +29,11 @@ def local_folder(path: str) -> Path | None:
 
 
 def read_facts(folder: Path) -> ModelFacts:
-    """From a folder's config.json.
+    """The facts in the config.json of a folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it lacks something.
+        FileNotFoundError: there is no config.json.
+        ValueError: it lacks a fact, or is not JSON.
     """
     file = folder / "config.json"
     try:
@@ -52,7 +52,7 @@ def read_facts(folder: Path) -> ModelFacts:
 
 
 def token_count(path: str) -> int | None:
-    """One more than the highest id of a local model's tokenizer; None where no tokenizer.json says it."""
+    """The highest token id of a local model plus one; None without a readable tokenizer.json."""
     folder = local_folder(path)
     try:
         tokenizer: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text()) if folder else {}
@@ -65,7 +65,7 @@ def token_count(path: str) -> int | None:
 
 
 def chat_template(path: str) -> str | None:
-    """Its text, from the tokenizer's files; several templates are joined."""
+    """The chat template of a local model, from the files of its tokenizer; several templates are joined."""
     folder = local_folder(path)
     if folder is None:
         return None
@@ -79,7 +79,7 @@ def chat_template(path: str) -> str | None:
 
 
 def linear_layers(folder: Path) -> set[str]:
-    """What the linear layers of a model's blocks are called, from the heads of its weight files; empty when they cannot be read."""
+    """Names of the linear layers in a model's blocks, from the headers of its weight files; empty when they cannot be read."""
     found: set[str] = set()
     for file in folder.glob("*.safetensors"):
         for name, about in _head(file).items():
@@ -90,7 +90,7 @@ def linear_layers(folder: Path) -> set[str]:
 
 
 def _head(file: Path) -> dict[str, dict[str, Any]]:
-    """{name: dtype, shape and place} of a safetensors file: 8 bytes of length, little-endian, then JSON of that length."""
+    """{name: dtype, shape, offsets} of a safetensors file: 8 bytes of length, little-endian, then JSON of that length."""
     try:
         with file.open("rb") as opened:
             head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))

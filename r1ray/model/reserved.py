@@ -1,4 +1,4 @@
-"""What r1ray decides about DeepSpeed itself: keys of its configuration that `trainer.deepspeed` cannot set. Imports nothing."""
+"""Keys of DeepSpeed's configuration that r1ray controls and `trainer.deepspeed` cannot set. Imports nothing."""
 
 RESERVED_DEEPSPEED_KEYS = {
     "train_batch_size": "algo.prompts_per_step, algo.group_size and algo.num_minibatches",
@@ -43,7 +43,7 @@ DEEPSPEED_BLOCKS = (
 
 
 def reserved_deepspeed_keys(deepspeed: dict[str, object]) -> list[str]:
-    """Those of RESERVED_DEEPSPEED_KEYS that a `trainer.deepspeed` mapping sets, dotted."""
+    """The RESERVED_DEEPSPEED_KEYS that a `trainer.deepspeed` mapping sets, with dots."""
     taken = []
     for key in RESERVED_DEEPSPEED_KEYS:
         outer, _, inner = key.partition(".")

@@ -213,8 +213,9 @@ def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWork
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
-    """The training stream and the evaluation sets. Logs to events.jsonl how many rows were dropped, cut or held out, and prints it
-    when they are many."""
+    """The training stream and the evaluation sets. Logs to events.jsonl how many rows were dropped, cut or held out, and prints
+    it when they are many.
+    """
     cfg = context.cfg
     held_out = evaluation_sets(cfg, tokenizer)
     training = training_sets(cfg, tokenizer, evaluation=held_out.values())
