@@ -13,6 +13,7 @@ from r1ray import reward
 from r1ray.config import RewardComponentConfig, RewardConfig
 from r1ray.config.base import Fraction
 from r1ray.plugin import Args, arguments
+from r1ray.reward import base
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.compose import Component, Scorer
 from r1ray.types import Problem
@@ -212,3 +213,10 @@ def test_unknown_verifier_is_a_failure_that_names_it(caplog):
     (score,) = reward.make(config({"accuracy": {}})).score(problem(verifier="maths"), [completion(CORRECT)], CONTEXT)
     assert not score.usable
     assert "did you mean math" in caplog.text
+
+
+def test_tokens_are_read_by_rewards_of_lengths_and_by_rewards_from_outside():
+    reading = {name for name, known in reward.REWARDS.items() if base.reads_tokens(known)}
+    assert reading == {"cosine", "length", "overlong", "repetition"}
+    assert reward.reads_tokens(config({"coin": {"name": f"{__name__}:coin"}}))
+    assert not reward.reads_tokens(config({"accuracy": {}, "verdict": {"name": "judge"}}))
