@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from r1ray.sandbox.base import Limits, Program
 from r1ray.sandbox.choose import PYTHON, folders_of, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import STDLIB, Zygote, ZygoteSpec, bubblewrap
+from r1ray.sandbox.spec import STDLIB, ZygoteSpec, bubblewrap
+from r1ray.sandbox.supervisor import Zygote
 
 CLIENTS, WARMUPS = 2, 3
 STDIN, WANTED = b"1 2\n", b"3\n"
@@ -110,8 +111,8 @@ def kills() -> list[float]:
     limits = Limits(cpu_s=9, wall_s=LIMIT_S)
     ends = [zygote.run(Program(code=b"while True: pass", limits=limits)) for _ in range(KILLS)]
     zygote.close()
-    assert all(ended.status == "timeout" for ended in ends)
-    return [1000 * (ended.wall_s - LIMIT_S) for ended in ends]
+    assert all(result.status == "timeout" for result in ends)
+    return [1000 * (result.wall_s - LIMIT_S) for result in ends]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from r1ray import reward
 from r1ray.config import RewardComponentConfig, RewardConfig
 from r1ray.config.base import Fraction
 from r1ray.plugin import Args, arguments
+from r1ray.reward import base
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.compose import Component, Scorer
 from r1ray.types import Problem
@@ -137,10 +138,13 @@ def test_weight_can_depend_on_the_step():
 
 
 def test_component_has_weight_0_before_the_first_step_of_its_schedule():
-    late = Component(
-        name="late", weight=0.0, schedule={5: 1.0}, reward=fixed(ComponentScore(value=None, status="sandbox_error"))
+    scheduled = Component(
+        name="scheduled",
+        weight=0.0,
+        schedule={5: 1.0},
+        reward=fixed(ComponentScore(value=None, status="sandbox_error")),
     )
-    made = Scorer([late], truncated="score")
+    made = Scorer([scheduled], truncated="score")
     early, later = (made.score(problem(), [completion()], replace(CONTEXT, step=step))[0] for step in (4, 5))
     assert (early.usable, later.usable) == (True, False)
 
@@ -209,3 +213,10 @@ def test_unknown_verifier_is_a_failure_that_names_it(caplog):
     (score,) = reward.make(config({"accuracy": {}})).score(problem(verifier="maths"), [completion(CORRECT)], CONTEXT)
     assert not score.usable
     assert "did you mean math" in caplog.text
+
+
+def test_tokens_are_read_by_rewards_of_lengths_and_by_rewards_from_outside():
+    reading = {name for name, known in reward.REWARDS.items() if base.reads_tokens(known)}
+    assert reading == {"cosine", "length", "overlong", "repetition"}
+    assert reward.reads_tokens(config({"coin": {"name": f"{__name__}:coin"}}))
+    assert not reward.reads_tokens(config({"accuracy": {}, "verdict": {"name": "judge"}}))
