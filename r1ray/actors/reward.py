@@ -9,7 +9,7 @@ from r1ray.data.sources import program_languages
 from r1ray.reward.base import RewardContext
 from r1ray.reward.judge.client import num_requests, set_own_judges
 from r1ray.reward.judge.server import Endpoint, Server
-from r1ray.sandbox.here import allow_programs, num_runs, sandbox
+from r1ray.sandbox.current import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
 MAX_RETRIES = 3

@@ -1,14 +1,14 @@
-"""Running programs that a model has written.
+"""Runs programs that a model has written.
 
-Covered, in every tier: a program reads the files of the system and of the interpreter, its own code and its standard input, and
-nothing else; it writes nowhere that lasts; it starts no process and no other program; it opens no socket that leads anywhere; it
-sends signals to nobody; its time, memory, output and files are limited, and it is gone when it has reached a limit, when the worker
-is gone, or when it ends. It never learns anything of the expected output: that is compared outside (`r1ray.reward.code`).
+Covered, in every tier: a program can read only the files of the system and of the interpreter, its own code and its standard input.
+It can write only to a temporary folder. It cannot start a process or execute another program, open a socket to anywhere, or send a
+signal to another process. Its time, memory, output and files are limited, and it is killed at a limit and when the worker dies. It
+never gets any part of the expected output: outputs are compared outside (`r1ray.reward.code`).
 
-C++ programs too, each of which is a static binary: it reads nothing of the system and cannot execute anything. Whatever compiles
-them is confined as Python programs are (`r1ray.sandbox.cpp`).
+The same holds for C++ programs, each of which is a static binary: it cannot read any file of the system and cannot execute
+anything. The tools that compile it are confined like Python programs (`r1ray.sandbox.cpp`).
 
-Not covered: mistakes in the kernel, what can be guessed from the timing of neighbours, and that a program may pretend to have ended
-in another way than it did (a wrong answer may look like a lack of memory). Who expects malice beyond a model's uses pods with a
-kernel of their own (gVisor, Kata) besides. With `sandbox.url` a service runs the programs: what they may do there is its affair.
+Not covered: bugs in the kernel, information in the timing of other processes, and a program that pretends to have ended in another
+way than it did (an incorrect answer can look like a lack of memory). Against deliberate attackers, also use pods with their own
+kernel (gVisor, Kata). With `sandbox.url` a service runs the programs, and the service decides what they can do.
 """

@@ -1,4 +1,4 @@
-"""What is run in a sandbox, within which limits, and how it can end."""
+"""Programs for the sandbox, their limits, and the result of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from typing import Literal, Protocol
 
 Language = Literal["python", "cpp"]
 Tier = Literal["T1", "T1-noproc", "T2"]
-"""T1: namespaces of its own, inside bubblewrap. T1-noproc: the same where /proc is masked. T2: Landlock and seccomp alone."""
+"""T1: own namespaces inside bubblewrap. T1-noproc: the same where /proc is masked. T2: only Landlock and seccomp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Of one run."""
+    """Limits of one run."""
 
     cpu_s: float = 6.0
     wall_s: float = 18.0
-    """Generous: a busy machine must change no verdict, the processor's time is what is judged."""
+    """Generous, because a busy machine must not change a verdict: CPU time is the limit that counts."""
     memory_bytes: int = 1 << 30
-    """Beyond what the interpreter itself takes."""
+    """On top of what the interpreter itself takes."""
     output_bytes: int = 1 << 20
-    """Of standard output and of standard error."""
+    """Of standard output, and the same of standard error."""
     file_bytes: int = 8 << 20
 
 
@@ -27,7 +27,7 @@ class Limits:
 class Program:
     """A program with its standard input; or a function in it, called once for every line of JSON arguments in `stdin`.
 
-    C++ is C++17, and whole programs only.
+    C++ is C++17, and only as whole programs.
     """
 
     code: bytes
@@ -41,30 +41,31 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Native:
-    """A file that the kernel executes: a program that was built here, or a tool of the compiler. One process, as every run is."""
+class Executable:
+    """A file that the kernel executes: a compiled program or a tool of the compiler. It is one process, like every run."""
 
     file: bytes | str
-    """A static program, which reads nothing of the system; or the path of a tool, which reads what Python programs may."""
+    """The bytes of a static program, which can read no file of the system; or the path of a tool, which can read what Python
+    programs can."""
     arguments: Sequence[str] = ("program",)
-    """The first is its name."""
+    """argv; the first is the program's name."""
     stdin: bytes = b""
     limits: Limits = Limits()
     writes_file: bool = False
-    """What it writes to the file `OUTPUT`, and not what it prints, is the run's `stdout`."""
+    """The result's `stdout` is what the tool writes to the file `OUTPUT`, not what it prints."""
 
 
 OUTPUT = "/proc/self/fd/1"
-"""In the arguments of a tool: the file that it is to write. There need not be a folder that it may write to."""
+"""In the arguments of a tool: the output file. It is a descriptor, so the tool needs no writable folder."""
 
 Status = Literal["ok", "timeout", "memory", "runtime_error", "output_limit", "compile_error", "sandbox_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a run ended. `ok`: by itself, with exit code 0; what it wrote is still to be judged. `stdout` is bytes of untrusted text.
+class RunResult:
+    """The result of a run. `ok`: the program exited with code 0; its output is not compared yet. `stdout` is untrusted bytes.
 
-    `sandbox_error` is never the program's doing: it did not come so far as to be read.
+    `sandbox_error` is never caused by the program: the run failed before the program was read.
     """
 
     status: Status
@@ -72,13 +73,13 @@ class Ended:
     stderr: bytes = b""
     cpu_s: float = 0.0
     wall_s: float = 0.0
-    why: str = ""
-    """Of a sandbox_error; "starved" of a timeout that is."""
+    reason: str = ""
+    """Of a sandbox_error; "starved" for a starved timeout."""
 
     @property
     def starved(self) -> bool:
-        """Killed by the wall clock with less than half of its processor time used, though ready to run: the neighbours' doing."""
-        return self.status == "timeout" and self.why == "starved"
+        """Killed at the wall limit after less than half of its CPU limit, though ready to run: other processes had the CPU."""
+        return self.status == "timeout" and self.reason == "starved"
 
 
 class Settings(Protocol):
@@ -95,14 +96,14 @@ class Settings(Protocol):
 
 
 class SandboxUnavailable(RuntimeError):
-    """No sandbox of the wanted strength works here; the message names the probe that failed and the remedy."""
+    """No sandbox of the required tier works on this machine; the message names the probe that failed and the remedy."""
 
 
 class Runner(Protocol):
-    """What runs programs: `r1ray.sandbox.pool.Sandbox`, `r1ray.sandbox.remote.RemoteSandbox`."""
+    """Runs programs: `r1ray.sandbox.pool.Sandbox` or `r1ray.sandbox.remote.RemoteSandbox`."""
 
-    def run(self, program: Program) -> Ended: ...
+    def run(self, program: Program) -> RunResult: ...
 
 
 Readable = Sequence[tuple[str, int]]
-"""(path, Landlock's rights on it)."""
+"""(path, Landlock access rights)."""

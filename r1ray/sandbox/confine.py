@@ -1,7 +1,7 @@
-"""What a program's process gives up before it reads the code, each by itself. Part of the zygote: Python's own library only.
+"""The steps that confine a program's process before it reads the code. Part of the zygote: standard library only.
 
-A run is a millisecond, and Python is slow at the first time it does a thing: what is the same for every run is made ready once, in
-the zygote (`Walls`), and the run only makes the system calls.
+A run takes a millisecond, and Python is slow when it does something for the first time. So whatever is the same for every run is
+prepared once, in the zygote (`Confinement`), and a run only makes the system calls.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-Record = dict  # of what the supervisor has sent as JSON
+Record = dict  # what the supervisor has sent as JSON
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_GET_TID_ADDRESS = 1, 22, 24, 38, 40
 CLONE_PIDFD, CLONE_NEWNS, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x1000, 0x00020000, 0x00200000, 0x01000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x08000000, 0x10000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x1000, 0x4000, 0x40000
 MAX_TASKS = 64
-"""Threads of one program."""
+"""Threads per program."""
 MAX_FILES = 64
 LIMITED = (
     *(resource.RLIMIT_AS, resource.RLIMIT_CORE, resource.RLIMIT_CPU),
@@ -32,9 +32,9 @@ LIMITED = (
 )
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 FS_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
-"""By ABI; from 5 on (1 << 16) - 1."""
+"""{Landlock ABI: access rights that it knows}; from 5 on (1 << 16) - 1."""
 
-# Without letting go of the interpreter's lock: nobody else is here to take it.
+# PyDLL keeps the interpreter lock during calls: no other thread needs it.
 libc = ctypes.PyDLL(None, use_errno=True)
 _syscall, _prctl, _mount = libc.syscall, libc.prctl, libc.mount
 _syscall.restype, _syscall.argtypes = ctypes.c_long, [ctypes.c_long] * 6
@@ -58,21 +58,22 @@ def prctl(option: int, value: int) -> None:
 
 
 class Fork:
-    """`fork()`: (0, -1) in a new process, (its pid, its pidfd) here. In the namespaces that `flags` ask for, as their pid 1.
+    """`fork()`: returns (0, -1) in the new process and (its pid, its pidfd) in the parent. With namespace `flags` the new process
+    is pid 1 in its namespaces.
 
-    By the system call itself, for the namespaces, and for what `os.fork` does besides: Python and its modules make their locks anew
-    then, in case another thread has held one. The zygote has one thread, if no package has started more; which id that has in the
-    new process is all the C library must learn.
+    Uses the clone system call directly, because `os.fork` cannot create namespaces and resets the locks of Python and its modules
+    in case another thread holds one. The zygote has a single thread unless a package has started more, so that is not needed; only
+    the C library must get the thread's new id.
     """
 
     def __init__(self, number: int, flags: int) -> None:
         address, self._pidfd = ctypes.c_long(), ctypes.c_int(-1)
-        # A kernel without this leaves the zygote's own id there, which no thread has that can ever meet it.
+        # A kernel without this option leaves the zygote's thread id there, which no thread of the new process has.
         known = _prctl(PR_GET_TID_ADDRESS, ctypes.addressof(address), 0, 0, 0) == 0
         if not known and flags:
             raise OSError(0, "the kernel does not say where a thread's id is kept (CONFIG_CHECKPOINT_RESTORE)")
         flags |= CLONE_PIDFD | signal.SIGCHLD | ((CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) if known else 0)
-        # Architectures differ in which of the last two it is; the other one is not looked at.
+        # The thread pointer argument is one of the last two, depending on the architecture; the kernel ignores the other.
         self._arguments = (number, flags, 0, ctypes.addressof(self._pidfd), address.value, address.value)
         self._alone = num_threads() == 1
 
@@ -88,26 +89,26 @@ class Fork:
 
 
 def num_threads() -> int:
-    """Of this process, those of libraries too where there is a /proc to ask."""
+    """Threads of this process, including those of libraries where /proc is available."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return threading.active_count()
 
 
-class Walls:
-    """What is made ready for all runs of a zygote; the methods are each a part of giving everything up."""
+class Confinement:
+    """Everything that is prepared once for all runs of a zygote. Each method is one step of confining a process."""
 
     def __init__(self, config: Record) -> None:
         self.uid, self.namespaces, self.proc = config["uid"], config["namespaces"], config["proc"]
         self._folders = [folder.encode() for folder in config["folders"]]
         self._zygote, self._own_bytes = os.getpid(), virtual_bytes()
-        # Where it has a user or a namespace of its own; else all that the user who runs r1ray does counts too.
+        # The limit counts all threads of a user: without an own user or namespace also those of the user who runs r1ray.
         tasks = MAX_TASKS if self.uid is not None or self.namespaces else num_tasks() + 1000
         self._tasks = (tasks, tasks)
         self._hard = {number: highest(number) for number in LIMITED}
         set_limit(resource.RLIMIT_CORE, (0, 0))
-        # Both are inherited, and nobody gets back what they took.
+        # Both are inherited and cannot be undone.
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         uid, gid = os.geteuid(), os.getegid()
         maps = {b"setgroups": b"deny", b"uid_map": b"%d %d 1" % (uid, uid), b"gid_map": b"%d %d 1" % (gid, gid)}
@@ -121,7 +122,7 @@ class Walls:
             Filter(bytes.fromhex(config["filters"][name]), config["pid_mark"]) for name in ("python", "native")
         )
 
-    def limit(self, memory_bytes: int, cpu_s: float, stack_bytes: int) -> None:
+    def set_limits(self, memory_bytes: int, cpu_s: float, stack_bytes: int) -> None:
         hard = self._hard
         for number, value in (
             (resource.RLIMIT_AS, self._own_bytes + memory_bytes),
@@ -132,28 +133,29 @@ class Walls:
             set_limit(number, (value, value))
         set_limit(resource.RLIMIT_NPROC, self._tasks)
 
-    def limit_files(self, file_bytes: int) -> None:
-        """Last: these are in the way of giving things up. A copy of standard input may be larger than a file may be."""
+    def set_file_limits(self, file_bytes: int) -> None:
+        """The last step, because other steps open files. A copy of standard input may be larger than the limit."""
         for number, value in ((resource.RLIMIT_NOFILE, MAX_FILES), (resource.RLIMIT_FSIZE, file_bytes)):
             value = min(value, self._hard[number])
             set_limit(number, (value, value))
 
-    def become_nobody(self) -> None:
-        """And end when the zygote does."""
+    def drop_user(self) -> None:
+        """Change to the unprivileged user, and be killed when the zygote ends."""
         if self.uid is not None:
             os.setgroups([])
             os.setresgid(self.uid, self.uid, self.uid)
             os.setresuid(self.uid, self.uid, self.uid)
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # not before: a change of user clears it
-        if not self.namespaces and os.getppid() != self._zygote:  # in a bubble its end is everybody's
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+        if not self.namespaces and os.getppid() != self._zygote:  # in bubblewrap the kernel kills everything with it
             raise OSError(errno.ESRCH, "the zygote has ended")
 
-    def own_mounts(self, file_bytes: int, *, native: bool, bare: bool) -> None:
-        """A fresh, small folder to write in, by two names; and of the processes no more than its own. A native program executes
-        nothing that it writes there, and finds nothing where the system would be: it may be where Landlock is not.
+    def mount_private(self, file_bytes: int, *, native: bool, bare: bool) -> None:
+        """Mount an empty, small folder to write to, as /tmp and /dev/shm, and a /proc with only the own processes. A native program
+        cannot execute anything that it writes there. With `bare` the folders of the system are hidden, because the kernel may lack
+        Landlock.
 
-        Who it is stays the same, in a user namespace with its own limit of processes. Without /proc nobody can say so: then the
-        user namespace stays bubblewrap's, and all runs share its limit.
+        The user id stays the same, in a user namespace with its own limit of processes. Without /proc the ids cannot be mapped:
+        then the run stays in bubblewrap's user namespace, and all runs share its limit.
         """
         if self.proc:
             for name, text in self._same_user:
@@ -163,13 +165,13 @@ class Walls:
         mount(None, b"/", None, MS_REC | MS_PRIVATE)
         own = MS_NOSUID | MS_NODEV | (MS_NOEXEC if native else 0)
         mount(b"tmpfs", b"/tmp", b"tmpfs", own, b"size=%d,nr_inodes=1000,mode=1777" % (2 * file_bytes))
-        mount(b"/tmp", b"/dev/shm", None, MS_BIND)  # with the flags of what it is
+        mount(b"/tmp", b"/dev/shm", None, MS_BIND)  # inherits the flags of /tmp
         for folder in self._folders if bare else ():
-            if os.path.isdir(folder):  # else it was in one that is hidden already
+            if os.path.isdir(folder):  # otherwise it was below a folder that is hidden already
                 mount(b"tmpfs", folder, b"tmpfs", MS_RDONLY | own, b"size=4096,nr_inodes=1")
         if self.proc:
             mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"subset=pid")
-        else:  # /dev/stdin leads there
+        else:  # /dev/stdin is a link to /proc/self/fd/0
             size = os.fstat(0).st_size
             options = b"size=%d,nr_inodes=10,mode=755" % (size + (1 << 20))
             mount(b"tmpfs", b"/proc", b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
@@ -178,9 +180,9 @@ class Walls:
                 file.write(os.pread(0, size, 0))
         os.chdir(b"/tmp")
 
-    def no_capabilities(self, *, native: bool) -> None:
-        """Not even those over its own user namespace. The bounding set says what executing a file could give: a Python program's
-        filter lets it execute none."""
+    def drop_capabilities(self, *, native: bool) -> None:
+        """Also those over its own user namespace. The bounding set limits what executing a file can grant; a Python program cannot
+        execute any, by its seccomp filter."""
         for number in range(64) if native else ():
             if _prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
                 break
@@ -198,19 +200,19 @@ set_limit = resource.setrlimit
 
 
 def highest(number: int) -> int:
-    """To which a limit can be set."""
+    """The highest value to which a limit can be set."""
     hard = resource.getrlimit(number)[1]
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def memory(most: int) -> None:
-    """For what is executed next: the interpreter is gone then, and what it takes with it."""
+    """Limit the address space of the file that is executed next, which replaces the interpreter."""
     most = min(most, resource.getrlimit(resource.RLIMIT_AS)[1])
     set_limit(resource.RLIMIT_AS, (most, most))
 
 
 def num_tasks() -> int:
-    """Threads of this user's, now."""
+    """Current number of threads of this user."""
     found = 0
     for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         with suppress(OSError):
@@ -220,7 +222,7 @@ def num_tasks() -> int:
 
 
 def virtual_bytes() -> int:
-    """Of address space that the interpreter takes itself."""
+    """Address space of the interpreter itself."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
@@ -229,7 +231,7 @@ def virtual_bytes() -> int:
 
 
 def smallest_limit() -> int:
-    """The least limit of address space under which one more page is had: where there is no /proc to ask."""
+    """The smallest limit of address space under which one more page can be mapped: for where /proc is not available."""
     page, (soft, hard) = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
     low, high = 0, 1 << 40 if hard == resource.RLIM_INFINITY else hard
     while high - low > page:
@@ -250,24 +252,25 @@ def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, o
 
 
 def landlock_abi() -> int:
-    """0 where the kernel has none."""
+    """0 where the kernel has no Landlock."""
     return max(0, _syscall(LANDLOCK_CREATE, 0, 0, 1, 0, 0))
 
 
 class Landlock:
-    """No path but these, and those read-only; no TCP; no signals to others and no abstract sockets, where the kernel knows them.
+    """Allows only these paths, read-only. Where the kernel supports it, also blocks TCP, signals to other processes and abstract
+    sockets.
 
-    Rules are about files and not names, and a ruleset is a list of them: one serves all runs, each of which confines itself by it
-    and stands in a domain of its own. Only where some of the paths are a run's own mounts is there a ruleset for each.
+    Rules refer to files, not to names, and a ruleset is a list of rules. One ruleset is used for all runs, each of which gets its
+    own domain. Only where some of the paths are mounts of the run, a ruleset is made for each run.
 
     Args:
-        fresh: of the paths, the folders that are not there before the run.
+        fresh: those of the paths that are mounted by each run.
     """
 
     def __init__(self, readable: Sequence[tuple[str, int]], fresh: Sequence[str], abi: int) -> None:
         self.abi, self._rights = abi, FS_RIGHTS.get(abi, (1 << 16) - 1)
         attributes = struct.pack("<QQQ", self._rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
-        size = 24 if abi >= 6 else 16 if abi >= 4 else 8  # an older kernel refuses what it does not know
+        size = 24 if abi >= 6 else 16 if abi >= 4 else 8  # an older kernel rejects a larger struct
         self._attributes = ctypes.create_string_buffer(attributes[:size], size)
         self._where, self._size = ctypes.addressof(self._attributes), len(self._attributes)
         there = (
@@ -276,14 +279,14 @@ class Landlock:
         self._rules = [self._rule(path, allowed) for path, allowed in distinct(there)]
         self._fresh = [(path.encode(), allowed & self._rights) for path, allowed in readable if path in fresh]
         self._one = ctypes.create_string_buffer(_RULE.size)
-        self._ready = self._made() if abi and not self._fresh else -1
+        self._ready = self._create() if abi and not self._fresh else -1
 
     def _rule(self, path: str, allowed: int) -> ctypes.Array[ctypes.c_char]:
         if not os.path.isdir(path):
-            allowed &= 0b111  # rights of directories are refused on files
+            allowed &= 0b111  # the kernel rejects rights of directories on files
         return ctypes.create_string_buffer(_RULE.pack(allowed & self._rights, os.open(path, os.O_PATH)), _RULE.size)
 
-    def _made(self) -> int:
+    def _create(self) -> int:
         ruleset = checked(_syscall(LANDLOCK_CREATE, self._where, self._size, 0, 0, 0), "landlock")
         for rule in self._rules:
             if _syscall(LANDLOCK_ADD, ruleset, 1, ctypes.addressof(rule), 0, 0) < 0:
@@ -297,7 +300,7 @@ class Landlock:
     def restrict(self) -> None:
         if not self.abi:
             raise OSError(0, "the kernel has no Landlock")
-        ruleset = self._made() if self._fresh else self._ready
+        ruleset = self._create() if self._fresh else self._ready
         checked(_syscall(LANDLOCK_RESTRICT, ruleset, 0, 0, 0, 0), "landlock")
 
 
@@ -305,7 +308,7 @@ _RULE = struct.Struct("<Qi")
 
 
 def distinct(paths: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Without those that lie below another one with the same rights, as /lib does where it is /usr/lib."""
+    """Without paths below another one with the same rights, as /lib where it is a link to /usr/lib."""
     real: dict[str, int] = {}
     for path, allowed in paths:
         real[os.path.realpath(path)] = real.get(os.path.realpath(path), 0) | allowed
@@ -317,7 +320,7 @@ def distinct(paths: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 class Filter:
-    """A seccomp filter with a place for the id of the process that it is for."""
+    """A seccomp filter into which the id of its process is written."""
 
     def __init__(self, instructions: bytes, pid_mark: int) -> None:
         mark = struct.pack("<I", pid_mark)

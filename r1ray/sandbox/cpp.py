@@ -4,9 +4,9 @@
     as        assembler     standard input  -> object      a file in memory
     ld        object        standard input  -> binary      a file in memory
 
-`g++` itself, which starts these as processes, is asked once which they are and with which arguments (`-###`), without a program in
-sight. So whatever compiles a model's text is one process with the walls of a Python program: it starts no other, reads the system
-and its input, writes one file, and is gone at its limits.
+`g++` itself would start these as processes. It is run once without a program, with `-###`, which prints the tools and their
+arguments. So whatever compiles a model's text is one process, confined like a Python program: it cannot start another process, can
+read the system and its input, writes one file, and is killed at its limits.
 """
 
 import hashlib
@@ -21,21 +21,21 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property
 
-from r1ray.sandbox.base import OUTPUT, Ended, Limits, Native, SandboxUnavailable
+from r1ray.sandbox.base import OUTPUT, Executable, Limits, RunResult, SandboxUnavailable
 
 REMEDY = "install g++ with its static libraries where every user may read it (Debian, Ubuntu: apt-get install g++)"
 FOLDERS = "/usr/local/bin:/usr/bin:/bin"
-"""Those of the system that programs see."""
+"""Folders of the system that programs can read."""
 INPUT = "/proc/self/fd/0"
 STEPS: Sequence[Sequence[str]] = (
     ("-std=c++17", "-O2", "-w", "-fmax-errors=5", "-S", "-x", "c++", "-", "-o", "-"),
     ("-c", "-x", "assembler", INPUT, "-o", OUTPUT),
     ("-static", "-s", "-fno-use-linker-plugin", INPUT, "-o", OUTPUT),
 )
-"""Static, so that the binary needs nothing of the system; no plugin of the linker's, which would compile once more."""
+"""Static, so that the binary needs no file of the system; without the linker plugin, which would compile again."""
 LIMITS = Limits(cpu_s=15.0, wall_s=90.0, memory_bytes=1 << 30, output_bytes=32 << 20, file_bytes=32 << 20)
 """Of each step. A program with <bits/stdc++.h> takes 1 s and 200 MB, with regular expressions 4 s; assembler text and binary may
-have 32 MB. Nothing in a compiler waits, so the wall clock only meets a machine that is too busy."""
+have 32 MB. A compiler never waits, so it only reaches the wall limit on an overloaded machine."""
 THREADS = b"""
 #include <pthread.h>
 __attribute__((constructor)) static void r1ray_threads() {
@@ -45,96 +45,98 @@ __attribute__((constructor)) static void r1ray_threads() {
     pthread_setattr_default_np(&r1ray_attributes);
 }
 """
-"""Below every program: else each of its threads would reserve as much stack as the first one may have."""
-KEPT = 8
-"""Programs of which the outcome is remembered: as many as one group of completions may be at."""
-SAID_BYTES = 1 << 16
+"""Appended to every program: otherwise each of its threads would reserve as much stack as the main thread."""
+CACHE_SIZE = 8
+"""Programs whose build is cached: as many as are usually scored at a time."""
+MESSAGE_BYTES = 1 << 16
 
 
 class Compiler:
-    """Builds programs; `run` is how a step is run in the sandbox."""
+    """Compiles programs; `run` runs a step in the sandbox."""
 
-    def __init__(self, run: Callable[[Native], Ended]) -> None:
+    def __init__(self, run: Callable[[Executable], RunResult]) -> None:
         self._run = run
         self._lock = threading.Lock()
-        self._built: OrderedDict[bytes, Future[bytes | Ended]] = OrderedDict()
+        self._cache: OrderedDict[bytes, Future[bytes | RunResult]] = OrderedDict()
 
-    def build(self, source: bytes) -> bytes | Ended:
-        """The binary, or how the build ended without one. Once for each program, whoever asks for it at the same time or after.
+    def build(self, source: bytes) -> bytes | RunResult:
+        """The binary, or the result of the step that failed. Each program is built once, also when several threads need it.
 
-        `compile_error`: g++ refuses it, or it takes more memory or space than there is. `timeout`: more time. What is not the
-        program's doing is not remembered. Raises SandboxUnavailable where there is no g++.
+        `compile_error`: g++ rejects the program, or it exceeds the limits of memory or space. `timeout`: it exceeds the time limit.
+        Failures that the program did not cause are not cached. Raises SandboxUnavailable where there is no g++.
         """
-        tools = self.tools  # where there are none, nobody waits for a program
+        tools = self.tools  # raises before other threads could wait for this build
         key = hashlib.sha256(source).digest()
         with self._lock:
-            known, mine = self._built.get(key), Future[bytes | Ended]()
+            known, mine = self._cache.get(key), Future[bytes | RunResult]()
             if known is None:
-                self._built[key] = mine
-                while len(self._built) > KEPT:
-                    self._built.popitem(last=False)
+                self._cache[key] = mine
+                while len(self._cache) > CACHE_SIZE:
+                    self._cache.popitem(last=False)
             else:
-                self._built.move_to_end(key)
+                self._cache.move_to_end(key)
         if known is not None:
             return known.result()
         try:
-            built = self._by(tools, source)
+            built = self._build(tools, source)
         except BaseException as error:
             self._forget(key)
             mine.set_exception(error)
             raise
-        if isinstance(built, Ended) and (built.status == "sandbox_error" or built.starved):
+        if isinstance(built, RunResult) and (built.status == "sandbox_error" or built.starved):
             self._forget(key)
         mine.set_result(built)
         return built
 
     @cached_property
-    def tools(self) -> Sequence[Native]:
-        """The steps, without their input."""
+    def tools(self) -> Sequence[Executable]:
+        """The tools of the steps, without their input."""
         return tools_of_gpp()
 
-    def _by(self, tools: Sequence[Native], source: bytes) -> bytes | Ended:
+    def _build(self, tools: Sequence[Executable], source: bytes) -> bytes | RunResult:
         made = source + THREADS
         for tool in tools:
-            ended = self._run(replace(tool, stdin=made))
-            if ended.status != "ok":
-                said = ended.stderr[:SAID_BYTES]
-                kept = ended.status in ("timeout", "sandbox_error")
-                return replace(ended, status=ended.status if kept else "compile_error", stdout=b"", stderr=said)
-            made = ended.stdout
+            result = self._run(replace(tool, stdin=made))
+            if result.status != "ok":
+                output = result.stderr[:MESSAGE_BYTES]
+                kept = result.status in ("timeout", "sandbox_error")
+                return replace(result, status=result.status if kept else "compile_error", stdout=b"", stderr=output)
+            made = result.stdout
         return made
 
     def _forget(self, key: bytes) -> None:
         with self._lock:
-            self._built.pop(key, None)
+            self._cache.pop(key, None)
 
 
-def tools_of_gpp() -> Sequence[Native]:
-    """What g++ would start for each step."""
+def tools_of_gpp() -> Sequence[Executable]:
+    """The tool that g++ would start for each step."""
     gpp = shutil.which("g++", path=FOLDERS)
     if gpp is None:
         raise SandboxUnavailable(f"there is no g++ in {FOLDERS} to compile C++ programs (remedy: {REMEDY})")
-    found: list[Native] = []
+    found: list[Executable] = []
     for step in STEPS:
-        said = _asked(gpp, "-###", *step)
-        # Its settings stand before; the commands are indented.
-        name, *arguments = shlex.split(next(line for line in reversed(said) if line.startswith(" ")))
-        if os.path.basename(name) == "collect2":  # it would start ld, and does nothing else for C++
-            name = _asked(gpp, "-print-prog-name=ld")[0]
+        output = _output_of(gpp, "-###", *step)
+        # g++ prints its settings first; the commands are indented.
+        name, *arguments = shlex.split(next(line for line in reversed(output) if line.startswith(" ")))
+        if os.path.basename(name) == "collect2":  # a wrapper of ld, without further effect for C++
+            name = _output_of(gpp, "-print-prog-name=ld")[0]
         path = shutil.which(name, path=FOLDERS)
         if path is None:
             raise SandboxUnavailable(
                 f"there is no {name}, which {gpp} needs to compile C++ programs (remedy: {REMEDY})"
             )
-        found.append(Native(file=path, arguments=(name, *arguments), limits=LIMITS, writes_file=OUTPUT in arguments))
+        found.append(
+            Executable(file=path, arguments=(name, *arguments), limits=LIMITS, writes_file=OUTPUT in arguments)
+        )
     return found
 
 
-def _asked(gpp: str, *arguments: str) -> list[str]:
+def _output_of(gpp: str, *arguments: str) -> list[str]:
     done = subprocess.run(
         [gpp, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
     )
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    if done.returncode or not said:
-        raise SandboxUnavailable(f"{gpp} {shlex.join(arguments)} failed: {' '.join(said)[-300:]} (remedy: {REMEDY})")
-    return said
+    output = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if done.returncode or not output:
+        raise SandboxUnavailable(f"{gpp} {shlex.join(arguments)} failed: {' '.join(output)[-300:]} (remedy: {REMEDY})")
+    return output

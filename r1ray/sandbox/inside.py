@@ -1,7 +1,7 @@
-"""In a program's own process, from the fork to its end. Part of the zygote: Python's own library only.
+"""Runs in a program's own process, from the fork to its end. Part of the zygote: standard library only.
 
-It gives up what it may do, says so, only then reads the code and runs it; or, where the code is a file that the kernel executes,
-becomes that. Nobody comes back from here: this is a copy of the zygote.
+The process confines itself, reports that it is ready, and only then reads the code and runs it, or executes the file. It is a copy
+of the zygote and never returns.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from r1ray.sandbox import confine
-from r1ray.sandbox.confine import Walls
+from r1ray.sandbox.confine import Confinement
 
 READY = b"\0"
-BEGUN = struct.Struct("<cd")
-"""READY, and when."""
+STARTED = struct.Struct("<cd")
+"""READY, and the time."""
 MEMORY_EXIT, BROKEN_EXIT, NOT_EXECUTED_EXIT = 86, 99, 126
 READY_FD, CODE_FD, RESULTS_FD, FIRST_FREE = 3, 4, 5, 6
-"""Of the program's process, beside the usual three; the zygote keeps clear of them. CODE_FD is what may be executed
-(`seccomp.EXECUTED`), RESULTS_FD where the results of a function go."""
+"""Descriptors of the program's process, besides the standard three; the zygote does not use these numbers. CODE_FD is the file that
+may be executed (`seccomp.EXECUTED`), RESULTS_FD gets the results of a function."""
 COPIED = "output"
-"""What a tool writes in its folder where it has no /proc to write to a descriptor by name."""
+"""The output file of a tool where there is no /proc, so that it cannot write to a descriptor by name."""
 OVERLOADED = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE)
-"""Why nothing at all may be executable for a moment."""
-SCRIPT, FUNCTION, NATIVE, TOOL, COPIED_TOOL = range(5)
-"""What a run may be. From NATIVE on the kernel executes it: a static program, a tool of the system's, one that writes COPIED."""
+"""Errors that can make any execution fail for a moment."""
+SCRIPT, FUNCTION, EXECUTABLE, TOOL, COPIED_TOOL = range(5)
+"""Kinds of runs. From EXECUTABLE on the kernel executes a file: a static program, a tool of the system, a tool that writes
+COPIED."""
 
 
 class Job(NamedTuple):
-    """What is to be run. Numbers first, so that reading it is one step (`confine` says why that matters)."""
+    """What to run. Numbers come first, so that unpacking is one step (`confine` says why that matters)."""
 
     kind: int
     wall_s: float
@@ -51,7 +52,7 @@ class Job(NamedTuple):
     stack_bytes: int
     code_bytes: int
     texts: list[bytes]
-    """The name of a function, or the arguments of what is executed."""
+    """The name of a function, or the arguments of the executed file."""
 
     def packed(self) -> bytes:
         return _NUMBERS.pack(*self[:-1]) + b"\0".join(self.texts)
@@ -65,10 +66,10 @@ _NUMBERS = struct.Struct("<Bdd4Q")
 
 
 def prepare() -> None:
-    """In the zygote: the main module and `sys.stdin`, `stdout` and `stderr` of the programs to come.
+    """In the zygote: creates the main module and `sys.stdin`, `stdout` and `stderr` of the programs.
 
-    They are of 0, 1 and 2, whatever that will be. 0 is a file here and the others are pipes, as in every run: what can be done with
-    them is remembered.
+    They use descriptors 0, 1 and 2, whatever these will be. Here 0 is a file and the others are pipes, as in every run, because
+    Python caches what their type supports.
     """
     usual = [os.dup(fd) for fd in range(3)]
     reading, writing = os.pipe()
@@ -95,17 +96,19 @@ def prepare() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def program(walls: Walls, job: Job, code: int, stdin: int, stdout: int, stderr: int, ready: int) -> None:
-    """The whole of it, with these descriptors; does not return."""
+def run_program(
+    confinement: Confinement, job: Job, code: int, stdin: int, stdout: int, stderr: int, ready: int
+) -> None:
+    """Confine this process and run the job with these descriptors; does not return."""
     status = BROKEN_EXIT
     try:
         try:
-            give_up(walls, job, code, stdin, stdout, stderr, ready)
-            os.write(READY_FD, BEGUN.pack(READY, time.monotonic()))
+            confine_process(confinement, job, code, stdin, stdout, stderr, ready)
+            os.write(READY_FD, STARTED.pack(READY, time.monotonic()))
         except BaseException as error:
             os.write(READY_FD, f"{type(error).__name__}: {error}".encode()[:500])
             os._exit(BROKEN_EXIT)
-        if job.kind >= NATIVE:
+        if job.kind >= EXECUTABLE:
             execute(job)
         os.close(READY_FD)
         if "random" in sys.modules:
@@ -118,19 +121,21 @@ def program(walls: Walls, job: Job, code: int, stdin: int, stdout: int, stderr: 
 
 
 def execute(job: Job) -> None:
-    """Become the file. That a program's file cannot be executed is the program's own doing: its author chose what is in it."""
+    """Execute the file. If a program's file cannot be executed, that is the program's error: its author chose the content."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
         confine.memory(job.memory_bytes)
         os.execve(CODE_FD, job.texts, {})
     except (OSError, MemoryError) as error:
-        ours = job.kind != NATIVE or isinstance(error, MemoryError) or error.errno in OVERLOADED
+        ours = job.kind != EXECUTABLE or isinstance(error, MemoryError) or error.errno in OVERLOADED
         os.write(READY_FD if ours else 2, b"it cannot be executed: " + str(error).encode())
     os._exit(NOT_EXECUTED_EXIT)
 
 
-def give_up(walls: Walls, job: Job, code: int, stdin: int, stdout: int, stderr: int, ready: int) -> None:
+def confine_process(
+    confinement: Confinement, job: Job, code: int, stdin: int, stdout: int, stderr: int, ready: int
+) -> None:
     dup2 = os.dup2
     dup2(ready, READY_FD, False)
     dup2(code, CODE_FD, False)
@@ -141,23 +146,23 @@ def give_up(walls: Walls, job: Job, code: int, stdin: int, stdout: int, stderr: 
     dup2(stdout, 1)
     dup2(stderr, 2)
     os.setsid()
-    native = job.kind >= NATIVE
-    walls.limit(job.memory_bytes, job.cpu_s, job.stack_bytes)
-    walls.become_nobody()
-    if walls.namespaces:
-        walls.own_mounts(job.file_bytes, native=native, bare=job.kind == NATIVE)
-        if job.kind == COPIED_TOOL:  # what it is going to write is nowhere but in there
+    native = job.kind >= EXECUTABLE
+    confinement.set_limits(job.memory_bytes, job.cpu_s, job.stack_bytes)
+    confinement.drop_user()
+    if confinement.namespaces:
+        confinement.mount_private(job.file_bytes, native=native, bare=job.kind == EXECUTABLE)
+        if job.kind == COPIED_TOOL:  # the zygote copies the output from this folder, which only this process can see
             with socket.socket(fileno=os.dup(READY_FD)) as line:
                 socket.send_fds(line, [READY], [os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)])
-        walls.no_capabilities(native=native)
-    walls.landlock(bare=job.kind == NATIVE)
+        confinement.drop_capabilities(native=native)
+    confinement.landlock(bare=job.kind == EXECUTABLE)
     os.closerange(RESULTS_FD + (job.kind == FUNCTION), 1 << 16)
-    walls.limit_files(job.file_bytes)
-    walls.seccomp(native=native)
+    confinement.set_file_limits(job.file_bytes)
+    confinement.seccomp(native=native)
 
 
 def exit_code(run: Callable[[bytes, Job], None], text: bytes, job: Job) -> int:
-    """As the interpreter ends: what was not caught is printed, threads are waited for, what is buffered is written."""
+    """Ends like the interpreter: prints an uncaught exception, waits for threads, flushes buffers. Returns the exit code."""
     code = 0
     try:
         run(text, job)
@@ -189,7 +194,7 @@ def run_script(text: bytes, job: Job) -> None:
 
 
 def run_function(text: bytes, job: Job) -> None:
-    """One JSON line for every case. A forged line is a forged return value, and no more."""
+    """Writes one JSON line per case. A program that forges a line only forges a return value."""
     encode, write, name = json.JSONEncoder().encode, os.write, job.texts[0].decode()
     with open(0, "rb", closefd=False) as file:
         cases = [json.loads(line) for line in file]

@@ -1,9 +1,9 @@
-"""A sandbox as rewards use it: as many runs at a time as there are slots, from any thread, whatever happens to a zygote.
+"""The sandbox that rewards use, from any thread: limits the number of concurrent runs, and retries.
 
-a run that ends in sandbox_error      is made again, on a new zygote, RETRIES times
-a run that the wall clock ended while it had hardly been on the processor
-                                      is made again alone on this machine: noisy neighbours change no verdict
-a program in C++                      is built first, once however many inputs it is run on; each step is a run of its own
+a run that ends in sandbox_error      is repeated on a new zygote, up to RETRIES times
+a run that is starved (killed at the wall limit with little CPU time used)
+                                      is repeated alone on this machine, so that other load does not change a verdict
+a program in C++                      is compiled first, once for all its inputs; each step is a separate run
 """
 
 import fcntl
@@ -15,34 +15,34 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from r1ray.sandbox.base import Ended, Native, Program, SandboxUnavailable
+from r1ray.sandbox.base import Executable, Program, RunResult, SandboxUnavailable
 from r1ray.sandbox.cpp import Compiler
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 
 RETRIES = 2
 LOCK_S = 120.0
 GATE, ROOM = "/tmp/r1ray-sandbox-gate.lock", "/tmp/r1ray-sandbox-room.lock"
-"""All sandboxes of a machine meet at these."""
+"""Locks that all sandboxes of a machine share."""
 
 
 class Sandbox:
     """`with Sandbox(spec, slots=2) as sandbox: sandbox.run(program)`.
 
     Args:
-        slots: runs at a time, best as many as there are cores: each judges by its own time on the processor.
+        slots: concurrent runs, at best one per core; the limit that counts is CPU time.
     """
 
     def __init__(self, spec: ZygoteSpec, *, slots: int) -> None:
         self.spec = spec
         self._slots = threading.BoundedSemaphore(slots)
         self._change = threading.Lock()
-        # The kernel ends a zygote with the thread that has started it: one thread starts them all.
-        self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zygotes")
+        # The kernel kills a zygote with the thread that started it: one thread, which lives as long as the pool, starts them all.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zygotes")
         self.num_runs = 0
-        """That have ended: grows while a long group of programs is judged."""
-        self._zygote = self._made()
+        """Runs that have ended: shows progress while a long group of programs is scored."""
+        self._zygote = self._start_zygote()
         self._retired: list[Zygote] = []
-        self._compiler = Compiler(self._judged)
+        self._compiler = Compiler(self._run)
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -50,68 +50,68 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, program: Program) -> Ended:
-        """Waits for a slot, which others free at their limits. Raises SandboxUnavailable for C++ where there is no g++."""
+    def run(self, program: Program) -> RunResult:
+        """Waits for a slot, which other runs free at their limits at the latest. Raises SandboxUnavailable for C++ without g++."""
         if program.language == "python":
-            return self._judged(program)
+            return self._run(program)
         built = self._compiler.build(program.code)
-        if isinstance(built, Ended):
+        if isinstance(built, RunResult):
             return built
-        ended = self._judged(Native(file=built, stdin=program.stdin, limits=program.limits))
-        if ended.status == "runtime_error" and b"std::bad_alloc" in ended.stderr:
-            return replace(ended, status="memory")
-        return ended
+        result = self._run(Executable(file=built, stdin=program.stdin, limits=program.limits))
+        if result.status == "runtime_error" and b"std::bad_alloc" in result.stderr:
+            return replace(result, status="memory")
+        return result
 
-    def _judged(self, program: Program | Native) -> Ended:
-        with self._slots, among_neighbours(alone=False):
-            ended = self._tried(program)
+    def _run(self, program: Program | Executable) -> RunResult:
+        with self._slots, machine_lock(alone=False):
+            result = self._run_with_retries(program)
         self.num_runs += 1
-        if ended.starved:
-            with self._slots, among_neighbours(alone=True):
-                ended = self._tried(program)
+        if result.starved:
+            with self._slots, machine_lock(alone=True):
+                result = self._run_with_retries(program)
             self.num_runs += 1
-        return ended
+        return result
 
     def close(self) -> None:
         with self._change:
             for zygote in (self._zygote, *self._retired):
                 zygote.close()
-        self._maker.shutdown()
+        self._starter.shutdown()
 
-    def _tried(self, program: Program | Native) -> Ended:
-        """Again on a new zygote while the sandbox itself is what fails."""
+    def _run_with_retries(self, program: Program | Executable) -> RunResult:
+        """Repeats the run on a new zygote while the sandbox itself fails."""
         for attempt in range(RETRIES + 1):
             zygote = self._current()
-            ended = zygote.run(program)
-            if ended.status != "sandbox_error" or attempt == RETRIES:
-                return ended
+            result = zygote.run(program)
+            if result.status != "sandbox_error" or attempt == RETRIES:
+                return result
             self._replace(zygote)
         raise AssertionError
 
     def _current(self) -> Zygote:
         zygote = self._zygote
-        if zygote.worn:
+        if zygote.must_be_replaced:
             self._replace(zygote)
         return self._zygote
 
     def _replace(self, zygote: Zygote) -> None:
-        """By a new one, unless another thread has done it; the old one's runs go on to their end."""
+        """Replace it by a new zygote, unless another thread has done so; its runs continue to their end."""
         with self._change:
             if zygote is not self._zygote:
                 return
-            with suppress(SandboxUnavailable):  # then the old one goes on, and says why each run fails
-                self._zygote = self._made()
+            with suppress(SandboxUnavailable):  # then the old one stays, and its runs report why they fail
+                self._zygote = self._start_zygote()
                 self._retired = [old for old in (*self._retired, zygote) if not old.closed_when_idle()]
 
-    def _made(self) -> Zygote:
-        return self._maker.submit(Zygote, self.spec).result()
+    def _start_zygote(self) -> Zygote:
+        return self._starter.submit(Zygote, self.spec).result()
 
 
 @contextmanager
-def among_neighbours(*, alone: bool) -> Iterator[None]:
-    """Hold this machine with all others who run something, or alone.
+def machine_lock(*, alone: bool) -> Iterator[None]:
+    """A lock of this machine: shared by normal runs, exclusive for a run that must be alone.
 
-    Who wants to be alone closes the gate first, so that those who come later do not keep it waiting.
+    The exclusive holder locks the gate first, so that later runs do not delay it.
     """
     gate, room = _opened(GATE), _opened(ROOM)
     try:
@@ -127,7 +127,7 @@ def among_neighbours(*, alone: bool) -> Iterator[None]:
 
 
 def _hold(lock: int, kind: int) -> None:
-    """At most LOCK_S: who holds it longer hangs, and is no reason for others not to go on."""
+    """Waits at most LOCK_S: a process that holds the lock longer hangs and must not block the others."""
     deadline = time.monotonic() + LOCK_S
     while time.monotonic() < deadline:
         with suppress(BlockingIOError):
@@ -136,7 +136,8 @@ def _hold(lock: int, kind: int) -> None:
 
 
 def _opened(path: str) -> int:
-    # Of whoever came first: everybody may lock what he can read. Not created where it is there, which /tmp forbids others.
+    # The file belongs to the first user who needs it; others can lock it because they can read it. It is not opened for creation
+    # where it exists, because /tmp does not allow that to other users.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):
         return os.open(path, flags)

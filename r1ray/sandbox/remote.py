@@ -1,8 +1,8 @@
-"""Programs run by a service that speaks SandboxFusion's `POST /run_code`, in place of this machine's sandbox.
+"""Programs run by a service with SandboxFusion's `POST /run_code`, instead of this machine's sandbox.
 
-What a program may do there is the service's affair. What stays ours: expected outputs never go there (checkers and packed tests,
-which hold them, are run on this machine), output is compared here, an exit code alone passes no test, and a service that fails
-makes completions unusable, not wrong.
+The service decides what a program can do there. Guaranteed by r1ray: expected outputs are never sent (checkers and packed tests,
+which contain them, run on this machine), outputs are compared here, an exit code alone never passes a test, and a failing service
+makes completions unusable, not incorrect.
 
     Finished, exit code 0     ok                    TimeLimitExceeded     timeout
     another exit code         runtime_error         killed (137, -9)      memory
@@ -18,15 +18,15 @@ from typing import Any, cast
 import httpx
 
 from r1ray.sandbox import cpp
-from r1ray.sandbox.base import Ended, Language, Limits, Program, SandboxUnavailable, Status
+from r1ray.sandbox.base import Language, Limits, Program, RunResult, SandboxUnavailable, Status
 
 RETRIES = 3
 WAIT_S = 0.5
 """Before the first retry; then twice as long each time."""
 MARGIN_S = 30.0
-"""Beyond the wall limit: the program may have to queue."""
+"""Added to the wall limit: the program may have to wait in a queue."""
 WRITTEN_AS = 6
-"""Bytes of JSON for one of output, at most."""
+"""Maximum bytes of JSON per byte of output."""
 KILLED = (137, -9)
 CALL = """
 import base64, io, json, os, sys
@@ -43,7 +43,7 @@ for case in cases:
         line = line[os.write(out, line):]
 """
 """Calls a function as the zygote does: its prints go nowhere, and each result is a line of JSON."""
-CANARIES = (
+SELF_TESTS = (
     (Program(code=b"print(sum(map(int, input().split())))", stdin=b"1 2\n"), ("ok", b"3\n")),
     (
         Program(code=b"def f(x):\n    print(x)\n    return [x]", stdin=b"[1]\n[2]\n", function="f"),
@@ -55,47 +55,47 @@ CANARIES = (
         ("ok", b"3\n"),
     ),
 )
-"""A program, and how it has to end. Those in C++ are asked for only where there are any."""
+"""(program, required status and output). Those in C++ are used only where the run needs C++."""
 
 
 class RemoteSandbox:
     """`RemoteSandbox("http://sandbox:8080").run(program)`, from any thread.
 
     Raises:
-        SandboxUnavailable: the service is not there, or does not run a few programs as it should.
+        SandboxUnavailable: the service cannot be reached, or runs one of the self-tests incorrectly.
     """
 
     def __init__(self, url: str, languages: Collection[Language] = (), *, wait_s: float = WAIT_S) -> None:
         self._url, self._wait_s = url.rstrip("/") + "/run_code", wait_s
         self._client = httpx.Client()
         self.num_runs = 0
-        for program, wanted in CANARIES:
+        for program, wanted in SELF_TESTS:
             if program.language == "cpp" and "cpp" not in languages:
                 continue
-            ended = self.run(program)
-            if (ended.status, ended.stdout) != wanted:
-                said = ended.why or ascii(ended.stdout[:80])
+            result = self.run(program)
+            if (result.status, result.stdout) != wanted:
+                output = result.reason or ascii(result.stdout[:80])
                 raise SandboxUnavailable(
-                    f"sandbox.url={url} does not run programs: a self-test ended with {ended.status} {said}, not {wanted[0]} "
+                    f"sandbox.url={url} does not run programs: a self-test ended with {result.status} {output}, not {wanted[0]} "
                     "(remedy: start SandboxFusion there, or sandbox.url=null for this machine's sandbox)"
                 )
 
-    def run(self, program: Program) -> Ended:
-        """One run; a failure of the service is tried again."""
+    def run(self, program: Program) -> RunResult:
+        """One run, repeated while the service fails."""
         request = request_of(program)
         for attempt in range(RETRIES + 1):
-            ended = self._asked(request, program.limits)
-            if ended.status != "sandbox_error":
+            result = self._post(request, program.limits)
+            if result.status != "sandbox_error":
                 break
             if attempt < RETRIES:
                 time.sleep(self._wait_s * 2**attempt)
         self.num_runs += 1
-        return ended
+        return result
 
     def close(self) -> None:
         self._client.close()
 
-    def _asked(self, request: dict[str, Any], limits: Limits) -> Ended:
+    def _post(self, request: dict[str, Any], limits: Limits) -> RunResult:
         most, content = WRITTEN_AS * 2 * limits.output_bytes + (1 << 16), b""
         try:
             with self._client.stream("POST", self._url, json=request, timeout=limits.wall_s + MARGIN_S) as answer:
@@ -103,10 +103,10 @@ class RemoteSandbox:
                 for piece in answer.iter_bytes():
                     content += piece
                     if len(content) > most:
-                        return Ended(status="output_limit")
-            return ended_of(json.loads(content), limits)
+                        return RunResult(status="output_limit")
+            return result_of(json.loads(content), limits)
         except (httpx.HTTPError, ValueError, RecursionError) as error:
-            return Ended(status="sandbox_error", why=f"{type(error).__name__}: {error}")
+            return RunResult(status="sandbox_error", reason=f"{type(error).__name__}: {error}")
 
 
 def request_of(program: Program) -> dict[str, Any]:
@@ -123,22 +123,22 @@ def request_of(program: Program) -> dict[str, Any]:
     }
 
 
-def ended_of(answer: Any, limits: Limits) -> Ended:
-    """How a run ended. Raises ValueError for what is no answer of SandboxFusion's."""
+def result_of(answer: Any, limits: Limits) -> RunResult:
+    """The result of a run. Raises ValueError for anything but a response of SandboxFusion."""
     try:
         built, ran = answer.get("compile_result"), answer.get("run_result")
         if answer["status"] == "SandboxError" or not (ran or built):
-            return Ended(status="sandbox_error", why=f"SandboxError: {answer.get('message')}")
+            return RunResult(status="sandbox_error", reason=f"SandboxError: {answer.get('message')}")
         last = cast("dict[str, Any]", ran or built)
         stdout, stderr = ((last.get(name) or "").encode(errors="surrogatepass") for name in ("stdout", "stderr"))
-        late = last["status"] == "TimeLimitExceeded"
-        status = _status(last) if ran else "timeout" if late else "compile_error"
+        timed_out = last["status"] == "TimeLimitExceeded"
+        status = _status(last) if ran else "timeout" if timed_out else "compile_error"
         wall_s = float(last.get("execution_time") or 0.0)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"it is no answer of SandboxFusion's ({type(error).__name__}: {error})") from error
+        raise ValueError(f"this is not a response of SandboxFusion ({type(error).__name__}: {error})") from error
     if max(len(stdout), len(stderr)) > limits.output_bytes:
-        return Ended(status="output_limit", wall_s=wall_s)
-    return Ended(status=status, stdout=stdout, stderr=stderr, wall_s=wall_s)
+        return RunResult(status="output_limit", wall_s=wall_s)
+    return RunResult(status=status, stdout=stdout, stderr=stderr, wall_s=wall_s)
 
 
 def _status(ran: dict[str, Any]) -> Status:

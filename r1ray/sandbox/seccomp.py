@@ -1,9 +1,9 @@
-"""The seccomp filter of a program, as the bytes that the kernel takes. Made on the trusted side; the program's process installs it.
+"""The seccomp filter of a program, as bytes for the kernel. The supervisor builds it; the program's process installs it.
 
-another architecture, or the x32 calls of x86-64     the process is killed
-a call that `syscalls` allows                        allowed, some with certain arguments only
-a call that is to look absent                        ENOSYS
-anything else                                        EPERM
+another architecture, or an x32 call on x86-64       the process is killed
+a call that `syscalls` allows                        allowed, some calls only with certain arguments
+a call that must look unimplemented                  ENOSYS
+any other call                                       EPERM
 """
 
 import errno
@@ -13,7 +13,7 @@ from r1ray.sandbox import inside
 from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, EXECUTING, numbers
 
 PID_MARK = 0x5EEDF11D
-"""Stands for the program's own process id, which is known only after the fork."""
+"""Placeholder for the program's process id, which is known only after the fork."""
 
 LOAD, JUMP_EQUAL, JUMP_ABOVE, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
@@ -37,8 +37,8 @@ def program(machine: str, *, changing: bool, executing: bool = False) -> bytes:
 
     Args:
         changing: whether calls that change files are allowed.
-        executing: whether the file behind descriptor EXECUTED may be executed. The call may name a path besides, which stands in
-            memory, where a filter cannot look: that nothing else is executed is for Landlock and the mounts to see to.
+        executing: whether the file behind descriptor EXECUTED may be executed. The call can also contain a path, which is in
+            memory where a filter cannot read it: Landlock and the mounts prevent that other files are executed.
     """
     number_of = numbers(machine)
     code: list[Instruction] = [
@@ -59,9 +59,9 @@ def program(machine: str, *, changing: bool, executing: bool = False) -> bytes:
 
 
 def _search(blocks: dict[int, list[Instruction]]) -> list[Instruction]:
-    """What `blocks` do with the number that is loaded, found by halving the range; other numbers are denied.
+    """The block for the loaded number, found by binary search; other numbers are denied.
 
-    Before a filter is installed the kernel works through it for every number there is: down a list that takes three times as long.
+    Before it installs a filter the kernel runs it for every system call number: with a linear list that takes three times as long.
     """
     ranges: list[tuple[int, list[Instruction]]] = []
     for number in range(max(blocks) + 2):
@@ -74,7 +74,7 @@ def _search(blocks: dict[int, list[Instruction]]) -> list[Instruction]:
             return ranges[low][1]
         middle = (low + high) // 2
         below = halved(low, middle)
-        assert len(below) < 256, "a jump reaches no further"
+        assert len(below) < 256, "a jump offset is one byte"
         return [(JUMP_ABOVE, len(below), 0, ranges[middle][0]), *below, *halved(middle, high)]
 
     return halved(0, len(ranges))
@@ -87,25 +87,25 @@ def _block(name: str) -> list[Instruction]:
 
 
 def _conditional(name: str) -> list[Instruction]:
-    """Ends with a return whatever the arguments are."""
+    """Instructions that return for any arguments."""
     deny: list[Instruction] = [(RETURN, 0, 0, DENY)]
     match name:
-        case "clone":  # a thread, no process
+        case "clone":  # only threads, no processes
             return [_load(0), (JUMP_ANY_BIT, 0, 1, CLONE_THREAD), (RETURN, 0, 0, ALLOW), *deny]
         case "tgkill":  # a signal to itself (abort, pthread_kill)
             return _one_of(0, PID_MARK)
-        case "prlimit64":  # of itself
+        case "prlimit64":  # only of itself
             return _one_of(0, 0)
-        case "fcntl":  # no signals to others
+        case "fcntl":  # no settings that send signals
             return _none_of(1, F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY)
         case "ioctl":
             return _one_of(1, TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX)
         case "prctl":
             return _one_of(0, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA)
-        case "sendto":  # to the other end of its own pair, not to an address
+        case "sendto":  # only on a connected pair, not to an address
             zero = [_load(4), (JUMP_EQUAL, 1, 0, 0), *deny, _load(4, high=True), (JUMP_EQUAL, 1, 0, 0), *deny]
             return [*zero, (RETURN, 0, 0, ALLOW)]
-        case "execveat":  # of a descriptor, and that one
+        case "execveat":  # only of descriptor EXECUTED
             return [_load(4), (JUMP_EQUAL, 1, 0, AT_EMPTY_PATH), *deny, *_one_of(0, EXECUTED)]
     raise AssertionError(name)
 
@@ -121,5 +121,5 @@ def _none_of(argument: int, *values: int) -> list[Instruction]:
 
 
 def _load(argument: int, *, high: bool = False) -> Instruction:
-    """One half of an argument; the lower one, which is all the kernel reads of an int."""
+    """One half of an argument; by default the lower one, which is all that the kernel reads of an int."""
     return (LOAD, 0, 0, 16 + 8 * argument + (4 if high else 0))

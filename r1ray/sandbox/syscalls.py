@@ -1,7 +1,7 @@
-"""Which system calls a program may make in the sandbox, and their numbers. Everything that is not named here fails with EPERM.
+"""The system calls that a program may make in the sandbox, and their numbers. All others fail with EPERM.
 
-A program is one process: it may start threads, not processes. It may open a pair of sockets that are connected to each other
-(asyncio does), and nothing that leads outside. Numbers are those of libseccomp 2.5.4.
+A program is one process: it can start threads, but no processes. It can open a pair of sockets connected to each other (asyncio
+does that), but no other sockets. Numbers are from libseccomp 2.5.4.
 """
 
 from collections.abc import Mapping
@@ -61,8 +61,8 @@ NUMBERS: Mapping[str, str] = {
 }
 
 ABSENT = ("clone3", "openat2", "io_uring_setup", "io_uring_enter", "io_uring_register")
-"""Answered with ENOSYS, as by an older kernel: what they would do stands in memory, where a filter cannot look, and libraries know
-another way."""
+"""These fail with ENOSYS, as on an older kernel: their arguments are in memory, where a filter cannot read them, and libraries then
+use other calls."""
 
 CHANGING = (
     *(
@@ -92,19 +92,19 @@ CHANGING = (
         "symlinkat",
     ),
 )
-"""They change files or their names: only for programs that have a folder of their own. Landlock says nothing of modes and times,
-and before its third version nothing of truncation."""
+"""Calls that change files or their names: only for programs with a private folder. Landlock does not control modes and times, and
+before its third version not truncation."""
 
 EXECUTING = ("execveat",)
-"""Only for native programs: it is how they begin."""
+"""Only for executables, which are started by it."""
 
 CONDITIONAL = ("clone", "tgkill", "prlimit64", "fcntl", "ioctl", "prctl", "sendto", "execveat")
-"""Allowed with certain arguments only (`r1ray.sandbox.seccomp`)."""
+"""Allowed only with certain arguments (`r1ray.sandbox.seccomp`)."""
 
 
 def numbers(machine: str) -> dict[str, int]:
     """{system call: number} on this machine (`platform.machine()`)."""
     if machine not in NUMBERS:
-        raise ValueError(f"the sandbox knows no system calls of {machine}: it runs on {' and '.join(NUMBERS)}")
+        raise ValueError(f"the sandbox does not support {machine}: it runs on {' and '.join(NUMBERS)}")
     pairs = (entry.split() for entry in NUMBERS[machine].replace("\n", " ").split(","))
     return {name: int(number) for name, number in pairs}

@@ -1,10 +1,10 @@
 """The process that runs model-written programs. `r1ray.sandbox.supervisor` starts it with the text of this file and its imports.
 
-It has imported what programs import, so that a run is a fork and not a start of Python. For every run that comes over its socket it
-forks one process (`r1ray.sandbox.inside`), and is then the clock of all of them: kills a program at its limits, or when the
-supervisor has let go of it, and reports how it ended. It reads nothing that a program has written, and waits for none of them.
+It has already imported what programs import, so that a run costs a fork and not a start of Python. For every job from its socket it
+forks one process (`r1ray.sandbox.inside`). It watches the limits of all of them: it kills a program at its limits, or when the
+supervisor stops it, and reports how it ended. It reads nothing that a program writes, and never blocks on one.
 
-Nothing that is secret or decides a verdict is ever in here: no expected output, no environment, no file descriptor of the parent.
+It has no secrets and nothing that decides a verdict: no expected output, no environment, no file descriptor of the parent.
 """
 
 from __future__ import annotations
@@ -22,128 +22,133 @@ import time
 from contextlib import suppress
 
 from r1ray.sandbox import confine, inside
-from r1ray.sandbox.confine import PR_SET_PDEATHSIG, Walls, prctl
-from r1ray.sandbox.inside import BEGUN, COPIED_TOOL, READY, Job
+from r1ray.sandbox.confine import PR_SET_PDEATHSIG, Confinement, prctl
+from r1ray.sandbox.inside import COPIED_TOOL, READY, STARTED, Job
 
 SETUP_S = 30.0
-LOOK_S = 0.05
+CHECK_S = 0.05
 NEVER = float("inf")
 CORES = len(os.sched_getaffinity(0))
 FDS = ("code", "stdin", "stdout", "stderr", "line")
-"""What comes with every run, in this order. Over its line the run is reported; that the other end is closed ends it."""
+"""Descriptors of every run, in this order. The report is sent over `line`; closing its other end stops the run."""
 DESCRIPTORS = struct.Struct(f"{len(FDS)}i")
 JOB_BYTES = 1 << 14
 KILLED = (None, "wall", "cpu", "tasks", "setup", "supervisor")
 REPORT = struct.Struct("<iddBd")
-"""Exit status, seconds on the processor and on the clock, index of KILLED, how long it had waited for a processor until then (below
-0: nobody knows). Whatever else is reported is text: why it could not begin."""
+"""Exit status, CPU seconds, wall seconds, index of KILLED, seconds it waited for a CPU when it was killed (below 0: unknown). Any
+other report is text that says why the run could not start."""
 
 
 class Run:
-    """A program on its way, and the clock over it."""
+    """A running program and its limits."""
 
     __slots__ = (
-        "begun",
         "copy_to",
-        "due",
         "folder",
         "forked",
         "job",
         "killed",
         "line",
+        "message",
+        "next_check",
         "pid",
         "pidfd",
         "ready",
-        "said",
+        "started",
         "waited_s",
     )
 
     def __init__(self, job: Job, *, pid: int, pidfd: int, line: int, ready: int, copy_to: int, shared: bool) -> None:
         self.job, self.pid, self.pidfd, self.line, self.ready, self.copy_to = job, pid, pidfd, line, ready, copy_to
-        self.killed, self.waited_s, self.folder, self.begun = 0, -1.0, -1, 0.0
-        self.said = b""
-        """Why it could not begin, or be executed."""
+        self.killed, self.waited_s, self.folder, self.started = 0, -1.0, -1, 0.0
+        self.message = b""
+        """Why it could not start, or not be executed."""
         self.forked = time.monotonic()
-        # Where all programs share a user's limit of processes their threads are counted: they are the neighbours' too.
-        self.due = self.forked + (LOOK_S if shared else min(job.wall_s, job.cpu_s / CORES))
+        # Where all programs share the process limit of one user, their threads are counted, because they take from other runs.
+        self.next_check = self.forked + (CHECK_S if shared else min(job.wall_s, job.cpu_s / CORES))
 
-    def hear(self) -> None:
-        """Take what it says of its beginning. The wall clock runs only from there: on a busy machine giving everything up may take
-        long."""
+    def read_messages(self) -> None:
+        """Read when the program has started. The wall limit counts from there, because confining the process can take long on a
+        busy machine."""
         if self.job.kind == COPIED_TOOL and self.folder < 0:
             with socket.socket(fileno=os.dup(self.ready)) as line:
                 self.folder = next(iter(socket.recv_fds(line, 1, 1)[1]), -1)
             if not select.select([self.ready], [], [], 0)[0]:
                 return
-        said = os.read(self.ready, 1024)
-        if said[:1] == READY and not self.begun:
-            _, self.begun = BEGUN.unpack_from(said)
-            said = said[BEGUN.size :]
-        self.said += said
+        message = os.read(self.ready, 1024)
+        if message[:1] == READY and not self.started:
+            _, self.started = STARTED.unpack_from(message)
+            message = message[STARTED.size :]
+        self.message += message
 
-    def look(self, now: float, *, shared: bool) -> None:
-        """Is it at a limit, and when to look again."""
+    def check_limits(self, now: float, *, shared: bool) -> None:
+        """Kill the program if it is at a limit, otherwise set the time of the next check."""
         if self.killed:
             return
-        if not self.begun and select.select([self.ready], [], [], 0)[0]:
-            self.hear()
-        if self.begun:
-            left = {"wall": self.begun + self.job.wall_s - now}
+        if not self.started and select.select([self.ready], [], [], 0)[0]:
+            self.read_messages()
+        if self.started:
+            left = {"wall": self.started + self.job.wall_s - now}
             with suppress(OSError):  # it has just ended
-                left["cpu"] = (self.job.cpu_s - cpu_s(self.pid)) / CORES  # two threads use two seconds in one
+                left["cpu"] = (
+                    self.job.cpu_s - cpu_s(self.pid)
+                ) / CORES  # several threads use several CPU seconds in a second
             if shared and num_threads(self.pid) > confine.MAX_TASKS:
                 left["tasks"] = 0.0
         else:
             left = {"setup": self.forked + SETUP_S - now}
-        why = min(left, key=lambda name: left[name])
-        if left[why] <= 0:
-            self.kill(why)
+        reason = min(left, key=lambda name: left[name])
+        if left[reason] <= 0:
+            self.kill(reason)
         else:
-            self.due = now + max(0.001, min(left[why], NEVER if self.begun and not shared else LOOK_S))
+            self.next_check = now + max(0.001, min(left[reason], NEVER if self.started and not shared else CHECK_S))
 
-    def kill(self, why: str) -> None:
-        """`why`: one of KILLED."""
+    def kill(self, reason: str) -> None:
+        """`reason`: one of KILLED."""
         waited = waited_s(self.pid)
-        self.killed, self.waited_s, self.due = KILLED.index(why), -1.0 if waited is None else waited, NEVER
+        self.killed, self.waited_s, self.next_check = KILLED.index(reason), -1.0 if waited is None else waited, NEVER
         with suppress(ProcessLookupError):  # it has just ended
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def end(self) -> None:
-        """It has ended: say how, or why it could not begin."""
+    def finish(self) -> None:
+        """After the process has ended: report its status, or why it could not start."""
         used_s, now = cpu_s(self.pid), time.monotonic()
         status = os.waitpid(self.pid, 0)[1]
-        self.hear()  # all of it: nobody else has the other end
-        if self.said or not self.begun:
-            report = self.said or b"it ended before it was ready"
+        self.read_messages()  # the rest: the process, which had the other end, is gone
+        if self.message or not self.started:
+            report = self.message or b"it ended before it was ready"
         else:
-            report = REPORT.pack(status, used_s, now - self.begun, self.killed, self.waited_s)
+            report = REPORT.pack(status, used_s, now - self.started, self.killed, self.waited_s)
         if self.folder >= 0:
-            copy(self.folder, self.copy_to)
+            copy_output(self.folder, self.copy_to)
             os.close(self.folder)
         if self.copy_to >= 0:
             os.close(self.copy_to)
         os.close(self.pidfd)
         os.close(self.ready)
-        tell(self.line, report)
+        send_report(self.line, report)
 
 
 def serve(control: socket.socket) -> None:
     """Until the supervisor closes its end."""
-    walls = made_ready(control)
-    shared, listening = not walls.namespaces, control.fileno()
+    confinement = prepare(control)
+    shared, listening = not confinement.namespaces, control.fileno()
     poll, runs = select.poll(), dict[int, Run]()
     poll.register(listening, select.POLLIN)
     while True:
-        due = NEVER
+        next_check = NEVER
         for run in runs.values():
-            due = min(due, run.due)
-        # A new run comes first (`poll` keeps the order): no descriptor in this list is closed and given to it before its turn.
-        for fd, _ in poll.poll() if due == NEVER else poll.poll(max(0.0, 1000 * (due - time.monotonic()))):
+            next_check = min(next_check, run.next_check)
+        # Handle a new run first (`poll` keeps the order): otherwise it could get the number of a descriptor of this list that was
+        # closed.
+        for fd, _ in (
+            poll.poll() if next_check == NEVER else poll.poll(max(0.0, 1000 * (next_check - time.monotonic())))
+        ):
             if fd == listening:
                 message, extra, _, _ = control.recvmsg(JOB_BYTES, socket.CMSG_SPACE(DESCRIPTORS.size))
                 if not message:
                     return
-                run = begin(walls, message, extra[0][2] if extra else b"", shared=shared)
+                run = start(confinement, message, extra[0][2] if extra else b"", shared=shared)
                 if run is not None:
                     runs[run.pidfd] = runs[run.line] = run
                     poll.register(run.pidfd, select.POLLIN)
@@ -157,32 +162,32 @@ def serve(control: socket.socket) -> None:
                 if run.line in runs:
                     poll.unregister(run.line)
                     del runs[run.line]
-                run.end()
-        if due != NEVER and time.monotonic() >= due:
+                run.finish()
+        if next_check != NEVER and time.monotonic() >= next_check:
             for run in list(runs.values()):
-                run.look(time.monotonic(), shared=shared)
+                run.check_limits(time.monotonic(), shared=shared)
 
 
-def made_ready(control: socket.socket) -> Walls:
-    """This process, by what the supervisor says; which is told that it is."""
-    # What comes with a run is not to be where a program's own descriptors will be.
+def prepare(control: socket.socket) -> Confinement:
+    """Set up this process as the supervisor's message says, and confirm it."""
+    # Reserve the descriptor numbers of a program, so that the descriptors of runs get other numbers.
     while os.open("/dev/null", os.O_RDWR) < inside.FIRST_FREE:
         pass
     config = json.loads(control.recv(1 << 20))
     sys.path[:] = [path for path in sys.path if path] + config["path"]
     for module in config["preload"]:
         importlib.import_module(module)
-    walls = Walls(config)
+    confinement = Confinement(config)
     inside.prepare()
     gc.collect()
     gc.freeze()
-    control.send(json.dumps({"landlock": walls.abi}).encode())
-    return walls
+    control.send(json.dumps({"landlock": confinement.abi}).encode())
+    return confinement
 
 
-def begin(walls: Walls, message: bytes, received: bytes, *, shared: bool) -> Run | None:
-    """In a process of its own, from here on. None where it could not be begun, which the supervisor is told."""
-    if len(received) != DESCRIPTORS.size:  # there was no room for more: the supervisor finds its line closed
+def start(confinement: Confinement, message: bytes, received: bytes, *, shared: bool) -> Run | None:
+    """Start the program in a new process. None where that failed, which is reported to the supervisor."""
+    if len(received) != DESCRIPTORS.size:  # out of descriptors: the supervisor notices that the line is closed
         for (fd,) in struct.iter_unpack("i", received):
             os.close(fd)
         return None
@@ -195,13 +200,13 @@ def begin(walls: Walls, message: bytes, received: bytes, *, shared: bool) -> Run
         else:
             ready, theirs = os.pipe()
     except OSError as error:
-        return not_begun(error, line, (code, stdin, stdout, stderr))
+        return start_failed(error, line, (code, stdin, stdout, stderr))
     try:
-        pid, pidfd = walls.fork()
+        pid, pidfd = confinement.fork()
     except OSError as error:
-        return not_begun(error, line, (code, stdin, stdout, stderr, ready, theirs))
+        return start_failed(error, line, (code, stdin, stdout, stderr, ready, theirs))
     if pid == 0:
-        inside.program(walls, job, code, stdin, stdout, stderr, theirs)
+        inside.run_program(confinement, job, code, stdin, stdout, stderr, theirs)
     close = os.close
     close(code)
     close(stdin)
@@ -212,21 +217,21 @@ def begin(walls: Walls, message: bytes, received: bytes, *, shared: bool) -> Run
     return Run(job, pid=pid, pidfd=pidfd, line=line, ready=ready, copy_to=stdout if copied else -1, shared=shared)
 
 
-def not_begun(error: OSError, line: int, fds: tuple[int, ...]) -> None:
-    """There were not enough descriptors, processes or memory."""
+def start_failed(error: OSError, line: int, fds: tuple[int, ...]) -> None:
+    """After a lack of descriptors, processes or memory."""
     for fd in fds:
         os.close(fd)
-    tell(line, f"a run cannot be begun: {error}".encode())
+    send_report(line, f"the run cannot be started: {error}".encode())
 
 
-def tell(line: int, report: bytes) -> None:
+def send_report(line: int, report: bytes) -> None:
     with suppress(OSError):  # the supervisor is gone
         os.write(line, report)
     os.close(line)
 
 
-def copy(folder: int, to: int) -> None:
-    """What a tool has written in its folder. It has made a file there, or nothing."""
+def copy_output(folder: int, to: int) -> None:
+    """Copy the file that a tool has written to its folder, if it has written one."""
     with suppress(OSError):
         found = os.open(inside.COPIED, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         with open(found, "rb") as file, open(to, "wb", closefd=False) as written:
@@ -234,8 +239,8 @@ def copy(folder: int, to: int) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds on the processor of all its threads, until it is waited for."""
-    return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid makes it
+    """CPU seconds of all threads of a process that has not been reaped yet."""
+    return time.clock_gettime((~pid << 3) | 2)  # the clock id that clock_getcpuclockid returns
 
 
 def num_threads(pid: int) -> int:
@@ -246,9 +251,9 @@ def num_threads(pid: int) -> int:
 
 
 def waited_s(pid: int) -> float | None:
-    """How long one of its threads has been ready to run without a processor; None where the kernel does not say.
+    """Seconds for which a thread of the process was ready to run without getting a CPU; None where the kernel does not report it.
 
-    The longest, not all together: they wait for each other, which is nobody else's doing.
+    The maximum over its threads and not the sum, because threads also wait for each other.
     """
     try:
         tasks = [f"/proc/{pid}/task/{task}/schedstat" for task in os.listdir(f"/proc/{pid}/task")]

@@ -11,18 +11,18 @@ from r1ray.data.sources import program_languages
 from r1ray.plugin import resolve
 from r1ray.run.directory import RunDir
 from r1ray.run.summary import closing_summary
-from r1ray.sandbox import here
+from r1ray.sandbox import current
 from r1ray.stage_kinds import kind_of
 from r1ray.stages.context import StageContext, result_of
 
 
 def check_sandbox(cfg: Config) -> dict[str, Any]:
-    """The sandbox in which a stage's programs will run (`here.check`); {} when it runs none.
+    """The sandbox in which a stage's programs will run (`current.check`); {} when it runs none.
 
     Raises SandboxUnavailable when this machine cannot run them. On a cluster the reward workers check their nodes.
     """
     languages = program_languages((*cfg.data.train.values(), *cfg.eval.sets.values()))
-    return here.check(cfg.sandbox, languages) if languages else {}
+    return current.check(cfg.sandbox, languages) if languages else {}
 
 
 def run_stages(checked: CheckedRun, run: RunDir) -> None:

@@ -110,8 +110,8 @@ def kills() -> list[float]:
     limits = Limits(cpu_s=9, wall_s=LIMIT_S)
     ends = [zygote.run(Program(code=b"while True: pass", limits=limits)) for _ in range(KILLS)]
     zygote.close()
-    assert all(ended.status == "timeout" for ended in ends)
-    return [1000 * (ended.wall_s - LIMIT_S) for ended in ends]
+    assert all(result.status == "timeout" for result in ends)
+    return [1000 * (result.wall_s - LIMIT_S) for result in ends]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from r1ray.sandbox.base import Ended, Limits, Program  # noqa: E402
+from r1ray.sandbox.base import Limits, Program, RunResult  # noqa: E402
 from r1ray.sandbox.choose import PYTHON, choose, unprivileged_uid  # noqa: E402
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec  # noqa: E402
 
@@ -49,17 +49,17 @@ def limits_of(entry: dict[str, Any]) -> Limits:
     )
 
 
-def run(zygote: Zygote, entry: dict[str, Any]) -> tuple[int, str, list[Ended]]:
+def run(zygote: Zygote, entry: dict[str, Any]) -> tuple[int, str, list[RunResult]]:
     """(reward, status, how each run ended): all tests pass, or reward 0."""
     limits, code = limits_of(entry), entry["code"].encode()
     if entry["kind"] == "function_call":
         cases = entry["tests"]["cases"]
         stdin = "".join(json.dumps(case["args"]) + "\n" for case in cases).encode()
-        ended = zygote.run(Program(code=code, stdin=stdin, function=entry["tests"]["fn_name"], limits=limits))
-        if ended.status != "ok":
-            return 0, ended.status, [ended]
-        right = all(compare.same_results(ended.stdout, [case["expected"] for case in cases]))
-        return int(right), "ok" if right else "wrong_answer", [ended]
+        result = zygote.run(Program(code=code, stdin=stdin, function=entry["tests"]["fn_name"], limits=limits))
+        if result.status != "ok":
+            return 0, result.status, [result]
+        right = all(compare.same_results(result.stdout, [case["expected"] for case in cases]))
+        return int(right), "ok" if right else "wrong_answer", [result]
     ends = []
     for test in entry["tests"]:
         ends.append(zygote.run(Program(code=code, stdin=test["input"].encode(), limits=limits)))
@@ -77,12 +77,12 @@ def tried(zygote: Zygote, name: str) -> tuple[list[tuple[int, str]], list[str]]:
     reward, status, ends = run(zygote, entry)
     verdicts = [(reward, status)]
     if status not in expected["status"] or not (entry.get("reward_any") or reward == expected["reward"]):
-        violations.append(f"{reward} {status}, not {expected}: {ends[-1].why} {ends[-1].stderr[-300:]!r}")
+        violations.append(f"{reward} {status}, not {expected}: {ends[-1].reason} {ends[-1].stderr[-300:]!r}")
     if time.monotonic() - start > len(ends) * (limits_of(entry).wall_s + 1):
         violations.append("the slot was occupied too long")
     if "expect_stdout" in entry and ends[0].stdout.decode(errors="replace") != entry["expect_stdout"]:
         violations.append(f"it wrote {ends[0].stdout[:200]!r}")
-    if any(CANARY in ended.stdout + ended.stderr for ended in ends):
+    if any(CANARY in result.stdout + result.stderr for result in ends):
         violations.append("it has read the environment of its parent")
     if PWNED.exists():
         violations.append(f"it has written {PWNED}")
@@ -92,7 +92,7 @@ def tried(zygote: Zygote, name: str) -> tuple[list[tuple[int, str]], list[str]]:
         reward, status, ends = run(zygote, later)
         verdicts.append((reward, status))
         if reward != 1:
-            violations.append(f"the honest program after it: {status} {ends[-1].why} {ends[-1].stderr[-300:]!r}")
+            violations.append(f"the honest program after it: {status} {ends[-1].reason} {ends[-1].stderr[-300:]!r}")
     return verdicts, violations
 
 

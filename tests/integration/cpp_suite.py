@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attack_suite
 
-from r1ray.sandbox.base import Ended, Limits, Program
+from r1ray.sandbox.base import Limits, Program, RunResult
 from r1ray.sandbox.pool import Sandbox
 
 SECRET = "s3cret-4b1d"
@@ -231,32 +231,34 @@ def faults(sandbox: Sandbox) -> list[str]:
     """The violations in how these ended; [] when there are none."""
     violations: list[str] = []
 
-    def expect(good: bool, what: str, ended: Ended) -> None:
-        if not good or SECRET.encode() in ended.stdout + ended.stderr:
-            violations.append(f"{what}: {ended.status} {ended.why} {ended.stdout[-300:]!r} {ended.stderr[-300:]!r}")
+    def expect(good: bool, what: str, result: RunResult) -> None:
+        if not good or SECRET.encode() in result.stdout + result.stderr:
+            violations.append(
+                f"{what}: {result.status} {result.reason} {result.stdout[-300:]!r} {result.stderr[-300:]!r}"
+            )
 
     for stdin, (source, status, stdout) in TASKS.items():
         memory_bytes = 256 << 20 if stdin == "thread" else 1 << 30
-        ended = sandbox.run(cpp(source, stdin, replace(QUICK, memory_bytes=memory_bytes)))
-        expect((ended.status, ended.stdout) == (status, stdout), stdin, ended)
+        result = sandbox.run(cpp(source, stdin, replace(QUICK, memory_bytes=memory_bytes)))
+        expect((result.status, result.stdout) == (status, stdout), stdin, result)
     for what, status in ENDS.items():
-        ended = sandbox.run(cpp(HOSTILE, what, replace(QUICK, wall_s=1.0) if what == "sleep" else QUICK))
-        expect(ended.status == status, what, ended)
-    ended = sandbox.run(cpp(HOSTILE, "map"))
-    expect((ended.status, ended.stdout) == ("ok", b""), "more memory than the limit", ended)
-    ended = sandbox.run(cpp(HOSTILE, "files"))
+        result = sandbox.run(cpp(HOSTILE, what, replace(QUICK, wall_s=1.0) if what == "sleep" else QUICK))
+        expect(result.status == status, what, result)
+    result = sandbox.run(cpp(HOSTILE, "map"))
+    expect((result.status, result.stdout) == ("ok", b""), "more memory than the limit", result)
+    result = sandbox.run(cpp(HOSTILE, "files"))
     most = 4 * QUICK.file_bytes if sandbox.spec.tier != "T2" else 0
-    expect(ended.status == "ok" and int(ended.stdout) <= most, "files", ended)
+    expect(result.status == "ok" and int(result.stdout) <= most, "files", result)
     with tempfile.NamedTemporaryFile("w", dir="/tmp") as secret:
         secret.write(SECRET)
         secret.flush()
         os.fchmod(secret.fileno(), 0o666)
-        ended = sandbox.run(cpp(HOSTILE, f"walls {secret.name}"))
-        expect((ended.status, ended.stdout) == ("ok", b"whole\n"), "walls", ended)
+        result = sandbox.run(cpp(HOSTILE, f"walls {secret.name}"))
+        expect((result.status, result.stdout) == ("ok", b"whole\n"), "walls", result)
         impatient(sandbox)
         for name, (source, statuses) in bombs(secret.name).items():
-            ended = sandbox.run(cpp(source))
-            expect(ended.status in statuses and len(ended.stderr) <= 1 << 16, name, ended)
+            result = sandbox.run(cpp(source))
+            expect(result.status in statuses and len(result.stderr) <= 1 << 16, name, result)
         if Path(secret.name).read_text() != SECRET:
             violations.append("a file was changed")
     return violations

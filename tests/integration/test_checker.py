@@ -8,8 +8,8 @@ from r1ray.config import SandboxConfig
 from r1ray.reward.code.cases import read_cases
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.verdicts import verdicts
-from r1ray.sandbox import here
-from r1ray.sandbox.base import Ended, Limits, Program
+from r1ray.sandbox import current
+from r1ray.sandbox.base import Limits, Program, RunResult
 from r1ray.sandbox.pool import Sandbox
 
 CHECKER = """
@@ -27,7 +27,7 @@ TESTS = [{"input": "5\n", "output": "2 3"}, {"input": "7\n", "output": "1 6"}]
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     cfg = SandboxConfig(url=None, min_tier="T2", python="/usr/bin/python3", packages=[])
-    with Sandbox(here.spec_of(cfg, ()), slots=1) as opened:
+    with Sandbox(current.spec_of(cfg, ()), slots=1) as opened:
         yield opened
 
 
@@ -81,8 +81,8 @@ def test_checker_that_rejects_the_expected_output_is_broken(code: str, sandbox: 
 
 
 class Broken:
-    def run(self, program: Program) -> Ended:
-        return Ended(status="sandbox_error" if b"checker" in program.code else "ok", stdout=b"1 4")
+    def run(self, program: Program) -> RunResult:
+        return RunResult(status="sandbox_error" if b"checker" in program.code else "ok", stdout=b"1 4")
 
 
 def test_sandbox_failure_is_not_an_incorrect_answer() -> None:

@@ -14,7 +14,7 @@ import pytest
 from r1ray.config import SandboxConfig, SourceConfig
 from r1ray.data.sources import load_source
 from r1ray.reward.code.packed import unpacked
-from r1ray.sandbox import here
+from r1ray.sandbox import current
 from r1ray.sandbox.pool import Sandbox
 
 DATA = Path(__file__).parents[1] / "fixtures/datasets/livecodebench.jsonl"
@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[1] / "fixtures/datasets/livecodebench.jsonl"
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     cfg = SandboxConfig(url=None, min_tier="T2", python="/usr/bin/python3", packages=[])
-    with Sandbox(here.spec_of(cfg, ()), slots=1) as opened:
+    with Sandbox(current.spec_of(cfg, ()), slots=1) as opened:
         yield opened
 
 

@@ -22,9 +22,9 @@ from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.config import SandboxConfig
 from r1ray.sandbox import choose as choosing
-from r1ray.sandbox import here
-from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable
-from r1ray.sandbox.choose import PYTHON, REMEDIES, TIERS, check_python, choose, unprivileged_uid, why_not
+from r1ray.sandbox import current
+from r1ray.sandbox.base import Limits, Program, RunResult, SandboxUnavailable
+from r1ray.sandbox.choose import PYTHON, REMEDIES, TIERS, check_python, choose, first_failure, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
 from r1ray.stages.pipeline import check_sandbox
@@ -90,7 +90,7 @@ def test_verdicts_are_the_same_in_a_container(kind: str, tier: str, uid: int) ->
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
 def test_every_tier_passes_its_self_test(tier: str) -> None:
-    assert why_not(attack_suite.spec_of(tier)) is None
+    assert first_failure(attack_suite.spec_of(tier)) is None
 
 
 def test_no_process_is_left_a_second_after_a_run(zygotes: dict[str, Zygote]) -> None:
@@ -157,7 +157,7 @@ def test_lost_zygote_is_replaced_without_losing_a_verdict() -> None:
 
 
 def test_retired_zygote_ends_after_its_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r1ray.sandbox.supervisor.RECYCLE", 2)
+    monkeypatch.setattr("r1ray.sandbox.supervisor.MAX_RUNS", 2)
     with Sandbox(attack_suite.spec_of("T2"), slots=2) as sandbox, ThreadPoolExecutor(1) as thread:
         first = sandbox._zygote
         running = thread.submit(sandbox.run, Program(code=b"import time; time.sleep(1); print(5)"))
@@ -184,7 +184,7 @@ def test_hostile_programs_do_not_change_verdicts_of_honest_ones() -> None:
 
 def test_program_that_got_no_cpu_time_is_run_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with Sandbox(attack_suite.spec_of("T2"), slots=1) as sandbox:
-        ends = iter([Ended(status="timeout", why="starved"), Ended(status="ok", stdout=b"3\n")])
+        ends = iter([RunResult(status="timeout", reason="starved"), RunResult(status="ok", stdout=b"3\n")])
         held = []
         monkeypatch.setattr(sandbox._zygote, "run", lambda program: held.append(others_may_run()) or next(ends))
         assert sandbox.run(SUM).stdout == b"3\n"
@@ -208,14 +208,14 @@ def test_limits_are_enforced_promptly() -> None:
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])
 def test_standard_input_may_exceed_the_file_size_limit(tier: str, zygotes: dict[str, Zygote]) -> None:
     limits = Limits(file_bytes=1 << 20)
-    ended = zygotes[tier].run(Program(code=b"print(len(input()))", stdin=b"7" * (3 << 20), limits=limits))
-    assert (ended.status, ended.stdout) == ("ok", b"%d\n" % (3 << 20))
+    result = zygotes[tier].run(Program(code=b"print(len(input()))", stdin=b"7" * (3 << 20), limits=limits))
+    assert (result.status, result.stdout) == ("ok", b"%d\n" % (3 << 20))
 
 
 def test_program_with_too_many_threads_is_killed(zygotes: dict[str, Zygote]) -> None:
     code = b"import threading, time\nfor _ in range(90): threading.Thread(target=time.sleep, args=(30,), daemon=True).start()"
-    ended = zygotes["T2"].run(Program(code=code, limits=Limits(cpu_s=5, wall_s=20)))
-    assert ended.status == "runtime_error" and ended.wall_s < 10
+    result = zygotes["T2"].run(Program(code=code, limits=Limits(cpu_s=5, wall_s=20)))
+    assert result.status == "runtime_error" and result.wall_s < 10
 
 
 def test_exhausted_descriptors_are_recovered(zygotes: dict[str, Zygote]) -> None:
@@ -241,15 +241,15 @@ asyncio.run(main())
 """
     for tier in HERE:
         zygote = Zygote(attack_suite.spec_of(tier))
-        ended = zygote.run(Program(code=code))
+        result = zygote.run(Program(code=code))
         zygote.close()
-        assert (ended.status, ended.stdout) == ("ok", b"1 2\n"), (tier, ended)
+        assert (result.status, result.stdout) == ("ok", b"1 2\n"), (tier, result)
 
 
 def test_missing_sandbox_is_reported_with_cause_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(
-        Zygote, "run", lambda self, program: Ended(status="sandbox_error", why="landlock: not permitted")
+        Zygote, "run", lambda self, program: RunResult(status="sandbox_error", reason="landlock: not permitted")
     )
     start = time.monotonic()
     with pytest.raises(SandboxUnavailable) as caught:
@@ -269,16 +269,16 @@ def test_missing_interpreter_is_named(tmp_path: Path) -> None:
 def test_self_test_notices_missing_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that allows everything must be noticed by the self-test."""
     monkeypatch.setattr("r1ray.sandbox.seccomp.DENY", 0x7FFF0000)
-    reason = why_not(attack_suite.spec_of("T2"))
+    reason = first_failure(attack_suite.spec_of("T2"))
     assert reason is not None and "the self-test 'another process'" in reason
 
 
 def test_strongest_working_tier_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ZygoteSpec(python=PYTHON)
-    monkeypatch.setattr(choosing, "why_not", lambda spec: "no" if spec.tier == "T1" else None)
+    monkeypatch.setattr(choosing, "first_failure", lambda spec: "no" if spec.tier == "T1" else None)
     chosen = choose(spec, min_tier="T2")
     assert chosen.tier == "T1-noproc" and len(chosen.refused) == 1 and chosen.refused[0].startswith("T1: ")
-    monkeypatch.setattr(choosing, "why_not", lambda spec: "no")
+    monkeypatch.setattr(choosing, "first_failure", lambda spec: "no")
     with pytest.raises(SandboxUnavailable, match="tier T1 or stronger") as caught:
         choose(spec, min_tier="T1")
     assert "T2" not in str(caught.value)
@@ -291,13 +291,13 @@ def test_programs_can_import_configured_packages(tmp_path: Path) -> None:
     (packages / "toy.py").write_text("import time\nMADE = time.time()\n")
     cfg = SandboxConfig(url=None, min_tier="T2", python=str(tmp_path / "env/bin/python"), packages=["toy"])
     made = Program(code=b"import toy; print(toy.MADE)")
-    with Sandbox(here.spec_of(cfg, ()), slots=1) as sandbox:
+    with Sandbox(current.spec_of(cfg, ()), slots=1) as sandbox:
         first, second = sandbox.run(made), sandbox.run(made)
         assert first.status == "ok" and first.stdout == second.stdout  # it was imported before the programs ran
-    with Sandbox(here.spec_of(cfg.model_copy(update={"packages": []}), ()), slots=1) as sandbox:
+    with Sandbox(current.spec_of(cfg.model_copy(update={"packages": []}), ()), slots=1) as sandbox:
         assert sandbox.run(made).status == "runtime_error"
     with pytest.raises(SandboxUnavailable, match=r"sandbox\.packages=.*No module named 'tooy'"):
-        here.spec_of(cfg.model_copy(update={"packages": ["tooy"]}), ())
+        current.spec_of(cfg.model_copy(update={"packages": ["tooy"]}), ())
 
 
 def test_package_with_a_running_thread_does_not_delay_programs() -> None:
@@ -307,9 +307,9 @@ def test_package_with_a_running_thread_does_not_delay_programs() -> None:
         Path(folder, "busy.py").write_text(busy)
         for tier in HERE:
             zygote = Zygote(replace(attack_suite.spec_of(tier), preload=["busy"], path=[folder]))
-            ended = zygote.run(Program(code=b"import busy, threading; print(threading.active_count())", limits=QUICK))
+            result = zygote.run(Program(code=b"import busy, threading; print(threading.active_count())", limits=QUICK))
             zygote.close()
-            assert (ended.status, ended.stdout) == ("ok", b"1\n"), (tier, ended)
+            assert (result.status, result.stdout) == ("ok", b"1\n"), (tier, result)
 
 
 def test_programs_have_their_own_pid_and_random_state(zygotes: dict[str, Zygote]) -> None:

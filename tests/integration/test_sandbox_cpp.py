@@ -18,7 +18,7 @@ from cpp_suite import HONEST, SCANF, cpp
 from test_sandbox import NOPROC, T1, T2, family, left_of_a_worker
 
 from r1ray.sandbox import cpp as compiling
-from r1ray.sandbox.base import Limits, Native, SandboxUnavailable
+from r1ray.sandbox.base import Executable, Limits, SandboxUnavailable
 from r1ray.sandbox.choose import PYTHON, check_cpp, choose, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.supervisor import READ, Zygote, ZygoteSpec
@@ -61,14 +61,14 @@ def test_programs_end_as_expected_for_an_unprivileged_user(tier: str) -> None:
 def test_program_is_compiled_once_for_all_inputs_and_threads(sandbox: Sandbox) -> None:
     with ThreadPoolExecutor(4) as pool:
         ends = list(pool.map(lambda n: sandbox.run(cpp(SCANF, f"{n} 0.5")), range(6)))
-    assert [ended.stdout for ended in ends] == [b"%.3f\n" % (n / 2) for n in range(6)]
+    assert [result.stdout for result in ends] == [b"%.3f\n" % (n / 2) for n in range(6)]
     assert sandbox.num_runs == len(compiling.STEPS) + 6
 
 
 def test_program_that_does_not_compile_is_tried_once(sandbox: Sandbox) -> None:
     for _ in range(3):
-        ended = sandbox.run(cpp("int main() { return nothing; }"))
-        assert ended.status == "compile_error" and b"'nothing' was not declared" in ended.stderr
+        result = sandbox.run(cpp("int main() { return nothing; }"))
+        assert result.status == "compile_error" and b"'nothing' was not declared" in result.stderr
     assert sandbox.num_runs == 1
 
 
@@ -124,8 +124,8 @@ def test_zygote_lost_during_compilation_loses_no_verdict(sandbox: Sandbox) -> No
 
 def test_file_that_the_kernel_cannot_execute_is_a_runtime_error(sandbox: Sandbox) -> None:
     """With sandbox_error the completion would not be scored."""
-    assert sandbox._judged(Native(file=b"no program")).status == "runtime_error"
-    assert sandbox._judged(Native(file="/etc/hostname")).status == "sandbox_error"
+    assert sandbox._run(Executable(file=b"no program")).status == "runtime_error"
+    assert sandbox._run(Executable(file="/etc/hostname")).status == "sandbox_error"
 
 
 @pytest.mark.parametrize("tier", [T1, NOPROC, T2])

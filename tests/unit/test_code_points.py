@@ -13,15 +13,15 @@ from r1ray.reward import REWARDS, make
 from r1ray.reward.code import tested
 from r1ray.reward.code.cases import Subtask, read_subtasks
 from r1ray.reward.code.verdicts import Verdict
-from r1ray.sandbox.base import Ended, Program
+from r1ray.sandbox.base import Program, RunResult
 from r1ray.types import Problem, Status
 
 SUBTASKS = [{"points": 10, "tests": [0, 1]}, {"points": 20, "tests": [1, 2]}, {"points": 30, "tests": [3]}]
-RUNS: dict[str, Callable[[bytes], Ended]] = {
-    "all": lambda stdin: Ended(status="ok", stdout=stdin),
-    "none": lambda stdin: Ended(status="ok", stdout=b"?"),
-    "not 2": lambda stdin: Ended(status="timeout") if stdin == b"2" else Ended(status="ok", stdout=stdin),
-    "broken at 2": lambda stdin: Ended(status="sandbox_error" if stdin == b"2" else "ok", stdout=stdin),
+RUNS: dict[str, Callable[[bytes], RunResult]] = {
+    "all": lambda stdin: RunResult(status="ok", stdout=stdin),
+    "none": lambda stdin: RunResult(status="ok", stdout=b"?"),
+    "not 2": lambda stdin: RunResult(status="timeout") if stdin == b"2" else RunResult(status="ok", stdout=stdin),
+    "broken at 2": lambda stdin: RunResult(status="sandbox_error" if stdin == b"2" else "ok", stdout=stdin),
 }
 """Programs by their behaviour on the inputs 0 to 3, which they have to print."""
 
@@ -32,7 +32,7 @@ class Runner:
     def __init__(self) -> None:
         self.inputs: list[tuple[str, bytes]] = []
 
-    def run(self, program: Program) -> Ended:
+    def run(self, program: Program) -> RunResult:
         name = program.code.decode().strip()
         self.inputs.append((name, program.stdin))
         return RUNS[name](program.stdin)

@@ -18,22 +18,22 @@ from r1ray.reward.code import tested
 from r1ray.reward.code.cases import read_cases, read_limits
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.verdicts import verdicts
-from r1ray.sandbox.base import Ended, Limits, Program, SandboxUnavailable
+from r1ray.sandbox.base import Limits, Program, RunResult, SandboxUnavailable
 
 
 class Runner:
     """Instead of a sandbox: what a run ends with."""
 
-    def __init__(self, end: Callable[[Program], Ended]) -> None:
+    def __init__(self, end: Callable[[Program], RunResult]) -> None:
         self.end, self.runs = end, list[Program]()
 
-    def run(self, program: Program) -> Ended:
+    def run(self, program: Program) -> RunResult:
         self.runs.append(program)
         return self.end(program)
 
 
-def echo(program: Program) -> Ended:
-    return Ended(status="ok", stdout=program.stdin)
+def echo(program: Program) -> RunResult:
+    return RunResult(status="ok", stdout=program.stdin)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_program_is_run_for_every_input_until_nobody_asks_any_more() -> None:
 
 
 def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
-    runner = Runner(lambda program: Ended(status="ok", stdout=b"3\n8\n"))
+    runner = Runner(lambda program: RunResult(status="ok", stdout=b"3\n8\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, {"args": ["a"], "expected": 7}]})
     found = list(verdicts("code", cases, limits=Limits(), sandbox=runner))
     assert [(verdict.correct, verdict.status) for verdict in found] == [(True, "ok"), (False, "wrong_answer")]
@@ -158,7 +158,7 @@ def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
 
 
 def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
-    runner = Runner(lambda program: Ended(status="timeout", stdout=b"3\n"))
+    runner = Runner(lambda program: RunResult(status="timeout", stdout=b"3\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [], "expected": 3}]})
     assert [(v.correct, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [
         (False, "timeout")
@@ -169,10 +169,10 @@ def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
     ("end", "value", "status", "correct"),
     [
         (echo, 1.0, "ok", True),
-        (lambda program: Ended(status="ok", stdout=b""), 0.0, "wrong_answer", False),
-        (lambda program: Ended(status="memory", stdout=program.stdin), 0.0, "memory", False),
-        (lambda program: Ended(status="compile_error"), 0.0, "compile_error", False),
-        (lambda program: Ended(status="sandbox_error"), None, "sandbox_error", None),
+        (lambda program: RunResult(status="ok", stdout=b""), 0.0, "wrong_answer", False),
+        (lambda program: RunResult(status="memory", stdout=program.stdin), 0.0, "memory", False),
+        (lambda program: RunResult(status="compile_error"), 0.0, "compile_error", False),
+        (lambda program: RunResult(status="sandbox_error"), None, "sandbox_error", None),
     ],
 )
 def test_what_a_completion_earns(

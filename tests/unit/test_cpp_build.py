@@ -9,32 +9,32 @@ from typing import Any
 
 import pytest
 
-from r1ray.sandbox.base import OUTPUT, Ended, Native, SandboxUnavailable
-from r1ray.sandbox.cpp import INPUT, KEPT, SAID_BYTES, THREADS, Compiler, tools_of_gpp
+from r1ray.sandbox.base import OUTPUT, Executable, RunResult, SandboxUnavailable
+from r1ray.sandbox.cpp import CACHE_SIZE, INPUT, MESSAGE_BYTES, THREADS, Compiler, tools_of_gpp
 
-TOOLS = [Native(file=f"/usr/bin/{name}") for name in ("cc1plus", "as", "ld")]
+TOOLS = [Executable(file=f"/usr/bin/{name}") for name in ("cc1plus", "as", "ld")]
 
 
 class Steps:
     """A fake of the sandbox: returns the result of each step by its tool."""
 
-    def __init__(self, end: Callable[[str, bytes], Ended]) -> None:
+    def __init__(self, end: Callable[[str, bytes], RunResult]) -> None:
         self.end, self.runs = end, list[str]()
 
-    def run(self, step: Native) -> Ended:
+    def run(self, step: Executable) -> RunResult:
         self.runs.append(str(step.file).rpartition("/")[2])
         return self.end(self.runs[-1], step.stdin)
 
 
-def compiler(end: Callable[[str, bytes], Ended]) -> tuple[Compiler, Steps]:
+def compiler(end: Callable[[str, bytes], RunResult]) -> tuple[Compiler, Steps]:
     steps = Steps(end)
     made = Compiler(steps.run)
     made.tools = TOOLS
     return made, steps
 
 
-def good(tool: str, given: bytes) -> Ended:
-    return Ended(status="ok", stdout=given + b">" + tool.encode())
+def good(tool: str, given: bytes) -> RunResult:
+    return RunResult(status="ok", stdout=given + b">" + tool.encode())
 
 
 def test_each_step_reads_the_output_of_the_previous_step() -> None:
@@ -45,7 +45,7 @@ def test_each_step_reads_the_output_of_the_previous_step() -> None:
 
 @pytest.mark.parametrize("tool", ["cc1plus", "as", "ld"])
 @pytest.mark.parametrize(
-    ("ended", "status"),
+    ("result", "status"),
     [
         ("runtime_error", "compile_error"),
         ("memory", "compile_error"),
@@ -54,28 +54,28 @@ def test_each_step_reads_the_output_of_the_previous_step() -> None:
         ("sandbox_error", "sandbox_error"),
     ],
 )
-def test_failing_step_is_the_last(tool: str, ended: Any, status: str) -> None:
-    said = b"no" * SAID_BYTES
-    failing = Ended(status=ended, stdout=b"half", stderr=said)
+def test_failing_step_is_the_last(tool: str, result: Any, status: str) -> None:
+    said = b"no" * MESSAGE_BYTES
+    failing = RunResult(status=result, stdout=b"half", stderr=said)
     made, steps = compiler(lambda name, given: failing if name == tool else good(name, given))
     built = made.build(b"source")
-    assert isinstance(built, Ended)
-    assert (built.status, built.stdout, len(built.stderr)) == (status, b"", SAID_BYTES)
+    assert isinstance(built, RunResult)
+    assert (built.status, built.stdout, len(built.stderr)) == (status, b"", MESSAGE_BYTES)
     assert steps.runs[-1] == tool
 
 
 @pytest.mark.parametrize(
-    ("ended", "times"),
+    ("result", "times"),
     [
-        (Ended(status="ok"), 1),
-        (Ended(status="runtime_error"), 1),
-        (Ended(status="timeout"), 1),
-        (Ended(status="timeout", why="starved"), 3),
-        (Ended(status="sandbox_error"), 3),
+        (RunResult(status="ok"), 1),
+        (RunResult(status="runtime_error"), 1),
+        (RunResult(status="timeout"), 1),
+        (RunResult(status="timeout", reason="starved"), 3),
+        (RunResult(status="sandbox_error"), 3),
     ],
 )
-def test_results_caused_by_the_program_are_cached(ended: Ended, times: int) -> None:
-    made, steps = compiler(lambda name, given: ended)
+def test_results_caused_by_the_program_are_cached(result: RunResult, times: int) -> None:
+    made, steps = compiler(lambda name, given: result)
     for _ in range(3):
         made.build(b"source")
     assert steps.runs.count("cc1plus") == times
@@ -83,15 +83,15 @@ def test_results_caused_by_the_program_are_cached(ended: Ended, times: int) -> N
 
 def test_cache_keeps_the_programs_used_last() -> None:
     made, steps = compiler(good)
-    for n in (*range(KEPT), 0, KEPT, 0, 1):
+    for n in (*range(CACHE_SIZE), 0, CACHE_SIZE, 0, 1):
         made.build(b"%d" % n)
-    assert steps.runs.count("cc1plus") == KEPT + 2, "0 was used again, so 1 was evicted"
+    assert steps.runs.count("cc1plus") == CACHE_SIZE + 2, "0 was used again, so 1 was evicted"
 
 
 def test_concurrent_requests_compile_once() -> None:
     asked = threading.Barrier(2)
 
-    def slow(tool: str, given: bytes) -> Ended:
+    def slow(tool: str, given: bytes) -> RunResult:
         if tool == "cc1plus":
             asked.wait(5)
         return good(tool, given)
@@ -105,7 +105,7 @@ def test_concurrent_requests_compile_once() -> None:
 
 
 def test_machine_failure_is_reported_to_all_and_not_cached() -> None:
-    def broken(tool: str, given: bytes) -> Ended:
+    def broken(tool: str, given: bytes) -> RunResult:
         raise RuntimeError("no zygote")
 
     made, steps = compiler(broken)

@@ -17,7 +17,7 @@ from r1ray.data.sources import load_source, program_languages
 from r1ray.reward.code.cases import Cases, read_cases
 from r1ray.reward.code.compare import same_results
 from r1ray.reward.code.packed import unpacked
-from r1ray.sandbox.base import Ended, Program
+from r1ray.sandbox.base import Program, RunResult
 
 STDIN = {"inputs": ["1 2\n", ["3", "4"]], "outputs": ["3\n", ["7"]]}
 CALLS = {"fn_name": "twice", "inputs": [[1], ["ab"]], "outputs": [[2], "abab"]}
@@ -100,22 +100,26 @@ def test_private_tests_of_livecodebench_stay_packed() -> None:
 class Unpacker:
     """Instead of a sandbox."""
 
-    def __init__(self, ended: Ended) -> None:
-        self.ended, self.stdin = ended, b""
+    def __init__(self, result: RunResult) -> None:
+        self.result, self.stdin = result, b""
 
-    def run(self, program: Program) -> Ended:
+    def run(self, program: Program) -> RunResult:
         self.stdin = program.stdin
-        return self.ended
+        return self.result
 
 
 def test_what_was_unpacked_follows_the_public_tests() -> None:
     tests = livecodebench(lcb()).payload["tests"]
-    sandbox = Unpacker(Ended(status="ok", stdout=json.dumps(PRIVATE).encode()))
+    sandbox = Unpacker(RunResult(status="ok", stdout=json.dumps(PRIVATE).encode()))
     assert read_cases(unpacked(tests, sandbox)).inputs == [[[1, 2], "a"], [[], "b"]]
     assert sandbox.stdin.decode() == tests["packed"]
-    for ended in (Ended(status="timeout"), Ended(status="ok", stdout=b"no"), Ended(status="ok", stdout=b"[1]")):
+    for result in (
+        RunResult(status="timeout"),
+        RunResult(status="ok", stdout=b"no"),
+        RunResult(status="ok", stdout=b"[1]"),
+    ):
         with pytest.raises(ValueError):
-            unpacked(tests, Unpacker(ended))
+            unpacked(tests, Unpacker(result))
 
 
 def rows_of(name: str, **args: Any) -> Any:

@@ -13,9 +13,9 @@ from reward_samples import problem
 
 from r1ray.config import SandboxConfig
 from r1ray.reward.code import tested
-from r1ray.sandbox import here
+from r1ray.sandbox import current
 from r1ray.sandbox.base import Limits, Program, SandboxUnavailable, Status
-from r1ray.sandbox.remote import RemoteSandbox, ended_of
+from r1ray.sandbox.remote import RemoteSandbox, result_of
 
 Answer = Callable[[dict[str, Any]], Any]
 
@@ -70,8 +70,8 @@ def service() -> Iterator[Service]:
 def test_programs_and_functions_are_run(service: Service) -> None:
     sandbox = RemoteSandbox(service.url + "/", wait_s=0)
     limits = Limits(cpu_s=2, wall_s=5, memory_bytes=256 << 20)
-    ended = sandbox.run(Program(code=b"print(input()[::-1])", stdin=b"abc\n", limits=limits))
-    assert (ended.status, ended.stdout) == ("ok", b"cba\n")
+    result = sandbox.run(Program(code=b"print(input()[::-1])", stdin=b"abc\n", limits=limits))
+    assert (result.status, result.stdout) == ("ok", b"cba\n")
     assert service.asked[-1] == {
         "code": "print(input()[::-1])",
         "stdin": "abc\n",
@@ -81,8 +81,8 @@ def test_programs_and_functions_are_run(service: Service) -> None:
         "memory_limit_MB": 256,
     }
     code = b'class Solution:\n    def add(self, a, b):\n        print("no")\n        return {"sum": a + b}'
-    ended = sandbox.run(Program(code=code, stdin=b"[1, 2]\n[3, 4]\n", function="add"))
-    assert (ended.status, ended.stdout) == ("ok", b'{"sum": 3}\n{"sum": 7}\n')
+    result = sandbox.run(Program(code=code, stdin=b"[1, 2]\n[3, 4]\n", function="add"))
+    assert (result.status, result.stdout) == ("ok", b'{"sum": 3}\n{"sum": 7}\n')
     assert sandbox.run(Program(code=b"1 / 0")).status == "runtime_error"
 
 
@@ -110,7 +110,7 @@ BUILD = {"status": "Finished", "return_code": 1, "stdout": "", "stderr": "error:
     ],
 )
 def test_what_an_answer_means(answer: dict[str, Any], status: Status) -> None:
-    assert ended_of(answer, Limits(output_bytes=10)).status == status
+    assert result_of(answer, Limits(output_bytes=10)).status == status
 
 
 def test_a_service_that_fails_is_asked_again(service: Service) -> None:
@@ -135,11 +135,11 @@ def test_a_service_that_does_not_run_programs_is_refused(service: Service) -> No
 
 
 def test_the_configured_service_is_this_processes_sandbox(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here, "_services", [])
-    monkeypatch.setattr(here, "_wanted", [])
-    here.allow_programs(SandboxConfig(url=service.url, min_tier="T1", python="/nowhere", packages=[]), ())
-    assert here.sandbox().run(Program(code=b"print(7)")).stdout == b"7\n"
-    assert here.num_runs() == len(service.asked)
+    monkeypatch.setattr(current, "_remotes", [])
+    monkeypatch.setattr(current, "_allowed", [])
+    current.allow_programs(SandboxConfig(url=service.url, min_tier="T1", python="/nowhere", packages=[]), ())
+    assert current.sandbox().run(Program(code=b"print(7)")).stdout == b"7\n"
+    assert current.num_runs() == len(service.asked)
 
 
 def test_an_answer_without_end_is_cut_off(service: Service) -> None:

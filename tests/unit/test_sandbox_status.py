@@ -1,4 +1,4 @@
-"""What a zygote's report means."""
+"""The result of a run by the zygote's report."""
 
 import os
 import select
@@ -9,12 +9,12 @@ import pytest
 
 from r1ray.sandbox import confine
 from r1ray.sandbox.base import Limits
-from r1ray.sandbox.inside import BEGUN, MEMORY_EXIT, READY, SCRIPT, Job
+from r1ray.sandbox.inside import MEMORY_EXIT, READY, SCRIPT, STARTED, Job
 from r1ray.sandbox.supervisor import report_of, status_of
 from r1ray.sandbox.zygote import KILLED, REPORT, Run
 
 LIMITS = Limits(cpu_s=2.0, wall_s=6.0)
-LATE = ("sandbox_error", "it did not come to its beginning or its end in time")
+OVERDUE = ("sandbox_error", "the run did not start or end in time")
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ LATE = ("sandbox_error", "it did not come to its beginning or its end in time")
         (signal.SIGKILL, "wall", 0.1, False, ("timeout", "starved")),
         (signal.SIGKILL, "tasks", 0.1, False, ("runtime_error", "")),
         (signal.SIGKILL, "supervisor", 0.1, True, ("output_limit", "")),
-        (signal.SIGKILL, "supervisor", 0.1, False, LATE),
-        (signal.SIGKILL, "setup", 0.1, False, LATE),
+        (signal.SIGKILL, "supervisor", 0.1, False, OVERDUE),
+        (signal.SIGKILL, "setup", 0.1, False, OVERDUE),
         (0, None, 0.1, True, ("output_limit", "")),
     ],
 )
@@ -43,8 +43,8 @@ def test_status(status: int, killed: str | None, cpu_s: float, flooded: bool, ex
 
 
 @pytest.mark.parametrize(("waited_s", "starved"), [(0.0, False), (1.0, False), (2.0, True), (None, True)])
-def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> None:
-    """Else a program that does nothing would be run twice, the second time with the machine to itself."""
+def test_a_sleeping_program_is_not_starved(waited_s: float | None, starved: bool) -> None:
+    """Otherwise a program that does nothing would run twice, the second time alone on the machine."""
     report = {"status": signal.SIGKILL, "killed": "wall", "cpu_s": 0.1, "waited_s": waited_s}
     assert status_of(report, LIMITS, flooded=False) == ("timeout", "starved" if starved else "")
 
@@ -52,19 +52,19 @@ def test_who_sleeps_is_not_starved(waited_s: float | None, starved: bool) -> Non
 @pytest.mark.parametrize(
     ("says", "killed", "expected"),
     [
-        (BEGUN.pack(READY, 7.0), "supervisor", None),
-        (BEGUN.pack(READY, 7.0), None, None),
-        (BEGUN.pack(READY, 7.0) + b"it cannot be executed", None, "it cannot be executed"),
+        (STARTED.pack(READY, 7.0), "supervisor", None),
+        (STARTED.pack(READY, 7.0), None, None),
+        (STARTED.pack(READY, 7.0) + b"it cannot be executed", None, "it cannot be executed"),
         (b"OSError: landlock", None, "OSError: landlock"),
         (b"", None, "it ended before it was ready"),
         (b"", "setup", "it ended before it was ready"),
     ],
 )
-@pytest.mark.parametrize("looked", [False, True])
-def test_who_floods_at_once_has_begun_all_the_same(
-    says: bytes, killed: str | None, expected: str | None, looked: bool
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_program_that_floods_at_once_has_started(
+    says: bytes, killed: str | None, expected: str | None, checked: bool
 ) -> None:
-    """The supervisor may end a run while the zygote has yet to hear of its beginning: that is no sandbox_error."""
+    """The supervisor can stop a run before the zygote has read that it started: that is no sandbox_error."""
     (ready, program), (supervisor, line) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -74,10 +74,10 @@ def test_who_floods_at_once_has_begun_all_the_same(
     job = Job(kind=SCRIPT, wall_s=1e9, cpu_s=9, memory_bytes=0, file_bytes=0, stack_bytes=0, code_bytes=0, texts=[])
     run = Run(job, pid=pid, pidfd=os.pidfd_open(pid), line=line, ready=ready, copy_to=-1, shared=True)
     select.select([run.pidfd], [], [])
-    if looked:  # the clock may have come by in between, and what it heard is not lost
-        run.look(time.monotonic(), shared=False)
+    if checked:  # the limits may be checked in between, and the message that was read then is not lost
+        run.check_limits(time.monotonic(), shared=False)
     run.killed = KILLED.index(killed)
-    run.end()
+    run.finish()
     said = os.read(supervisor, 4096)
     os.close(supervisor)
     if expected is not None:

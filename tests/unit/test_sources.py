@@ -14,7 +14,7 @@ from r1ray.data.files import is_local
 from r1ray.data.sources import SOURCES, Loaded, load_source, needs_network
 from r1ray.reward.accuracy import VERIFIERS, accuracy
 from r1ray.reward.code import tested
-from r1ray.sandbox.base import Ended, Program
+from r1ray.sandbox.base import Program, RunResult
 
 DATA = Path(__file__).parents[1] / "fixtures" / "datasets"
 
@@ -144,8 +144,8 @@ JUDGED: dict[str, list[tuple[dict, str, str]]] = {
 class Printing:
     """Instead of a sandbox: of a program `print(N)` the N."""
 
-    def run(self, program: Program) -> Ended:
-        return Ended(status="ok", stdout=re.sub(rb"\D", b"", program.code))
+    def run(self, program: Program) -> RunResult:
+        return RunResult(status="ok", stdout=re.sub(rb"\D", b"", program.code))
 
 
 def test_every_verifier_is_tried_with_rows():

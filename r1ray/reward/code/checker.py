@@ -43,7 +43,7 @@ class Checker:
         """None when the sandbox failed. An output on which the checker fails is not accepted."""
         files = [given, expected, written.decode(errors="replace")]
         stdin = json.dumps({"checker": self._code, "files": files}).encode()
-        ended = self._sandbox.run(Program(code=RUN, stdin=stdin, limits=LIMITS))
-        if ended.status == "sandbox_error":
+        result = self._sandbox.run(Program(code=RUN, stdin=stdin, limits=LIMITS))
+        if result.status == "sandbox_error":
             return None
-        return ended.status == "ok" and ended.stdout.strip() in (b"1", b"1.0")
+        return result.status == "ok" and result.stdout.strip() in (b"1", b"1.0")

@@ -31,13 +31,13 @@ def unpacked(tests: Mapping[str, Any], sandbox: Runner) -> list[dict[str, Any]]:
         ValueError: they cannot be read.
         RuntimeError: the sandbox failed.
     """
-    ended = sandbox.run(Program(code=UNPACK, stdin=str(tests["packed"]).encode(), limits=LIMITS))
-    if ended.status == "sandbox_error":
-        raise RuntimeError(f"the packed tests were not read: the sandbox failed ({ended.why})")
-    if ended.status != "ok":
-        raise ValueError(f"the packed tests cannot be read: {ended.status} {ended.stderr[-200:]!r}")
+    result = sandbox.run(Program(code=UNPACK, stdin=str(tests["packed"]).encode(), limits=LIMITS))
+    if result.status == "sandbox_error":
+        raise RuntimeError(f"the packed tests were not read: the sandbox failed ({result.reason})")
+    if result.status != "ok":
+        raise ValueError(f"the packed tests cannot be read: {result.status} {result.stderr[-200:]!r}")
     try:
-        private: Any = json.loads(ended.stdout)
+        private: Any = json.loads(result.stdout)
     except RecursionError as error:
         raise ValueError("the packed tests are nested too deeply") from error
     if not isinstance(private, list):

@@ -10,7 +10,7 @@ from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
 from r1ray.reward.code.verdicts import Verdict, verdicts
-from r1ray.sandbox.here import local_sandbox, sandbox
+from r1ray.sandbox.current import local_sandbox, sandbox
 from r1ray.types import Problem
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from r1ray.reward.code.cases import Cases
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.compare import same_output, same_results
-from r1ray.sandbox.base import Ended, Limits, Program, Runner
+from r1ray.sandbox.base import Limits, Program, Runner, RunResult
 from r1ray.types import Status
 
 
@@ -30,22 +30,22 @@ def verdicts(
     program = code.encode(errors="replace")
     if cases.function is None:
         for text, expected in zip(cases.inputs, cases.expected, strict=True):
-            ended = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=limits))
-            same: bool | None = same_output(ended.stdout, expected)
-            if not same and checker is not None and ended.status == "ok":
-                same = checker.accepts(text, expected, ended.stdout)
-            yield _verdict(ended, same)
+            result = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=limits))
+            same: bool | None = same_output(result.stdout, expected)
+            if not same and checker is not None and result.status == "ok":
+                same = checker.accepts(text, expected, result.stdout)
+            yield _verdict(result, same)
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
-    ended = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
-    for same in same_results(ended.stdout, cases.expected, wrapped=cases.wrapped):
-        yield _verdict(ended, same)
+    result = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
+    for same in same_results(result.stdout, cases.expected, wrapped=cases.wrapped):
+        yield _verdict(result, same)
 
 
-def _verdict(ended: Ended, same: bool | None) -> Verdict:
+def _verdict(result: RunResult, same: bool | None) -> Verdict:
     """Output of a run that was ended does not count: what the run was ended for may have produced it."""
-    if ended.status != "ok":
-        return Verdict(correct=False, status=ended.status)
+    if result.status != "ok":
+        return Verdict(correct=False, status=result.status)
     if same is None:
         return Verdict(correct=False, status="sandbox_error")
     return Verdict(correct=same, status="ok" if same else "wrong_answer")
