@@ -141,7 +141,7 @@ def test_self_test_notices_missing_isolation(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_missing_compiler_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, which = ZygoteSpec(python=PYTHON, uid=unprivileged_uid()), shutil.which
-    monkeypatch.setattr("r1ray.sandbox.choose.why_not", lambda spec: None)
+    monkeypatch.setattr("r1ray.sandbox.choose.first_failure", lambda spec: None)
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None if name == "g++" else which(name, path=path))
     assert choose(spec, min_tier="T2", languages={"python"}).tier == "T1"
     start = time.monotonic()
