@@ -44,9 +44,9 @@ def test_new_adapters_change_nothing_and_only_they_are_trained(family, tied):
     assert len(layers(lm)) == 2 * len(LINEAR)
     assert all(name.endswith((".lora_a", ".lora_b")) for name in trained(lm)) and trained(lm)
     base = dict(plain.named_parameters())
-    served = exported(lm)
-    assert list(served) == list(base)
-    for name, weight in served.items():
+    weights = exported(lm)
+    assert list(weights) == list(base)
+    for name, weight in weights.items():
         assert torch.equal(weight, base[name])
     samples = make_samples()
     for mine, theirs in zip(packed_logprobs(Policy(lm), samples), packed_logprobs(Policy(plain), samples), strict=True):

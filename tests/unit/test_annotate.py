@@ -1,4 +1,4 @@
-"""Every sample gets its own log-probs back, whatever was packed beside it."""
+"""Every sample gets its own log-probs, whatever it is packed with."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from r1ray.annotate import annotate
 
 
 class FakeGroup:
-    """Answers with a function of each token, so that a value at the wrong token shows."""
+    """Returns a function of each token, so that a value at the wrong token is noticed."""
 
     def __init__(self, size, factor):
         self.size, self.factor, self.tokens, self.max_tokens = size, factor, 0, 32
@@ -42,7 +42,7 @@ def test_only_what_is_needed_is_computed():
     assert all(one.old_logprobs_T is None and one.ref_logprobs_T is None for one in out)
 
 
-def test_masked_samples_cost_nothing():
+def test_masked_samples_are_not_computed():
     masked = sample(50, index=9, mask_T=np.zeros(50, np.float32))
     trainers = FakeGroup(1, 1.0)
     out = annotate([SAMPLES[0], masked], frozenset({"old_logprobs"}), groups={"old_logprobs": trainers})
@@ -60,6 +60,6 @@ def test_process_rewards_are_the_log_ratio_to_the_reference():
         np.testing.assert_array_equal(after.old_values_T, 7.0 * before.token_ids_T)
 
 
-def test_what_nobody_computes_is_a_mistake_of_ours():
+def test_need_without_a_worker_is_an_assertion_error():
     with pytest.raises(AssertionError, match="old_values"):
         annotate(SAMPLES, frozenset({"old_values"}), groups={})

@@ -166,8 +166,8 @@ def test_vapo_imitates_only_correct_completions() -> None:
     weights = [w["imitation"] for w in algo.weights(samples, algo.initial_state())]
     assert [bool(w.any()) for w in weights] == [True, False, False, True]
     assert sum(float(w.sum()) for w in weights) == pytest.approx(0.1), "mu times a mean over their tokens"
-    nobody = algo.advantages(step(correct=(False,) * 4), algo.initial_state())
-    assert not any(w["imitation"].any() for w in algo.weights(nobody, algo.initial_state()))
+    none_correct = algo.advantages(step(correct=(False,) * 4), algo.initial_state())
+    assert not any(w["imitation"].any() for w in algo.weights(none_correct, algo.initial_state()))
 
 
 def test_vapo_lambda_depends_on_length() -> None:
@@ -199,8 +199,11 @@ def test_learning_rate_schedule_counts_the_updates_of_the_policy() -> None:
     base = load(compose(["steps=60", "algo=ppo", "algo.num_minibatches=4"])).config
     for frozen, updates in ((0, 240), (50, 40)):
         algo = algorithm("vapo", policy_frozen_steps=frozen, critic_updates=12)
-        told = trainer_kwargs(base, algo)
-        assert {role: kwargs["total_updates"] for role, kwargs in told.items()} == {"policy": updates, "critic": 720}
+        kwargs_by_role = trainer_kwargs(base, algo)
+        assert {role: kwargs["total_updates"] for role, kwargs in kwargs_by_role.items()} == {
+            "policy": updates,
+            "critic": 720,
+        }
 
 
 def test_prime_process_rewards_have_the_scale_of_outcomes_at_any_length() -> None:

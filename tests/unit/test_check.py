@@ -1,4 +1,4 @@
-"""The configuration check: what a person gets to read for each mistake, before anything starts."""
+"""The configuration check: the messages for each mistake, before anything starts."""
 
 import json
 import os
@@ -33,11 +33,11 @@ OWN_FILES = {
     "recipe/pool": "# @package _global_\ndefaults: [loop, _self_]\nseed: 8\n",
     "scale/own": "steps: 7\n",
 }
-"""Recipes of one's own, all but one with a mistake."""
+"""User recipes, all but one with a mistake."""
 
 
 def save_model(folder: Path, *, chat_template: str) -> None:
-    """A model folder as far as the check looks into it."""
+    """A model folder with the files that the check reads."""
     folder.mkdir()
     config = {"max_position_embeddings": 1024, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
@@ -47,7 +47,7 @@ def save_model(folder: Path, *, chat_template: str) -> None:
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with models, data and an old run; relative paths in overrides lead here."""
+    """A folder with models, data and an old run; relative paths in overrides are relative to it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -97,7 +97,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def same_run() -> str:
-    """config.yaml, as far as the check compares it, of a run with the configuration that the tests start from."""
+    """The part of config.yaml that the check compares, of a run with the configuration of these tests."""
     return "{seed: 0, model: {path: thinks}, algo: {name: grpo}, stages: {rl: {kind: rl}}}"
 
 
@@ -107,7 +107,7 @@ def base() -> DictConfig:
 
 
 def check(*overrides: str) -> list[CheckedRun]:
-    """A sound configuration but for `overrides`, from the command line."""
+    """The default configuration with `overrides` from the command line."""
     return check_command_line(["model.path=thinks", *overrides])
 
 
@@ -130,7 +130,7 @@ OURS = (
     "judge.path=builtin",
     "judge.max_length=1024",
 )
-"""The same, by engines of the run's own."""
+"""The same, with engines that the run starts."""
 UNJUDGED = ("data.train.mine.accuracy=accuracy",)
 
 # overrides, key of the mistake, words of its rule, words of its remedy
@@ -324,7 +324,7 @@ VALUES = {
         [*OURS, "reward.components.judge.args.max_chars=2000"],
         "reward.components.judge.args.max_chars", "out of its reach", "max_chars=768",
     ),
-    "judges that nobody asks": (
+    "judges without a component that uses them": (
         [*JUDGED, "judge.path=builtin", "judge.max_length=1024"], "judge.path", "no reward asks", "judge.path=null",
     ),
     "judges split as their model is not": (
@@ -384,7 +384,7 @@ VALUES = {
         "mode=pass_fail",
     ),
     "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
-    "a judge asked by nobody": (
+    "a judge for no source": (
         [*JUDGED, "reward.components.judge.args.concurrency=0"],
         "reward.components.judge.args.concurrency", "at least 1", "concurrency=1",
     ),
@@ -547,7 +547,7 @@ VALUES = {
     "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "no such role", "did you mean rollout?"),
     "fault of another form": (["fault=rollout-kill"], "fault", "is not <role>[-<index>]:<action>@<step>", "rollout:kill@2"),
     "fault of no role": (["fault=engine:kill@2"], "fault", "no role is called 'engine'", "rollout:kill@2"),
-    "fault that a role has not": (["fault=[reward:fail@2]"], "fault", "reward has no action 'fail'", "rollout:kill@2"),
+    "fault that a role does not support": (["fault=[reward:fail@2]"], "fault", "reward has no action 'fail'", "rollout:kill@2"),
     "fault of a worker that is not there": (
         ["fault=[rollout-0:kill@2,rollout-1:kill@3]", "rollout.num_workers=1"], "fault", "rollout has 1 workers",
         "rollout-0, or a larger rollout.num_workers",
@@ -555,7 +555,7 @@ VALUES = {
     "fault of a second driver": (["fault=driver-1:term@2"], "fault", "driver has 1 workers", "driver-0"),
     "negative restarts": (["cluster.max_restarts=-1"], "cluster.max_restarts", "must be at least 0", "cluster.max_restarts=0"),
     "no time between heartbeats": (["cluster.heartbeat_s=0"], "cluster.heartbeat_s", "must be greater than 0", "larger"),
-    "watchdog that barks at once": (["cluster.watchdog_s=0"], "cluster.watchdog_s", "must be greater than 0", "larger"),
+    "watchdog without a wait": (["cluster.watchdog_s=0"], "cluster.watchdog_s", "must be greater than 0", "larger"),
     "run directory taken": (["run_dir=old"], "run_dir", "holds a run already", "resume=auto"),
     "another run's directory": (
         ["run_dir=old", "resume=auto"], "model.path", "was started with elsewhere", "model.path=elsewhere",
@@ -597,7 +597,7 @@ VALUES = {
     ),
 }  # fmt: skip
 
-# What is wrong in two places is said twice.
+# A mistake in two places is reported twice.
 SEVERAL = {
     "stages in a circle": 2,
     "cuda without GPUs": 3,
@@ -606,12 +606,12 @@ SEVERAL = {
 }
 
 
-def test_the_grid_is_a_grid() -> None:
+def test_every_case_is_complete() -> None:
     assert len(COMMAND_LINE) + len(VALUES) >= 30
 
 
 @pytest.mark.parametrize("case", COMMAND_LINE, ids=COMMAND_LINE)
-def test_mistake_on_the_command_line_is_answered(case: str) -> None:
+def test_mistake_on_the_command_line_is_reported_with_the_remedy(case: str) -> None:
     overrides, key, rule, remedy = COMMAND_LINE[case]
     with pytest.raises(ConfigError) as caught:
         check(*overrides)
@@ -619,7 +619,7 @@ def test_mistake_on_the_command_line_is_answered(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", VALUES, ids=VALUES)
-def test_mistake_in_a_value_is_answered(case: str, base: DictConfig) -> None:
+def test_mistake_in_a_value_is_reported_with_the_remedy(case: str, base: DictConfig) -> None:
     overrides, key, rule, remedy = VALUES[case]
     with pytest.raises(ConfigError) as caught:
         check_values(base, overrides)
@@ -635,7 +635,7 @@ def assert_answer(error: ConfigError, case: str, *, key: str, rule: str, remedy:
     assert len(found) == SEVERAL.get(case, 1), "one mistake causes one message"
 
 
-def test_what_is_sound_in_ones_own_recipe_is_left_alone() -> None:
+def test_valid_user_recipe_has_no_mistakes() -> None:
     (run,) = check_command_line(["--config-dir", "conf", "recipe=sound"])
     assert (run.config.name, run.config.seed, run.config.algo.clip_high) == ("dapo_32b", 7, 0.28)
 
@@ -646,7 +646,7 @@ def test_tensorboard_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         check("log.tensorboard=true")
 
 
-def test_all_mistakes_come_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     wrong = [
         "algo=grop",
         "model=qwen",
@@ -670,7 +670,7 @@ def test_all_mistakes_come_at_once() -> None:
     }
 
 
-def test_sound_configuration_gives_what_the_run_needs() -> None:
+def test_valid_configuration_gives_a_checked_run() -> None:
     (run,) = check("trainer.lr=2e-4", "+steps=7", "rollout.engine_args.swap_space=1")
     assert (run.config.trainer.lr, run.config.steps) == (2e-4, 7)
     assert [(checked.name, checked.stage.kind) for checked in run.stages] == [("rl", "rl")]
@@ -692,7 +692,7 @@ def test_sound_configuration_gives_what_the_run_needs() -> None:
         ("org/model", "chat", "answer", None),
     ],
 )
-def test_it_is_told_when_no_prompt_asks_for_what_answers_are_read_from(
+def test_extractor_that_no_prompt_mentions_is_noted(
     base: DictConfig, model: str, template: str, extract: str, missing: str | None
 ):
     mine = f"{{source: math500, path: good.jsonl, columns: {{problem: question}}, extract: {extract}}}"
@@ -708,18 +708,18 @@ def test_it_is_told_when_no_prompt_asks_for_what_answers_are_read_from(
     assert all(f"data.train.mine are read from {missing!r}" in note for note in notes)
 
 
-def test_arguments_of_judges_that_there_are_not_are_not_spoken_of() -> None:
+def test_unused_judge_arguments_are_not_noted() -> None:
     (run,) = check("judge.engine_args={swap_space: 1, dtype: half}")
     assert run.notes == []
 
 
-def test_a_judge_on_the_hub_is_not_checked_and_has_no_facts_to_be_told() -> None:
+def test_judge_on_the_hub_is_noted_as_not_checked() -> None:
     (run,) = check(*OURS, "judge.path=org/judge")
     (note,) = [note for note in run.notes if "org/judge" in note]
     assert note.startswith(f"{NOT_CHECKED}judge.path=org/judge is a hub name") and "facts" not in note
 
 
-def test_stage_is_the_base_with_its_fragment_over_it() -> None:
+def test_stage_is_the_base_merged_with_its_fragment() -> None:
     (run,) = check(
         "stages={rl: {kind: rl, after: warm}, warm: {kind: sft, config: {trainer: {lr: 0.5}, data: {train: {countdown: null}}}}}",
         "stages.warm.config.data.train.t={source: traces, args: {num_problems: 9}}",
@@ -731,24 +731,24 @@ def test_stage_is_the_base_with_its_fragment_over_it() -> None:
     assert list(rl.data.train) == ["countdown"]
 
 
-def test_a_judge_beside_the_rules_is_accepted() -> None:
+def test_judge_together_with_rules_is_accepted() -> None:
     (run,) = check(*JUDGED)
     assert run.config.data.train["mine"].accuracy == "judge"
     score = "reward.components.judge={sources: null, args: {kind: score}}"
     assert check(*JUDGED, score), "a score needs no reference"
 
 
-def test_judges_of_the_runs_own_are_accepted_and_counted(base: DictConfig) -> None:
+def test_judges_that_the_run_starts_are_accepted_and_counted(base: DictConfig) -> None:
     assert "  judge      1 x 0.1 CPU (builtin, float32)" in describe(check_values(base, OURS))
 
 
-def test_ranks_that_share_rows_are_named(base: DictConfig) -> None:
+def test_summary_shows_ranks_that_share_rows(base: DictConfig) -> None:
     assert "2 x 0.1 CPU (ZeRO-0, fp32, 2 ranks share a row)" in describe(
         check_values(base, ["trainer.sequence_parallel=2"])
     )
 
 
-def test_a_judges_key_is_not_shown(base: DictConfig) -> None:
+def test_key_of_a_judge_is_not_shown(base: DictConfig) -> None:
     with pytest.raises(ConfigError) as caught:
         check_values(base, [*JUDGED, "reward.components.judge.args.api_key_env=sk-12345"])
     assert "sk-12345" not in str(caught.value)
@@ -762,7 +762,7 @@ def test_own_code_by_import_path_is_accepted() -> None:
     assert run.config.reward.components["mine"].name == "own:right"
 
 
-def test_own_engine_is_looked_for_and_not_imported() -> None:
+def test_own_engine_is_found_and_not_imported() -> None:
     (run,) = check("rollout.engine='broken:Engine'")
     assert run.config.rollout.engine == "broken:Engine"
 
@@ -770,7 +770,7 @@ def test_own_engine_is_looked_for_and_not_imported() -> None:
 @pytest.mark.parametrize(
     "override", ["trainer.logprob_gap_limit=inf", "eval.temperature=0", "seed=4294967295", "algo.clip_high=10"]
 )
-def test_numbers_at_the_edge_are_accepted(override: str, base: DictConfig) -> None:
+def test_values_at_their_bounds_are_accepted(override: str, base: DictConfig) -> None:
     assert check_values(base, [override]).stages
 
 
@@ -782,12 +782,12 @@ def test_numbers_at_the_edge_are_accepted(override: str, base: DictConfig) -> No
         ("fault=[]", []),
     ],
 )
-def test_one_fault_or_a_list_of_them_is_accepted(override: str, faults: list[str], base: DictConfig) -> None:
+def test_one_fault_or_a_list_is_accepted(override: str, faults: list[str], base: DictConfig) -> None:
     checked = check_values(base, [override, "rollout.num_workers=2", "trainer.num_workers=1", "reward.num_workers=1"])
     assert checked.config.fault == faults
 
 
-def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
+def test_checkpoints_without_an_evaluation_are_noted(base: DictConfig) -> None:
     often = ["eval.every_steps=7", "checkpoint.every_steps=10"]
     (note,) = check_values(base, often).notes
     assert "not a multiple of eval.every_steps=7" in note and "every 70 steps" in note
@@ -795,7 +795,7 @@ def test_checkpoints_beside_the_evaluations_are_noted(base: DictConfig) -> None:
     assert check_values(base, ["eval.every_steps=5", "checkpoint.every_steps=10"]).notes == []
 
 
-def test_a_scale_that_replaces_a_recipes_numbers_is_noted() -> None:
+def test_scale_that_replaces_numbers_of_a_recipe_is_noted() -> None:
     (run,) = check("recipe=r1_zero", "trainer.lr=3e-6")
     note, *replacements = run.notes
     assert (
@@ -823,7 +823,7 @@ def own_recipe(folder: Path, text: str, *, name: str = "mine") -> str:
     return f"--config-dir={folder / 'own_conf'}"
 
 
-def test_what_replaces_numbers_of_ones_own_recipe_is_noted_too(workplace: Path) -> None:
+def test_scale_that_replaces_numbers_of_a_user_recipe_is_noted(workplace: Path) -> None:
     defaults = "defaults: [override /algo: dapo, override /model: qwen2_5_32b]\n"
     flag = own_recipe(workplace, f"{defaults}steps: 60\ntrainer: {{num_workers: 4, zero_stage: 2}}\n")
     (run,) = check_command_line([flag, "recipe=mine", "scale=cluster"])
@@ -841,7 +841,7 @@ def test_what_replaces_numbers_of_ones_own_recipe_is_noted_too(workplace: Path) 
 
 
 @pytest.mark.parametrize("form", ["--config-dir={}", "--config-dir {}", "-cd {}"])
-def test_a_file_of_ones_own_that_is_called_like_one_of_ours_is_refused(workplace: Path, form: str) -> None:
+def test_user_file_with_the_name_of_a_built_in_one_is_refused(workplace: Path, form: str) -> None:
     flag = own_recipe(workplace, "steps: 7\n", name="dapo_32b").removeprefix("--config-dir=")
     with pytest.raises(ConfigError) as caught:
         check_command_line([*form.format(flag).split(), "recipe=dapo_32b"])
@@ -849,13 +849,13 @@ def test_a_file_of_ones_own_that_is_called_like_one_of_ours_is_refused(workplace
     assert mistake.key == "--config-dir" and mistake.rule.endswith("in place of yours: recipe/dapo_32b.yaml")
 
 
-def test_a_key_that_every_stage_sets_is_not_asked_for() -> None:
+def test_key_that_every_stage_sets_is_not_required() -> None:
     (run,) = check_command_line(["recipe=skywork_or1_7b"])
     (note,) = (note for note in run.notes if "composed after" in note)
     assert "max_response_length" not in note and "trainer.lr=" in note
 
 
-def test_what_is_derived_from_several_has_the_numbers_of_the_last(workplace: Path) -> None:
+def test_recipe_derived_from_several_has_the_numbers_of_the_last(workplace: Path) -> None:
     flag = own_recipe(workplace, "steps: 10\n", name="two")
     for name, steps in (("three", 20), ("mine", None)):
         text = f"steps: {steps}\n" if steps else "defaults: [two, three, _self_]\nseed: 7\n"
@@ -865,19 +865,19 @@ def test_what_is_derived_from_several_has_the_numbers_of_the_last(workplace: Pat
 
 
 @pytest.mark.parametrize("scale", ["tiny", "smoke"])
-def test_a_stage_that_ones_own_recipe_takes_out_stays_out(workplace: Path, scale: str) -> None:
+def test_stage_that_a_user_recipe_removes_stays_removed(workplace: Path, scale: str) -> None:
     stages = "defaults: [override /stages: deepscaler]\nstages: {middle: null, long: {after: short}}\n"
     (run,) = check_command_line([own_recipe(workplace, stages), "recipe=mine", f"scale={scale}"])
     assert [stage.name for stage in run.stages] == ["short", "long"]
 
 
-def test_the_datasets_of_a_stage_are_listed() -> None:
+def test_datasets_of_a_stage_are_listed() -> None:
     (run,) = check("recipe=orz_32b")
     lines = [line.strip() for line in describe(run).splitlines() if line.strip().startswith("data ")]
     assert lines == ["data       countdown to train; countdown to eval", "data       hard to train; countdown to eval"]
 
 
-def test_a_set_that_another_choice_left_half_is_taken_out_as_the_remedy_says() -> None:
+def test_incomplete_dataset_is_removed_as_the_remedy_says() -> None:
     with pytest.raises(ConfigError) as caught:
         check_command_line(["recipe=dapo_32b", "scale=cluster", "eval=countdown"])
     (mistake,) = caught.value.mistakes
@@ -887,14 +887,14 @@ def test_a_set_that_another_choice_left_half_is_taken_out_as_the_remedy_says() -
     assert check_command_line(["recipe=dapo_32b", "scale=cluster", "eval=countdown", "eval.sets.aime24=null", best])
 
 
-def test_a_stage_that_takes_out_what_is_not_there_is_noted() -> None:
+def test_stage_that_removes_a_missing_entry_is_noted() -> None:
     (run,) = check_command_line(["recipe=srpo_32b", "scale=cluster", "data=deepscaler"])
     assert any("stage maths removes code from data.train, which has only math" in note for note in run.notes)
     (run,) = check_command_line(["recipe=srpo_32b", "scale=cluster"])
     assert not any("takes code out" in note for note in run.notes)
 
 
-def test_another_model_is_not_checked_by_the_facts_of_the_one_that_was_chosen_without_a_word() -> None:
+def test_facts_of_another_model_are_not_used_silently() -> None:
     large = ["recipe=gpg_7b", "scale=cluster", "model.path=Qwen/Qwen2.5-7B"]
     (run,) = check_command_line(large)
     assert any(
@@ -917,14 +917,12 @@ def test_another_model_is_not_checked_by_the_facts_of_the_one_that_was_chosen_wi
         (["reward.components.overlong.weight=1", "reward.components.overlong.args.cache=77"], None),
     ],
 )
-def test_settings_that_do_not_fit_each_other_are_noted(
-    base: DictConfig, overrides: list[str], words: str | None
-) -> None:
+def test_settings_without_effect_are_noted(base: DictConfig, overrides: list[str], words: str | None) -> None:
     notes = check_values(base, overrides).notes
     assert [words in note for note in notes] == [True] if words else notes == []
 
 
-def test_an_override_that_every_stage_makes_nothing_of_is_refused() -> None:
+def test_override_that_no_stage_uses_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         check_command_line(["recipe=deepscaler_1.5b", "steps=3"])
     (mistake,) = caught.value.mistakes
@@ -934,19 +932,19 @@ def test_an_override_that_every_stage_makes_nothing_of_is_refused() -> None:
     assert [stage.config.steps for stage in run.stages] == [3, 3, 3]
 
 
-def test_an_override_that_some_stage_makes_nothing_of_is_noted() -> None:
+def test_override_that_some_stage_ignores_is_noted() -> None:
     (run,) = check_command_line(["recipe=orz_32b", "trainer.lr_schedule=cosine"])
     assert any(
         note.startswith("trainer.lr_schedule=cosine has no effect in stages that set this key (") for note in run.notes
     )
 
 
-def test_what_smoke_takes_from_tiny_is_noted_too() -> None:
+def test_replacements_of_scale_smoke_are_noted() -> None:
     (run,) = check("recipe=dapo_32b", "scale=smoke")
     assert any("trainer.lr=0.0001 (recipe: 1e-06)" in note for note in run.notes)
 
 
-def test_options_are_replaced_for_the_built_in_model_only() -> None:
+def test_options_are_replaced_only_for_the_built_in_model() -> None:
     (run,) = check("data=dapo_math")
     assert list(run.config.data.train) == ["countdown"]
     assert run.notes == ["replaced: data dapo_math -> countdown: model=builtin"]
@@ -958,7 +956,7 @@ def test_options_are_replaced_for_the_built_in_model_only() -> None:
     assert all(note.startswith(NOT_CHECKED) for note in run.notes)
 
 
-def test_options_may_be_replaced_for_another_model() -> None:
+def test_options_can_be_replaced_for_another_model() -> None:
     overrides = ["data=dapo_math", "reward=dapo", *QWEN, "replacement=builtin", "rollout.max_response_length=384"]
     (run,) = check_command_line(overrides)
     assert {note for note in run.notes if note.startswith("replaced")} == {
@@ -967,19 +965,19 @@ def test_options_may_be_replaced_for_another_model() -> None:
     }
 
 
-def test_local_data_is_opened() -> None:
+def test_local_data_is_read() -> None:
     (run,) = check(*gsm8k("good.jsonl"))
     assert run.config.data.train["mine"].path == "good.jsonl"
 
 
-def test_hub_names_are_judged_by_form_and_listed() -> None:
+def test_hub_names_are_checked_by_form_and_listed() -> None:
     (run,) = check(*QWEN, "model.path=Qwen/Qwen2.5-7B", *gsm8k("openai/gsm8k"))
     unchecked = [note for note in run.notes if note.startswith(NOT_CHECKED)]
     assert any("openai/gsm8k" in note for note in unchecked)
     assert any("Qwen/Qwen2.5-7B" in note for note in unchecked)
 
 
-def test_hub_model_without_facts_says_which_keys_would_help() -> None:
+def test_hub_model_without_facts_is_noted_with_the_keys_to_set() -> None:
     (run,) = check("model.path=org/model")
     note = next(note for note in run.notes if "org/model" in note)
     assert all(
@@ -1000,7 +998,7 @@ def test_resume_of_the_same_run_is_accepted(workplace: Path) -> None:
     assert more.config.steps == 300
 
 
-def test_another_number_of_ranks_is_accepted_where_no_trainer_state_is_loaded(workplace: Path) -> None:
+def test_number_of_ranks_can_change_when_no_trainer_state_is_loaded(workplace: Path) -> None:
     (run,) = check("run_dir=trained", "resume=auto", "trainer.num_workers=1", "steps=10")
     assert run.config.steps == 10
     (workplace / "trained/stages/rl/checkpoints/latest").unlink()
@@ -1024,7 +1022,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
     return code, capsys.readouterr().out
 
 
-def test_a_sound_run_starts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_valid_run_starts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, capsys, "seed=3") == (0, "started r1_zero 3\n")
     code, out = run(monkeypatch, capsys, "--multirun", "seed=1,2")
     assert (code, out) == (0, "started r1_zero 1\nstarted r1_zero 2\n")
@@ -1032,7 +1030,7 @@ def test_a_sound_run_starts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert (code, out) == (0, "r1ray: replaced: data dapo_math -> countdown: model=builtin\nstarted r1_zero 0\n")
 
 
-def test_hydras_own_flags_work(
+def test_flags_of_hydra_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workplace: Path
 ) -> None:
     assert "lr: 0.5" in run(monkeypatch, capsys, "trainer.lr=0.5", "--cfg", "job")[1]
@@ -1043,7 +1041,7 @@ def test_hydras_own_flags_work(
     assert "# @package trainer\n" in out and "algo" not in out
 
 
-def test_the_printed_configuration_has_the_defaults_of_plugins_and_no_paper(
+def test_printed_configuration_has_the_defaults_of_plugins_and_no_paper(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out = run(monkeypatch, capsys, "recipe=vapo_32b", "trainer.lrr=1", "--cfg=job", "--resolve")
@@ -1054,7 +1052,7 @@ def test_the_printed_configuration_has_the_defaults_of_plugins_and_no_paper(
     assert run(monkeypatch, capsys, "algo=grop", "-c", "job") == (2, "")
 
 
-def test_steps_in_which_the_policy_is_frozen_make_no_updates() -> None:
+def test_frozen_steps_are_not_counted_as_updates() -> None:
     (run,) = check("algo=ppo", "algo.args.policy_frozen_steps=2", "steps=5", "algo.num_minibatches=4")
     assert "5 steps = 2,560 samples, 12 updates" in describe(run)
 
@@ -1072,14 +1070,14 @@ def test_check_only_describes_the_run(
     assert sorted(workplace.iterdir()) == before, "a check writes nothing"
 
 
-def test_a_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigError, match=r"did you mean trainer.lr\?"):
         run(monkeypatch, capsys, "trainer.lrr=1")
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
-def test_real_command_line_answers_with_2_and_no_traceback_and_loads_nothing_heavy() -> None:
+def test_command_with_a_mistake_exits_with_2_without_heavy_imports() -> None:
     main = (
         "import sys; from r1ray.cli import run_cli; code = run_cli(lambda run: print('started', run.config.name)); "
         "heavy = {'torch', 'transformers', 'ray', 'vllm', 'deepspeed', 'datasets', 'wandb'} & sys.modules.keys(); "
@@ -1093,14 +1091,14 @@ def test_real_command_line_answers_with_2_and_no_traceback_and_loads_nothing_hea
     assert "heavy []" in done.stdout
 
 
-def test_results_of_a_submitted_job_that_would_be_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_submitted_job_whose_results_would_be_lost_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ConfigError, match=r"run_dir=/SHARED/FOLDER"):
         check("run_dir=runs/lost")
     assert check(f"run_dir={tmp_path / 'kept'}")
 
 
-def test_experts_may_be_served_though_not_trained() -> None:
+def test_mixture_of_experts_can_be_evaluated_but_not_trained() -> None:
     with pytest.raises(ConfigError, match=r"(?s)critic\.path = Qwen.*mixture of experts.*critic\.path=a dense model"):
         check("algo=ppo", "critic.path=Qwen/Qwen3-30B-A3B")
     assert check("stages.rl.kind=eval", "model.path=Qwen/Qwen3-30B-A3B", "model.template=r1_zero")
@@ -1115,27 +1113,27 @@ def test_experts_may_be_served_though_not_trained() -> None:
         (("scale=one_gpu", "rollout.sleep=false"), "only the memory that the engine leaves free"),
     ],
 )
-def test_what_sleeping_is_good_for_is_said(overrides: tuple[str, ...], note: str) -> None:
+def test_sleep_without_effect_is_noted(overrides: tuple[str, ...], note: str) -> None:
     (run,) = check(*overrides)
     assert any(note in said for said in run.notes), run.notes
 
 
-def test_one_gpu_is_sound_for_every_trainer() -> None:
+def test_scale_one_gpu_is_valid_for_every_trainer() -> None:
     for algo in ("grpo", "ppo", "prime"):
         (run,) = check("scale=one_gpu", f"algo={algo}")
         assert not any("sleep" in note for note in run.notes), run.notes
         assert run.config.rollout.sleep
 
 
-def test_rows_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_rows_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = check(*rows("one_good.jsonl"), "eval.sets.mine={source: rows, path: one_good.jsonl, limit: 1}")
-    told = [note for note in run.notes if "cannot be used" in note]
-    assert told == [
+    notes = [note for note in run.notes if "cannot be used" in note]
+    assert notes == [
         "60 of the 61 rows of data.train.mine cannot be used: there is no answer: columns.answer=COLUMN says which column holds "
         'it; the row: {"prompt": "0 + 2?", "answer": null}'
     ]
     assert not any("were read" in note for note in run.notes)
-    assert told[0] in describe(run)
+    assert notes[0] in describe(run)
     monkeypatch.setattr(datasets, "WHOLE_ROWS", 5)
     (run,) = check(*rows("one_good.jsonl"))
     assert any(
@@ -1145,7 +1143,7 @@ def test_rows_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert f"{NOT_CHECKED}data.train.mine.path=one_good.jsonl: only its first 5 rows were read" in run.notes
 
 
-def test_of_a_large_file_the_first_rows_are_read(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_rows_of_a_large_file_are_read(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "WHOLE_BYTES", (workplace / "torn.jsonl").stat().st_size - 1)
     (run,) = check(*rows("torn.jsonl"))
     assert run.notes == [f"{NOT_CHECKED}data.train.mine.path=torn.jsonl: only its first 64 rows were read"]

@@ -1,4 +1,4 @@
-"""The check of `algo`: pieces that do not fit are refused with the remedy, before anything starts."""
+"""The check of `algo`: invalid combinations are refused with the remedy before anything starts."""
 
 import importlib
 import sys
@@ -59,7 +59,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(base: DictConfig, overrides: Sequence[str], *, algo: str = "grpo") -> CheckedRun:
-    """A sound configuration but for `overrides`; `algo` as on the command line."""
+    """The default configuration with `overrides`; `algo` as on the command line."""
     return check_values(with_algorithm(base, algo), overrides)
 
 
@@ -168,7 +168,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=CASES)
-def test_pieces_that_do_not_fit_are_refused(case: str, base: DictConfig) -> None:
+def test_invalid_combinations_are_refused(case: str, base: DictConfig) -> None:
     algo, overrides, key, rule, remedy = CASES[case]
     with pytest.raises(ConfigError) as caught:
         check(base, overrides, algo=algo)
@@ -193,7 +193,7 @@ def test_pieces_that_do_not_fit_are_refused(case: str, base: DictConfig) -> None
     ],
     ids=" ".join,
 )
-def test_pieces_that_fit_are_accepted(overrides: list[str], base: DictConfig) -> None:
+def test_valid_combinations_are_accepted(overrides: list[str], base: DictConfig) -> None:
     assert check(base, overrides).stages
 
 
@@ -211,21 +211,19 @@ def test_pieces_that_fit_are_accepted(overrides: list[str], base: DictConfig) ->
         ("grpo", ["critic.num_workers=600"], None),
     ],
 )
-def test_what_would_surprise_is_noted(algo: str, overrides: list[str], words: str | None, base: DictConfig) -> None:
+def test_surprising_settings_are_noted(algo: str, overrides: list[str], words: str | None, base: DictConfig) -> None:
     found = [note for note in check(base, overrides, algo=algo).notes if not note.startswith(NOT_CHECKED)]
     assert [words in note for note in found] == [True] if words else found == []
 
 
-def test_the_algorithm_is_made_once(base: DictConfig, tmp_path: Path) -> None:
+def test_algorithm_is_constructed_once(base: DictConfig, tmp_path: Path) -> None:
     (tmp_path / "counting_algo.py").write_text(f"{OWN}{COUNTING}")
     check(base, ["algo.name='counting_algo:Counting'"])
     assert len(importlib.import_module("counting_algo").MADE) == 1
 
 
-def test_where_torch_is_not_installed_own_algorithms_are_not_checked(
-    base: DictConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They may import it, as r1ray's own do not."""
+def test_own_algorithms_are_not_checked_without_torch(base: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Your own algorithms may import torch, built-in ones do not."""
     Path("algo_with_torch.py").write_text("import torch\n" + OWN)
     monkeypatch.setitem(sys.modules, "torch", None)
     (note,) = check(base, ["algo.name='algo_with_torch:Mine'"]).notes

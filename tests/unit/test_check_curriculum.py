@@ -1,4 +1,4 @@
-"""The configuration check on sampling, curricula and staged data: what a person gets to read, before anything starts."""
+"""The check of sampling, curricula and staged data: the messages, before anything starts."""
 
 import json
 from pathlib import Path
@@ -118,7 +118,7 @@ def runs(workplace: Path, base: DictConfig) -> None:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_is_answered(case: str, base: DictConfig) -> None:
+def test_mistake_is_reported_with_the_remedy(case: str, base: DictConfig) -> None:
     overrides, key, rule, remedy = WRONG[case]
     with pytest.raises(ConfigError) as caught:
         check_values(base, overrides)
@@ -143,18 +143,18 @@ def test_a_mistake_is_answered(case: str, base: DictConfig) -> None:
         [ANNEAL, "stages.anneal.config.data.curriculum.name=easy_pool"],
     ],
 )
-def test_what_fits_is_accepted(overrides: list[str], base: DictConfig) -> None:
+def test_valid_settings_are_accepted(overrides: list[str], base: DictConfig) -> None:
     assert check_values(base, overrides).stages
 
 
-def test_what_is_on_the_hub_is_noted(base: DictConfig) -> None:
+def test_hub_dataset_is_noted_as_not_checked(base: DictConfig) -> None:
     run = check_values(
         base, ["data.train.gsm8k={source: gsm8k, path: openai/gsm8k}", "data.curriculum.name=difficulty"]
     )
     assert "not checked: data.curriculum.name=difficulty with the problems of gsm8k" in run.notes
 
 
-def test_lengths_are_stages_that_start_from_each_other() -> None:
+def test_stages_lengths_start_from_each_other() -> None:
     short, middle, long = load(compose(["stages=lengths", "stages.long.config.rollout.temperature=0.8"])).stages
     assert [stage.stage.after for stage in (short, middle, long)] == [None, "short", "middle"]
     assert [stage.config.rollout.max_response_length for stage in (short, middle, long)] == [96, 192, 384]
@@ -162,7 +162,7 @@ def test_lengths_are_stages_that_start_from_each_other() -> None:
     assert {stage.config.steps for stage in (short, middle, long)} == {20}
 
 
-def test_a_stage_may_have_other_data_than_the_one_before(base: DictConfig) -> None:
+def test_stages_can_have_different_data(base: DictConfig) -> None:
     rl, anneal = check_values(base, [ANNEAL]).stages
     assert list(rl.config.data.train) == ["countdown"] and list(anneal.config.data.train) == ["hard"]
     assert anneal.config.data.train["hard"].path == "stages/rl/rollouts"

@@ -1,4 +1,4 @@
-"""The check of `model.lora`: what a person gets to read, before anything starts."""
+"""The check of `model.lora`: the messages, before anything starts."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def trained(folder: Path, *, adapters: object) -> None:
-    """A run that has saved its trainer's state."""
+    """A run that has saved trainer state."""
     trainer = folder / "stages/rl/checkpoints/latest/trainer"
     trainer.mkdir(parents=True)
     before = {"seed": 0, "model": {"path": "builtin"}, "algo": {"name": "grpo"}, "stages": {"rl": {"kind": "rl"}}}
@@ -57,7 +57,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_cannot_be_is_answered(case: str, base: DictConfig) -> None:
+def test_mistake_is_reported_with_the_remedy(case: str, base: DictConfig) -> None:
     overrides, wanted = CASES[case]
     with pytest.raises(ConfigError) as caught:
         check_values(base, overrides)
@@ -69,19 +69,19 @@ def test_what_cannot_be_is_answered(case: str, base: DictConfig) -> None:
 
 
 @pytest.mark.parametrize("targets", ["all-linear", "[all-linear]", "q_proj", "[q_proj, down_proj]"])
-def test_what_can_be_is_accepted_and_shown(targets: str, base: DictConfig) -> None:
+def test_valid_adapters_are_accepted_and_shown(targets: str, base: DictConfig) -> None:
     run = check_values(base, [ALL, f"model.lora.targets={targets}"])
     assert run.config.model.lora is not None
     assert run.notes == []
     assert "LoRA of rank 4" in describe(run)
 
 
-def test_a_run_without_adapters_shows_none(base: DictConfig) -> None:
+def test_summary_without_adapters_shows_none(base: DictConfig) -> None:
     assert "LoRA" not in describe(check_values(base, []))
 
 
 @pytest.mark.parametrize(("init", "mistakes"), [("random", 1), ("pretrained", 0)])
-def test_supervised_fine_tuning_may_have_them(init: str, mistakes: int, base: DictConfig) -> None:
+def test_sft_can_use_adapters(init: str, mistakes: int, base: DictConfig) -> None:
     cfg = check_values(base, [ALL, f"sft.init={init}"]).config
     view = StageView(model=cfg.model, sft=cfg.sft, kind=KINDS["sft"], raw={})
     assert len(list(something_to_adapt(view))) == mistakes
@@ -99,7 +99,7 @@ def test_layers_are_read_from_the_weight_files(workplace: Path) -> None:
     assert linear_layers(broken) == set()
 
 
-def test_layers_that_cannot_be_seen_are_left_to_the_load(workplace: Path, base: DictConfig) -> None:
+def test_unknown_layers_are_checked_on_loading(workplace: Path, base: DictConfig) -> None:
     shutil.copytree(builtin.path(), workplace / "mine")
     (workplace / "mine/model.safetensors").write_bytes(b"")
     run = check_values(base, [ALL, "model.path=./mine", "model.lora.targets=[W_pack]"])
@@ -126,7 +126,7 @@ SAVED = {"rank": 4, "alpha": 8.0, "targets": ["all-linear"]}
     ],
     ids=str,
 )
-def test_a_run_goes_on_with_its_own_adapters(
+def test_run_resumes_only_with_its_own_adapters(
     saved: object, overrides: list[str], before: str, key: str, workplace: Path, base: DictConfig
 ) -> None:
     trained(workplace / "old", adapters=saved)
@@ -141,7 +141,7 @@ def test_a_run_goes_on_with_its_own_adapters(
     assert check_values(base, [*resumed, again]).config.model.lora == (check_values(base, [again]).config.model.lora)
 
 
-def test_adapters_stay_on_the_model_that_their_stage_began_from(workplace: Path, base: DictConfig) -> None:
+def test_adapters_require_the_base_model_of_their_stage(workplace: Path, base: DictConfig) -> None:
     trained(workplace / "old", adapters=SAVED)
     moved = "stages.rl={kind: rl, config: {model: {path: other/model}}}"
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""The check of critic and process reward model: what they may start from, and what must stay when a run goes on."""
+"""The check of critic and process reward model: valid starting models, and what must not change when a run resumes."""
 
 import json
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
 
 TOKENS = {"model": {"vocab": {"a": 0, "b": 7}}, "added_tokens": [{"id": 9, "content": "<think>"}]}
-"""A tokenizer of ten ids."""
+"""A tokenizer with ten ids."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Makes a model's folder, with no more in it than the check reads."""
+    """Creates a model folder with only the files that the check reads."""
     monkeypatch.chdir(tmp_path)
 
     def make(name: str, *, vocabulary: int, tokenizer: Any = TOKENS) -> str:
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
 
 
 def check(base: DictConfig, algo: str, **values: Any) -> CheckedRun:
-    """A sound configuration but for `values`: {key with __ for a dot: value}."""
+    """The default configuration with `values`: {key with __ for a dot: value}."""
     cfg = with_algorithm(base, algo)
     for key, value in values.items():
         OmegaConf.update(cfg, key.replace("__", "."), value, force_add=True)
@@ -44,17 +44,17 @@ def check(base: DictConfig, algo: str, **values: Any) -> CheckedRun:
 
 
 @pytest.mark.parametrize("vocabulary", [16, 12, 10])
-def test_a_critic_whose_vocabulary_has_every_token_is_accepted(
+def test_critic_whose_vocabulary_has_every_token_is_accepted(
     base: DictConfig, folder: Callable[..., str], vocabulary: int
 ) -> None:
-    """A model's weights may have more rows than its tokenizer has tokens (Qwen2.5-0.5B: 151,936, 7B: 152,064)."""
+    """The weights of a model may have more rows than its tokenizer has tokens (Qwen2.5-0.5B: 151,936, 7B: 152,064)."""
     policy, critic = folder("policy", vocabulary=12), folder("critic", vocabulary=vocabulary, tokenizer=None)
     checked = check(base, "ppo", model__path=policy, critic__path=critic)
     assert not [note for note in checked.notes if "vocabulary" in note]
 
 
 @pytest.mark.parametrize(("algo", "role"), [("ppo", "critic"), ("prime", "prm")])
-def test_a_vocabulary_without_some_tokens_is_refused(
+def test_vocabulary_without_some_tokens_is_refused(
     base: DictConfig, folder: Callable[..., str], algo: str, role: str
 ) -> None:
     policy, other = folder("policy", vocabulary=12), folder("other", vocabulary=9)
@@ -65,9 +65,7 @@ def test_a_vocabulary_without_some_tokens_is_refused(
     assert "vocabulary of 9 lacks some of the 10 tokens of the policy's tokenizer" in mistake.rule
 
 
-def test_where_no_tokenizer_can_be_read_a_smaller_vocabulary_is_noted(
-    base: DictConfig, folder: Callable[..., str]
-) -> None:
+def test_smaller_vocabulary_is_noted_without_a_tokenizer(base: DictConfig, folder: Callable[..., str]) -> None:
     policy, critic = folder("policy", vocabulary=12, tokenizer={"model": {}}), folder("critic", vocabulary=11)
     (note,) = (n for n in check(base, "ppo", model__path=policy, critic__path=critic).notes if "vocabulary" in n)
     assert note.startswith(NOT_CHECKED) and "(11) has every token" in note and "room for 12" in note
@@ -75,7 +73,7 @@ def test_where_no_tokenizer_can_be_read_a_smaller_vocabulary_is_noted(
 
 @pytest.fixture
 def trained(tmp_path: Path, base: DictConfig, folder: Callable[..., str]) -> Path:
-    """The run directory of a run with PPO that has a checkpoint."""
+    """The run directory of a PPO run that has a checkpoint."""
     run = tmp_path / "trained"
     begun = check(base, "ppo", run_dir=str(run), critic__path=folder("critic", vocabulary=1000))
     state = run / "stages/rl/checkpoints/step_000010"
@@ -96,7 +94,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("case", CHANGES, ids=CHANGES)
-def test_what_a_critic_has_begun_with_stays_when_the_run_goes_on(base: DictConfig, trained: Path, case: str) -> None:
+def test_start_of_a_critic_cannot_change_on_resume(base: DictConfig, trained: Path, case: str) -> None:
     values, key = CHANGES[case]
     same = {"run_dir": str(trained), "resume": "auto", "critic__path": str(trained.parent / "critic")}
     assert check(base, "ppo", **same).stages
@@ -107,6 +105,6 @@ def test_what_a_critic_has_begun_with_stays_when_the_run_goes_on(base: DictConfi
     assert "started with" in mistake.rule and mistake.remedy.startswith(f"{key}=")
 
 
-def test_before_its_first_checkpoint_a_critic_may_begin_with_something_else(base: DictConfig, trained: Path) -> None:
+def test_start_of_a_critic_can_change_before_the_first_checkpoint(base: DictConfig, trained: Path) -> None:
     (trained / "stages/rl/checkpoints/latest").unlink()
     assert check(base, "ppo", run_dir=str(trained), resume="auto", critic__head_init="zero").stages

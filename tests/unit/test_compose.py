@@ -137,10 +137,13 @@ def test_weight_can_depend_on_the_step():
 
 
 def test_component_has_weight_0_before_the_first_step_of_its_schedule():
-    late = Component(
-        name="late", weight=0.0, schedule={5: 1.0}, reward=fixed(ComponentScore(value=None, status="sandbox_error"))
+    scheduled = Component(
+        name="scheduled",
+        weight=0.0,
+        schedule={5: 1.0},
+        reward=fixed(ComponentScore(value=None, status="sandbox_error")),
     )
-    made = Scorer([late], truncated="score")
+    made = Scorer([scheduled], truncated="score")
     early, later = (made.score(problem(), [completion()], replace(CONTEXT, step=step))[0] for step in (4, 5))
     assert (early.usable, later.usable) == (True, False)
 

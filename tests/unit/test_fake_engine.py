@@ -20,13 +20,13 @@ def run(
     return done
 
 
-def test_the_seed_alone_decides() -> None:
+def test_completion_depends_only_on_the_seed() -> None:
     together, alone = run(FakeEngine(), [1, 2, 3]), run(FakeEngine(), [2])
     assert together["2"].token_ids_T.tolist() == alone["2"].token_ids_T.tolist()
     assert together["1"].token_ids_T.tolist() != together["2"].token_ids_T.tolist()
 
 
-def test_requests_finish_when_their_own_tokens_are_through() -> None:
+def test_requests_finish_after_their_own_number_of_tokens() -> None:
     engine = FakeEngine()
     lengths = {id: len(completion.token_ids_T) for id, completion in run(FakeEngine(), [1, 2, 3]).items()}
     for seed in (1, 2, 3):
@@ -37,7 +37,7 @@ def test_requests_finish_when_their_own_tokens_are_through() -> None:
         assert {id for id, _ in engine.step()} == {id for id, length in lengths.items() if length == step}
 
 
-def test_the_end_token_is_kept_and_nothing_is_added_to_a_cut_completion() -> None:
+def test_eos_is_kept_and_nothing_is_added_to_a_truncated_completion() -> None:
     engine = FakeEngine(eos_id=1)
     whole, cut = run(engine, [4])["4"], run(engine, [4], max_tokens=2)["4"]
     assert (whole.finish_reason, whole.token_ids_T[-1]) == ("stop", 1)
@@ -46,7 +46,7 @@ def test_the_end_token_is_kept_and_nothing_is_added_to_a_cut_completion() -> Non
     assert len(cut.text.split()) == 2
 
 
-def test_a_stop_text_ends_the_completion_with_the_token_that_completes_it_and_is_kept() -> None:
+def test_stop_text_ends_the_completion_and_is_kept() -> None:
     whole = run(FakeEngine(), [4])["4"]
     words = whole.text.split()
     stop = f"{words[1]} {words[2][:1]}"  # over two tokens, and the second may hold more
@@ -57,13 +57,13 @@ def test_a_stop_text_ends_the_completion_with_the_token_that_completes_it_and_is
     assert len(stopped.rollout_logprobs_T) == 3
 
 
-def test_a_stop_text_in_the_last_token_that_fits_still_finishes_the_completion() -> None:
+def test_stop_text_in_the_last_token_finishes_the_completion() -> None:
     words = run(FakeEngine(), [4])["4"].text.split()
     assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=3)["4"].finish_reason == "stop"
     assert run(FakeEngine(), [4], stop=(words[2],), max_tokens=2)["4"].finish_reason == "length"
 
 
-def test_a_stop_text_that_never_comes_changes_nothing() -> None:
+def test_unused_stop_text_changes_nothing() -> None:
     whole, same = run(FakeEngine(), [4])["4"], run(FakeEngine(), [4], stop=("not there",))["4"]
     assert (same.text, same.finish_reason) == (whole.text, "stop")
     assert same.token_ids_T.tolist() == whole.token_ids_T.tolist()
@@ -87,7 +87,7 @@ def test_aborted_requests_are_forgotten() -> None:
     assert engine.num_unfinished == 0
 
 
-def test_a_sleeper_takes_no_work_until_it_wakes_or_gets_weights() -> None:
+def test_sleeping_engine_refuses_requests_until_it_wakes_or_gets_weights() -> None:
     engine = FakeEngine()
     for wake in (engine.wake, lambda: engine.update_weights({}, version=2)):
         engine.sleep()

@@ -1,4 +1,4 @@
-"""Who may import what: pure code stays pure, and importing r1ray costs nothing."""
+"""Import rules: pure code stays pure, and importing r1ray loads nothing heavy."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ from r1ray.actors.start import WORKERS
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "r1ray").rglob("*.py"))
 
-# package: the places (prefixes of paths below r1ray/) that may import it; everyone else may not.
+# package: the places (path prefixes below r1ray/) that may import it; no other place may.
 ONLY = {
     "vllm": ("engine/vllm", "sync/"),
     "deepspeed": ("model/deepspeed.py",),
@@ -25,7 +25,7 @@ WITHIN = {
     "sandbox": {"sandbox"},
     "data": {"config", "data", "mistakes", "plugin", "reward", "sandbox", "types"},
 }
-"""{folder: what of r1ray its modules may import}."""
+"""{folder: the packages of r1ray that its modules may import}."""
 PURE = ("types.py", "config", "check", "algo", "data", "reward")
 NEVER_IN_PURE = {"ray", "vllm", "deepspeed", "wandb"}
 TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py", "plugin.py", "mistakes.py")
@@ -33,7 +33,7 @@ TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py
 
 
 def imports(path: Path, *, at_import: bool = False, for_types: bool = True) -> Iterator[str]:
-    """Modules that a module imports; with `at_import` only those that importing it loads, with `for_types` also for types alone."""
+    """Modules that a module imports; with `at_import` only those loaded when it is imported, with `for_types` also those for types."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -60,7 +60,7 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_module_imports_only_what_it_may(path: Path) -> None:
+def test_module_imports_only_allowed_packages(path: Path) -> None:
     name, found = name_of(path), packages(path)
     for package, places in ONLY.items():
         assert package not in found or name.startswith(places), f"{name} imports {package}, which belongs to {places}"
@@ -110,7 +110,7 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()
 
 
-def test_the_driver_starts_actors_before_it_imports_what_they_need() -> None:
-    """What it imports before the engines start, the first step waits for."""
+def test_driver_starts_actors_before_its_heavy_imports() -> None:
+    """The first step waits for everything that the driver imports before the engines start."""
     workers = [path.partition(":")[0] for path in WORKERS.values()]
     assert loaded_by(f"import r1ray.stages.pipeline, r1ray.stages.rl, {', '.join(workers)}") == {"ray", "torch"}

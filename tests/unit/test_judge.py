@@ -410,7 +410,7 @@ def test_group_is_judged_concurrently_up_to_the_limit() -> None:
     four = threading.Barrier(4)
 
     def answer(request: Request) -> str:
-        four.wait(timeout=30)  # nobody is answered before four are there
+        four.wait(timeout=30)  # no request is answered before four have arrived
         return f"VERDICT: {'YES' if field_of(request.prompt, 'answer') in '0123' else 'NO'}"
 
     responses = [str(number) for number in range(8)]

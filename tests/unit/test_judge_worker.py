@@ -1,4 +1,4 @@
-"""The judges of the run's own: what a worker around a fake engine says, and what the rewards make of it."""
+"""Judges that the run starts: a worker around a fake engine, and how rewards use its responses."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ QUESTION = Question(prompt="Is it?", seed=7, temperature=0.5)
 
 
 class Engine(FakeEngine):
-    """Remembers its prompts; refuses those of more than 40 tokens, as vLLM does those that are too long."""
+    """Records its prompts; refuses those of more than 40 tokens, as vLLM refuses prompts that are too long."""
 
     prompts: list[list[int]] = []
     fault: Exception | None = None
@@ -75,7 +75,7 @@ def response(cfg: Config, prompt: str, *, seed: int = 1, sampling: SamplingSpec 
     return asyncio.run(asyncio.wait_for(whole(), 60))
 
 
-def test_the_message_is_a_users_in_the_models_chat_template(engine: Engine, cfg: Config) -> None:
+def test_message_is_a_user_message_in_the_chat_template(engine: Engine, cfg: Config) -> None:
     said = response(cfg, "Well?")
     assert said and said == response(cfg, "Well?"), "the seed decides"
     from transformers import AutoTokenizer
@@ -84,25 +84,25 @@ def test_the_message_is_a_users_in_the_models_chat_template(engine: Engine, cfg:
     assert tokenizer.decode(engine.prompts[-1]) == "<|im_start|>user\nWell?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_completion_that_is_cut_says_nothing(engine: Engine, cfg: Config) -> None:
+def test_truncated_completion_gives_no_verdict(engine: Engine, cfg: Config) -> None:
     engine.mean_length = 1000
     assert response(cfg, "Well?", sampling=SamplingSpec(temperature=0.0, max_tokens=2)) == ""
 
 
-def test_a_message_that_is_too_long_is_refused(engine: Engine, cfg: Config) -> None:
+def test_message_that_is_too_long_is_refused(engine: Engine, cfg: Config) -> None:
     with pytest.raises(ValueError, match="longer than max_model_len"):
         response(cfg, "Well? " * 40)
 
 
-def test_a_model_that_cannot_chat_is_no_judge(engine: Engine, cfg: Config, tmp_path: Any) -> None:
+def test_model_without_a_chat_template_is_refused(engine: Engine, cfg: Config, tmp_path: Any) -> None:
     for file in r1ray.builtin.path().glob("*token*.json"):
         (tmp_path / file.name).write_text(file.read_text())
     with pytest.raises(ValueError, match="no chat template: a judge must be a chat model"):
         response(cfg, "Well?", path=str(tmp_path))
 
 
-def test_an_engine_that_fails_ends_the_process(engine: Engine, cfg: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray starts it again; a process that lived on would fail for ever."""
+def test_failing_engine_ends_the_process(engine: Engine, cfg: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray restarts it; a process that stayed alive would fail forever."""
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(judge_module.os, "kill", lambda pid, number: sent.append((pid, number)))
     engine.fault = EngineBroken("out of memory")
@@ -111,14 +111,14 @@ def test_an_engine_that_fails_ends_the_process(engine: Engine, cfg: Config, monk
     assert sent == [(os.getpid(), signal.SIGKILL)]
 
 
-def test_its_engine_has_judge_where_others_have_rollout(cfg: Config) -> None:
+def test_engine_uses_the_judge_section_instead_of_rollout(cfg: Config) -> None:
     made = engine_config(cfg)
     assert made.rollout.dtype == "bfloat16" != cfg.rollout.dtype
     assert made.data.max_prompt_length + made.rollout.max_response_length == 512
 
 
 def handle(monkeypatch: pytest.MonkeyPatch, answer: Any) -> tuple[JudgeServer, list[Any], list[Any]]:
-    """A judge's handle whose calls give `answer`, or raise it; what was asked, and what was cancelled."""
+    """A handle of a judge whose calls return or raise `answer`; the calls, and the cancelled ones."""
     asked: list[Any] = []
     cancelled: list[Any] = []
 
@@ -137,7 +137,7 @@ def handle(monkeypatch: pytest.MonkeyPatch, answer: Any) -> tuple[JudgeServer, l
     return JudgeServer(SimpleNamespace(generate=SimpleNamespace(remote=remote))), asked, cancelled  # type: ignore[arg-type]
 
 
-def test_a_question_goes_to_the_worker_with_the_judges_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_has_the_settings_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     server, asked, _ = handle(monkeypatch, "VERDICT: YES")
     assert server(ENDPOINT)(QUESTION) == "VERDICT: YES"
     sampling = SamplingSpec(temperature=0.5, max_tokens=9)
@@ -153,14 +153,14 @@ def test_a_question_goes_to_the_worker_with_the_judges_settings(monkeypatch: pyt
         (GetTimeoutError(), Unanswered),
     ],
 )
-def test_what_another_try_may_mend_is_tried_again(monkeypatch: pytest.MonkeyPatch, error: Any, kind: Any) -> None:
+def test_temporary_failures_are_retried(monkeypatch: pytest.MonkeyPatch, error: Any, kind: Any) -> None:
     server, _, cancelled = handle(monkeypatch, error)
     with pytest.raises(kind):
         server(ENDPOINT)(QUESTION)
     assert bool(cancelled) == isinstance(error, GetTimeoutError), "nobody waits for a late one any more"
 
 
-def test_a_judge_that_comes_back_gives_its_verdict_and_one_that_does_not_gives_none(
+def test_restarted_judge_gives_a_verdict_and_a_missing_one_gives_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, asked, _ = handle(monkeypatch, lambda call: RayActorError() if call < 3 else "VERDICT: YES")
@@ -174,13 +174,13 @@ def test_a_judge_that_comes_back_gives_its_verdict_and_one_that_does_not_gives_n
     client.set_own_judges([])
 
 
-def test_nobody_to_ask_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_judges_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     client.set_own_judges([])
     with pytest.raises(ValueError, match=r"judge\.path"):
         judge(ASKED, [completion("Rayleigh")], context(), JudgeArgs())
 
 
-def test_judges_have_places_of_their_own(cfg: Config) -> None:
+def test_judges_have_their_own_placement(cfg: Config) -> None:
     assert scoring_roles(cfg) == ["reward", "judge"]
     needs = {need.role: need.num for need in needs_of(cfg, roles=scoring_roles(cfg))}
     assert needs == {"reward": cfg.reward.num_workers, "judge": 1}

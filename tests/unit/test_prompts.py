@@ -1,4 +1,4 @@
-"""Problems from items: rendered once, cut or dropped when too long, evaluation never in training."""
+"""Problems from items: rendered once, truncated or dropped when too long, evaluation problems never in training."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ NUMBERS = {"numbers": "numbers"}
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte."""
+    """One token per byte."""
     vocab = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -51,7 +51,7 @@ def table(folder: Path, name: str, *questions: str) -> SourceConfig:
     return SourceConfig(source="math500", path=str(file))
 
 
-def test_a_problem_carries_everything(tokenizer, tmp_path: Path):
+def test_problem_has_all_fields(tokenizer, tmp_path: Path):
     source = table(tmp_path, "t", "How many?").model_copy(update={"accuracy": "judge", "extract": "boxed"})
     (problem,) = problem_set("mine", source, config(template="r1_zero"), tokenizer).problems
     assert tokenizer.decode(problem.prompt_ids_T) == f"{R1_ZERO}User: How many?\nAssistant:"
@@ -66,7 +66,7 @@ def test_too_long_prompts_are_dropped_and_counted(tokenizer, tmp_path: Path):
     assert (made.counts["overlong"], made.counts["kept"], made.counts["cut"]) == (1, 1, 0)
 
 
-def test_too_long_prompts_are_cut_at_the_start_of_the_question(tokenizer, tmp_path: Path):
+def test_too_long_prompts_are_truncated_at_the_start_of_the_question(tokenizer, tmp_path: Path):
     long = "First a story without end. " * 9 + "What is 1 + 1?"
     limit = len(R1_ZERO) + len("User: \nAssistant:") + len("What is 1 + 1?")
     cfg = config(max_prompt_length=limit, overlong="cut", template="r1_zero")
@@ -76,14 +76,14 @@ def test_too_long_prompts_are_cut_at_the_start_of_the_question(tokenizer, tmp_pa
     assert (made.counts["cut"], made.counts["overlong"]) == (1, 0)
 
 
-def test_a_cut_never_leaves_half_a_character(tokenizer, tmp_path: Path):
+def test_truncation_never_splits_a_character(tokenizer, tmp_path: Path):
     made = problem_set(
         "t", table(tmp_path, "t", "问" * 10 + "?"), config(max_prompt_length=8, overlong="cut"), tokenizer
     )
     assert made.problems[0].messages[0].content == "问问?"
 
 
-def test_a_template_that_does_not_fit_cannot_be_cut(tokenizer, tmp_path: Path):
+def test_template_that_is_too_long_is_an_error(tokenizer, tmp_path: Path):
     cfg = config(max_prompt_length=10, overlong="cut", template="r1_zero")
     with pytest.raises(ValueError, match=r"data.max_prompt_length=10"):
         problem_set("t", table(tmp_path, "t", "What is 1 + 1?"), cfg, tokenizer)
@@ -132,7 +132,7 @@ def questions(made: ProblemSet) -> list[str]:
 
 
 @pytest.mark.parametrize(("in_training", "in_evaluation"), [("Box it.", ""), ("", "Box it."), ("Box it.", "Be brief.")])
-def test_an_instruction_does_not_make_an_evaluation_problem_another(
+def test_evaluation_problem_is_recognised_despite_an_instruction(
     tokenizer, tmp_path: Path, in_training: str, in_evaluation: str
 ):
     train, held = table(tmp_path, "a", "kept", "What is it?"), table(tmp_path, "held", "What is it?")
@@ -142,7 +142,7 @@ def test_an_instruction_does_not_make_an_evaluation_problem_another(
     assert made.counts["held_out"] == 1
 
 
-def test_a_cut_does_not_make_an_evaluation_problem_another(tokenizer, tmp_path: Path):
+def test_evaluation_problem_is_recognised_despite_truncation(tokenizer, tmp_path: Path):
     long = "First a story without end. " * 9 + "What is 1 + 1?"
     cfg = config(
         train={"a": table(tmp_path, "a", "kept", long)},
@@ -156,7 +156,7 @@ def test_a_cut_does_not_make_an_evaluation_problem_another(tokenizer, tmp_path: 
     assert (made.counts["held_out"], made.counts["cut"]) == (1, 0)
 
 
-def test_a_system_prompt_does_not_make_an_evaluation_problem_another(tokenizer, tmp_path: Path):
+def test_evaluation_problem_is_recognised_despite_a_system_prompt(tokenizer, tmp_path: Path):
     prompt = [{"role": "system", "content": "Think first."}, {"role": "user", "content": "What is it?"}]
     file = tmp_path / "chat.jsonl"
     file.write_text(json.dumps({"prompt": prompt, "answer": "1"}) + '\n{"prompt": "kept", "answer": "2"}\n')
@@ -165,7 +165,7 @@ def test_a_system_prompt_does_not_make_an_evaluation_problem_another(tokenizer, 
     assert questions(made) == ["kept"]
 
 
-def test_a_problem_that_is_only_a_system_prompt_is_told_from_others(tokenizer, tmp_path: Path):
+def test_problems_that_are_only_a_system_prompt_are_distinguished(tokenizer, tmp_path: Path):
     file = tmp_path / "chat.jsonl"
     prompts = [[{"role": "system", "content": content}] for content in ("one", "two")]
     file.write_text("".join(json.dumps({"prompt": prompt, "answer": "1"}) + "\n" for prompt in prompts))
@@ -196,14 +196,14 @@ def test_a_countdown_problem_in_two_training_sets_stays_in_the_first(tokenizer, 
     assert sets["two"].counts["duplicates"] == 1
 
 
-def test_a_set_that_holds_nothing_new_is_an_error_that_says_so(tokenizer, tmp_path: Path):
+def test_dataset_without_new_problems_is_an_error(tokenizer, tmp_path: Path):
     source = table(tmp_path, "one", "first", "second")
     with pytest.raises(ValueError, match=r"source 'b': no problem is left of 2.*'duplicates': 2.*earlier sets"):
         training_sets(config(train={"a": source, "b": source}), tokenizer, evaluation=())
 
 
 def examples(tokenizer, tmp_path: Path, *chats: list[str], held: SourceConfig, **fields) -> tuple[list[str], SftSet]:
-    """What is learned from chats (user and assistant in turn) while `held` is an evaluation set."""
+    """The training examples from chats (alternating user and assistant) while `held` is an evaluation set."""
     rows = [
         {"messages": [{"role": "assistant" if i % 2 else "user", "content": c} for i, c in enumerate(chat)]}
         for chat in chats
@@ -215,22 +215,22 @@ def examples(tokenizer, tmp_path: Path, *chats: list[str], held: SourceConfig, *
     return [tokenizer.decode(sample.token_ids_T[sample.mask_T == 1]) for sample in made.samples], made
 
 
-def test_examples_to_learn_from_never_ask_what_is_evaluated(tokenizer, tmp_path: Path):
+def test_sft_examples_never_contain_evaluation_problems(tokenizer, tmp_path: Path):
     held = instructed(table(tmp_path, "held", "What is it?"), "Box it.")
     chats = (["Who?", "me"], ["what is  it?", "leaked"], ["Who?", "me again"])
     learned, made = examples(tokenizer, tmp_path, *chats, held=held, args={"instruction": "Be brief."})
-    assert learned == ["me<eos>", "me again<eos>"]  # a question may be answered in several ways
+    assert learned == ["me<eos>", "me again<eos>"]  # a question may have several responses
     assert (made.counts["held_out"], made.counts["kept"], made.counts["rows"]) == (1, 2, 3)
 
 
-def test_an_earlier_turn_of_a_chat_must_not_ask_what_is_evaluated(tokenizer, tmp_path: Path):
+def test_earlier_turns_of_a_chat_never_contain_evaluation_problems(tokenizer, tmp_path: Path):
     held = table(tmp_path, "held", "What is it?")
     learned, made = examples(tokenizer, tmp_path, ["Who?", "me"], ["What is it?", "leaked", "Sure?", "yes"], held=held)
     assert learned == ["me<eos>"]
     assert made.counts["held_out"] == 1
 
 
-def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: Path):
+def test_countdown_traces_never_contain_evaluation_problems(tokenizer, tmp_path: Path):
     (tmp_path / "test.jsonl").write_text('{"numbers": [5, 2, 3], "target": 11}\n')
     held = SourceConfig(source="countdown_hub", path=str(tmp_path / "test.jsonl"), columns=NUMBERS)
     asked = "Make 11 from 5, 2, 3. Use each number once."
@@ -254,7 +254,7 @@ def test_countdown_traces_never_show_an_evaluation_problem(tokenizer, tmp_path: 
         (None, "none", "2 + 2?", None),
     ],
 )
-def test_it_is_seen_when_no_prompt_asks_for_what_answers_are_read_from(
+def test_missing_instruction_for_the_extractor_is_found(
     tokenizer, tmp_path: Path, extract: str | None, template: str, question: str, missing: str | None
 ):
     source = table(tmp_path, "t", "1 + 1?", question).model_copy(update={"extract": extract})
@@ -262,7 +262,7 @@ def test_it_is_seen_when_no_prompt_asks_for_what_answers_are_read_from(
     assert missing_mark(problems, tokenizer) == missing
 
 
-def test_a_chat_template_that_thinks_asks_too(tokenizer, tmp_path: Path):
+def test_thinking_chat_template_counts_as_an_instruction(tokenizer, tmp_path: Path):
     source = table(tmp_path, "t", "1 + 1?").model_copy(update={"extract": "deepscaler"})
     problems = problem_set("t", source, config(), tokenizer).problems
     tokenizer.chat_template = "{{ messages[0].content.split('</think>')[-1] }}<think>"
@@ -280,7 +280,7 @@ def with_golds(folder: Path, name: str, *golds: str | None) -> SourceConfig:
     return SourceConfig(source="math500", path=str(file))
 
 
-def test_dropped_rows_are_reported_when_they_are_a_tenth(tokenizer, tmp_path: Path):
+def test_dropped_rows_are_reported_from_a_tenth_on(tokenizer, tmp_path: Path):
     def reported(num_good: int, *, num_bad: int, **fields) -> str | None:
         source = with_golds(tmp_path, "t", *["1"] * num_good, *[None] * num_bad).model_copy(update=fields)
         return dropped_rows(problem_set("t", source, config(), tokenizer))

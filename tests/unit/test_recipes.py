@@ -1,4 +1,5 @@
-"""Every recipe does what its paper says: each number is compared with the composed configuration, and it composes at every size."""
+"""Every recipe does what its paper says: each number is compared with the composed configuration, and it composes at every
+scale."""
 
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from r1ray.recipes.paper import EVERY_STAGE, Number
 from r1ray.recipes.units import UNITS, is_so, values_of
 
 WITHOUT_PAPER = {"builtin_base"}
-"""Files of conf/recipe that reproduce no publication."""
+"""Files of conf/recipe that do not reproduce a publication."""
 RECIPES = {
     name: recipe for name, recipe in ((name, read(file)) for name, file in files().items()) if recipe.paper.source
 }
@@ -67,12 +68,12 @@ def test_a_recipe_is_named_after_its_file(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "number"), NUMBERS)
-def test_a_papers_number_is_what_the_recipe_does(name: str, number: Number) -> None:
+def test_number_of_a_paper_equals_the_configuration(name: str, number: Number) -> None:
     assert is_so(run_of(name, "cluster"), number), values_of(run_of(name, "cluster"), number.name, number.stage)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_at_full_scale_nothing_is_replaced(name: str) -> None:
+def test_nothing_is_replaced_at_full_scale(name: str) -> None:
     run = run_of(name, "cluster")
     assert run.config.device == "cuda"
     assert all(stage.config.model.path != "builtin" for stage in run.stages)
@@ -82,7 +83,7 @@ def test_at_full_scale_nothing_is_replaced(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "scale"), [*((name, "tiny") for name in RECIPES), ("r1_zero", "smoke"), ("open_r1_code", "smoke")]
 )
-def test_a_laptop_runs_the_same_algorithm_offline(name: str, scale: str) -> None:
+def test_laptop_scale_runs_the_same_algorithm_offline(name: str, scale: str) -> None:
     small, full = run_of(name, scale), run_of(name, "cluster")
     assert [(stage.name, stage.stage.kind) for stage in small.stages] == [
         (stage.name, stage.stage.kind) for stage in full.stages
@@ -113,14 +114,14 @@ def test_replacements_and_hardware_belong_to_existing_options() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_smoke_is_a_few_steps_of_a_few_completions_in_every_stage(name: str) -> None:
+def test_smoke_runs_few_steps_of_few_completions_in_every_stage(name: str) -> None:
     for stage in run_of(name, "smoke").stages:
         cfg = stage.config
         assert cfg.steps <= 3
         assert cfg.algo.prompts_per_step * cfg.algo.group_size <= 32
 
 
-def test_the_recipes_that_are_run_have_every_kind_of_thing_that_recipes_are_made_of() -> None:
+def test_recipes_of_the_end_to_end_tests_cover_every_feature() -> None:
     kinds = {name: kinds_of(run_of(name, "tiny")) for name in RECIPES}
     covered = {kind for name in COVERING for kind in kinds[name]}
     missing = {name: found - covered for name, found in kinds.items() if found - covered}
@@ -131,7 +132,7 @@ def test_the_recipes_that_are_run_have_every_kind_of_thing_that_recipes_are_made
         assert kinds[name] - others, f"{name} can go: the others have all of it"
 
 
-def test_the_templates_that_are_run_are_those_of_the_recipes_and_the_other_ones() -> None:
+def test_end_to_end_tests_cover_every_template() -> None:
     named = {stage.config.model.template for name in RECIPES for stage in run_of(name, "cluster").stages}
     ours = {template for template in named if ":" not in template}
     assert ours <= set(TEMPLATES) == set(KNOWN_TEMPLATES)
@@ -182,7 +183,7 @@ def test_a_paper_configures_nothing_and_is_not_inherited(tmp_path: Path) -> None
     assert "paper" not in compose([f"--config-dir={tmp_path}", "recipe=derived"])
 
 
-def test_a_recipe_of_the_users_comes_before_ours(tmp_path: Path) -> None:
+def test_user_recipe_precedes_a_built_in_one(tmp_path: Path) -> None:
     (tmp_path / "recipe").mkdir()
     (tmp_path / "recipe/dapo_32b.yaml").write_text(MINE)
     assert files(tmp_path)["dapo_32b"] == tmp_path / "recipe/dapo_32b.yaml"
@@ -229,13 +230,13 @@ def test_a_stage_starts_from_the_last_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dapo_32b", "vapo_32b", "vc_ppo_32b"])
-def test_an_answer_line_is_asked_for_in_evaluation_where_the_training_rows_do(name: str) -> None:
+def test_evaluation_asks_for_an_answer_line_like_the_training_rows(name: str) -> None:
     (stage,) = run_of(name, "cluster").stages
     problems = stage.config.eval.sets["aime24"]
     assert problems.extract == "dapo" and "Answer:" in problems.args["instruction"]
 
 
 @pytest.mark.parametrize("name", ["skywork_or1_32b", "skywork_or1_7b", "skywork_or1_math_7b", "prime_7b"])
-def test_a_box_is_asked_for_in_evaluation_where_the_training_rows_do(name: str) -> None:
+def test_evaluation_asks_for_a_box_like_the_training_rows(name: str) -> None:
     for stage in run_of(name, "cluster").stages:
         assert r"\boxed{}" in stage.config.eval.sets["aime24"].args["instruction"]

@@ -1,4 +1,4 @@
-"""`python -m r1ray.recipes`: the table, one recipe in full, the differences of two, and the answer to a wrong name."""
+"""`python -m r1ray.recipes`: the table, one recipe in full, the differences of two, and the message for an unknown name."""
 
 import re
 import subprocess
@@ -36,12 +36,12 @@ def own(tmp_path: Path) -> Path:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
-    """The lines, blanks made one."""
+    """The lines, with repeated spaces collapsed."""
     assert main(arguments) == 0
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_the_table_has_every_paper_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_has_exactly_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys)
     names = {recipe.name for recipe in PAPERS}
     assert lines[0].split() == ["recipe", "algorithm", "base", "published", "result", "data", "reward", "hardware"]
@@ -52,7 +52,7 @@ def test_the_table_has_every_paper_and_nothing_else(capsys: pytest.CaptureFixtur
     assert dapo.endswith(" not published")
 
 
-def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_recipe_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "dapo_32b")
     assert "source arXiv 2503.14476 [pdf]; the project's verl script [repo]" in lines
     assert "completions per step 8,192 the paper" in lines
@@ -61,13 +61,13 @@ def test_one_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert "here python -m r1ray.main recipe=dapo_32b" in lines
 
 
-def test_at_the_size_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipe_is_shown_at_the_requested_scale(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "dapo_32b", "--scale", "tiny")
     assert "algo.clip_high 0.28 0.2" in lines
     assert not any(line.startswith(("rollout.max_response_length", "model.path")) for line in lines)
 
 
-def test_the_differences_of_two_begin_with_the_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+def test_differences_start_with_the_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "--diff", "dapo_32b", "r1_zero")
     assert "number dapo_32b r1_zero" in lines and "response tokens 20,480 32,768 @rl, 65,536 @long" in lines
     keys = [line.split()[0] for line in lines[lines.index("key dapo_32b r1_zero") + 1 :] if "." in line.split(" ")[0]]
@@ -76,7 +76,7 @@ def test_the_differences_of_two_begin_with_the_algorithm(capsys: pytest.CaptureF
     assert not {"name", "run_dir", "algo.group_size"} & set(keys)
 
 
-def test_a_recipe_of_the_users(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_recipe_is_shown(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("mine dapo builtin") for line in printed(capsys, "--config-dir", str(own)))
     lines = printed(capsys, "mine", "--config-dir", str(own))
     assert "source my notes" in lines and "algo.clip_high 0.4 0.2" in lines
@@ -85,7 +85,7 @@ def test_a_recipe_of_the_users(own: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "clip high 0.28 0.4" in lines
 
 
-def test_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_recipes_have_no_differences(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "--diff", "r1_zero", "r1_zero") == ["The two recipes are the same.", ""]
 
 
@@ -97,7 +97,7 @@ def test_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
         (["r1_zero", "--scale", "huge"], "there is no scale/huge.yaml"),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_right_one(
+def test_unknown_name_is_reported_with_the_nearest(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -105,7 +105,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(
     assert message in captured.err and not captured.out
 
 
-def test_as_a_command() -> None:
+def test_module_runs_as_a_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "r1ray.recipes", "r1_zero"], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -121,7 +121,7 @@ def test_as_a_command() -> None:
         (40, []),
     ],
 )
-def test_a_recipe_is_one_line_of_the_table_whatever_the_width(width: int, columns: list[str]) -> None:
+def test_recipe_is_one_line_of_the_table_at_any_width(width: int, columns: list[str]) -> None:
     console = Console(width=width, file=StringIO())
     with console.capture() as captured:
         console.print(table(PAPERS, width))
@@ -141,7 +141,7 @@ def test_a_recipe_is_one_line_of_the_table_whatever_the_width(width: int, column
         (MINE.replace("base:", "base\xe9:").encode("latin-1"), "; write it as YAML in UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_read_takes_no_other_out_of_the_table(
+def test_unreadable_file_does_not_remove_others_from_the_table(
     text: str | bytes, message: str, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own / "recipe/broken.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -153,9 +153,7 @@ def test_a_file_that_cannot_be_read_takes_no_other_out_of_the_table(
 
 
 @pytest.mark.parametrize("defaults", ["defaults: 5", "defaults:\n  - override /algo: [dapo]", "defaults:\n  - 5: x"])
-def test_defaults_that_are_no_recipes_break_no_table(
-    defaults: str, own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unusual_defaults_do_not_break_the_table(defaults: str, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "recipe/odd.yaml").write_text(f"# @package _global_\npaper: {{source: my notes}}\n{defaults}\n")
     assert any(line.startswith("odd ") for line in printed(capsys, "--config-dir", str(own)))
 
@@ -163,9 +161,7 @@ def test_defaults_that_are_no_recipes_break_no_table(
 NUMBERS = MINE.replace("defaults:", "  numbers:\n    clip high: [0.4, ours]\n    clip low: [0.2, pdf]\ndefaults:", 1)
 
 
-def test_a_number_that_differs_from_the_run_is_shown_with_the_runs(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_number_that_differs_is_shown_next_to_the_configured_one(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "recipe/mine.yaml").write_text(NUMBERS)
     lines = printed(capsys, "mine", "--config-dir", str(own))
     assert "number value from at scale=cluster" in lines and "clip low 0.2 the paper" in lines
@@ -186,9 +182,7 @@ def test_a_number_that_differs_from_the_run_is_shown_with_the_runs(
         ("clip high: {long: [0.4, ours]}", "clip high of stage long: the stages with reinforcement learning are rl"),
     ],
 )
-def test_a_number_that_no_run_has_is_refused(
-    line: str, message: str, own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_number_is_refused(line: str, message: str, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "recipe/mine.yaml").write_text(NUMBERS.replace("clip high: [0.4, ours]", line))
     assert main(["mine", "--config-dir", str(own)]) == 2
     captured = capsys.readouterr()
@@ -200,7 +194,7 @@ def test_a_recipe_without_a_paper_is_shown(own: Path, capsys: pytest.CaptureFixt
     assert printed(capsys, "mine", "--config-dir", str(own))[:2] == ["paper", "options"]
 
 
-def test_the_learning_rate_of_a_model_that_is_not_trained_is_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_learning_rate_of_an_untrained_model_is_not_a_difference(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "--diff", "builtin_base", "dapo_32b")
     assert "learning rate null 1e-06" in lines
     assert not [line for line in lines if line.startswith(("critic learning", "PRM learning"))]
@@ -208,14 +202,14 @@ def test_the_learning_rate_of_a_model_that_is_not_trained_is_no_difference(capsy
     assert "critic learning rate null 2e-06" in lines and "PRM learning rate 1e-06 null" in lines
 
 
-def test_a_config_dir_that_does_not_exist(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_config_dir_is_reported(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "--config-dir", str(own / "nope")]) == 2
     assert f"{own / 'nope'} is not a folder" in capsys.readouterr().err
     assert main(["mine", "--config-dir", str(own.parent)]) == 2
     assert f"there is no recipe mine in {own.parent}/recipe or in r1ray" in capsys.readouterr().err
 
 
-def test_the_help_shows_the_layout_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_layout_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out

@@ -39,12 +39,12 @@ def test_leave_one_out_over_tokens_with_equal_rewards_equals_that_over_completio
 
 
 def test_completion_without_trained_tokens_is_not_in_the_baseline_of_tokens():
-    nobody, rewards = np.zeros(5, np.float32), [np.full(5, value, np.float32) for value in (1.0, 0.25)]
-    with_it = returns.token_leave_one_out([*rewards, nobody], [MASK, MASK, nobody])
+    untrained, rewards = np.zeros(5, np.float32), [np.full(5, value, np.float32) for value in (1.0, 0.25)]
+    with_it = returns.token_leave_one_out([*rewards, untrained], [MASK, MASK, untrained])
     without = returns.token_leave_one_out(rewards, [MASK] * 2)
     assert [r_T.tolist() for r_T in with_it] == [*(r_T.tolist() for r_T in without), [0] * 5]
     assert with_it[0].tolist() == pytest.approx((0.75 * MASK).tolist())
-    alone = returns.token_leave_one_out([rewards[0], nobody], [MASK, nobody])
+    alone = returns.token_leave_one_out([rewards[0], untrained], [MASK, untrained])
     assert [r_T.tolist() for r_T in alone] == [[0] * 5] * 2
 
 

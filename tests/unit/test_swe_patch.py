@@ -1,4 +1,4 @@
-"""Unified diffs of real repositories: what they make of the files, and which cannot be used."""
+"""Unified diffs of real repositories: their effect on files, and diffs that cannot be used."""
 
 import difflib
 import random
@@ -14,7 +14,7 @@ def diff(before: str, after: str, *, around: int) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
-def test_a_diff_makes_the_other_text_with_or_without_its_last_newline() -> None:
+def test_diff_gives_the_new_text_with_or_without_a_final_newline() -> None:
     rng = random.Random(0)
     for _ in range(500):
         before, after = (
@@ -25,7 +25,7 @@ def test_a_diff_makes_the_other_text_with_or_without_its_last_newline() -> None:
             assert patched({"x y.py": before}, patch) == {"x y.py": after}
 
 
-def test_a_new_file_and_git_s_own_lines() -> None:
+def test_new_files_and_extra_lines_of_git_are_read() -> None:
     patch = (
         "diff --git a/n.py b/n.py\nnew file mode 100644\nindex 0000000..3e75765\n--- /dev/null\n+++ b/n.py\n"
         "@@ -0,0 +1,2 @@\n+new\n+file\n"
@@ -51,6 +51,6 @@ HEAD = "--- a/a.py\n+++ b/a.py\n"
         ("diff --git a/a.py b/c.py\nrename from a.py\nrename to c.py\n", "renames a file"),
     ],
 )
-def test_a_diff_that_cannot_be_used_says_why(patch: str, why: str) -> None:
+def test_unusable_diff_is_reported_with_the_reason(patch: str, why: str) -> None:
     with pytest.raises(Unreadable, match=why):
         patched({"a.py": "one\ntwo\n"}, patch)

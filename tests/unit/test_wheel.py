@@ -34,7 +34,7 @@ def test_wheel_contains_the_package_its_data_and_conf(installed: Path) -> None:
     assert files_under(installed / "r1ray") == files_under(ROOT / "r1ray") | {
         f"conf/{name}" for name in files_under(ROOT / "conf")
     }
-    assert {path.name.split("-")[0] for path in installed.iterdir()} == {"r1ray"}, "nothing beside the package"
+    assert {path.name.split("-")[0] for path in installed.iterdir()} == {"r1ray"}, "only the package"
 
 
 def test_installed_command_composes_its_own_conf(installed: Path, tmp_path: Path) -> None:
