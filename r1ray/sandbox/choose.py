@@ -11,7 +11,8 @@ from pathlib import Path
 from r1ray.sandbox.base import Language, Limits, Program, RunResult, SandboxUnavailable, Tier
 from r1ray.sandbox.cpp import REMEDY
 from r1ray.sandbox.pool import RETRIES, Sandbox
-from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
+from r1ray.sandbox.spec import ZygoteSpec
+from r1ray.sandbox.supervisor import Zygote
 
 TIERS: Sequence[Tier] = ("T1", "T1-noproc", "T2")
 """Strongest first."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from r1ray.sandbox.base import Language, SandboxUnavailable, Settings
 from r1ray.sandbox.choose import check_python, choose, folders_of, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import STDLIB, ZygoteSpec
+from r1ray.sandbox.spec import STDLIB, ZygoteSpec
 
 if TYPE_CHECKING:
     from r1ray.sandbox.remote import RemoteSandbox
@@ -81,8 +81,7 @@ def _settings() -> tuple[Settings, Collection[Language]]:
 
 
 def _remote(url: str, languages: Collection[Language]) -> "RemoteSandbox":
-    from r1ray.sandbox.remote import (
-        RemoteSandbox,  # importing its HTTP client is slow, and the check imports this module
-    )
+    # Not at the top: importing its HTTP client is slow, and the check imports this module.
+    from r1ray.sandbox.remote import RemoteSandbox
 
     return RemoteSandbox(url, languages)

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from r1ray.sandbox.base import Executable, Program, RunResult, SandboxUnavailable
 from r1ray.sandbox.cpp import Compiler
-from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
+from r1ray.sandbox.spec import ZygoteSpec
+from r1ray.sandbox.supervisor import Zygote
 
 RETRIES = 2
 LOCK_S = 120.0

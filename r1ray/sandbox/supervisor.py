@@ -13,32 +13,15 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from r1ray.sandbox import confine, inside, seccomp, zygote
-from r1ray.sandbox.base import (
-    OUTPUT,
-    Executable,
-    Limits,
-    Program,
-    Readable,
-    RunResult,
-    SandboxUnavailable,
-    Status,
-    Tier,
-)
+from r1ray.sandbox import inside, seccomp, zygote
+from r1ray.sandbox.base import OUTPUT, Executable, Limits, Program, RunResult, SandboxUnavailable, Status, Tier
+from r1ray.sandbox.spec import ENVIRONMENT, ZygoteSpec
 from r1ray.sandbox.syscalls import numbers
 
-READ = 0b1101
-READ_WRITE_FILE = 0b0110
-BUT_EXECUTE = 0xFFFE
-"""Bits of Landlock's access rights."""
-# As few as possible: every run copies and removes the mounts of its bubblewrap.
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
 START_S = 60.0
 GRACE_S = 5.0
 """Time for the zygote's report, on top of the wall limit."""
@@ -48,91 +31,6 @@ CPP_STACK_BYTES = 256 << 20
 """As on Codeforces, because solutions in C++ recurse that deep. Their threads take less (`r1ray.sandbox.cpp`)."""
 MAX_RUNS = 1000
 """Runs after which a zygote is replaced."""
-STDLIB = (
-    *("array", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum"),
-    *("fractions", "functools", "heapq", "itertools", "math", "numbers", "operator", "queue", "random", "re"),
-    *("statistics", "string", "textwrap", "threading", "typing"),
-)
-"""Modules that contest programs import; they are loaded before a program starts."""
-ENVIRONMENT = {
-    **{"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"},
-    # For numpy: its threads would not survive a fork.
-    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-}
-"""The whole environment of programs: nothing of this process's environment is passed on."""
-
-
-_MODULES = {module.__name__: Path(module.__file__ or "").read_text() for module in (confine, inside, zygote)}
-STARTER = f"""
-import sys, types
-for name, text in {{"r1ray": "", "r1ray.sandbox": "", **{_MODULES!r}}}.items():
-    made = sys.modules[name] = types.ModuleType(name)
-    exec(compile(text, name, "exec"), made.__dict__)
-    parent, _, own = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], own, made)
-made.main()
-"""
-"""Passes the zygote's modules as text, because where it starts it may not be able to read r1ray's files."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZygoteSpec:
-    """Settings with which zygotes are started."""
-
-    python: str
-    preload: Sequence[str] = STDLIB
-    path: Sequence[str] = ()
-    """Folders from which the preloaded packages are imported."""
-    uid: int | None = None
-    """The user id of programs; None: the user who runs r1ray."""
-    tier: Tier = "T2"
-    refused: Sequence[str] = ()
-    """Why the stronger tiers do not work, one reason each."""
-
-    @property
-    def folders(self) -> list[str]:
-        """Folders that programs can read: the system, the interpreter and its packages."""
-        prefix = str(Path(self.python).resolve().parents[1])
-        return list(dict.fromkeys(["/usr", *([] if prefix.startswith("/usr") else [prefix]), *self.path]))
-
-    @property
-    def readable(self) -> Readable:
-        folders = [*self.folders, "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache"]
-        return [*((folder, READ) for folder in folders), *self.bare]
-
-    @property
-    def bare(self) -> Readable:
-        """Paths for a compiled program, which needs no file of the system and must not find any that it could execute."""
-        own = [("/tmp", BUT_EXECUTE), ("/proc", READ & BUT_EXECUTE)]  # /dev/shm is /tmp
-        return [*((device, READ_WRITE_FILE) for device in DEVICES), *(own if self.tier != "T2" else [])]
-
-    def command(self, fd: int) -> list[str]:
-        start = [self.python, "-s", "-S", "-B", "-c", STARTER, str(fd)]
-        return start if self.tier == "T2" else [*bubblewrap(self), *start]
-
-
-def bubblewrap(spec: ZygoteSpec) -> list[str]:
-    """The outer sandbox of tier T1: only the folders that programs can read, no network, no other processes."""
-    binds = [part for folder in spec.folders for part in ("--ro-bind", folder, folder)]
-    links = [part for name in ("bin", "lib", "lib64") for part in ("--symlink", f"usr/{name}", f"/{name}")]
-    # Debian's numpy finds libblas.so.3 through /etc/alternatives, which only has links.
-    names = ("/etc/localtime", "/etc/ld.so.cache", "/etc/alternatives")
-    files = [part for name in names for part in ("--ro-bind-try", name, name)]
-    proc = ["--proc", "/proc"] if spec.tier == "T1" else ["--dir", "/proc", "--cap-add", "CAP_SYS_ADMIN"]
-    devices = [part for name in DEVICES for part in ("--dev-bind", name, name)]
-    streams = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
-    devices += [part for name, to in streams.items() for part in ("--symlink", f"/proc/self/{to}", f"/dev/{name}")]
-    return [
-        *("bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
-        *binds,
-        *links,
-        *files,
-        *proc,
-        *devices,
-        *("--dir", "/dev/shm", "--dir", "/tmp"),  # where each run mounts its own folder
-        *("--remount-ro", "/", "--chdir", "/", "--"),
-    ]
 
 
 class Zygote:
@@ -140,10 +38,10 @@ class Zygote:
 
     def __init__(self, spec: ZygoteSpec) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.spec, in_bubble = spec, spec.tier != "T2"
+        self.spec, in_bubblewrap = spec, spec.tier != "T2"
         # Root would keep root's id inside, to which no limit of processes applies.
         as_user = (
-            {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubble and spec.uid is not None else {}
+            {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubblewrap and spec.uid is not None else {}
         )
         with theirs, self._start_errors(spec):
             self._process: Any = subprocess.Popen(
@@ -160,14 +58,14 @@ class Zygote:
         config = {
             "preload": list(spec.preload),
             "path": list(spec.path),
-            "uid": None if in_bubble else spec.uid,
-            "namespaces": in_bubble,
+            "uid": None if in_bubblewrap else spec.uid,
+            "namespaces": in_bubblewrap,
             "proc": spec.tier == "T1",
             "folders": spec.folders,
             "readable": spec.readable,
             "bare": spec.bare,
             "filters": {
-                kind: seccomp.program(platform.machine(), changing=in_bubble, executing=kind == "native").hex()
+                kind: seccomp.program(platform.machine(), changing=in_bubblewrap, executing=kind == "native").hex()
                 for kind in ("python", "native")
             },
             "pid_mark": seccomp.PID_MARK,
@@ -180,9 +78,9 @@ class Zygote:
             self._control.settimeout(START_S)
             self.features: Mapping[str, Any] = json.loads(self._control.recv(1 << 16))
         except (OSError, ValueError) as error:
-            said = self.close()[-500:]
+            printed = self.close()[-500:]
             raise SandboxUnavailable(
-                f"{spec.python} cannot run programs for the sandbox: {error}; it printed: {said}"
+                f"{spec.python} cannot run programs for the sandbox: {error}; it printed: {printed}"
             ) from error
 
     @contextmanager
@@ -231,8 +129,8 @@ class Zygote:
             deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
         )
         if len(read["line"]) != zygote.REPORT.size:
-            said = read["line"].decode(errors="replace") or "the zygote gave no report"
-            return RunResult(status="sandbox_error", reason=said)
+            reason = read["line"].decode(errors="replace") or "the zygote sent no report"
+            return RunResult(status="sandbox_error", reason=reason)
         report = report_of(read["line"])
         result = {"cpu_s": report["cpu_s"], "wall_s": report["wall_s"]}
         status, reason = status_of(report, program.limits, flooded=flooded)
@@ -245,10 +143,10 @@ class Zygote:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         try:
-            said: bytes = self._process.communicate(timeout=GRACE_S)[1]
+            printed: bytes = self._process.communicate(timeout=GRACE_S)[1]
         except subprocess.TimeoutExpired:
             return ""
-        return said.decode(errors="replace")
+        return printed.decode(errors="replace")
 
     @property
     def must_be_replaced(self) -> bool:

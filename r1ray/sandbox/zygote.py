@@ -90,9 +90,8 @@ class Run:
         if self.started:
             left = {"wall": self.started + self.job.wall_s - now}
             with suppress(OSError):  # it has just ended
-                left["cpu"] = (
-                    self.job.cpu_s - cpu_s(self.pid)
-                ) / CORES  # several threads use several CPU seconds in a second
+                # Several threads can use several CPU seconds in a second.
+                left["cpu"] = (self.job.cpu_s - cpu_s(self.pid)) / CORES
             if shared and num_threads(self.pid) > confine.MAX_TASKS:
                 left["tasks"] = 0.0
         else:

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from r1ray.sandbox.base import Limits, Program
 from r1ray.sandbox.choose import PYTHON, folders_of, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import STDLIB, Zygote, ZygoteSpec, bubblewrap
+from r1ray.sandbox.spec import STDLIB, ZygoteSpec, bubblewrap
+from r1ray.sandbox.supervisor import Zygote
 
 CLIENTS, WARMUPS = 2, 3
 STDIN, WANTED = b"1 2\n", b"3\n"

@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 from r1ray.sandbox.base import Limits, Program, RunResult  # noqa: E402
 from r1ray.sandbox.choose import PYTHON, choose, unprivileged_uid  # noqa: E402
-from r1ray.sandbox.supervisor import Zygote, ZygoteSpec  # noqa: E402
+from r1ray.sandbox.spec import ZygoteSpec  # noqa: E402
+from r1ray.sandbox.supervisor import Zygote  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("compare", ROOT / "r1ray/reward/code/compare.py")
 assert _spec is not None and _spec.loader is not None

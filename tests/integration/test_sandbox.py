@@ -26,7 +26,8 @@ from r1ray.sandbox import current
 from r1ray.sandbox.base import Limits, Program, RunResult, SandboxUnavailable
 from r1ray.sandbox.choose import PYTHON, REMEDIES, TIERS, check_python, choose, first_failure, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import Zygote, ZygoteSpec
+from r1ray.sandbox.spec import ZygoteSpec
+from r1ray.sandbox.supervisor import Zygote
 from r1ray.stages.pipeline import check_sandbox
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

@@ -21,7 +21,8 @@ from r1ray.sandbox import cpp as compiling
 from r1ray.sandbox.base import Executable, Limits, SandboxUnavailable
 from r1ray.sandbox.choose import PYTHON, check_cpp, choose, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
-from r1ray.sandbox.supervisor import READ, Zygote, ZygoteSpec
+from r1ray.sandbox.spec import READ, ZygoteSpec
+from r1ray.sandbox.supervisor import Zygote
 
 pytestmark = [
     pytest.mark.integration,
