@@ -1,4 +1,4 @@
-"""Programs as answers: which one counts, which tests there are, and what a verdict is worth. The sandbox is another test's."""
+"""Programs as answers: which one counts, the forms of tests, and the reward of a verdict. The sandbox is faked."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from r1ray.sandbox.base import Limits, Program, RunResult, SandboxUnavailable
 
 
 class Runner:
-    """Instead of a sandbox: what a run ends with."""
+    """A fake of the sandbox: returns the result of each run."""
 
     def __init__(self, end: Callable[[Program], RunResult]) -> None:
         self.end, self.runs = end, list[Program]()
@@ -57,7 +57,7 @@ def echo(program: Program) -> RunResult:
         ("use ```a``` here", None),
     ],
 )
-def test_the_program_of_a_completion(text: str, program: str | None) -> None:
+def test_program_is_read_from_a_completion(text: str, program: str | None) -> None:
     assert last_program(text) == program
 
 
@@ -75,11 +75,11 @@ def test_the_program_of_a_completion(text: str, program: str | None) -> None:
         ("```cpp\nint a;", None),
     ],
 )
-def test_the_program_of_a_completion_in_cpp(text: str, program: str | None) -> None:
+def test_cpp_program_is_read_from_a_completion(text: str, program: str | None) -> None:
     assert last_program(text, "cpp") == program
 
 
-def test_a_problem_says_in_which_language_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problem_sets_the_language_of_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(echo)
     monkeypatch.setattr(tested, "sandbox", lambda: runner)
     response = "```cpp\nint main() {}\n```\n```python\nprint(1)\n```"
@@ -103,7 +103,7 @@ def test_functions_are_not_called_in_cpp() -> None:
         read_cases(calls, language="cpp")
 
 
-def test_the_forms_of_tests() -> None:
+def test_forms_of_tests_are_read() -> None:
     pairs = read_cases([{"type": "stdin_stdout", "input": "1\n", "output": "2\n"}, {"input": "3", "output": "4"}])
     assert (pairs.function, pairs.inputs, pairs.expected) == (None, ["1\n", "3"], ["2\n", "4"])
     assert read_cases('[{"input": "3", "output": "4"}]').inputs == ["3"]
@@ -129,17 +129,17 @@ def test_the_forms_of_tests() -> None:
         "nonsense",
     ],
 )
-def test_tests_of_no_known_form_are_refused(tests: Any) -> None:
+def test_tests_of_unknown_form_are_refused(tests: Any) -> None:
     with pytest.raises(ValueError, match="tests"):
         read_cases(tests)
 
 
-def test_limits_that_are_left_out() -> None:
+def test_missing_limits_have_defaults() -> None:
     assert read_limits(None) == Limits()
     assert read_limits({"cpu": 1, "memory_mb": 256}) == Limits(cpu_s=1, wall_s=3, memory_bytes=256 << 20)
 
 
-def test_a_program_is_run_for_every_input_until_nobody_asks_any_more() -> None:
+def test_program_runs_for_each_input_while_results_are_needed() -> None:
     runner, cases = Runner(echo), read_cases([{"input": "1", "output": text} for text in ("1", "2", "1")])
     asked = verdicts("code", cases, limits=Limits(), sandbox=runner)
     assert next(asked).correct
@@ -148,7 +148,7 @@ def test_a_program_is_run_for_every_input_until_nobody_asks_any_more() -> None:
     assert [runs.function for runs in runner.runs] == [None, None]
 
 
-def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
+def test_function_is_called_for_all_arguments_in_one_run() -> None:
     runner = Runner(lambda program: RunResult(status="ok", stdout=b"3\n8\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, {"args": ["a"], "expected": 7}]})
     found = list(verdicts("code", cases, limits=Limits(), sandbox=runner))
@@ -157,7 +157,7 @@ def test_a_function_is_called_for_all_arguments_in_one_run() -> None:
     assert (run.function, run.stdin) == ("f", b'[1, 2]\n["a"]\n')
 
 
-def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
+def test_results_of_a_killed_run_do_not_count() -> None:
     runner = Runner(lambda program: RunResult(status="timeout", stdout=b"3\n"))
     cases = read_cases({"fn_name": "f", "cases": [{"args": [], "expected": 3}]})
     assert [(v.correct, v.status) for v in verdicts("c", cases, limits=Limits(), sandbox=runner)] == [
@@ -175,7 +175,7 @@ def test_right_results_of_a_run_that_was_ended_do_not_count() -> None:
         (lambda program: RunResult(status="sandbox_error"), None, "sandbox_error", None),
     ],
 )
-def test_what_a_completion_earns(
+def test_reward_of_a_completion(
     end: Any, value: float | None, status: str, correct: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tested, "sandbox", lambda: Runner(end))
@@ -184,21 +184,21 @@ def test_what_a_completion_earns(
     assert (score.value, score.status, score.correct) == (value, status, correct)
 
 
-def test_a_completion_without_a_program_needs_no_sandbox() -> None:
+def test_completion_without_a_program_needs_no_sandbox() -> None:
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
     (score,) = accuracy(asked, [completion("print(1)")], context())
     assert (score.value, score.correct) == (0.0, False)
 
 
-def test_programs_are_run_nowhere_else_and_that_ends_the_run() -> None:
-    """Every other failure of a reward makes responses unusable and is tried again; this would fail for ever."""
+def test_missing_sandbox_ends_the_run() -> None:
+    """Every other failure of a reward makes completions unusable and is retried; this one would fail forever."""
     scorer = make(RewardConfig.model_construct(components={"accuracy": RewardComponentConfig()}, truncated="score"))
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
     with pytest.raises(SandboxUnavailable, match="given no sandbox"):
         scorer.score(asked, [completion("```python\nprint(input())\n```")], context())
 
 
-def test_who_needs_a_sandbox() -> None:
+def test_sources_that_need_a_sandbox() -> None:
     def one_liners(kind: str) -> SourceConfig:
         return SourceConfig(source="one_liners", args={"kind": kind, "num_problems": 5})
 
@@ -215,7 +215,7 @@ def test_who_needs_a_sandbox() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_one_line_tasks_as_a_dataset(kind: str, language: str) -> None:
+def test_one_liners_as_a_dataset(kind: str, language: str) -> None:
     cfg = SourceConfig(source="one_liners", args={"kind": kind, "language": language, "num_problems": 60, "seed": 3})
     loaded = load_source("mine", cfg)
     assert len(loaded.items) + loaded.counts["duplicates"] == 60
@@ -224,7 +224,7 @@ def test_one_line_tasks_as_a_dataset(kind: str, language: str) -> None:
     assert loaded.items[0].messages[0].content == task.question[language]
 
 
-def test_tests_that_cannot_be_read_are_seen_when_rows_are_loaded(tmp_path: Path) -> None:
+def test_unreadable_tests_are_found_when_rows_are_loaded(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     good = {"prompt": "double it", "answer": "", "tests": [{"input": "1", "output": "2"}]}
     graded = {**good, "prompt": "graded", "subtasks": [{"points": 1, "tests": [0]}]}
@@ -236,8 +236,8 @@ def test_tests_that_cannot_be_read_are_seen_when_rows_are_loaded(tmp_path: Path)
     assert loaded.counts["unreadable"] == 2
 
 
-def test_rows_whose_programs_are_in_cpp(tmp_path: Path) -> None:
-    """A column `language` is that of the prompt."""
+def test_rows_with_cpp_programs(tmp_path: Path) -> None:
+    """A column `language` is the language of the prompt."""
     rows = tmp_path / "rows.jsonl"
     whole = {"prompt": "double it", "answer": "", "language": "zh", "tests": [{"input": "1", "output": "2"}]}
     function = {**whole, "prompt": "f", "tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 2}]}}
@@ -254,6 +254,6 @@ def test_rows_whose_programs_are_in_cpp(tmp_path: Path) -> None:
         load(language="java")
 
 
-def test_an_unknown_kind_is_named() -> None:
+def test_unknown_kind_is_named() -> None:
     with pytest.raises(ValueError, match="'boxed', 'choice'"):
         load_source("mine", SourceConfig(source="one_liners", args={"kind": "riddle", "num_problems": 5}))

@@ -1,4 +1,4 @@
-"""Datasets of programs: rows in the real schemas, and how their tests are judged."""
+"""Datasets of programs: rows in the real schemas, and how their tests are verified."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ def lcb(**changes: Any) -> dict[str, Any]:
     return {**row, "public": json.dumps(PUBLIC), "private": packed(json.dumps(PRIVATE)), **changes}
 
 
-def test_apps_and_taco_name_what_is_asked_for() -> None:
+def test_apps_and_taco_prompts_name_what_is_required() -> None:
     program = apps({"question": "Add.", "tests": json.dumps(STDIN), "starter": ""})
     function = apps({"question": "Double.", "tests": json.dumps(CALLS), "starter": "def twice(x):\n"})
     assert program.verifier == function.verifier == "code"
@@ -63,7 +63,7 @@ def test_rows_without_tests_cannot_be_used(tests: Any) -> None:
         apps({"question": "Add.", "tests": tests})
 
 
-def test_a_wrapped_value_may_be_meant_either_way() -> None:
+def test_wrapped_value_is_accepted_in_both_forms() -> None:
     cases = read_cases(CALLS)
     assert same_results(b'2\n"abab"\n', cases.expected, wrapped=cases.wrapped) == [True, True]
     assert same_results(b'[2]\n"abab"\n', cases.expected, wrapped=cases.wrapped) == [True, True]
@@ -72,7 +72,7 @@ def test_a_wrapped_value_may_be_meant_either_way() -> None:
     assert same_results(b"2\n", [[2]]) == [False]
 
 
-def test_prime_code_reads_json_and_python_and_leaves_other_languages_out() -> None:
+def test_prime_code_reads_json_and_drops_other_languages_than_python() -> None:
     calls = [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": [3]}]
     stdin = [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}]
     for write in (json.dumps, repr):
@@ -98,7 +98,7 @@ def test_private_tests_of_livecodebench_stay_packed() -> None:
 
 
 class Unpacker:
-    """Instead of a sandbox."""
+    """A fake of the sandbox."""
 
     def __init__(self, result: RunResult) -> None:
         self.result, self.stdin = result, b""
@@ -108,7 +108,7 @@ class Unpacker:
         return self.result
 
 
-def test_what_was_unpacked_follows_the_public_tests() -> None:
+def test_unpacked_tests_come_after_the_public_tests() -> None:
     tests = livecodebench(lcb()).payload["tests"]
     sandbox = Unpacker(RunResult(status="ok", stdout=json.dumps(PRIVATE).encode()))
     assert read_cases(unpacked(tests, sandbox)).inputs == [[[1, 2], "a"], [[], "b"]]
@@ -127,7 +127,7 @@ def rows_of(name: str, **args: Any) -> Any:
     return load_source("mine", SourceConfig(source=name, path=str(path), args=args))
 
 
-def test_verls_format_with_tests_is_asked_as_it_stands_and_assertions_are_left_out() -> None:
+def test_verl_prompts_are_kept_and_assertions_are_dropped() -> None:
     loaded = rows_of("skywork_code")
     (item,) = loaded.items
     assert item.messages[0].content == "Print the sum. Put the program in a ```python block."
@@ -135,7 +135,7 @@ def test_verls_format_with_tests_is_asked_as_it_stands_and_assertions_are_left_o
     assert loaded.counts["unreadable"] == 1
 
 
-def test_eurus_tells_maths_from_programs_and_keeps_its_system_prompt() -> None:
+def test_eurus_separates_maths_and_programs_and_keeps_its_system_prompt() -> None:
     loaded = rows_of("eurus")
     maths, program = loaded.items
     assert (maths.verifier, maths.payload) == ("math", {"answers": ["42"]})
@@ -144,7 +144,7 @@ def test_eurus_tells_maths_from_programs_and_keeps_its_system_prompt() -> None:
     assert loaded.counts["unreadable"] == 1
 
 
-def test_deepcoder_reads_the_tests_of_each_of_its_sources_and_takes_the_longest() -> None:
+def test_deepcoder_reads_the_tests_of_each_source_and_takes_the_longest() -> None:
     loaded = rows_of("deepcoder", num_tests=2)
     prime, calls, taco, lcb = (read_cases(item.payload["tests"]) for item in loaded.items)
     assert prime == Cases(function=None, inputs=["22 1\n", "333 1\n"], expected=["23\n", "334\n"])
@@ -168,7 +168,7 @@ def test_codeforces_takes_one_language_with_its_limits_and_checker() -> None:
     assert program_languages([SourceConfig(source="codeforces", path="x/y", args={"language": "cpp"})]) == {"cpp"}
 
 
-def test_the_struct_columns_of_open_r1s_copy_are_read_like_primes_texts() -> None:
+def test_struct_columns_are_read_like_json_text() -> None:
     info = {
         "language": "python",
         "test_cases": [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}],

@@ -1,4 +1,4 @@
-"""Programs run by a service: what it is asked, what its answers mean, and that its failures are nobody's zero."""
+"""Programs run by a remote service: requests, meaning of responses, and failures that never become a reward of 0."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ Answer = Callable[[dict[str, Any]], Any]
 
 
 class Service:
-    """Runs what it is sent, as SandboxFusion does, until it is told to answer otherwise."""
+    """Runs what it receives, as SandboxFusion does, unless a test sets another response."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -109,11 +109,11 @@ BUILD = {"status": "Finished", "return_code": 1, "stdout": "", "stderr": "error:
         ({"status": "Success"}, "sandbox_error"),
     ],
 )
-def test_what_an_answer_means(answer: dict[str, Any], status: Status) -> None:
+def test_meaning_of_a_response(answer: dict[str, Any], status: Status) -> None:
     assert result_of(answer, Limits(output_bytes=10)).status == status
 
 
-def test_a_service_that_fails_is_asked_again(service: Service) -> None:
+def test_failing_service_is_retried(service: Service) -> None:
     sandbox = RemoteSandbox(service.url, wait_s=0)
     sandbox_error = {"status": "SandboxError", "message": "busy", "compile_result": None, "run_result": None}
     service.answers = [b"", b"no JSON", sandbox_error]
@@ -126,15 +126,15 @@ def test_a_service_that_fails_is_asked_again(service: Service) -> None:
     assert sandbox.run(Program(code=b"print(1)")).status == "sandbox_error"
 
 
-def test_a_service_that_does_not_run_programs_is_refused(service: Service) -> None:
-    service.answers = [answered(stdout="3\n"), answered(stdout="")]  # the results of a function never come
+def test_service_that_fails_its_self_test_is_refused(service: Service) -> None:
+    service.answers = [answered(stdout="3\n"), answered(stdout="")]  # the service returns no results of functions
     with pytest.raises(SandboxUnavailable, match=r"sandbox\.url=.* a self-test ended with ok"):
         RemoteSandbox(service.url, wait_s=0)
     with pytest.raises(SandboxUnavailable, match=r"sandbox_error ConnectError.*remedy"):
         RemoteSandbox("http://127.0.0.1:9", wait_s=0)
 
 
-def test_the_configured_service_is_this_processes_sandbox(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configured_service_is_the_sandbox_of_the_process(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current, "_remotes", [])
     monkeypatch.setattr(current, "_allowed", [])
     current.allow_programs(SandboxConfig(url=service.url, min_tier="T1", python="/nowhere", packages=[]), ())
@@ -142,20 +142,20 @@ def test_the_configured_service_is_this_processes_sandbox(service: Service, monk
     assert current.num_runs() == len(service.asked)
 
 
-def test_an_answer_without_end_is_cut_off(service: Service) -> None:
+def test_endless_response_is_cut_off(service: Service) -> None:
     sandbox = RemoteSandbox(service.url, wait_s=0)
     service.answers = [answered(stdout="x" * (32 << 20))]
     limits = Limits(output_bytes=1 << 20)
     assert sandbox.run(Program(code=b"print(1)", limits=limits)).status == "output_limit"
 
 
-def test_a_service_without_a_compiler_is_refused_where_there_are_programs_in_cpp(service: Service) -> None:
-    assert RemoteSandbox(service.url, wait_s=0)  # it runs everything as Python
+def test_service_without_a_compiler_is_refused_for_cpp_programs(service: Service) -> None:
+    assert RemoteSandbox(service.url, wait_s=0)  # the service runs everything as Python
     with pytest.raises(SandboxUnavailable, match="a self-test ended with runtime_error"):
         RemoteSandbox(service.url, {"cpp"}, wait_s=0)
 
 
-def test_what_holds_expected_outputs_never_goes_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checker_with_expected_outputs_is_never_sent_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     local, remote = object(), object()
     monkeypatch.setattr(tested, "local_sandbox", lambda: local)
     monkeypatch.setattr(tested, "sandbox", lambda: remote)

@@ -37,7 +37,9 @@ OVERDUE = ("sandbox_error", "the run did not start or end in time")
         (0, None, 0.1, True, ("output_limit", "")),
     ],
 )
-def test_status(status: int, killed: str | None, cpu_s: float, flooded: bool, expected: tuple[str, str]) -> None:
+def test_status_of_a_report(
+    status: int, killed: str | None, cpu_s: float, flooded: bool, expected: tuple[str, str]
+) -> None:
     report = {"status": status, "killed": killed, "cpu_s": cpu_s, "waited_s": 5.0}
     assert status_of(report, LIMITS, flooded=flooded) == expected
 
@@ -88,8 +90,8 @@ def test_a_program_that_floods_at_once_has_started(
 
 
 @pytest.mark.parametrize("abi", range(9))
-def test_a_ruleset_is_as_large_as_the_kernel_knows_it(monkeypatch: pytest.MonkeyPatch, abi: int) -> None:
-    """This machine's kernel takes all of these sizes; older ones only their own."""
+def test_landlock_ruleset_has_the_size_that_the_kernel_supports(monkeypatch: pytest.MonkeyPatch, abi: int) -> None:
+    """This machine's kernel accepts all of these sizes; older kernels accept only their own."""
     asked: list[int] = []
     monkeypatch.setattr(confine, "_syscall", lambda *args: asked.append(args[2]) or -1)
     monkeypatch.setattr(confine, "checked", lambda result, what: result)

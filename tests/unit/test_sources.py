@@ -1,4 +1,4 @@
-"""Datasets: the real schemas on a few rows each, wherever they lie, and what goes wrong with files."""
+"""Datasets: the real schemas on a few rows each, in all file formats, and errors for invalid files."""
 
 import json
 import re
@@ -53,14 +53,14 @@ def test_math500_and_deepscaler_read_the_answer_column():
     assert counts(loaded) == (2, 1, 0)
 
 
-def test_dapo_keeps_the_prompt_as_given_and_each_problem_once():
+def test_dapo_keeps_the_prompt_and_removes_duplicates():
     loaded = load("dapo")
     assert [item.payload["answers"] for item in loaded.items] == [["34"], ["-7"]]
     assert loaded.items[0].messages[0].content.startswith("Solve the following math problem step by step.")
     assert counts(loaded) == (3, 0, 1)
 
 
-def test_skywork_reads_the_json_list_and_leaves_programs_out():
+def test_skywork_reads_the_json_list_and_drops_programs():
     loaded = load("skywork")
     assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{1}{2}", "0.5"]]
     assert counts(loaded) == (2, 1, 0)
@@ -80,7 +80,7 @@ def test_orz_reads_pairs():
     ]
 
 
-def test_countdown_from_the_hub_is_one_problem_whatever_the_order_of_its_numbers():
+def test_countdown_from_the_hub_ignores_the_order_of_numbers():
     loaded = load("countdown_hub")
     assert [item.id for item in loaded.items] == ["countdown/19-35-44=98", "countdown/63-95-96=64"]
     assert loaded.items[0].verifier == "countdown"
@@ -89,7 +89,7 @@ def test_countdown_from_the_hub_is_one_problem_whatever_the_order_of_its_numbers
     assert counts(loaded) == (4, 1, 1)
 
 
-def test_knights_and_knaves_from_the_hub_say_of_everybody_what_he_is():
+def test_knights_and_knaves_from_the_hub_have_full_solutions():
     loaded = load("knights_and_knaves_hub")
     assert [item.payload["answers"] for item in loaded.items] == [["(1) Zoey is a knave\n(2) Oliver is a knight"]]
     assert (loaded.items[0].verifier, loaded.items[0].messages[0].content[:4]) == ("logic", "Each")
@@ -104,7 +104,7 @@ def test_rows_reads_any_table():
     assert (second.language, second.payload["answers"]) == ("zh", ["5"])
 
 
-def test_rows_hands_everything_to_another_verifier():
+def test_rows_passes_all_columns_to_other_verifiers():
     (item, _) = load("rows", args={"verifier": "package.module:VERIFIER"}).items
     assert item.verifier == "package.module:VERIFIER"
     assert item.payload["topic"] == "sums"
@@ -115,7 +115,7 @@ FILES = {"files": {"a.py": "x = 1\n"}, "patched": {"a.py": "x = 2\n"}}
 BLOCK = "<answer>### a.py\n<<<<<<< SEARCH\nx = 1\n=======\nx = 2\n>>>>>>> REPLACE</answer>"
 TESTS = {"tests": [{"input": "1\n", "output": "2\n"}]}
 BOTH = "(1) Ann is a knight (2) Bob is a knave"
-# verifier: what rows have beside the prompt, a right completion, a wrong one
+# verifier: columns besides the prompt, a correct completion, an incorrect one
 JUDGED: dict[str, list[tuple[dict, str, str]]] = {
     "math": [({"answer": 4}, r"\boxed{4}", r"\boxed{5}")],
     "exact": [
@@ -142,18 +142,18 @@ JUDGED: dict[str, list[tuple[dict, str, str]]] = {
 
 
 class Printing:
-    """Instead of a sandbox: of a program `print(N)` the N."""
+    """A fake of the sandbox: for a program `print(N)` it returns N."""
 
     def run(self, program: Program) -> RunResult:
         return RunResult(status="ok", stdout=re.sub(rb"\D", b"", program.code))
 
 
-def test_every_verifier_is_tried_with_rows():
+def test_every_verifier_has_example_rows():
     assert set(JUDGED) == set(VERIFIERS)
 
 
 @pytest.mark.parametrize("verifier", JUDGED)
-def test_rows_reach_the_judge_of_every_verifier(verifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_rows_work_with_every_verifier(verifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tested, "sandbox", Printing)
     for row, right, wrong in JUDGED[verifier]:
         (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "?", "topic": "sums", **row}))
@@ -181,13 +181,13 @@ def test_rows_reach_the_judge_of_every_verifier(verifier: str, tmp_path: Path, m
         ("code", {"answer": ""}, "tests have none of the known forms"),
     ],
 )
-def test_rows_that_the_judge_could_not_use_are_left_out(verifier: str, row: dict, why: str, tmp_path: Path):
+def test_rows_that_a_verifier_cannot_use_are_dropped(verifier: str, row: dict, why: str, tmp_path: Path):
     (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "?", **row}))
     with pytest.raises(ValueError, match=f"not one of 1 rows can be used: {why}"):
         load("rows", tmp_path / "t.jsonl", args={"verifier": verifier})
 
 
-def test_why_the_first_unreadable_row_is_left_out_is_kept(tmp_path: Path):
+def test_reason_of_the_first_dropped_row_is_kept(tmp_path: Path):
     (tmp_path / "t.jsonl").write_text(
         '{"prompt": "a", "answer": 1}\n{"prompt": "b", "answer": null}\n{"prompt": "c", "answer": []}'
     )
@@ -239,7 +239,7 @@ def test_every_schema_has_a_fixture():
     assert covered == set(SOURCES) - {"mined"}, "that one has tests/unit/test_mined.py"
 
 
-def test_parquet_json_and_a_folder_give_the_same_as_jsonl(tmp_path: Path):
+def test_parquet_json_and_folders_equal_jsonl(tmp_path: Path):
     rows = [json.loads(line) for line in (DATA / "dapo.jsonl").read_text().splitlines()]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "one.parquet")
     (tmp_path / "one.json").write_text(json.dumps(rows))
@@ -254,7 +254,7 @@ def test_parquet_json_and_a_folder_give_the_same_as_jsonl(tmp_path: Path):
     assert len(load("dapo", folder, split="test").items) == 1
 
 
-def test_a_split_may_be_in_several_numbered_files(tmp_path: Path):
+def test_split_can_be_in_several_numbered_files(tmp_path: Path):
     lines = (DATA / "livecodebench.jsonl").read_text().splitlines(keepends=True)
     for name, line in zip(("test.jsonl", "test2.jsonl"), lines, strict=True):
         (tmp_path / name).write_text(line)
@@ -262,7 +262,7 @@ def test_a_split_may_be_in_several_numbered_files(tmp_path: Path):
     assert len(load("livecodebench", tmp_path, split="test").items) == 2
 
 
-def test_rows_are_kept_by_date(tmp_path: Path):
+def test_rows_are_filtered_by_date(tmp_path: Path):
     def kept(**bounds: str) -> int:
         return len(load("livecodebench", args={"keep": {"contest_date": bounds}}).items)
 
@@ -287,7 +287,7 @@ def test_columns_can_be_named_differently(tmp_path: Path):
     assert read("gsm8k", file, columns={"question": "q", "answer": "gold.value"}) == [("1 + 1?", {"answers": ["2"]})]
 
 
-def test_columns_may_have_names_of_ones_own():
+def test_columns_can_be_renamed():
     own = {"subject": "topic", "answer": "answer", "answers": "answer", "tests": "topic"}
     (item, _) = load("rows", columns=own, args={"verifier": "package.module:VERIFIER"}).items
     assert item.meta == {"subject": "sums", "answers": ["4", "four"], "tests": "sums"}
@@ -297,7 +297,7 @@ def test_columns_may_have_names_of_ones_own():
         load("rows", columns={"tests": "cases"})
 
 
-def test_ids_follow_the_content_not_the_place(tmp_path: Path):
+def test_ids_depend_on_the_content_and_not_on_the_file(tmp_path: Path):
     lines = (DATA / "math500.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "turned.jsonl").write_text("".join(reversed(lines)))
     here, there = load("math500").items, load("math500", tmp_path / "turned.jsonl").items
@@ -306,7 +306,7 @@ def test_ids_follow_the_content_not_the_place(tmp_path: Path):
     assert all(item.id.startswith("mix/") for item in here)
 
 
-def test_keys_follow_the_question_alone(tmp_path: Path):
+def test_keys_depend_only_on_the_question(tmp_path: Path):
     file = tmp_path / "same.jsonl"
     file.write_text('{"prompt": " How\\nMANY? ", "answer": "7"}\n{"prompt": "How much?", "answer": "7"}\n')
     given, other = load("rows", file, args={"instruction": "Box it."}).items
@@ -316,7 +316,7 @@ def test_keys_follow_the_question_alone(tmp_path: Path):
     assert not given.keys & other.keys
 
 
-def test_keys_of_countdown_are_those_of_its_numbers_in_any_order(tmp_path: Path):
+def test_keys_of_countdown_ignore_the_order_of_numbers(tmp_path: Path):
     file = tmp_path / "same.jsonl"
     file.write_text('{"nums": [2, 3, 5], "target": 11}\n{"nums": [2, 3, 5], "target": 30}\n')
     given, other = load("countdown_hub", file).items
@@ -326,13 +326,13 @@ def test_keys_of_countdown_are_those_of_its_numbers_in_any_order(tmp_path: Path)
     assert not other.keys & (given.keys | turned.keys)
 
 
-def test_limit_and_head():
+def test_limit_and_head_select_rows():
     assert len(load("dapo", limit=1).items) == 1
     loaded = load("dapo", head=2)
     assert (loaded.counts["rows"], len(loaded.items)) == (2, 1)
 
 
-def test_an_instruction_is_put_below_the_question():
+def test_instruction_is_added_below_the_question():
     item = load("math500", args={"instruction": "Box it."}).items[0]
     assert item.messages[-1].content.endswith("to $(3,4)$.\n\nBox it.")
 
@@ -361,12 +361,12 @@ def test_an_instruction_is_put_below_the_question():
         ({"source": "gsm8k", "path": __file__}, "is not a .jsonl, .json, .parquet file"),
     ],
 )
-def test_mistakes_say_what_to_do(config: dict, message: str):
+def test_mistakes_are_reported_with_the_remedy(config: dict, message: str):
     with pytest.raises(ValueError, match=message):
         load_source("mix", SourceConfig(**config))
 
 
-def test_broken_and_empty_files(tmp_path: Path):
+def test_broken_and_empty_files_are_reported(tmp_path: Path):
     file = tmp_path / "rows.jsonl"
     file.write_text("")
     with pytest.raises(ValueError, match="has no rows"):
@@ -393,14 +393,14 @@ def test_broken_and_empty_files(tmp_path: Path):
         load("gsm8k", tmp_path / "empty")
 
 
-def test_all_golds_unreadable_is_an_error_that_shows_a_row(tmp_path: Path):
+def test_dataset_with_only_unreadable_golds_is_an_error_that_shows_a_row(tmp_path: Path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"question": "a", "answer": "no hashes"}\n' * 3)
     with pytest.raises(ValueError, match=r"not one of 3 rows can be used.*no hashes"):
         load("gsm8k", file)
 
 
-def test_what_needs_a_network(tmp_path: Path):
+def test_paths_that_need_a_network(tmp_path: Path):
     assert needs_network(SourceConfig(source="gsm8k", path="openai/gsm8k"))
     assert not needs_network(SourceConfig(source="gsm8k", path=str(tmp_path)))
     assert not needs_network(SourceConfig(source="countdown"))
@@ -432,13 +432,13 @@ def test_multiple_choice_lists_the_options_and_asks_for_the_letter():
 
 
 @pytest.mark.parametrize("answer", ["C", "", "AB", 2, -1, True, None, "blue"])
-def test_multiple_choice_without_a_right_option_is_left_out(tmp_path: Path, answer: object):
+def test_multiple_choice_without_a_correct_option_is_dropped(tmp_path: Path, answer: object):
     (tmp_path / "t.jsonl").write_text(json.dumps({"question": "?", "options": ["seven", "blue"], "answer": answer}))
     with pytest.raises(ValueError, match="expected a letter or an index of 2 options"):
         load("multiple_choice", tmp_path / "t.jsonl")
 
 
-def test_rows_are_kept_by_the_bounds_of_a_column_however_deep():
+def test_rows_are_filtered_by_bounds_of_nested_columns():
     loaded = load("big_math", args={"keep": {"llama8b_solve_rate": {"min": 0.2, "max": 0.625}}})
     assert [item.payload["answers"] for item in loaded.items] == [["32"]]
     assert (loaded.counts["rows"], loaded.counts["filtered"]) == (3, 2)
@@ -452,12 +452,12 @@ def test_rows_are_kept_by_the_bounds_of_a_column_however_deep():
     assert pairs.counts["filtered"] == 0
 
 
-def test_a_head_is_of_the_rows_that_are_kept():
+def test_head_applies_to_the_filtered_rows():
     loaded = load("big_math", head=1, args={"keep": {"source": {"any_of": ["olympiads"]}}})
     assert [item.payload["answers"] for item in loaded.items] == [["17"]]
 
 
-def test_rows_are_kept_by_a_choice_of_values():
+def test_rows_are_filtered_by_values():
     loaded = load("math", args={"keep": {"level": {"any_of": ["Level 1"]}}})
     assert {item.meta["level"] for item in loaded.items} == {"Level 1"}
     assert load("eurus", args={"keep": {"ability": {"any_of": ["math"]}}}).counts["filtered"] == 2
@@ -473,17 +473,17 @@ def test_rows_are_kept_by_a_choice_of_values():
         *({"level": rule} for rule in ({"any_of": []}, {"any_of": ["a"], "min": 1})),
     ],
 )
-def test_a_rule_of_no_known_form_says_the_form(keep):
+def test_malformed_filter_is_reported_with_the_form(keep):
     with pytest.raises(ValueError, match=r"has to be .*min: NUMBER, max: NUMBER.*any_of"):
         load("math", args={"keep": keep})
 
 
-def test_a_column_to_keep_rows_by_has_to_be_there():
+def test_filter_on_a_missing_column_is_reported():
     with pytest.raises(ValueError, match=r"no column 'difficulty' to keep rows by. A row: \{\"problem\""):
         load("math", args={"keep": {"difficulty": {"min": 1}}})
 
 
-def test_issues_come_with_the_files_and_what_the_merged_patch_makes_of_them():
+def test_issues_have_the_files_before_and_after_the_merged_patch():
     loaded, oracle = load("swe"), load("swe_bench_oracle")
     (item,), (same,) = loaded.items, oracle.items
     before, after = "def add(a, b):\n    return a - b\n", "def add(a, b):\n    return a + b\n"
@@ -507,13 +507,13 @@ def test_issues_come_with_the_files_and_what_the_merged_patch_makes_of_them():
         ({"answer": 0, "answers": ["Paris"]}, ["0"]),
     ],
 )
-def test_an_answer_may_stand_in_either_column(tmp_path: Path, row: dict, answers: list[str]):
+def test_answer_can_be_in_either_column(tmp_path: Path, row: dict, answers: list[str]):
     (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "?", **row}))
     ((_, payload),) = read("rows", tmp_path / "t.jsonl", args={"verifier": "exact"})
     assert payload["answers"] == answers
 
 
-def test_a_search_needs_no_answer(tmp_path: Path):
+def test_countdown_rows_need_no_answer(tmp_path: Path):
     (tmp_path / "t.jsonl").write_text('{"prompt": "?", "numbers": [1, 2.0], "target": 3}')
     ((_, payload),) = read("rows", tmp_path / "t.jsonl", args={"verifier": "countdown"})
     assert (payload["numbers"], payload["target"]) == ([1, 2], 3)
@@ -522,13 +522,13 @@ def test_a_search_needs_no_answer(tmp_path: Path):
 @pytest.mark.parametrize(
     "search", ['[1.5, 2], "target": 3', '"12", "target": 3', '[1], "target": Infinity', '[], "target": 3']
 )
-def test_a_search_of_other_things_than_whole_numbers_is_left_out(tmp_path: Path, search: str):
+def test_countdown_rows_without_integers_are_dropped(tmp_path: Path, search: str):
     (tmp_path / "t.jsonl").write_text(f'{{"prompt": "?", "numbers": {search}}}')
     with pytest.raises(ValueError, match="numbers"):
         load("rows", tmp_path / "t.jsonl", args={"verifier": "countdown"})
 
 
-def test_an_array_is_read_behind_a_mark_of_its_encoding_and_another_encoding_is_told(tmp_path: Path):
+def test_json_array_is_read_after_a_byte_order_mark_and_other_encodings_are_reported(tmp_path: Path):
     array = '\n[{"prompt": "?", "answer": "4"}]'
     (tmp_path / "t.json").write_text(array, encoding="utf-8-sig")
     assert read("rows", tmp_path / "t.json") == [("?", {"answers": ["4"]})]
