@@ -157,7 +157,7 @@ def test_temporary_failures_are_retried(monkeypatch: pytest.MonkeyPatch, error: 
     server, _, cancelled = handle(monkeypatch, error)
     with pytest.raises(kind):
         server(ENDPOINT)(QUESTION)
-    assert bool(cancelled) == isinstance(error, GetTimeoutError), "nobody waits for a late one any more"
+    assert bool(cancelled) == isinstance(error, GetTimeoutError), "a call that timed out is cancelled"
 
 
 def test_restarted_judge_gives_a_verdict_and_a_missing_one_gives_none(

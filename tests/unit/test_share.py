@@ -1,5 +1,5 @@
-"""Ranks that share a row, here threads that exchange tensors as the ranks of a process group do: together they compute what one
-rank alone computes, whatever the borders between their slices cut."""
+"""Ranks that share a row. Here ranks are threads that exchange tensors like the ranks of a process group: together they must
+compute what one rank computes, wherever their slices cut the row."""
 
 import copy
 import threading
@@ -29,7 +29,7 @@ CONFIGS: Any = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig
 
 
 class Threads:
-    """Stands in for torch.distributed where every rank is a thread; a rank's process group is (this, its rank)."""
+    """A fake of torch.distributed in which every rank is a thread; the process group of a rank is (this, its rank)."""
 
     def __init__(self, size: int) -> None:
         self.barrier, self.sent = threading.Barrier(size, timeout=60), [torch.empty(0)] * size
@@ -114,7 +114,7 @@ ROWS = {
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("lengths", ROWS.values(), ids=ROWS)
-def test_a_shared_row_gives_the_log_probs_entropies_and_gradients_of_one_rank(
+def test_shared_row_gives_the_same_logprobs_entropies_and_gradients(
     monkeypatch: pytest.MonkeyPatch, lengths: list[int], size: int
 ) -> None:
     check(monkeypatch, Policy(make_lm()), one_row(lengths), size, entropy_grad=True)
@@ -122,31 +122,31 @@ def test_a_shared_row_gives_the_log_probs_entropies_and_gradients_of_one_rank(
 
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("kv_heads", [1, 4])
-def test_of_every_family_and_with_any_number_of_key_value_heads(
+def test_every_family_and_number_of_key_value_heads(
     monkeypatch: pytest.MonkeyPatch, family: str, kv_heads: int
 ) -> None:
     model = Policy(make_lm(family, num_key_value_heads=kv_heads))
     check(monkeypatch, model, one_row(ROWS["borders inside sequences"]), 2)
 
 
-def test_layers_that_are_computed_again_exchange_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recomputed_layers_repeat_their_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = make_lm()
     lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     check(monkeypatch, Policy(lm).train(), one_row(ROWS["borders inside sequences"]), 2)
 
 
 @pytest.mark.parametrize("case", ["borders inside sequences", "a border between sequences"])
-def test_in_lower_precision(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_shared_rows_in_lower_precision(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     check(monkeypatch, Policy(make_lm(), autocast=True), one_row(ROWS[case]), 2, entropy_grad=True, tolerance=BF16)
 
 
-def test_values_of_a_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_rows_of_a_critic(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ValueModel(make_lm().model, value_head(32, init="normal", seed=0))
     check(monkeypatch, model, one_row(ROWS["borders inside sequences"]), 4)
 
 
 @pytest.mark.parametrize("length", [1, 5, 6, 7])
-def test_slices_are_the_row_and_padding_at_its_end(length: int) -> None:
+def test_slices_are_the_row_with_padding_at_the_end(length: int) -> None:
     x_L = np.arange(1, length + 1)
     slices = [Share(rank=rank, size=3, group=None).slice_of(x_L) for rank in range(3)]
     assert len({len(x_C) for x_C in slices}) == 1
@@ -155,24 +155,24 @@ def test_slices_are_the_row_and_padding_at_its_end(length: int) -> None:
     assert len(joined) < length + 3 and not joined[length:].any()
 
 
-def test_every_wanted_token_is_told_by_the_rank_that_has_the_one_before() -> None:
+def test_label_of_a_token_is_on_the_rank_that_has_the_token_before() -> None:
     row = one_row(ROWS["borders inside sequences"])
-    told = {}
+    labels = {}
     for rank in range(4):
         tensors = row_tensors(row, device=CPU, share=Share(rank=rank, size=4, group=None))
         for target, source, label in zip(tensors.target_M, tensors.source_M, tensors.label_M, strict=True):
             assert tensors.token_ids_C[source] == row.token_ids_L[target - 1]
             assert tensors.positions_C[source] == row.positions_L[target] - 1
-            assert int(target) not in told
-            told[int(target)] = int(label)
-    assert told == {t: row.token_ids_L[t] for t in np.flatnonzero(row.mask_L)}
+            assert int(target) not in labels
+            labels[int(target)] = int(label)
+    assert labels == {t: row.token_ids_L[t] for t in np.flatnonzero(row.mask_L)}
 
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "splits"),
     [(28, 4, [1, 2, 4, 28]), (14, 2, [1, 2, 14]), (40, 8, [1, 2, 4, 8, 40]), (12, 12, [1, 2, 3, 4, 6, 12])],
 )
-def test_numbers_of_ranks_that_split_the_heads(heads: int, kv_heads: int, splits: list[int]) -> None:
+def test_possible_numbers_of_ranks(heads: int, kv_heads: int, splits: list[int]) -> None:
     assert head_splits(heads, kv_heads) == splits
 
 
@@ -186,7 +186,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_model_that_slices_would_change_is_refused(case: str) -> None:
+def test_model_that_slices_would_change_is_refused(case: str) -> None:
     size, overrides, message = REFUSED[case]
     shape = SimpleNamespace(**{**make_lm().config.to_dict(), **overrides})
     check_shareable(make_lm().config, 2)
