@@ -543,7 +543,9 @@ VALUES = {
     ),
     "bf16 without ZeRO": (["trainer.precision=bf16"], "trainer.precision", "trains differently", "trainer.zero_stage=1"),
     "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
-    "engine rounds, trainer does not": (["rollout.dtype=bfloat16"], "rollout.dtype", "every step would be skipped", "rollout.dtype=float32"),
+    "engine rounds, trainer does not": (
+        ["rollout.dtype=bfloat16"], "rollout.dtype", "every step would be skipped", "rollout.dtype=float32",
+    ),
     "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "no such role", "did you mean rollout?"),
     "fault of another form": (["fault=rollout-kill"], "fault", "is not <role>[-<index>]:<action>@<step>", "rollout:kill@2"),
     "fault of no role": (["fault=engine:kill@2"], "fault", "no role is called 'engine'", "rollout:kill@2"),
@@ -561,7 +563,9 @@ VALUES = {
         ["run_dir=old", "resume=auto"], "model.path", "was started with elsewhere", "model.path=elsewhere",
     ),
     "run without its configuration": (["run_dir=emptied", "resume=auto"], "run_dir", "is empty", "name=ANOTHER"),
-    "run with a broken configuration": (["run_dir=broken_run", "resume=auto"], "run_dir", "is empty or no configuration", "name=ANOTHER"),
+    "run with a broken configuration": (
+        ["run_dir=broken_run", "resume=auto"], "run_dir", "is empty or no configuration", "name=ANOTHER",
+    ),
     "other trainer ranks": (
         ["run_dir=trained", "resume=auto", "trainer.num_workers=1"], "trainer.num_workers", "was saved with 2", "step_000010/hf",
     ),
@@ -581,7 +585,9 @@ VALUES = {
     "typo in a stage": (
         ["stages.rl.config.trainer.lrr=1"], "stages.rl.config.trainer.lrr", "no key lrr", "stages.rl.config.trainer.lr?",
     ),
-    "run directory of a stage": (["stages.rl.config.run_dir=x"], "stages.rl.config.run_dir", "belongs to the whole run", "outside of stages"),
+    "run directory of a stage": (
+        ["stages.rl.config.run_dir=x"], "stages.rl.config.run_dir", "belongs to the whole run", "outside of stages",
+    ),
     "list in a stage": (
         ["stages.rl.config.trainer.betas=[2,0.9]"], "stages.rl.config.trainer.betas", "each must be less than 1", "smaller",
     ),

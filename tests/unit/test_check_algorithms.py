@@ -68,7 +68,8 @@ FILTER = "algo.filter.min_solve_rate=0", "algo.filter.max_solve_rate=1"
 CASES = {
     "an algorithm that lacks a method": (
         "grpo", ["algo.name='own_algo:Bare'"], "algo.name",
-        "has no advantages, frozen_steps, initial_state, keep, loss, minibatches, needs, needs_entropy_grad, objectives", "derive it",
+        "has no advantages, frozen_steps, initial_state, keep, loss, minibatches, needs, needs_entropy_grad, objectives",
+        "derive it",
     ),
     "what makes no algorithm": ("grpo", ["algo.name='own_algo:nothing'"], "algo.name", "has no advantages,", "derive it from"),
     "an algorithm that cannot be made": (
@@ -76,14 +77,16 @@ CASES = {
     ),
     "what cannot be called": ("grpo", ["algo.name='own_algo:THING'"], "algo.name", "is 7, which cannot be called", "name a class"),
     "a policy that is frozen to the end": (
-        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "the policy would learn in none", "policy_frozen_steps=12, or more steps",
+        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "the policy would learn in none",
+        "policy_frozen_steps=12, or more steps",
     ),
     "a reference that leaves its process rewards": (
         "prime", ["algo.reference_refresh_updates=400"], "algo.reference_refresh_updates", "must stay", "updates=0",
     ),
     "a critic where there is none": ("grpo", ["critic.path=builtin"], "critic.path", "has no such trainer", "critic.path=null"),
     "a critic's rank count said twice": (
-        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "is set as critic.num_workers", "critic.num_workers=2",
+        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "is set as critic.num_workers",
+        "critic.num_workers=2",
     ),
     "a critic's key that is none": (
         "ppo", ["critic.overrides={zero_stag: 3}"], "critic.overrides.zero_stag", "takes no such argument", "zero_stage",
@@ -100,7 +103,8 @@ CASES = {
         "4 attention heads", "(possible: 1, 2, 4)",
     ),
     "a critic's ranks that share rows, and no number": (
-        "ppo", ["critic.overrides={sequence_parallel: x}"], "critic.overrides.sequence_parallel", "must be a whole number, not text", "give a whole number",
+        "ppo", ["critic.overrides={sequence_parallel: x}"], "critic.overrides.sequence_parallel",
+        "must be a whole number, not text", "give a whole number",
     ),
     "a reference without a GPU for process rewards": (
         "prime", ["device=cuda", "rollout.gpus_per_worker=1", "trainer.gpus_per_worker=1", "prm.gpus_per_worker=1"],
@@ -111,19 +115,28 @@ CASES = {
         "grpo", ["algo.group_size=1", *FILTER], "algo.group_size", "algo.filter.min_solve_rate selects groups", "drop_equal: false",
     ),
     "rewards that differ in a group of one": (
-        "grpo", ["algo.group_size=1", "algo.filter.drop_equal=true"], "algo.group_size", "algo.filter.drop_equal selects", "group_size=8",
+        "grpo", ["algo.group_size=1", "algo.filter.drop_equal=true"], "algo.group_size", "algo.filter.drop_equal selects",
+        "group_size=8",
     ),
     "own algorithm that compares, with a group of one": (
         "grpo", ["algo.name='own_algo:Mine'", "algo.args.strength=1", "algo.group_size=1"], "algo.group_size", "compares", "=8",
     ),
     "bounds the wrong way round": (
-        "grpo", ["algo.filter.min_solve_rate=0.9", "algo.filter.max_solve_rate=0.1"], "algo.filter.min_solve_rate", "less than algo.filter.max_solve_rate = 0.1", "algo.filter.min_solve_rate=0 ",
+        "grpo", ["algo.filter.min_solve_rate=0.9", "algo.filter.max_solve_rate=0.1"], "algo.filter.min_solve_rate",
+        "less than algo.filter.max_solve_rate = 0.1", "algo.filter.min_solve_rate=0 ",
     ),
-    "bounds that are equal": ("grpo", ["algo.filter.min_solve_rate=0", "algo.filter.max_solve_rate=0"], "algo.filter.min_solve_rate", "less than", "open side"),
+    "bounds that are equal": (
+        "grpo", ["algo.filter.min_solve_rate=0", "algo.filter.max_solve_rate=0"], "algo.filter.min_solve_rate", "less than",
+        "open side",
+    ),
     "bounds that no group meets": (
-        "grpo", ["algo.filter.min_solve_rate=0.5", "algo.filter.max_solve_rate=0.6"], "algo.filter.min_solve_rate", "has a solve rate between 0.5 and 0.6", "group_size",
+        "grpo", ["algo.filter.min_solve_rate=0.5", "algo.filter.max_solve_rate=0.6"], "algo.filter.min_solve_rate",
+        "has a solve rate between 0.5 and 0.6", "group_size",
     ),
-    "a bound that is no share": ("grpo", ["algo.filter.min_solve_rate=-1"], "algo.filter.min_solve_rate", "at least 0", "algo.filter.min_solve_rate=0"),
+    "a bound that is no share": (
+        "grpo", ["algo.filter.min_solve_rate=-1"], "algo.filter.min_solve_rate", "at least 0",
+        "algo.filter.min_solve_rate=0",
+    ),
     "dual clip below one": ("grpo", ["algo.dual_clip=0.5"], "algo.dual_clip", "must be greater than 1", "give a larger value"),
     "a target for no KL": (
         "grpo", ["algo.kl_coef=0", "algo.kl_target=0.1"], "algo.kl_target", "would stay there", "algo.kl_coef=0.001",
@@ -146,11 +159,17 @@ CASES = {
     "a correction of gamma's name": (
         "reinforce_pp", ["algo.args.gama=1"], "algo.args.gama", "takes no such argument", "did you mean algo.args.gamma?",
     ),
-    "a gamma that is no discount": ("reinforce_pp", ["algo.args.gamma=2"], "algo.args.gamma", "must be at most 1", "algo.args.gamma=1"),
-    "an alpha of no kind": ("gpg", ["algo.args.alpha=papr"], "algo.args.alpha", "must be one of paper, verl", "did you mean paper?"),
+    "a gamma that is no discount": (
+        "reinforce_pp", ["algo.args.gamma=2"], "algo.args.gamma", "must be at most 1", "algo.args.gamma=1",
+    ),
+    "an alpha of no kind": (
+        "gpg", ["algo.args.alpha=papr"], "algo.args.alpha", "must be one of paper, verl", "did you mean paper?",
+    ),
     "leave one out of one": ("rloo", ["algo.group_size=1"], "algo.group_size", "rloo compares", "algo=reinforce_pp"),
     "a group's mean of one": ("reinforce_pp_baseline", ["algo.group_size=1"], "algo.group_size", "compares", "algo=reinforce_pp"),
-    "DAPO with a group of one": ("dapo", ["algo.group_size=1"], "algo.group_size", "algo.filter.min_solve_rate selects", "max_solve_rate: null"),
+    "DAPO with a group of one": (
+        "dapo", ["algo.group_size=1"], "algo.group_size", "algo.filter.min_solve_rate selects", "max_solve_rate: null",
+    ),
     "own algorithm's argument that is missing": (
         "grpo", ["algo.name='own_algo:Mine'"], "algo.args.strength", "needs this argument", "algo.args.strength=VALUE",
     ),
@@ -159,7 +178,8 @@ CASES = {
         "did you mean algo.args.strength?",
     ),
     "own algorithm's argument of another type": (
-        "grpo", ["algo.name='own_algo:Mine'", "algo.args.strength=much"], "algo.args.strength", "must be a number, not text", "give a number",
+        "grpo", ["algo.name='own_algo:Mine'", "algo.args.strength=much"], "algo.args.strength",
+        "must be a number, not text", "give a number",
     ),
     "own algorithm that is not there": (
         "grpo", ["algo.name='own_algo:Yours'"], "algo.name", "has no attribute 'Yours'", "PYTHONPATH",

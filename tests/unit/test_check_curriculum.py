@@ -23,7 +23,9 @@ HARD = "stages.anneal.config.data.train.hard"
 # overrides, key of the mistake, words of its rule, words of its remedy
 WRONG = {
     "a share above one": (["algo.filter.min_share=1.5"], "algo.filter.min_share", "must be at most 1", "algo.filter.min_share=1"),
-    "no groups at all": (["algo.filter.max_refills=0"], "algo.filter.max_refills", "must be at least 1", "algo.filter.max_refills=1"),
+    "no groups at all": (
+        ["algo.filter.max_refills=0"], "algo.filter.max_refills", "must be at least 1", "algo.filter.max_refills=1",
+    ),
     "unknown curriculum": (
         ["data.curriculum.name=histry"], "data.curriculum.name", "neither a curriculum", "did you mean history?",
     ),
@@ -35,13 +37,16 @@ WRONG = {
         "easy_pool takes no such argument", "did you mean data.curriculum.args.probability?",
     ),
     "an argument where there are none": (
-        ["data.curriculum.args.probability=0.1"], "data.curriculum.args.probability", "none takes no such argument", "there are none",
+        ["data.curriculum.args.probability=0.1"], "data.curriculum.args.probability", "none takes no such argument",
+        "there are none",
     ),
     "a probability of two": (
-        ["data.curriculum={name: easy_pool, args: {probability: 2}}"], "data.curriculum.args.probability", "must be at most 1", "probability=1",
+        ["data.curriculum={name: easy_pool, args: {probability: 2}}"], "data.curriculum.args.probability",
+        "must be at most 1", "probability=1",
     ),
     "a band upside down": (
-        [*DIFFICULTY, "data.curriculum.args={low: 0.8, high: 0.2}"], "data.curriculum.args.low", "must be below high=0.2", "low=0.3",
+        [*DIFFICULTY, "data.curriculum.args={low: 0.8, high: 0.2}"], "data.curriculum.args.low", "must be below high=0.2",
+        "low=0.3",
     ),
     "problems of one level": (
         ["data.curriculum.name=difficulty"], "data.curriculum", "has problems of two levels (there are: {'countdown': [3.0]})",
@@ -76,7 +81,8 @@ WRONG = {
         [ANNEAL, f"{HARD}.args.correct=[9,16]"], f"{HARD}.args.correct", "groups of 8 completions", "correct=[0,2]",
     ),
     "mined with an unknown argument": (
-        [ANNEAL, f"{HARD}.args.sorces=[countdown]"], f"{HARD}.args.sorces", "no such argument", f"did you mean {HARD}.args.sources?",
+        [ANNEAL, f"{HARD}.args.sorces=[countdown]"], f"{HARD}.args.sorces", "no such argument",
+        f"did you mean {HARD}.args.sources?",
     ),
     "mined from a source that the stage has not": (
         [ANNEAL, f"{HARD}.args.sources=[countdwn]"], f"{HARD}.args.sources", "has no such source", "did you mean countdown?",

@@ -52,7 +52,9 @@ CASES = {
     "the head": ([ALL, "model.lora.targets=[lm_head]"], {"model.lora.targets": ("the model's blocks", "all-linear")}),
     "the embedding": ([ALL, "model.lora.targets=embed_tokens"], {"model.lora.targets": ("the model's blocks", "all-linear")}),
     "a norm": ([ALL, "model.lora.targets=[input_layernorm]"], {"model.lora.targets": ("no linear layer", "all-linear")}),
-    "a frozen beginning": ([ALL, *SFT, "sft.init=random"], {"model.lora": ("random weights would never be trained", "model.lora=null")}),
+    "a frozen beginning": (
+        [ALL, *SFT, "sft.init=random"], {"model.lora": ("random weights would never be trained", "model.lora=null")},
+    ),
 }  # fmt: skip
 
 

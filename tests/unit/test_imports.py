@@ -33,7 +33,7 @@ TORCHLESS = ("types.py", "config", "check", "data", "reward", "recipes", "cli.py
 
 
 def imports(path: Path, *, at_import: bool = False, for_types: bool = True) -> Iterator[str]:
-    """Modules that a module imports; with `at_import` only those that importing it loads, with `for_types` also for types alone."""
+    """Modules that a module imports; `at_import`: only those loaded on import; `for_types`: also those under TYPE_CHECKING."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""The reference workers after a loss: all are started again, with the model that was in use, and the call is made once more."""
+"""Reference workers after a failure: all are restarted with the model that was in use, and the call is repeated."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +14,13 @@ GLOO = "reference-0 failed in 'compute log-probs': RuntimeError: [gloo/transport
 
 
 class World:
-    """Two workers that answer with the model they hold and their rows."""
+    """Two workers that return their model and their rows."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, max_restarts: int = 20) -> None:
         self.models = ["first", "first"]
         self.did: list[str] = []
         self.fails: dict[str, list[Exception]] = {}
-        """{method: how its next calls fail}."""
+        """{method: the errors of its next calls}."""
         self.dead: dict[str, WorkerDied] = {}
         self.actors = ActorGroup("reference", [self.handle(0), self.handle(1)])
         monkeypatch.setattr(self.actors, "gather", self.gather)
@@ -67,40 +67,40 @@ def test_each_worker_gets_its_rows(world: World) -> None:
     assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 
-def test_the_model_it_has_is_not_loaded_again(world: World) -> None:
+def test_loaded_model_is_not_loaded_again(world: World) -> None:
     for path in ("first", "second", "second", "first"):
         world.group.load(path)
     assert world.did == ["load", "load"] and world.models == ["first", "first"]
 
 
 @pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerUnresponsive("reference-1 did not answer")])
-def test_after_a_loss_all_are_started_again_and_the_call_is_made_again(world: World, error: Exception) -> None:
+def test_failure_restarts_all_workers_and_repeats_the_call(world: World, error: Exception) -> None:
     world.fails["outputs"] = [error]
     assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
     assert world.did == ["outputs", "worker_restarted reference", "restart all", "outputs"]
 
 
-def test_after_a_loss_they_hold_the_model_that_was_in_use(world: World) -> None:
+def test_restarted_workers_load_the_model_that_was_in_use(world: World) -> None:
     world.group.load("second")
     world.fails["outputs"] = [WorkerDied("reference-1 died")]
     assert world.group.outputs(BATCH) == ["rows 0 by second", "rows 1 by second"]
 
 
-def test_a_loss_while_a_model_is_loaded_ends_with_that_model(world: World) -> None:
+def test_failure_during_loading_ends_with_the_new_model(world: World) -> None:
     world.fails["load"] = [WorkerDied("reference-1 died"), WorkerDied("reference-0 died")]
     world.group.load("second")
     assert world.models == ["second", "second"]
     assert world.did.count("restart all") == 2
 
 
-def test_a_worker_that_complains_of_a_peer_that_has_gone_is_a_loss(world: World) -> None:
-    """With ZeRO-3 they compute together: those that are left complain before the death is known."""
+def test_error_about_a_lost_peer_counts_as_a_failure(world: World) -> None:
+    """With ZeRO-3 they compute together: surviving workers raise errors before the death is known."""
     world.fails["outputs"] = [WorkerFailed(GLOO)]
     world.dead["reference-1"] = WorkerDied("reference-1 died")
     assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 
-def test_losses_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_restarts_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, max_restarts=2)
     world.fails["outputs"] = [WorkerDied("reference-1 died")] * 9
     with pytest.raises(WorkerDied, match="giving up after 2 restarts"):
@@ -108,7 +108,7 @@ def test_losses_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.did.count("restart all") == 2
 
 
-def test_an_error_of_a_workers_own_goes_through(world: World) -> None:
+def test_other_worker_errors_are_raised(world: World) -> None:
     world.fails["outputs"] = [WorkerFailed("reference-0 failed in 'compute log-probs': no memory")]
     with pytest.raises(WorkerFailed, match="no memory"):
         world.group.outputs(BATCH)

@@ -239,7 +239,7 @@ def test_weights_change_between_steps_of_running_requests(engine: Engine) -> Non
     run(scenario)
 
 
-def test_a_failed_transfer_leaves_the_engine_serving_but_a_broken_engine_stops(engine: Engine) -> None:
+def test_engine_continues_after_a_failed_transfer_and_stops_when_broken(engine: Engine) -> None:
     async def scenario(worker: RolloutWorker) -> None:
         with pytest.raises(ConnectionError):
             await worker.update_weights({"broken": False}, version=1)

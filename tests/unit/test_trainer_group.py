@@ -1,5 +1,5 @@
-"""The driver's side of the trainer: rows go to their ranks, updates that are skipped again and again end the run, and which errors
-mean that a rank is lost."""
+"""The driver's side of the trainer: rows go to their ranks, repeatedly skipped updates end the run, and which errors mean that a
+rank is lost."""
 
 import re
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ def trainer_config(**overrides):
 
 
 class FakeActors:
-    """Stands in for an ActorGroup: calls run at once, a reference is the result."""
+    """A fake of ActorGroup: calls run at once, a reference is the result."""
 
     def __init__(self, answers, num=2):
         self.answers, self.seen, self.dead = list(answers), [], {}
@@ -125,17 +125,17 @@ LOST = {
     "a rank whose peer has gone, over gloo": (WorkerFailed(f"policy-0 failed in 'update': RuntimeError: {GLOO}"), {}),
     "a rank whose peer has gone, over NCCL": (WorkerFailed(f"policy-0 failed in 'update': {NCCL}"), {}),
     "a rank whose store has gone": (WorkerFailed("policy-0 failed in 'update': DistStoreError: wait timeout"), {}),
-    "an error beside a dead rank": (
+    "an error together with a dead rank": (
         WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerDied("policy-1 died")},
     ),
-    "an error beside a hung rank": (
+    "an error together with a hung rank": (
         WorkerFailed("policy-0 failed in 'update': RuntimeError: Broken pipe"), {1: WorkerUnresponsive("policy-1 did not answer")},
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", LOST)
-def test_trainers_are_lost_with(case):
+def test_error_means_that_trainers_are_lost(case):
     error, dead = LOST[case]
     actors = FakeActors([error])
     actors.dead = dead

@@ -374,9 +374,9 @@ def test_an_engine_lost_during_a_push_gets_weights_before_it_gets_calls(world: W
     calls = submit(ray_workers, 4)
     world.dies_at = {"rollout-0": 100.2, "rollout-1": 100.3}
     assert len(drain(ray_workers, calls)) == 8
-    served = world.log.index("weights")
+    pushed = world.log.index("weights")
     assert world.log.count("weights") == 1
-    assert not {"rollout-0'/generate", "rollout-1'/generate"} & set(world.log[:served])
+    assert not {"rollout-0'/generate", "rollout-1'/generate"} & set(world.log[:pushed])
     assert (
         sorted(world.workers_called("generate"))
         == ["rollout-0"] * 2 + ["rollout-0'"] * 2 + ["rollout-1"] * 2 + ["rollout-1'"] * 2
