@@ -108,6 +108,7 @@ def _errors(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _translate(error: dict[str, Any], prefix: str, raw: Mapping[str, Any]) -> Mistake:
     kind, loc, value, context = error["type"], error["loc"], error["input"], error.get("ctx", {})
+    loc = loc[:-1] if loc[-1] == "[key]" else loc  # the mistake is in the key of a map
     in_list = isinstance(loc[-1], int) and not isinstance(value_of(raw, _dotted(loc[:-1])), dict)
     # No override can set one entry of a list.
     key = prefix + _dotted(loc[:-1] if in_list else loc)
@@ -141,7 +142,7 @@ def _translate(error: dict[str, Any], prefix: str, raw: Mapping[str, Any]) -> Mi
     for name, words in TYPES.items():
         if kind.startswith(name):
             return _wrong_type(key, value, words)
-    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and beside the code")
+    return Mistake(key=key, value=value, rule=error["msg"], remedy="see the comments in conf/ and in the code")
 
 
 def as_mistakes(

@@ -59,7 +59,7 @@ class Config(Strict):
     """Two runs on the same machines are the same to the last bit, and so is one that was killed and resumed. Slower: engines wait
     for each other."""
     fault: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
-    """Injuries on purpose, to see the run survive them: `rollout-1:kill@3` or a list of such (`r1ray.run.fault`)."""
+    """Faults to inject, to see the run recover: `rollout-1:kill@3` or a list of such (`r1ray.run.fault`)."""
     device: Literal["cpu", "cuda"]
     algo: AlgoConfig
     model: ModelConfig

@@ -402,7 +402,7 @@ VALUES = {
     ),
     "a weight of no step": (
         ["reward.components.format.schedule={soon: 1}"],
-        "reward.components.format.schedule.soon.[key]", "whole number", "whole number",
+        "reward.components.format.schedule.soon", "whole number", "whole number",
     ),
     "unknown way to read answers": (
         ["data.train.countdown.extract=boxd"], "data.train.countdown.extract", "neither a way", "did you mean boxed?",
@@ -879,7 +879,7 @@ def test_stage_that_a_user_recipe_removes_stays_removed(workplace: Path, scale: 
 
 def test_datasets_of_a_stage_are_listed() -> None:
     (run,) = check("recipe=orz_32b")
-    lines = [line.strip() for line in describe(run).splitlines() if line.strip().startswith("data ")]
+    lines = [line.strip() for line in describe(run).splitlines() if line.strip().startswith("data  ")]
     assert lines == ["data       countdown to train; countdown to eval", "data       hard to train; countdown to eval"]
 
 

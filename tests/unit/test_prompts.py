@@ -318,5 +318,5 @@ def test_a_stage_reports_the_sets_whose_rows_are_dropped(tokenizer, tmp_path: Pa
     lines = [line.partition(": 1 cannot")[0] for line in capsys.readouterr().out.splitlines()]
     assert lines == [f"r1ray: {key}.mine: 1 of 2 rows are dropped" for key in ("data.train", "eval.sets")]
     assert [(kind, fields["use"], fields["unreadable"]) for kind, fields in events] == [
-        ("data", "train", 1), ("data", "eval", 0), ("data", "eval", 1),
+        ("data_loaded", "train", 1), ("data_loaded", "eval", 0), ("data_loaded", "eval", 1),
     ]  # fmt: skip
