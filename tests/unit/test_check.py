@@ -546,7 +546,7 @@ VALUES = {
     "engine rounds, trainer does not": (
         ["rollout.dtype=bfloat16"], "rollout.dtype", "every step would be skipped", "rollout.dtype=float32",
     ),
-    "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "no such role", "did you mean rollout?"),
+    "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "must be one of rollout", "did you mean rollout?"),
     "fault of another form": (["fault=rollout-kill"], "fault", "is not <role>[-<index>]:<action>@<step>", "rollout:kill@2"),
     "fault of no role": (["fault=engine:kill@2"], "fault", "no role is called 'engine'", "rollout:kill@2"),
     "fault that a role does not support": (["fault=[reward:fail@2]"], "fault", "reward has no action 'fail'", "rollout:kill@2"),
