@@ -112,7 +112,7 @@ def groups_of(completions, *, rollout_logprob=-1.0):
         problem = Problem(
             id=name, source="s", messages=(), prompt_ids_T=np.int32(members[0].prompt), verifier="v", payload={}
         )
-        completions = tuple(
+        sampled = tuple(
             Completion(
                 token_ids_T=np.int32(completion.ids),
                 rollout_logprobs_T=np.full(len(completion.ids), rollout_logprob, np.float32),
@@ -127,7 +127,7 @@ def groups_of(completions, *, rollout_logprob=-1.0):
             Score(reward=r.reward, correct=None, components={}, statuses={}, usable=r.usable, seconds=0.0)
             for r in members
         )
-        out.append(Group(problem=problem, completions=completions, scores=scores))
+        out.append(Group(problem=problem, completions=sampled, scores=scores))
     return out
 
 
