@@ -57,11 +57,11 @@ class Evaluator:
             "truncated": float(np.mean([c.truncated for c in completions])),
             "unusable": float(np.mean([not score.usable for group in groups for score in group.scores])),
         }
-        judged = [group for group in groups if all(score.usable for score in group.scores)]
-        if not judged:
+        scored = [group for group in groups if all(score.usable for score in group.scores)]
+        if not scored:
             return metrics
-        correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in judged])
-        votes = [maj_at_k(answers_of(g), c) for g, c in zip(judged, correct_PG.tolist(), strict=True)]
+        correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in scored])
+        votes = [maj_at_k(answers_of(g), c) for g, c in zip(scored, correct_PG.tolist(), strict=True)]
         passed = {
             f"pass@{k}": float(np.mean([pass_at_k(self.num_samples, int(row.sum()), k) for row in correct_PG]))
             for k in self.pass_at

@@ -42,8 +42,8 @@ Failures = dict[str, WorkerDied | WorkerFailed | WorkerUnresponsive]
 class RestartBudget:
     """Restarts that the workers of a stage share (`cluster.max_restarts`).
 
-    A step that the stage has not reached before refills it: what kills workers again and again in one step is no accident. Every
-    restart is logged to events.jsonl.
+    The budget is refilled when the stage reaches a new step: repeated failures in the same step are no accident. Every restart is
+    logged to events.jsonl.
     """
 
     def __init__(self, limit: int, *, event: Callable[..., None]) -> None:

@@ -4,7 +4,7 @@
     python -m r1ray.grade runs/r1_zero/stages/rl/rollouts/step_000010.jsonl scores.jsonl --compare reward=r1_zero
 
 `r1ray.data.graded` describes the rows of IN. OUT gets one row for each, in the same order: {"id", "reward", "status", "parts",
-"seconds"}, with reward null if scoring failed for a reason that is not the completion; {"id", "error"} for a row that cannot be
+"seconds"}, with reward null if the scoring itself failed, and not the completion; {"id", "error"} for a row that cannot be
 read. Overrides are those of `r1ray.main`; the default of the group `reward` is reward=accuracy.
 
 Exit codes: 0 every row is scored; 1 some are not; 2 a mistake in the command, nothing was started.
@@ -128,7 +128,7 @@ def _out_row(row: GradedRow, score: Score) -> OutRow:
 
 
 def _changes(row: GradedRow, score: Score) -> list[str]:
-    """A line if the row holds other scores than the new ones; components that only one of them has do not count."""
+    """One line if the new scores differ from the recorded ones, else none; only components that are in both are compared."""
     before = row.recorded
     parts = before.get("parts") or {}
     pairs = {name: (parts[name], value) for name, value in score.components.items() if name in parts}

@@ -89,13 +89,13 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
             samples = algo.advantages(samples, state)
         with clock("train"):
             updates = {role: update_all(role, cfg, parts, samples, state, step) for role in parts.trainers}
-        moved = num_moved(updates["policy"])
+        moved = num_applied(updates["policy"])
         progress = replace(
             progress, step=step, updates=progress.updates + moved, version=progress.version + (moved > 0)
         )
         with clock("sync"):
             sync = parts.sync.push(progress.version) if moved else {}
-        progress = with_fresh_reference(cfg, parts, progress)
+        progress = refresh_reference(cfg, parts, progress)
         metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
         state = algo.update_state(state, metrics)
@@ -129,12 +129,12 @@ def update_all(
     return updates
 
 
-def num_moved(updates: Sequence[Mapping[str, float]]) -> int:
+def num_applied(updates: Sequence[Mapping[str, float]]) -> int:
     """How many updates have changed the weights."""
     return len(updates) - int(sum(update["updates_skipped"] for update in updates))
 
 
-def with_fresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progress:
+def refresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progress:
     """Replace the reference by the policy every algo.reference_refresh_updates (arXiv 2501.12948v2: every 400 steps)."""
     every = cfg.algo.reference_refresh_updates
     if "ref_logprobs" not in parts.algo.needs or not every or progress.updates - progress.reference_updates < every:

@@ -14,7 +14,7 @@ from r1ray.run import stop
 
 
 def main(checked: CheckedRun) -> None:
-    """Run the stages. Imports are late so that the command line answers before torch and Ray are loaded."""
+    """Run the stages. The imports are here so that the command line answers before torch and Ray are loaded."""
     from r1ray.run.directory import open_run
     from r1ray.stages.pipeline import run_stages
 

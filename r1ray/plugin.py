@@ -1,7 +1,7 @@
 """Plug-ins: parts that a configuration chooses by name and gives arguments.
 
 Algorithms, reward components, sources, verifiers, curricula and stage kinds are plug-ins. A name is a key of the plug-in's
-registry or an import path, `package.module:attribute`. Next to its code a plug-in declares its arguments as a subclass of `Args`
+registry or an import path, `package.module:attribute`. A plug-in declares its arguments as a subclass of `Args`
 with defaults, bounds and cross-field rules, as the attribute `Args` of the class or, for a function, with `arguments`::
 
     class OverlongArgs(Args):
@@ -38,7 +38,7 @@ class Args(StrictModel):
     model_config = ConfigDict(strict=True)
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
-        """Mistakes and notes that show only together with other parts of the configuration.
+        """Mistakes and notes about arguments that depend on other parts of the configuration.
 
         Args:
             view: the stage; reading a section that is invalid ends this check without a message.

@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "shared rows counted once per rank",
         "r1ray/model/accumulator.py",
-        "value / self._sharers",
+        "value / self._ranks_per_row",
         "value",
         "tests/integration/test_sequence_parallel.py -k critic",
     ),

@@ -22,7 +22,7 @@ START_ATTEMPTS = 3
 
 
 def starts_ray(cfg: ClusterConfig) -> bool:
-    """Whether a local Ray is started, so that the cluster is this machine."""
+    """Whether the run starts a local Ray; the cluster is then this machine."""
     return cfg.address is None and not {"RAY_ADDRESS", SUBMITTED} & set(os.environ)
 
 
@@ -42,13 +42,13 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's workers run at a low priority by default: on a busy machine a collective would wait for its slowest rank.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        # Prestarted workers would not have the environment of our actors: they would only take time from those that do.
+        # Prestarted workers lack the environment of our actors, so no actor could use them, and starting them would take CPU time.
         os.environ.setdefault("RAY_enable_worker_prestart", "0")
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         # Every call would be reported to a dashboard that is not running: a tenth of Ray's load on a small machine.
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
-        # A local head that is gone does not come back: waiting a minute for it, in the driver and two agents, would be in vain.
+        # A local head never comes back once it has ended. By default the driver and two agents would wait a minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         # "local": without it ray.init would join any other Ray on this machine.
         options |= {"address": "local", "include_dashboard": False, "num_cpus": cfg.num_cpus}
@@ -57,7 +57,7 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us, so Ray's warning about its future default does not apply.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     handler = signal.getsignal(signal.SIGTERM)
-    context: Any = initialised(options)
+    context: Any = init_ray(options)
     if callable(handler) and signal.getsignal(signal.SIGTERM) is not handler:
         signal.signal(signal.SIGTERM, handler)  # ray.init has installed its own, which ends the process at once
     try:
@@ -68,7 +68,7 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def initialised(options: Mapping[str, Any]) -> Any:
+def init_ray(options: Mapping[str, Any]) -> Any:
     """Call ray.init, up to START_ATTEMPTS times: Ray gives its processes 30 seconds to start, too few on a busy machine."""
     driver = psutil.Process()
     for _ in range(START_ATTEMPTS - 1):

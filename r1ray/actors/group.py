@@ -93,7 +93,7 @@ class ActorGroup:
             self.starting -= set(indices)
 
     def cause_of(self, error: WorkerDied | WorkerFailed | WorkerUnresponsive) -> Exception | None:
-        """The lost worker that made a call on all of them fail; None when a worker that is well raised the error itself.
+        """The error of the lost worker that made a call on all workers fail; None when a healthy worker raised the error itself.
 
         When one of several ranks dies, the others often raise an error before Ray reports the death.
         """

@@ -22,7 +22,7 @@ from r1ray.roles import section_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class ResourceNeed:
     """The resources that each of the `num` workers of a role needs."""
 
     role: str
@@ -42,7 +42,7 @@ class Slot:
 
     group: PlacementGroup
     bundle_index: int
-    need: Need
+    need: ResourceNeed
     node_id: str
     """The node where it was placed first."""
 
@@ -55,26 +55,28 @@ class Slot:
         )
 
 
-def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[Need]:
+def needs_of(cfg: Config, *, roles: Sequence[str]) -> list[ResourceNeed]:
     """What the roles of a stage need, in the order in which they are placed (the largest first)."""
-    needs: list[Need] = []
+    needs: list[ResourceNeed] = []
     for role in roles:
         section: Any = getattr(cfg, section_of(role))
         size = section.tensor_parallel_size if role in ("rollout", "judge") else 1
         gpus = 0.0 if role == "reward" else section.gpus_per_worker * size
         labels = cfg.cluster.labels.get(cast(Role, role), {})
         needs.append(
-            Need(role=role, num=section.num_workers, cpus=section.cpus_per_worker * size, gpus=gpus, labels=labels)
+            ResourceNeed(
+                role=role, num=section.num_workers, cpus=section.cpus_per_worker * size, gpus=gpus, labels=labels
+            )
         )
     return sorted(needs, key=lambda need: -need.gpus)
 
 
-def sharing(needs: Sequence[Need]) -> list[Need]:
+def roles_on_one_gpu(needs: Sequence[ResourceNeed]) -> list[ResourceNeed]:
     """The roles that fit on one GPU together: engine and trainer first, then each role that still fits. Empty for fewer than two.
 
     Example: shares of 0.5 for rollout and policy and 0.2 for the reference: rollout and policy; the reference gets another GPU.
     """
-    found: list[Need] = []
+    found: list[ResourceNeed] = []
     for need in sorted(needs, key=lambda need: need.role not in ("rollout", "policy")):
         total = sum(other.num * other.gpus for other in (*found, need))
         same_labels = not found or need.labels == found[0].labels
@@ -83,10 +85,10 @@ def sharing(needs: Sequence[Need]) -> list[Need]:
     return found if len(found) > 1 else []
 
 
-def place(needs: Sequence[Need], *, timeout_s: float) -> dict[str, list[Slot]]:
+def place(needs: Sequence[ResourceNeed], *, timeout_s: float) -> dict[str, list[Slot]]:
     """{role: its slots}. Reserves all of them, or raises PlacementError after `timeout_s` and reserves none."""
-    groups: list[tuple[Need, PlacementGroup]] = []
-    together = sharing(needs)
+    groups: list[tuple[ResourceNeed, PlacementGroup]] = []
+    together = roles_on_one_gpu(needs)
     if together:
         total = {
             "CPU": round(sum(need.num * need.cpus for need in together), 4),
@@ -146,7 +148,7 @@ def threads_per_worker(slots: Sequence[Slot], *, override: int | None) -> list[i
     return [max(1, cores[slot.node_id] // workers[slot.node_id]) for slot in slots]
 
 
-def _cannot_fit(needs: Sequence[Need], *, timeout_s: float) -> str:
+def _cannot_fit(needs: Sequence[ResourceNeed], *, timeout_s: float) -> str:
     lines = [f"The actors do not fit the cluster (waited {timeout_s:.0f} s: cluster.placement_timeout_s). They need:"]
     for need in needs:
         labels = f" on nodes labelled {dict(need.labels)}" if need.labels else ""
@@ -166,7 +168,7 @@ def _cannot_fit(needs: Sequence[Need], *, timeout_s: float) -> str:
     return "\n".join(lines)
 
 
-def _remedies(needs: Sequence[Need], *, nodes: list[dict], totals: Mapping[str, float]) -> list[str]:
+def _remedies(needs: Sequence[ResourceNeed], *, nodes: list[dict], totals: Mapping[str, float]) -> list[str]:
     """One line per resource that is missing: how much, and the override that fits."""
     out = []
     for need in needs:

@@ -13,7 +13,7 @@ from r1ray.sandbox.current import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
 MAX_RETRIES = 3
-"""Outside a run: restarts of a reward worker, and attempts at a group whose worker died."""
+"""For scoring outside a run: limit of restarts of a reward worker, and of attempts to score a group whose worker died."""
 
 
 class RewardWorker:

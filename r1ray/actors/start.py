@@ -141,7 +141,7 @@ def _spawn(
 
 
 def rendezvous_address(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
-    """Address and a free port of the node where rank 0 will run, found on that node (after a node is lost, on another one)."""
+    """The address and a free port of the node of rank 0, which may change when a node is lost. The search runs on that node."""
     if placement.node_of(slot) == ray.get_runtime_context().get_node_id():
         return _host_and_free_port()
     task = ray.remote(num_cpus=slot.need.cpus)(_host_and_free_port).options(scheduling_strategy=slot.strategy)
@@ -152,7 +152,8 @@ def rendezvous_address(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
 
 
 def _host_and_free_port() -> tuple[str, int]:
-    """Not a port that the kernel chooses: it might give the same one to a connection before rank 0 listens on it."""
+    """This node's address and a free port of PORTS. The kernel could give a port that it chose to another connection
+    before rank 0 listens on it."""
     for port in random.SystemRandom().sample(PORTS, k=100):
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("", port))

@@ -97,7 +97,7 @@ class TrainerWorker:
         `updates_skipped` is 1 when all ranks kept their weights, because a loss or the gradient was not finite, or because the
         log-prob gap between engine and trainer was above trainer.logprob_gap_limit.
         """
-        accumulator = MetricAccumulator(sharers=self._share.size)
+        accumulator = MetricAccumulator(ranks_per_row=self._share.size)
         with self._profiled():
             for k, row in enumerate(rows):
                 self._engine.backward(self._loss(row, accumulator), last=k == len(rows) - 1)
@@ -165,7 +165,7 @@ class TrainerWorker:
     @frees_memory
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences; entry 0 of each is 0.0. Without autocast, whatever the precision."""
-        batch = whole_sequences(sequences)
+        batch = scoring_batch(sequences)
         output_L = self._engine.outputs(self._tensors(batch.rows[0][0]), autocast=False)
         return unpack([[output_L.cpu().numpy()]], batch)
 
@@ -207,7 +207,7 @@ class TrainerWorker:
 
         A policy's folder also has a tokenizer and generation settings, and vLLM loads it; a critic is exported as a reward model.
         """
-        # All ranks iterate, rank 0 keeps. Copies, because ZeRO's weights are views into one buffer, which safetensors refuses.
+        # All ranks iterate; only rank 0 keeps the weights. It copies them: safetensors refuses ZeRO's views of one buffer.
         weights = {name: weight.to("cpu", copy=True) for name, weight in self._engine.weights() if self.rank == 0}
         head_1E = None if self._head is None else self._engine.gathered(self._head.weight).to("cpu", copy=True)
         if self.rank == 0:
@@ -222,7 +222,7 @@ class TrainerWorker:
         dist.barrier()
 
 
-def whole_sequences(sequences: Sequence[Ints]) -> Batch:
+def scoring_batch(sequences: Sequence[Ints]) -> Batch:
     """One row of one rank with these sequences at temperature 1; all tokens but the first of each are wanted."""
     samples = []
     for index, token_ids_T in enumerate(sequences):

@@ -83,9 +83,8 @@ class Watchdog:
         while not self._stopped.wait(self._cfg.heartbeat_s):
             try:
                 self.poll()
-            except (
-                Exception
-            ) as error:  # one poll that fails must not end the watchdog; the driver's waits have timeouts too
+            except Exception as error:
+                # A failed poll must not end the watchdog. (If it did, the driver's waits would still time out.)
                 self._event("watchdog_failed", error=f"{type(error).__name__}: {error}")
 
     def poll(self) -> None:
@@ -96,7 +95,7 @@ class Watchdog:
                     self._poll_heartbeat(group, role, index, handle)
         now = time.monotonic()
         self._reported &= {(wait, wait.since) for wait in list(WAITS)}
-        for wait in list(WAITS)[-1:]:  # outer waits wait for the same workers
+        for wait in list(WAITS)[-1:]:  # only the innermost wait: the outer ones wait for the same workers
             pending = wait.pending()
             last_progress = max((self._last_progress_by_name(name) for name in pending), default=0.0)
             since = wait.since
@@ -166,8 +165,8 @@ class Watchdog:
 def kill_process(status: Mapping[str, Any]) -> None:
     """SIGKILL the process on its own node; nothing when it has never sent a status.
 
-    Ray gives a worker that it kills 5 seconds to exit. One that hangs uses all of them, and its sockets stay open as long, so that
-    its peers in a collective or a weight transfer wait too.
+    Ray gives a worker that it kills 5 seconds to exit. A worker that hangs uses all 5 seconds with its sockets open,
+    so its peers in a collective or a weight transfer wait too.
     """
 
     def kill(pid: int) -> None:

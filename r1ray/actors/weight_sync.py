@@ -1,4 +1,4 @@
-"""The weight sync, driven by the driver: connect if necessary, send and receive at the same time, then attest every engine.
+"""The weight sync, run by the driver: connect if necessary, send and receive at the same time, then verify every engine.
 
     trainer rank 0   listen -> connect ------> send buckets ... (version, checksum) -> score the canaries
     engine i                   connect ------> receive, verify, load                -> score the canaries
@@ -39,11 +39,11 @@ class SyncFailed(RuntimeError):
     def __init__(self, message: str, *, unresponsive: Collection[str] = ()) -> None:
         super().__init__(message)
         self.unresponsive = frozenset(unresponsive)
-        """Workers that did not answer in time, though their processes may be well."""
+        """Workers that did not answer in time; their processes may still be healthy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Announced:
+class WeightManifest:
     """The weights that the trainer will send, in its order, in the engines' dtype."""
 
     names: list[str]
@@ -79,12 +79,12 @@ class WeightSync:
         self._backend: Backend = backend_of(
             device=cfg.device, sync=cfg.sync, rollout=cfg.rollout, trainer=cfg.trainer, cluster=cfg.cluster
         )
-        self._weights: Announced | None = None
+        self._weights: WeightManifest | None = None
         self._version = 0
         self.on_failure: Callable[[SyncFailed], None] = lambda error: None  # noqa: ARG005
         """Called before a failed transfer is retried: replaces lost engines, raises TrainersLost when a trainer is lost."""
         self._connected: list[Any] = []
-        """The actors that the present communicator connects."""
+        """The actors that the current communicator connects; [] when there is none."""
 
     def push(self, version: int) -> dict[str, float]:
         """Returns when all engines serve `version` and agree with the trainer. A failed transfer is retried after `on_failure`,
@@ -96,7 +96,7 @@ class WeightSync:
         self._version = version
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                weights = self._weights = self._weights or self._announced()
+                weights = self._weights = self._weights or self._weight_manifest()
                 gap = self._push(weights)
                 break
             except SyncFailed as error:
@@ -113,7 +113,7 @@ class WeightSync:
         """Push the version of the last push again, for an engine that was replaced since."""
         self.push(self._version)
 
-    def _push(self, weights: Announced) -> float:
+    def _push(self, weights: WeightManifest) -> float:
         actors = [*self._trainers.handles, *self._rollouts.handles]
         try:
             if actors != self._connected:
@@ -123,18 +123,18 @@ class WeightSync:
         except SyncFailed:
             self._connected = []
             raise
-        return self._attested(trainer, engines)
+        return self._verified_gap(trainer, engines)
 
-    def _announced(self) -> Announced:
+    def _weight_manifest(self) -> WeightManifest:
         calls = _calls(self._trainers, "weight_metadata")
         metadata = _settled(calls, what="list the weights", timeout_s=self._cfg.trainer.timeout_s)[0]
-        return Announced(
+        return WeightManifest(
             names=[name for name, _, _ in metadata],
             shapes=[list(shape) for _, _, shape in metadata],
             itemsize=4 if self._cfg.rollout.dtype == "float32" else 2,
         )
 
-    def _connect(self, weights: Announced) -> None:
+    def _connect(self, weights: WeightManifest) -> None:
         """Build a new communicator: the sender opens a store on a free port, then all ranks join under a new tag.
 
         Engines are pinged first: ranks that wait at the rendezvous cannot be interrupted when one does not come.
@@ -161,11 +161,12 @@ class WeightSync:
             calls[self._rollouts.name(index)] = handle.init_weight_transfer.remote(info)
         _settled(calls, what="connect trainer and engines", timeout_s=timeout_s + GRACE_S)
 
-    def _transfer(self, weights: Announced, *, version: int) -> tuple[Scores, list[Scores]]:
+    def _transfer(self, weights: WeightManifest, *, version: int) -> tuple[Scores, list[Scores]]:
         """Log-probs of the canary tokens by the trainer and by every engine.
 
-        The trainer's are requested together with the transfer, and computed while engines load. The engines' are requested
-        afterwards: behind the requests that run in an engine they may take long, which must not look like a transfer that hangs.
+        The trainer's scores are requested together with the transfer, and computed while engines load. The engines' scores are
+        requested after it: they wait behind the running requests of an engine, which may take long and must not look like a
+        transfer that hangs.
         """
         bucket_bytes = int(self._cfg.sync.bucket_mb * 2**20)
         dtype_name = self._cfg.rollout.dtype
@@ -191,7 +192,7 @@ class WeightSync:
         results = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
         return results[layout.SENDER_RANK], results[len(self._trainers) :]
 
-    def _attested(self, trainer: Scores, engines: Sequence[Scores]) -> float:
+    def _verified_gap(self, trainer: Scores, engines: Sequence[Scores]) -> float:
         """The largest gap over engines; raises SyncFailed when one is above the limit."""
         gaps = [canary_gap(trainer, engine, of=self._limit.of) for engine in engines]
         wrong = [

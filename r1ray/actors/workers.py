@@ -131,11 +131,11 @@ class RayWorkers:
         return call
 
     def score(
-        self, problem: Problem, completions: Call, context: RewardContext, *, not_where: Call | None = None
+        self, problem: Problem, completions: Call, context: RewardContext, *, avoid_worker_of: Call | None = None
     ) -> Call:
         arguments = {"problem": problem, "context": context}
         what = f"score {problem.id}"
-        index = None if not_where is None else not_where.index
+        index = None if avoid_worker_of is None else avoid_worker_of.index
         call = self._new_call(
             self._rewards, method="score", what=what, arguments=arguments, after=completions, avoided=index
         )

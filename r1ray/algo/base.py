@@ -31,7 +31,7 @@ class LossInput:
     entropy_L: "Tensor"
     """Of the policy's distribution; carries gradient only where `needs_entropy_grad` is true."""
     old_logprobs_L: "Tensor"
-    """The trainer's before the first update of the step (equal to detached logprobs_L in a strictly on-policy step)."""
+    """Log-probs of the policy before the first update of the step (equal to detached logprobs_L in a strictly on-policy step)."""
     rollout_logprobs_L: "Tensor"
     ref_logprobs_L: "Tensor | None"
     advantages_L: "Tensor"
@@ -41,7 +41,7 @@ class LossInput:
     values_L: "Tensor | None" = None
     """Of the critic being updated, before each token; carries gradient. Then log-probs and entropy are 0."""
     old_values_L: "Tensor | None" = None
-    """The critic's before the first update of the step."""
+    """Values of the critic before the first update of the step."""
     returns_L: "Tensor | None" = None
     outcomes_L: "Tensor | None" = None
 

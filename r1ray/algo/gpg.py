@@ -5,8 +5,9 @@
     alpha = B / (B - M)                                             B completions of the step, M of them in groups of equal rewards
 
 alpha compensates for groups without a gradient. Paper and verl disagree on it: `alpha: paper` is the above, `alpha: verl` is B /
-(number of completions whose reward is not 0). Sampling continues until a share `min_share` of the groups has rewards that differ
-(`drop_equal`; 0.6 in the paper's best row), then others fill the step.
+(number of completions whose reward is not 0). With
+`drop_equal`, sampling continues until a share `min_share` of the step's groups has unequal rewards (0.6 in the paper's best row);
+groups with equal rewards fill the remainder of the step.
 
 Our choices: `scale_by_std` is F_norm; only usable completions count in B and M. If all groups are equal every advantage is
 exactly 0 and alpha does not matter. Several minibatches per step are off-policy without a correction; clip_low, clip_high and

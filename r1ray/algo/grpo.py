@@ -6,8 +6,8 @@
 
 Our deviations and choices:
 - the ratio is per token, as in all public code (R1's equation writes it per output);
-- std_ddof, adv_eps, scale_by_std, clip_low, clip_high, dual_clip, the KL estimator and the aggregation are free: papers and code
-  disagree on each (defaults and sources: conf/algo/grpo.yaml);
+- std_ddof, adv_eps, scale_by_std, clip_low, clip_high, dual_clip, the KL estimator and the aggregation are configurable: papers and
+  code disagree on each (defaults and sources: conf/algo/grpo.yaml);
 - pi_old is the trainer's policy before the first update of the pass, not the engine's log-probs, which are compared
   with it in `mismatch/kl` and `mismatch/logprob_gap/max`;
 - an unusable completion is masked and is not in the baseline; one that is masked for being truncated stays in it.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KlEstimator = Literal["k1", "k2", "k3"]
-RolloutCorrection = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+ImportanceSamplingMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 Aggregation = Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
 
 MAX_LOG_RATIO = 20.0
@@ -48,7 +48,7 @@ def kl(logprobs_L: "Tensor", other_L: "Tensor", *, estimator: KlEstimator) -> "T
 
         k1 = -z        k2 = z^2 / 2        k3 = exp(z) - z - 1     (k3 is GRPO's, arXiv 2402.03300 eq. 4)
 
-    k1 and k3 have the right mean as values; as a loss only k2's gradient is that of the KL. Our deviation: the clamps above.
+    As values k1 and k3 are unbiased estimates of the KL; as a loss only k2 has its gradient. Our deviation: the clamps above.
     """
     z_L = other_L - logprobs_L
     if estimator == "k1":
@@ -91,7 +91,7 @@ def clipped_surrogate(
 
 
 def rollout_weight(
-    log_ratio_L: "Tensor", segment_L: "Tensor", *, mode: RolloutCorrection, cap: float
+    log_ratio_L: "Tensor", segment_L: "Tensor", *, mode: ImportanceSamplingMode, cap: float
 ) -> tuple["Tensor", "Tensor"]:
     """(importance weight from the engine's policy to the trainer's, 1 where it exceeds the cap), per token.
 

@@ -10,7 +10,7 @@
 
 With importance sampling, clipping is around the trainer's policy before the step, and the weight corrects from the engine's policy
 to it: decoupled PPO (Hilton et al., arXiv 2110.00641; AReaL, arXiv 2505.24298). Both coefficients may follow a target
-(`r1ray.algo.controllers`); what they follow is measured in the step before, where Skywork measures the entropy of the same step.
+(`r1ray.algo.controllers`), measured in the previous step. (Skywork measures the entropy in the same step.)
 
 Special cases, unless the algorithm's docstring has another rule:
     all rewards of a group equal    its advantages are exactly 0, unless KL is part of the rewards; its tokens still count in the
@@ -56,7 +56,7 @@ class GroupArgs(plugin.Args):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient(ABC):
-    """`r1ray.algo.base.Algorithm` but for `_advantages`.
+    """Implements `r1ray.algo.base.Algorithm`, except `_advantages`, which each algorithm adds.
 
     Loss terms: `policy`, and where they are used `kl` and `entropy`, whose weights carry the coefficients. State: `kl_coef`;
     `entropy_coef` and `entropy_bonus`; each only where it follows a target.

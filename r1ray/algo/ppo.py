@@ -10,8 +10,8 @@
   population deviation: conf/algo/orz.yaml.
 
 The reward is on the last token of a completion; V after it is 0, also for a truncated completion. With `kl_in: reward` beta KL is
-subtracted from each token's reward. If all rewards of a step are equal there still are advantages: a state is compared with its
-value.
+subtracted from each token's reward. Advantages are not 0 when all rewards of a step are equal, because the baseline is the critic's
+value and not the group's mean.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ class PpoArgs(CriticArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class Ppo(PolicyGradient):
-    """State besides the controllers': `steps`, where the policy is frozen at first."""
+    """State in addition to that of `PolicyGradient`: the number of `steps`, if the policy is frozen at first."""
 
     Args: ClassVar[type[plugin.Args]] = PpoArgs
 

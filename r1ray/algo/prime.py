@@ -7,10 +7,9 @@ whitened over the tokens of the step; then PPO's clipped loss. As its code does 
 the step's largest |sum_s>=t r_s|, so that process and outcome have similar size at any length. The process reward model is
 trained on the same completions, after the policy (`r1ray.algo.implicit_prm`), on correctness; the outcome above is the whole
 reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
-refresh). Groups with a solve rate strictly between filter.min_solve_rate and
-filter.max_solve_rate are kept. A group with one usable completion has nothing to compare it with: its advantages are 0 before
-whitening. A completion masked for being truncated stays in the baseline of outcomes and, having no process rewards, is not in
-that of process rewards.
+refresh). Groups with a solve rate strictly between filter.min_solve_rate and filter.max_solve_rate are kept. A group with one
+usable completion has no baseline: its advantages are 0 before whitening. A completion that is masked because it was truncated stays
+in the baseline of outcomes, but not in that of process rewards, because it has none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 class PrimeArgs(GroupArgs):
     beta: PositiveFloat = 0.05
     process_coef: NonNegativeFloat = 1.0
-    """c: the weight of process rewards where outcomes have 1."""
+    """c: the weight of process rewards; the weight of outcomes is 1."""
     process_norm: Literal["batch", "none"] = "batch"
     """batch: process rewards are divided by the step's largest sum of them from a token to its completion's end."""
     prm_updates: PositiveInt = 1

@@ -8,7 +8,7 @@ from r1ray.config.view import StageView
 from r1ray.data.templates import OF_CHAT, OWN_TEXT, TEMPLATES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
 from r1ray.model.experts import NAMES, REASON, experts_of
-from r1ray.model.facts import files, has_chat_template
+from r1ray.model.facts import has_chat_template, missing_files
 from r1ray.model.files import chat_template, local_folder
 from r1ray.plugin import resolve
 
@@ -41,7 +41,7 @@ def _mixture(path: str) -> str | None:
 def model_files(view: StageView) -> Iterator[Mistake]:
     """As `files`, without weights where they are initialised at random."""
     model, sft = view.model, view.sft
-    yield from files(model, weights=view.kind.generates or sft.init != "random")
+    yield from missing_files(model, weights=view.kind.generates or sft.init != "random")
 
 
 def template(view: StageView) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from r1ray.config import ModelConfig, RewardComponentConfig, SourceConfig
 from r1ray.config.view import StageView
 from r1ray.data.sources import load_source, needs_network
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
-from r1ray.model.facts import facts_of, files, has_chat_template
+from r1ray.model.facts import facts_of, has_chat_template, missing_files
 from r1ray.plugin import args_of, found
 from r1ray.reward import REWARDS
 from r1ray.reward.base import RewardArgs
@@ -58,7 +58,7 @@ def own_judges(view: StageView) -> Iterator[Finding]:
     for missing in has_chat_template(model):
         rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"
         yield view.mistake("judge.path", rule, remedy)
-    for finding in (*findings, *files(model)):
+    for finding in (*findings, *missing_files(model)):
         if isinstance(finding, Mistake):
             yield replace(finding, key="judge.path")
         else:  # on the hub

@@ -13,7 +13,7 @@ from r1ray.model.reserved import DEEPSPEED_BLOCKS, RESERVED_DEEPSPEED_KEYS, rese
 from r1ray.roles import section_of
 from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
-from r1ray.sync.backend import on_one_gpu, why_not
+from r1ray.sync.backend import on_one_gpu, unusable_reason
 
 
 def lengths(view: StageView) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def transport(view: StageView) -> Iterator[Finding]:
     reason = (
         None
         if backend == "auto"
-        else why_not(backend, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
+        else unusable_reason(backend, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
     )
     if reason and (view.kind.reinforcement or device == "cpu"):
         remedy = "sync.backend=auto" + (

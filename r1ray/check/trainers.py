@@ -10,7 +10,7 @@ from r1ray.check.schema import as_mistakes
 from r1ray.config import AuxiliaryTrainerConfig, ModelConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
-from r1ray.model.facts import facts_of, files
+from r1ray.model.facts import facts_of, missing_files
 from r1ray.model.files import token_count
 from r1ray.roles import TrainerRole
 
@@ -37,7 +37,7 @@ def auxiliary_trainers(view: StageView) -> Iterator[Finding]:
             continue
         model = ModelConfig(path=section.path, template="none", facts=None, lora=None)
         found, findings = facts_of(model)
-        for finding in (*findings, *files(model, tokenizer=False)):
+        for finding in (*findings, *missing_files(model, tokenizer=False)):
             yield replace(finding, key=f"{name}.path") if isinstance(finding, Mistake) else finding
         if found is not None and found.vocab_size < view.facts.vocab_size:
             yield from _vocabulary(f"{name}.path", section.path, found.vocab_size, view)

@@ -44,8 +44,8 @@ class Collector:
     """Polled while waiting for completions (`r1ray.run.stop.requested`)."""
 
     def take(self, num_groups: int, *, step: int) -> Collected:
-        """Dispatch problems until there are `num_groups` groups to train on. Every wait for completions and scores is ended by a
-        worker's timeout.
+        """Dispatch problems until there are `num_groups` groups to train on. No wait for completions or scores is
+        endless: the timeouts of the workers end it.
 
         Raises:
             Stopped: the run is to stop.

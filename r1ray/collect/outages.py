@@ -1,14 +1,14 @@
 """Outages: a reward component (a judge, a sandbox, a model) is down, so nothing that needs it can be scored.
 
 A single group that cannot be scored may itself be at fault (tests that can never run). So a component counts as down after it has
-failed on MIN_FAILURES problems in a row, each scored for the first time (on all problems of a step, at least two, if a step has
-fewer).
+failed on MIN_FAILURES problems in a row; only the first scoring of a problem counts. If a step has fewer problems, their number is
+enough, but at least two.
 
 Then the step pauses. Nothing is regenerated or dropped, and scoring is retried with growing waits until the component works, the
 run is to stop, or reward.outage_timeout_s has passed. Nothing new is dispatched, except one problem per retry when few groups are
 waiting: those alone might never show that the component is back. Completions are kept, so an outage costs only time, with one
-exception: if it begins when a step has fewer than MIN_FAILURES problems left, those are treated as if they were at fault until the
-problems drawn in their place confirm the outage.
+exception: if it begins when fewer than MIN_FAILURES problems of a step are unscored, these problems are regenerated and dropped as
+if they were at fault, until the problems that replace them confirm the outage.
 """
 
 import time

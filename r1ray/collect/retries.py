@@ -132,7 +132,7 @@ class InFlight:
             max_response_length=self.sampling.max_tokens,
         )
         ticket.scores = None
-        ticket.scoring = self.workers.score(problem, ticket.generating, context, not_where=ticket.scoring)
+        ticket.scoring = self.workers.score(problem, ticket.generating, context, avoid_worker_of=ticket.scoring)
         self._pending[ticket.scoring] = ticket
 
     def _finish(self, ticket: Ticket, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
@@ -147,7 +147,7 @@ class InFlight:
             return
         problem, epoch, _ = ticket.drawn
         group = Group(problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=ticket.attempt)
-        self.outages.worked(which_worked(scores))  # also components that failed: this group does not need them
+        self.outages.worked(which_worked(scores))  # all: this group did not need those that failed
         self.selection.add(ticket.number, group)
 
     def _scoring_failed(self, ticket: Ticket, scores: tuple[Score, ...]) -> None:
@@ -170,9 +170,8 @@ class InFlight:
             if outages.start_retry():
                 too_few = len(self._unscored) < failures_needed(num_groups)
                 self._rescore(self._unscored[:MIN_FAILURES])
-                if (
-                    too_few and not self._generating
-                ):  # otherwise problems that can never be scored would prolong the pause
+                # Waiting groups may be problems that can never be scored: only a new problem can then end the pause.
+                if too_few and not self._generating:
                     self.dispatch(self.problems.next())
             return
         self._rescore([ticket for ticket in self._unscored if ticket.rescored < MAX_RESCORES])

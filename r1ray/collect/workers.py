@@ -16,11 +16,13 @@ class Workers(Protocol):
         """Sample one completion per seed; the result is a tuple of Completion."""
         ...
 
-    def score(self, problem: Problem, completions: Ref, context: RewardContext, *, not_where: Ref | None = None) -> Ref:
+    def score(
+        self, problem: Problem, completions: Ref, context: RewardContext, *, avoid_worker_of: Ref | None = None
+    ) -> Ref:
         """Score the completions of a `generate`, finished or not; the result is a tuple of Score.
 
         Args:
-            not_where: an earlier scoring that failed; its worker is avoided if there is another one.
+            avoid_worker_of: an earlier scoring that failed; its worker is avoided if there is another one.
         """
         ...
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from r1ray.data.columns import Kept, read_kept
+from r1ray.data.columns import KeepRule, read_keep_rules
 from r1ray.mistakes import Finding, Mistake
 from r1ray.plugin import Args, invalid
 from r1ray.sandbox.base import Language
@@ -36,7 +36,7 @@ class Item:
     response: str | None = None
     """The completion to imitate (supervised training), without EOS."""
     id: str | None = None
-    """Only where the source itself names its problems, the same in every set; else `load_source` makes one from the content."""
+    """The dataset's own id of the problem, if it is the same in all its sets; otherwise `load_source` hashes the content."""
     keys: frozenset[str] = frozenset()
     """Made by `load_source` from the question alone. Two items that share a key are the same problem, whatever their sets,
     instructions and templates."""
@@ -44,7 +44,7 @@ class Item:
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     accuracy: str | None = None
     extract: str | None = None
-    """Of a problem that names its own; None: as the source's configuration says."""
+    """`accuracy` and `extract` of this problem; None: those of the source's configuration."""
 
 
 class SourceArgs(Args):
@@ -58,15 +58,15 @@ class SourceArgs(Args):
     @model_validator(mode="after")
     def _keep(self) -> Self:
         try:
-            read_kept(self.keep)
+            read_keep_rules(self.keep)
         except ValueError as error:
             remedy = "for example keep={level: {any_of: [Level 4, Level 5]}} or keep={difficulty: {min: 1, max: 15}}"
             raise invalid("keep", str(error), remedy) from error
         return self
 
     @property
-    def kept(self) -> tuple[Kept, ...]:
-        return read_kept(self.keep)
+    def kept(self) -> tuple[KeepRule, ...]:
+        return read_keep_rules(self.keep)
 
     @property
     def program_language(self) -> Language | None:
@@ -83,7 +83,7 @@ class SourceArgs(Args):
 
 
 class PythonArgs(SourceArgs):
-    """Of sources whose completions are programs in Python."""
+    """Arguments of sources whose completions are Python programs."""
 
     @property
     def program_language(self) -> Language:
@@ -95,7 +95,7 @@ class Source:
     """The schema of a dataset. Its functions get the validated arguments, an instance of `Args`, last."""
 
     read: Callable[[Row, Any], Item]
-    """One row under our names -> Item. Raises Unreadable for a row against which no completion could be scored."""
+    """One row under our names -> Item. Raises Unreadable for a row that lacks what is needed to score a completion."""
     Args: type[SourceArgs] = SourceArgs
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     """{our name: the dataset's column}; a dot leads into a nested one. `SourceConfig.columns` overrides."""
@@ -104,7 +104,7 @@ class Source:
     keep_others: bool = False
     """Whether `read` also gets the remaining columns, under their own names."""
     others: tuple[str, ...] = ()
-    """Which of these may be used, for messages."""
+    """The names among the remaining columns that `read` uses; messages list them."""
     generate: Callable[[Any], Iterator[dict[str, Any]]] | None = None
     """Makes the rows: such a source takes no path."""
     gather: Callable[[str, Any], Iterator[dict[str, Any]]] | None = None

@@ -17,7 +17,7 @@ FORMS = "{min: NUMBER, max: NUMBER}, {min: TEXT, max: TEXT} or {any_of: [VALUES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeepRule:
     """What the value of a column must be."""
 
     column: str
@@ -45,12 +45,12 @@ def as_list(value: Any) -> list[Any] | None:
     return cast("list[Any]", value) if isinstance(value, list) else None
 
 
-def read_kept(given: Mapping[str, Any]) -> tuple[Kept, ...]:
+def read_keep_rules(given: Mapping[str, Any]) -> tuple[KeepRule, ...]:
     """`args.keep` of a source. Raises ValueError for a rule of another form."""
     return tuple(_kept(column, rule) for column, rule in given.items())
 
 
-def _kept(column: str, rule: Any) -> Kept:
+def _kept(column: str, rule: Any) -> KeepRule:
     fields = as_object(rule) or {}
     any_of = as_list(fields.get("any_of"))
     given = [fields[name] for name in ("min", "max") if name in fields]
@@ -59,7 +59,7 @@ def _kept(column: str, rule: Any) -> Kept:
     if not fields or not known or not comparable or (len(given) == 2 and given[0] > given[1]) or any_of == []:
         raise ValueError(f"keep.{column}={rule!r:.60} has to be {FORMS}")
     low, high = fields.get("min"), fields.get("max")
-    return Kept(column=column, low=low, high=high, any_of=None if any_of is None else tuple(any_of))
+    return KeepRule(column=column, low=low, high=high, any_of=None if any_of is None else tuple(any_of))
 
 
 def _kind(value: Any) -> str | None:
@@ -89,7 +89,7 @@ def step_into(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
     return step_into(nested, rest) if nested else (False, None)
 
 
-def is_kept(row: Mapping[str, Any], kept: tuple[Kept, ...], *, name: str) -> bool:
+def is_kept(row: Mapping[str, Any], kept: tuple[KeepRule, ...], *, name: str) -> bool:
     """Raises ValueError when the row has no such column."""
     for rule in kept:
         found, value = step_into(row, rule.column)

@@ -127,11 +127,11 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
 
 
 def _problem(row: Mapping[str, Any], last: Problem | None) -> Problem:
-    """The problem of a line of a rollouts file, which the first line of its group records."""
+    """The problem of a line of a rollouts file. Only the first line of a group contains it, under `asked`."""
     if as_object(row.get("asked")) is not None:
         return problem_of(row)
     if last is None or last.id != row["problem"]:
-        raise ValueError("the first line of its group, which records the problem (asked), is missing")
+        raise ValueError("the first line of its group is missing: only that line contains the problem (asked)")
     return last
 
 

@@ -1,4 +1,5 @@
-"""Items -> Problems: renders prompts, handles those that are too long, keeps evaluation problems out of training; counts it all."""
+"""Items -> Problems: renders prompts, drops or cuts those that are too long, removes evaluation problems from training, and counts
+the rows of each kind."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Any table: a prompt, and next to it what its verifier reads (`source: rows`).
+"""Tables with a prompt column and the columns that the verifier reads (`source: rows`).
 
 verifier      columns that it reads; `answer` is a text, a number or a list of them, and may be called `answers`
 math          answer
@@ -26,7 +26,7 @@ from r1ray.reward.logic import roles
 from r1ray.sandbox.base import Language
 
 OTHERS = ("answers", "tests", "subtasks", "checker", "limits", "numbers", "target", "files", "patched", "reference")
-"""Names besides prompt, answer and language under which a verifier or a judge looks for something in a row."""
+"""Columns besides prompt, answer and language that a verifier or a judge may read."""
 
 
 class RowsArgs(SourceArgs):
@@ -36,7 +36,7 @@ class RowsArgs(SourceArgs):
     """Its arguments, {language: cpp}; they go into the payload of every problem."""
 
     @property
-    def of_verifier(self) -> Args:
+    def parsed_verifier_args(self) -> Args:
         """`verifier_args`, validated and with defaults."""
         return args_of(found(self.verifier, VERIFIERS)).model_validate(self.verifier_args)
 
@@ -53,15 +53,15 @@ def rows(row: Row, args: RowsArgs) -> Item:
     With another verifier than math the payload is the whole row, under our names, in the form that r1ray's verifiers read, and the
     verifier's arguments. (The column `language` is the language of the prompt, `verifier_args.language` that of programs.)
     """
-    of_verifier = args.of_verifier
-    if isinstance(of_verifier, ProgramArgs):
-        payload = _with_tests(row, of_verifier.language)
+    parsed_verifier_args = args.parsed_verifier_args
+    if isinstance(parsed_verifier_args, ProgramArgs):
+        payload = _with_tests(row, parsed_verifier_args.language)
     else:
         payload = PAYLOADS.get(args.verifier, dict)(row)
     return Item(
         messages=conversation(row["prompt"]),
         verifier=args.verifier,
-        payload={**payload, **of_verifier.model_dump()},
+        payload={**payload, **parsed_verifier_args.model_dump()},
         language=row.get("language") or "en",
         meta={name: value for name, value in row.items() if name not in ("prompt", "answer", "language")},
     )

@@ -1,7 +1,7 @@
 """Readers of known datasets: one small function per schema, from a row under our column names to an Item.
 
-A reader raises Unreadable for a row against which no completion could be scored; such rows are dropped and counted. Gold answers
-only get the cheap, safe check: no maths parser runs while data is loaded.
+A reader raises Unreadable for a row that lacks what is needed to score a completion; such rows are dropped and counted. Gold
+answers only get the cheap, safe check: no maths parser runs while data is loaded.
 """
 
 import json
@@ -28,7 +28,7 @@ def numbers_and_target(row: Row) -> tuple[list[int], int]:
 
 def _whole(value: Any) -> int:
     if int(value) != float(value):
-        raise ValueError(f"{value} is not one")
+        raise ValueError(f"{value} is not a whole number")
     return int(value)
 
 
@@ -64,7 +64,7 @@ def verl(row: Row, args: SourceArgs) -> Item:
 
 
 def orz(row: Row, args: SourceArgs) -> Item:
-    """Open-Reasoner-Zero: a pair, the human's turn and the assistant's with `ground_truth.value`."""
+    """Open-Reasoner-Zero: a row is a list of a human turn and an assistant turn, whose `ground_truth.value` is the answer."""
     return Item(messages=user(row["question"]), payload=golds(row["answer"]))
 
 
@@ -91,7 +91,7 @@ def multiple_choice(row: Row, args: SourceArgs) -> Item:
 
 
 def sft(row: Row, args: SourceArgs) -> Item:
-    """Chat messages, of which the last one, by the assistant, is the response; or, with a `response` column, a prompt and that.
+    """Chat messages whose last one, by the assistant, is the response; with a `response` column all messages are the prompt.
 
     Reads {role, content} and ShareGPT's {from, value}.
     """

@@ -15,7 +15,7 @@ from typing import Any
 from r1ray.config import Config, SourceConfig
 from r1ray.data import mined, programming, rows, schemas, swe
 from r1ray.data.base import Item, PythonArgs, Row, Source, SourceArgs, Unreadable
-from r1ray.data.columns import Kept, as_columns, is_kept, shown, step_into
+from r1ray.data.columns import KeepRule, as_columns, is_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.generators import countdown, knights, oneliners, traces
 from r1ray.data.generators.base import GeneratorArgs
@@ -147,7 +147,7 @@ SOURCES: Mapping[str, Source] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """`counts`: rows read, filtered (by args.keep), unreadable, duplicates; what is left are the items."""
+    """`counts`: rows read, filtered (by args.keep), unreadable, duplicates. The remaining rows are the items."""
 
     items: tuple[Item, ...]
     counts: Mapping[str, int]
@@ -219,7 +219,7 @@ def program_languages(sources: Iterable[SourceConfig]) -> frozenset[Language]:
 
 
 def located(cfg: SourceConfig, run: Config) -> SourceConfig:
-    """With a path below the run directory where the source reads what a run has written; other sources unchanged."""
+    """`cfg`, with the path below the run directory if the source reads files that a run has written."""
     if cfg.path is None or not written_by_a_run(cfg):
         return cfg
     return cfg.model_copy(update={"path": str(Path(run.run_dir).expanduser() / Path(cfg.path).expanduser())})
@@ -253,7 +253,7 @@ def _rows(name: str, cfg: SourceConfig, source: Source, args: SourceArgs) -> Ite
 
 
 def _kept_rows(
-    given: Iterable[Any], kept: tuple[Kept, ...], counts: Counter[str], *, name: str
+    given: Iterable[Any], kept: tuple[KeepRule, ...], counts: Counter[str], *, name: str
 ) -> Iterator[Mapping[str, Any]]:
     """The rows that `args.keep` selects, under their own names."""
     for row in given:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from r1ray.types import Group, Problem
 
 PLAIN = "none"
-"""The curriculum that is the stream itself; the state of such a stream names no curriculum."""
+"""The name of no curriculum: problems come from the stream directly, whose saved state has no key `curriculum`."""
 
 
 class NothingToLearn(RuntimeError):
@@ -27,8 +27,8 @@ class Drawn(NamedTuple):
 
     problem: Problem
     epoch: int
-    """Of the problem's source; draws from elsewhere (a pool) count down from -1. Seeds depend on it, so no problem has the same
-    epoch twice."""
+    """Epoch of the problem's source. A draw from a curriculum's pool gets a negative number instead: -1, -2, .... Seeds depend on
+    the epoch, so no problem may have the same one twice."""
     number: int
     """0 for the first draw, then 1, 2, ... without gaps."""
 
@@ -104,7 +104,7 @@ class ProblemStream:
         if not state:
             self._draws, self._taken = 0, dict.fromkeys(self._sources, 0)
             return
-        refuse_other(state, present=PLAIN)
+        check_same_curriculum(state, present=PLAIN)
         present = {name: len(problems) for name, problems in self._sources.items()}
         saved = {name: source["size"] for name, source in state["sources"].items()}
         if present != saved:
@@ -127,7 +127,7 @@ class ProblemStream:
         return order
 
 
-def refuse_other(state: Mapping[str, Any], *, present: str) -> None:
+def check_same_curriculum(state: Mapping[str, Any], *, present: str) -> None:
     """Raise ValueError when `state` was saved by another curriculum than `present`."""
     saved = state.get("curriculum", PLAIN)
     if saved != present:

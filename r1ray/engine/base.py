@@ -41,8 +41,8 @@ class EngineAsleep(RuntimeError):
 
 
 class EngineFailed(RuntimeError):
-    """The engine of rollout worker `index` has ended, while the worker lives: every waiting and every later call fails with this.
-    (It has the index because Ray does not say in which worker a call failed.)"""
+    """The engine of rollout worker `index` has ended, but the worker's process is alive: all waiting and later calls raise this.
+    (`index` is included because Ray does not report in which worker a call failed.)"""
 
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(index, reason)
@@ -92,12 +92,13 @@ class RolloutEngine(Protocol):
         ...
 
     def wake(self) -> None:
-        """Serve again with the weights from before the sleep; does nothing when awake. EngineBroken without enough memory."""
+        """Return to serving, with the weights from before the sleep; does nothing when awake. Raises EngineBroken when the
+        device has too little free memory."""
         ...
 
     @property
     def version(self) -> int:
-        """The version of the weights; -1 for the model folder's, before the first update."""
+        """The version of the weights; -1 before the first update, when they are those of the model folder."""
         ...
 
     def shutdown(self) -> None: ...

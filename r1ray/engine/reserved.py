@@ -20,7 +20,7 @@ RESERVED_ENGINE_ARGS = {
     "disable_log_stats": "",
     "enable_sleep_mode": "rollout.sleep",
 }
-"""{argument: the key of r1ray that sets it}; "" where it is fixed, as log-probs, seeds and weight transfer require."""
+"""{argument: the key of r1ray that sets it}; "" where it is fixed because log-probs, seeds or the weight transfer need it so."""
 
 VLLM_ENVIRONMENT = {
     # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only mode in which

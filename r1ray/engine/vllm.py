@@ -2,7 +2,7 @@
 
 `LLMEngine` is driven step by step by the one thread that owns it. Compared with `AsyncLLM` this saves two idle processes per engine
 and their serialisation: two engines on two cores gave 34k tokens/s together against 18k to 25k, started in half the time and took
-1.5 GB less memory each; and to change weights between two steps nothing has to be paused. Tensor parallelism uses vLLM's
+1.5 GB less memory each. Weights can also be changed between two steps without pausing anything. Tensor parallelism uses vLLM's
 multiprocessing executor, which starts a process per worker.
 
 Weights arrive through `r1ray.sync.vllm_transfer`, an engine registered with vLLM's weight transfer factory.
@@ -43,8 +43,8 @@ CPU_KV_BLOCK_TOKENS = 128
 SLEEP_LEVEL = 1
 """Weights go to host memory, keys and values are dropped. Level 2 drops the weights too, and after waking vLLM then generates
 gibberish (vllm issues 16564 and 29341; NeMo-RL 2631); also, a failed transfer would leave no old weights to serve."""
-MEMORY = ("weights", "kv_cache")
-"""What vLLM can wake separately, in the order in which it is needed."""
+WAKE_TAGS = ("weights", "kv_cache")
+"""vLLM's tags of the memory that it can wake separately, in the order in which an update needs them."""
 
 
 class VllmEngine:
@@ -86,7 +86,7 @@ class VllmEngine:
                 enable_chunked_prefill=device != "cpu",
                 async_scheduling=False,  # a batch in flight during a weight update would get the wrong version
                 disable_log_stats=True,
-                # On CPU vLLM refuses it. The calls to sleep and wake still work there, and keep the memory.
+                # vLLM refuses sleep mode on CPU. `sleep` and `wake` still work there, but free no memory.
                 enable_sleep_mode=sleeps and device == "cuda",
                 **(defaults | engine_args),
             )
@@ -98,7 +98,7 @@ class VllmEngine:
         self._temperatures: dict[str, float] = {}
         """{unfinished request: its temperature}, which vLLM's outputs do not contain."""
         self._asleep: set[str] = set()
-        """The parts of MEMORY that are not on the device."""
+        """The parts of WAKE_TAGS that are not on the device."""
         self._engine.set_weight_version("-1")
 
     @classmethod
@@ -210,10 +210,10 @@ class VllmEngine:
             self._engine.sleep(level=SLEEP_LEVEL)
         except Exception as error:
             raise EngineBroken(f"the engine could not fall asleep ({type(error).__name__}: {error})") from error
-        self._asleep = set(MEMORY)
+        self._asleep = set(WAKE_TAGS)
 
     def wake(self) -> None:
-        for part in MEMORY:
+        for part in WAKE_TAGS:
             self._wake(part)
 
     def _wake(self, part: str) -> None:
@@ -223,8 +223,8 @@ class VllmEngine:
             self._engine.wake_up(tags=[part])  # after the last part vLLM schedules again
         except Exception as error:
             raise EngineBroken(
-                f"the engine could not wake: no memory for its {part} ({type(error).__name__}: {error}); if others use it, "
-                "lower rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
+                f"the engine could not wake: no memory for its {part} ({type(error).__name__}: {error}); if other processes "
+                "use it, lower rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
             ) from error
         self._asleep.discard(part)
 

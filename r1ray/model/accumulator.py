@@ -12,11 +12,11 @@ class MetricAccumulator:
     """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`.
 
     Args:
-        sharers: number of ranks that add the same rows, which count once.
+        ranks_per_row: number of ranks that add the same rows, which count once.
     """
 
-    def __init__(self, *, sharers: int = 1) -> None:
-        self._sharers = sharers
+    def __init__(self, *, ranks_per_row: int = 1) -> None:
+        self._ranks_per_row = ranks_per_row
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._maxima: dict[str, Tensor] = {}
@@ -39,7 +39,7 @@ class MetricAccumulator:
     def over_ranks(self) -> dict[str, float]:
         """The metrics over all ranks; a collective. Without a masked token on any rank, means and maxima are 0."""
         sums = _reduced(self._losses | self._sums, dist.ReduceOp.SUM)
-        sums = {name: value / self._sharers for name, value in sums.items()}
+        sums = {name: value / self._ranks_per_row for name, value in sums.items()}
         maxima = _reduced(self._maxima, dist.ReduceOp.MAX) if self._maxima else {}
         tokens = sums.pop("tokens")
         metrics = {name: value if name in self._losses else value / max(1.0, tokens) for name, value in sums.items()}

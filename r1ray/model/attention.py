@@ -8,7 +8,7 @@ cache object exists, and builds an L x L mask.)
 The sequences of a row are copied into a few padded groups of similar length, and each group is one causal call. Padding is at the
 end, where causality hides it from every real token, so no mask is built.
 
-Ranks that share the row exchange their slices of it for their share of the heads here, and only here.
+With sequence parallelism, ranks exchange slices of the row for shares of the heads here, and in no other place.
 """
 
 from collections.abc import Sequence

@@ -82,7 +82,7 @@ class TrainEngine:
 
     def __init__(self, policy: Policy, *, cfg: TrainerConfig, device: str, lora: LoraConfig | None = None) -> None:
         self._cfg, self._lora = cfg, lora
-        self._base = None if lora is None else frozen_sum(policy)
+        self._base = None if lora is None else frozen_checksum(policy)
         self._world_size = dist.get_world_size()
         config = deepspeed_config(cfg, device=device)
         if cfg.activation_checkpointing:
@@ -195,7 +195,7 @@ class TrainEngine:
         return layout if self._lora is None else {**layout, "lora": self._lora.model_dump(), "base": self._base}
 
 
-def frozen_sum(policy: Policy) -> int:
+def frozen_checksum(policy: Policy) -> int:
     """A checksum of the frozen weights: only adapters are saved, and they belong to the model with which they were trained."""
     total = 0
     for p in policy.parameters():

@@ -1,4 +1,4 @@
-"""What is known of a model without loading it, and what is wrong with it: its facts, its files, its name on the hub."""
+"""Checks of a model before it is loaded: its facts (context length, heads, vocabulary), its files and its name on the hub."""
 
 import re
 from collections.abc import Iterator
@@ -29,8 +29,8 @@ def facts_of(model: ModelConfig) -> tuple[ModelFacts | None, list[Finding]]:
     return found, list(_contradictions(model, found))
 
 
-def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -> Iterator[Mistake]:
-    """A local model has its weights and its tokenizer, where they are needed."""
+def missing_files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -> Iterator[Mistake]:
+    """A mistake for each of weights and tokenizer that a local model needs and lacks."""
     folder = local_folder(model.path)
     if folder is None or not (folder / "config.json").exists():
         return
@@ -44,7 +44,7 @@ def files(model: ModelConfig, *, weights: bool = True, tokenizer: bool = True) -
 
 
 def has_chat_template(model: ModelConfig) -> Iterator[Mistake]:
-    """Of a local model."""
+    """A mistake when a local model's tokenizer has no chat template."""
     folder = local_folder(model.path)
     if folder is not None and folder.is_dir() and chat_template(model.path) is None:
         rule = f"the tokenizer in {folder} has no chat template"

@@ -82,14 +82,14 @@ def linear_layers(folder: Path) -> set[str]:
     """Names of the linear layers in a model's blocks, from the headers of its weight files; empty when they cannot be read."""
     found: set[str] = set()
     for file in folder.glob("*.safetensors"):
-        for name, about in _head(file).items():
+        for name, about in _header(file).items():
             layer = IN_A_BLOCK.search(name)
             if layer and len(about.get("shape", ())) == 2:
                 found.add(layer["kind"])
     return found
 
 
-def _head(file: Path) -> dict[str, dict[str, Any]]:
+def _header(file: Path) -> dict[str, dict[str, Any]]:
     """{name: dtype, shape, offsets} of a safetensors file: 8 bytes of length, little-endian, then JSON of that length."""
     try:
         with file.open("rb") as opened:

@@ -18,9 +18,9 @@ from r1ray.types import Row
 _KEPT_LOGITS = {"cpu": 2**24, "cuda": 2**27}
 """Up to this many entries the probabilities of a row are kept for the backward: 64 MiB; 512 MiB on a device with more memory."""
 _BLOCK_LOGITS = {"cpu": 2**22, "cuda": 2**27}
-"""Beyond that, entries of the float32 logits that exist at one time: what fits the cache of a CPU, what fills a GPU."""
+"""Above that, logits are computed in blocks of this many float32 entries: they fit a CPU's cache, or fill a GPU."""
 _MIN_BLOCK = 1024
-"""At least this many tokens of the vocabulary in a block: thinner products waste either device."""
+"""Fewest tokens of the vocabulary in a block: a narrower matrix product is slow on CPU and GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,8 @@ class Policy(nn.Module):
         super().__init__()
         self.lm: Any = lm
         self.autocast = autocast
-        """Matrix products in bfloat16 while weights stay float32. Not DeepSpeed's, so that canaries can be scored without."""
+        """Matrix products in bfloat16 while weights stay float32. r1ray's own autocast, not DeepSpeed's, so that canaries can be
+        scored without it."""
         self.lm.lm_head = LogprobHead(self.lm.lm_head)
 
     def forward(
@@ -98,9 +99,9 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """-> (logprobs_L, entropy_L), float32, 0 at tokens that are not wanted.
 
-        The entropy is that of the distribution, at the token's temperature, from which the token is drawn. It has a gradient only
-        with `entropy_grad`, and is 0 where log-probs have none (under no_grad it is not needed). `autocast` overrides the policy's
-        setting.
+        The entropy is that of the distribution from which the token is drawn, at the token's temperature. It has a gradient only
+        with `entropy_grad`. When log-probs need no gradient either (under no_grad), it is not computed and is 0. `autocast`
+        overrides the policy's setting.
         """
         enabled = self.autocast if autocast is None else autocast
         with torch.autocast(row.label_M.device.type, dtype=torch.bfloat16, enabled=enabled):

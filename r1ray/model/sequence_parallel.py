@@ -34,7 +34,7 @@ BY_LENGTH = {"dynamic", "longrope"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """The share that one of `size` ranks has of the rows. `to_heads`, `to_slice` and `joined` are collectives of these ranks."""
+    """One rank of a sequence-parallel group of `size` ranks. `to_heads`, `to_slice` and `joined` are its collectives."""
 
     rank: int
     size: int

@@ -35,20 +35,20 @@ class StageContext:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.run.stage(self.name).checkpoints, keep=self.cfg.checkpoint.keep, event=self.run.event)
 
-    def restored(self, checkpoints: Checkpoints) -> Checkpoint | None:
+    def resume_checkpoint(self, checkpoints: Checkpoints) -> Checkpoint | None:
         """The newest valid checkpoint when the run resumes."""
         return checkpoints.newest_valid() if self.cfg.resume == "auto" else None
 
     def reference_folder(self, updates: int) -> Path:
-        """Where the policy after that many updates is kept as the reference; a resumed run loads the one its checkpoint names."""
+        """The folder of the reference: the policy after `updates` updates, a number that the checkpoint records."""
         return self.run.stage(self.name).path / "reference" / f"updates_{updates:06d}"
 
     def reference_path(self, progress: Progress) -> str:
         updates = progress.reference_updates
         return str(self.reference_folder(updates)) if updates else self.model_path
 
-    def forget_references(self, checkpoints: Checkpoints, *, first: str) -> None:
-        """Remove references that no kept checkpoint names; the newest one may turn out damaged, so an older one counts too.
+    def remove_unused_references(self, checkpoints: Checkpoints, *, first: str) -> None:
+        """Remove the references that no kept checkpoint needs. Older checkpoints count too, because the newest one may be damaged.
 
         Args:
             first: the folder from which reference workers start and restart.
@@ -92,13 +92,13 @@ class StageContext:
         return any(stage.after == self.name for stage in self.cfg.stages.values())
 
 
-def result_of(run: RunDir, stage: str) -> Checkpoint:
+def final_checkpoint(run: RunDir, stage: str) -> Checkpoint:
     """The checkpoint from which the next stage starts: the best one where there is one, else the latest.
 
-    The next stage takes only weights, those of the policy and of the critic, as where DeepScaleR and Skywork-OR1 lengthen their
-    responses. It has new optimizers, counts its steps and updates from 0, runs its own learning-rate schedules, uses this model as
-    the reference, and its stream of problems and its curriculum start from the beginning. A process reward model starts from the
-    beginning too: its rewards are relative to the reference, which has changed.
+    The next stage takes only the weights of the policy and the critic, as DeepScaleR and Skywork-OR1 do when they raise the
+    response length. It has new optimizers, counts its steps and updates from 0, runs its own learning-rate schedules, uses this
+    model as the reference, and its stream of problems and its curriculum start from the beginning. A process reward model
+    starts from the beginning too: its rewards are relative to the reference, which has changed.
 
     Raises ValueError when the stage has left none.
     """

@@ -13,7 +13,7 @@ from r1ray.run.directory import RunDir
 from r1ray.run.summary import closing_summary
 from r1ray.sandbox import current
 from r1ray.stage_kinds import kind_of
-from r1ray.stages.context import StageContext, result_of
+from r1ray.stages.context import StageContext, final_checkpoint
 
 
 def check_sandbox(cfg: Config) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
 def context_of(checked: CheckedStage, run: RunDir) -> StageContext:
     """The context of a stage that is about to run; the stage that it starts from has finished.
 
-    Where critic.path is null the critic starts from the critic of that stage, if it has one. Raises ValueError when that stage has
-    left no model.
+    If critic.path is null, the critic starts from the critic of the earlier stage, if that stage has one. Raises ValueError when
+    the earlier stage has left no model.
     """
     name, stage, cfg = checked
     args = kind_of(stage.kind).Args.model_validate(stage.args)
     if stage.after is None:
         return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(cfg.model.path), args=args)
-    result = result_of(run, stage.after)
+    result = final_checkpoint(run, stage.after)
     critic = result.model_of("critic")
     if cfg.critic.path is None and critic.exists() and "critic" in roles_of(cfg.algo):
         cfg = cfg.model_copy(update={"critic": cfg.critic.model_copy(update={"path": str(critic)})})

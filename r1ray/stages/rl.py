@@ -44,7 +44,7 @@ def run(context: StageContext) -> None:
     """Train from context.model_path, or from the newest valid checkpoint when the run resumes, to cfg.steps."""
     cfg = context.cfg
     checkpoints = context.checkpoints()
-    checkpoint = context.restored(checkpoints)
+    checkpoint = context.resume_checkpoint(checkpoints)
     progress = checkpoint.progress if checkpoint else START
     if progress.step >= cfg.steps:
         return
@@ -108,7 +108,7 @@ def train_on(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageResources:
-    """What a stage keeps from its beginning to its end, also when the trainers restart."""
+    """Everything that lives as long as the stage: a restart of the trainers does not replace it."""
 
     algo: Algorithm
     groups: Mapping[str, ActorGroup]
@@ -289,4 +289,4 @@ def save(
     if checkpoints.newest_step == progress.step:
         return  # asked to stop right after a save or a resume
     context.save(checkpoints, trainers, replace(progress, stream=stream.state_dict()), metrics)
-    context.forget_references(checkpoints, first=first_reference)
+    context.remove_unused_references(checkpoints, first=first_reference)

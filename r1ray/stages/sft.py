@@ -1,6 +1,6 @@
 """A stage of kind `sft`: supervised fine-tuning on the trainer group alone.
 
-The same trainer class as in reinforcement learning, with the negative log-likelihood as its objective. `sft.init=random` draws new
+It uses the trainer of reinforcement learning, with the negative log-likelihood as the objective. `sft.init=random` draws new
 weights, which is how the built-in base model is made.
 """
 
@@ -32,7 +32,7 @@ def run(context: StageContext) -> None:
     context.run.event("data_loaded", stage=context.name, **data.counts)
     last = num_updates(len(data.samples), batch_size=cfg.sft.batch_size, epochs=cfg.sft.epochs)
     checkpoints = context.checkpoints()
-    checkpoint = context.restored(checkpoints)
+    checkpoint = context.resume_checkpoint(checkpoints)
     if first_step(checkpoint) > last:
         return
     with actor_groups(

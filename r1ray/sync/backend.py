@@ -17,13 +17,13 @@ def backend_of(
     backends: tuple[Backend, ...] = ("nccl", "ipc", "gloo") if sync.backend == "auto" else (sync.backend,)
     reason = None
     for backend in backends:
-        reason = why_not(backend, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
+        reason = unusable_reason(backend, device=device, rollout=rollout, trainer=trainer, cluster=cluster)
         if reason is None:
             return backend
     raise ValueError(f"sync.backend={sync.backend}: {reason}: set sync.backend=auto")
 
 
-def why_not(
+def unusable_reason(
     backend: Backend, *, device: str, rollout: RolloutConfig, trainer: TrainerConfig, cluster: ClusterConfig
 ) -> str | None:
     """Why this backend cannot work; None when it can. On CPU, ipc needs one machine, which only the first push can check."""

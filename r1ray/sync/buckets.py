@@ -80,8 +80,8 @@ def plan(shapes: Sequence[tuple[str, Sequence[int]]], *, dtype: torch.dtype, buc
 class Checksum:
     """A running 64-bit checksum over buckets that depends on every position; the same on CPU and CUDA.
 
-    Each 8-byte word is multiplied by an odd number of its position, modulo 2^64, so that a changed word, or two different words or
-    buckets that change places, change the sum (except by chance). It finds accidents, not attacks.
+    Each 8-byte word is multiplied by an odd factor that depends on its position, modulo 2^64. So a changed word changes the sum,
+    and so does a swap of two different words or buckets (except by chance). It detects accidents, not attacks.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Attestation: trainer and engine score the same few tokens, to show that the engine computes with the trainer's weights.
+"""The canary check: trainer and engine score the same few tokens, to show that the engine computes with the trainer's weights.
 
-A checksum only attests what arrived. (vLLM once computed with a stale packed copy of lm_head, `r1ray.sync.vllm_transfer`.)
+A checksum proves only that the bytes arrived. (vLLM once computed with a stale packed copy of lm_head, `r1ray.sync.vllm_transfer`.)
 """
 
 from collections.abc import Sequence

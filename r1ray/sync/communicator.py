@@ -27,7 +27,8 @@ from r1ray.sync.layout import SENDER_RANK, Backend, Rendezvous
 
 
 class TransferError(RuntimeError):
-    """What arrived is not what was sent; the old weights are still served. (Here, so that a driver can read it without vLLM.)"""
+    """The received weights differ from the sent ones; the engine still serves the old weights. (Defined in this module, so that a
+    driver without vLLM can unpickle it.)"""
 
 
 class Communicator(Protocol):
@@ -115,7 +116,9 @@ class NcclCommunicator:
                 group = StatelessProcessGroup(rank=rank, world_size=world_size, store=store)  # type: ignore[arg-type]
                 return PyNcclCommunicator(group, device=self.device)
 
-        self._nccl = _within(join, timeout_s=timeout_s, what=f"joining the NCCL group as rank {rank} of {world_size}")
+        self._nccl = _with_timeout(
+            join, timeout_s=timeout_s, what=f"joining the NCCL group as rank {rank} of {world_size}"
+        )
         if self._nccl.disabled:
             # A disabled communicator skips every broadcast silently.
             raise RuntimeError("vLLM found no NCCL library (or VLLM_DISABLE_PYNCCL is set): set sync.backend=gloo")
@@ -156,7 +159,7 @@ class NcclCommunicator:
         self._nccl.destroy()
 
 
-def _within(make: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
+def _with_timeout(make: Callable[[], Any], *, timeout_s: float, what: str) -> Any:
     """The result of a call that cannot be interrupted. Raises TimeoutError after timeout_s, and leaves its thread running."""
     outcome: dict[str, Any] = {}
 

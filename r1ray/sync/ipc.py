@@ -1,7 +1,7 @@
 """The broadcast between processes that share a device: the sender fills memory that the engines have opened.
 
-On CUDA this is a block of the GPU that both use, on CPU memory of the machine; only the kind of memory differs
-(`r1ray.sync.shared_memory`). The store carries the handle of the memory, and which ranks have read it.
+The memory is a block of the shared GPU on CUDA, and host memory on CPU (`r1ray.sync.shared_memory`); everything else is the same
+code. The store carries the handle of the memory, and which ranks have read it.
 """
 
 import json
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import Store
 
 from r1ray.sync.layout import SENDER_RANK
-from r1ray.sync.shared_memory import SharedMemory, opened, shared
+from r1ray.sync.shared_memory import SharedMemory, allocate_shared, open_shared
 
 MIN_SLEEP_S, MAX_SLEEP_S = 5e-5, 1e-2
 """Time between two polls, which grows while a rank waits: a bucket takes a millisecond, the step of an engine far longer."""
@@ -92,15 +92,15 @@ class IpcCommunicator:
             if self._memory is not None:
                 self._memory.close()
             # A power of two, so that buckets of many sizes do not need many blocks.
-            self._memory = shared(1 << (len(flat) - 1).bit_length(), self.device)
+            self._memory = allocate_shared(1 << (len(flat) - 1).bit_length(), self.device)
             self._handle = json.dumps(self._memory.handle).encode()
         self._memory.tensor[: len(flat)].copy_(flat)
         self._finish()
 
     def _read(self, flat: Tensor, handle: bytes) -> None:
         if handle != self._handle:
-            self._opened = self._opened[:0].clone()  # releases the block before it
-            self._opened, self._handle = opened(json.loads(handle), self.device), handle
+            self._opened = self._opened[:0].clone()  # releases the previous block
+            self._opened, self._handle = open_shared(json.loads(handle), self.device), handle
         flat.copy_(self._opened[: len(flat)])
         self._finish()
 

@@ -99,7 +99,7 @@ def _stream(communicator: Communicator, layout: Plan, weights: Iterator[tuple[st
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
     sending: Future[None] | None = None
     try:
-        for bucket in filled(layout, pieces(layout, weights, communicator.device), device=communicator.device):
+        for bucket in fill_buckets(layout, pieces(layout, weights, communicator.device), device=communicator.device):
             checksum.add(bucket)  # reads the whole bucket: on CUDA no work on it is pending after this
             if sending is not None:
                 sending.result(timeout_s)
@@ -128,7 +128,7 @@ def pieces(layout: Plan, weights: Iterator[tuple[str, Tensor]], device: torch.de
         yield torch.zeros(end - entry.start - entry.num_bytes, dtype=torch.uint8, device=device)
 
 
-def filled(layout: Plan, pieces: Iterator[Tensor], *, device: torch.device) -> Iterator[Tensor]:
+def fill_buckets(layout: Plan, pieces: Iterator[Tensor], *, device: torch.device) -> Iterator[Tensor]:
     """The buckets. A bucket inside one piece is a view of it; others are copied into two buffers in turn, so that a bucket stays
     valid until the second one after it.
     """

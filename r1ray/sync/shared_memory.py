@@ -1,8 +1,8 @@
 """Memory that one process fills and others on the same device read: they exchange a handle of plain values, not the bytes.
 
-A handle arrives on an open port, so it is never unpickled, and it is verified before it is opened: the memory must be the right
-one, on this machine or this GPU. The memory is freed with the process that made it, however that ends: nothing is left in
-/dev/shm.
+A handle arrives on an open port, so it is never unpickled. It is verified before it is opened: it must name memory that a trainer
+made on this machine or this GPU. The memory is freed when the process that made it ends, even if that process is killed: nothing
+is left in /dev/shm.
 """
 
 import os
@@ -19,7 +19,7 @@ class SharedMemory(Protocol):
     tensor: Tensor
     """uint8."""
     handle: Handle
-    """For `opened` in another process; can be written as JSON."""
+    """For `open_shared` in another process; can be written as JSON."""
 
     def close(self) -> None:
         """Processes that have opened the memory keep it until they drop their tensor."""
@@ -64,11 +64,11 @@ class DeviceMemory:
         """Torch frees the block when the reader has dropped it too."""
 
 
-def shared(num_bytes: int, device: torch.device) -> SharedMemory:
+def allocate_shared(num_bytes: int, device: torch.device) -> SharedMemory:
     return HostMemory(num_bytes) if device.type == "cpu" else DeviceMemory(num_bytes, device)
 
 
-def opened(handle: Handle, device: torch.device) -> Tensor:
+def open_shared(handle: Handle, device: torch.device) -> Tensor:
     """The memory of another process. Raises RuntimeError when it is not on this machine, or not on `device`."""
     return _open_host(handle) if device.type == "cpu" else _open_device(handle, device)
 

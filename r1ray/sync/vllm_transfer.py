@@ -159,8 +159,8 @@ class WorkerExtension:
 def pack_lm_head(model: torch.nn.Module) -> None:
     """Pack lm_head.weight again: on CPU vLLM multiplies by a packed copy of it.
 
-    The layerwise reload does not renew that copy when the weight is shared with the embedding: logits would come from the old
-    weights although every checksum of the parameters is right.
+    The layerwise reload does not renew that copy when the weight is tied to the embedding: logits would come from the old weights
+    although the checksums of all parameters match.
     """
     lm_head = getattr(model, "lm_head", None)
     weight: Tensor | None = getattr(lm_head, "weight", None)

@@ -118,11 +118,11 @@ class Sender:
         return sent
 
     def score(self, sequences: Sequence[Ints]) -> list[Floats]:
-        from r1ray.actors.trainer import whole_sequences
+        from r1ray.actors.trainer import scoring_batch
         from r1ray.data.pack import unpack
         from r1ray.model.forward import row_tensors
 
-        batch = whole_sequences(sequences)
+        batch = scoring_batch(sequences)
         with torch.no_grad():
             logprobs_L = self._policy(row_tensors(batch.rows[0][0], device=torch.device("cpu")))[0]
         return unpack([[logprobs_L.numpy()]], batch)

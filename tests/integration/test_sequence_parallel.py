@@ -75,8 +75,8 @@ def updates(
     """For each case an update of one trainer: outputs before, metrics, gradients; all ranks have the same weights."""
     objective: Objective = OBJECTIVES[name]()
     trainer = make_trainer(rank, world_size, port, cfg, path, objective, role)
-    sharers = trainer._cfg.sequence_parallel
-    together, grads = Together(trainer, rank, world_size, 40, sharers), capture_gradients(trainer)
+    ranks_per_row = trainer._cfg.sequence_parallel
+    together, grads = Together(trainer, rank, world_size, 40, ranks_per_row), capture_gradients(trainer)
     out = []
     for lengths in all_lengths:
         samples = samples_of(lengths)
@@ -123,14 +123,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("world_size", "sharers", "objective", "trainer"), CASES, ids=str)
+@pytest.mark.parametrize(("world_size", "ranks_per_row", "objective", "trainer"), CASES, ids=str)
 def test_sharing_rows_does_not_change_updates(
-    ranks: Any, models: Any, world_size: int, sharers: int, objective: str, trainer: dict[str, Any]
+    ranks: Any, models: Any, world_size: int, ranks_per_row: int, objective: str, trainer: dict[str, Any]
 ) -> None:
     role = "critic" if objective == "critic" else "policy"
     # Adapters are compared after one more update: B starts at 0, and until it has changed A has no gradient.
     all_lengths, both = [*([[41]] if "lora" in trainer else []), *ROWS.values()], []
-    for size in (1, sharers):
+    for size in (1, ranks_per_row):
         cfg = config(sequence_parallel=size, grad_clip=0.0, **trainer)
         both.append(ranks[world_size].run(updates, cfg, models.policy, objective, role, all_lengths))
     assert_same(both[1][0], both[0][0], tolerance=BF16 if "precision" in trainer else EXACT)

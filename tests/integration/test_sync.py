@@ -46,7 +46,7 @@ class PlainTrainer:
         self.model = load(model_path)
         self.sender = WeightSender(rank=0)
         self.leave_out: str | None = None
-        """Announced but not yielded."""
+        """WeightManifest but not yielded."""
         self.forget: str | None = None
         """Neither announced nor yielded."""
 

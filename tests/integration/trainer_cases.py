@@ -134,21 +134,21 @@ def groups_of(completions, *, rollout_logprob=-1.0):
 class Together:
     """The worker of each rank as one group, as every rank sees it."""
 
-    def __init__(self, worker, rank, world_size, max_tokens, sharers=1):
-        self.sharers = sharers
+    def __init__(self, worker, rank, world_size, max_tokens, ranks_per_row=1):
+        self.ranks_per_row = ranks_per_row
         self.worker, self.rank, self.world_size, self.max_tokens = worker, rank, world_size, max_tokens
 
     def __len__(self):
-        return self.world_size // self.sharers
+        return self.world_size // self.ranks_per_row
 
     def rows(self, batch):
         """The rows of this rank."""
-        return batch.rows[self.rank // self.sharers]
+        return batch.rows[self.rank // self.ranks_per_row]
 
     def outputs(self, batch):
         out = [None] * self.world_size
         dist.all_gather_object(out, self.worker.outputs(self.rows(batch)))
-        return out[:: self.sharers]
+        return out[:: self.ranks_per_row]
 
 
 def make_trainer(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from r1ray.sync.buckets import ALIGNMENT, Checksum, plan
-from r1ray.sync.sender import filled, pieces
+from r1ray.sync.sender import fill_buckets, pieces
 
 CPU = torch.device("cpu")
 SHAPES = [("a", (3,)), ("b", (2, 2)), ("empty", (0, 4)), ("big", (50, 7)), ("scalar", ())]
@@ -15,7 +15,7 @@ def weights(dtype: torch.dtype = torch.float32) -> list[tuple[str, torch.Tensor]
 
 def wire_bytes(bucket_bytes: int, sent: list[tuple[str, torch.Tensor]]) -> list[torch.Tensor]:
     layout = plan([(name, tensor.shape) for name, tensor in sent], dtype=torch.float32, bucket_bytes=bucket_bytes)
-    return [bucket.clone() for bucket in filled(layout, pieces(layout, iter(sent), CPU), device=CPU)]
+    return [bucket.clone() for bucket in fill_buckets(layout, pieces(layout, iter(sent), CPU), device=CPU)]
 
 
 def test_plan_of_two_small_tensors() -> None:
@@ -59,7 +59,7 @@ def test_large_tensors_are_sent_without_a_copy() -> None:
     sent = weights()
     layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=640)
     assert list(layout.buckets()) == [(0, 128), (128, 768), (768, 1408), (1408, 1472), (1472, 1600)]
-    buckets = list(filled(layout, pieces(layout, iter(sent), CPU), device=CPU))
+    buckets = list(fill_buckets(layout, pieces(layout, iter(sent), CPU), device=CPU))
     lies_at = dict(sent)["big"].data_ptr()
     assert [bucket.data_ptr() for bucket in buckets[1:4]] == [lies_at, lies_at + 640, lies_at + 1280]
 
@@ -74,7 +74,7 @@ def test_large_tensors_arrive_unchanged_at_any_alignment(bucket_bytes: int) -> N
     layout = plan(SHAPES, dtype=torch.float32, bucket_bytes=bucket_bytes)
     received = torch.empty(layout.num_bytes, dtype=torch.uint8)
     total = Checksum()
-    buckets = filled(layout, pieces(layout, iter(sent), CPU), device=CPU)
+    buckets = fill_buckets(layout, pieces(layout, iter(sent), CPU), device=CPU)
     for (start, end), bucket in zip(layout.buckets(), buckets, strict=True):
         received[start:end] = bucket
         total.add(bucket)

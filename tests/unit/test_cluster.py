@@ -83,11 +83,11 @@ def test_a_ray_that_does_not_start_in_time_is_started_again(monkeypatch: pytest.
 
     monkeypatch.setattr(cluster.ray, "init", init)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: did.append("shutdown"))
-    assert cluster.initialised({"address": "local"}) == "context"
+    assert cluster.init_ray({"address": "local"}) == "context"
     assert did == ["init local", "shutdown", "init local", "shutdown", "init local"]
     outcomes[:] = [timeout] * 9
     with pytest.raises(Exception, match="timed out"):
-        cluster.initialised({"address": "local"})
+        cluster.init_ray({"address": "local"})
     outcomes[:] = [ConnectionError("no such cluster"), "context"]
     with pytest.raises(ConnectionError):
-        cluster.initialised({"address": "10.0.0.1:6379"})
+        cluster.init_ray({"address": "10.0.0.1:6379"})

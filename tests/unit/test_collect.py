@@ -75,7 +75,9 @@ class ShuffledWorkers:
     def complete(self, problem: Problem, seed: int) -> Completion:
         return completion(seed)
 
-    def score(self, problem: Problem, completions: int, context: RewardContext, *, not_where: int | None = None) -> int:
+    def score(
+        self, problem: Problem, completions: int, context: RewardContext, *, avoid_worker_of: int | None = None
+    ) -> int:
         ref = self._add(self.score_of(problem, self.results[completions]))
         self.waits_for[ref] = completions
         return ref

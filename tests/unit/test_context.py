@@ -12,7 +12,7 @@ from r1ray.cli import compose
 from r1ray.evaluator import evaluator_of
 from r1ray.run.checkpoint import Progress
 from r1ray.run.directory import RunDir
-from r1ray.stages.context import StageContext, result_of
+from r1ray.stages.context import StageContext, final_checkpoint
 from r1ray.stages.pipeline import context_of
 from r1ray.stages.rl import training_sampling
 
@@ -26,11 +26,11 @@ def test_references_of_kept_checkpoints_are_kept(tmp_path: Path) -> None:
         progress = Progress(step=step, updates=step, version=step, reference_updates=reference_updates)
         with checkpoints.writing(progress):
             pass
-        context.forget_references(checkpoints, first=context.model_path)
+        context.remove_unused_references(checkpoints, first=context.model_path)
     left = sorted(folder.name for folder in (tmp_path / "stages/rl/reference").iterdir())
     assert left == ["updates_000020", "updates_000030"]
     (tmp_path / "stages/rl/checkpoints/step_000003/state.json").write_text("{")
-    context.forget_references(checkpoints, first=context.model_path)
+    context.remove_unused_references(checkpoints, first=context.model_path)
     assert not context.reference_folder(20).exists()
 
 
@@ -38,7 +38,7 @@ def test_reference_that_restarted_workers_load_is_kept(tmp_path: Path) -> None:
     cfg = SimpleNamespace(checkpoint=SimpleNamespace(keep=1))
     context = StageContext(name="rl", cfg=cfg, run=RunDir(tmp_path), model_path="base")  # type: ignore[arg-type]
     context.reference_folder(10).mkdir(parents=True)
-    context.forget_references(context.checkpoints(), first=str(context.reference_folder(10)))
+    context.remove_unused_references(context.checkpoints(), first=str(context.reference_folder(10)))
     assert context.reference_folder(10).exists()
 
 
@@ -47,15 +47,15 @@ def test_next_stage_starts_from_the_best_or_last_checkpoint(tmp_path: Path) -> N
     run = RunDir(tmp_path)
     checkpoints = StageContext(name="short", cfg=cfg, run=run, model_path="base").checkpoints()  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="stage 'short' left no checkpoint"):
-        result_of(run, "short")
+        final_checkpoint(run, "short")
     for step in (1, 2):
         with checkpoints.writing(Progress(step=step, updates=step, version=step)):
             pass
-    assert result_of(run, "short").hf == checkpoints.folder / "step_000002/hf"
+    assert final_checkpoint(run, "short").hf == checkpoints.folder / "step_000002/hf"
     for step, score in ((3, 0.5), (4, 0.4)):
         with checkpoints.writing(Progress(step=step, updates=step, version=step), score=score):
             pass
-    assert result_of(run, "short").hf == checkpoints.folder / "step_000003/hf"
+    assert final_checkpoint(run, "short").hf == checkpoints.folder / "step_000003/hf"
 
 
 class Folders:

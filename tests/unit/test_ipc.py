@@ -19,7 +19,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from r1ray.sync.communicator import connect, open_store
 from r1ray.sync.ipc import IpcCommunicator
 from r1ray.sync.layout import Rendezvous
-from r1ray.sync.shared_memory import HostMemory, opened
+from r1ray.sync.shared_memory import HostMemory, open_shared
 
 CPU = torch.device("cpu")
 SIZES = (100, 70_000, 8, 70_000, 16)
@@ -164,8 +164,8 @@ def test_handle_is_enough_to_read_from_another_process() -> None:
     memory = HostMemory(64)
     memory.tensor.copy_(torch.arange(64, dtype=torch.uint8))
     code = (
-        "import json, sys, torch; from r1ray.sync.shared_memory import opened; "
-        "print(opened(json.loads(sys.argv[1]), torch.device('cpu')).tolist())"
+        "import json, sys, torch; from r1ray.sync.shared_memory import open_shared; "
+        "print(open_shared(json.loads(sys.argv[1]), torch.device('cpu')).tolist())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(memory.handle)],
@@ -186,11 +186,11 @@ def test_memory_that_does_not_match_its_handle_is_not_opened(tmp_path: Path) -> 
     gone = memory.handle | {"path": f"/proc/{os.getpid()}/fd/9999"}
     for handle in (elsewhere, another, gone):
         with pytest.raises(RuntimeError, match=r"not on this machine.*set sync\.backend=gloo"):
-            opened(handle, CPU)
-    assert len(opened(memory.handle, CPU)) == 64
+            open_shared(handle, CPU)
+    assert len(open_shared(memory.handle, CPU)) == 64
     memory.close()
     with pytest.raises(RuntimeError, match="not on this machine"):
-        opened(memory.handle, CPU)
+        open_shared(memory.handle, CPU)
 
 
 def test_shared_memory_is_removed() -> None:

@@ -69,7 +69,9 @@ class World:
 class LazyWorkers(ShuffledWorkers):
     """The judge scores when the result is fetched, not when the call is made."""
 
-    def score(self, problem: Problem, completions: int, context: RewardContext, *, not_where: int | None = None) -> int:
+    def score(
+        self, problem: Problem, completions: int, context: RewardContext, *, avoid_worker_of: int | None = None
+    ) -> int:
         ref = self._add(lambda: self.score_of(problem, self.results[completions]))
         self.waits_for[ref] = completions
         return ref

@@ -1,16 +1,16 @@
 """Which roles share one GPU."""
 
-from r1ray.actors.placement import Need, needs_of, sharing
+from r1ray.actors.placement import ResourceNeed, needs_of, roles_on_one_gpu
 from r1ray.check import load
 from r1ray.cli import compose
 
 
-def need(role: str, gpus: float, *, num: int = 1, labels: dict[str, str] | None = None) -> Need:
-    return Need(role=role, num=num, cpus=1, gpus=gpus, labels=labels or {})
+def need(role: str, gpus: float, *, num: int = 1, labels: dict[str, str] | None = None) -> ResourceNeed:
+    return ResourceNeed(role=role, num=num, cpus=1, gpus=gpus, labels=labels or {})
 
 
-def roles(*needs: Need) -> list[str]:
-    return [one.role for one in sharing(needs)]
+def roles(*needs: ResourceNeed) -> list[str]:
+    return [one.role for one in roles_on_one_gpu(needs)]
 
 
 def test_roles_of_scale_one_gpu_fit_one_gpu_with_every_algorithm() -> None:

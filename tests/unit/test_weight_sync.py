@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from r1ray.actors.weight_sync import ATTEMPTS, Announced, SyncFailed, WeightSync
+from r1ray.actors.weight_sync import ATTEMPTS, SyncFailed, WeightManifest, WeightSync
 from r1ray.config import Config
 from r1ray.failures import TrainersLost
 from r1ray.sync.backend import backend_of
@@ -82,8 +82,8 @@ def test_the_less_precise_side_sets_the_canary_limit(overrides: tuple[str, ...],
 
 
 def test_timeouts_grow_with_the_weights_up_to_the_configured_limit() -> None:
-    small = Announced(names=["a"], shapes=[[1000]], itemsize=4)
-    large = Announced(names=["a", "b"], shapes=[[50_000, 1000], [50_000, 1000]], itemsize=4)
+    small = WeightManifest(names=["a"], shapes=[[1000]], itemsize=4)
+    large = WeightManifest(names=["a", "b"], shapes=[[50_000, 1000], [50_000, 1000]], itemsize=4)
     assert large.num_bytes == 400_000_000
     assert small.timeout_s(limit_s=600) == pytest.approx(20, abs=0.1)
     assert large.timeout_s(limit_s=600) == pytest.approx(60)
@@ -100,13 +100,13 @@ def fail(monkeypatch: pytest.MonkeyPatch, sync: WeightSync, *, times: int) -> li
     """Let the first `times` transfers fail; returns the pushes and calls of on_failure, in order."""
     did: list[str] = []
 
-    def push(weights: Announced) -> float:
+    def push(weights: WeightManifest) -> float:
         did.append(f"push {sync._version}")
         if did.count(did[-1]) <= times:
             raise SyncFailed("rollout-1 died during 'transfer weights'")
         return 1e-6
 
-    monkeypatch.setattr(sync, "_announced", lambda: Announced(names=[], shapes=[], itemsize=4))
+    monkeypatch.setattr(sync, "_weight_manifest", lambda: WeightManifest(names=[], shapes=[], itemsize=4))
     monkeypatch.setattr(sync, "_push", push)
     sync.on_failure = lambda error: did.append(f"recover {error}")
     return did
@@ -139,15 +139,15 @@ def test_a_transfer_is_not_retried_when_on_failure_raises(monkeypatch: pytest.Mo
 
 def test_listing_the_weights_is_retried(monkeypatch: pytest.MonkeyPatch, sync: WeightSync) -> None:
     did = fail(monkeypatch, sync, times=0)
-    answers = iter([SyncFailed("policy-0 did not answer"), Announced(names=[], shapes=[], itemsize=4)])
+    answers = iter([SyncFailed("policy-0 did not answer"), WeightManifest(names=[], shapes=[], itemsize=4)])
 
-    def announced() -> Announced:
+    def announced() -> WeightManifest:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    monkeypatch.setattr(sync, "_announced", announced)
+    monkeypatch.setattr(sync, "_weight_manifest", announced)
     sync.push(7)
     assert did == ["recover policy-0 did not answer", "push 7"]
 

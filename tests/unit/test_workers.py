@@ -334,7 +334,7 @@ def test_completions_are_scored_again_by_another_worker_where_there_is_one(
     completions, first = calls = submit(ray_workers, 1)
     drain(ray_workers, calls)
     problem: Any = SimpleNamespace(id="p0")
-    again = [ray_workers.score(problem, completions, None, not_where=first) for _ in range(4)]  # type: ignore[arg-type]
+    again = [ray_workers.score(problem, completions, None, avoid_worker_of=first) for _ in range(4)]  # type: ignore[arg-type]
     drain(ray_workers, list(again))
     assert {call.name for call in again} == workers and first.name == "reward-0"
     assert all(sent == f"value of {completions.ref}" for _, _, sent in world.sent[1:]), "the same completions, by value"

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from r1ray.data.stream import Drawn, ProblemStream, refuse_other
+from r1ray.data.stream import Drawn, ProblemStream, check_same_curriculum
 from r1ray.plugin import Args
 from r1ray.types import Group, Problem
 
@@ -55,7 +55,7 @@ class Curriculum(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError when the state is of another curriculum or of other problems."""
         if state:
-            refuse_other(state, present=self.name)
+            check_same_curriculum(state, present=self.name)
         self.stream.load_state_dict(state.get("stream", {}))
         self._draws = state.get("draws", 0)
         self.remember(state.get("memory", {}))
