@@ -1,6 +1,6 @@
 """The command line: Hydra composes, `r1ray.check` checks, and every mistake is printed in one form, without a traceback.
 
-Hydra's own refusal of unknown keys is bypassed: `key=value` becomes `++key=value`, and the check, which knows the schema, suggests
+Hydra's rejection of unknown keys is bypassed: `key=value` becomes `++key=value`, and the check, which knows the schema, suggests
 the key that was probably meant. So `+` is never needed, and one typo does not hide the next.
 """
 
@@ -22,9 +22,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from r1ray.check import CheckedRun, ConfigError, Mistake, load
+from r1ray.check.config_dir import config_dir_mistakes
 from r1ray.check.load import shown
-from r1ray.check.overrides import OVERRIDE, explain, not_one_option, unprefixed, with_prefix
-from r1ray.check.own_recipes import own_recipes
+from r1ray.check.overrides import OVERRIDE, hydra_mistake, invalid_choice, with_prefix, without_prefix
 from r1ray.config.files import conf_dir
 from r1ray.mistakes import REPLACED
 from r1ray.plan import describe
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     choices: dict[str, str]
     """{group: the option that Hydra selected}; for an optional group also where there is no such file."""
     folders: list[Path]
-    """Where Hydra looked for options: conf/, and a folder of the user's."""
+    """The folders that Hydra searched for options: conf/, and the user's --config-dir."""
 
 
 def run_cli(main: Callable[[CheckedRun], None]) -> int:
@@ -105,7 +105,7 @@ def _composed(args: Namespace) -> list[DictConfig]:
 
 
 def _parsed(arguments: Sequence[str]) -> Namespace:
-    """Flags by Hydra's own parser, which does not accept overrides between flags, so these go last."""
+    """Parse the flags with Hydra's parser. It accepts no overrides between flags, so overrides are moved to the end."""
     return get_args_parser().parse_args(
         sorted(arguments, key=lambda argument: OVERRIDE.fullmatch(argument) is not None)
     )
@@ -114,10 +114,10 @@ def _parsed(arguments: Sequence[str]) -> Namespace:
 def _compose_jobs(args: Namespace) -> tuple[list[Job], list[Mistake]]:
     """Hydra stops at its first error: the override at fault is removed and Hydra called again, until it reports none."""
     left = [with_prefix(override) for override in args.overrides]
-    if mistakes := list(own_recipes(args.config_dir, left)):
+    if mistakes := list(config_dir_mistakes(args.config_dir, left)):
         return [], mistakes
     for override in list(left):
-        if mistake := not_one_option(override):
+        if mistake := invalid_choice(override):
             mistakes.append(mistake)
             left.remove(override)
     while True:
@@ -126,7 +126,7 @@ def _compose_jobs(args: Namespace) -> tuple[list[Job], list[Mistake]]:
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             if _wants_traceback():
                 raise
-            mistake, at_fault = explain(error, left)
+            mistake, at_fault = hydra_mistake(error, left)
             mistakes.append(mistake)
             if at_fault not in left:
                 return [], mistakes
@@ -134,7 +134,7 @@ def _compose_jobs(args: Namespace) -> tuple[list[Job], list[Mistake]]:
 
 
 def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
-    """Let Hydra do what the command line says; the jobs that it would run are collected instead."""
+    """Run Hydra on the command line, and collect the jobs instead of running them."""
     jobs: list[Job] = []
 
     def collect(cfg: DictConfig) -> None:
@@ -150,7 +150,7 @@ def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
         folders = [Path(source.path) for source in job.runtime.config_sources if source.schema == "file"]
         # Not resolved: an override may hold an interpolation, which means nothing in this list.
         task: list[str] = OmegaConf.to_container(job.overrides.task)  # type: ignore[assignment]
-        jobs.append(Job(cfg, [unprefixed(override) for override in task], choices, folders))
+        jobs.append(Job(cfg, [without_prefix(override) for override in task], choices, folders))
 
     with _errors_raised():
         run_hydra(

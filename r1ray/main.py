@@ -22,7 +22,7 @@ def main(checked: CheckedRun) -> None:
         run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
     except ValueError as error:
         sys.exit(f"r1ray: {error}")
-    stop.listen()
+    stop.install_handler()
     try:
         run_stages(checked, run)
     except stop.Stopped as error:

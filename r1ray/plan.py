@@ -1,4 +1,4 @@
-"""What `check=true` prints: the arithmetic of a run before it starts."""
+"""What `check=true` prints: batch sizes, lengths, datasets and workers of a run."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from r1ray.roles import AUXILIARY_TRAINERS, trainer_config
 from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
-    ("", "worth knowing"),
+    ("", "notes"),
     (REPLACED, "replaced (replacement=none replaces nothing)"),
     (NOT_CHECKED, "not checked"),
 )
@@ -50,7 +50,7 @@ def _stage(checked: CheckedStage) -> Iterator[str]:
         prompt, response = cfg.data.max_prompt_length, cfg.rollout.max_response_length
         yield f"  tokens     {prompt} prompt + {response} response = {prompt + response}"
     used = {"train": cfg.data.train if kind.trains else {}, "eval": cfg.eval.sets}
-    yield "  data       " + "; ".join(f"{', '.join(sources)} to {use}" for use, sources in used.items() if sources)
+    yield "  data       " + "; ".join(f"{use}: {', '.join(sources)}" for use, sources in used.items() if sources)
     yield from _workers(cfg, kind)
 
 
@@ -83,7 +83,7 @@ def _workers(cfg: Config, kind: StageKind) -> Iterator[str]:
         yield f"  {role:11}{num} x {_amount(cpus, gpus)} ({words})"
     cpus = sum(num * cpus for num, cpus, _, _ in groups.values())
     gpus = sum(num * gpus for num, _, gpus, _ in groups.values())
-    yield f"  in all     {_amount(cpus, gpus)}"
+    yield f"  total      {_amount(cpus, gpus)}"
 
 
 def _words(cfg: Config, role: str, trainer: TrainerConfig) -> str:

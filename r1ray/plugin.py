@@ -5,7 +5,7 @@ registry or an import path, `package.module:attribute`. Next to its code a plug-
 with defaults, bounds and cross-field rules, as the attribute `Args` of the class or, for a function, with `arguments`::
 
     class OverlongArgs(Args):
-        cache: Positive
+        cache: PositiveInt
 
     @arguments(OverlongArgs)
     def overlong(problem, completions_G, context, args: OverlongArgs): ...
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ConfigDict
 from pydantic_core import PydanticCustomError
 
-from r1ray.config.base import Strict
+from r1ray.config.base import StrictModel
 from r1ray.mistakes import Finding, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Registry = Mapping[str, Any]
 """{name: plug-in, or its import path}."""
 
 
-class Args(Strict):
+class Args(StrictModel):
     """Arguments of a plug-in; this class itself is for plug-ins that take none. Values are not converted: "3" is no number."""
 
     model_config = ConfigDict(strict=True)

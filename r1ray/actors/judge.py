@@ -20,7 +20,7 @@ from r1ray.actors.rollout import RolloutWorker
 from r1ray.config import Config
 from r1ray.data.templates import render
 from r1ray.engine.base import EngineFailed, SamplingSpec
-from r1ray.reward.judge.server import Endpoint, Question, Refused, Server, Unanswered
+from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError, Server
 from r1ray.types import Message
 
 
@@ -102,11 +102,11 @@ class JudgeServer:
             return ray.get(ref, timeout=endpoint.timeout_s)
         except GetTimeoutError as error:
             ray.cancel(ref)  # it would only delay other requests
-            raise Unanswered(f"no answer within {endpoint.timeout_s:g} s") from error
+            raise RetryableError(f"no answer within {endpoint.timeout_s:g} s") from error
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):
                 what = f"the judge at judge.path refuses: {error.cause}. Its completions are unusable, never 0"
-                raise Refused(what, kind="judge.path") from error
-            raise Unanswered(f"{error.cause}") from error
+                raise PermanentError(what, kind="judge.path") from error
+            raise RetryableError(f"{error.cause}") from error
         except RayError as error:
-            raise Unanswered(f"{type(error).__name__}: {error}") from error
+            raise RetryableError(f"{type(error).__name__}: {error}") from error

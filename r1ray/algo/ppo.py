@@ -25,7 +25,7 @@ from r1ray.algo.base import AuxiliaryObjective, Need, State
 from r1ray.algo.critic import CriticObjective
 from r1ray.algo.policy import PolicyGradient
 from r1ray.algo.returns import gae, whiten
-from r1ray.config.base import Count, Fraction, NotNegative, Positive
+from r1ray.config.base import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from r1ray.mistakes import Finding
 from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Sample
@@ -40,11 +40,11 @@ class CriticArgs(plugin.Args):
     gamma: Fraction = 1.0
     lam_critic: Fraction = 1.0
     """Lambda of the critic's targets."""
-    critic_updates: Positive = 1
+    critic_updates: PositiveInt = 1
     """Optimizer updates of the critic per step."""
-    value_clip: NotNegative = 0.5
+    value_clip: NonNegativeFloat = 0.5
     """How far a value may move from the one before the step; 0: no limit."""
-    policy_frozen_steps: Count = 0
+    policy_frozen_steps: NonNegativeInt = 0
     """First steps in which only the critic learns."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:

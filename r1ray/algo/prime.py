@@ -24,7 +24,7 @@ from r1ray.algo.base import AuxiliaryObjective, Need, State
 from r1ray.algo.implicit_prm import ImplicitPrmObjective
 from r1ray.algo.policy import GroupArgs, PolicyGradient, groups_of, reward_of
 from r1ray.algo.returns import leave_one_out, reward_to_go, token_leave_one_out, whiten
-from r1ray.config.base import AbovePositive, NotNegative, Positive
+from r1ray.config.base import NonNegativeFloat, PositiveFloat, PositiveInt
 from r1ray.mistakes import Finding
 from r1ray.roles import TrainerRole
 from r1ray.types import Floats, Sample
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 class PrimeArgs(GroupArgs):
-    beta: AbovePositive = 0.05
-    process_coef: NotNegative = 1.0
+    beta: PositiveFloat = 0.05
+    process_coef: NonNegativeFloat = 1.0
     """c: the weight of process rewards where outcomes have 1."""
     process_norm: Literal["batch", "none"] = "batch"
     """batch: process rewards are divided by the step's largest sum of them from a token to its completion's end."""
-    prm_updates: Positive = 1
+    prm_updates: PositiveInt = 1
     """Optimizer updates of the process reward model per step."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:

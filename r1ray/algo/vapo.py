@@ -19,16 +19,16 @@ from r1ray.algo import ops
 from r1ray.algo.base import LossInput, LossOutput, State
 from r1ray.algo.ppo import CriticArgs, Ppo
 from r1ray.algo.returns import vapo_lambda
-from r1ray.config.base import AbovePositive, Count, NotNegative, Positive
+from r1ray.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from r1ray.types import Floats, Sample
 
 
 class VapoArgs(CriticArgs):
-    critic_updates: Positive = 16
-    policy_frozen_steps: Count = 50
-    alpha: AbovePositive = 0.05
+    critic_updates: PositiveInt = 16
+    policy_frozen_steps: NonNegativeInt = 50
+    alpha: PositiveFloat = 0.05
     """Of the length-adaptive lambda."""
-    imitation_coef: NotNegative = 0.1
+    imitation_coef: NonNegativeFloat = 0.1
     """mu."""
 
 

@@ -40,7 +40,7 @@ def devices(view: StageView) -> Iterator[Mistake]:
     for role, section in sections.items():
         together = role != "reference" or view.reference.zero_stage == 3
         if device == "cuda" and together and section.num_workers > 1 and 0 < roles.get(role, 0) < 1:
-            rule = f"{section.num_workers} ranks that compute together need whole GPUs (NCCL joins each GPU once)"
+            rule = f"{section.num_workers} ranks that compute together need whole GPUs (NCCL allows one rank per GPU)"
             remedy = f"{role}.num_workers=1, or {role}.gpus_per_worker=1"
             yield view.mistake(f"{role}.gpus_per_worker", rule, remedy)
 
@@ -49,8 +49,8 @@ def tensor_parallel(view: StageView) -> Iterator[Mistake]:
     yield from divides("rollout.tensor_parallel_size", view.rollout.tensor_parallel_size, view.facts)
 
 
-def shared_rows(view: StageView) -> Iterator[Mistake]:
-    """Ranks that share rows (sequence parallelism) come in whole groups."""
+def sequence_parallel_size(view: StageView) -> Iterator[Mistake]:
+    """The number of ranks is a multiple of the sequence-parallel size."""
     for role, key, trainer in _trainers(view):
         num, size = trainer.num_workers, trainer.sequence_parallel
         if num % size:
@@ -62,7 +62,7 @@ def shared_rows(view: StageView) -> Iterator[Mistake]:
             yield view.mistake(workers, rule, f"{workers}={-(-num // size) * size}, or {key}={fits}")
 
 
-def shared_heads(view: StageView) -> Iterator[Mistake]:
+def sequence_parallel_heads(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
     paths = {"policy": None, "critic": view.critic.path, "prm": view.prm.path}
     for role, key, trainer in _trainers(view):

@@ -23,7 +23,7 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
         return
     there = next(folder for folder in (run.path, *run.path.resolve().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        rule = f"{there} is not a folder one can write to"
+        rule = f"{there} is not a writable folder"
         yield view.mistake("run_dir", rule, "run_dir=FOLDER with room for checkpoints")
         return
     if not run.config.exists():
@@ -35,7 +35,7 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
         return
     before_all = mapping_in(run.config)
     if before_all is None:
-        rule = f"{run.config} is empty or no configuration, so it is unknown which run this was"
+        rule = f"{run.config} is empty or not a configuration, so the run in this folder cannot be identified"
         remedy = "put that file back, or name=ANOTHER for a new run"
         yield view.mistake("run_dir", rule, remedy)
         return
@@ -43,7 +43,7 @@ def run_directory(view: StageView) -> Iterator[Mistake]:
         # Stage fragments may change their numbers; which stages there are, and their order, may not.
         if key.startswith(FIXED) and ".config" not in key:
             yield _another_run(run_dir, key, before, now)
-    # Nor the model they start from: neither the reference nor the weights below adapters are in a checkpoint.
+    # A stage's model must not change either: a checkpoint contains neither the reference nor the frozen weights under adapters.
     for key, (before, now) in changes(_models_of_stages(before_all), _models_of_stages(raw)).items():
         yield _another_run(run_dir, key, show(before), now)
 

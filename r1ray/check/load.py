@@ -1,4 +1,4 @@
-"""From what Hydra composed to what the run uses: every rule is evaluated, every mistake reported at once.
+"""Turn the configuration that Hydra composed into the one that the run uses: evaluate every rule, report every mistake at once.
 
 Needs no network, no Ray and no GPU, and imports neither torch nor transformers.
 """
@@ -27,11 +27,11 @@ from r1ray.check import (
     stages,
     trainers,
 )
-from r1ray.check.overrides import facts_of_another, recipe_against_scale, replaced
-from r1ray.check.schema import validate, without_removed
+from r1ray.check.overrides import replaced, stale_model_facts, values_replaced_by_scale
+from r1ray.check.schema import validate, without_null_entries
 from r1ray.config import Config, StageConfig
-from r1ray.config.tree import has, laid_over, without
-from r1ray.config.view import AllStages, NotSound, StageView
+from r1ray.config.tree import has, merge, without
+from r1ray.config.view import AllStages, InvalidSection, StageView
 from r1ray.data import answer_marks
 from r1ray.mistakes import ConfigError, Finding, Mistake
 from r1ray.model.facts import facts_of
@@ -40,12 +40,19 @@ from r1ray.stage_kinds import KINDS, StageKind
 
 Rule = Callable[[StageView], Iterable[Finding]]
 
-OF_THE_RUN: tuple[Rule, ...] = (rules.logging, directory.run_directory)
-OF_ALL: tuple[Rule, ...] = (
-    *(plugins.kind, plugins.sources, datasets.datasets, devices.devices, devices.shared_rows, devices.shared_heads),
-    *(rules.transport, rules.optimizer, rules.trainer_args, rules.faults, rules.not_empty, model.trained_files),
+RUN_RULES: tuple[Rule, ...] = (rules.logging, directory.run_directory)
+STAGE_RULES: tuple[Rule, ...] = (
+    *(
+        plugins.kind,
+        plugins.sources,
+        datasets.datasets,
+        devices.devices,
+        devices.sequence_parallel_size,
+        devices.sequence_parallel_heads,
+    ),
+    *(rules.transport, rules.optimizer, rules.trainer_args, rules.faults, rules.not_empty, model.model_files),
 )
-GENERATING: tuple[Rule, ...] = (
+GENERATION_RULES: tuple[Rule, ...] = (
     *(
         devices.tensor_parallel,
         rules.lengths,
@@ -64,15 +71,15 @@ GENERATING: tuple[Rule, ...] = (
     ),
     answer_marks.asked_for,
 )
-TRAINING: tuple[Rule, ...] = (lora.targets, model.dense)
-REINFORCEMENT: tuple[Rule, ...] = (
+TRAINING_RULES: tuple[Rule, ...] = (lora.targets, model.dense)
+RL_RULES: tuple[Rule, ...] = (
     *(*algorithms.RULES, trainers.auxiliary_trainers, plugins.curriculum),
     *(sampling.temperature_schedule, rules.sleeping, rules.precision),
 )
-IMITATION: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
-RESUMING: tuple[Rule, ...] = (resume.conflicts,)
+SFT_RULES: tuple[Rule, ...] = (rules.sft_length, lora.something_to_adapt)
+RESUME_RULES: tuple[Rule, ...] = (resume.conflicts,)
 """For a stage that may resume from its checkpoint."""
-NOTHING: Mapping[str, str] = {}
+NO_CHOICES: Mapping[str, str] = {}
 
 
 class CheckedStage(NamedTuple):
@@ -99,30 +106,30 @@ class CheckedRun:
 def load(
     cfg: DictConfig,
     overrides: Sequence[str] = (),
-    choices: Mapping[str, str] = NOTHING,
+    choices: Mapping[str, str] = NO_CHOICES,
     folders: Sequence[Path] = (),
 ) -> CheckedRun:
-    """Check everything. `choices` are Hydra's, {group: option}; `folders` are those in which it looked. Both are for notes.
+    """Check everything. `choices` is {group: option that Hydra selected}, `folders` are those that it searched; notes use both.
 
     Raises:
         ConfigError: with every mistake that was found.
     """
     raw, base, findings = _validated(cfg)
-    findings += _findings(OF_THE_RUN, base)
+    findings += _findings(RUN_RULES, base)
     trees: dict[str, dict[str, Any]] = {}
     if "stages" in vars(base):
         all_stages = cast("Mapping[str, StageConfig]", base.stages)
         findings += [*stages.graph(all_stages), *stages.without_effect(all_stages, overrides)]
-        findings += stages.remove_nothing(raw, all_stages)
+        findings += stages.removals_without_effect(raw, all_stages)
         names = stages.in_order(all_stages)
-        trees = {name: without_removed(laid_over(raw, all_stages[name].config)) for name in names}
+        trees = {name: without_null_entries(merge(raw, all_stages[name].config)) for name in names}
         found = {name: plugins.found(all_stages[name].kind, KINDS) for name in names}
         kinds = {name: kind for name, kind in found.items() if isinstance(kind, StageKind)}
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
-    findings += [*recipe_against_scale(raw, overrides, choices, folders), *replaced(raw, choices)]
-    findings += facts_of_another(raw, overrides, choices, folders)
+    findings += [*values_replaced_by_scale(raw, overrides, choices, folders), *replaced(raw, choices)]
+    findings += stale_model_facts(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:
         raise ConfigError(mistakes, notes)
@@ -153,13 +160,13 @@ def load_rewards(cfg: DictConfig) -> Config:
 
 def shown(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, plug-ins' arguments with their defaults, for `--cfg job`; mistakes stay in it."""
-    return plugins.with_defaults(without_removed(_plain_values(cfg)[0]))
+    return plugins.with_defaults(without_null_entries(_plain_values(cfg)[0]))
 
 
 def _validated(cfg: DictConfig) -> tuple[dict[str, Any], StageView, list[Finding]]:
     """Plain values, a view of their valid sections, and the mistakes of the others."""
     raw, mistakes = _plain_values(cfg)
-    raw = without_removed(raw)
+    raw = without_null_entries(raw)
     sections, invalid = validate(raw)
     reported = {mistake.key for mistake in mistakes}
     return (
@@ -195,10 +202,10 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
             **vars(view) | ({"facts": facts} if facts else {}) | ({"template_text": text} if text is not None else {})
         )
         yield from about
-    asked = [*OF_ALL, *(GENERATING if kind.generates else ()), *(TRAINING if kind.trains else ())]
-    asked += REINFORCEMENT if kind.reinforcement else IMITATION if kind.trains else ()
-    asked += RESUMING if kind.trains and getattr(base, "resume", "") == "auto" else ()
-    for finding in _findings(asked, view):
+    applicable = [*STAGE_RULES, *(GENERATION_RULES if kind.generates else ()), *(TRAINING_RULES if kind.trains else ())]
+    applicable += RL_RULES if kind.reinforcement else SFT_RULES if kind.trains else ()
+    applicable += RESUME_RULES if kind.trains and getattr(base, "resume", "") == "auto" else ()
+    for finding in _findings(applicable, view):
         if isinstance(finding, Mistake) and has(stage.config, finding.key):
             remedy = finding.remedy.replace(f"{finding.key}=", f"{prefix}{finding.key}=")
             if "." in remedy.partition("?")[0]:
@@ -209,14 +216,16 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
         yield finding
 
 
-def _findings(asked: Iterable[Rule], view: StageView) -> Iterator[Finding]:
-    for rule in asked:
-        with suppress(NotSound):
+def _findings(applicable: Iterable[Rule], view: StageView) -> Iterator[Finding]:
+    for rule in applicable:
+        with suppress(InvalidSection):
             yield from rule(view)
 
 
 def _plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Mistake]]:
-    """With interpolations resolved and keys at ??? left out. An interpolation of a missing key is a mistake and becomes null."""
+    """The configuration with interpolations resolved, without keys that are ???. An interpolation of a missing key is a mistake
+    and becomes null.
+    """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     mistakes: list[Mistake] = []

@@ -14,7 +14,7 @@ from r1ray.plugin import resolve
 
 
 def dense(view: StageView) -> Iterator[Mistake]:
-    """No model that is trained is a mixture of experts; one that is only served (an eval stage, a judge) may be."""
+    """A model that is trained must not be a mixture of experts; one that is only served (an eval stage, a judge) may be."""
     model, critic, prm, needed = view.model, view.critic, view.prm, view.roles
     paths = {"model.path": model.path} | {
         f"{role}.path": section.path for role, section in (("critic", critic), ("prm", prm)) if role in needed
@@ -26,7 +26,7 @@ def dense(view: StageView) -> Iterator[Mistake]:
 
 
 def _mixture(path: str) -> str | None:
-    """Why it is taken for a mixture of experts; None where it is not."""
+    """Why the model counts as a mixture of experts; None if it does not."""
     folder = local_folder(path)
     if folder is None:
         found = NAMES.search(path.rpartition("/")[2])
@@ -38,7 +38,7 @@ def _mixture(path: str) -> str | None:
     return f"{number} experts a layer by its config.json" if number > 1 else None
 
 
-def trained_files(view: StageView) -> Iterator[Mistake]:
+def model_files(view: StageView) -> Iterator[Mistake]:
     """As `files`, without weights where they are initialised at random."""
     model, sft = view.model, view.sft
     yield from files(model, weights=view.kind.generates or sft.init != "random")
@@ -69,7 +69,9 @@ def _custom_template(model: ModelConfig) -> Iterator[Finding]:
         resolve(name, TEMPLATES, what="template")
     except ValueError as error:
         remedy = "put its package on PYTHONPATH" if ":" in name else did_you_mean(name, TEMPLATES)
-        rule = str(error) if ":" in name else "is neither a template's name nor package.module:function"
+        rule = (
+            str(error) if ":" in name else "is not the name of a template, and not of the form package.module:function"
+        )
         yield Mistake(key="model.template", value=name, rule=rule, remedy=remedy)
     else:
-        yield f"{NOT_CHECKED}what the template {name} asks for: it is not one of r1ray's"
+        yield f"{NOT_CHECKED}which answer format the template {name} requests: it is not part of r1ray"

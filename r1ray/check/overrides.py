@@ -1,4 +1,4 @@
-"""Overrides of the command line: the form that Hydra needs, its errors as mistakes, and notes on what options replace."""
+"""Overrides of the command line: convert them to Hydra's form, its errors to mistakes, and note which values options replace."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 
 from r1ray.config.files import conf_dir, groups_in
-from r1ray.config.tree import has, laid_over, value_of
+from r1ray.config.tree import has, merge, value_of
 from r1ray.mistakes import NOT_CHECKED, REPLACED, Mistake, did_you_mean, show
 from r1ray.model.files import local_folder
 
@@ -42,22 +42,23 @@ def is_choice(override: str) -> bool:
     return key in groups_in(conf_dir()) and not value.startswith("{")
 
 
-def unprefixed(override: str) -> str:
-    """As a person would type it: `with_prefix` undone."""
+def without_prefix(override: str) -> str:
+    """The override as the user typed it: undoes `with_prefix`."""
     return override.removeprefix("++")
 
 
-def recipe_against_scale(
+def values_replaced_by_scale(
     raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str], folders: Sequence[Path]
 ) -> Iterator[str]:
     """A note when scale, hardware or replacement, which are composed after the recipe, replace its numbers.
 
-    Its numbers are those of its file over those of its algorithm's file. `folders`: where Hydra looked, conf/ and the user's.
+    The recipe's numbers are those of its file and, for keys missing there, of its algorithm's file. `folders`: those that Hydra
+    searched, conf/ and the user's.
     """
     recipe = _content("recipe", choices.get("recipe"), folders)
     if not recipe or choices.get("scale") == "none":
         return
-    numbers = laid_over({"algo": _content("algo", choices.get("algo"), folders)}, recipe)
+    numbers = merge({"algo": _content("algo", choices.get("algo"), folders)}, recipe)
     given = [override.partition("=")[0] for override in overrides if not is_choice(override)]
     stages = cast("dict[str, dict[str, Any]]", raw.get("stages") or {}).values()
     listed = ", ".join(
@@ -72,7 +73,7 @@ def recipe_against_scale(
     if listed:
         yield (
             f"scale={choices['scale']} and what it selects are composed after recipe={choices['recipe']} and set {listed}: "
-            "give these keys yourself, or scale=none, for the recipe's numbers"
+            "for the recipe's numbers set these keys on the command line, or scale=none"
         )
 
 
@@ -89,18 +90,18 @@ def replaced(raw: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str
         yield f"{REPLACED}{group} {choices[group]} -> {show(instead)}: {cause}={choices[cause]}"
 
 
-def facts_of_another(
+def stale_model_facts(
     raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str], folders: Sequence[Path]
 ) -> Iterator[str]:
-    """A note when another model of the hub was named and the facts are still those of the selected option."""
+    """A note when model.path names another hub model and model.facts still describe the selected option."""
     given = {override.partition("=")[0] for override in overrides}
     path, facts = value_of(raw, "model.path"), value_of(raw, "model.facts")
     if "model.path" not in given or not facts or any(key.startswith("model.facts") for key in given):
         return
     if path != _content("model", choices.get("model"), folders).get("path") and local_folder(str(path)) is None:
         yield (
-            f"{NOT_CHECKED}what {path} is: model.facts are those of model={choices.get('model')} (a context of "
-            f"{value_of(raw, 'model.facts.context_length')} tokens): give its own, or model.facts=null"
+            f"{NOT_CHECKED}the size of {path}: model.facts are those of model={choices.get('model')} (a context of "
+            f"{value_of(raw, 'model.facts.context_length')} tokens); set model.facts for it, or model.facts=null"
         )
 
 
@@ -116,7 +117,7 @@ def _content(group: str, option: str | None, folders: Sequence[Path]) -> dict[st
     content = dict[str, Any]()
     for entry in derived if "_self_" in derived else [*derived, "_self_"]:  # later entries win, as in Hydra
         parent, _, name = entry[1:].rpartition("/") if entry.startswith("/") else (group, "", entry)
-        content = laid_over(content, own if entry == "_self_" else _content(parent, name, folders))
+        content = merge(content, own if entry == "_self_" else _content(parent, name, folders))
     return content
 
 
@@ -128,7 +129,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def not_one_option(override: str) -> Mistake | None:
+def invalid_choice(override: str) -> Mistake | None:
     """`trainer=5`, `~data`, `stages=[sft,rl]`: the value of a group is the name of one of its files."""
     group, _, value = override.lstrip("~").partition("=")
     value = "~" if override.startswith("~") else value
@@ -163,11 +164,11 @@ HYDRA: Mapping[str, tuple[str, str]] = {
 """{pattern of one of Hydra's messages, with the key: (rule, remedy)}."""
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> tuple[Mistake, str | None]:
-    """Hydra's error as a mistake, and the override at fault; None when it is none of them."""
+def hydra_mistake(error: Exception, overrides: Sequence[str]) -> tuple[Mistake, str | None]:
+    """Hydra's error as a mistake, and the override that caused it; None when no override did."""
     message = " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
-        text = unprefixed(error.override)
+        text = without_prefix(error.override)
         rule, remedy = "is not of the form key=value", QUOTING if "=" in text else f"write {text}=VALUE"
         return Mistake(key="the command line", value=text, rule=rule, remedy=remedy), error.override
     if isinstance(error, yaml.YAMLError):
@@ -184,7 +185,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> tuple[Mistake, str | 
             remedy = remedy.format(key=found[1], value=value)
             return Mistake(key=found[1], value=value, rule=rule, remedy=remedy), override
     remedy = "--info defaults-tree shows what is selected; HYDRA_FULL_ERROR=1 shows where this arose"
-    value = " ".join(map(unprefixed, overrides))
+    value = " ".join(map(without_prefix, overrides))
     return Mistake(key="the command line", value=value, rule=message, remedy=remedy), None
 
 

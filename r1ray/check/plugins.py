@@ -1,4 +1,4 @@
-"""Plug-ins of any kind: is there such a name, and do its arguments fit what it declares (`r1ray.plugin.Args`)?
+"""Plug-ins of any kind: does the name exist, and do the arguments fit those that the plug-in declares (`r1ray.plugin.Args`)?
 
 No plug-in is known by name here. Each rule lists the plug-ins of one kind that a stage uses; `_check` checks any of them.
 """
@@ -14,7 +14,7 @@ from r1ray.algo import ALGORITHMS
 from r1ray.check.schema import as_mistakes
 from r1ray.config import SourceConfig
 from r1ray.config.tree import value_of
-from r1ray.config.view import NotSound, StageView
+from r1ray.config.view import InvalidSection, StageView
 from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES
 from r1ray.engine import ENGINES
@@ -66,22 +66,24 @@ def sources(view: StageView) -> Iterator[Finding]:
 
 
 def source_findings(view: StageView, key: str, source: SourceConfig) -> Iterator[Finding]:
-    """Of one dataset: its source, the verifier that its arguments name, and the way in which answers are read."""
+    """Findings about one dataset: its source, the verifier that its arguments name, and its answer extractor."""
     yield from _check(view, "a dataset", SOURCES, f"{key}.source", source.source, f"{key}.args", source)
     if isinstance(verifier := source.args.get("verifier"), str):
         where = f"{key}.args.verifier"
         yield from _check(view, "a verifier", VERIFIERS, where, verifier, f"{where}_args", source)
     if source.extract is not None:
-        yield from _name(f"{key}.extract", source.extract, EXTRACTORS, what="a way to read answers")
+        yield from _name(f"{key}.extract", source.extract, EXTRACTORS, what="an answer extractor")
 
 
 def sources_of(view: StageView) -> dict[str, SourceConfig]:
-    """{key: dataset} of what the stage reads. A stage that only trains reads evaluation sets too: it leaves their problems out."""
+    """{key: dataset} of what the stage reads. A stage that only trains reads the evaluation sets too, to exclude their
+    problems from training.
+    """
     train = {f"data.train.{name}": source for name, source in view.data.train.items()} if view.kind.trains else {}
     return train | {f"eval.sets.{name}": source for name, source in view.eval.sets.items()}
 
 
-PLACES: tuple[tuple[str, Registry, str], ...] = (
+PLUGIN_SECTIONS: tuple[tuple[str, Registry, str], ...] = (
     ("algo", ALGORITHMS, "name"),
     ("data.curriculum", CURRICULA, "name"),
     ("data.train.*", SOURCES, "source"),
@@ -95,18 +97,18 @@ PLACES: tuple[tuple[str, Registry, str], ...] = (
 def with_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration, as plain values, with the defaults of plug-ins' arguments; what is invalid stays as it is."""
     whole = dict(tree)
-    for place, known, name_key in PLACES:
-        whole = _completed(whole, place.split("."), known, name_key)
+    for place, known, name_key in PLUGIN_SECTIONS:
+        whole = _with_default_args(whole, place.split("."), known, name_key)
     return whole
 
 
-def _completed(section: Any, path: Sequence[str], known: Registry, name_key: str, key: str = "") -> Any:
+def _with_default_args(section: Any, path: Sequence[str], known: Registry, name_key: str, key: str = "") -> Any:
     if not isinstance(section, dict):
         return section
     values = cast("dict[str, Any]", section)
     if path:
         inner = values if path[0] == "*" else values.keys() & {path[0]}
-        return values | {name: _completed(values[name], path[1:], known, name_key, name) for name in inner}
+        return values | {name: _with_default_args(values[name], path[1:], known, name_key, name) for name in inner}
     plugin = found(values.get(name_key) or key, known)
     try:
         args = args_of(plugin).model_validate(values.get("args") or {}) if plugin else None
@@ -118,7 +120,12 @@ def _completed(section: Any, path: Sequence[str], known: Registry, name_key: str
 def _check(
     view: StageView, what: str, known: Registry, name_key: str, name: str, args_key: str, owner: Any
 ) -> Iterator[Finding]:
-    """Of one use of a plug-in. `owner` is the section that holds its name and arguments, `what` is for messages: `an algorithm`."""
+    """Findings about one use of a plug-in.
+
+    Args:
+        what: the kind of plug-in, for messages: "an algorithm".
+        owner: the section that holds its name and arguments.
+    """
     unknown = list(_name(name_key, name, known, what=what))
     if unknown:
         yield from unknown
@@ -141,7 +148,7 @@ def _check(
     except ValidationError as error:
         yield from as_mistakes(error, args_of(plugin), given, owner=name, prefix=f"{args_key}.")
         return
-    with suppress(NotSound):  # of this plug-in; the others are still checked
+    with suppress(InvalidSection):  # of this plug-in; the others are still checked
         yield from args.check(view, args_key, owner)
 
 
@@ -150,7 +157,7 @@ def _name(key: str, name: str, known: Registry, *, what: str) -> Iterator[Mistak
         return
     module, colon, _ = name.partition(":")
     if not colon:
-        rule = f"is neither {what} of r1ray's nor package.module:attribute"
+        rule = f"is not the name of {what} in r1ray, and not of the form package.module:attribute"
         yield Mistake(key=key, value=name, rule=rule, remedy=did_you_mean(name, known))
     elif not _module_exists(module):
         rule = f"there is no module {module}"

@@ -105,7 +105,7 @@ def precision(view: StageView) -> Iterator[Finding]:
 
 def rewards(view: StageView) -> Iterator[Finding]:
     reward, data, eval = view.reward, view.data, view.eval
-    if not any(part.weighs for part in reward.components.values()):
+    if not any(part.has_weight for part in reward.components.values()):
         rule, remedy = "every weight is 0, so every reward would be 0", "reward.components.accuracy.weight=1.0"
         yield view.mistake("reward.components", rule, remedy, value=dict.fromkeys(reward.components, 0))
     if reward.local:

@@ -34,7 +34,7 @@ LIMITS = {
 
 
 def validate(raw: Mapping[str, Any], *, prefix: str = "") -> tuple[dict[str, Any], list[Mistake]]:
-    """The groups of `raw` that are sound, validated, by name, and every mistake of the others.
+    """({section: its validated object} for the valid sections of `raw`, every mistake in the others).
 
     Unknown keys are reported and then ignored, so that a typo does not hide what else is wrong with its group.
     """
@@ -62,7 +62,7 @@ def _whole_type(field: FieldInfo) -> Any:
     return annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
-def without_removed(raw: dict[str, Any]) -> dict[str, Any]:
+def without_null_entries(raw: dict[str, Any]) -> dict[str, Any]:
     """Entries set to null are removed from maps of groups: `data.train.countdown=null` takes that dataset out of the mixture."""
     return without(raw, [node.loc for node in _walk(Config, raw) if node.is_entry and node.value is None])
 

@@ -27,7 +27,7 @@ def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
         if after not in stages:
             yield Mistake(key=key, value=after, rule="there is no such stage", remedy=did_you_mean(after, stages))
         elif name in _ancestors(name, stages):
-            rule = "the stages start from each other in a circle"
+            rule = "the stages start from each other in a cycle"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}=null for the one that starts from model.path")
         elif isinstance(kind := found(stages[after].kind, KINDS), StageKind) and not kind.trains:
             rule = f"a stage of kind {stages[after].kind} trains nothing, so there is no checkpoint to start from"
@@ -59,8 +59,8 @@ def without_effect(stages: Mapping[str, StageConfig], overrides: Iterable[str]) 
             yield f"{key}={value} has no effect in stages that set this key ({listed}): {instead}"
 
 
-def remove_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[str]:
-    """Stages that remove datasets which the mixture does not have, for instance because another `data` was chosen."""
+def removals_without_effect(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[str]:
+    """A note on stages that remove datasets which the mixture does not have, for instance because of another `data=`."""
     for name, stage in stages.items():
         for key in ("data.train", "eval.sets"):
             own = cast("dict[str, Any]", value_of(stage.config, key) or {})
@@ -73,7 +73,7 @@ def remove_nothing(raw: Tree, stages: Mapping[str, StageConfig]) -> Iterator[str
 
 
 def in_order(stages: Mapping[str, StageConfig]) -> list[str]:
-    """Names, each after the one it starts from, otherwise as the configuration lists them; any order when they form a circle."""
+    """Stage names in the order in which they run: each after the one it starts from, else as listed; any order for a cycle."""
     done: list[str] = []
     for name in stages:
         done += [stage for stage in [*reversed(_ancestors(name, stages)), name] if stage not in done]
@@ -81,7 +81,7 @@ def in_order(stages: Mapping[str, StageConfig]) -> list[str]:
 
 
 def _ancestors(name: str, stages: Mapping[str, StageConfig]) -> list[str]:
-    """What a stage comes after, nearest first; ends where a circle closes."""
+    """The stages that a stage starts from, directly or not, nearest first; stops at a cycle."""
     found: list[str] = []
     after = stages[name].after
     while after is not None and after in stages and after not in found:

@@ -41,7 +41,7 @@ class Collector:
     ledger: Ledger
     outages: Outages
     stopping: Callable[[], bool] = lambda: False
-    """Polled while waiting for completions (`r1ray.run.stop.asked`)."""
+    """Polled while waiting for completions (`r1ray.run.stop.requested`)."""
 
     def take(self, num_groups: int, *, step: int) -> Collected:
         """Dispatch problems until there are `num_groups` groups to train on. Every wait for completions and scores is ended by a

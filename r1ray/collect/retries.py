@@ -92,7 +92,7 @@ class InFlight:
         until = lambda: self.stopping() or self.outages.action_due()  # noqa: E731
         ready = self.workers.wait(list(self._pending), until=until) if self._pending else sleep_until(until)
         if not ready and self.stopping():
-            raise Stopped("asked to stop while waiting for completions")
+            raise Stopped("stopped by SIGTERM while waiting for completions")
         for ref in ready:
             ticket = self._pending.pop(ref)
             result = self.workers.result(ref)

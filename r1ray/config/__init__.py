@@ -1,6 +1,6 @@
 """The schema of everything in conf/. Defaults live in the YAML only; a test compares the two key sets.
 
-Hydra composes, Pydantic judges: every model here is frozen and refuses unknown keys. Rules that look at more than one key live
+Hydra composes, Pydantic validates: every model here is frozen and rejects unknown keys. Rules that look at more than one key live
 in `r1ray.check`, which reports every mistake at once. This package imports neither ray nor torch.
 """
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from r1ray.config.algo import AlgoConfig
-from r1ray.config.base import NotEmpty, Positive, Seed, Strict
+from r1ray.config.base import NotEmpty, PositiveInt, Seed, StrictModel
 from r1ray.config.data import CurriculumConfig, DataConfig, SourceConfig
 from r1ray.config.engine import JudgeConfig, RolloutConfig, SyncConfig
 from r1ray.config.model import LoraConfig, ModelConfig, ModelFacts
@@ -40,24 +40,23 @@ __all__ = [
     "SftConfig",
     "SourceConfig",
     "StageConfig",
-    "Strict",
+    "StrictModel",
     "SyncConfig",
     "TrainerConfig",
 ]
 
 
-class Config(Strict):
+class Config(StrictModel):
     name: NotEmpty
     run_dir: NotEmpty
     seed: Seed
-    steps: Positive
-    """Loop passes of an rl stage."""
+    steps: PositiveInt
+    """Steps of an rl stage; each generates, scores and trains."""
     check: bool
     """Only check the configuration; needs no network, Ray or GPU."""
     resume: Literal["auto", "never"]
     deterministic: bool
-    """Two runs on the same machines are the same to the last bit, and so is one that was killed and resumed. Slower: engines wait
-    for each other."""
+    """Runs on the same machines are bitwise reproducible, also across a kill and a resume. Slower: engines wait for each other."""
     fault: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
     """Faults to inject, to see the run recover: `rollout-1:kill@3` or a list of such (`r1ray.run.fault`)."""
     device: Literal["cpu", "cuda"]

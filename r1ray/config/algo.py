@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r1ray.config.base import AbovePositive, Count, Fraction, NotNegative, Positive, Strict
+from r1ray.config.base import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, StrictModel
 
 
-class FilterConfig(Strict):
-    """Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): which groups are trained on, and how many are generated in place of
-    others.
+class FilterConfig(StrictModel):
+    """Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): which groups are trained on, and how many more are generated to replace
+    rejected ones.
     """
 
     min_solve_rate: Fraction | None
@@ -19,8 +19,8 @@ class FilterConfig(Strict):
     drop_equal: bool
     """Drop groups whose rewards are all equal (GPG)."""
     min_share: Fraction
-    """Share of the step's groups that must pass; once so many have, the earliest others fill the step (DAPO 1.0, GPG 0.6)."""
-    max_refills: Positive
+    """Share of the step's groups that must pass; once they have, the earliest rejected groups fill the step (DAPO 1.0, GPG 0.6)."""
+    max_refills: PositiveInt
     """Groups generated for a step are at most this many times prompts_per_step (DAPO: 10)."""
 
     @property
@@ -30,51 +30,52 @@ class FilterConfig(Strict):
         return [*bounds, *(["drop_equal"] if self.drop_equal else [])]
 
 
-class AlgoConfig(Strict):
+class AlgoConfig(StrictModel):
     """Options that algorithms share. Where papers disagree there is an option, so recipes differ and code does not."""
 
     name: str
     """A name in r1ray.algo.ALGORITHMS or `package.module:attribute`."""
     args: dict[str, Any]
     """Arguments of this algorithm alone (its `Args`)."""
-    group_size: Positive
+    group_size: PositiveInt
     """G, completions per prompt."""
-    prompts_per_step: Positive
+    prompts_per_step: PositiveInt
     """P, prompts per step: P * G samples."""
-    num_minibatches: Positive
+    num_minibatches: PositiveInt
     """Optimizer updates per step (R1: 16)."""
     filter: FilterConfig
     std_ddof: Literal[0, 1]
     """verl, TRL: 1 (sample deviation); numpy default: 0."""
-    adv_eps: NotNegative
+    adv_eps: NonNegativeFloat
     """Added to the deviation: verl 1e-6, TRL 1e-4, OpenRLHF 1e-9."""
     scale_by_std: bool
     """False: advantages are reward - mean (Dr. GRPO)."""
-    clip_low: NotNegative
-    clip_high: NotNegative
-    """Free floats: R1 clips at 10, DAPO at 0.2 / 0.28."""
+    clip_low: NonNegativeFloat
+    clip_high: NonNegativeFloat
+    """The ratio is clipped to [1 - clip_low, 1 + clip_high]; any values: R1 10, DAPO 0.2 and 0.28."""
     dual_clip: Annotated[float, Field(gt=1)] | None
     """c > 1: lower bound c * A for A < 0; null: off."""
     aggregation: Literal["seq_mean_token_mean", "token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"]
-    kl_coef: NotNegative
+    kl_coef: NonNegativeFloat
     """beta; 0 creates no reference group."""
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_in: Literal["loss", "reward"]
     """A term of the loss (GRPO), or subtracted from every token's reward (PPO, REINFORCE++)."""
-    kl_target: AbovePositive | None
-    """Nats a token: kl_coef follows it (`r1ray.algo.controllers`); null: kl_coef stays."""
-    kl_horizon: Positive
-    """Samples in which the coefficient can change by a fifth of itself."""
-    reference_refresh_updates: Count
+    kl_target: PositiveFloat | None
+    """Target KL, nats per token: kl_coef is adapted to reach it (`r1ray.algo.controllers`); null: kl_coef is constant."""
+    kl_horizon: PositiveInt
+    """Number of samples over which kl_coef changes by at most 20 %."""
+    reference_refresh_updates: NonNegativeInt
     """Replace the reference by the policy every N optimizer updates (R1: 400); 0: never."""
-    entropy_coef: NotNegative
-    """Of the entropy bonus; with entropy_target its initial value."""
-    entropy_target: AbovePositive | None
-    """Nats a token: below it the bonus is on and grows (`r1ray.algo.controllers`); null: entropy_coef stays."""
-    entropy_step: NotNegative
-    entropy_max: NotNegative
+    entropy_coef: NonNegativeFloat
+    """Coefficient of the entropy bonus; its initial value if entropy_target is set."""
+    entropy_target: PositiveFloat | None
+    """Nats per token: while the entropy is lower, the bonus is on and its coefficient grows (`r1ray.algo.controllers`); null:
+    entropy_coef is constant."""
+    entropy_step: NonNegativeFloat
+    entropy_max: NonNegativeFloat
     """How much the coefficient changes per step, and its maximum."""
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
-    """What becomes of the gap between engine and trainer: the policy term is weighted by pi_trainer / pi_engine of the token or of
+    """Correction of the engine-trainer mismatch: the policy term is weighted by pi_trainer / pi_engine of the token or of
     the whole sequence, at most is_cap (truncate) or 0 above it (mask)."""
     is_cap: Annotated[float, Field(ge=1)]

@@ -1,23 +1,23 @@
-"""What every section of the schema is made of."""
+"""Field types and the base class of all sections of the schema."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-AbovePositive = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""What numpy and vLLM take."""
+"""The range that numpy and vLLM accept."""
 NotEmpty = Annotated[str, Field(min_length=1)]
 Temperature = Annotated[float, Field(ge=0.01, le=2)]
-"""What vLLM samples at; it raises smaller ones to 0.01, while the trainer would divide by the smaller."""
+"""vLLM raises lower temperatures to 0.01, while the trainer would divide the logits by the configured one."""
 Gpus = Annotated[float, Field(ge=0, le=1)]
-"""Of one worker, which drives one GPU or a share of it."""
+"""GPUs of one worker: one, or a share of one."""
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False, protected_namespaces=())

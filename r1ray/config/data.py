@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from r1ray.config.base import AbovePositive, Positive, Strict
+from r1ray.config.base import PositiveFloat, PositiveInt, StrictModel
 
 
-class SourceConfig(Strict):
+class SourceConfig(StrictModel):
     """One dataset: its schema, where it is, and the names of its columns."""
 
     source: str
@@ -16,9 +16,9 @@ class SourceConfig(Strict):
     split: str = "train"
     columns: dict[str, str] = {}
     """{our name: column of the dataset}; overrides the source's defaults."""
-    weight: AbovePositive = 1.0
+    weight: PositiveFloat = 1.0
     """Share of draws, relative to the other sources."""
-    limit: Positive | None = None
+    limit: PositiveInt | None = None
     """Use only the first `limit` usable rows; null: all."""
     accuracy: str = "accuracy"
     """The reward component that decides whether a completion is correct."""
@@ -29,8 +29,8 @@ class SourceConfig(Strict):
     """Arguments of the source (its `Args`); every source takes those of `r1ray.data.base.SourceArgs`."""
 
 
-class CurriculumConfig(Strict):
-    """Which problems come next, depending on what the model did with earlier ones."""
+class CurriculumConfig(StrictModel):
+    """Which problems are drawn next, depending on the model's results on earlier ones."""
 
     name: str
     """A name in r1ray.data.curriculum.CURRICULA, or `package.module:function`."""
@@ -38,10 +38,10 @@ class CurriculumConfig(Strict):
     """Its `Args`."""
 
 
-class DataConfig(Strict):
+class DataConfig(StrictModel):
     train: dict[str, SourceConfig]
     curriculum: CurriculumConfig
-    max_prompt_length: Positive
+    max_prompt_length: PositiveInt
     """Tokens."""
     overlong_prompt: Literal["drop", "cut", "error"]
     """What happens to a problem with a longer prompt: it is dropped, its question is cut from the start, or the run ends."""

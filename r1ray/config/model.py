@@ -4,31 +4,31 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from r1ray.config.base import AbovePositive, NotEmpty, Positive, Strict
+from r1ray.config.base import NotEmpty, PositiveFloat, PositiveInt, StrictModel
 
 ALL_LINEAR = "all-linear"
 
 
-class ModelFacts(Strict):
-    """What config checks need of a model that is named by hub id and not on this disk; compared with the real one at load."""
+class ModelFacts(StrictModel):
+    """What the config check needs to know of a hub model that is not on this disk; compared with the model when it is loaded."""
 
-    context_length: Positive
-    num_attention_heads: Positive
-    num_key_value_heads: Positive
-    vocab_size: Positive
+    context_length: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    vocab_size: PositiveInt
     tied: bool
 
 
-class LoraConfig(Strict):
-    """Low-rank adapters (arXiv 2106.09685): the change that is learned is alpha / rank times B A, A [rank, in], B [out, rank]."""
+class LoraConfig(StrictModel):
+    """Low-rank adapters (arXiv 2106.09685): the learned update is alpha / rank times B A, A [rank, in], B [out, rank]."""
 
-    rank: Positive
-    alpha: AbovePositive
+    rank: PositiveInt
+    alpha: PositiveFloat
     targets: Annotated[list[NotEmpty], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
-    """What linear layers of the transformer blocks are called (q_proj, ...), or `all-linear`: every one."""
+    """Names of the linear layers of the transformer blocks that are adapted (q_proj, ...), or `all-linear` for all of them."""
 
 
-class ModelConfig(Strict):
+class ModelConfig(StrictModel):
     path: str
     """`builtin`, a local folder or a hub name."""
     template: str

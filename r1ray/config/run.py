@@ -4,27 +4,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r1ray.config.base import AbovePositive, Count, Positive, Seed, Strict
+from r1ray.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Seed, StrictModel
 from r1ray.config.data import SourceConfig
 
 
-class EvalConfig(Strict):
+class EvalConfig(StrictModel):
     sets: dict[str, SourceConfig]
-    every_steps: Count
+    every_steps: NonNegativeInt
     """0: only before the first step (if `before`) and after the last."""
     before: bool
-    num_samples: Positive
+    num_samples: PositiveInt
     """Completions per problem: avg@k."""
-    pass_at: list[Positive]
+    pass_at: list[PositiveInt]
     temperature: Annotated[float, Field(ge=0, le=2)]
     """0: greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)]
     seed: Seed
 
 
-class CheckpointConfig(Strict):
-    every_steps: Count
-    keep: Positive
+class CheckpointConfig(StrictModel):
+    every_steps: NonNegativeInt
+    keep: PositiveInt
     best_metric: str | None
     """A metric key whose best checkpoint is kept as `best`; higher is better."""
 
@@ -33,39 +33,39 @@ Role = Literal["rollout", "judge", "reward", "reference", "policy", "critic", "p
 """Groups of workers."""
 
 
-class ClusterConfig(Strict):
+class ClusterConfig(StrictModel):
     address: str | None
     """null: RAY_ADDRESS if set (a submitted job), else a local Ray."""
-    num_cpus: AbovePositive | None
+    num_cpus: PositiveFloat | None
     """Of a local Ray; null: what the machine has."""
-    placement_timeout_s: AbovePositive
-    max_restarts: Count
-    """Restarts (of a worker, or of all those lost together) without a new step in between, before the next loss ends the run."""
-    heartbeat_s: AbovePositive
+    placement_timeout_s: PositiveFloat
+    max_restarts: NonNegativeInt
+    """Restarts without a new step in between, before the next failure ends the run. Workers that are lost together count once."""
+    heartbeat_s: PositiveFloat
     """Seconds between heartbeats of a worker; one that misses three in a row is killed and restarted."""
-    watchdog_s: AbovePositive
+    watchdog_s: PositiveFloat
     """When nothing has finished for this long, stacks and queues are logged to events.jsonl and the console."""
     labels: dict[Role, dict[str, str]]
     """{role: {node label: value}}."""
-    threads_per_worker: Positive | None
+    threads_per_worker: PositiveInt | None
     """OMP threads of each engine and trainer; null: cores of the node / workers of the role there."""
 
 
-class LogConfig(Strict):
+class LogConfig(StrictModel):
     wandb: Literal["auto", "online", "offline", "disabled"]
     """auto: online with WANDB_API_KEY, else offline."""
     wandb_project: str
     tensorboard: bool
-    rollouts_every_steps: Count
-    report_every_steps: Count
+    rollouts_every_steps: NonNegativeInt
+    report_every_steps: NonNegativeInt
 
 
-class StageConfig(Strict):
+class StageConfig(StrictModel):
     kind: str
     """A name in r1ray.stage_kinds.KINDS, or `package.module:NAME` of a `StageKind`."""
     after: str | None = None
     """The stage whose checkpoint this one starts from; null: model.path."""
     args: dict[str, Any] = {}
-    """Of a kind that takes some."""
+    """Arguments of the kind (its `Args`)."""
     config: dict[str, Any] = {}
-    """A fragment of this same tree, laid over it for this stage."""
+    """Keys of this same configuration that differ in this stage, as a tree."""

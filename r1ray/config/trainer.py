@@ -4,59 +4,68 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r1ray.config.base import AbovePositive, Count, Fraction, Gpus, Momentum, NotNegative, Positive, Strict
+from r1ray.config.base import (
+    Fraction,
+    Gpus,
+    Momentum,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StrictModel,
+)
 
 
-class TrainerConfig(Strict):
-    num_workers: Positive
-    cpus_per_worker: NotNegative
+class TrainerConfig(StrictModel):
+    num_workers: PositiveInt
+    cpus_per_worker: NonNegativeFloat
     gpus_per_worker: Gpus
     zero_stage: Literal[0, 1, 2, 3]
     precision: Literal["fp32", "bf16_autocast", "bf16"]
-    max_tokens_per_micro_batch: Positive
+    max_tokens_per_micro_batch: PositiveInt
     """Maximum tokens of a packed row; a longer sequence fills a row alone."""
-    sequence_parallel: Positive
+    sequence_parallel: PositiveInt
     """Ranks that share each row, each with a slice of its tokens (DeepSpeed-Ulysses); must divide num_workers."""
-    lr: NotNegative
+    lr: NonNegativeFloat
     lr_schedule: Literal["constant", "linear", "cosine"]
     lr_min_ratio: Fraction
-    """The schedule ends at lr * this."""
-    warmup_updates: Count
+    """The schedule ends at lr * lr_min_ratio."""
+    warmup_updates: NonNegativeInt
     betas: tuple[Momentum, Momentum]
-    adam_eps: AbovePositive
-    weight_decay: NotNegative
-    grad_clip: NotNegative
+    adam_eps: PositiveFloat
+    weight_decay: NonNegativeFloat
+    grad_clip: NonNegativeFloat
     """Global norm; 0: off."""
     activation_checkpointing: bool
     cpu_offload: bool
-    max_skipped_updates: Positive
+    max_skipped_updates: PositiveInt
     """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
     logprob_gap_limit: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None
-    """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 judges the largest difference of a token,
+    """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 compares the largest difference of a token,
     bf16 and bf16_autocast the mean; null: 1e-3 and 0.1; inf: every step is trained on."""
-    profile_updates: list[Positive]
-    """Updates of which every rank leaves a trace of torch's profiler in the run's logs folder."""
-    timeout_s: AbovePositive
-    start_timeout_s: AbovePositive
+    profile_updates: list[PositiveInt]
+    """Updates that every rank profiles with torch's profiler; the traces are in the run's logs folder."""
+    timeout_s: PositiveFloat
+    start_timeout_s: PositiveFloat
     deepspeed: dict[str, Any]
     """Merged into the DeepSpeed config; keys that collide with ours are refused."""
 
     @property
     def data_parallel(self) -> int:
-        """Ranks that get rows of their own, those that share rows counted once."""
+        """Data-parallel size: ranks that share rows count once."""
         return self.num_workers // self.sequence_parallel
 
 
-class AuxiliaryTrainerConfig(Strict):
-    """A trainer of another model than the policy; what `trainer` has and this does not is as for the policy."""
+class AuxiliaryTrainerConfig(StrictModel):
+    """A trainer of a model other than the policy. Keys of `trainer` that are missing here have the policy's values."""
 
     path: str | None
     """The model it starts from, as model.path; null: the one that the policy starts from."""
-    num_workers: Positive
-    cpus_per_worker: NotNegative
+    num_workers: PositiveInt
+    cpus_per_worker: NonNegativeFloat
     gpus_per_worker: Gpus
-    lr: NotNegative
-    warmup_updates: Count
+    lr: NonNegativeFloat
+    warmup_updates: NonNegativeInt
     overrides: dict[str, Any]
     """Other keys of `trainer`, where they differ from the policy's: {zero_stage: 3, betas: [0.9, 0.95]}."""
 
@@ -66,24 +75,24 @@ class CriticConfig(AuxiliaryTrainerConfig):
     includes its head; a stage after one with a critic starts from that critic if `path` is null."""
 
     head_init: Literal["zero", "normal", "uniform"]
-    """Of a value head that the model folder does not bring: 0; deviation 1/sqrt(width + 1); or Open-Reasoner-Zero's uniform
-    between -sqrt(5) and sqrt(5)."""
+    """Initial weights of a value head that is not in the model folder: 0; normal with deviation 1/sqrt(width + 1); or
+    Open-Reasoner-Zero's uniform between -sqrt(5) and sqrt(5)."""
 
 
-class ReferenceConfig(Strict):
-    num_workers: Positive
-    cpus_per_worker: NotNegative
+class ReferenceConfig(StrictModel):
+    num_workers: PositiveInt
+    cpus_per_worker: NonNegativeFloat
     gpus_per_worker: Gpus
     zero_stage: Literal[0, 3]
     """3 when the model does not fit one device."""
 
 
-class SftConfig(Strict):
+class SftConfig(StrictModel):
     """Read by stages of kind `sft` only."""
 
-    batch_size: Positive
+    batch_size: PositiveInt
     """Sequences per optimiser update."""
-    epochs: AbovePositive
-    max_length: Positive
+    epochs: PositiveFloat
+    max_length: PositiveInt
     init: Literal["pretrained", "random"]
     """random: weights initialised from the model's config and the seed (how the built-in base model is made)."""

@@ -6,13 +6,13 @@ from typing import Any, cast
 Tree = Mapping[str, Any]
 
 
-def laid_over(base: Tree, fragment: Tree) -> dict[str, Any]:
+def merge(base: Tree, fragment: Tree) -> dict[str, Any]:
     """`base` with the fragment's keys; mappings are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in fragment.items():
         below = merged.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = laid_over(cast(Tree, below), cast(Tree, value))
+            value = merge(cast(Tree, below), cast(Tree, value))
         merged[key] = value
     return merged
 

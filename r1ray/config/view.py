@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from r1ray.stage_kinds import StageKind
 
 
-class NotSound(Exception):
-    """A rule read a section of the configuration that is invalid, which is reported by itself."""
+class InvalidSection(Exception):
+    """A rule read a section of the configuration that is invalid; its mistakes are reported separately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllStages:
-    """What rules that compare stages read."""
+    """All stages of the run, for rules that compare stages."""
 
     stages: Mapping[str, StageConfig]
     trees: Mapping[str, Mapping[str, Any]]
@@ -51,7 +51,8 @@ class AllStages:
 class StageView:
     """The valid sections of one stage's configuration, and what is known of its model and algorithm.
 
-    Reading a section that is invalid raises NotSound, which ends the rule that reads it: one mistake never causes another message.
+    Reading a section that is invalid raises InvalidSection, which ends the rule that reads it: one mistake never causes a second
+    message.
     """
 
     name: str
@@ -62,7 +63,7 @@ class StageView:
     facts: ModelFacts
     """Of the policy's model."""
     template_text: str
-    """What every prompt of the model contains; not sound where that is unknown."""
+    """Text that every prompt of the model contains; reading it raises InvalidSection where it is unknown."""
     algorithm: "Algorithm"
     algorithm_error: Exception
     """Why there is no `algorithm`."""
@@ -97,7 +98,7 @@ class StageView:
         self.__dict__.update(known)
 
     def __getattr__(self, name: str) -> Any:
-        raise NotSound(name)
+        raise InvalidSection(name)
 
     def mistake(self, key: str, rule: str, remedy: str, **shown: Any) -> Mistake:
         """A mistake in the value of `key`; `value=` replaces it in the message."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.data.base import Item, PythonArgs, Row, SourceArgs, Unreadable
 from r1ray.data.columns import as_list, as_object
 from r1ray.data.schemas import conversation, text, user, verl
@@ -37,7 +37,7 @@ def prime_code(row: Row, args: SourceArgs) -> Item:
 
 
 class DeepcoderArgs(PythonArgs):
-    num_tests: Positive = 15
+    num_tests: PositiveInt = 15
     """Of each problem, those with the longest inputs, as DeepCoder does."""
 
 

@@ -1,1 +1,1 @@
-"""Plug-ins as a user would write them: no dict of r1ray's names them, a configuration does, by import path."""
+"""Plug-ins as a user would write them: they are in none of r1ray's registries; configurations name them by import path."""

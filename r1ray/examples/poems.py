@@ -103,7 +103,7 @@ def _end_of(word: str) -> str:
 def share_met(poem: str, *, form: Form, topic: str) -> float:
     """The share of the rules that a poem keeps: the number of lines, the syllables of each line, each rhyme, and the topic's name.
 
-    0 for a poem that has a line twice. Example: "Rain falls on the roof" as a haiku about rain keeps 2 of 5, the first line and the
+    0 for a poem that repeats a line. Example: "Rain falls on the roof" as a haiku about rain keeps 2 of 5, the first line and the
     topic.
     """
     lines = [line.strip() for line in poem[:MAX_LENGTH].lower().splitlines() if WORD.search(line.lower())]

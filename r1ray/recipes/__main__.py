@@ -25,9 +25,9 @@ from r1ray.recipes import PaperError, Recipe, files, read
 from r1ray.recipes.show import difference, in_full, table
 
 NOT_STARTED = "run_dir=runs/not_started"
-"""A run directory that does not exist, so that the check does not report one that does."""
+"""A run directory that does not exist: the check would report one that holds a run."""
 WIDTH = 160
-"""Of the output where it is no terminal."""
+"""Characters per line when the output is not a terminal."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 from yaml import YAMLError
 
-from r1ray.config.base import Strict
+from r1ray.config.base import StrictModel
 from r1ray.mistakes import did_you_mean
 
 MARKS: Mapping[str, str] = {
@@ -48,7 +48,7 @@ class Number(NamedTuple):
 
     name: str
     stage: str
-    """EVERY_STAGE: of each stage that trains by reinforcement learning, or of the whole run for a sum."""
+    """EVERY_STAGE: the number holds for each stage with reinforcement learning, or, if it is a sum, for the whole run."""
     value: Value
     mark: str
 
@@ -66,10 +66,10 @@ def _by_stage(given: Any) -> Any:
 ByStage = Annotated[dict[str, tuple[Value, Annotated[str, AfterValidator(_known_mark)]]], BeforeValidator(_by_stage)]
 
 
-class Paper(Strict):
+class Paper(StrictModel):
     title: str = ""
     source: str = ""
-    """Without it the recipe reproduces no publication."""
+    """Empty: the recipe reproduces no publication."""
     base: str = ""
     data: str = ""
     reward: str = ""

@@ -11,17 +11,17 @@ from rich.text import Text
 from r1ray.check import CheckedRun
 from r1ray.mistakes import show
 from r1ray.recipes.paper import EVERY_STAGE, MARKS, Paper, Recipe, Value
-from r1ray.recipes.units import UNITS, is_so, values_of
+from r1ray.recipes.units import UNITS, matches_run, values_of
 from r1ray.run.directory import changes
 
 COLUMNS = {"base": "base", "result": "published result", "data": "data", "reward": "reward", "hardware": "hardware"}
 """{field of a paper: its title in the table}; a narrow table has the first of them."""
 MIN_WIDTH = 22
-"""Characters that such a column has at least."""
+"""Minimum width of such a column, in characters."""
 
 
 def table(recipes: Iterable[Recipe], width: int) -> Table:
-    """One line for each paper, at most `width` characters: of each text the first clause, cut to its column."""
+    """One line for each paper, at most `width` characters: each text is cut to its first clause and to its column."""
     rows = [(recipe.name, recipe.options.get("algo", "default"), recipe.paper) for recipe in recipes]
     head = [("recipe", "algorithm"), *((name, algo) for name, algo, paper in rows if paper.source)]
     left = width - sum(max(map(len, texts)) + 2 for texts in zip(*head, strict=True))
@@ -52,7 +52,7 @@ def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any], scale: 
     texts.add_row("options", " ".join(f"{group}={option}" for group, option in recipe.options.items()))
     numbers = _table("number", "value", "from", f"at scale={scale}")
     for number in recipe.paper.each_number():
-        other = "" if is_so(run, number) else _by_stage(values_of(run, number.name, number.stage))
+        other = "" if matches_run(run, number) else _by_stage(values_of(run, number.name, number.stage))
         name = f"{number.name} @{number.stage}".removesuffix(f" @{EVERY_STAGE}")
         numbers.add_row(name, _text(number.value), MARKS[number.mark], other)
     new_first = {key: values[::-1] for key, values in changes(default, run.raw).items()}

@@ -1,4 +1,4 @@
-"""The papers' units: what a number of a paper is in the keys of the configuration.
+"""The papers' units: how the numbers of papers map to keys of the configuration.
 
 r1ray counts steps of the loop (`*_steps`) and optimizer updates (`*_updates`); papers count rollouts, mini-batches and steps that
 are updates. Example: R1-Zero's 8,192 outputs per rollout in 16 mini-batches are 512 prompts per step x 16 completions.
@@ -110,8 +110,8 @@ def _value(cfg: Config, unit: Unit) -> Any:
     return value_of(cfg.model_dump(), unit) if isinstance(unit, str) else unit(cfg)
 
 
-def is_so(run: CheckedRun, number: Number) -> bool:
-    """Whether the run does what the paper says."""
+def matches_run(run: CheckedRun, number: Number) -> bool:
+    """Whether the run has this number of the paper."""
     wanted = np.array(number.value, dtype=float)  # nan for null
     done = [np.array(value, dtype=float) for value in values_of(run, number.name, number.stage).values()]
     return all(

@@ -59,7 +59,7 @@ def answer_in(problem: Problem, text: str) -> str | None:
     """The final answer in a text, read as the problem says; None when there is none."""
     if problem.extract is None:
         return resolve(problem.verifier, VERIFIERS, what="verifier").answer(problem, text)
-    return resolve(problem.extract, EXTRACTORS, what="way to read answers")(text)
+    return resolve(problem.extract, EXTRACTORS, what="answer extractor")(text)
 
 
 def mark_of(verifier: str, extract: str | None) -> str | None:

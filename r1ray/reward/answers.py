@@ -1,4 +1,4 @@
-"""Ways to read the final answer of a completion, by name: the values of a source's `extract`, which replaces the verifier's way.
+"""Extractors of the final answer of a completion, by name: values of a source's `extract`, which replaces the verifier's own.
 
     boxed              the content of the last \\boxed{}
     answer             the content of the last <answer>...</answer>
@@ -16,7 +16,7 @@ opened: an answer inside the reasoning does not count (`r1ray.reward.text.after_
     dapo               the remaining line after the last "Answer:", in upper or lower case, in the last 300 characters
     oat_r1             the content of the last <answer>, or the box in it; only if the text has "</think> <answer>", with one space
 
-Completions are hostile: every way takes linear time.
+Completions may be adversarial: every extractor takes linear time.
 """
 
 import re
@@ -102,6 +102,6 @@ MARKS: Mapping[str, str] = {
     "deepscaler": "</think>",
     "oat_r1": "<answer>",
 }
-"""{way: the text that a completion must contain for it to find anything; lower case matches upper case too}. The others accept
+"""{extractor: text that a completion must contain for it to find anything; lower case matches upper case too}. The others accept
 several forms, or one that models write without being asked.
 """

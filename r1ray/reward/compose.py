@@ -4,7 +4,7 @@
              a weight may depend on the step, and a component may apply to some sources only
     correct  from the component that the problem names as its accuracy, whatever its weight
 
-Reward functions are an untrusted edge: their exceptions are caught here, logged once, and make the completions unusable (status
+Reward functions may raise anything: exceptions are caught here, logged once, and make the completions unusable (status
 sandbox_error), never 0. A component of weight 0 that is not the accuracy is only logged: its failure makes no sample unusable. Only
 a missing sandbox ends the run.
 """

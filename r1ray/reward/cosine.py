@@ -10,7 +10,7 @@ stays constant (Open-R1's rises again there).
 import math
 from collections.abc import Sequence
 
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import RewardContext
 from r1ray.types import Completion, Problem
@@ -21,7 +21,7 @@ class CosineArgs(Args):
     max_correct: float = 1.0
     min_incorrect: float = -1.0
     max_incorrect: float = -0.5
-    max_length: Positive | None = None
+    max_length: PositiveInt | None = None
     """Tokens; null: rollout.max_response_length."""
 
 

@@ -6,7 +6,7 @@
     tag_count     a quarter for each tag on its own line: a reward with a gradient (Open-R1)
     code_format   as format, and the answer has a fenced program in the problem's language (Open-R1)
 
-The strict one is stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.
+`format` is stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.
 """
 
 import re
@@ -32,11 +32,11 @@ COUNTED = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 
 class FormatArgs(Args):
-    """None, but a rule: the prompt must ask for the tags."""
+    """No arguments, but a check: the prompt must ask for the tags."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
         component = key.removesuffix(".args")
-        if owner.weighs and "<think>" not in view.template_text:
+        if owner.has_weight and "<think>" not in view.template_text:
             rule = f"{component} asks for <think> and <answer> tags, and this template never mentions them"
             remedy = f"model.template=r1_zero, or {component}.weight=0"
             yield Mistake(key="model.template", value=view.model.template, rule=rule, remedy=remedy)

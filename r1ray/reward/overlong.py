@@ -8,7 +8,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.mistakes import Finding, Mistake
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import RewardContext
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class OverlongArgs(Args):
-    cache: Positive = 4096
+    cache: PositiveInt = 4096
     """The last tokens before the limit, in which the punishment grows: DAPO has 4,096 of 20,480."""
-    max_length: Positive | None = None
+    max_length: PositiveInt | None = None
     """Tokens; null: rollout.max_response_length."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import RewardContext, response_text
 from r1ray.reward.text import IDEOGRAPHS
@@ -22,7 +22,7 @@ WORD = re.compile(rf"[{IDEOGRAPHS}]|[^\s{IDEOGRAPHS}]+")
 
 
 class RepetitionArgs(Args):
-    n: Positive = 3
+    n: PositiveInt = 3
     """Units in an n-gram."""
     max_penalty: Annotated[float, Field(le=0)] = -1.0
     of: Literal["tokens", "words"] = "tokens"

@@ -47,7 +47,7 @@ class ActiveAlarm:
 
     alarm: Alarm
     calm: int = 0
-    """How many steps in a row the share has been back."""
+    """Steps in a row in which the share has been back to normal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,7 +169,9 @@ def rewarded_though_incorrect(source: str, lines: Sequence[Line]) -> list[Findin
 
 
 def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share: float, what: str) -> list[Finding]:
-    """The value of `key` that most problems have in common beyond those that have a solution in common, if these are enough."""
+    """The value of `key` that the most problems share, not counting the largest set of them that also shares a solution, if
+    those are at least `share` of all problems.
+    """
     groups: dict[tuple[int, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line["step"], line["problem"]), []).append(line)

@@ -86,7 +86,7 @@ class RunDir:
         return StageDir(self.path / "stages" / name)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Append one line to events.jsonl: restarts, redispatches, alarms."""
+        """Append one line to events.jsonl, for instance a restart, a retry or an alarm."""
         line = json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}, default=str)
         try:
             append(self.events, line + "\n")

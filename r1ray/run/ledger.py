@@ -21,7 +21,7 @@ from typing import Any
 
 from r1ray.run.files import append, read_jsonl
 
-ENDS = ("trained", "left", "dropped")
+FINAL_STATES = ("trained", "left", "dropped")
 
 
 class Ledger:
@@ -45,7 +45,7 @@ class Ledger:
         self._lines.append(json.dumps({"state": state, **fields}) + "\n")
 
     def sync(self) -> None:
-        """Raises OSError if the disk refuses; the rows are kept for the next call."""
+        """Raises OSError if the write fails; the rows are kept for the next call."""
         append(self.path, "".join(self._lines), sync=True)
         self._lines.clear()
 
@@ -97,15 +97,17 @@ def _faults(history: list[dict[str, Any]]) -> list[str]:
     if len({row["step"] for row in history}) > 1:
         return [f"belongs to steps {sorted({row['step'] for row in history})}"]
     faults: list[str] = []
-    ends = [row for row in history if row["state"] in ENDS]
+    ends = [row for row in history if row["state"] in FINAL_STATES]
     if len(ends) != 1:
         faults.append(f"ended {len(ends)} times ({', '.join(row['state'] for row in ends) or 'lost'})")
     for attempt in {row["attempt"] for row in history}:
         states = [
-            row["state"] for row in history if row["attempt"] == attempt and row["state"] not in (*ENDS, "unscored")
+            row["state"]
+            for row in history
+            if row["attempt"] == attempt and row["state"] not in (*FINAL_STATES, "unscored")
         ]
         if sorted(states) != ["dispatched", "generated", "scored"]:
-            faults.append(f"attempt {attempt} was {', '.join(states)}")
+            faults.append(f"attempt {attempt} was {', '.join(states)} (once each: dispatched, generated, scored)")
     size = history[0].get("group_size")
     sizes = {row["completions"] for row in history if row["state"] == "generated"}
     if sizes - {size}:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1ray.config.tree import laid_over, value_of
+from r1ray.config.tree import merge, value_of
 from r1ray.config.view import StageView
 from r1ray.data.stream import PLAIN
 from r1ray.mistakes import Mistake, show
@@ -27,7 +27,7 @@ def conflicts(view: StageView) -> Iterator[Mistake]:
     for role in TRAINERS:
         yield from _layout(role, checkpoint, view)
     before = mapping_in(run.config) or {}
-    before = laid_over(before, value_of(before, f"stages.{view.name}.config") or {})
+    before = merge(before, value_of(before, f"stages.{view.name}.config") or {})
     for key in (
         f"{role}.{field}"
         for role in AUXILIARY_TRAINERS
@@ -41,7 +41,7 @@ def conflicts(view: StageView) -> Iterator[Mistake]:
 
 
 def _layout(role: str, checkpoint: Path, view: StageView) -> Iterator[Mistake]:
-    """The trainer's shards and adapters in the checkpoint were written by this many ranks, this ZeRO stage, ..."""
+    """The trainer's state can be resumed only with the layout (ranks, ZeRO stage, adapters, ...) with which it was saved."""
     layout = mapping_in(checkpoint / section_of(role) / "layout.json") or {}
     try:
         now: dict[str, Any] = trainer_config(view, role).model_dump() if layout else {}  # type: ignore[arg-type]

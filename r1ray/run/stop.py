@@ -11,26 +11,26 @@ from types import FrameType
 EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: not a failure, the same command with resume=auto continues."""
 
-_asked = threading.Event()
+_requested = threading.Event()
 
 
 class Stopped(RuntimeError):
-    """The run was asked to stop. A stage with unsaved progress saves it before it raises this further."""
+    """The run was requested to stop. A stage with unsaved progress saves it and re-raises this."""
 
 
-def listen() -> None:
+def install_handler() -> None:
     """From now on SIGTERM means save and exit."""
 
     def set_flag(number: int, frame: FrameType | None) -> None:
-        _asked.set()
+        _requested.set()
 
     signal.signal(signal.SIGTERM, set_flag)
 
 
-def asked() -> bool:
-    return _asked.is_set()
+def requested() -> bool:
+    return _requested.is_set()
 
 
-def raise_if_asked() -> None:
-    if asked():
-        raise Stopped("asked to stop (SIGTERM)")
+def raise_if_requested() -> None:
+    if requested():
+        raise Stopped("stopped by SIGTERM")

@@ -31,7 +31,7 @@ from r1ray.loop import Parts, train
 from r1ray.roles import TRAINERS, TrainerRole, trainer_config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
-from r1ray.run.stop import asked, raise_if_asked
+from r1ray.run.stop import raise_if_requested, requested
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
 from r1ray.stages.recovery import run_with_recovery
@@ -127,7 +127,7 @@ def train_from(
     context: StageContext, checkpoints: Checkpoints, resources: StageResources, checkpoint: Checkpoint | None
 ) -> None:
     """The loop from a checkpoint, or from the beginning, to cfg.steps."""
-    raise_if_asked()  # before the first evaluation, which may take minutes
+    raise_if_requested()  # before the first evaluation, which may take minutes
     cfg, groups = context.cfg, resources.groups
     progress = checkpoint.progress if checkpoint else START
     resources.stream.load_state_dict(progress.stream)
@@ -164,7 +164,7 @@ def train_from(
         run_seed=cfg.seed,
         ledger=ledger,
         outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),
-        stopping=asked,
+        stopping=requested,
     )
     parts = Parts(
         algo=resources.algo,
@@ -174,7 +174,7 @@ def train_from(
         sync=sync,
         begin=partial(begin, resources),
         replace_reference=partial(replace_reference, context, trainers["policy"], resources.reference),
-        evaluate=evaluator_of(cfg, workers, resources.held_out, stopping=asked),
+        evaluate=evaluator_of(cfg, workers, resources.held_out, stopping=requested),
         save=partial(save, context, checkpoints, trainers, resources.stream, ledger, resources.first_reference),
         log=log,
     )
@@ -200,7 +200,7 @@ def annotators(
 
 
 def begin(resources: StageResources, step: int) -> None:
-    raise_if_asked()
+    raise_if_requested()
     resources.restarts.begin_step(step)
     resources.faults.begin_step(step)
 

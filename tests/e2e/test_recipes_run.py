@@ -56,7 +56,10 @@ def check(run: CheckedRun, stages: Mapping[str, list[dict[str, Any]]], wanted: s
     assert not missing, f"{missing} are 0 or missing; present: {sorted({key for row in rows for key in row})}"
     # A component of weight 0 may have no value, as when a judge returns nonsense.
     parts = {
-        f"reward/{name}/mean" for _, _, cfg in run.stages for name, part in cfg.reward.components.items() if part.weighs
+        f"reward/{name}/mean"
+        for _, _, cfg in run.stages
+        for name, part in cfg.reward.components.items()
+        if part.has_weight
     }
     assert parts <= {key for row in rows for key in row}
 

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from r1ray.config import AlgoConfig
-from r1ray.config.tree import laid_over
+from r1ray.config.tree import merge
 from r1ray.types import Completion, Group, Problem, Sample, Score
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -21,11 +21,11 @@ def algo_option(name: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for parent in own.pop("defaults", []):
         values |= {} if parent == "_self_" else algo_option(parent)
-    return laid_over(values, own)
+    return merge(values, own)
 
 
 def algo_config(option: str = "grpo", **overrides: Any) -> AlgoConfig:
-    return AlgoConfig(**laid_over(algo_option(option), overrides))
+    return AlgoConfig(**merge(algo_option(option), overrides))
 
 
 def score(reward: float, *, usable: bool = True) -> Score:

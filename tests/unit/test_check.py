@@ -236,7 +236,7 @@ VALUES = {
     ),
     "group of one": (["algo.group_size=1"], "algo.group_size", "at least 2", "algo.group_size=8"),
     "dual clip below one": (["algo.dual_clip=0.5"], "algo.dual_clip", "must be greater than 1", "give a larger value"),
-    "unknown algorithm": (["algo.name=grop"], "algo.name", "neither an algorithm", "did you mean grpo?"),
+    "unknown algorithm": (["algo.name=grop"], "algo.name", "not the name of an algorithm", "did you mean grpo?"),
     "algorithm in no module": (["algo.name=no.where:Algo"], "algo.name", "there is no module no.where", "PYTHONPATH"),
     "longer than the context": (
         ["rollout.max_response_length=2000"], "rollout.max_response_length", "64 + 2000 = 2064, but the model's context is 1024",
@@ -249,7 +249,7 @@ VALUES = {
     "cut distribution": (["rollout.top_p=0.9"], "rollout.top_p", "whole distribution", "rollout.top_p=1"),
     "top-k": (["rollout.top_k=20"], "rollout.top_k", "whole distribution", "rollout.top_k=-1"),
     "empty stop text": (["rollout.stop=['</answer>', '']"], "rollout.stop", "must not be empty", "</answer>"),
-    "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "neither an engine", "did you mean vllm?"),
+    "unknown engine": (["rollout.engine=vlm"], "rollout.engine", "not the name of an engine", "did you mean vllm?"),
     "engine in no module": (["rollout.engine=no.where:Engine"], "rollout.engine", "there is no module no.where", "PYTHONPATH"),
     "engine argument of ours": (["rollout.engine_args.dtype=half"], "rollout.engine_args.dtype", "sets this", "rollout.dtype"),
     "DeepSpeed key of ours": (
@@ -265,7 +265,7 @@ VALUES = {
     ),
     "unknown reward": (
         ["reward.components.fromat.weight=1"],
-        "reward.components.fromat", "neither a reward", "did you mean format?",
+        "reward.components.fromat", "not the name of a reward", "did you mean format?",
     ),
     "reward in no module": (
         ["reward.components.mine.name=no.where:reward"], "reward.components.mine.name", "no module no.where", "PYTHONPATH",
@@ -322,7 +322,7 @@ VALUES = {
     ),
     "a judge that could not read what it is sent": (
         [*OURS, "reward.components.judge.args.max_chars=2000"],
-        "reward.components.judge.args.max_chars", "out of its reach", "max_chars=768",
+        "reward.components.judge.args.max_chars", "from growing", "max_chars=768",
     ),
     "judges without a component that uses them": (
         [*JUDGED, "judge.path=builtin", "judge.max_length=1024"], "judge.path", "no reward asks", "judge.path=null",
@@ -405,7 +405,7 @@ VALUES = {
         "reward.components.format.schedule.soon", "whole number", "whole number",
     ),
     "unknown way to read answers": (
-        ["data.train.countdown.extract=boxd"], "data.train.countdown.extract", "neither a way", "did you mean boxed?",
+        ["data.train.countdown.extract=boxd"], "data.train.countdown.extract", "not the name of an answer", "did you mean boxed?",
     ),
     "way to read answers in no module": (
         ["eval.sets.countdown.extract=no.where:read"], "eval.sets.countdown.extract", "no module no.where", "PYTHONPATH",
@@ -426,7 +426,7 @@ VALUES = {
         ["model.path=silent", "model.template=deepscaler"],
         "model.template", "never mentions them", "reward.components.format.weight=0",
     ),
-    "unknown template": (["model.template=r1zero"], "model.template", "neither a template's name", "did you mean r1_zero?"),
+    "unknown template": (["model.template=r1zero"], "model.template", "not the name of a template", "did you mean r1_zero?"),
     "no such model folder": (["model.path=./nowhere"], "model.path", "nowhere is not a folder", "model=builtin"),
     "not a model folder": (["model.path=./no_config"], "model.path", "has no config.json", "transformers"),
     "typo in builtin": (["model.path=builtn"], "model.path", "nor a hub name", "did you mean builtin?"),
@@ -437,7 +437,7 @@ VALUES = {
         "model.facts.context_length", "config.json has 1024", "model.facts=null",
     ),
     "unknown dataset": (
-        ["data.train.countdown.source=cuntdown"], "data.train.countdown.source", "neither a dataset", "did you mean countdown?",
+        ["data.train.countdown.source=cuntdown"], "data.train.countdown.source", "name of a dataset", "did you mean countdown?",
     ),
     "no such data file": (gsm8k("./missing.jsonl"), "data.train.mine.path", "missing.jsonl does not exist", "data.train.mine.path"),
     "missing column": (gsm8k("columns.jsonl"), "data.train.mine.path", '{"query": "2 + 2?"', "columns"),
@@ -474,7 +474,7 @@ VALUES = {
     ),
     "unknown verifier": (
         ["data.train.mine={source: rows, path: answered.jsonl, args: {verifier: mth}}"], "data.train.mine.args.verifier",
-        "neither a verifier", "did you mean math?",
+        "not the name of a verifier", "did you mean math?",
     ),
     "verifier of a hub dataset in no module": (
         ["data.train.mine={source: rows, path: org/name, args: {verifier: 'no.where:judge'}}"],
@@ -546,7 +546,9 @@ VALUES = {
     "engine rounds, trainer does not": (
         ["rollout.dtype=bfloat16"], "rollout.dtype", "every step would be skipped", "rollout.dtype=float32",
     ),
-    "labels of no role": (["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "must be one of rollout", "did you mean rollout?"),
+    "labels of no role": (
+        ["cluster.labels.rolout={a: b}"], "cluster.labels.rolout", "must be one of rollout", "did you mean rollout?",
+    ),
     "fault of another form": (["fault=rollout-kill"], "fault", "is not <role>[-<index>]:<action>@<step>", "rollout:kill@2"),
     "fault of no role": (["fault=engine:kill@2"], "fault", "no role is called 'engine'", "rollout:kill@2"),
     "fault that a role does not support": (["fault=[reward:fail@2]"], "fault", "reward has no action 'fail'", "rollout:kill@2"),
@@ -564,7 +566,7 @@ VALUES = {
     ),
     "run without its configuration": (["run_dir=emptied", "resume=auto"], "run_dir", "is empty", "name=ANOTHER"),
     "run with a broken configuration": (
-        ["run_dir=broken_run", "resume=auto"], "run_dir", "is empty or no configuration", "name=ANOTHER",
+        ["run_dir=broken_run", "resume=auto"], "run_dir", "is empty or not a configuration", "name=ANOTHER",
     ),
     "other trainer ranks": (
         ["run_dir=trained", "resume=auto", "trainer.num_workers=1"], "trainer.num_workers", "was saved with 2", "step_000010/hf",
@@ -573,15 +575,15 @@ VALUES = {
         ["run_dir=trained", "resume=auto", "stages.rl.config.trainer.zero_stage=1"], "stages.rl.config.trainer.zero_stage",
         "was saved with 0", "trainer.zero_stage=0",
     ),
-    "run directory below a file": (["run_dir=a_file/x"], "run_dir", "is not a folder one can write to", "run_dir=FOLDER"),
+    "run directory below a file": (["run_dir=a_file/x"], "run_dir", "is not a writable folder", "run_dir=FOLDER"),
     "stage after none": (["stages.rl.after=sfx"], "stages.rl.after", "there is no such stage", "there are: rl"),
     "stages in a circle": (
-        ["stages.rl.after=b", "stages.b={kind: rl, after: rl}"], "stages.rl.after", "in a circle", "stages.rl.after=null",
+        ["stages.rl.after=b", "stages.b={kind: rl, after: rl}"], "stages.rl.after", "in a cycle", "stages.rl.after=null",
     ),
     "stage after an evaluation": (
         ["stages.e={kind: eval}", "stages.rl.after=e"], "stages.rl.after", "trains nothing", "stages.rl.after=null",
     ),
-    "stage of no kind": (["stages.rl.kind=rll"], "stages.rl.kind", "is neither a kind of stage", "did you mean rl?"),
+    "stage of no kind": (["stages.rl.kind=rll"], "stages.rl.kind", "not the name of a kind of stage", "did you mean rl?"),
     "typo in a stage": (
         ["stages.rl.config.trainer.lrr=1"], "stages.rl.config.trainer.lrr", "no key lrr", "stages.rl.config.trainer.lr?",
     ),

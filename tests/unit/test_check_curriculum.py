@@ -27,7 +27,7 @@ WRONG = {
         ["algo.filter.max_refills=0"], "algo.filter.max_refills", "must be at least 1", "algo.filter.max_refills=1",
     ),
     "unknown curriculum": (
-        ["data.curriculum.name=histry"], "data.curriculum.name", "neither a curriculum", "did you mean history?",
+        ["data.curriculum.name=histry"], "data.curriculum.name", "not the name of a curriculum", "did you mean history?",
     ),
     "curriculum in no module": (
         ["data.curriculum.name=no.where:Mine"], "data.curriculum.name", "there is no module no.where", "PYTHONPATH",

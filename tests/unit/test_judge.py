@@ -178,7 +178,7 @@ def test_server_error_is_retried(status: int) -> None:
 def test_pauses_double_up_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
-    class Ended(threading.Event):
+    class RunResult(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             pauses.append(timeout or 0)
             return False
@@ -186,7 +186,7 @@ def test_pauses_double_up_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.5)
     monkeypatch.setattr(client, "LONGEST_PAUSE_S", 3.0)
     asked = client.client_of(endpoint("http://127.0.0.1:1/v1", retries=5))
-    assert asked._verdict("?", KINDS["yes_no"].read, Ended()) is None
+    assert asked._verdict("?", KINDS["yes_no"].read, RunResult()) is None
     assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 

@@ -25,7 +25,7 @@ from r1ray.config import Config
 from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
 from r1ray.reward.judge import client, judge
 from r1ray.reward.judge.args import JudgeArgs
-from r1ray.reward.judge.server import Endpoint, Question, Refused, Unanswered
+from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError
 from r1ray.types import Completion
 
 SAMPLING = SamplingSpec(temperature=0.0, max_tokens=30)
@@ -147,10 +147,10 @@ def test_request_has_the_settings_of_the_judge(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (RayActorError(), Unanswered),
-        (RayTaskError("generate", "traceback", EngineFailed(0, "gone")), Unanswered),
-        (RayTaskError("generate", "traceback", ValueError("too long")), Refused),
-        (GetTimeoutError(), Unanswered),
+        (RayActorError(), RetryableError),
+        (RayTaskError("generate", "traceback", EngineFailed(0, "gone")), RetryableError),
+        (RayTaskError("generate", "traceback", ValueError("too long")), PermanentError),
+        (GetTimeoutError(), RetryableError),
     ],
 )
 def test_temporary_failures_are_retried(monkeypatch: pytest.MonkeyPatch, error: Any, kind: Any) -> None:

@@ -40,15 +40,15 @@ class Threshold(PolicyGradient):
 REWARD = """
 from pydantic import model_validator
 
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.mistakes import Mistake
 from r1ray.plugin import Args, arguments, invalid
 from r1ray.reward.base import response_text
 
 
 class BriefArgs(Args):
-    shortest: Positive = 1
-    longest: Positive
+    shortest: PositiveInt = 1
+    longest: PositiveInt
 
     @model_validator(mode="after")
     def _in_order(self):
@@ -68,13 +68,13 @@ def brief(problem, completions_G, context, args):
     return [float(args.shortest <= len(text) <= args.longest) for text in texts]
 """
 SOURCE = """
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.data.base import Item, Source, SourceArgs
 from r1ray.data.schemas import user
 
 
 class SquaresArgs(SourceArgs):
-    num_problems: Positive
+    num_problems: PositiveInt
     first: int = 1
 
 
@@ -90,13 +90,13 @@ def read(row, args):
 SQUARES = Source(read=read, columns={"n": "n"}, generate=generate, Args=SquaresArgs)
 """
 STAGE = """
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.plugin import Args
 from r1ray.stage_kinds import StageKind
 
 
 class CountArgs(Args):
-    up_to: Positive = 3
+    up_to: PositiveInt = 3
 
 
 COUNT = StageKind(run="my_stage:run", trains=False, generates=False, Args=CountArgs)

@@ -14,7 +14,7 @@ from r1ray.data.sources import needs_network
 from r1ray.data.templates import TEMPLATES as KNOWN_TEMPLATES
 from r1ray.recipes import Paper, PaperError, files, read
 from r1ray.recipes.paper import EVERY_STAGE, Number
-from r1ray.recipes.units import UNITS, is_so, values_of
+from r1ray.recipes.units import UNITS, matches_run, values_of
 
 WITHOUT_PAPER = {"builtin_base"}
 """Files of conf/recipe that do not reproduce a publication."""
@@ -69,7 +69,7 @@ def test_a_recipe_is_named_after_its_file(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "number"), NUMBERS)
 def test_number_of_a_paper_equals_the_configuration(name: str, number: Number) -> None:
-    assert is_so(run_of(name, "cluster"), number), values_of(run_of(name, "cluster"), number.name, number.stage)
+    assert matches_run(run_of(name, "cluster"), number), values_of(run_of(name, "cluster"), number.name, number.stage)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -195,7 +195,7 @@ def test_numbers_of_several_stages() -> None:
     assert values_of(run, "updates") == {EVERY_STAGE: 10_400}
     assert values_of(run, "steps", "long") == {"long": 138}
     assert values_of(run, "response tokens") == {"rl": 32768, "long": 65536}
-    assert not is_so(run, Number("response tokens", EVERY_STAGE, 32768, "v2"))
+    assert not matches_run(run, Number("response tokens", EVERY_STAGE, 32768, "v2"))
     with pytest.raises(ValueError, match="the stages with reinforcement learning are rl, long"):
         values_of(run, "response tokens", "middle")
     with pytest.raises(ValueError, match="'outputs' is not a unit; "):
@@ -205,8 +205,8 @@ def test_numbers_of_several_stages() -> None:
 @pytest.mark.parametrize(("value", "so"), [(3e-6, True), (2e-6, False), (None, False)])
 def test_a_number_that_differs_from_the_run_is_found(value: float | None, so: bool) -> None:
     run = run_of("r1_zero", "cluster")
-    assert is_so(run, Number("learning rate", EVERY_STAGE, value, "v2")) is so
-    assert is_so(run, Number("dual clip", EVERY_STAGE, None, "ours"))
+    assert matches_run(run, Number("learning rate", EVERY_STAGE, value, "v2")) is so
+    assert matches_run(run, Number("dual clip", EVERY_STAGE, None, "ours"))
 
 
 def test_every_unit_has_a_value_in_any_run() -> None:

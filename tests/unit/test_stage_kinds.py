@@ -11,13 +11,13 @@ from r1ray.run.directory import RunDir
 from r1ray.stages.pipeline import context_of
 
 KIND = """
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.plugin import Args
 from r1ray.stage_kinds import StageKind
 
 
 class CountArgs(Args):
-    up_to: Positive = 3
+    up_to: PositiveInt = 3
 
 
 def kind(run="my_stage:run", **does):

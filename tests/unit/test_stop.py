@@ -14,28 +14,28 @@ def as_before() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
-    stop._asked.clear()
+    stop._requested.clear()
 
 
 def test_a_run_without_a_signal_does_not_stop() -> None:
-    stop.listen()
-    assert not stop.asked()
-    stop.raise_if_asked()
+    stop.install_handler()
+    assert not stop.requested()
+    stop.raise_if_requested()
 
 
 def test_sigterm_only_sets_the_flag() -> None:
-    stop.listen()
+    stop.install_handler()
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert stop.asked()
+    assert stop.requested()
 
 
 def test_every_check_raises_once_the_flag_is_set() -> None:
-    stop.listen()
+    stop.install_handler()
     os.kill(os.getpid(), signal.SIGTERM)
     for _ in range(2):
-        with pytest.raises(stop.Stopped, match="asked to stop"):
-            stop.raise_if_asked()
+        with pytest.raises(stop.Stopped, match="stopped by SIGTERM"):
+            stop.raise_if_requested()
 
 
 def test_exit_code() -> None:

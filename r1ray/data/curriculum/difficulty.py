@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import model_validator
 
 from r1ray.config import SourceConfig
-from r1ray.config.base import Fraction, Positive
+from r1ray.config.base import Fraction, PositiveInt
 from r1ray.data.curriculum.base import Curriculum
 from r1ray.data.sources import load_source, needs_network, written_by_a_run
 from r1ray.data.stream import ProblemStream
@@ -35,7 +35,7 @@ class DifficultyArgs(Args):
     low: Fraction = 0.3
     high: Fraction = 0.7
     """The band of the solve rate in which the level stays."""
-    window: Positive = 64
+    window: PositiveInt = 64
     """Groups of one level whose mean solve rate decides, the newest; a step may add several."""
 
     @model_validator(mode="after")

@@ -2,13 +2,13 @@
 
 from typing import Any, cast
 
-from r1ray.config.base import Positive, Seed
+from r1ray.config.base import PositiveInt, Seed
 from r1ray.data.base import SourceArgs
 from r1ray.plugin import invalid
 
 
 class GeneratorArgs(SourceArgs):
-    num_problems: Positive
+    num_problems: PositiveInt
     seed: Seed = 0
     """Another seed gives other problems of the same split."""
 

@@ -3,7 +3,7 @@ forms of `code.cases`."""
 
 from r1ray.reward.base import ComponentScore
 from r1ray.reward.code.cases import ProgramArgs
-from r1ray.reward.code.tested import all_passed, program_in, score_of, tests_of, until_failed
+from r1ray.reward.code.tested import all_passed, program_in, score_of, tests_of, up_to_first_failure
 from r1ray.types import Problem
 
 __all__ = ["ProgramArgs", "program_in", "verify"]
@@ -14,4 +14,4 @@ def verify(problem: Problem, answer: str) -> ComponentScore:
 
     Raises SandboxUnavailable where no sandbox was opened.
     """
-    return score_of(until_failed(tests_of(problem).verdicts(answer)), worth=all_passed)
+    return score_of(up_to_first_failure(tests_of(problem).verdicts(answer)), worth=all_passed)

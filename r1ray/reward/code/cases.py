@@ -22,9 +22,9 @@ from typing import Any, cast, get_args
 from r1ray.plugin import Args
 from r1ray.sandbox.base import Language, Limits
 
-OF_PROGRAMS = ("code", "program")
-"""Verifiers of programs: the last block of a completion, or the whole of it."""
-MOST = 1e9
+PROGRAM_VERIFIERS = ("code", "program")
+"""Verifiers of programs: `code` runs the last fenced block of a completion, `program` the whole completion."""
+MAX_LIMIT = 1e9
 
 
 class ProgramArgs(Args):
@@ -98,7 +98,7 @@ def _of_object(tests: Mapping[str, Any]) -> Cases:
 
 
 def _joined(lines: Any) -> Any:
-    """The text of a list of lines, which some rows have in its place."""
+    """Some datasets have a list of lines instead of a text: the lines joined."""
     parts = cast("list[Any]", lines) if isinstance(lines, list) else []
     return "\n".join(parts) if parts and all(isinstance(part, str) for part in parts) else cast(Any, lines)
 
@@ -160,8 +160,8 @@ def read_limits(given: Mapping[str, Any] | None) -> Limits:
             value = float(given.get(name, usual))
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"limits.{name}={given[name]!r:.60} must be a number") from error
-        if not 0 < value <= MOST:
-            raise ValueError(f"limits.{name}={value} must be more than 0, and at most {MOST:g}")
+        if not 0 < value <= MAX_LIMIT:
+            raise ValueError(f"limits.{name}={value} must be more than 0, and at most {MAX_LIMIT:g}")
         return value
 
     cpu_s = positive("cpu", default.cpu_s)

@@ -1,7 +1,7 @@
 """Problems with more than one correct output: a program of the dataset decides (the form of Open-R1's Codeforces).
 
 It is a Python program with the names of three files as arguments: the input, an expected output and the output in question. It
-prints 1 for a correct one. It runs alone: the model's program has ended before, and only its text is left.
+prints 1 for a correct one. It runs after the model's program has ended, and sees only that program's output.
 """
 
 import json

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, per_completion
 from r1ray.reward.code.tested import program_score, share_passed
@@ -18,7 +18,7 @@ from r1ray.types import Problem
 
 
 class FractionArgs(Args):
-    num_tests: Positive | None = None
+    num_tests: PositiveInt | None = None
     """Only the first so many; null: all."""
     threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
     """1 for a larger share and else 0; null: the share itself."""

@@ -21,14 +21,14 @@ def program_in(problem: Problem, text: str) -> str | None:
     return last_program(text, read_language(problem.payload.get("language")))
 
 
-class Run:
+class CachedVerdicts:
     """The verdicts on one program: iterating gives those that are known, then runs further tests in the sandbox."""
 
     def __init__(self, found: Iterator[Verdict], *, num_tests: int) -> None:
         self._found, self._num_tests = found, num_tests
         self._known: list[Verdict] = []
         self.failed = False
-        """Because of the sandbox: another reward, or another try, must run the tests again."""
+        """The sandbox failed: the next reward or attempt must run the tests again."""
 
     def __iter__(self) -> Iterator[Verdict]:
         for index in range(self._num_tests):
@@ -54,13 +54,13 @@ class ProblemTests:
         self._checker: Checker | None = None
         if (code := problem.payload.get("checker")) and self.cases.function is None:
             self._checker = Checker(code, local_sandbox(), given=self.cases.inputs[0], expected=self.cases.expected[0])
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, CachedVerdicts] = {}
 
     def verdicts(self, program: str) -> Iterator[Verdict]:
         """One for every test, in order. Raises SandboxUnavailable where no sandbox was opened."""
         if program not in self._runs or self._runs[program].failed:
             found = verdicts(program, self.cases, limits=self._limits, sandbox=sandbox(), checker=self._checker)
-            self._runs[program] = Run(found, num_tests=len(self.cases.inputs))
+            self._runs[program] = CachedVerdicts(found, num_tests=len(self.cases.inputs))
         return iter(self._runs[program])
 
 
@@ -68,7 +68,7 @@ _last = threading.local()
 
 
 def tests_of(problem: Problem) -> ProblemTests:
-    """Cached until this thread needs another problem's: the rewards of a group run one after the other.
+    """The last problem's tests are cached per thread: the rewards of a group run one after the other.
 
     The cache compares the object, not its id: the same problem in another group is tested again.
     """
@@ -83,7 +83,7 @@ def subtasks_of(problem: Problem) -> tuple[Subtask, ...]:
     return tests_of(problem).subtasks if problem.payload.get("tests") else ()
 
 
-def until_failed(found: Iterable[Verdict]) -> Iterator[Verdict]:
+def up_to_first_failure(found: Iterable[Verdict]) -> Iterator[Verdict]:
     """The verdicts up to the first failed test."""
     for verdict in found:
         yield verdict

@@ -23,7 +23,7 @@ FAILED = ComponentScore(value=None, status="sandbox_error")
 def judge(problem: Problem, texts_G: Sequence[str], args: JudgeArgs) -> list[ComponentScore]:
     """A judge's verdict on each response (`JudgeArgs.kind`).
 
-    A response that has nothing after the thinking, or is longer than `max_chars`, earns 0 without asking.
+    A response that has nothing after the thinking, or is longer than `max_chars`, earns 0 without a request.
     """
     kind, text = KINDS[args.kind], args.text
     reference = reference_of(problem.payload)

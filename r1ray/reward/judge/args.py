@@ -1,11 +1,11 @@
-"""The arguments of the judge reward, and whether the rest of the configuration fits them. No judge is asked here."""
+"""The arguments of the judge reward, and the check that the other sections fit them. No request is sent here."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1ray.config import JudgeConfig
-from r1ray.config.base import Positive
+from r1ray.config.base import PositiveInt
 from r1ray.mistakes import Finding, Mistake
 from r1ray.reward.judge.client import LONGEST_PAUSE_S
 from r1ray.reward.judge.http import CONNECT_S
@@ -26,14 +26,14 @@ class JudgeArgs(Endpoint):
     pairwise  1 when the response is preferred to the problem's reference response in both orders, 0 when never, 0.5 otherwise
     """
     prompt: str | None = None
-    """Used instead of ours. It has {question} and {answer}; pairwise: {question}, {response_a} and {response_b}; {reference} is
+    """Replaces the default prompt; has {question} and {answer}; pairwise: {question}, {response_a} and {response_b}; {reference} is
     optional."""
     rubric: str | None = None
-    """What is good, for our prompt."""
+    """What makes a response good; inserted into the default prompt."""
     thinking: bool = False
     """Whether the judge sees the reasoning too."""
-    max_chars: Positive = 20_000
-    """A longer response earns 0 without asking."""
+    max_chars: PositiveInt = 20_000
+    """A longer response earns 0 without a request."""
 
     @property
     def asks_own_judges(self) -> bool:
@@ -73,7 +73,7 @@ class JudgeArgs(Endpoint):
         example = f"{key}.url=http://HOST:8000/v1 of any OpenAI-compatible server; in a run, judge.path=MODEL starts one instead"
         if not self.url:
             yield Mistake(
-                key=f"{key}.url", value=None, rule="a judge is asked over HTTP, and there is no address", remedy=example
+                key=f"{key}.url", value=None, rule="a judge is called over HTTP, and no address is set", remedy=example
             )
         elif not self.model:
             rule, remedy = "must name the model that the server is asked for", f"{key}.model=NAME, as in its /v1/models"
@@ -95,9 +95,9 @@ class JudgeArgs(Endpoint):
             yield Mistake(key=f"{key}.max_tokens", value=self.max_tokens, rule=rule, remedy=remedy)
         elif self.max_chars > left:  # digits and Chinese have a token for each character
             rule = (
-                f"a completion of so many characters may not fit judge.max_length={judge.max_length} less max_tokens="
-                f"{self.max_tokens}, and a completion that its judge cannot read is not trained on: completions could grow out of "
-                "its reach"
+                f"a completion of so many characters may be longer than judge.max_length={judge.max_length} minus max_tokens="
+                f"{self.max_tokens}; one that the judge cannot read is not trained on, so nothing would stop completions from "
+                "growing"
             )
             remedy = (
                 f"{key}.max_chars={left} (longer ones earn 0), or judge.max_length={self.max_chars + self.max_tokens}"

@@ -1,9 +1,9 @@
-"""Verdicts from the servers of one judge: asked in parallel, with retries, and remembered.
+"""Verdicts from the servers of one judge: requested in parallel, with retries, and cached.
 
 Every failure ends as no verdict (None) within a known time. What a retry may solve is retried (no answer in time, a server that is
 gone, a completion without a verdict); what it cannot solve is logged once with its remedy.
 
-A server is a function: `http` asks those at an address, and the actors of the run's own judges are set with `set_own_judges`.
+A server is a function. `http` makes those for URLs; `set_own_judges` sets those for the judge actors of the run.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from r1ray.reward.judge.http import servers_at
-from r1ray.reward.judge.server import Endpoint, Question, Refused, Server, Unanswered
+from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError, Server
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ Read = Callable[[str], float | None]
 
 
 class Client:
-    """One pool of threads and one memory of verdicts. May be used from any thread."""
+    """One thread pool and one cache of verdicts. May be used from any thread."""
 
     def __init__(self, endpoint: Endpoint, servers: Sequence[Server]) -> None:
         self._endpoint, self._servers = endpoint, servers
@@ -47,7 +47,7 @@ class Client:
         futures = {prompt: self._pool.submit(self._verdict, prompt, read, ended) for prompt in dict.fromkeys(prompts)}
         try:
             return {prompt: future.result() for prompt, future in futures.items()}
-        finally:  # after an interrupt no thread goes on retrying
+        finally:  # after an interrupt no thread keeps retrying
             ended.set()
             for future in futures.values():
                 future.cancel()
@@ -65,13 +65,13 @@ class Client:
             question = Question(prompt=prompt, seed=(number + attempt) % 2**31, temperature=temperature)
             try:
                 completion = self._ask(index, question)
-            except Unanswered as error:
+            except RetryableError as error:
                 why = str(error)
                 if attempt < self._endpoint.retries and ended.wait(pause_s):
                     break
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
-            except Refused as error:
+            except PermanentError as error:
                 self._log_once(str(error), kind=error.kind)
                 refused.add(index)
                 if len(refused) == len(self._servers):

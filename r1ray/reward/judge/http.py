@@ -1,6 +1,6 @@
 """Judges at an address: any server with OpenAI's chat completions API, through OpenAI's client.
 
-The retries are `client`'s, which change the seed, the temperature and the server. The client's own are off.
+`r1ray.reward.judge.client` does the retries, with another seed, temperature or server. OpenAI's own are off.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from r1ray.reward.judge.server import Endpoint, Question, Refused, Server, Unanswered
+from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError, Server
 
 MAX_BYTES = 4 << 20
 """Of one completion."""
@@ -48,7 +48,7 @@ class Asker:
         }
 
     def ask(self, url: str, question: Question) -> str:
-        """The words of the server at this url."""
+        """The text that the server at this url returns."""
         fields: dict[str, Any] = {
             "temperature": question.temperature,
             "max_tokens": self._endpoint.max_tokens,
@@ -65,11 +65,11 @@ class Asker:
                 return _words(self._read(url, response.iter_bytes(), deadline))
         except self._openai.APIStatusError as error:
             if error.status_code in RETRIED or error.status_code >= 500:
-                raise Unanswered(f"{url} answers {error.status_code}") from error
+                raise RetryableError(f"{url} answers {error.status_code}") from error
             complaint = self._complaint(url, error.status_code, error.response.text)
-            raise Refused(complaint, kind=f"{url} {error.status_code}") from error
+            raise PermanentError(complaint, kind=f"{url} {error.status_code}") from error
         except self._openai.APIConnectionError as error:
-            raise Unanswered(self._without_key(f"{url}: {error.__cause__ or error!r}")) from error
+            raise RetryableError(self._without_key(f"{url}: {error.__cause__ or error!r}")) from error
 
     def _read(self, url: str, pieces: Iterator[bytes], deadline: float) -> bytes:
         """Piece by piece: some servers keep a connection open for minutes with blank lines."""
@@ -78,11 +78,11 @@ class Asker:
             try:
                 piece = next(pieces, None)
             except Exception as error:  # of whichever HTTP library is below openai
-                raise Unanswered(f"{url}: {error!r}") from error
+                raise RetryableError(f"{url}: {error!r}") from error
             if piece is None:
                 return content
             content += piece
-        raise Unanswered(f"{url}: no answer of at most {MAX_BYTES} bytes within {self._endpoint.timeout_s:g} s")
+        raise RetryableError(f"{url}: no answer of at most {MAX_BYTES} bytes within {self._endpoint.timeout_s:g} s")
 
     def _complaint(self, url: str, status: int, content: str) -> str:
         """One line: the server's message and the remedy."""

@@ -1,4 +1,4 @@
-"""The interface to one judge: a function from a question to the judge's words, wherever the model runs."""
+"""The interface to one judge: a function from a question to the judge's text, wherever the model runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from r1ray.config.base import Count, NotNegative, Positive
+from r1ray.config.base import NonNegativeFloat, NonNegativeInt, PositiveInt
 from r1ray.reward.base import RewardArgs
 
 
@@ -22,19 +22,20 @@ class Endpoint(RewardArgs):
     the run's own judges (judge.path)."""
     model: str | None = None
     """The model's name at these servers."""
-    temperature: NotNegative = 0.0
-    max_tokens: Positive = 2048
+    temperature: NonNegativeFloat = 0.0
+    max_tokens: PositiveInt = 2048
     """Of the judge's completion, its reasoning included."""
     timeout_s: Annotated[float, Field(ge=0.1)] = 60.0
-    """Until the answer begins, and from the request to the answer's end: one request takes less than twice this and CONNECT_S."""
-    retries: Count = 4
+    """Limit of one read, and of the whole request, checked after each read. One request takes less than twice this plus
+    CONNECT_S."""
+    retries: NonNegativeInt = 4
     """After the first try; the pauses between them double from half a second to 30 s."""
-    concurrency: Positive = 8
+    concurrency: PositiveInt = 8
     """Requests at a time, of one reward worker."""
     api_key_env: str | None = None
     """The environment variable that holds the key; the key itself is never in a configuration."""
     body: dict[str, Any] = {}
-    """More fields of the request: {chat_template_kwargs: {enable_thinking: false}}; null removes one of ours."""
+    """More fields of the request: {chat_template_kwargs: {enable_thinking: false}}; null removes one that r1ray sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +49,16 @@ class Question:
 
 Server = Callable[[Question], str]
 """Returns the judge's words, without the reasoning that a server separates from them; "" for a completion that was cut. Raises
-Unanswered or Refused, within a known time.
+RetryableError or PermanentError, within a known time.
 """
 
 
-class Unanswered(Exception):
-    """A retry may be answered."""
+class RetryableError(Exception):
+    """A retry may succeed."""
 
 
-class Refused(Exception):
-    """This server would answer no retry: the request, the key or the model is invalid."""
+class PermanentError(Exception):
+    """No retry at this server would succeed: the request, the key or the model is invalid."""
 
     def __init__(self, message: str, *, kind: str) -> None:
         super().__init__(message)

@@ -37,7 +37,7 @@ def verify(problem: Problem, answer: str) -> ComponentScore:
     """1 if `answer` equals any of `payload["answers"]`, else 0: also for an answer on which the comparison hangs, crashes or runs
     out of memory.
 
-    No value without a working verification process, which is no fault of the completion.
+    Without a working verification process the value is None: that is not the completion's fault.
     """
     try:
         verdict = compare(answer, tuple(problem.payload["answers"]))

@@ -15,7 +15,7 @@ from r1ray.reward.math.units import Quantity, quantity, same_unit
 
 MAX_LENGTH = 2000
 MAX_MATCHED = 8
-"""Elements that are no numbers and are matched in any order, at most."""
+"""Maximum number of non-numeric elements that are matched in any order."""
 
 HOSTILE = re.compile(
     rf"[0-9]{{{MAX_DIGITS + 1},}}"  # a number too long to convert
@@ -54,7 +54,7 @@ def fast_equal(answer: str, gold: str) -> bool | None:
 
 
 def hostile(text: str) -> bool:
-    """Whether an answer is not given to a parser: huge numbers, towers of powers, deep nesting, odd characters.
+    """Whether an answer is unsafe to parse: huge numbers, towers of powers, deep nesting, odd characters.
 
     Words in `\\text{}` may be in any script; everything else must be ASCII.
     """

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CPU_S = 2.0
-"""Limit of one comparison; honest ones take milliseconds, the first of a kind some tenths of a second."""
+"""Limit of one comparison; usual ones take milliseconds, the first ones, which load code, some tenths of a second."""
 MEMORY_BYTES = 1 << 30
 START_S = 120.0
 """Importing sympy and the LaTeX grammar takes 2 s alone and far longer on a machine that is starting everything at once."""

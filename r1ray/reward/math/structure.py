@@ -26,12 +26,12 @@ NAME = re.compile(
     rf"((?:\\(?:angle|triangle|overline|vec)\s*\{{?)?(?:{_WORD}|\\text\{{[^{{}}]*\}}|\([A-Za-z](?:,\s*[A-Za-z])+\))\}}?(?:\([^()=<>]{{0,40}}\))?)"
     r"\s*(?:=|\\in(?![A-Za-z]))\s*"
 )
-SAID = re.compile(
+ANSWER_PREFIX = re.compile(
     r"(?:the )?(?:final )?answer(?: is|:)\s*|\\approx(?![A-Za-z])\s*"
     r"|(?:[A-Za-z]{1,12}|[\u4e00-\u9fff]{0,12}?)(?:是|等于|为)\s*|(?:[A-Za-z]{3,12}|[\u4e00-\u9fff]{1,12}):\s*",
     re.IGNORECASE,
 )
-DENIED = re.compile("not|不|非|没|大于|小于|至|约|超|负|除", re.IGNORECASE)
+NEGATION = re.compile("not|不|非|没|大于|小于|至|约|超|负|除", re.IGNORECASE)
 ELLIPSIS, PLUS_MINUS = r"\ldots", re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 
 
@@ -84,7 +84,7 @@ def split_name(text: str) -> tuple[str, str]:
 
     A text with several relations has no name.
     """
-    if (said := SAID.match(text)) and said.end() < len(text) and not DENIED.search(said[0]):
+    if (said := ANSWER_PREFIX.match(text)) and said.end() < len(text) and not NEGATION.search(said[0]):
         text = text[said.end() :]
     if match := NAME.match(text):
         value = text[match.end() :]

@@ -1,4 +1,4 @@
-"""Files of --config-dir, before Hydra reads them: its messages about the commonest mistakes in them mislead, or there is none."""
+"""Check the files of --config-dir before Hydra reads them: for the most common mistakes its messages are misleading or missing."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +13,10 @@ from r1ray.run.directory import mapping_in
 PACKAGE = "# @package _global_"
 
 
-def own_recipes(config_dir: str | None, overrides: Iterable[str]) -> Iterator[Mistake]:
-    """Mistakes of the files in `config_dir` that `recipe=` and `scale=` select, and of those from which these are derived.
+def config_dir_mistakes(config_dir: str | None, overrides: Iterable[str]) -> Iterator[Mistake]:
+    """Mistakes in the files of `config_dir` that `recipe=` and `scale=` select, and in the files that those derive from.
 
-    Example: `own_recipes("my_recipe/conf", ["recipe=mine"])` reads my_recipe/conf/recipe/mine.yaml.
+    Example: `config_dir_mistakes("my_recipe/conf", ["recipe=mine"])` reads my_recipe/conf/recipe/mine.yaml.
     """
     if config_dir is None:
         return
@@ -58,7 +58,7 @@ def _of_file(file: Path, above: tuple[Path, ...]) -> Iterator[Mistake]:
 
 
 def _without_package(file: Path, lines: Sequence[str]) -> Iterator[Mistake]:
-    """Hydra reads it from the lines before the first that has not the form `# @...`; without it keys belong to the group."""
+    """Hydra reads the package from the leading lines of the form `# @...`; without it a file's keys become keys of its group."""
     remedy = f"make this the first line: {PACKAGE}"
     head = next((n for n, line in enumerate(lines) if not re.match(r"\s*#\s*@", line)), len(lines))
     if all(line.lstrip().startswith("#") for line in lines):
