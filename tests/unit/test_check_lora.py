@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from r1ray import builtin
 from r1ray.check import NOT_CHECKED, ConfigError
-from r1ray.check.load import IMITATION, TRAINING
+from r1ray.check.load import SFT_RULES, TRAINING_RULES
 from r1ray.check.lora import something_to_adapt, targets
 from r1ray.config.view import StageView
 from r1ray.model.files import linear_layers
@@ -87,7 +87,7 @@ def test_sft_can_use_adapters(init: str, mistakes: int, base: DictConfig) -> Non
     cfg = check_values(base, [ALL, f"sft.init={init}"]).config
     view = StageView(model=cfg.model, sft=cfg.sft, kind=KINDS["sft"], raw={})
     assert len(list(something_to_adapt(view))) == mistakes
-    assert targets in TRAINING and something_to_adapt in IMITATION
+    assert targets in TRAINING_RULES and something_to_adapt in SFT_RULES
 
 
 def test_layers_are_read_from_the_weight_files(workplace: Path) -> None:

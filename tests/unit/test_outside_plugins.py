@@ -1,5 +1,6 @@
 """Plug-ins from outside the repository: a file of the user's own, named by import path; nothing of r1ray's is touched."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     for name, text in (("algorithm", ALGORITHM), ("reward", REWARD), ("source", SOURCE), ("stage", STAGE)):
         (tmp_path / f"my_{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, f"my_{name}", raising=False)
     return tmp_path
 
 

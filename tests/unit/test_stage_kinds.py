@@ -1,5 +1,6 @@
 """A stage kind of the user's: what the check, its summary and the pipeline read from the `StageKind`."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_stage.py").write_text(KIND)
+    monkeypatch.delitem(sys.modules, "my_stage", raising=False)
     return tmp_path
 
 
@@ -59,10 +61,10 @@ def test_the_run_function_gets_the_arguments_as_the_kind_declares_them(place: Pa
 @pytest.mark.parametrize(
     ("kind", "shown"),
     [
-        ("COUNT", {"data", "in all"}),
-        ("SAMPLE", {"tokens", "data", "rollout", "reward", "in all"}),
-        ("IMITATE", {"batch", "data", "policy", "in all"}),
-        ("REINFORCE", {"batch", "tokens", "data", "rollout", "reward", "reference", "policy", "in all"}),
+        ("COUNT", {"data", "total"}),
+        ("SAMPLE", {"tokens", "data", "rollout", "reward", "total"}),
+        ("IMITATE", {"batch", "data", "policy", "total"}),
+        ("REINFORCE", {"batch", "tokens", "data", "rollout", "reward", "reference", "policy", "total"}),
     ],
 )
 def test_the_summary_lists_what_the_kind_starts(kind: str, shown: set[str]) -> None:
