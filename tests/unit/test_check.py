@@ -882,7 +882,7 @@ def test_stage_that_a_user_recipe_removes_stays_removed(workplace: Path, scale: 
 def test_datasets_of_a_stage_are_listed() -> None:
     (run,) = check("recipe=orz_32b")
     lines = [line.strip() for line in describe(run).splitlines() if line.strip().startswith("data  ")]
-    assert lines == ["data       countdown to train; countdown to eval", "data       hard to train; countdown to eval"]
+    assert lines == ["data       train: countdown; eval: countdown", "data       train: hard; eval: countdown"]
 
 
 def test_incomplete_dataset_is_removed_as_the_remedy_says() -> None:
