@@ -134,4 +134,4 @@ def test_placement_that_cannot_fit_is_reported_without_a_traceback(tmp_path: Pat
         "scale=smoke", "name=big", "trainer.num_workers=99", "cluster.placement_timeout_s=3", *SMALL, cwd=tmp_path
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "trainer: 99 x 0.1 CPU" in done.stderr and "This fits: trainer.num_workers=" in done.stderr
+    assert "policy: 99 x 0.1 CPU" in done.stderr and "This fits: trainer.num_workers=" in done.stderr
