@@ -53,7 +53,7 @@ WRONG = {
         "data.curriculum.name=none",
     ),
     "a temperature of no step": (
-        ["rollout.temperature_schedule={0: 1.1}"], "rollout.temperature_schedule.0.[key]", "must be at least 1", "1",
+        ["rollout.temperature_schedule={0: 1.1}"], "rollout.temperature_schedule.0", "must be at least 1", "1",
     ),
     "a later temperature that is too cold": (
         ["rollout.temperature_schedule={10: 0.001}"], "rollout.temperature_schedule.10", "must be at least 0.01", "=0.01",
@@ -98,7 +98,7 @@ WRONG = {
         [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "only be trained on", "an rl stage",
     ),
     "a stage's own curriculum": (
-        ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name", "neither a", "history",
+        ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name", "is not the name of a curriculum", "history",
     ),
     "a checkpoint of another curriculum": (
         ["run_dir=begun", "resume=auto", "data.curriculum.name=easy_pool"], "data.curriculum.name",
