@@ -98,7 +98,8 @@ WRONG = {
         [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "only be trained on", "an rl stage",
     ),
     "a stage's own curriculum": (
-        ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name", "is not the name of a curriculum", "history",
+        ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name",
+        "is not the name of a curriculum", "history",
     ),
     "a checkpoint of another curriculum": (
         ["run_dir=begun", "resume=auto", "data.curriculum.name=easy_pool"], "data.curriculum.name",
