@@ -62,7 +62,7 @@ def test_every_source_is_scored_by_its_own_rewards(tmp_path: Path) -> None:
     for source in SOURCES:
         theirs = [line for line in lines if line["source"] == source]
         assert {line["correct"] for line in theirs} == {True, False} and fmean(line["reward"] for line in theirs) > 0
-        applies = {part for line in theirs for part, value in line["parts"].items() if value is not None}
+        applies = {part for line in theirs for part, value in line["components"].items() if value is not None}
         own = {"program": {"code_fraction"}, "logic": {"logic_rl"}}.get(source, set())
         assert applies == {"accuracy", "format"} | own
 
