@@ -31,7 +31,7 @@ class Evaluator:
     pass_at: Sequence[int]
     seed: int
     stopping: Callable[[], bool] = lambda: False
-    """Polled while waiting for completions (`r1ray.run.stop.requested`)."""
+    """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
         """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds.

@@ -63,7 +63,9 @@ class RestartBudget:
         if self._used > self._limit:
             error = next(iter(failed.values()))
             raise type(error)(
-                f"{error} (giving up after {self._limit} restarts without a new step: cluster.max_restarts={self._limit})"
+                f"{error} (giving up after {self._limit} restarts without a new step: cluster.max_restarts={self._limit}). Correct "
+                "the cause, which the worker's log shows, and continue with resume=auto; if failures are merely frequent, increase "
+                "cluster.max_restarts"
             )
         for worker, error in failed.items():
             self._event("worker_restarted", worker=worker, reason=str(error))

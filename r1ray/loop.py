@@ -1,6 +1,6 @@
 """The reinforcement learning loop: the algorithm of DeepSeek-R1-Zero (arXiv 2501.12948, 2.2) on four groups of actors.
 
-    groups  = collector.take()          P problems, G scored completions each
+    groups  = collector.collect()          P problems, G scored completions each
     samples = annotate(to_samples())    old and reference log-probs, values, process rewards, if the algorithm needs them
     samples = algo.advantages()         pure, sees the whole step
     trainers update per minibatch       DeepSpeed: the policy first, then critic and process reward model
@@ -44,7 +44,7 @@ class Sync(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class LoopComponents:
     """What `train` works with; `r1ray.stages.rl` builds it from actors, tests from fakes."""
 
     algo: Algorithm
@@ -52,7 +52,7 @@ class Parts:
     annotate: Callable[[Sequence[Sample], frozenset[Need]], list[Sample]]
     trainers: Mapping[TrainerRole, Trainer]
     sync: Sync
-    begin: Callable[[int], None]
+    on_step_begin: Callable[[int], None]
     """Called with the number of a step before it begins; raises Stopped if the run is to stop."""
     replace_reference: Callable[[int], None]
     evaluate: Callable[[int], dict[str, float]]
@@ -61,7 +61,7 @@ class Parts:
     """`r1ray.run.log.RunLog`: `step(step, metrics)`, `rollouts(step, groups)`, `event(kind, **fields)`."""
 
 
-def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
+def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progress:
     """Run the loop from `progress` to cfg.steps and return the final progress. Steps are numbered from 1.
 
     Raises (after saving the last complete step):
@@ -69,52 +69,52 @@ def train(cfg: Config, parts: Parts, progress: Progress) -> Progress:
         RewardOutage: a reward component was down for too long.
         NothingToLearn: too few problems are left from which this model can learn.
     """
-    algo, state = parts.algo, progress.algo or parts.algo.initial_state()
-    parts.sync.push(progress.version)
-    if progress.step == 0 and cfg.eval.before and (metrics := parts.evaluate(0)):
-        parts.log.step(0, metrics)
+    algo, state = components.algo, progress.algo or components.algo.initial_state()
+    components.sync.push(progress.version)
+    if progress.step == 0 and cfg.eval.before and (metrics := components.evaluate(0)):
+        components.log.step(0, metrics)
     while progress.step < cfg.steps:
         step, version, clock = progress.step + 1, progress.version, Clock()
         try:
-            parts.begin(step)
+            components.on_step_begin(step)
             with clock("collect"):
-                collected = parts.collector.take(cfg.algo.prompts_per_step, step=step)
+                collected = components.collector.collect(cfg.algo.prompts_per_step, step=step)
         except (Stopped, RewardOutage, NothingToLearn):
-            parts.save(progress, {})
+            components.save(progress, {})
             raise
-        curriculum = parts.collector.problems.observe(collected.generated)
+        curriculum = components.collector.problems.observe(collected.generated)
         with clock("annotate"):
             samples = to_samples(collected.kept, truncated=cfg.reward.truncated)
-            samples = parts.annotate(samples, algo.needs)
+            samples = components.annotate(samples, algo.needs)
             samples = algo.advantages(samples, state)
         with clock("train"):
-            updates = {role: update_all(role, cfg, parts, samples, state, step) for role in parts.trainers}
+            updates = {role: update_all(role, cfg, components, samples, state, step) for role in components.trainers}
         moved = num_applied(updates["policy"])
         progress = replace(
             progress, step=step, updates=progress.updates + moved, version=progress.version + (moved > 0)
         )
         with clock("sync"):
-            sync = parts.sync.push(progress.version) if moved else {}
-        progress = refresh_reference(cfg, parts, progress)
+            sync = components.sync.push(progress.version) if moved else {}
+        progress = refresh_reference(cfg, components, progress)
         metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
         state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
         progress = replace(progress, algo=state)
         if due(step, cfg.eval.every_steps, last=cfg.steps):
-            metrics |= parts.evaluate(step)
-        parts.log.rollouts(step, collected.generated)
-        parts.log.step(step, metrics)
+            metrics |= components.evaluate(step)
+        components.log.rollouts(step, collected.generated)
+        components.log.step(step, metrics)
         if due(step, cfg.checkpoint.every_steps, last=cfg.steps):
-            parts.save(progress, metrics)
+            components.save(progress, metrics)
     return progress
 
 
 def update_all(
-    role: TrainerRole, cfg: Config, parts: Parts, samples: Sequence[Sample], state: State, step: int
+    role: TrainerRole, cfg: Config, components: LoopComponents, samples: Sequence[Sample], state: State, step: int
 ) -> list[dict[str, float]]:
     """All updates of one trainer in this step; returns their metrics."""
-    objective: Objective = parts.algo if role == "policy" else parts.algo.objectives[role]
+    objective: Objective = components.algo if role == "policy" else components.algo.objectives[role]
     section = trainer_config(cfg, role)
     rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "policy" else (cfg.seed, step))
     updates: list[dict[str, float]] = []
@@ -125,7 +125,7 @@ def update_all(
             num_ranks=section.data_parallel,
             max_tokens=section.max_tokens_per_micro_batch,
         )
-        updates.append(parts.trainers[role].update(batch))
+        updates.append(components.trainers[role].update(batch))
     return updates
 
 
@@ -134,13 +134,17 @@ def num_applied(updates: Sequence[Mapping[str, float]]) -> int:
     return len(updates) - int(sum(update["updates_skipped"] for update in updates))
 
 
-def refresh_reference(cfg: Config, parts: Parts, progress: Progress) -> Progress:
+def refresh_reference(cfg: Config, components: LoopComponents, progress: Progress) -> Progress:
     """Replace the reference by the policy every algo.reference_refresh_updates (arXiv 2501.12948v2: every 400 steps)."""
     every = cfg.algo.reference_refresh_updates
-    if "ref_logprobs" not in parts.algo.needs or not every or progress.updates - progress.reference_updates < every:
+    if (
+        "ref_logprobs" not in components.algo.needs
+        or not every
+        or progress.updates - progress.reference_updates < every
+    ):
         return progress
-    parts.replace_reference(progress.updates)
-    parts.log.event("reference_replaced", updates=progress.updates)
+    components.replace_reference(progress.updates)
+    components.log.event("reference_replaced", updates=progress.updates)
     return replace(progress, reference_updates=progress.updates)
 
 

@@ -27,7 +27,11 @@ def main(checked: CheckedRun) -> None:
         run_stages(checked, run)
     except stop.Stopped as error:
         run.event("run_stopped", reason=str(error))
-        print(f"r1ray: {error}; everything is saved, the same command with resume=auto continues", file=sys.stderr)
+        without = " without fault=..." if checked.config.fault else ""
+        print(
+            f"r1ray: {error}; everything is saved, the same command{without} with resume=auto continues",
+            file=sys.stderr,
+        )
         sys.exit(stop.EXIT_CODE)
     except Exception as error:
         log = run.log("driver", 0)

@@ -26,7 +26,7 @@ class Mistake:
 
 
 Finding = Mistake | str
-"""A mistake, or a sentence worth knowing."""
+"""A mistake, which refuses the configuration, or a note, which is printed."""
 
 
 class ConfigError(ValueError):

@@ -87,7 +87,7 @@ def resolve(name: str, known: Registry, *, what: str) -> Any:
         ) from error
 
 
-def found(name: Any, known: Registry) -> Any:
+def resolve_or_none(name: Any, known: Registry) -> Any:
     """The plug-in of this name; None where there is none that can be imported."""
     try:
         return resolve(name, known, what="plug-in") if isinstance(name, str) else None

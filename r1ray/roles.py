@@ -1,9 +1,11 @@
 """The roles of trainers, and the configuration of each."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from r1ray.config import AuxiliaryTrainerConfig, Config, TrainerConfig
-from r1ray.config.view import StageView
+
+if TYPE_CHECKING:
+    from r1ray.config.view import StageView
 
 TrainerRole = Literal["policy", "critic", "prm"]
 """policy; critic: values; prm: process rewards."""
@@ -17,7 +19,7 @@ def section_of(role: str) -> str:
     return "trainer" if role == "policy" else role
 
 
-def trainer_config(cfg: Config | StageView, role: TrainerRole) -> TrainerConfig:
+def trainer_config(cfg: "Config | StageView", role: TrainerRole) -> TrainerConfig:
     """The configuration of a trainer: the policy's keys, overridden by those of the critic or the process reward model.
 
     Example: with `critic.lr=5e-6` and `critic.overrides={zero_stage: 3}`, `trainer_config(cfg, "critic")` has both.

@@ -32,9 +32,9 @@ def check_shared(run_dir: Path, node_ids: Iterable[str], timeout_s: float) -> No
     mark = run_dir / f".shared-{uuid.uuid4().hex}"
     try:
         mark.touch()
-        look = ray.remote(num_cpus=0)(_look)
+        check = ray.remote(num_cpus=0)(_shared_folder_problem)
         strategies = [NodeAffinitySchedulingStrategy(node_id=node_id, soft=False) for node_id in others]
-        calls = [look.options(scheduling_strategy=strategy).remote(str(mark)) for strategy in strategies]
+        calls = [check.options(scheduling_strategy=strategy).remote(str(mark)) for strategy in strategies]
         found = gather(calls, names, what=f"check {run_dir}", timeout_s=timeout_s)
     finally:
         mark.unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def check_shared(run_dir: Path, node_ids: Iterable[str], timeout_s: float) -> No
         )
 
 
-def _look(mark: str) -> str:
+def _shared_folder_problem(mark: str) -> str:
     """Runs on the node: what is wrong with the folder; empty when nothing is."""
     file = Path(mark)
     end = time.monotonic() + SEEN_WITHIN_S

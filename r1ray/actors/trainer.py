@@ -24,7 +24,7 @@ from r1ray.model.distributed import join_ranks
 from r1ray.model.forward import RowTensors, row_tensors
 from r1ray.model.lr_schedule import lr_at
 from r1ray.model.memory import frees_memory
-from r1ray.model.sequence_parallel import check_shareable, share_rows
+from r1ray.model.sequence_parallel import check_sequence_parallel, sequence_shard
 from r1ray.roles import TrainerRole, trainer_config
 from r1ray.sync.layout import Rendezvous
 from r1ray.sync.sender import Sent, WeightSender
@@ -81,8 +81,8 @@ class TrainerWorker:
             key = "prm.path" if role == "prm" and cfg.prm.path is not None else "model.path"
             model = load_policy(model_path, cfg=cfg, init=init, precision=self._cfg.precision, key=key, lora=lora)
         self._lm = model.lm
-        check_shareable(self._lm.config, self._cfg.sequence_parallel)
-        self._share = share_rows(self._cfg.sequence_parallel, timeout_s=self._cfg.timeout_s)
+        check_sequence_parallel(self._lm.config, self._cfg.sequence_parallel)
+        self._shard = sequence_shard(self._cfg.sequence_parallel, timeout_s=self._cfg.timeout_s)
         self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device, lora=lora)
         self._updates = 0
 
@@ -97,7 +97,7 @@ class TrainerWorker:
         `updates_skipped` is 1 when all ranks kept their weights, because a loss or the gradient was not finite, or because the
         log-prob gap between engine and trainer was above trainer.logprob_gap_limit.
         """
-        accumulator = MetricAccumulator(ranks_per_row=self._share.size)
+        accumulator = MetricAccumulator(ranks_per_row=self._shard.size)
         with self._profiled():
             for k, row in enumerate(rows):
                 self._engine.backward(self._loss(row, accumulator), last=k == len(rows) - 1)
@@ -144,7 +144,7 @@ class TrainerWorker:
         return torch.stack(list(losses.values())).sum()
 
     def _tensors(self, row: Row) -> RowTensors:
-        return row_tensors(row, device=self._engine.device, share=self._share)
+        return row_tensors(row, device=self._engine.device, shard=self._shard)
 
     def _lr(self) -> float:
         cfg = self._cfg

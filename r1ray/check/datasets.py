@@ -9,8 +9,8 @@ from r1ray.data.answer_marks import HEAD
 from r1ray.data.files import size_of
 from r1ray.data.sources import SOURCES, Loaded, check_columns, load_source, needs_network, source_of, written_by_a_run
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
-from r1ray.model.facts import HUB_NAME
-from r1ray.plugin import found
+from r1ray.model.properties import HUB_NAME
+from r1ray.plugin import resolve_or_none
 
 WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
 """Local files up to this size are read completely, which takes a second at most."""
@@ -20,7 +20,7 @@ def datasets(view: StageView) -> Iterator[Finding]:
     for key, source in sources_of(view).items():
         if any(isinstance(finding, Mistake) for finding in source_findings(view, key, source)):
             continue
-        if found(source.source, SOURCES) is not None:
+        if resolve_or_none(source.source, SOURCES) is not None:
             imitated = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
             yield from _dataset(key, source, imitated=imitated)
 

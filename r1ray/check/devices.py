@@ -5,11 +5,11 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from r1ray.config import JudgeConfig, ModelConfig, ModelFacts, RolloutConfig, TrainerConfig
+from r1ray.config import JudgeConfig, ModelConfig, ModelProperties, RolloutConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import Mistake
-from r1ray.model.facts import facts_of
 from r1ray.model.heads import head_splits
+from r1ray.model.properties import properties_of
 from r1ray.roles import TRAINERS, TrainerRole, section_of, trainer_config
 
 
@@ -46,7 +46,7 @@ def devices(view: StageView) -> Iterator[Mistake]:
 
 
 def tensor_parallel(view: StageView) -> Iterator[Mistake]:
-    yield from divides("rollout.tensor_parallel_size", view.rollout.tensor_parallel_size, view.facts)
+    yield from divides("rollout.tensor_parallel_size", view.rollout.tensor_parallel_size, view.properties)
 
 
 def sequence_parallel_size(view: StageView) -> Iterator[Mistake]:
@@ -66,12 +66,12 @@ def sequence_parallel_heads(view: StageView) -> Iterator[Mistake]:
     """Ranks that share rows split the attention heads."""
     paths = {"policy": None, "critic": view.critic.path, "prm": view.prm.path}
     for role, key, trainer in _trainers(view):
-        model = ModelConfig(path=path, template="none", facts=None, lora=None) if (path := paths[role]) else None
-        facts = facts_of(model)[0] if model else view.facts
+        model = ModelConfig(path=path, template="none", properties=None, lora=None) if (path := paths[role]) else None
+        properties = properties_of(model)[0] if model else view.properties
         # A trainer with the policy's model and size would repeat the policy's mistake.
         repeats = role != "policy" and not model and trainer.sequence_parallel == view.trainer.sequence_parallel
-        if facts is not None and not repeats:
-            yield from divides(key, trainer.sequence_parallel, facts)
+        if properties is not None and not repeats:
+            yield from divides(key, trainer.sequence_parallel, properties)
 
 
 def _trainers(view: StageView) -> Iterator[tuple[TrainerRole, str, TrainerConfig]]:
@@ -83,8 +83,8 @@ def _trainers(view: StageView) -> Iterator[tuple[TrainerRole, str, TrainerConfig
                 yield role, key, trainer_config(view, role)
 
 
-def divides(key: str, size: int, facts: ModelFacts) -> Iterator[Mistake]:
-    heads, kv_heads = facts.num_attention_heads, facts.num_key_value_heads
+def divides(key: str, size: int, properties: ModelProperties) -> Iterator[Mistake]:
+    heads, kv_heads = properties.num_attention_heads, properties.num_key_value_heads
     fits = head_splits(heads, kv_heads)
     if size not in fits:
         rule = f"must divide the model's {heads} attention heads, and divide or be a multiple of its {kv_heads} key-value heads"

@@ -27,14 +27,14 @@ from r1ray.check import (
     stages,
     trainers,
 )
-from r1ray.check.overrides import replaced, stale_model_facts, values_replaced_by_scale
+from r1ray.check.overrides import replaced, stale_model_properties, values_replaced_by_scale
 from r1ray.check.schema import validate, without_null_entries
 from r1ray.config import Config, StageConfig
 from r1ray.config.tree import has, merge, without
 from r1ray.config.view import AllStages, InvalidSection, StageView
 from r1ray.data import answer_marks
 from r1ray.mistakes import ConfigError, Finding, Mistake
-from r1ray.model.facts import facts_of
+from r1ray.model.properties import properties_of
 from r1ray.run import resume
 from r1ray.stage_kinds import KINDS, StageKind
 
@@ -123,13 +123,13 @@ def load(
         findings += stages.removals_without_effect(raw, all_stages)
         names = stages.in_order(all_stages)
         trees = {name: without_null_entries(merge(raw, all_stages[name].config)) for name in names}
-        found = {name: plugins.found(all_stages[name].kind, KINDS) for name in names}
+        found = {name: plugins.resolve_or_none(all_stages[name].kind, KINDS) for name in names}
         kinds = {name: kind for name, kind in found.items() if isinstance(kind, StageKind)}
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
     findings += [*values_replaced_by_scale(raw, overrides, choices, folders), *replaced(raw, choices)]
-    findings += stale_model_facts(raw, overrides, choices, folders)
+    findings += stale_model_properties(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:
         raise ConfigError(mistakes, notes)
@@ -196,10 +196,12 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
         known = {"algorithm_error": made} if failed else {"algorithm": made, "roles": training_roles(made)}
         view = StageView(**vars(view) | {"roles": ["policy"]} | known)
     if "model" in sections:
-        facts, about = facts_of(sections["model"])
+        properties, about = properties_of(sections["model"])
         text = model.template_text(sections["model"])
         view = StageView(
-            **vars(view) | ({"facts": facts} if facts else {}) | ({"template_text": text} if text is not None else {})
+            **vars(view)
+            | ({"properties": properties} if properties else {})
+            | ({"template_text": text} if text is not None else {})
         )
         yield from about
     applicable = [*STAGE_RULES, *(GENERATION_RULES if kind.generates else ()), *(TRAINING_RULES if kind.trains else ())]

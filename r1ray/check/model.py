@@ -8,8 +8,8 @@ from r1ray.config.view import StageView
 from r1ray.data.templates import OF_CHAT, OWN_TEXT, TEMPLATES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
 from r1ray.model.experts import NAMES, REASON, experts_of
-from r1ray.model.facts import has_chat_template, missing_files
 from r1ray.model.files import chat_template, local_folder
+from r1ray.model.properties import has_chat_template, missing_files
 from r1ray.plugin import resolve
 
 
@@ -34,7 +34,7 @@ def _mixture(path: str) -> str | None:
     try:
         number = experts_of(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError):
-        return None  # reported by facts_of
+        return None  # reported by properties_of
     return f"{number} experts a layer by its config.json" if number > 1 else None
 
 

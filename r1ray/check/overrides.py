@@ -90,18 +90,18 @@ def replaced(raw: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str
         yield f"{REPLACED}{group} {choices[group]} -> {show(instead)}: {cause}={choices[cause]}"
 
 
-def stale_model_facts(
+def stale_model_properties(
     raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str], folders: Sequence[Path]
 ) -> Iterator[str]:
-    """A note when model.path names another hub model and model.facts still describe the selected option."""
+    """A note when model.path names another hub model and model.properties still describe the selected option."""
     given = {override.partition("=")[0] for override in overrides}
-    path, facts = value_of(raw, "model.path"), value_of(raw, "model.facts")
-    if "model.path" not in given or not facts or any(key.startswith("model.facts") for key in given):
+    path, properties = value_of(raw, "model.path"), value_of(raw, "model.properties")
+    if "model.path" not in given or not properties or any(key.startswith("model.properties") for key in given):
         return
     if path != _content("model", choices.get("model"), folders).get("path") and local_folder(str(path)) is None:
         yield (
-            f"{NOT_CHECKED}the size of {path}: model.facts are those of model={choices.get('model')} (a context of "
-            f"{value_of(raw, 'model.facts.context_length')} tokens); set model.facts for it, or model.facts=null"
+            f"{NOT_CHECKED}the size of {path}: model.properties are those of model={choices.get('model')} (a context of "
+            f"{value_of(raw, 'model.properties.context_length')} tokens); set model.properties for it, or model.properties=null"
         )
 
 

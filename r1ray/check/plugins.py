@@ -19,7 +19,7 @@ from r1ray.data.curriculum import CURRICULA
 from r1ray.data.sources import SOURCES
 from r1ray.engine import ENGINES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
-from r1ray.plugin import Registry, args_of, found, resolve
+from r1ray.plugin import Registry, args_of, resolve, resolve_or_none
 from r1ray.reward import REWARDS
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
@@ -50,7 +50,7 @@ def engine(view: StageView) -> Iterator[Finding]:
 def kind(view: StageView) -> Iterator[Finding]:
     stage = view.run.stages[view.name]
     where = f"stages.{view.name}"
-    plugin = found(stage.kind, KINDS)
+    plugin = resolve_or_none(stage.kind, KINDS)
     if plugin is None or isinstance(plugin, StageKind):
         yield from _check(view, "a kind of stage", KINDS, f"{where}.kind", stage.kind, f"{where}.args", stage)
     else:
@@ -109,7 +109,7 @@ def _with_default_args(section: Any, path: Sequence[str], known: Registry, name_
     if path:
         inner = values if path[0] == "*" else values.keys() & {path[0]}
         return values | {name: _with_default_args(values[name], path[1:], known, name_key, name) for name in inner}
-    plugin = found(values.get(name_key) or key, known)
+    plugin = resolve_or_none(values.get(name_key) or key, known)
     try:
         args = args_of(plugin).model_validate(values.get("args") or {}) if plugin else None
     except ValidationError:

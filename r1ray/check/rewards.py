@@ -11,8 +11,8 @@ from r1ray.config import ModelConfig, RewardComponentConfig, SourceConfig
 from r1ray.config.view import StageView
 from r1ray.data.sources import load_source, needs_network
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
-from r1ray.model.facts import facts_of, has_chat_template, missing_files
-from r1ray.plugin import args_of, found
+from r1ray.model.properties import has_chat_template, missing_files, properties_of
+from r1ray.plugin import args_of, resolve_or_none
 from r1ray.reward import REWARDS
 from r1ray.reward.base import RewardArgs
 
@@ -49,12 +49,12 @@ def own_judges(view: StageView) -> Iterator[Finding]:
     if judge.path is None:
         return
     args_of_all = [_args(key, component) for key, component in view.reward.components.items()]
-    if not any(args is None or args.asks_own_judges for args in args_of_all):
+    if not any(args is None or args.uses_run_judges for args in args_of_all):
         rule = "no reward asks these judges"
         remedy = "judge.path=null, or a reward that asks them: conf/reward/judge.yaml shows how"
         yield view.mistake("judge.path", rule, remedy)
-    model = ModelConfig(path=judge.path, template="chat", facts=None, lora=None)
-    facts, findings = facts_of(model)
+    model = ModelConfig(path=judge.path, template="chat", properties=None, lora=None)
+    properties, findings = properties_of(model)
     for missing in has_chat_template(model):
         rule, remedy = f"{missing.rule}, and a judge is asked in chat messages", "a chat (instruct) model"
         yield view.mistake("judge.path", rule, remedy)
@@ -63,18 +63,18 @@ def own_judges(view: StageView) -> Iterator[Finding]:
             yield replace(finding, key="judge.path")
         else:  # on the hub
             yield f"{NOT_CHECKED}judge.path={judge.path} is a hub name: its context length and heads are unknown until it is loaded"
-    if facts is not None and judge.max_length > facts.context_length:
-        rule = f"the model's context is {facts.context_length} tokens"
-        remedy = f"judge.max_length={facts.context_length}"
+    if properties is not None and judge.max_length > properties.context_length:
+        rule = f"the model's context is {properties.context_length} tokens"
+        remedy = f"judge.max_length={properties.context_length}"
         yield view.mistake("judge.max_length", rule, remedy)
-    if facts is not None:
-        yield from divides("judge.tensor_parallel_size", judge.tensor_parallel_size, facts)
+    if properties is not None:
+        yield from divides("judge.tensor_parallel_size", judge.tensor_parallel_size, properties)
 
 
 def _args(key: str, component: RewardComponentConfig) -> RewardArgs | None:
     """None when they are invalid, which plugins.rewards reports."""
     try:
-        args = args_of(found(component.name or key, REWARDS)).model_validate(component.args)
+        args = args_of(resolve_or_none(component.name or key, REWARDS)).model_validate(component.args)
     except ValidationError:
         return None
     return args if isinstance(args, RewardArgs) else RewardArgs()

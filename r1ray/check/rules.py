@@ -1,5 +1,6 @@
-"""Rules that look at more than one key. Each is a generator of findings (a Mistake, or a plain sentence worth knowing) that reads
-a stage's valid sections (`r1ray.config.view.StageView`).
+"""Rules that look at more than one key.
+
+Each is a generator of findings (mistakes and notes) that reads the valid sections of a stage (`r1ray.config.view.StageView`).
 """
 
 from collections.abc import Iterator
@@ -17,14 +18,14 @@ from r1ray.sync.backend import on_one_gpu, unusable_reason
 
 
 def lengths(view: StageView) -> Iterator[Finding]:
-    data, rollout, trainer, facts = view.data, view.rollout, view.trainer, view.facts
+    data, rollout, trainer, properties = view.data, view.rollout, view.trainer, view.properties
     total = data.max_prompt_length + rollout.max_response_length
-    if total > facts.context_length:
-        left = facts.context_length - data.max_prompt_length
+    if total > properties.context_length:
+        left = properties.context_length - data.max_prompt_length
         remedy = f"rollout.max_response_length={left}" if left > 0 else "lower data.max_prompt_length"
         rule = (
             f"data.max_prompt_length + max_response_length = {data.max_prompt_length} + {rollout.max_response_length} "
-            f"= {total}, but the model's context is {facts.context_length} tokens"
+            f"= {total}, but the model's context is {properties.context_length} tokens"
         )
         remedy = f"{remedy}, or a model with a longer context"
         yield view.mistake("rollout.max_response_length", rule, remedy)
@@ -37,10 +38,10 @@ def lengths(view: StageView) -> Iterator[Finding]:
 
 
 def sft_length(view: StageView) -> Iterator[Finding]:
-    sft, facts = view.sft, view.facts
-    if sft.max_length > facts.context_length:
-        rule = f"must fit the model's context of {facts.context_length} tokens"
-        remedy = f"sft.max_length={facts.context_length}"
+    sft, properties = view.sft, view.properties
+    if sft.max_length > properties.context_length:
+        rule = f"must fit the model's context of {properties.context_length} tokens"
+        remedy = f"sft.max_length={properties.context_length}"
         yield view.mistake("sft.max_length", rule, remedy)
 
 

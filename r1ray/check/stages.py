@@ -7,7 +7,7 @@ from typing import Any, cast
 from r1ray.config import StageConfig
 from r1ray.config.tree import Tree, has, value_of
 from r1ray.mistakes import Mistake, did_you_mean
-from r1ray.plugin import found
+from r1ray.plugin import resolve_or_none
 from r1ray.stage_kinds import KINDS, StageKind
 
 RUN_WIDE = ("name", "run_dir", "check", "resume", "stages", "cluster")
@@ -29,7 +29,7 @@ def graph(stages: Mapping[str, StageConfig]) -> Iterator[Mistake]:
         elif name in _ancestors(name, stages):
             rule = "the stages start from each other in a cycle"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}=null for the one that starts from model.path")
-        elif isinstance(kind := found(stages[after].kind, KINDS), StageKind) and not kind.trains:
+        elif isinstance(kind := resolve_or_none(stages[after].kind, KINDS), StageKind) and not kind.trains:
             rule = f"a stage of kind {stages[after].kind} trains nothing, so there is no checkpoint to start from"
             yield Mistake(key=key, value=after, rule=rule, remedy=f"{key}={stages[after].after or 'null'}")
     for name, stage in stages.items():

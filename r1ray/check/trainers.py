@@ -10,8 +10,8 @@ from r1ray.check.schema import as_mistakes
 from r1ray.config import AuxiliaryTrainerConfig, ModelConfig, TrainerConfig
 from r1ray.config.view import StageView
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
-from r1ray.model.facts import facts_of, missing_files
 from r1ray.model.files import token_count
+from r1ray.model.properties import missing_files, properties_of
 from r1ray.roles import TrainerRole
 
 OWN = AuxiliaryTrainerConfig.model_fields.keys() & TrainerConfig.model_fields.keys()
@@ -35,11 +35,11 @@ def auxiliary_trainers(view: StageView) -> Iterator[Finding]:
             rule = f"algo.name={view.algo.name} has no such trainer, so this model would not be loaded"
             yield view.mistake(f"{name}.path", rule, f"{name}.path=null")
             continue
-        model = ModelConfig(path=section.path, template="none", facts=None, lora=None)
-        found, findings = facts_of(model)
+        model = ModelConfig(path=section.path, template="none", properties=None, lora=None)
+        found, findings = properties_of(model)
         for finding in (*findings, *missing_files(model, tokenizer=False)):
             yield replace(finding, key=f"{name}.path") if isinstance(finding, Mistake) else finding
-        if found is not None and found.vocab_size < view.facts.vocab_size:
+        if found is not None and found.vocab_size < view.properties.vocab_size:
             yield from _vocabulary(f"{name}.path", section.path, found.vocab_size, view)
 
 
@@ -50,7 +50,7 @@ def _vocabulary(key: str, path: str, size: int, view: StageView) -> Iterator[Fin
     if tokens is None:
         yield (
             f"{NOT_CHECKED}whether the vocabulary of {key}={path} ({size}) has every token of {policy}'s tokenizer: "
-            f"the policy has room for {view.facts.vocab_size}"
+            f"the policy has room for {view.properties.vocab_size}"
         )
     elif size < tokens:
         rule = f"its vocabulary of {size} lacks some of the {tokens} tokens of the policy's tokenizer, which both models read"

@@ -41,9 +41,9 @@ class Collector:
     ledger: Ledger
     outages: Outages
     stopping: Callable[[], bool] = lambda: False
-    """Polled while waiting for completions (`r1ray.run.stop.requested`)."""
+    """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
-    def take(self, num_groups: int, *, step: int) -> Collected:
+    def collect(self, num_groups: int, *, step: int) -> Collected:
         """Dispatch problems until there are `num_groups` groups to train on. No wait for completions or scores is
         endless: the timeouts of the workers end it.
 
@@ -98,7 +98,7 @@ def _collected(work: InFlight) -> Collected:
     chosen = selection.chosen()
     for ticket in work.tickets:
         if ticket.number in groups:
-            work.note("trained" if ticket.number in chosen else "left", ticket)
+            work.note("trained" if ticket.number in chosen else "not_trained", ticket)
     return Collected(
         kept=[groups[number] for number in chosen],
         generated=list(groups.values()),

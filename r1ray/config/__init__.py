@@ -12,7 +12,7 @@ from r1ray.config.algo import AlgoConfig
 from r1ray.config.base import NotEmpty, PositiveInt, Seed, StrictModel
 from r1ray.config.data import CurriculumConfig, DataConfig, SourceConfig
 from r1ray.config.engine import JudgeConfig, RolloutConfig, SyncConfig
-from r1ray.config.model import LoraConfig, ModelConfig, ModelFacts
+from r1ray.config.model import LoraConfig, ModelConfig, ModelProperties
 from r1ray.config.reward import RewardComponentConfig, RewardConfig, SandboxConfig
 from r1ray.config.run import CheckpointConfig, ClusterConfig, EvalConfig, LogConfig, StageConfig
 from r1ray.config.trainer import AuxiliaryTrainerConfig, CriticConfig, ReferenceConfig, SftConfig, TrainerConfig
@@ -31,7 +31,7 @@ __all__ = [
     "LogConfig",
     "LoraConfig",
     "ModelConfig",
-    "ModelFacts",
+    "ModelProperties",
     "ReferenceConfig",
     "RewardComponentConfig",
     "RewardConfig",

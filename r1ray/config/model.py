@@ -9,14 +9,14 @@ from r1ray.config.base import NotEmpty, PositiveFloat, PositiveInt, StrictModel
 ALL_LINEAR = "all-linear"
 
 
-class ModelFacts(StrictModel):
+class ModelProperties(StrictModel):
     """What the config check needs to know of a hub model that is not on this disk; compared with the model when it is loaded."""
 
     context_length: PositiveInt
     num_attention_heads: PositiveInt
     num_key_value_heads: PositiveInt
     vocab_size: PositiveInt
-    tied: bool
+    tie_word_embeddings: bool
 
 
 class LoraConfig(StrictModel):
@@ -33,6 +33,6 @@ class ModelConfig(StrictModel):
     """`builtin`, a local folder or a hub name."""
     template: str
     """A name in r1ray.data.templates: `r1_zero`, `chat` (the tokenizer's own), `none`, ...; or `package.module:function`."""
-    facts: ModelFacts | None
+    properties: ModelProperties | None
     lora: LoraConfig | None
     """Train adapters on top of frozen weights; null: train the weights."""

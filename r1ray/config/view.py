@@ -15,7 +15,7 @@ from r1ray.config import (
     JudgeConfig,
     LogConfig,
     ModelConfig,
-    ModelFacts,
+    ModelProperties,
     ReferenceConfig,
     RewardConfig,
     RolloutConfig,
@@ -60,7 +60,7 @@ class StageView:
     """The stage's whole configuration as plain values."""
     kind: "StageKind"
     run: AllStages
-    facts: ModelFacts
+    properties: ModelProperties
     """Of the policy's model."""
     template_text: str
     """Text that every prompt of the model contains; reading it raises InvalidSection where it is unknown."""

@@ -101,11 +101,11 @@ class Source:
     """{our name: the dataset's column}; a dot leads into a nested one. `SourceConfig.columns` overrides."""
     optional: frozenset[str] = frozenset()
     """Our names that may be missing."""
-    keep_others: bool = False
+    pass_extra_columns: bool = False
     """Whether `read` also gets the remaining columns, under their own names."""
-    others: tuple[str, ...] = ()
+    extra_columns: tuple[str, ...] = ()
     """The names among the remaining columns that `read` uses; messages list them."""
     generate: Callable[[Any], Iterator[dict[str, Any]]] | None = None
     """Makes the rows: such a source takes no path."""
     gather: Callable[[str, Any], Iterator[dict[str, Any]]] | None = None
-    """Makes the rows from what a run has written at the path, which is relative to the run directory (`located`)."""
+    """Makes the rows from what a run has written at the path, which is relative to the run directory (`in_run_dir`)."""

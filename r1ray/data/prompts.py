@@ -9,7 +9,7 @@ from typing import Any
 from r1ray.config import Config, SourceConfig
 from r1ray.data.mined import check_judged
 from r1ray.data.schemas import Item
-from r1ray.data.sources import load_source, located
+from r1ray.data.sources import in_run_dir, load_source
 from r1ray.data.templates import render
 from r1ray.types import Ints, Message, Problem
 
@@ -69,7 +69,7 @@ def problem_set(
     Raises:
         ValueError: the source cannot be loaded, a prompt is too long while overlong_prompt is `error`, or no problem is left.
     """
-    loaded = load_source(name, located(source, cfg))
+    loaded = load_source(name, in_run_dir(source, cfg))
     counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0})
     problems: list[Problem] = []
     keys: set[str] = set()

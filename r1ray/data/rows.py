@@ -18,14 +18,25 @@ from typing import Any
 from r1ray.data.base import Item, Row, SourceArgs, Unreadable
 from r1ray.data.columns import as_object
 from r1ray.data.schemas import conversation, golds, listed, numbers_and_target
-from r1ray.plugin import Args, args_of, found
+from r1ray.plugin import Args, args_of, resolve_or_none
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.choice import letter_of
 from r1ray.reward.code.cases import ProgramArgs, read_cases, read_subtasks
 from r1ray.reward.logic import roles
 from r1ray.sandbox.base import Language
 
-OTHERS = ("answers", "tests", "subtasks", "checker", "limits", "numbers", "target", "files", "patched", "reference")
+EXTRA_COLUMNS = (
+    "answers",
+    "tests",
+    "subtasks",
+    "checker",
+    "limits",
+    "numbers",
+    "target",
+    "files",
+    "patched",
+    "reference",
+)
 """Columns besides prompt, answer and language that a verifier or a judge may read."""
 
 
@@ -38,11 +49,11 @@ class RowsArgs(SourceArgs):
     @property
     def parsed_verifier_args(self) -> Args:
         """`verifier_args`, validated and with defaults."""
-        return args_of(found(self.verifier, VERIFIERS)).model_validate(self.verifier_args)
+        return args_of(resolve_or_none(self.verifier, VERIFIERS)).model_validate(self.verifier_args)
 
     @property
     def program_language(self) -> Language | None:
-        if not issubclass(args_of(found(self.verifier, VERIFIERS)), ProgramArgs):
+        if not issubclass(args_of(resolve_or_none(self.verifier, VERIFIERS)), ProgramArgs):
             return None
         return self.verifier_args.get("language", ProgramArgs().language)
 

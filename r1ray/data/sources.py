@@ -19,7 +19,7 @@ from r1ray.data.columns import KeepRule, as_columns, is_kept, shown, step_into
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.generators import countdown, knights, oneliners, traces
 from r1ray.data.generators.base import GeneratorArgs
-from r1ray.plugin import found, resolve
+from r1ray.plugin import resolve, resolve_or_none
 from r1ray.sandbox.base import Language
 
 
@@ -122,8 +122,8 @@ SOURCES: Mapping[str, Source] = {
         Args=rows.RowsArgs,
         columns={"prompt": "prompt", "answer": "answer", "language": "language"},
         optional=frozenset({"answer", "language"}),
-        keep_others=True,
-        others=rows.OTHERS,
+        pass_extra_columns=True,
+        extra_columns=rows.EXTRA_COLUMNS,
     ),
     "mined": Source(
         read=mined.mined,
@@ -218,7 +218,7 @@ def program_languages(sources: Iterable[SourceConfig]) -> frozenset[Language]:
     return frozenset(languages)
 
 
-def located(cfg: SourceConfig, run: Config) -> SourceConfig:
+def in_run_dir(cfg: SourceConfig, run: Config) -> SourceConfig:
     """`cfg`, with the path below the run directory if the source reads files that a run has written."""
     if cfg.path is None or not written_by_a_run(cfg):
         return cfg
@@ -227,7 +227,7 @@ def located(cfg: SourceConfig, run: Config) -> SourceConfig:
 
 def written_by_a_run(cfg: SourceConfig) -> bool:
     """Whether an earlier stage writes what the source reads, so that it may not exist before the run."""
-    source = found(cfg.source, SOURCES)
+    source = resolve_or_none(cfg.source, SOURCES)
     return source is not None and source.gather is not None
 
 
@@ -267,7 +267,7 @@ def _kept_rows(
 
 def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
     unknown = sorted(set(cfg.columns) - set(source.columns))
-    if unknown and not source.keep_others:
+    if unknown and not source.pass_extra_columns:
         raise ValueError(
             f"source {name!r}: columns maps {', '.join(unknown)}, but {cfg.source} reads: {', '.join(source.columns)}"
         )
@@ -277,14 +277,14 @@ def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
 def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source, *, name: str) -> Row:
     """The row under our names."""
     ours: dict[str, Any] = {}
-    if source.keep_others:
+    if source.pass_extra_columns:
         ours = {key: value for key, value in theirs.items() if key not in columns.values()}
     for ours_name, column in columns.items():
         is_there, value = step_into(theirs, column)
         if is_there:
             ours[ours_name] = value
         elif ours_name not in source.optional:
-            known = (*source.columns, *source.others)
+            known = (*source.columns, *source.extra_columns)
             own = "" if ours_name in known else f", which is none of the names that it reads ({', '.join(known)})"
             raise ValueError(
                 f"source {name!r}: there is no column {column!r} for {ours_name!r}{own}. A row: {shown(theirs)}. "

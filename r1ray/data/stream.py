@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from r1ray.types import Group, Problem
 
-PLAIN = "none"
+NO_CURRICULUM = "none"
 """The name of no curriculum: problems come from the stream directly, whose saved state has no key `curriculum`."""
 
 
@@ -104,7 +104,7 @@ class ProblemStream:
         if not state:
             self._draws, self._taken = 0, dict.fromkeys(self._sources, 0)
             return
-        check_same_curriculum(state, present=PLAIN)
+        check_same_curriculum(state, present=NO_CURRICULUM)
         present = {name: len(problems) for name, problems in self._sources.items()}
         saved = {name: source["size"] for name, source in state["sources"].items()}
         if present != saved:
@@ -129,7 +129,7 @@ class ProblemStream:
 
 def check_same_curriculum(state: Mapping[str, Any], *, present: str) -> None:
     """Raise ValueError when `state` was saved by another curriculum than `present`."""
-    saved = state.get("curriculum", PLAIN)
+    saved = state.get("curriculum", NO_CURRICULUM)
     if saved != present:
         raise ValueError(
             f"the checkpoint was saved with data.curriculum.name={saved} and cannot be resumed with {present}: keep it, or start a "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from r1ray.model.sequence_parallel import ALONE, Share
+from r1ray.model.sequence_parallel import UNSHARDED, SequenceShard
 
 NAME = "r1ray"
 
@@ -115,7 +115,7 @@ def packed_attention(
     *,
     scaling: float,
     segments: Segments | None = None,
-    share: Share = ALONE,
+    shard: SequenceShard = UNSHARDED,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -126,7 +126,7 @@ def packed_attention(
     Raises ValueError for what it does not support: a window shorter than a sequence, soft-capped scores, attention sinks.
     """
     assert segments is not None, "attention 'r1ray' was called without its segments; use r1ray.model.forward"
-    size = share.slice_length(segments.length)
+    size = shard.slice_length(segments.length)
     assert attention_mask is None and query.shape[0] == 1 and query.shape[2] == key.shape[2] == size
     if sliding_window is not None and sliding_window < segments.groups[0][1]:
         raise ValueError(
@@ -138,7 +138,7 @@ def packed_attention(
             raise ValueError(f"the model's attention uses {name}, which r1ray's packed attention does not support")
     # Under autocast the rotary embedding makes query and key float32 again; the value has the dtype to compute in.
     qkv_CHD = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
-    q, k, v = (_to_slots(x_LHD, segments) for x_LHD in share.to_heads(*qkv_CHD, length=segments.length))
+    q, k, v = (_to_slots(x_LHD, segments) for x_LHD in shard.to_heads(*qkv_CHD, length=segments.length))
     outs = []
     sizes = [num * longest for num, longest in segments.groups]
     for (num, longest), *qkv in zip(segments.groups, q.split(sizes), k.split(sizes), v.split(sizes), strict=True):
@@ -147,7 +147,7 @@ def packed_attention(
         outs.append(out_GHTD.transpose(1, 2).reshape(num * longest, *q.shape[1:]))
     out_SHD = torch.cat(outs) if len(outs) > 1 else outs[0]
     out_LHD = out_SHD if segments.slot_L is None else _FromSlots.apply(out_SHD, segments.slot_L)
-    return share.to_slice(out_LHD).unsqueeze(0), None
+    return shard.to_slice(out_LHD).unsqueeze(0), None
 
 
 def _to_slots(x_LHD: Tensor, segments: Segments) -> Tensor:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import r1ray.builtin
-from r1ray.config import ModelFacts
+from r1ray.config import ModelProperties
 
-FACT_NAMES = {
+PROPERTY_NAMES = {
     "context_length": ("max_position_embeddings", "n_positions"),
     "num_attention_heads": ("num_attention_heads", "n_head"),
     "num_key_value_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
     "vocab_size": ("vocab_size",),
-    "tied": ("tie_word_embeddings",),
+    "tie_word_embeddings": ("tie_word_embeddings",),
 }
 """{fact: keys of a config.json; the first one that is present counts}."""
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
@@ -28,8 +28,8 @@ def local_folder(path: str) -> Path | None:
     return folder if folder.is_dir() or path.startswith(("/", ".", "~")) else None
 
 
-def read_facts(folder: Path) -> ModelFacts:
-    """The facts in the config.json of a folder.
+def read_properties(folder: Path) -> ModelProperties:
+    """The properties in the config.json of a folder.
 
     Raises:
         FileNotFoundError: there is no config.json.
@@ -41,14 +41,14 @@ def read_facts(folder: Path) -> ModelFacts:
     except ValueError as error:
         raise ValueError(f"{file} is not JSON ({error})") from error
     config = config.get("text_config", config)
-    values: dict[str, Any] = {"tied": False}
-    for fact, names in FACT_NAMES.items():
+    values: dict[str, Any] = {"tie_word_embeddings": False}
+    for key, names in PROPERTY_NAMES.items():
         given = [config[name] for name in names if config.get(name) is not None]
-        values |= {fact: given[0]} if given else {}
-    missing = FACT_NAMES.keys() - values.keys()
+        values |= {key: given[0]} if given else {}
+    missing = PROPERTY_NAMES.keys() - values.keys()
     if missing:
-        raise ValueError(f"{file} does not say {', '.join(FACT_NAMES[fact][0] for fact in sorted(missing))}")
-    return ModelFacts(**values)
+        raise ValueError(f"{file} does not say {', '.join(PROPERTY_NAMES[name][0] for name in sorted(missing))}")
+    return ModelProperties(**values)
 
 
 def token_count(path: str) -> int | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from r1ray.model.attention import Segments, segments_of
-from r1ray.model.sequence_parallel import ALONE, Share
+from r1ray.model.sequence_parallel import UNSHARDED, SequenceShard
 from r1ray.types import Row
 
 _KEPT_LOGITS = {"cpu": 2**24, "cuda": 2**27}
@@ -40,29 +40,29 @@ class RowTensors:
     """Indices in the row of the wanted tokens; none is the first of its sequence."""
     segments: Segments
     """Those of the whole row."""
-    share: Share
+    shard: SequenceShard
 
     def spread(self, values_M: Tensor) -> Tensor:
         """-> [L] of the whole row on every rank that shares it; 0 at tokens that are not wanted."""
         zeros_L = torch.zeros(self.segments.length, dtype=torch.float32, device=values_M.device)
-        return self.share.joined(zeros_L.index_copy(0, self.target_M, values_M))
+        return self.shard.all_reduce(zeros_L.index_copy(0, self.target_M, values_M))
 
 
-def row_tensors(row: Row, *, device: torch.device, share: Share = ALONE) -> RowTensors:
+def row_tensors(row: Row, *, device: torch.device, shard: SequenceShard = UNSHARDED) -> RowTensors:
     """A row for `Policy.forward`. The wanted tokens are those where mask_L is not 0."""
-    size = share.slice_length(len(row.token_ids_L))
+    size = shard.slice_length(len(row.token_ids_L))
     target_M = np.flatnonzero((row.mask_L > 0) & (row.positions_L > 0))
-    target_M = target_M[(target_M - 1) // size == share.rank]
+    target_M = target_M[(target_M - 1) // size == shard.rank]
     lengths = np.bincount(row.segment_L).tolist()
     return RowTensors(
-        token_ids_C=torch.tensor(share.slice_of(row.token_ids_L), dtype=torch.long, device=device),
-        positions_C=torch.tensor(share.slice_of(row.positions_L), dtype=torch.long, device=device),
-        source_M=torch.tensor(target_M - 1 - share.rank * size, device=device),
+        token_ids_C=torch.tensor(shard.slice_of(row.token_ids_L), dtype=torch.long, device=device),
+        positions_C=torch.tensor(shard.slice_of(row.positions_L), dtype=torch.long, device=device),
+        source_M=torch.tensor(target_M - 1 - shard.rank * size, device=device),
         label_M=torch.tensor(row.token_ids_L[target_M], dtype=torch.long, device=device),
         temperature_M=torch.tensor(row.temperature_L[target_M], device=device),
         target_M=torch.tensor(target_M, device=device),
         segments=segments_of(lengths, device=device),
-        share=share,
+        shard=shard,
     )
 
 
@@ -75,7 +75,7 @@ def hidden_states(body: Any, row: RowTensors) -> Tensor:
         attention_mask=None,
         use_cache=False,
         segments=row.segments,
-        share=row.share,
+        shard=row.shard,
     ).last_hidden_state[0]
 
 

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from r1ray.config import Config, LoraConfig, ModelFacts
+from r1ray.config import Config, LoraConfig, ModelProperties
 from r1ray.model import attention
 from r1ray.model.experts import REASON, experts_of
 from r1ray.model.forward import Policy
@@ -47,13 +47,13 @@ def load_policy(
     """The model in `precision` (default cfg.trainer.precision). Trainer and reference load it alike, so that their first KL is 0.
 
     Args:
-        key: the configuration key of the path; model.facts describe model.path only.
+        key: the configuration key of the path; model.properties describe model.path only.
         lora: freezes the model and adds adapters, which change no output yet.
     """
     precision = precision or cfg.trainer.precision
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    facts = cfg.model.facts if key == "model.path" else None
-    lm = load_lm(path, dtype=dtype, facts=facts, init=init, seed=cfg.seed, key=key)
+    properties = cfg.model.properties if key == "model.path" else None
+    lm = load_lm(path, dtype=dtype, properties=properties, init=init, seed=cfg.seed, key=key)
     if lora is not None:
         add_adapters(lm, lora, seed=cfg.seed)
     return Policy(lm, autocast=precision == "bf16_autocast")
@@ -79,7 +79,7 @@ def load_critic(path: str, *, cfg: Config, precision: str) -> ValueModel:
         lm = load_lm(path, dtype=dtype, seed=cfg.seed, key=key)
         head = value_head(lm.config.hidden_size, init=cfg.critic.head_init, seed=cfg.seed)
         return ValueModel(lm.model, head.to(dtype), autocast=autocast)
-    _check(config, name=f"{key}={path}", facts=None)
+    _check(config, name=f"{key}={path}", properties=None)
     if config.num_labels != 1:
         raise ValueError(f"{key}={path} has {config.num_labels} outputs: a reward model has one")
     config.attention_dropout = 0.0
@@ -94,7 +94,7 @@ def load_lm(
     path: str,
     *,
     dtype: torch.dtype,
-    facts: ModelFacts | None = None,
+    properties: ModelProperties | None = None,
     init: Init = "pretrained",
     seed: int = 0,
     key: str = "model.path",
@@ -102,11 +102,11 @@ def load_lm(
     """The model on the CPU, with r1ray's packed attention and without dropout.
 
     `init="random"` draws new weights from the folder's config and the seed. Raises ValueError when the model cannot be loaded,
-    contradicts `facts` (which the check of the configuration used), or changes its logits in a way that r1ray does not support.
+    contradicts `properties` (which the configuration check used), or changes its logits in a way that r1ray does not support.
     """
     with _named(key, path):
         config = AutoConfig.from_pretrained(path)
-        _check(config, name=f"{key}={path}", facts=facts)
+        _check(config, name=f"{key}={path}", properties=properties)
         if hasattr(config, "attention_dropout"):
             config.attention_dropout = 0.0  # a ratio of two passes over the same tokens must be 1
         if init == "random":
@@ -188,25 +188,25 @@ def _eos_ids(lm: PreTrainedModel, tokenizer_eos: int | None) -> int | list[int] 
     return ids[0] if len(ids) == 1 else ids or None
 
 
-def _check(config: Any, *, name: str, facts: ModelFacts | None) -> None:
+def _check(config: Any, *, name: str, properties: ModelProperties | None) -> None:
     if (number := experts_of(config.to_dict())) > 1:
         raise ValueError(f"{name} is a mixture of experts ({number} a layer). {REASON}")
     for changed in _OTHER_LOGITS:
         if getattr(config, changed, None) not in (None, 1.0):
             raise ValueError(f"{name}: the model changes its logits by {changed}, which r1ray does not support")
-    if facts is None:
+    if properties is None:
         return
     real = {
         "context_length": config.max_position_embeddings,
         "num_attention_heads": config.num_attention_heads,
         "num_key_value_heads": config.num_key_value_heads,
         "vocab_size": config.vocab_size,
-        "tied": config.tie_word_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
     }
     wrong = [
-        f"model.facts.{fact}={getattr(facts, fact)}, the model has {value}"
-        for fact, value in real.items()
-        if getattr(facts, fact) != value
+        f"model.properties.{name}={getattr(properties, name)}, the model has {value}"
+        for name, value in real.items()
+        if getattr(properties, name) != value
     ]
     if wrong:
-        raise ValueError(f"{name} contradicts model.facts: {'; '.join(wrong)}")
+        raise ValueError(f"{name} contradicts model.properties: {'; '.join(wrong)}")

@@ -6,9 +6,9 @@ all heads for the whole row with a share of the heads, and back. With 2 ranks, 5
     rank 0   tokens 0 1 2, heads a b c d           tokens 0 1 2 3 4, heads a b
     rank 1   tokens 3 4 -, heads a b c d   <---->  tokens 0 1 2 3 4, heads c d
 
-The loss reads one number per token, which is small: every rank gets all of them (`joined`), computes the loss of the whole row, and
-propagates the gradient into its own slice. The gradients of the ranks then add up to that of the row, as they do for ranks with
-rows of their own.
+The loss reads one number per token, which is small: every rank gets all of them (`all_reduce`), computes the loss of the whole
+row, and propagates the gradient into its own slice. The gradients of the ranks then add up to that of the row, as they do for
+ranks with rows of their own.
 
 DeepSpeed's layer for transformers (UlyssesSPAttentionHF) is not used: the ranks must divide the length of a row, it reads the
 boundaries of sequences from position ids that it gathers again in each layer, and it makes three exchanges where one is enough.
@@ -33,8 +33,8 @@ BY_LENGTH = {"dynamic", "longrope"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One rank of a sequence-parallel group of `size` ranks. `to_heads`, `to_slice` and `joined` are its collectives."""
+class SequenceShard:
+    """One rank of a sequence-parallel group of `size` ranks. `to_heads`, `to_slice` and `all_reduce` are its collectives."""
 
     rank: int
     size: int
@@ -54,7 +54,7 @@ class Share:
     def to_heads(self, *slices: Tensor, length: int) -> list[Tensor]:
         """Each [C, heads, dim] of a slice -> [length, heads / size, dim] of the whole row.
 
-        When there are fewer (key-value) heads than ranks they are repeated, so that each rank has the one its query heads share.
+        When there are fewer (key-value) heads than ranks they are repeated, so that each rank has the one its query heads shard.
         """
         if self.size == 1:
             return list(slices)
@@ -77,26 +77,26 @@ class Share:
         padded = F.pad(x_LHD, (0, 0, 0, 0, 0, self.size * size - length))
         return self._exchange(padded.reshape(self.size, size, -1)).transpose(0, 1).reshape(size, -1, dim)
 
-    def joined(self, x_L: Tensor) -> Tensor:
+    def all_reduce(self, x_L: Tensor) -> Tensor:
         """The sum over ranks, each of which has its own entries and 0 elsewhere: identical on all ranks to the last bit."""
-        return x_L if self.size == 1 else _Joined.apply(x_L, self.group)
+        return x_L if self.size == 1 else _AllReduce.apply(x_L, self.group)
 
     def _exchange(self, x: Tensor) -> Tensor:
         return _Exchange.apply(x, self.group)
 
 
-ALONE = Share(rank=0, size=1, group=None)
+UNSHARDED = SequenceShard(rank=0, size=1, group=None)
 
 
-def share_rows(size: int, *, timeout_s: float) -> Share:
+def sequence_shard(size: int, *, timeout_s: float) -> SequenceShard:
     """Ranks 0 to size-1 share rows, and so do the next `size` ranks. A collective; `size` divides the number of ranks."""
     if size == 1:
-        return ALONE
+        return UNSHARDED
     group, _ = dist.new_subgroups(group_size=size, timeout=timedelta(seconds=timeout_s))
-    return Share(rank=dist.get_rank() % size, size=size, group=group)
+    return SequenceShard(rank=dist.get_rank() % size, size=size, group=group)
 
 
-def check_shareable(config: Any, size: int) -> None:
+def check_sequence_parallel(config: Any, size: int) -> None:
     """Raises ValueError when `size` ranks cannot share the rows of a model with this transformers config."""
     if size == 1:
         return
@@ -139,7 +139,7 @@ def _exchanged(x: Tensor, group: Any) -> Tensor:
     return out
 
 
-class _Joined(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     """A sum over ranks that all compute the same function of it, so that each rank already has the whole gradient."""
 
     @staticmethod

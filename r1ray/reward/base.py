@@ -52,7 +52,7 @@ class RewardArgs(Args):
     """Arguments of a reward that needs something of the run or of its problems."""
 
     @property
-    def asks_own_judges(self) -> bool:
+    def uses_run_judges(self) -> bool:
         """Whether it asks the judges that the run itself starts (`judge.path`)."""
         return False
 

@@ -160,12 +160,13 @@ def rewarded_though_incorrect(source: str, lines: Sequence[Line]) -> list[Findin
     incorrect = [line for line in lines if line["usable"] and line["correct"] is False]
     if not correct:
         return []
-    bar = median(correct)
-    paid = sorted((line for line in incorrect if line["reward"] >= bar), key=lambda line: -line["reward"])
-    if len(paid) < max(3, REWARDED * len(incorrect)):
+    min_reward = median(correct)
+    rewarded = sorted((line for line in incorrect if line["reward"] >= min_reward), key=lambda line: -line["reward"])
+    if len(rewarded) < max(3, REWARDED * len(incorrect)):
         return []
-    what = f"{len(paid)} of {len(incorrect)} incorrect completions in {source} earn {number(bar)} or more, like correct ones"
-    return [Finding(what=what, examples=paid[:EXAMPLES])]
+    amount = f"{len(rewarded)} of {len(incorrect)} incorrect completions"
+    what = f"{amount} in {source} earn {number(min_reward)} or more, like correct ones"
+    return [Finding(what=what, examples=rewarded[:EXAMPLES])]
 
 
 def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share: float, what: str) -> list[Finding]:

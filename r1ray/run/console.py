@@ -16,7 +16,7 @@ SHOWN = {
     "kl_ref": "KL",
     "entropy": "entropy",
     "grad_norm": "grad norm",
-    "mismatch/logprob_gap/max": "gap",
+    "mismatch/logprob_gap/max": "logprob_gap",
     "time/step": "seconds",
 }
 """{metric: short name}, in the order shown; the terms of the loss follow."""

@@ -9,7 +9,7 @@ For every scoring that failed and was repeated on the same completions there is,
 
     {"step": 3, "draw": 17, "attempt": 0, "state": "unscored", "components": ["judge"]}
 
-A draw ends as `trained`, as `left` (the filter rejected its group, or enough others were accepted) or as `dropped` (after
+A draw ends as `trained`, as `not_trained` (the filter rejected its group, or enough others were accepted) or as `dropped` (after
 rollout.max_attempts). A run that resumes from step N writes `{"state": "resumed", "step": N}`, which cancels all rows above it
 about later steps.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 from r1ray.run.files import append, read_jsonl
 
-FINAL_STATES = ("trained", "left", "dropped")
+FINAL_STATES = ("trained", "not_trained", "dropped")
 
 
 class Ledger:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from r1ray.config.tree import merge, value_of
 from r1ray.config.view import StageView
-from r1ray.data.stream import PLAIN
+from r1ray.data.stream import NO_CURRICULUM
 from r1ray.mistakes import Mistake, show
 from r1ray.roles import AUXILIARY_TRAINERS, TRAINERS, section_of, trainer_config
 from r1ray.run.checkpoint import STATE
@@ -67,7 +67,7 @@ def _layout(role: str, checkpoint: Path, view: StageView) -> Iterator[Mistake]:
 
 def _curriculum(checkpoint: Path, state: dict[str, Any], view: StageView) -> Iterator[Mistake]:
     if view.kind.reinforcement and state.get("stream"):
-        before, key = state["stream"].get("curriculum", PLAIN), "data.curriculum.name"
+        before, key = state["stream"].get("curriculum", NO_CURRICULUM), "data.curriculum.name"
         if before != view.data.curriculum.name:
             rule = f"the checkpoint in {checkpoint} holds the state of the curriculum {before}"
             yield view.mistake(key, rule, f"{key}={before}, or a new run: name=ANOTHER")

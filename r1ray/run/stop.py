@@ -15,7 +15,7 @@ _requested = threading.Event()
 
 
 class Stopped(RuntimeError):
-    """The run was requested to stop. A stage with unsaved progress saves it and re-raises this."""
+    """The run was asked to stop. A stage with unsaved progress saves it and re-raises this."""
 
 
 def install_handler() -> None:
@@ -27,10 +27,10 @@ def install_handler() -> None:
     signal.signal(signal.SIGTERM, set_flag)
 
 
-def requested() -> bool:
+def stop_requested() -> bool:
     return _requested.is_set()
 
 
-def raise_if_requested() -> None:
-    if requested():
+def raise_if_stop_requested() -> None:
+    if stop_requested():
         raise Stopped("stopped by SIGTERM")

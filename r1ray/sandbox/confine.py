@@ -106,7 +106,7 @@ class Confinement:
         # The limit counts all threads of a user: without an own user or namespace also those of the user who runs r1ray.
         tasks = MAX_TASKS if self.uid is not None or self.namespaces else num_tasks() + 1000
         self._tasks = (tasks, tasks)
-        self._hard = {number: highest(number) for number in LIMITED}
+        self._hard = {number: max_limit(number) for number in LIMITED}
         set_limit(resource.RLIMIT_CORE, (0, 0))
         # Both are inherited and cannot be undone.
         prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -199,7 +199,7 @@ class Confinement:
 set_limit = resource.setrlimit
 
 
-def highest(number: int) -> int:
+def max_limit(number: int) -> int:
     """The highest value to which a limit can be set."""
     hard = resource.getrlimit(number)[1]
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard

@@ -32,13 +32,13 @@ MEMORY_EXIT, BROKEN_EXIT, NOT_EXECUTED_EXIT = 86, 99, 126
 READY_FD, CODE_FD, RESULTS_FD, FIRST_FREE = 3, 4, 5, 6
 """Descriptors of the program's process, besides the standard three; the zygote does not use these numbers. CODE_FD is the file that
 may be executed (`seccomp.EXECUTED`), RESULTS_FD gets the results of a function."""
-COPIED = "output"
+OUTPUT_FILE = "output"
 """The output file of a tool where there is no /proc, so that it cannot write to a descriptor by name."""
 OVERLOADED = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE)
 """Errors that can make any execution fail for a moment."""
-SCRIPT, FUNCTION, EXECUTABLE, TOOL, COPIED_TOOL = range(5)
+SCRIPT, FUNCTION, EXECUTABLE, TOOL, TOOL_WITH_COPIED_OUTPUT = range(5)
 """Kinds of runs. From EXECUTABLE on the kernel executes a file: a static program, a tool of the system, a tool that writes
-COPIED."""
+OUTPUT_FILE."""
 
 
 class Job(NamedTuple):
@@ -151,7 +151,9 @@ def confine_process(
     confinement.drop_user()
     if confinement.namespaces:
         confinement.mount_private(job.file_bytes, native=native, bare=job.kind == EXECUTABLE)
-        if job.kind == COPIED_TOOL:  # the zygote copies the output from this folder, which only this process can see
+        if (
+            job.kind == TOOL_WITH_COPIED_OUTPUT
+        ):  # the zygote copies the output from this folder, which only this process can see
             with socket.socket(fileno=os.dup(READY_FD)) as line:
                 socket.send_fds(line, [READY], [os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)])
         confinement.drop_capabilities(native=native)

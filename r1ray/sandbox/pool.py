@@ -22,7 +22,7 @@ from r1ray.sandbox.supervisor import Zygote
 
 RETRIES = 2
 LOCK_S = 120.0
-GATE, ROOM = "/tmp/r1ray-sandbox-gate.lock", "/tmp/r1ray-sandbox-room.lock"
+QUEUE_LOCK, RUN_LOCK = "/tmp/r1ray-sandbox-queue.lock", "/tmp/r1ray-sandbox-run.lock"
 """Locks that all sandboxes of a machine share."""
 
 
@@ -112,19 +112,19 @@ class Sandbox:
 def machine_lock(*, alone: bool) -> Iterator[None]:
     """A lock of this machine: shared by normal runs, exclusive for a run that must be alone.
 
-    The exclusive holder locks the gate first, so that later runs do not delay it.
+    The exclusive holder locks the queue first, so that later runs do not delay it.
     """
-    gate, room = _opened(GATE), _opened(ROOM)
+    queue, run = _opened(QUEUE_LOCK), _opened(RUN_LOCK)
     try:
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        for lock in (gate, room):
+        for lock in (queue, run):
             _hold(lock, kind)
         if not alone:
-            fcntl.flock(gate, fcntl.LOCK_UN)
+            fcntl.flock(queue, fcntl.LOCK_UN)
         yield
     finally:
-        os.close(gate)
-        os.close(room)
+        os.close(queue)
+        os.close(run)
 
 
 def _hold(lock: int, kind: int) -> None:

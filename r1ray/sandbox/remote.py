@@ -25,7 +25,7 @@ WAIT_S = 0.5
 """Before the first retry; then twice as long each time."""
 MARGIN_S = 30.0
 """Added to the wall limit: the program may have to wait in a queue."""
-WRITTEN_AS = 6
+JSON_EXPANSION = 6
 """Maximum bytes of JSON per byte of output."""
 KILLED = (137, -9)
 CALL = """
@@ -96,7 +96,7 @@ class RemoteSandbox:
         self._client.close()
 
     def _post(self, request: dict[str, Any], limits: Limits) -> RunResult:
-        most, content = WRITTEN_AS * 2 * limits.output_bytes + (1 << 16), b""
+        most, content = JSON_EXPANSION * 2 * limits.output_bytes + (1 << 16), b""
         try:
             with self._client.stream("POST", self._url, json=request, timeout=limits.wall_s + MARGIN_S) as answer:
                 answer.raise_for_status()

@@ -9,7 +9,7 @@ from r1ray.sandbox.base import Readable, Tier
 
 READ = 0b1101
 READ_WRITE_FILE = 0b0110
-BUT_EXECUTE = 0xFFFE
+ALL_BUT_EXECUTE = 0xFFFE
 """Bits of Landlock's access rights."""
 # As few as possible: every run copies and removes the mounts of its bubblewrap.
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
@@ -69,7 +69,7 @@ class ZygoteSpec:
     @property
     def bare(self) -> Readable:
         """Paths for a compiled program, which needs no file of the system and must not find any that it could execute."""
-        own = [("/tmp", BUT_EXECUTE), ("/proc", READ & BUT_EXECUTE)]  # /dev/shm is /tmp
+        own = [("/tmp", ALL_BUT_EXECUTE), ("/proc", READ & ALL_BUT_EXECUTE)]  # /dev/shm is /tmp
         return [*((device, READ_WRITE_FILE) for device in DEVICES), *(own if self.tier != "T2" else [])]
 
     def command(self, fd: int) -> list[str]:

@@ -167,7 +167,7 @@ def open_descriptors(program: Program | Executable) -> tuple[dict[str, int], dic
     theirs: dict[str, int] = {}
     try:
         theirs["code"] = code_descriptor(program)
-        theirs["stdin"] = in_memory(program.stdin)
+        theirs["stdin"] = memory_file(program.stdin)
         if isinstance(program, Executable) and program.writes_file:
             theirs["stdout"] = os.memfd_create("", os.MFD_CLOEXEC)
             ours["file"] = os.dup(theirs["stdout"])
@@ -195,7 +195,7 @@ def code_descriptor(program: Program | Executable) -> int:
         return os.open(program.file, os.O_RDONLY | os.O_CLOEXEC)
     code = program.code if isinstance(program, Program) else program.file
     assert isinstance(code, bytes)
-    return in_memory(code)
+    return memory_file(code)
 
 
 def job_of(program: Program | Executable, tier: Tier) -> inside.Job:
@@ -207,8 +207,8 @@ def job_of(program: Program | Executable, tier: Tier) -> inside.Job:
     elif isinstance(program.file, bytes):
         kind, texts = inside.EXECUTABLE, program.arguments
     elif program.writes_file and tier == "T1-noproc":
-        kind = inside.COPIED_TOOL
-        texts = [f"/tmp/{inside.COPIED}" if part == OUTPUT else part for part in program.arguments]
+        kind = inside.TOOL_WITH_COPIED_OUTPUT
+        texts = [f"/tmp/{inside.OUTPUT_FILE}" if part == OUTPUT else part for part in program.arguments]
     else:
         kind, texts = inside.TOOL, program.arguments
     return inside.Job(
@@ -290,7 +290,7 @@ def collect(
     return {name: bytes(data) for name, data in read.items()}, flooded
 
 
-def in_memory(data: bytes) -> int:
+def memory_file(data: bytes) -> int:
     """A read-only descriptor of a sealed memory file with these bytes."""
     fd = os.memfd_create("", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:

@@ -23,7 +23,7 @@ from contextlib import suppress
 
 from r1ray.sandbox import confine, inside
 from r1ray.sandbox.confine import PR_SET_PDEATHSIG, Confinement, prctl
-from r1ray.sandbox.inside import COPIED_TOOL, READY, STARTED, Job
+from r1ray.sandbox.inside import READY, STARTED, TOOL_WITH_COPIED_OUTPUT, Job
 
 SETUP_S = 30.0
 CHECK_S = 0.05
@@ -70,7 +70,7 @@ class Run:
     def read_messages(self) -> None:
         """Read when the program has started. The wall limit counts from there, because confining the process can take long on a
         busy machine."""
-        if self.job.kind == COPIED_TOOL and self.folder < 0:
+        if self.job.kind == TOOL_WITH_COPIED_OUTPUT and self.folder < 0:
             with socket.socket(fileno=os.dup(self.ready)) as line:
                 self.folder = next(iter(socket.recv_fds(line, 1, 1)[1]), -1)
             if not select.select([self.ready], [], [], 0)[0]:
@@ -192,7 +192,7 @@ def start(confinement: Confinement, message: bytes, received: bytes, *, shared: 
         return None
     code, stdin, stdout, stderr, line = DESCRIPTORS.unpack(received)
     job = Job.unpacked(message)
-    copied = job.kind == COPIED_TOOL
+    copied = job.kind == TOOL_WITH_COPIED_OUTPUT
     try:
         if copied:
             ready, theirs = (end.detach() for end in socket.socketpair())
@@ -232,7 +232,7 @@ def send_report(line: int, report: bytes) -> None:
 def copy_output(folder: int, to: int) -> None:
     """Copy the file that a tool has written to its folder, if it has written one."""
     with suppress(OSError):
-        found = os.open(inside.COPIED, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        found = os.open(inside.OUTPUT_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         with open(found, "rb") as file, open(to, "wb", closefd=False) as written:
             written.write(file.read())
 

@@ -6,7 +6,7 @@ from r1ray.actors.workers import RayWorkers
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluator import evaluator_of
 from r1ray.failures import RestartBudget
-from r1ray.run.stop import raise_if_requested, requested
+from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
 
 
@@ -30,7 +30,7 @@ def run(context: StageContext) -> None:
             workers = RayWorkers(
                 groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, last_progress=watchdog.last_progress
             )
-            metrics = evaluator_of(cfg, workers, sets, stopping=requested)(0)
-            raise_if_requested()
+            metrics = evaluator_of(cfg, workers, sets, stopping=stop_requested)(0)
+            raise_if_stop_requested()
             log.step(0, metrics)
         log.close()

@@ -10,7 +10,7 @@ from r1ray.actors.group import ActorGroup
 from r1ray.failures import Failures, RestartBudget, TrainersLost
 from r1ray.roles import TRAINERS
 from r1ray.run.checkpoint import Checkpoint, Checkpoints
-from r1ray.run.stop import requested
+from r1ray.run.stop import stop_requested
 from r1ray.stages.context import StageContext
 
 
@@ -31,7 +31,7 @@ def run_with_recovery(
         try:
             return body(checkpoint)
         except TrainersLost as error:
-            if requested():
+            if stop_requested():
                 raise  # the run was asked to stop: there is no time to roll back, and nothing new to save
             lost = error
         print(f"r1ray: {lost}; all trainer ranks restart from the last checkpoint")

@@ -27,11 +27,11 @@ from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluator import evaluator_of
 from r1ray.failures import RestartBudget
-from r1ray.loop import Parts, train
+from r1ray.loop import LoopComponents, train
 from r1ray.roles import TRAINERS, TrainerRole, trainer_config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
-from r1ray.run.stop import raise_if_requested, requested
+from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
 from r1ray.stages.recovery import run_with_recovery
@@ -127,7 +127,7 @@ def train_from(
     context: StageContext, checkpoints: Checkpoints, resources: StageResources, checkpoint: Checkpoint | None
 ) -> None:
     """The loop from a checkpoint, or from the beginning, to cfg.steps."""
-    raise_if_requested()  # before the first evaluation, which may take minutes
+    raise_if_stop_requested()  # before the first evaluation, which may take minutes
     cfg, groups = context.cfg, resources.groups
     progress = checkpoint.progress if checkpoint else START
     resources.stream.load_state_dict(progress.stream)
@@ -164,22 +164,22 @@ def train_from(
         run_seed=cfg.seed,
         ledger=ledger,
         outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),
-        stopping=requested,
+        stopping=stop_requested,
     )
-    parts = Parts(
+    components = LoopComponents(
         algo=resources.algo,
         collector=collector,
         annotate=partial(annotate, groups=annotators(trainers, resources.reference)),
         trainers=trainers,
         sync=sync,
-        begin=partial(begin, resources),
+        on_step_begin=partial(begin, resources),
         replace_reference=partial(replace_reference, context, trainers["policy"], resources.reference),
-        evaluate=evaluator_of(cfg, workers, resources.held_out, stopping=requested),
+        evaluate=evaluator_of(cfg, workers, resources.held_out, stopping=stop_requested),
         save=partial(save, context, checkpoints, trainers, resources.stream, ledger, resources.first_reference),
         log=log,
     )
     try:
-        train(cfg, parts, progress)
+        train(cfg, components, progress)
         ledger.sync()
     finally:
         workers.abort()
@@ -200,7 +200,7 @@ def annotators(
 
 
 def begin(resources: StageResources, step: int) -> None:
-    raise_if_requested()
+    raise_if_stop_requested()
     resources.restarts.begin_step(step)
     resources.faults.begin_step(step)
 
@@ -225,9 +225,7 @@ def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[s
             if dropped := dropped_rows(loaded):
                 print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {dropped}")
             if mark := missing_mark(loaded.problems, tokenizer):
-                context.run.event(
-                    "alarm", name="answers_not_asked_for", stage=context.name, use=use, set=name, mark=mark
-                )
+                context.run.event("alarm", name="answer_mark_missing", stage=context.name, use=use, set=name, mark=mark)
                 print(f"r1ray: answers of {name} are read from {mark!r}, which none of its prompts mentions")
     stream = ProblemStream(
         {name: loaded.problems for name, loaded in training.items()},

@@ -17,7 +17,7 @@ from r1ray.failures import RestartBudget
 from r1ray.loop import due
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.log import RunLog
-from r1ray.run.stop import raise_if_requested, requested
+from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
 from r1ray.stages.recovery import run_with_recovery
@@ -79,9 +79,9 @@ def train_from(
     if checkpoint:
         policy.load(str(checkpoint.state_of("policy")))
     for step in range(first_step(checkpoint), last + 1):
-        if requested() and checkpoints.newest_step != step - 1:
+        if stop_requested() and checkpoints.newest_step != step - 1:
             context.save(checkpoints, {"policy": policy}, Progress(step=step - 1, updates=step - 1, version=0), {})
-        raise_if_requested()
+        raise_if_stop_requested()
         restarts.begin_step(step)
         faults.begin_step(step)
         start = time.perf_counter()

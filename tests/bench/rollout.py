@@ -298,7 +298,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 ledger=Ledger(run.stage("rl").ledger, step=0),
                 outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=run.event),
             )
-            yield lambda step: collector.take(cfg.algo.prompts_per_step, step=step)
+            yield lambda step: collector.collect(cfg.algo.prompts_per_step, step=step)
 
 
 def compare(size: str, model_path: str, *, args: argparse.Namespace, cores: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ from r1ray.cli import compose
 from r1ray.recipes import files, read
 
 pytestmark = pytest.mark.integration
-OTHERS = sorted({name for name, file in files().items() if read(file).paper.source} - COVERING.keys())
+EXTRA_COLUMNS = sorted({name for name, file in files().items() if read(file).paper.source} - COVERING.keys())
 STEPS = 3
 PROBLEMS, GROUP = 8, 4
 PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "reward.num_workers=1", "log.wandb=disabled")
@@ -76,7 +76,7 @@ def test_recipe_shows_its_features(recipe: str, shared: Mapping[str, ActorGroup]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", OTHERS)
+@pytest.mark.parametrize("recipe", EXTRA_COLUMNS)
 def test_other_recipes_show_their_features(recipe: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     run_recipe(recipe, shared, tmp_path, set())
 

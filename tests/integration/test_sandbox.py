@@ -193,7 +193,7 @@ def test_program_that_got_no_cpu_time_is_run_again_alone(monkeypatch: pytest.Mon
 
 
 def others_may_run() -> bool:
-    probe = "import fcntl; fcntl.flock(open('/tmp/r1ray-sandbox-room.lock'), fcntl.LOCK_SH | fcntl.LOCK_NB)"
+    probe = "import fcntl; fcntl.flock(open('/tmp/r1ray-sandbox-run.lock'), fcntl.LOCK_SH | fcntl.LOCK_NB)"
     return subprocess.run([PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
 
 

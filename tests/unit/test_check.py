@@ -430,11 +430,12 @@ VALUES = {
     "no such model folder": (["model.path=./nowhere"], "model.path", "nowhere is not a folder", "model=builtin"),
     "not a model folder": (["model.path=./no_config"], "model.path", "has no config.json", "transformers"),
     "typo in builtin": (["model.path=builtn"], "model.path", "nor a hub name", "did you mean builtin?"),
-    "wrong facts": (
+    "wrong properties": (
         [
-            "model.facts={context_length: 9, num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 300, tied: true}",
+            "model.properties={context_length: 9, num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 300, "
+            "tie_word_embeddings: true}",
         ],
-        "model.facts.context_length", "config.json has 1024", "model.facts=null",
+        "model.properties.context_length", "config.json has 1024", "model.properties=null",
     ),
     "unknown dataset": (
         ["data.train.countdown.source=cuntdown"], "data.train.countdown.source", "name of a dataset", "did you mean countdown?",
@@ -724,7 +725,7 @@ def test_unused_judge_arguments_are_not_noted() -> None:
 def test_judge_on_the_hub_is_noted_as_not_checked() -> None:
     (run,) = check(*OURS, "judge.path=org/judge")
     (note,) = [note for note in run.notes if "org/judge" in note]
-    assert note.startswith(f"{NOT_CHECKED}judge.path=org/judge is a hub name") and "facts" not in note
+    assert note.startswith(f"{NOT_CHECKED}judge.path=org/judge is a hub name") and "properties" not in note
 
 
 def test_stage_is_the_base_merged_with_its_fragment() -> None:
@@ -906,9 +907,9 @@ def test_facts_of_another_model_are_not_used_silently() -> None:
     large = ["recipe=gpg_7b", "scale=cluster", "model.path=Qwen/Qwen2.5-7B"]
     (run,) = check_command_line(large)
     assert any(
-        "model.facts are those of model=qwen2_5_math_7b (a context of 4096 tokens)" in note for note in run.notes
+        "model.properties are those of model=qwen2_5_math_7b (a context of 4096 tokens)" in note for note in run.notes
     )
-    for known in ("model.facts=null", "model.path=Qwen/Qwen2.5-Math-7B"):
+    for known in ("model.properties=null", "model.path=Qwen/Qwen2.5-Math-7B"):
         (run,) = check_command_line([*large, known])
         assert not any("are those of" in note for note in run.notes)
 
@@ -985,11 +986,18 @@ def test_hub_names_are_checked_by_form_and_listed() -> None:
     assert any("Qwen/Qwen2.5-7B" in note for note in unchecked)
 
 
-def test_hub_model_without_facts_is_noted_with_the_keys_to_set() -> None:
+def test_hub_model_without_properties_is_noted_with_the_keys_to_set() -> None:
     (run,) = check("model.path=org/model")
     note = next(note for note in run.notes if "org/model" in note)
     assert all(
-        fact in note for fact in ("context_length", "num_attention_heads", "num_key_value_heads", "vocab_size", "tied")
+        fact in note
+        for fact in (
+            "context_length",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "vocab_size",
+            "tie_word_embeddings",
+        )
     )
 
 

@@ -14,7 +14,7 @@ from r1ray.stage_kinds import KINDS
 
 CHECK = Path(__file__).resolve().parents[2] / "r1ray" / "check"
 NAMES = {*ALGORITHMS, *CURRICULA, *SOURCES, *REWARDS, *VERIFIERS, *KINDS}
-OTHERS = {"eval", "sft", "judge", "none", "rows"}
+EXTRA_COLUMNS = {"eval", "sft", "judge", "none", "rows"}
 """Names of plug-ins that are also sections of the configuration, a template and a scale (none), and a count (rows)."""
 
 
@@ -25,7 +25,7 @@ def constants(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("file", sorted(CHECK.glob("*.py")), ids=lambda file: file.name)
 def test_no_plugins_name_occurs(file: Path) -> None:
     tree = ast.parse(file.read_text())
-    assert sorted(constants(tree) & (NAMES - OTHERS)) == []
+    assert sorted(constants(tree) & (NAMES - EXTRA_COLUMNS)) == []
 
 
 def test_arguments_are_not_found_by_reflection() -> None:

@@ -62,12 +62,12 @@ def test_a_job_that_could_not_save_on_stop_warns(
 def test_a_node_reports_what_is_wrong_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_folder, "SEEN_WITHIN_S", 0.3)
     mark = tmp_path / "mark"
-    assert shared_folder._look(str(tmp_path / "not_mounted" / "mark")) == "has no such folder"
-    assert shared_folder._look(str(mark)) == "has another folder of that name"
+    assert shared_folder._shared_folder_problem(str(tmp_path / "not_mounted" / "mark")) == "has no such folder"
+    assert shared_folder._shared_folder_problem(str(mark)) == "has another folder of that name"
     threading.Timer(0.1, mark.touch).start()
-    assert shared_folder._look(str(mark)) == "", "a network file system may be slow"
+    assert shared_folder._shared_folder_problem(str(mark)) == "", "a network file system may be slow"
     monkeypatch.setattr(shared_folder.os, "access", lambda path, mode: False)  # root may write everywhere
-    assert shared_folder._look(str(mark)) == "may not write to it"
+    assert shared_folder._shared_folder_problem(str(mark)) == "may not write to it"
 
 
 def test_a_ray_that_does_not_start_in_time_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:

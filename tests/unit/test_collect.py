@@ -165,15 +165,15 @@ def all_correct(problem: Problem, completions: Sequence[Completion]) -> tuple[Sc
 
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_are_returned_in_dispatch_order(seed: int) -> None:
-    collected = collector(all_correct, seed=seed).take(6, step=1)
+    collected = collector(all_correct, seed=seed).collect(6, step=1)
     assert [group.problem.id for group in collected.kept] == [f"p{i}" for i in range(6)]
     assert collected.generated == collected.kept
 
 
 def test_step_draws_the_problems_after_those_of_the_previous_step() -> None:
     c = collector(all_correct)
-    c.take(3, step=1)
-    assert [group.problem.id for group in c.take(2, step=2).kept] == ["p3", "p4"]
+    c.collect(3, step=1)
+    assert [group.problem.id for group in c.collect(2, step=2).kept] == ["p3", "p4"]
 
 
 def test_sampling_settings_follow_the_step_number() -> None:
@@ -184,7 +184,7 @@ def test_sampling_settings_follow_the_step_number() -> None:
 
 def test_seeds_differ_between_completions_and_between_problems() -> None:
     c = collector(all_correct)
-    c.take(8, step=1)
+    c.collect(8, step=1)
     seeds = [seed for _, group in c.workers.calls for seed in group]  # type: ignore[attr-defined]
     assert len(set(seeds)) == 32
 
@@ -193,7 +193,7 @@ def test_seeds_do_not_depend_on_the_order_of_results() -> None:
     calls = []
     for seed in (0, 1):
         c = collector(all_correct, seed=seed)
-        c.take(4, step=1)
+        c.collect(4, step=1)
         calls.append(sorted(c.workers.calls))  # type: ignore[attr-defined]
     assert calls[0] == calls[1]
 
@@ -203,7 +203,7 @@ def test_filter_keeps_the_first_in_dispatch_order_and_all_groups_are_reported(se
     def mixed(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(correct=int(problem.id[1:]) % 2 == 0 and k == 0) for k in range(len(completions)))
 
-    collected = collector(mixed, keep=lambda group: group.solve_rate == 0.25, seed=seed).take(4, step=1)
+    collected = collector(mixed, keep=lambda group: group.solve_rate == 0.25, seed=seed).collect(4, step=1)
     assert [group.problem.id for group in collected.kept] == ["p0", "p2", "p4", "p6"]
     assert len(collected.generated) > len(collected.kept)
 
@@ -244,7 +244,7 @@ def test_groups_trained_on_are_the_first_accepted_in_dispatch_order(
     seed: int, min_share: float, num_groups: int, required: int
 ) -> None:
     c = collector(by_outcome, keep=is_mixed, seed=seed, min_share=min_share)
-    collected = c.take(num_groups, step=1)
+    collected = c.collect(num_groups, step=1)
     trained, generated = expected(num_groups, required=required)
     assert numbers(collected.kept) == trained
     assert numbers(collected.generated) == generated, "no more groups than needed"
@@ -255,9 +255,9 @@ def test_groups_trained_on_are_the_first_accepted_in_dispatch_order(
 def test_required_groups_are_not_rounded_up_by_floating_point() -> None:
     assert 0.28 * 25 > 7
     c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) < 7, min_share=0.28)
-    assert c.take(25, step=1).refilled == 0
+    assert c.collect(25, step=1).refilled == 0
     c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) in (*range(6), 26), min_share=0.28)
-    assert numbers(c.take(25, step=1).kept) == [*range(24), 26]
+    assert numbers(c.collect(25, step=1).kept) == [*range(24), 26]
 
 
 class LongLast(ShuffledWorkers):
@@ -284,7 +284,7 @@ def mean_length(groups: Sequence[Group]) -> float:
 
 
 def steps_of(c: Collector, count: int, *, groups: int) -> list[Collected]:
-    return [c.take(groups, step=step) for step in range(1, count + 1)]
+    return [c.collect(groups, step=step) for step in range(1, count + 1)]
 
 
 def test_long_completions_that_finish_last_are_kept() -> None:
@@ -321,7 +321,7 @@ def test_filter_that_rejects_everything_ends_the_step_and_reports_solve_rates(ca
 
     c = collector(same, keep=lambda group: False, max_refills=4, seed=seed)
     with pytest.raises(NothingToLearn) as caught:
-        c.take(2, step=3)
+        c.collect(2, step=3)
     message = str(caught.value)
     assert "step 3: the filter accepted 0 of 8 generated groups" in message
     assert "may generate 8 (algo.filter.max_refills=4 x 2). 8 groups could be scored" in message
@@ -337,7 +337,7 @@ def test_failing_rewards_end_the_step_and_report_dropped_problems() -> None:
     with pytest.raises(
         NothingToLearn, match=r"0 groups could be scored.* 4 were dropped. Last solve rates: none.*rewards that work"
     ):
-        c.take(2, step=1)
+        c.collect(2, step=1)
 
 
 def test_last_refill_can_still_fill_the_step() -> None:
@@ -345,7 +345,7 @@ def test_last_refill_can_still_fill_the_step() -> None:
         return tuple(score(correct=int(problem.id[1:]) >= 6) for _ in completions)
 
     c = collector(unsolved_before_6, keep=lambda group: group.solve_rate == 1, max_refills=4)
-    assert numbers(c.take(2, step=1).kept) == [6, 7]
+    assert numbers(c.collect(2, step=1).kept) == [6, 7]
 
 
 def test_unusable_group_is_regenerated_with_other_seeds_then_dropped() -> None:
@@ -353,7 +353,7 @@ def test_unusable_group_is_regenerated_with_other_seeds_then_dropped() -> None:
         return tuple(score(usable=problem.id != "p1") for _ in completions)
 
     c = collector(broken)
-    collected = c.take(3, step=1)
+    collected = c.collect(3, step=1)
     assert [group.problem.id for group in collected.kept] == ["p0", "p2", "p3"]
     assert collected.dropped == ["p1"] and collected.regenerated == 2
     attempts = [seeds for id, seeds in c.workers.calls if id == "p1"]  # type: ignore[attr-defined]
@@ -364,7 +364,7 @@ def test_one_unusable_completion_does_not_drop_the_group() -> None:
     def one_broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=k > 0) for k in range(len(completions)))
 
-    collected = collector(one_broken).take(2, step=1)
+    collected = collector(one_broken).collect(2, step=1)
     assert [len(group.completions) for group in collected.kept] == [4, 4]
 
 
@@ -376,36 +376,36 @@ def stops_at(number: int) -> Callable[[], bool]:
 
 def test_problems_of_a_stopped_step_are_drawn_again() -> None:
     c = collector(all_correct)
-    c.take(2, step=1)
+    c.collect(2, step=1)
     c.stopping = stops_at(3)
     with pytest.raises(Stopped):
-        c.take(3, step=2)
+        c.collect(3, step=2)
     c.stopping = lambda: False
-    assert [group.problem.id for group in c.take(3, step=2).kept] == ["p2", "p3", "p4"]
+    assert [group.problem.id for group in c.collect(3, step=2).kept] == ["p2", "p3", "p4"]
     first, again = c.workers.calls[2:5], c.workers.calls[5:]  # type: ignore[attr-defined]
     assert first == again, "the same problems with the same seeds"
 
 
 def test_workers_sleep_after_a_complete_step_and_not_after_a_stopped_one() -> None:
     c = collector(all_correct)
-    c.take(2, step=1)
+    c.collect(2, step=1)
     assert c.workers.sleeps == [len(c.workers.calls)] == [2]  # type: ignore[attr-defined]
     c.stopping = stops_at(3)
     with pytest.raises(Stopped):
-        c.take(3, step=2)
+        c.collect(3, step=2)
     assert c.workers.sleeps == [2]  # type: ignore[attr-defined]
 
 
 def test_dispatch_is_written_to_disk_before_the_first_completion() -> None:
     c = collector(all_correct)
-    c.take(3, step=1)
+    c.collect(3, step=1)
     assert c.ledger.synced[0] == 3  # type: ignore[attr-defined]
     assert {row["state"] for row in c.ledger.rows[:3]} == {"dispatched"}  # type: ignore[attr-defined]
 
 
 def audited(c: Collector, *, steps: int, groups_per_step: int) -> list[str]:
     for step in range(1, steps + 1):
-        c.take(groups_per_step, step=step)
+        c.collect(groups_per_step, step=step)
     c.ledger.sync()
     return audit(read_ledger(c.ledger.path), steps=steps, groups_per_step=groups_per_step)  # type: ignore[attr-defined]
 
@@ -425,7 +425,7 @@ def test_audit_accepts_the_rows_of_a_collector(seed: int, tmp_path: Path) -> Non
     assert audited(c, steps=3, groups_per_step=4) == []
     assert max(len(texts) for texts in tries.values()) == 2
     states = {row["state"] for row in read_ledger(tmp_path / "l")}
-    assert states == {"dispatched", "generated", "unscored", "scored", "trained", "left"}
+    assert states == {"dispatched", "generated", "unscored", "scored", "trained", "not_trained"}
 
 
 def test_audit_accepts_a_dropped_problem(tmp_path: Path) -> None:
@@ -439,12 +439,12 @@ def test_audit_accepts_a_dropped_problem(tmp_path: Path) -> None:
 
 def test_ledger_rows_of_a_stopped_step_do_not_count_once_it_is_repeated(tmp_path: Path) -> None:
     c = collector(all_correct, ledger=Ledger(tmp_path / "l", step=0))
-    c.take(2, step=1)
+    c.collect(2, step=1)
     c.stopping = stops_at(2)
     with pytest.raises(Stopped):
-        c.take(2, step=2)
+        c.collect(2, step=2)
     c.ledger.sync()
     c.ledger, c.stopping = Ledger(tmp_path / "l", step=1), lambda: False
-    c.take(2, step=2)
+    c.collect(2, step=2)
     c.ledger.sync()
     assert audit(read_ledger(tmp_path / "l"), steps=2, groups_per_step=2) == []

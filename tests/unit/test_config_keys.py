@@ -49,7 +49,7 @@ def test_yaml_sets_every_key_of_the_schema() -> None:
     composed = OmegaConf.to_container(compose([]))
     for path in key_paths():
         outer = path.split(".<name>")[0]
-        if not outer.startswith(("model.facts.", "model.lora.")):  # null: a local model, fully trained
+        if not outer.startswith(("model.properties.", "model.lora.")):  # null: a local model, fully trained
             assert has(composed, outer), f"no YAML sets {outer}"
 
 

@@ -110,7 +110,7 @@ def draw(number: int, *, step: int = 1, end: str = "trained", attempts: int = 1,
 def sound() -> Rows:
     """Two steps of two groups: one draw is left, one dropped, one generated twice."""
     return [
-        *(*draw(0), *draw(1, end="left"), *draw(2)),
+        *(*draw(0), *draw(1, end="not_trained"), *draw(2)),
         *(*draw(3, step=2, attempts=2), *draw(4, step=2, end="dropped", attempts=3), *draw(5, step=2)),
     ]
 
@@ -149,7 +149,7 @@ def doubled(wanted: Callable[[dict[str, Any]], bool]) -> Rows:
 
 
 FAULTS: dict[str, tuple[Rows, str]] = {
-    "a draw without an end": (without(of(1, "left")), "draw 1: ended 0 times (lost)"),
+    "a draw without an end": (without(of(1, "not_trained")), "draw 1: ended 0 times (lost)"),
     "a draw that was never dispatched": (without(of(1)), "draws [1] were never dispatched"),
     "a draw that was dispatched twice": (doubled(of(1, "dispatched")), "draw 1: attempt 0 was dispatched, dispatched"),
     "a draw that was generated twice": (doubled(of(1, "generated")), "draw 1: attempt 0 was dispatched, generated, generated"),
@@ -160,9 +160,9 @@ FAULTS: dict[str, tuple[Rows, str]] = {
     ),
     "a completion too few": (changed(of(2, "generated"), completions=3), "draw 2: has groups of [3] completions, not 4"),
     "a group trained on twice": (doubled(of(2, "trained")), "draw 2: ended 2 times (trained, trained)"),
-    "a group trained on and left": ([*sound(), *draw(1)[-1:]], "draw 1: ended 2 times (left, trained)"),
-    "a step of too many groups": (changed(of(1, "left"), state="trained"), "step 1: 3 groups trained on, not 2"),
-    "a step of too few groups": (changed(of(0, "trained"), state="left"), "step 1: 1 groups trained on, not 2"),
+    "a group trained on and left": ([*sound(), *draw(1)[-1:]], "draw 1: ended 2 times (not_trained, trained)"),
+    "a step of too many groups": (changed(of(1, "not_trained"), state="trained"), "step 1: 3 groups trained on, not 2"),
+    "a step of too few groups": (changed(of(0, "trained"), state="not_trained"), "step 1: 1 groups trained on, not 2"),
     "a step that is missing": (sound()[:12], "steps [2] dispatched nothing"),
 }  # fmt: skip
 

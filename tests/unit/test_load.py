@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, Qwen2Config
 
-from r1ray.config import ModelFacts
+from r1ray.config import ModelProperties
 from r1ray.model.load import load_critic, load_lm, load_policy
 from r1ray.model.lr_schedule import lr_at
 from r1ray.model.reserved import reserved_deepspeed_keys
@@ -31,11 +31,17 @@ def folder(tmp_path_factory):
     return str(path)
 
 
-FACTS = {"context_length": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 40, "tied": True}
+PROPERTIES = {
+    "context_length": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 40,
+    "tie_word_embeddings": True,
+}
 
 
 def test_model_loads_in_the_configured_dtype_without_dropout(folder):
-    lm = load_lm(folder, dtype=torch.bfloat16, facts=ModelFacts(**FACTS))
+    lm = load_lm(folder, dtype=torch.bfloat16, properties=ModelProperties(**PROPERTIES))
     assert {p.dtype for p in lm.parameters()} == {torch.bfloat16}
     assert lm.model.layers[0].self_attn.attention_dropout == 0
 
@@ -51,11 +57,12 @@ def test_random_weights_depend_on_the_seed(folder):
 
 
 def test_all_wrong_facts_are_listed(folder):
-    facts = ModelFacts(**FACTS | {"context_length": 128, "tied": False})
+    properties = ModelProperties(**PROPERTIES | {"context_length": 128, "tie_word_embeddings": False})
     with pytest.raises(
-        ValueError, match=r"context_length=128, the model has 64; model.facts.tied=False, the model has True"
+        ValueError,
+        match=r"context_length=128, the model has 64; model.properties.tie_word_embeddings=False, the model has True",
     ):
-        load_lm(folder, dtype=torch.float32, facts=facts)
+        load_lm(folder, dtype=torch.float32, properties=properties)
 
 
 def test_missing_folder_is_named(tmp_path):
@@ -66,14 +73,14 @@ def test_missing_folder_is_named(tmp_path):
 
 
 def others(**paths):
-    """The sections of a Config that loading reads, for a model whose facts differ from the policy's."""
-    facts = ModelFacts(**FACTS | {"vocab_size": 41})
+    """The sections of a Config that loading reads, for a model whose properties differ from the policy's."""
+    properties = ModelProperties(**PROPERTIES | {"vocab_size": 41})
     critic = SimpleNamespace(path=paths.get("critic"), head_init="zero")
-    return SimpleNamespace(model=SimpleNamespace(facts=facts), critic=critic, seed=0)
+    return SimpleNamespace(model=SimpleNamespace(properties=properties), critic=critic, seed=0)
 
 
 def test_facts_apply_only_to_the_policy_model(folder):
-    with pytest.raises(ValueError, match=r"model.path=.* contradicts model.facts"):
+    with pytest.raises(ValueError, match=r"model.path=.* contradicts model.properties"):
         load_policy(folder, cfg=others(), precision="fp32")
     assert load_policy(folder, cfg=others(), precision="fp32", key="prm.path").lm.config.vocab_size == 40
     assert load_critic(folder, cfg=others(critic=folder), precision="fp32").head.weight.shape == (1, 16)

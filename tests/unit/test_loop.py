@@ -1,4 +1,4 @@
-"""The loop with fake parts: the order of calls, and what counts as a step and as an update; without Ray and engines."""
+"""The loop with fake components: the order of calls, and what counts as a step and as an update; without Ray and engines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from r1ray.cli import compose
 from r1ray.collect.outages import RewardOutage
 from r1ray.config import Config
 from r1ray.data.stream import NothingToLearn
-from r1ray.loop import Parts, due, train
+from r1ray.loop import LoopComponents, due, train
 from r1ray.run.checkpoint import Progress
 from r1ray.run.stop import Stopped
 from r1ray.types import Batch, Collected, Completion, Group, Message, Problem, Sample, Score, VersionSpan
@@ -60,7 +60,7 @@ class World:
     saved: list[Progress] = field(default_factory=list)
     observed: list[int] = field(default_factory=list)
     stop_in: str = ""
-    """Where the run is asked to stop: `take 2`."""
+    """Where the run is asked to stop: `collect 2`."""
     stops_with: type[Exception] = Stopped
 
     @property
@@ -75,9 +75,9 @@ class World:
         if self.stop_in == here:
             raise self.stops_with("asked to stop (SIGTERM)")
 
-    def take(self, num_groups: int, *, step: int) -> Collected:
-        self._stop_if_asked(f"take {step}")
-        self.did.append(f"take {step}")
+    def collect(self, num_groups: int, *, step: int) -> Collected:
+        self._stop_if_asked(f"collect {step}")
+        self.did.append(f"collect {step}")
         groups = [group(i) for i in range(num_groups)]
         counts = {"refilled": 0, "fillers": 0, "regenerated": 0, "rescored": 0}
         return Collected(kept=groups, generated=groups, dropped=[], rollout_s=1.0, reward_s=0.0, **counts)
@@ -121,19 +121,19 @@ class World:
 
 def run(cfg: Config, world: World, progress: Progress | None = None) -> Progress:
     algo = r1ray.algo.make(cfg.algo, max_response_length=8)
-    parts = Parts(
+    components = LoopComponents(
         algo=algo,
         collector=world,  # type: ignore[arg-type]
         annotate=world.annotate,
         trainers={"policy": world},
         sync=world,
-        begin=world.begin,
+        on_step_begin=world.begin,
         replace_reference=world.replace_reference,
         evaluate=world.evaluate,
         save=world.save,
         log=world,
     )
-    return train(cfg, parts, progress or Progress(step=0, updates=0, version=0))
+    return train(cfg, components, progress or Progress(step=0, updates=0, version=0))
 
 
 def test_weights_are_pushed_before_the_first_completion_and_after_every_step() -> None:
@@ -141,9 +141,9 @@ def test_weights_are_pushed_before_the_first_completion_and_after_every_step() -
     end = run(config(), world)
     assert world.did == [
         *("push 0", "evaluate 0"),
-        *("take 1", "update", "push 1"),
-        *("take 2", "update", "push 2", "evaluate 2", "save 2"),
-        *("take 3", "update", "push 3", "evaluate 3", "save 3"),
+        *("collect 1", "update", "push 1"),
+        *("collect 2", "update", "push 2", "evaluate 2", "save 2"),
+        *("collect 3", "update", "push 3", "evaluate 3", "save 3"),
     ]
     assert (end.step, end.updates, end.version) == (3, 3, 3)
     assert list(world.logged) == [0, 1, 2, 3]
@@ -189,26 +189,26 @@ def test_resumed_run_repeats_nothing() -> None:
     whole, part = World(), World()
     run(config(), whole)
     run(config(), part, whole.saved[0])
-    assert part.did[0] == "push 2" and part.did[1:] == whole.did[whole.did.index("take 3") :]
+    assert part.did[0] == "push 2" and part.did[1:] == whole.did[whole.did.index("collect 3") :]
     assert list(part.logged) == [3] and part.begun == [3]
 
 
-@pytest.mark.parametrize("where", ["begin 2", "take 2"])
+@pytest.mark.parametrize("where", ["begin 2", "collect 2"])
 def test_stopped_run_saves_only_the_last_complete_step(where: str) -> None:
     world = World(stop_in=where)
     with pytest.raises(Stopped):
         run(config("eval.before=false"), world)
-    assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
+    assert world.did == ["push 0", "collect 1", "update", "push 1", "save 1"]
     assert [(saved.step, saved.updates, saved.version) for saved in world.saved] == [(1, 1, 1)]
     assert list(world.logged) == [1]
 
 
 @pytest.mark.parametrize("error", [RewardOutage, NothingToLearn])
 def test_failing_run_saves_the_last_complete_step(error: type[Exception]) -> None:
-    world = World(stop_in="take 2", stops_with=error)
+    world = World(stop_in="collect 2", stops_with=error)
     with pytest.raises(error):
         run(config("eval.before=false"), world)
-    assert world.did == ["push 0", "take 1", "update", "push 1", "save 1"]
+    assert world.did == ["push 0", "collect 1", "update", "push 1", "save 1"]
 
 
 def test_run_stopped_before_its_first_step_saves_its_start() -> None:
@@ -219,12 +219,12 @@ def test_run_stopped_before_its_first_step_saves_its_start() -> None:
 
 
 def test_stopped_run_resumes_like_an_uninterrupted_one() -> None:
-    whole, stopped, rest = World(), World(stop_in="take 3"), World()
+    whole, stopped, rest = World(), World(stop_in="collect 3"), World()
     run(config(), whole)
     with pytest.raises(Stopped):
         run(config(), stopped)
     run(config(), rest, stopped.saved[-1])
-    assert rest.did == ["push 2", *whole.did[whole.did.index("take 3") :]]
+    assert rest.did == ["push 2", *whole.did[whole.did.index("collect 3") :]]
 
 
 @pytest.mark.parametrize(("step", "every", "expected"), [(4, 2, True), (3, 2, False), (5, 0, True), (3, 0, False)])

@@ -3,7 +3,7 @@
 
 import pytest
 
-from r1ray.reward.math.compare import Question, decide
+from r1ray.reward.math.compare import NeedsAlgebra, decide
 from r1ray.reward.math.monomial import monomial
 from r1ray.reward.math.number import latex, number
 from r1ray.reward.math.structure import chain, split_name, structure
@@ -88,8 +88,8 @@ def test_broken_latex_is_repaired_where_it_is_unambiguous(text: str, normal: str
 def test_mixed_numbers() -> None:
     check("32/3", correct=("10 2/3", r"10\frac{2}{3}", r"\frac{32}{3}"), incorrect=(r"\frac{2}{3}", r"\frac{20}{3}"))
     check(r"-1\frac{1}{2}", correct=("-1.5", "-3/2"), incorrect=("-0.5", "1.5"))
-    assert isinstance(decide(r"3\frac{7}{2}", "6.5"), Question), "it could be a product"
-    assert decide(r"15 + \frac{2}{6}", "15 2/6") == Question(answer=r"15 + \frac{2}{6}", gold=r"\frac{46}{3}")
+    assert isinstance(decide(r"3\frac{7}{2}", "6.5"), NeedsAlgebra), "it could be a product"
+    assert decide(r"15 + \frac{2}{6}", "15 2/6") == NeedsAlgebra(answer=r"15 + \frac{2}{6}", gold=r"\frac{46}{3}")
 
 
 def test_percentages() -> None:
@@ -175,7 +175,7 @@ def test_units() -> None:
 def test_letter_is_a_unit_only_where_the_gold_has_one() -> None:
     check(r"5\text{ m}", correct=("5m", "5 m"), incorrect=("5g",))
     for answer, gold in (("5t", "5"), ("5", "5t"), ("3t", "3h"), ("5x", "5"), ("2 xy", "2")):
-        assert decide(answer, gold) == Question(answer=answer, gold=gold)
+        assert decide(answer, gold) == NeedsAlgebra(answer=answer, gold=gold)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_inequalities() -> None:
     check("x < 1 or x > 3", correct=("x > 3, x < 1",), incorrect=("x < 1 or x > 4",))
     for other in (r"x \ge 3", r"3 \le x", r"x \le 3, y \le 3"):
         assert decide(other, r"x \le 3") is not True
-    assert decide("3 > x", "2x < 6") == Question(answer="x < 3", gold="2x < 6")
+    assert decide("3 > x", "2x < 6") == NeedsAlgebra(answer="x < 3", gold="2x < 6")
     assert chain("a = b") is None and chain("1 < x > 2") == (["1", "x", "2"], ["<", ">"])
 
 
@@ -278,7 +278,7 @@ def test_matrices() -> None:
         correct=(matrix(r"1&2\\3&0.5", "bmatrix"), rf"\left({bare}\right)", "A = " + matrix(r"1&2\\3&1/2")),
         incorrect=(matrix(r"1&3\\2&1/2"), matrix(r"1&2\\3&2"), matrix("1&2&3&1/2")),
     )
-    assert isinstance(decide(matrix(r"1&2\\3&4", "vmatrix"), matrix(r"1&2\\3&4")), Question), "a determinant"
+    assert isinstance(decide(matrix(r"1&2\\3&4", "vmatrix"), matrix(r"1&2\\3&4")), NeedsAlgebra), "a determinant"
 
 
 def test_names() -> None:
@@ -287,7 +287,7 @@ def test_names() -> None:
     check("x = 3", correct=("3", "x=3"), incorrect=("y = 3", "4"))
     for answer in (r"x \ne 3", "x > 3", "not: 3"):
         assert decide(answer, "3") is not True
-    assert decide("2x+y=3", "y=3-2x") == Question(answer="2x+y=3", gold="y=3-2x")
+    assert decide("2x+y=3", "y=3-2x") == NeedsAlgebra(answer="2x+y=3", gold="y=3-2x")
     assert split_name("是" * 900 + "3")[0] == ""
 
 
@@ -302,4 +302,4 @@ def test_nested_sets_are_matched_in_bounded_time() -> None:
         half = 2 ** max(0, depth - 1)
         return rf"\{{{nested(depth - 1, low)}, {nested(depth - 1, low + half)}\}}" if depth else str(low)
 
-    assert isinstance(decide(nested(7, 0), nested(7, 1)), Question)
+    assert isinstance(decide(nested(7, 0), nested(7, 1)), NeedsAlgebra)

@@ -13,7 +13,7 @@ from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.config import Config, SourceConfig
 from r1ray.data.prompts import problem_set
-from r1ray.data.sources import load_source, located
+from r1ray.data.sources import in_run_dir, load_source
 from r1ray.reward import make
 from r1ray.reward.base import RewardContext
 from r1ray.run.log import write_rollouts
@@ -133,7 +133,7 @@ def config(run: Path, *overrides: str) -> Config:
     return load(compose([f"run_dir={run}", *overrides])).config
 
 
-PLAIN = ("data.max_prompt_length=600", "model.template=none", "reward.components.format=null")
+NO_CURRICULUM = ("data.max_prompt_length=600", "model.template=none", "reward.components.format=null")
 
 
 class Characters:
@@ -149,7 +149,7 @@ class Characters:
 
 
 def test_path_is_relative_to_the_run_directory(folder: Path, tmp_path: Path) -> None:
-    cfg = config(tmp_path / "run", *PLAIN)
+    cfg = config(tmp_path / "run", *NO_CURRICULUM)
     source = SourceConfig(
         source="mined", path="stages/rl/rollouts", args={"correct": [0, 1], "sources": ["countdown"]}, extract="boxed"
     )
@@ -157,7 +157,7 @@ def test_path_is_relative_to_the_run_directory(folder: Path, tmp_path: Path) -> 
     first = made.problems[0]
     assert [p.id for p in made.problems] == ["lost", "never", "unscored"]
     assert (first.source, first.accuracy, first.extract, first.prefill) == ("hard", "accuracy", "boxed", "")
-    assert located(source, cfg).path == str(tmp_path / "run/stages/rl/rollouts")
+    assert in_run_dir(source, cfg).path == str(tmp_path / "run/stages/rl/rollouts")
     # The payload that was written to the file is what the verifier reads.
     (score,) = make(cfg.reward).score(
         first, (completion("2 + 3"),), RewardContext(step=1, seed=0, max_response_length=9)
@@ -179,7 +179,7 @@ def completion(text: str) -> Completion:
 def test_accuracy_and_extract_are_kept_per_problem(tmp_path: Path) -> None:
     judged = problem("a", accuracy="judge", extract="boxed")
     write(tmp_path, {1: [group(judged, 0), group(problem("b"), 0)]})
-    cfg = config(tmp_path, *PLAIN, "reward.components.judge={name: accuracy}")
+    cfg = config(tmp_path, *NO_CURRICULUM, "reward.components.judge={name: accuracy}")
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 0]}, extract="answer")
     a, b = problem_set("hard", source, cfg, Characters()).problems
     assert (a.accuracy, a.extract) == ("judge", "boxed")
@@ -187,7 +187,7 @@ def test_accuracy_and_extract_are_kept_per_problem(tmp_path: Path) -> None:
 
 
 def test_missing_accuracy_component_is_named(folder: Path, tmp_path: Path) -> None:
-    cfg = config(tmp_path / "run", *PLAIN)
+    cfg = config(tmp_path / "run", *NO_CURRICULUM)
     source = SourceConfig(source="mined", path="stages/rl/rollouts", args={"correct": [0, 4], "sources": ["prose"]})
     with pytest.raises(
         ValueError, match=r"'judge' decided which .* does not score these problems .*: add reward\.components\.judge"

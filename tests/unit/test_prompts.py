@@ -32,7 +32,7 @@ def config(
     *, train=None, sets=None, max_prompt_length: int = 1000, overlong: str = "drop", template: str = "none"
 ) -> Config:
     return Config.model_construct(
-        model=ModelConfig(path="builtin", template=template, facts=None, lora=None),
+        model=ModelConfig(path="builtin", template=template, properties=None, lora=None),
         data=DataConfig(
             train=train or {},
             curriculum=CurriculumConfig(name="none", args={}),

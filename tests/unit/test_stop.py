@@ -19,15 +19,15 @@ def as_before() -> Iterator[None]:
 
 def test_a_run_without_a_signal_does_not_stop() -> None:
     stop.install_handler()
-    assert not stop.requested()
-    stop.raise_if_requested()
+    assert not stop.stop_requested()
+    stop.raise_if_stop_requested()
 
 
 def test_sigterm_only_sets_the_flag() -> None:
     stop.install_handler()
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert stop.requested()
+    assert stop.stop_requested()
 
 
 def test_every_check_raises_once_the_flag_is_set() -> None:
@@ -35,7 +35,7 @@ def test_every_check_raises_once_the_flag_is_set() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     for _ in range(2):
         with pytest.raises(stop.Stopped, match="stopped by SIGTERM"):
-            stop.raise_if_requested()
+            stop.raise_if_stop_requested()
 
 
 def test_exit_code() -> None:

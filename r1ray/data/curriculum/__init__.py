@@ -13,7 +13,7 @@ from r1ray.config import CurriculumConfig
 from r1ray.data.curriculum.difficulty import Difficulty
 from r1ray.data.curriculum.easy_pool import EasyPool
 from r1ray.data.curriculum.history import History
-from r1ray.data.stream import PLAIN, Problems, ProblemStream
+from r1ray.data.stream import NO_CURRICULUM, Problems, ProblemStream
 from r1ray.plugin import Args, args_of, resolve
 
 
@@ -22,7 +22,7 @@ def none(stream: ProblemStream, args: Args) -> Problems:
 
 
 CURRICULA: Mapping[str, Callable[..., Problems]] = {
-    PLAIN: none,
+    NO_CURRICULUM: none,
     "easy_pool": EasyPool,
     "history": History,
     "difficulty": Difficulty,

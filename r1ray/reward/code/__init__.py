@@ -14,4 +14,4 @@ def verify(problem: Problem, answer: str) -> ComponentScore:
 
     Raises SandboxUnavailable where no sandbox was opened.
     """
-    return score_of(up_to_first_failure(tests_of(problem).verdicts(answer)), worth=all_passed)
+    return score_of(up_to_first_failure(tests_of(problem).verdicts(answer)), score_fn=all_passed)

@@ -33,7 +33,7 @@ class CodeforcesArgs(Args):
 def codeforces(problem: Problem, text: str, args: CodeforcesArgs) -> ComponentScore:
     """Between -1 and 1.1; None for a problem without tests."""
 
-    def worth(found: Sequence[Verdict]) -> float:
+    def score_fn(found: Sequence[Verdict]) -> float:
         return NOT_COMPILED if found[0].status == "compile_error" else MODES[args.mode](found)
 
-    return program_score(problem, text, worth, no_program=NO_PROGRAM)
+    return program_score(problem, text, score_fn, no_program=NO_PROGRAM)

@@ -32,12 +32,12 @@ def by_difficulty(problem: Problem, text: str, args: DifficultyArgs) -> Componen
     subtasks = subtasks_of(problem)
     points = strict_points if args.scheme == "strict" else soft_points
 
-    def worth(found: Sequence[Verdict]) -> float:
+    def score_fn(found: Sequence[Verdict]) -> float:
         levels = [(subtask.points, [found[n].correct for n in subtask.tests]) for subtask in subtasks]
         levels = levels or [(1.0, [verdict.correct for verdict in found])]
         return points(levels) / sum(worth for worth, _ in levels)
 
-    return program_score(problem, text, worth)
+    return program_score(problem, text, score_fn)
 
 
 def strict_points(levels: Sequence[Level]) -> float:

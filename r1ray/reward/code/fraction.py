@@ -29,10 +29,10 @@ class FractionArgs(Args):
 def code_fraction(problem: Problem, text: str, args: FractionArgs) -> ComponentScore:
     """Between 0 and 1; 0 without a program; None for a problem without tests. Correct if all of these tests are passed."""
 
-    def worth(found: Sequence[Verdict]) -> float:
+    def score_fn(found: Sequence[Verdict]) -> float:
         return cut(share_passed(found), threshold=args.threshold)
 
-    return program_score(problem, text, worth, num_tests=args.num_tests)
+    return program_score(problem, text, score_fn, num_tests=args.num_tests)
 
 
 def cut(share: float, *, threshold: float | None) -> float:

@@ -22,11 +22,11 @@ def ioi(problem: Problem, text: str) -> ComponentScore:
         return ComponentScore(value=None)
     total = sum(subtask.points for subtask in subtasks)
 
-    def worth(found: Sequence[Verdict]) -> float:
+    def score_fn(found: Sequence[Verdict]) -> float:
         scores = (subtask_score([float(found[n].correct) for n in subtask.tests]) for subtask in subtasks)
         return sum(subtask.points * score for subtask, score in zip(subtasks, scores, strict=True)) / total
 
-    return program_score(problem, text, worth)
+    return program_score(problem, text, score_fn)
 
 
 def subtask_score(scores: Sequence[float], *, precision: int = 2) -> float:

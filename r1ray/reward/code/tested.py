@@ -91,7 +91,7 @@ def up_to_first_failure(found: Iterable[Verdict]) -> Iterator[Verdict]:
             return
 
 
-def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], float]) -> ComponentScore:
+def score_of(found: Iterable[Verdict], *, score_fn: Callable[[Sequence[Verdict]], float]) -> ComponentScore:
     """The score of a program: correct when no test failed, else with the status of the first failed test; None when the sandbox
     failed."""
     known: list[Verdict] = []
@@ -100,26 +100,27 @@ def score_of(found: Iterable[Verdict], *, worth: Callable[[Sequence[Verdict]], f
             return ComponentScore(value=None, status="sandbox_error")
         known.append(verdict)
     failed = [verdict for verdict in known if not verdict.correct]
-    return ComponentScore(value=worth(known), status=failed[0].status if failed else "ok", correct=not failed)
+    return ComponentScore(value=score_fn(known), status=failed[0].status if failed else "ok", correct=not failed)
 
 
 def program_score(
     problem: Problem,
     text: str,
-    worth: Callable[[Sequence[Verdict]], float],
+    score_fn: Callable[[Sequence[Verdict]], float],
     *,
     num_tests: int | None = None,
     no_program: float = 0.0,
 ) -> ComponentScore:
-    """`worth` of the verdicts on the program in a completion: of the first `num_tests` tests or of all. None for a problem without
-    tests.
+    """`score_fn` of the verdicts on the program in a completion, on the first `num_tests` tests or all of them.
+
+    None for a problem without tests.
     """
     if not problem.payload.get("tests"):
         return ComponentScore(value=None)
     program = program_in(problem, text)
     if program is None:
         return ComponentScore(value=no_program, status="wrong_answer", correct=False)
-    return score_of(islice(tests_of(problem).verdicts(program), num_tests), worth=worth)
+    return score_of(islice(tests_of(problem).verdicts(program), num_tests), score_fn=score_fn)
 
 
 def all_passed(found: Sequence[Verdict]) -> float:

@@ -36,7 +36,7 @@ class JudgeArgs(Endpoint):
     """A longer response earns 0 without a request."""
 
     @property
-    def asks_own_judges(self) -> bool:
+    def uses_run_judges(self) -> bool:
         return not self.url
 
     @property

@@ -14,7 +14,7 @@ import logging
 from functools import cache, lru_cache
 
 from r1ray.reward.base import ComponentScore
-from r1ray.reward.math.compare import MAX_LENGTH, Question, decide, hostile
+from r1ray.reward.math.compare import MAX_LENGTH, NeedsAlgebra, decide, hostile
 from r1ray.reward.math.extract import final_answer
 from r1ray.reward.math.process import MathVerifier, VerifierDown
 from r1ray.reward.math.typography import normalise
@@ -63,7 +63,7 @@ def compare(answer: str, golds: tuple[str, ...]) -> str:
         return "correct"
     golds_of: dict[str, list[str]] = {}
     for question in decided:
-        if isinstance(question, Question) and not hostile(question.answer):
+        if isinstance(question, NeedsAlgebra) and not hostile(question.answer):
             golds_of.setdefault(question.answer, []).append(question.gold)
     verdict = "incorrect"
     for answer, asked in golds_of.items():

@@ -27,17 +27,17 @@ HOSTILE = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class NeedsAlgebra:
     """The part of a pair that needs algebra: without names, units and typography."""
 
     answer: str
     gold: str
 
 
-def decide(answer: str, gold: str) -> bool | Question:
-    """Whether two normalised answers are equal, or the Question that needs algebra. Not symmetric: the gold sets the rules.
+def decide(answer: str, gold: str) -> bool | NeedsAlgebra:
+    """Whether two normalised answers are equal, or NeedsAlgebra. Not symmetric: the gold sets the rules.
 
-    Example: `decide("x = 6", "6")` is True, `decide("(x+1)^2", "x^2+2x+1")` a Question.
+    Example: `decide("x = 6", "6")` is True, `decide("(x+1)^2", "x^2+2x+1")` a NeedsAlgebra.
     """
     if answer == gold:
         return bool(answer)
@@ -50,7 +50,7 @@ def decide(answer: str, gold: str) -> bool | Question:
 def fast_equal(answer: str, gold: str) -> bool | None:
     """`decide` for callers without algebra: None when it would be needed."""
     decided = decide(answer, gold)
-    return None if isinstance(decided, Question) else decided
+    return None if isinstance(decided, NeedsAlgebra) else decided
 
 
 def hostile(text: str) -> bool:
@@ -71,7 +71,7 @@ def readable(gold: str) -> bool:
     return 0 < len(gold) <= MAX_LENGTH and gold.isprintable() and balanced(gold) and bool(normalise(gold))
 
 
-def _equal(answer: str, gold: str) -> bool | Question:
+def _equal(answer: str, gold: str) -> bool | NeedsAlgebra:
     if answer == gold:
         return True
     (answer_name, answer_value), (gold_name, gold_value) = split_name(answer), split_name(gold)
@@ -79,13 +79,13 @@ def _equal(answer: str, gold: str) -> bool | Question:
         if answer_name == gold_name:
             return _same(answer_value, gold_value)
         other_variable = len(answer_name) == len(gold_name) == 1 and number(answer_value) and number(gold_value)
-        return False if other_variable else Question(answer=answer, gold=gold)
+        return False if other_variable else NeedsAlgebra(answer=answer, gold=gold)
     if is_relation(answer_value) or is_relation(gold_value):  # the name is part of an equation
         return _same(answer, gold)
     return _same(answer_value, gold_value)
 
 
-def _same(answer: str, gold: str) -> bool | Question:
+def _same(answer: str, gold: str) -> bool | NeedsAlgebra:
     """Compare two texts without the names of their values."""
     if answer == gold:
         return True
@@ -94,16 +94,18 @@ def _same(answer: str, gold: str) -> bool | Question:
         return _same_chain(*answer_chain, *gold_chain)
     answer_parts, gold_parts = structure(answer), structure(gold)
     if answer_parts and gold_parts:
-        return _same_structure(answer_parts, gold_parts, otherwise=Question(answer=answer, gold=gold))
+        return _same_structure(answer_parts, gold_parts, otherwise=NeedsAlgebra(answer=answer, gold=gold))
     if answer_parts or gold_parts:
         return _one_and_several(answer, answer_parts, gold, gold_parts)
     return _same_value(answer, gold)
 
 
-def _same_chain(answer: list[str], answer_signs: list[str], gold: list[str], gold_signs: list[str]) -> bool | Question:
+def _same_chain(
+    answer: list[str], answer_signs: list[str], gold: list[str], gold_signs: list[str]
+) -> bool | NeedsAlgebra:
     """Inequalities with equal parts are equal when their signs are; others (2x < 6) need algebra."""
     texts = (" ".join(_alternating(parts, signs)) for parts, signs in ((answer, answer_signs), (gold, gold_signs)))
-    question = Question(answer=next(texts), gold=next(texts))
+    question = NeedsAlgebra(answer=next(texts), gold=next(texts))
     if len(answer) != len(gold):
         return question
     equal = [_equal(a, g) for a, g in zip(answer, gold, strict=True)]
@@ -117,7 +119,7 @@ def _alternating(parts: list[str], signs: list[str]) -> list[str]:
     return [parts[0], *(text for pair in zip(signs, parts[1:], strict=True) for text in pair)]
 
 
-def _same_structure(answer: Structure, gold: Structure, *, otherwise: Question) -> bool | Question:
+def _same_structure(answer: Structure, gold: Structure, *, otherwise: NeedsAlgebra) -> bool | NeedsAlgebra:
     kinds = {answer.kind, gold.kind}
     answer_names, gold_names = _names(answer), _names(gold)
     if kinds <= {"list", "{}"} or kinds == {"union"}:
@@ -140,14 +142,14 @@ def _names(parts: Structure) -> list[str]:
     return names if all(names) and len(set(names)) == len(names) else []
 
 
-def _in_order(answer: Structure, gold: Structure, otherwise: Question) -> bool | Question:
+def _in_order(answer: Structure, gold: Structure, otherwise: NeedsAlgebra) -> bool | NeedsAlgebra:
     if len(answer.items) != len(gold.items):
         return False if not _open_ended(answer, gold) else otherwise
     equal = [_equal(a, g) for a, g in zip(answer.items, gold.items, strict=True)]
     return otherwise if False not in equal and not all(e is True for e in equal) else False not in equal
 
 
-def _in_any_order(answer: Structure, gold: Structure, otherwise: Question) -> bool | Question:
+def _in_any_order(answer: Structure, gold: Structure, otherwise: NeedsAlgebra) -> bool | NeedsAlgebra:
     answers, golds = answer.items, gold.items
     if "{}" in (answer.kind, gold.kind):
         answers, golds = tuple(dict.fromkeys(answers)), tuple(dict.fromkeys(golds))
@@ -166,7 +168,7 @@ def _in_any_order(answer: Structure, gold: Structure, otherwise: Question) -> bo
         equal = [_equal(a, item) for a in left]
         if True in equal:
             del left[equal.index(True)]
-        elif any(isinstance(e, Question) for e in equal):
+        elif any(isinstance(e, NeedsAlgebra) for e in equal):
             doubtful = True
         else:
             return False
@@ -186,19 +188,19 @@ def _open_ended(*sides: Structure) -> bool:
 
 def _one_and_several(
     answer: str, answer_parts: Structure | None, gold: str, gold_parts: Structure | None
-) -> bool | Question:
+) -> bool | NeedsAlgebra:
     """A single value and a structure: equal only if the structure is a set of one, or the value means several (`\\pm`)."""
     several, single = (answer_parts, gold) if answer_parts else (gold_parts, answer)
     assert several is not None
     if len(several.items) == 1:
         return _equal(several.items[0], gold) if answer_parts else _equal(answer, several.items[0])
     if PLUS_MINUS.search(single):
-        return Question(answer=answer, gold=gold)
+        return NeedsAlgebra(answer=answer, gold=gold)
     plain = number(quantity(single).value) is not None or _is_word(single)
-    return False if plain else Question(answer=answer, gold=gold)
+    return False if plain else NeedsAlgebra(answer=answer, gold=gold)
 
 
-def _same_value(answer: str, gold: str) -> bool | Question:
+def _same_value(answer: str, gold: str) -> bool | NeedsAlgebra:
     """Compare two texts that are neither structures nor relations."""
     answer, gold = unwrapped(answer), unwrapped(gold)
     a, g = _quantities(answer, gold)
@@ -220,7 +222,7 @@ def _same_value(answer: str, gold: str) -> bool | Question:
     words = WRAPPER.sub(r"\1", gold)
     if _is_word(words):
         return _as_word(WRAPPER.sub(r"\1", answer)) == _as_word(words)
-    return Question(answer=latex(answer_number) or a.value, gold=latex(gold_number) or g.value)
+    return NeedsAlgebra(answer=latex(answer_number) or a.value, gold=latex(gold_number) or g.value)
 
 
 def _quantities(answer: str, gold: str) -> tuple[Quantity, Quantity]:

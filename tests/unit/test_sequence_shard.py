@@ -20,7 +20,7 @@ from r1ray.data.pack import pack
 from r1ray.model import attention, sequence_parallel
 from r1ray.model.forward import Policy, row_tensors
 from r1ray.model.heads import head_splits
-from r1ray.model.sequence_parallel import ALONE, Share, check_shareable
+from r1ray.model.sequence_parallel import UNSHARDED, SequenceShard, check_sequence_parallel
 from r1ray.model.value import ValueModel, value_head
 from r1ray.types import Row
 
@@ -68,9 +68,9 @@ def one_row(lengths: list[int]) -> Row:
     return pack(made, weights=[{}] * len(made), num_ranks=1, max_tokens=1000).rows[0][0]
 
 
-def computed(model: Any, row: Row, share: Share, entropy_grad: bool) -> Any:
+def computed(model: Any, row: Row, shard: SequenceShard, entropy_grad: bool) -> Any:
     """Outputs and, of a loss that joins tokens far apart, the gradients."""
-    outputs = model(row_tensors(row, device=CPU, share=share), entropy_grad=entropy_grad)
+    outputs = model(row_tensors(row, device=CPU, shard=shard), entropy_grad=entropy_grad)
     loss = sum((output_L * torch.linspace(0.5, 2.0, len(output_L))).sum() for output_L in outputs)
     (loss.square() / 100).backward()
     return [output_L.detach() for output_L in outputs], {name: p.grad for name, p in model.named_parameters()}
@@ -89,13 +89,13 @@ def check(
         sequence_parallel, "dist", SimpleNamespace(all_to_all_single=all_to_all_single, all_reduce=all_reduce)
     )
     threads = Threads(size)
-    shares = [Share(rank=rank, size=size, group=(threads, rank)) for rank in range(size)]
+    shares = [SequenceShard(rank=rank, size=size, group=(threads, rank)) for rank in range(size)]
     models = [copy.deepcopy(model) for _ in shares]
     with ThreadPoolExecutor(size) as pool:
         ranks = list(
             pool.map(lambda pair: computed(pair[0], row, pair[1], entropy_grad), zip(models, shares, strict=True))
         )
-    wanted, wanted_grads = computed(model, row, ALONE, entropy_grad)
+    wanted, wanted_grads = computed(model, row, UNSHARDED, entropy_grad)
     for outputs, _ in ranks:
         for got_L, want_L in zip(outputs, wanted, strict=True):
             torch.testing.assert_close(got_L, want_L, atol=tolerance, rtol=1e-5)
@@ -148,7 +148,7 @@ def test_shared_rows_of_a_critic(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("length", [1, 5, 6, 7])
 def test_slices_are_the_row_with_padding_at_the_end(length: int) -> None:
     x_L = np.arange(1, length + 1)
-    slices = [Share(rank=rank, size=3, group=None).slice_of(x_L) for rank in range(3)]
+    slices = [SequenceShard(rank=rank, size=3, group=None).slice_of(x_L) for rank in range(3)]
     assert len({len(x_C) for x_C in slices}) == 1
     joined = np.concatenate(slices)
     assert joined[:length].tolist() == x_L.tolist()
@@ -159,7 +159,7 @@ def test_label_of_a_token_is_on_the_rank_that_has_the_token_before() -> None:
     row = one_row(ROWS["borders inside sequences"])
     labels = {}
     for rank in range(4):
-        tensors = row_tensors(row, device=CPU, share=Share(rank=rank, size=4, group=None))
+        tensors = row_tensors(row, device=CPU, shard=SequenceShard(rank=rank, size=4, group=None))
         for target, source, label in zip(tensors.target_M, tensors.source_M, tensors.label_M, strict=True):
             assert tensors.token_ids_C[source] == row.token_ids_L[target - 1]
             assert tensors.positions_C[source] == row.positions_L[target] - 1
@@ -189,7 +189,7 @@ REFUSED = {
 def test_model_that_slices_would_change_is_refused(case: str) -> None:
     size, overrides, message = REFUSED[case]
     shape = SimpleNamespace(**{**make_lm().config.to_dict(), **overrides})
-    check_shareable(make_lm().config, 2)
-    check_shareable(shape, 1)
+    check_sequence_parallel(make_lm().config, 2)
+    check_sequence_parallel(shape, 1)
     with pytest.raises(ValueError, match=message):
-        check_shareable(shape, size)
+        check_sequence_parallel(shape, size)

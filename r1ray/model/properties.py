@@ -1,29 +1,29 @@
-"""Checks of a model before it is loaded: its facts (context length, heads, vocabulary), its files and its name on the hub."""
+"""Checks of a model before it is loaded: its properties (context length, heads, vocabulary), its files and its name on the hub."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from r1ray.config import ModelConfig, ModelFacts
+from r1ray.config import ModelConfig, ModelProperties
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
-from r1ray.model.files import chat_template, local_folder, read_facts
+from r1ray.model.files import chat_template, local_folder, read_properties
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def facts_of(model: ModelConfig) -> tuple[ModelFacts | None, list[Finding]]:
-    """The facts that other rules need of the model, and its mistakes and notes."""
+def properties_of(model: ModelConfig) -> tuple[ModelProperties | None, list[Finding]]:
+    """The properties that other rules need of the model, and its mistakes and notes."""
     folder = local_folder(model.path)
     if folder is None:
-        return model.facts, list(_hub(model))
+        return model.properties, list(_hub(model))
     try:
-        found = read_facts(folder)
+        found = read_properties(folder)
     except FileNotFoundError:
         rule = f"{folder} has no config.json" if folder.is_dir() else f"{folder} is not a folder"
         remedy = "give a folder as transformers saves it, a hub name (org/name), or model=builtin"
-        return model.facts, [Mistake(key="model.path", value=model.path, rule=rule, remedy=remedy)]
+        return model.properties, [Mistake(key="model.path", value=model.path, rule=rule, remedy=remedy)]
     except ValueError as error:
-        return model.facts, [
+        return model.properties, [
             Mistake(key="model.path", value=model.path, rule=str(error), remedy="repair or replace the file")
         ]
     return found, list(_contradictions(model, found))
@@ -65,20 +65,20 @@ def _hub(model: ModelConfig) -> Iterator[Finding]:
         folders = [entry.name for entry in parent.iterdir() if entry.is_dir()]
         remedy = did_you_mean(Path(path).name, folders, prefix=f"{parent}/")
         yield Mistake(key="model.path", value=path, rule=rule, remedy=remedy)
-    elif model.facts is None:
-        keys = ", ".join(f"{fact}: ..." for fact in ModelFacts.model_fields)
+    elif model.properties is None:
+        keys = ", ".join(f"{name}: ..." for name in ModelProperties.model_fields)
         yield (
-            f"{NOT_CHECKED}{path} is a hub name and model.facts is null: context length, heads and vocabulary are unknown until "
-            f"it is loaded. To have them checked now: 'model.facts={{{keys}}}'"
+            f"{NOT_CHECKED}{path} is a hub name and model.properties is null: context length, heads and vocabulary are unknown "
+            f"until it is loaded. To have them checked now: 'model.properties={{{keys}}}'"
         )
     else:
-        yield f"{NOT_CHECKED}{path} is a hub name: model.facts is compared with the real model when it is loaded"
+        yield f"{NOT_CHECKED}{path} is a hub name: model.properties is compared with the real model when it is loaded"
 
 
-def _contradictions(model: ModelConfig, found: ModelFacts) -> Iterator[Mistake]:
-    for fact in ModelFacts.model_fields if model.facts else ():
-        given, real = getattr(model.facts, fact), getattr(found, fact)
+def _contradictions(model: ModelConfig, found: ModelProperties) -> Iterator[Mistake]:
+    for name in ModelProperties.model_fields if model.properties else ():
+        given, real = getattr(model.properties, name), getattr(found, name)
         if given != real:
             rule = f"the model's config.json has {str(real).lower()}"
-            remedy = "model.facts=null: a local model needs none"
-            yield Mistake(key=f"model.facts.{fact}", value=given, rule=rule, remedy=remedy)
+            remedy = "model.properties=null: a local model needs none"
+            yield Mistake(key=f"model.properties.{name}", value=given, rule=rule, remedy=remedy)
