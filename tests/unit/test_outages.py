@@ -121,9 +121,9 @@ Make = Callable[..., tuple[World, Collector]]
 @pytest.mark.parametrize("num_groups", [2, 3, 8])
 def test_an_outage_that_ends_costs_only_time(make: Make, seed: int, num_groups: int, tmp_path: Path) -> None:
     _, calm = make(never, seed=seed)
-    expected = calm.take(num_groups, step=1)
+    expected = calm.collect(num_groups, step=1)
     w, c = make(lambda now: now < 40, seed=seed, ledger=Ledger(tmp_path / "l", step=0))
-    collected = c.take(num_groups, step=1)
+    collected = c.collect(num_groups, step=1)
     generated, without = (workers.calls for workers in (c.workers, calm.workers))  # type: ignore[attr-defined]
     assert generated == without, "the same problems and seeds, each generated once"
     assert [g.completions[0].text for g in collected.kept] == [g.completions[0].text for g in expected.kept]
@@ -138,7 +138,7 @@ def test_an_outage_that_ends_costs_only_time(make: Make, seed: int, num_groups: 
 
 def test_the_waits_grow_to_a_minute_and_few_groups_are_tried(make: Make) -> None:
     w, c = make(lambda now: now < 150)
-    c.take(16, step=1)
+    c.collect(16, step=1)
     tries = sorted({round(when) for _, _, when in w.scored if 0 < when < 150})
     assert tries == [1, 3, 7, 15, 31, 63, 123]
     assert all(sum(round(when) == second for _, _, when in w.scored) == MIN_FAILURES for second in tries)
@@ -149,7 +149,7 @@ def test_an_outage_that_does_not_end_stops_the_run_with_component_and_remedy(mak
     with pytest.raises(
         RewardOutage, match=r"step 1: no group .* 600 s .* component 'judge' .* resume=auto.*outage_timeout_s=0"
     ):
-        c.take(4, step=1)
+        c.collect(4, step=1)
     assert 600 <= w.now < 601
     assert [event["kind"] for event in w.events] == ["alarm"]
     assert c.problems.state_dict() == {"number": 0}, "a resumed run draws them again"
@@ -157,7 +157,7 @@ def test_an_outage_that_does_not_end_stops_the_run_with_component_and_remedy(mak
 
 def test_one_group_that_cannot_be_scored_is_no_outage(make: Make) -> None:
     w, c = make(never, poison=frozenset({"p2"}))
-    collected = c.take(4, step=1)
+    collected = c.collect(4, step=1)
     assert [group.problem.id for group in collected.kept] == ["p0", "p1", "p3", "p4"]
     assert collected.dropped == ["p2"] and collected.regenerated == 2
     assert w.events == [] and w.now == 0
@@ -166,7 +166,7 @@ def test_one_group_that_cannot_be_scored_is_no_outage(make: Make) -> None:
 
 def test_a_step_of_one_problem_that_cannot_be_scored_draws_another(make: Make) -> None:
     w, c = make(never, poison=frozenset({"p0"}))
-    assert [group.problem.id for group in c.take(1, step=1).kept] == ["p1"]
+    assert [group.problem.id for group in c.collect(1, step=1).kept] == ["p1"]
     assert w.events == []
 
 
@@ -175,22 +175,22 @@ def test_several_groups_that_cannot_be_scored_among_others_are_no_outage(make: M
     """They are all rescored together at the end of the step; that is no evidence about the other groups."""
     poison = frozenset({"p1", "p4", "p9", "p12"})
     w, c = make(never, poison=poison, seed=seed)
-    c.take(1, step=1)
-    assert set(c.take(24, step=2).dropped) == poison
+    c.collect(1, step=1)
+    assert set(c.collect(24, step=2).dropped) == poison
     assert w.events == []
 
 
 def test_an_outage_that_begins_among_the_last_groups_is_confirmed_by_their_replacements(make: Make) -> None:
     w, c = make(lambda now: 10 < now < 90)
-    c.take(3, step=1)
+    c.collect(3, step=1)
     w.now = 11
-    assert len(c.take(2, step=2).dropped) < MIN_FAILURES
+    assert len(c.collect(2, step=2).dropped) < MIN_FAILURES
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"]
 
 
 def test_a_group_that_can_never_be_scored_is_dropped_after_an_outage(make: Make) -> None:
     w, c = make(lambda now: now < 40, poison=frozenset({"p1"}))
-    collected = c.take(6, step=1)
+    collected = c.collect(6, step=1)
     assert collected.dropped == ["p1"] and len(collected.kept) == 6
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"]
 
@@ -206,7 +206,7 @@ def test_problems_without_the_failed_component_do_not_hide_the_outage(make: Make
         return judged(problem, completions)
 
     c.workers.score_of = mixed  # type: ignore[attr-defined]
-    collected = c.take(12, step=1)
+    collected = c.collect(12, step=1)
     assert collected.dropped == [] and collected.regenerated == 0
     assert w.events[0]["components"] == ["judge"]
 
@@ -222,14 +222,14 @@ def test_failures_of_a_component_that_scores_do_not_need_are_no_outage(make: Mak
         seconds=0,
     )
     c.workers.score_of = lambda problem, completions: (unneeded,) * len(completions)  # type: ignore[attr-defined]
-    assert c.take(8, step=1).rescored == 0
+    assert c.collect(8, step=1).rescored == 0
     assert w.events == []
 
 
 def test_timeout_zero_drops_what_cannot_be_scored(make: Make) -> None:
     tries = iter(range(10_000))
     w, c = make(lambda now: next(tries) < 200, timeout_s=0)
-    collected = c.take(4, step=1)
+    collected = c.collect(4, step=1)
     assert len(collected.kept) == 4 and len(collected.dropped) > 10
     assert w.now == 0 and w.events == []
 
@@ -238,23 +238,23 @@ def test_a_run_asked_to_stop_does_not_wait_for_the_rewards(make: Make) -> None:
     w, c = make(always)
     c.stopping = lambda: w.now > 100
     with pytest.raises(Stopped):
-        c.take(4, step=1)
+        c.collect(4, step=1)
     assert w.now < 100 + 2 * outages.POLL_S
     assert c.problems.state_dict() == {"number": 0}
 
 
 def test_a_second_outage_is_logged_again(make: Make) -> None:
     w, c = make(lambda now: now < 10 or 500 < now < 520)
-    c.take(4, step=1)
+    c.collect(4, step=1)
     w.now = 501
-    c.take(4, step=2)
+    c.collect(4, step=2)
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"] * 2
     assert w.events[2]["step"] == 2
 
 
 def test_an_outage_that_returns_within_the_step_is_another_pause_and_drops_nothing(make: Make) -> None:
     _, c = make(lambda now: now < 40 or 42 < now < 60, seconds=0.25)
-    collected = c.take(12, step=1)
+    collected = c.collect(12, step=1)
     assert collected.dropped == [] and collected.regenerated == 0
 
 
@@ -270,7 +270,7 @@ def test_aborted_completions_are_generated_again_and_not_scored_again(make: Make
         return (aborted,) * len(value) if isinstance(value[0], Score) and ref == 1 else value
 
     c.workers.result = once  # type: ignore[method-assign]
-    collected = c.take(2, step=1)
+    collected = c.collect(2, step=1)
     assert (collected.rescored, collected.regenerated) == (0, 1)
 
 
@@ -285,20 +285,20 @@ def test_nothing_is_dispatched_during_a_pause(make: Make) -> None:
 
     c.workers = FirstComeWorkers(score_of=mixed, rng=random.Random(0))
     c.keep = lambda group: group.problem.id not in ("p6", "p7")
-    assert len(c.take(8, step=1).kept) == 8
+    assert len(c.collect(8, step=1).kept) == 8
     assert when["p7"] < 40 <= when["p8"]
 
 
 def test_a_group_that_fails_fast_waits_for_slower_groups_to_show_an_outage(make: Make) -> None:
     w, c = make(lambda now: now < 20)
     c.workers = FirstComeWorkers(score_of=w.score_of, rng=random.Random(0))
-    collected = c.take(6, step=1)
+    collected = c.collect(6, step=1)
     assert w.times("p0") > 1 + MAX_RESCORES and collected.regenerated == 0
 
 
 def test_rescoring_uses_the_same_completions(make: Make) -> None:
     w, c = make(lambda now: now < 5)
-    c.take(4, step=1)
+    c.collect(4, step=1)
     for name in ("p0", "p3"):
         assert len({completions for problem, completions, _ in w.scored if problem == name}) == 1
         assert w.times(name) > 1
@@ -316,7 +316,7 @@ def test_a_component_worked_if_it_scored_two_completions() -> None:
 def test_a_problem_that_can_never_be_scored_does_not_prolong_the_pause(make: Make) -> None:
     """It was the last evidence of the outage, and no other group of the step is left to show that the judge works again."""
     w, c = make(lambda now: 10 < now < 60, poison=frozenset({"p6"}))
-    c.take(3, step=1)
+    c.collect(3, step=1)
     w.now = 11
-    assert len(c.take(2, step=2).kept) == 2
+    assert len(c.collect(2, step=2).kept) == 2
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"] and w.now < 300
