@@ -35,7 +35,7 @@ from typing import Any
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 STOP_WAIT_S = 100
 """Seconds that a stopped job has to save before Ray kills it. Ray's default is 3."""
-SAVED = "everything is saved, the same command with resume=auto continues"
+SAVED = "everything is saved: to continue, run the same command with resume=auto"
 """In the last line that r1ray prints after SIGTERM. Ray keeps no exit code of a job that `ray job stop` has ended."""
 LIMIT_MB = 100
 """Largest working directory that a Ray dashboard accepts."""

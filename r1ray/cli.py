@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from r1ray.check import CheckedRun, ConfigError, Mistake, load
 from r1ray.check.config_dir import config_dir_mistakes
-from r1ray.check.load import shown
+from r1ray.check.load import plain_config
 from r1ray.check.overrides import OVERRIDE, hydra_mistake, invalid_choice, with_prefix, without_prefix
 from r1ray.config.files import conf_dir
 from r1ray.mistakes import REPLACED
@@ -36,7 +36,7 @@ class Job(NamedTuple):
     cfg: DictConfig
     overrides: list[str]
     choices: dict[str, str]
-    """{group: the option that Hydra selected}; for an optional group also where there is no such file."""
+    """{group: the option that Hydra selected}. In an optional group the option may have no file."""
     folders: list[Path]
     """The folders that Hydra searched for options: conf/, and the user's --config-dir."""
 
@@ -51,7 +51,7 @@ def run_cli(main: Callable[[CheckedRun], None]) -> int:
     try:
         if args.cfg == "job" and not args.package:  # Hydra's print would lack the defaults of plug-ins' arguments
             args.cfg, args.resolve = None, False
-            print(yaml.safe_dump_all(map(shown, _composed(args)), sort_keys=False, allow_unicode=True), end="")
+            print(yaml.safe_dump_all(map(plain_config, _composed(args)), sort_keys=False, allow_unicode=True), end="")
             return 0
         runs = check_command_line(sys.argv[1:])
     except ConfigError as error:
@@ -165,7 +165,7 @@ def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
 
 @contextmanager
 def _errors_raised() -> Iterator[None]:
-    """Unless this variable is set, Hydra prints errors in its own form and exits with 1."""
+    """Set HYDRA_FULL_ERROR: without it, Hydra prints errors in its own form and exits with 1."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

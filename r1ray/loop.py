@@ -71,7 +71,7 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
     """
     algo, state = components.algo, progress.algo or components.algo.initial_state()
     components.sync.push(progress.version)
-    if progress.step == 0 and cfg.eval.before and (metrics := components.evaluate(0)):
+    if progress.step == 0 and cfg.eval.before_training and (metrics := components.evaluate(0)):
         components.log.step(0, metrics)
     while progress.step < cfg.steps:
         step, version, clock = progress.step + 1, progress.version, Clock()

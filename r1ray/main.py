@@ -1,7 +1,7 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
 Exit codes: 0 finished; 1 failed while running, the message has the cause and the log to read; 2 a mistake in the configuration,
-nothing was started; 75 stopped by SIGTERM with everything saved, the same command with resume=auto continues.
+nothing was started; 75 stopped by SIGTERM with everything saved: to continue, run the same command with resume=auto.
 """
 
 import os
@@ -27,9 +27,9 @@ def main(checked: CheckedRun) -> None:
         run_stages(checked, run)
     except stop.Stopped as error:
         run.event("run_stopped", reason=str(error))
-        without = " without fault=..." if checked.config.fault else ""
+        without = " and without fault=..." if checked.config.fault else ""
         print(
-            f"r1ray: {error}; everything is saved, the same command{without} with resume=auto continues",
+            f"r1ray: {error}; everything is saved: to continue, run the same command with resume=auto{without}",
             file=sys.stderr,
         )
         sys.exit(stop.EXIT_CODE)

@@ -26,7 +26,7 @@ class Mistake:
 
 
 Finding = Mistake | str
-"""A mistake, which refuses the configuration, or a note, which is printed."""
+"""A mistake, for which the configuration is rejected, or a note, which is only printed."""
 
 
 class ConfigError(ValueError):

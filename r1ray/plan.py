@@ -11,7 +11,7 @@ from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
     ("", "notes"),
-    (REPLACED, "replaced (replacement=none replaces nothing)"),
+    (REPLACED, "replaced (to keep the originals: replacement=none)"),
     (NOT_CHECKED, "not checked"),
 )
 """(prefix of notes, their title)."""
@@ -87,7 +87,7 @@ def _workers(cfg: Config, kind: StageKind) -> Iterator[str]:
 
 
 def _words(cfg: Config, role: str, trainer: TrainerConfig) -> str:
-    sharing = f", {trainer.sequence_parallel} ranks share a row" if trainer.sequence_parallel > 1 else ""
+    sharing = f", sequence-parallel size {trainer.sequence_parallel}" if trainer.sequence_parallel > 1 else ""
     lora = f", LoRA of rank {cfg.model.lora.rank}" if role == "policy" and cfg.model.lora else ""
     return f"ZeRO-{trainer.zero_stage}, {trainer.precision}{sharing}{lora}"
 

@@ -86,8 +86,8 @@ MUTANTS = (
     Mutant(
         "two groups swapped",
         "r1ray/collect/selection.py",
-        "return sorted([*accepted, *fillers])",
-        "return sorted([*accepted, *fillers], reverse=True)",
+        "return sorted([*accepted, *backfilled])",
+        "return sorted([*accepted, *backfilled], reverse=True)",
         "tests/unit/test_collect.py",
     ),
     Mutant(
@@ -212,7 +212,7 @@ MUTANTS = (
     Mutant(
         "completion closes the tags of the judge prompt",
         "r1ray/reward/judge/prompts.py",
-        "{harmless(fields[match[1]])}",
+        "{sanitize(fields[match[1]])}",
         "{fields[match[1]]}",
         "tests/unit/test_judge.py",
     ),

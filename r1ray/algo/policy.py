@@ -119,7 +119,11 @@ class PolicyGradient(ABC):
         if cfg.entropy_target is not None and math.isfinite(entropy):
             target = cfg.entropy_target
             coef = adapted_entropy_coef(
-                new["entropy_coef"], entropy=entropy, target=target, step=cfg.entropy_step, largest=cfg.entropy_max
+                new["entropy_coef"],
+                entropy=entropy,
+                target=target,
+                step=cfg.entropy_coef_step,
+                largest=cfg.entropy_coef_max,
             )
             new |= {"entropy_coef": coef, "entropy_bonus": entropy_bonus(coef, entropy=entropy, target=target)}
         return new

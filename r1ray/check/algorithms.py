@@ -69,13 +69,13 @@ def coefficients(view: StageView) -> Iterator[Finding]:
         rule = "the coefficient that follows it starts at algo.kl_coef = 0, and would stay there"
         remedy = "algo.kl_coef=0.001 to start with, or algo.kl_target=null for no KL"
         yield view.mistake("algo.kl_target", rule, remedy)
-    if algo.entropy_target is not None and algo.entropy_max < max(algo.entropy_coef, algo.entropy_step):
+    if algo.entropy_target is not None and algo.entropy_coef_max < max(algo.entropy_coef, algo.entropy_coef_step):
         rule = (
             f"the coefficient that follows algo.entropy_target starts at {algo.entropy_coef:g} and moves in steps of "
-            f"{algo.entropy_step:g}: it needs room"
+            f"{algo.entropy_coef_step:g}: it needs room"
         )
-        remedy = "algo.entropy_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays"
-        yield view.mistake("algo.entropy_max", rule, remedy)
+        remedy = "algo.entropy_coef_max=0.005 (Skywork-OR1), or algo.entropy_target=null for a coefficient that stays"
+        yield view.mistake("algo.entropy_coef_max", rule, remedy)
 
 
 RULES = (can_be_made, batch, warm_up, groups, group_filter, coefficients)

@@ -81,7 +81,7 @@ def _wrong_entry(file: Path, entry: Any) -> Iterator[Mistake]:
             continue
         value = f"- {key}: {show(option)}" if option is not None else f"- {key}"
         if name in groups:
-            rule = f"an option of another group is selected with override, / and a name of a file in conf/{name}"
+            rule = f"to select an option of another group, write override /{name} and the name of a file in conf/{name}"
             remedy = f"- override /{name}: {show(option) if option is not None else 'NAME'}"
             yield Mistake(key=str(file), value=value, rule=rule, remedy=remedy)
         elif override:

@@ -1,4 +1,8 @@
-"""Datasets: can their rows be read, and do they fit the stage? Local files are read, large ones in part; of the hub only names."""
+"""Datasets: can their rows be read, and do they fit the stage?
+
+Local files are read, of large ones only the first rows. Datasets on the hub are not read: only the names of their columns in the
+configuration are checked.
+"""
 
 from collections.abc import Iterator
 
@@ -21,11 +25,11 @@ def datasets(view: StageView) -> Iterator[Finding]:
         if any(isinstance(finding, Mistake) for finding in source_findings(view, key, source)):
             continue
         if resolve_or_none(source.source, SOURCES) is not None:
-            imitated = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
-            yield from _dataset(key, source, imitated=imitated)
+            for_sft = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
+            yield from _dataset(key, source, for_sft=for_sft)
 
 
-def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Finding]:
+def _dataset(key: str, source: SourceConfig, *, for_sft: bool) -> Iterator[Finding]:
     if written_by_a_run(source):
         return  # its arguments' own check looks at the earlier stage
     if needs_network(source):
@@ -52,13 +56,13 @@ def _dataset(key: str, source: SourceConfig, *, imitated: bool) -> Iterator[Find
         return
     yield from _of_rows(key, source, loaded, head=head)
     items = loaded.items
-    if imitated and items[0].response is None:
-        rule = "gives problems without responses, and this stage imitates responses"
+    if for_sft and items[0].response is None:
+        rule = "gives problems without responses, and this SFT stage trains on responses"
         remedy = "a source with responses, for instance messages with an answer"
         yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy=remedy)
-    if not imitated and items[0].response is not None:
-        rule = "gives responses to imitate, not problems to solve"
-        remedy = "use it as data.train of a stage that imitates"
+    if not for_sft and items[0].response is not None:
+        rule = "gives responses for SFT, not problems to solve"
+        remedy = "use it as data.train of an SFT stage"
         yield Mistake(key=f"{key}.source", value=source.source, rule=rule, remedy=remedy)
 
 

@@ -27,7 +27,7 @@ from r1ray.check import (
     stages,
     trainers,
 )
-from r1ray.check.overrides import replaced, stale_model_properties, values_replaced_by_scale
+from r1ray.check.overrides import replacement_notes, stale_model_properties, values_replaced_by_scale
 from r1ray.check.schema import validate, without_null_entries
 from r1ray.config import Config, StageConfig
 from r1ray.config.tree import has, merge, without
@@ -69,7 +69,7 @@ GENERATION_RULES: tuple[Rule, ...] = (
         rewards.own_judges,
         model.template,
     ),
-    answer_marks.asked_for,
+    answer_marks.marks_not_in_prompts,
 )
 TRAINING_RULES: tuple[Rule, ...] = (lora.targets, model.dense)
 RL_RULES: tuple[Rule, ...] = (
@@ -98,7 +98,7 @@ class CheckedRun:
     """In the order in which they run."""
     overrides: list[str]
     notes: list[str]
-    """Worth knowing; what could not be checked begins with "not checked: "."""
+    """Remarks for the user. One about something that could not be checked begins with "not checked: "."""
     raw: dict[str, Any]
     """The resolved configuration as plain values, for config.yaml."""
 
@@ -128,7 +128,7 @@ def load(
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
-    findings += [*values_replaced_by_scale(raw, overrides, choices, folders), *replaced(raw, choices)]
+    findings += [*values_replaced_by_scale(raw, overrides, choices, folders), *replacement_notes(raw, choices)]
     findings += stale_model_properties(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:
@@ -158,7 +158,7 @@ def load_rewards(cfg: DictConfig) -> Config:
     return Config.model_validate(plugins.with_defaults(raw))
 
 
-def shown(cfg: DictConfig) -> dict[str, Any]:
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, plug-ins' arguments with their defaults, for `--cfg job`; mistakes stay in it."""
     return plugins.with_defaults(without_null_entries(_plain_values(cfg)[0]))
 

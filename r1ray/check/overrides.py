@@ -1,4 +1,4 @@
-"""Overrides of the command line: convert them to Hydra's form, its errors to mistakes, and note which values options replace."""
+"""Overrides of the command line: convert them to Hydra's form, turn Hydra's errors into mistakes, and note replaced values."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,12 +72,12 @@ def values_replaced_by_scale(
     )
     if listed:
         yield (
-            f"scale={choices['scale']} and what it selects are composed after recipe={choices['recipe']} and set {listed}: "
-            "for the recipe's numbers set these keys on the command line, or scale=none"
+            f"scale={choices['scale']} and the files it selects are composed after recipe={choices['recipe']} and set {listed}: "
+            "to keep the recipe's numbers, set these keys on the command line or use scale=none"
         )
 
 
-def replaced(raw: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
+def replacement_notes(raw: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
     """A note for each option that conf/replacement replaces: "data dapo_math -> countdown: model=builtin"."""
     for replacement, option in sorted(choices.items()):
         group = replacement.removeprefix("replacement/")
@@ -137,7 +137,7 @@ def invalid_choice(override: str) -> Mistake | None:
         return None
     remedy = did_you_mean(value, [path.stem for path in (conf_dir() / group).glob("*.yaml")])
     if value.startswith("["):
-        remedy = f"a file of your own in --config-dir, whose defaults name several; {remedy}"
+        remedy = f"to select several, write a file in --config-dir with all of them in its defaults list; {remedy}"
     elif group in NO_CHOICE:
         remedy = f"{NO_CHOICE[group]} for none of them; {remedy}"
     return Mistake(key=group, value=value, rule=f"selects one file of conf/{group} by its name", remedy=remedy)

@@ -33,7 +33,7 @@ def lengths(view: StageView) -> Iterator[Finding]:
         yield (
             f"sequences of up to {total} tokens exceed "
             f"trainer.max_tokens_per_micro_batch={trainer.max_tokens_per_micro_batch}: "
-            "each of those fills a row alone"
+            "each sequence that exceeds it is packed into a row of its own"
         )
 
 
@@ -84,7 +84,7 @@ def optimizer(view: StageView) -> Iterator[Finding]:
         remedy = "trainer.zero_stage=1, or trainer.precision=bf16_autocast"
         yield view.mistake("trainer.precision", rule, remedy)
     if trainer.cpu_offload and trainer.zero_stage == 0:
-        rule = "DeepSpeed offloads the optimizer of ZeRO 1 and up"
+        rule = "DeepSpeed offloads the optimizer only with ZeRO stage 1 or higher"
         yield view.mistake("trainer.cpu_offload", rule, "trainer.zero_stage=1")
 
 
@@ -110,7 +110,7 @@ def rewards(view: StageView) -> Iterator[Finding]:
         rule, remedy = "every weight is 0, so every reward would be 0", "reward.components.accuracy.weight=1.0"
         yield view.mistake("reward.components", rule, remedy, value=dict.fromkeys(reward.components, 0))
     if reward.local:
-        rule = "is for r1ray.grade: the reward workers of a run are actors"
+        rule = "is only for r1ray.grade: in a run, Ray actors compute the rewards"
         yield view.mistake("reward.local", rule, "reward.local=false")
     sources = {f"data.train.{name}": source for name, source in data.train.items()}
     sources |= {f"eval.sets.{name}": source for name, source in eval.sets.items()}
@@ -127,7 +127,7 @@ def rewards(view: StageView) -> Iterator[Finding]:
         if component is None:
             rule, remedy = rule + "there is no such component", did_you_mean(source.accuracy, reward.components)
         elif component.sources is not None and name not in component.sources:
-            rule += f"its sources leave {name} out"
+            rule += f"the sources of that component do not include {name}"
             remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another component"
         if remedy:
             yield view.mistake(f"{key}.accuracy", rule, remedy)

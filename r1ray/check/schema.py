@@ -174,7 +174,7 @@ def _how_to_give(key: str, loc: Loc) -> str:
     if loc[:-2] in (
         ("data", "train"),
         ("eval", "sets"),
-    ):  # a recipe changes a set that another option of the group does not have
+    ):  # a recipe changes a dataset that the selected option of the group does not define
         return f"remove it: {key.rpartition('.')[0]}=null; or {remedy}"
     if loc[0] == "stages" and len(loc) > 1:
         return f"add {key}=rl, or correct the name {loc[1]}: --cfg job shows which stages there are"

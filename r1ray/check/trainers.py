@@ -44,7 +44,7 @@ def auxiliary_trainers(view: StageView) -> Iterator[Finding]:
 
 
 def _vocabulary(key: str, path: str, size: int, view: StageView) -> Iterator[Finding]:
-    """A vocabulary smaller than the policy's, whose weights may be padded, must still hold every token of the tokenizer."""
+    """The policy's vocabulary may be padded, so a smaller one is allowed if it has every token of the tokenizer."""
     policy = view.model.path
     tokens = token_count(policy)
     if tokens is None:
@@ -64,7 +64,7 @@ def _overrides(key: str, section: AuxiliaryTrainerConfig, trainer: TrainerConfig
     for name in given.keys() & (OWN | POLICY_ONLY):
         other = "trainer" if name in POLICY_ONLY else key.partition(".")[0]
         remedy = f"{other}.{name}={given[name]}"
-        yield Mistake(key=f"{key}.{name}", value=given.pop(name), rule=f"is set as {other}.{name}", remedy=remedy)
+        yield Mistake(key=f"{key}.{name}", value=given.pop(name), rule=f"must be set as {other}.{name}", remedy=remedy)
     try:
         merged = TrainerConfig.model_validate({**trainer.model_dump(), **given})
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """Problems in, groups of scored completions out, in dispatch order.
 
-    selection   which groups a step trains on: the filter, refills, fillers
+    selection   which groups a step trains on: the filter, replacements, backfilled groups
     retries     the groups in flight: generated, scored, and retried after failures
     outages     the pause of a step while a reward component is down
     workers     what is called on the rollout and reward workers
@@ -35,7 +35,7 @@ class Collector:
     """The filter (`Algorithm.keep`)."""
     min_share: float
     """Share of a step's groups that `keep` must accept."""
-    max_refills: int
+    max_gen_batches: int
     """A step generates at most this many times the groups that it trains on."""
     run_seed: int
     ledger: Ledger
@@ -84,12 +84,12 @@ class Collector:
             work.advance()
             if self.outages.components:
                 continue  # during an outage nothing new is dispatched
-            room = self.max_refills * num_groups - len(work.tickets)
+            room = self.max_gen_batches * num_groups - len(work.tickets)
             for _ in range(min(selection.num_missing(work.num_open), room)):
                 work.dispatch(self.problems.next())
         if selection.num_missing(0) > 0:
             counts = {"dispatched": len(work.tickets), "dropped": len(work.dropped)}
-            raise NothingToLearn(selection.shortage(step=step, max_refills=self.max_refills, **counts))
+            raise NothingToLearn(selection.shortage(step=step, max_gen_batches=self.max_gen_batches, **counts))
         return _collected(work)
 
 
@@ -103,8 +103,8 @@ def _collected(work: InFlight) -> Collected:
         kept=[groups[number] for number in chosen],
         generated=list(groups.values()),
         dropped=work.dropped,
-        refilled=len(work.tickets) - selection.num_groups,
-        fillers=sum(number in selection.rejected for number in chosen),
+        replacements=len(work.tickets) - selection.num_groups,
+        backfilled=sum(number in selection.rejected for number in chosen),
         regenerated=work.regenerated,
         rescored=work.rescored,
         rollout_s=work.last_completion - work.started,

@@ -49,12 +49,12 @@ class Selection:
         return max(self.num_groups - len(self.rejected) - accepted, self.num_required - accepted)
 
     def chosen(self) -> list[int]:
-        """Dispatch numbers of the groups to train on, in order; rejected ones (fillers) only where accepted ones are missing."""
+        """Dispatch numbers of the groups to train on, in order; rejected ones only where accepted ones are missing (backfilled)."""
         accepted = sorted(self.accepted)[: self.num_groups]
-        fillers = sorted(self.rejected)[: self.num_groups - len(accepted)]
-        return sorted([*accepted, *fillers])
+        backfilled = sorted(self.rejected)[: self.num_groups - len(accepted)]
+        return sorted([*accepted, *backfilled])
 
-    def shortage(self, *, step: int, dispatched: int, dropped: int, max_refills: int) -> str:
+    def shortage(self, *, step: int, dispatched: int, dropped: int, max_gen_batches: int) -> str:
         """The message for a step that could not be completed: solve rates, and which settings would help."""
         rates = [group.solve_rate for group in self.groups.values()]
         correct, incorrect, unknown = (rates.count(rate) for rate in (1, 0, None))
@@ -76,8 +76,9 @@ class Selection:
         return (
             f"step {step}: the filter accepted {len(self.accepted)} of {dispatched} generated groups, but the step needs "
             f"{self.num_groups} groups and at least {self.num_required} accepted ones, and may generate "
-            f"{max_refills * self.num_groups} (algo.filter.max_refills={max_refills} x {self.num_groups}). {len(rates)} groups "
+            f"{max_gen_batches * self.num_groups} (algo.filter.max_gen_batches={max_gen_batches} x {self.num_groups}). "
+            f"{len(rates)} groups "
             f"could be scored: {correct} all correct, {incorrect} all incorrect, {mixed} mixed, {unknown} without a verdict; "
             f"{dropped} were dropped. Last solve rates: {last}. What would help: {remedy}; or a lower algo.filter.min_share, "
-            "or a larger algo.filter.max_refills. The last complete step is saved"
+            "or a larger algo.filter.max_gen_batches. The last complete step is saved"
         )

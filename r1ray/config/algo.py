@@ -19,8 +19,9 @@ class FilterConfig(StrictModel):
     drop_equal: bool
     """Drop groups whose rewards are all equal (GPG)."""
     min_share: Fraction
-    """Share of the step's groups that must pass; once they have, the earliest rejected groups fill the step (DAPO 1.0, GPG 0.6)."""
-    max_refills: PositiveInt
+    """Share of the step's groups that must pass the filter. When that many have passed, the earliest rejected groups fill the
+    rest of the step (DAPO 1.0, GPG 0.6)."""
+    max_gen_batches: PositiveInt
     """Groups generated for a step are at most this many times prompts_per_step (DAPO: 10)."""
 
     @property
@@ -72,8 +73,8 @@ class AlgoConfig(StrictModel):
     entropy_target: PositiveFloat | None
     """Nats per token: while the entropy is lower, the bonus is on and its coefficient grows (`r1ray.algo.controllers`); null:
     entropy_coef is constant."""
-    entropy_step: NonNegativeFloat
-    entropy_max: NonNegativeFloat
+    entropy_coef_step: NonNegativeFloat
+    entropy_coef_max: NonNegativeFloat
     """How much the coefficient changes per step, and its maximum."""
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     """Correction of the engine-trainer mismatch: the policy term is weighted by pi_trainer / pi_engine of the token or of

@@ -44,6 +44,6 @@ class DataConfig(StrictModel):
     max_prompt_length: PositiveInt
     """Tokens."""
     overlong_prompt: Literal["drop", "cut", "error"]
-    """What happens to a problem with a longer prompt: it is dropped, its question is cut from the start, or the run ends."""
+    """What happens to a problem with a longer prompt: it is dropped, the start of its question is removed, or the run ends."""
     shuffle: bool
     """Shuffle each source in every epoch."""

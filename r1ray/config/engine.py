@@ -27,7 +27,7 @@ class RolloutConfig(StrictModel):
     max_attempts: PositiveInt
     """Attempts for a group whose completions or scores failed; after the last it is dropped and counted."""
     timeout_s: PositiveFloat
-    """An engine with work that finishes no group for this long is unresponsive and restarted."""
+    """An engine that has work but finishes no group for this long counts as unresponsive and is restarted."""
     start_timeout_s: PositiveFloat
     sleep: bool
     """Engines free their GPU memory from the last completion of a step until the next weights arrive."""

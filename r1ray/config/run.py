@@ -11,8 +11,8 @@ from r1ray.config.data import SourceConfig
 class EvalConfig(StrictModel):
     sets: dict[str, SourceConfig]
     every_steps: NonNegativeInt
-    """0: only before the first step (if `before`) and after the last."""
-    before: bool
+    """0: only before the first step (if `before_training`) and after the last."""
+    before_training: bool
     num_samples: PositiveInt
     """Completions per problem: avg@k."""
     pass_at: list[PositiveInt]
@@ -40,7 +40,7 @@ class ClusterConfig(StrictModel):
     """Of a local Ray; null: what the machine has."""
     placement_timeout_s: PositiveFloat
     max_restarts: NonNegativeInt
-    """Restarts without a new step in between, before the next failure ends the run. Workers that are lost together count once."""
+    """A failure ends the run after this many restarts without a completed step. Workers that are lost together count once."""
     heartbeat_s: PositiveFloat
     """Seconds between heartbeats of a worker; one that misses three in a row is killed and restarted."""
     watchdog_s: PositiveFloat

@@ -23,7 +23,7 @@ class TrainerConfig(StrictModel):
     zero_stage: Literal[0, 1, 2, 3]
     precision: Literal["fp32", "bf16_autocast", "bf16"]
     max_tokens_per_micro_batch: PositiveInt
-    """Maximum tokens of a packed row; a longer sequence fills a row alone."""
+    """Maximum tokens of a packed row; a longer sequence is packed into a row of its own."""
     sequence_parallel: PositiveInt
     """Ranks that share each row, each with a slice of its tokens (DeepSpeed-Ulysses); must divide num_workers."""
     lr: NonNegativeFloat
@@ -39,10 +39,10 @@ class TrainerConfig(StrictModel):
     activation_checkpointing: bool
     cpu_offload: bool
     max_skipped_updates: PositiveInt
-    """Updates skipped in a row for a loss or gradient that is not finite before the run stops."""
+    """The run stops when this many consecutive updates were skipped because their loss or gradient was not finite."""
     logprob_gap_limit: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None
-    """A step whose rollout and trainer log-probs differ by more is not trained on. fp32 compares the largest difference of a token,
-    bf16 and bf16_autocast the mean; null: 1e-3 and 0.1; inf: every step is trained on."""
+    """A step whose rollout and trainer log-probs differ by more is not trained on. With precision fp32 the largest
+    difference of a token is compared, otherwise the mean. null: 1e-3 with fp32, 0.1 otherwise; inf: every step is trained on."""
     profile_updates: list[PositiveInt]
     """Updates that every rank profiles with torch's profiler; the traces are in the run's logs folder."""
     timeout_s: PositiveFloat

@@ -31,7 +31,7 @@ def unmentioned(marks: Iterable[str], texts: Sequence[str]) -> list[str]:
     ]
 
 
-def asked_for(view: StageView) -> Iterator[str]:
+def marks_not_in_prompts(view: StageView) -> Iterator[str]:
     """A note, not a mistake: the model may have learned these marks from examples.
 
     Prompts and chat templates on the hub are examined when they have been loaded (`missing_mark`).

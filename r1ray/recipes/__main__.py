@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from r1ray.check import load
-from r1ray.check.load import shown
+from r1ray.check.load import plain_config
 from r1ray.cli import compose
 from r1ray.mistakes import did_you_mean
 from r1ray.recipes import PaperError, Recipe, files, read
 from r1ray.recipes.show import difference, in_full, table
 
 NOT_STARTED = "run_dir=runs/not_started"
-"""A run directory that does not exist: the check would report one that holds a run."""
+"""A run directory that does not exist, because the check rejects one that already holds a run."""
 WIDTH = 160
 """Characters per line when the output is not a terminal."""
 
@@ -72,13 +72,17 @@ def _of_runs(args: Namespace, found: Mapping[str, Path]) -> list[str | Table]:
     runs = [load(compose([f"recipe={name}", f"scale={args.scale}", NOT_STARTED, *flags])) for name in names]
     if args.diff:
         return difference(*runs, names=names)
-    default = shown(compose([f"scale={args.scale}", *flags]))
+    default = plain_config(compose([f"scale={args.scale}", *flags]))
     command = " ".join(["python -m r1ray.main", *flags, f"recipe={args.name}"])
     try:
         parts = list(in_full(read(found[args.name]), runs[0], default, args.scale))
     except ValueError as error:
         raise PaperError(f"{found[args.name]}: {error}") from error
-    return [*parts, f"here  {command}", f"full  {command} scale=cluster check=true"]
+    return [
+        *parts,
+        f"run it at the default scale:  {command}",
+        f"check it at full size:        {command} scale=cluster check=true",
+    ]
 
 
 def _readable(found: Iterable[Path], mistakes: list[ValueError]) -> Iterator[Recipe]:

@@ -9,8 +9,8 @@
         betas: [[0.9, 0.999], repo]
         response tokens: {short: [8192, repo], long: [16384, repo]}    # by stage
 
-The marks in brackets say where a number was found (`MARKS`). `read` takes `paper` from the recipe's own file: a recipe that is
-derived from another one by `defaults` does not inherit it. `r1ray.cli` removes it from what Hydra composes.
+The origins, in brackets, say where a number was found (`ORIGINS`). `read` takes `paper` from the recipe's own file: a recipe that
+is derived from another one by `defaults` does not inherit it. `r1ray.cli` removes it from what Hydra composes.
 """
 
 import re
@@ -26,7 +26,7 @@ from yaml import YAMLError
 from r1ray.config.base import StrictModel
 from r1ray.mistakes import did_you_mean
 
-MARKS: Mapping[str, str] = {
+ORIGINS: Mapping[str, str] = {
     "v1": "the paper's first version",
     "v2": "the paper's second version",
     "pdf": "the paper",
@@ -44,26 +44,26 @@ class PaperError(ValueError):
 
 
 class Number(NamedTuple):
-    """Example: `Number(name="response tokens", stage="long", value=65536, mark="v2")`."""
+    """Example: `Number(name="response tokens", stage="long", value=65536, origin="v2")`."""
 
     name: str
     stage: str
     """EVERY_STAGE: the number holds for each stage with reinforcement learning, or, if it is a sum, for the whole run."""
     value: Value
-    mark: str
+    origin: str
 
 
-def _known_mark(mark: str) -> str:
-    if mark not in MARKS:
-        raise ValueError(f"{mark} is not a mark")
-    return mark
+def _known_origin(origin: str) -> str:
+    if origin not in ORIGINS:
+        raise ValueError(f"{origin} is not an origin")
+    return origin
 
 
 def _by_stage(given: Any) -> Any:
     return given if isinstance(given, dict) else {EVERY_STAGE: given}
 
 
-ByStage = Annotated[dict[str, tuple[Value, Annotated[str, AfterValidator(_known_mark)]]], BeforeValidator(_by_stage)]
+ByStage = Annotated[dict[str, tuple[Value, Annotated[str, AfterValidator(_known_origin)]]], BeforeValidator(_by_stage)]
 
 
 class Paper(StrictModel):
@@ -83,7 +83,7 @@ class Paper(StrictModel):
 
     def each_number(self) -> Iterator[Number]:
         for name, by_stage in self.numbers.items():
-            yield from (Number(name, stage, value, mark) for stage, (value, mark) in by_stage.items())
+            yield from (Number(name, stage, value, origin) for stage, (value, origin) in by_stage.items())
 
 
 class Recipe(NamedTuple):
@@ -116,6 +116,6 @@ def _first_mistake(error: ValidationError) -> str:
     if item["type"] == "extra_forbidden" or not item["loc"]:
         remedy = did_you_mean(key.removeprefix("paper."), Paper.model_fields)
     elif "numbers" in item["loc"]:
-        marks = ", ".join(f"{mark} ({meaning})" for mark, meaning in MARKS.items())
-        remedy = f"write NAME: [VALUE, MARK] or NAME: {{STAGE: [VALUE, MARK]}}; the marks are {marks}"
+        origins = ", ".join(f"{origin} ({meaning})" for origin, meaning in ORIGINS.items())
+        remedy = f"write NAME: [VALUE, ORIGIN] or NAME: {{STAGE: [VALUE, ORIGIN]}}; the origins are {origins}"
     return f"{key}: {item['msg']}; {remedy}"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from r1ray.check import CheckedRun
 from r1ray.mistakes import show
-from r1ray.recipes.paper import EVERY_STAGE, MARKS, Paper, Recipe, Value
+from r1ray.recipes.paper import EVERY_STAGE, ORIGINS, Paper, Recipe, Value
 from r1ray.recipes.units import UNITS, matches_run, values_of
 from r1ray.run.directory import changes
 
@@ -35,7 +35,7 @@ def table(recipes: Iterable[Recipe], width: int) -> Table:
 
 
 def _in_short(paper: Paper, field: str) -> Text:
-    """The first clause without marks; a model or dataset without its owner."""
+    """The first clause without origins; a model or dataset without its owner."""
     text = re.sub(r" \[\w+\]", "", getattr(paper, field).partition(";")[0])
     short = re.sub(r"\b[\w.-]+/(?=\w)", "", text) if field in ("base", "data") else text
     return Text(short, no_wrap=True, overflow="ellipsis")
@@ -44,7 +44,8 @@ def _in_short(paper: Paper, field: str) -> Text:
 def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any], scale: str) -> Iterator[str | Table]:
     """Sources, numbers, and every key in which the recipe differs from `default` at the same scale.
 
-    Where the run's number differs from the paper's, both are shown. Raises ValueError for a number that no run has.
+    Where the run's number differs from the paper's, both are shown. Raises ValueError for a number that is not
+    in `UNITS`, or of a stage that the run does not have.
     """
     texts = _table("paper", recipe.paper.title)
     for field, text in recipe.paper.model_dump(exclude={"title", "numbers"}, exclude_defaults=True).items():
@@ -54,7 +55,7 @@ def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any], scale: 
     for number in recipe.paper.each_number():
         other = "" if matches_run(run, number) else _by_stage(values_of(run, number.name, number.stage))
         name = f"{number.name} @{number.stage}".removesuffix(f" @{EVERY_STAGE}")
-        numbers.add_row(name, _text(number.value), MARKS[number.mark], other)
+        numbers.add_row(name, _text(number.value), ORIGINS[number.origin], other)
     new_first = {key: values[::-1] for key, values in changes(default, run.raw).items()}
     yield from (texts, numbers, _keys(new_first, recipe.name, "default"))
 

@@ -88,7 +88,7 @@ UNITS: Mapping[str, Unit] = {
 }
 """{name of a number: its value in one stage's configuration}. Groups strictly between the two solve rates are kept."""
 SUMS = ("steps", "updates")
-"""Units of which a run has the sum over its stages."""
+"""Units that are summed over the stages of a run."""
 
 
 def values_of(run: CheckedRun, name: str, stage: str = EVERY_STAGE) -> dict[str, Value]:

@@ -41,7 +41,7 @@ class RewardContext:
 
     step: int
     seed: int
-    """hash(run seed, problem id, epoch, attempt): for rewards that draw random numbers (a coin flip as control); completion k uses
+    """hash(run seed, problem id, epoch, attempt): for rewards that draw random numbers (a random control reward); completion k uses
     seed + k."""
     max_response_length: int
     correct_G: Sequence[bool | None] = ()

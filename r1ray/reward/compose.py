@@ -34,7 +34,7 @@ class Component:
     name: str
     weight: float
     schedule: Mapping[int, float] = field(default_factory=dict[int, float])
-    """{step from which on: another weight}."""
+    """{first step: weight from this step on}."""
     sources: frozenset[str] | None = None
     """Only problems of these sources are scored; None: all."""
     reward: Callable[[Problem, Sequence[Completion], RewardContext], Sequence[Any]]

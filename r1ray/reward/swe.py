@@ -1,7 +1,8 @@
 """Patch similarity (SWE-RL, arXiv 2502.18449, 2.2): how similar the completion's patch is to the one that was merged.
 
-    -1                                                           bad format
-    mean over files that either patch changes of the similarity of their two unified diffs (0 for a file that only one changes)
+    bad format   -1
+    otherwise    the similarity of a file's two unified diffs (0 if only one patch changes the file), mean over the files that
+                 either patch changes
 
 A patch is a list of SEARCH/REPLACE blocks in the answer, each under the name of its file:
 
@@ -27,7 +28,7 @@ from r1ray.types import Problem
 
 SEARCH, MIDDLE, REPLACE, FILE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE", "###"
 MAX_PAIRS = 2_000_000
-"""Pairs of equal characters that are compared at most (a second of work); longer diffs are compared line by line."""
+"""Maximum number of pairs of equal characters in two diffs (a second of work). Beyond it, diffs are compared line by line."""
 
 
 class BadPatch(ValueError):
@@ -94,7 +95,7 @@ def apply(patch: Sequence[tuple[str, str, str]], files: Mapping[str, str]) -> di
         if before is None and not search and path and replace:
             patched[path] = replace + "\n"
             continue
-        # With a line break on either side only whole lines match, also the first, and a last one without a line break.
+        # A line break is added on both sides, so that only whole lines match, including the first and the last line of the file.
         lines = f"\n{before or ''}\n"
         if before is None or not search or search == replace or f"\n{search}\n" not in lines:
             raise BadPatch(f"{path}: the block changes nothing, or its SEARCH is not in the file")

@@ -24,7 +24,7 @@ ZERO = "zero_reward/fraction"
 FAILURES = ("timeout", "memory", "runtime_error", "output_limit", "compile_error", "sandbox_error")
 CHECKED = (ZERO, *(f"status/{name}" for name in FAILURES))
 WINDOW, RECENT, MIN_STEPS = 10, 3, 5
-"""Steps that define what is normal; steps that are averaged besides looking at the last one; steps needed before any alarm."""
+"""Number of steps whose median is normal; of last steps whose mean is checked, besides the last one; of steps before any alarm."""
 HISTORY = 100
 """Steps before a resume that are read again to restore the normal values and the active alarms."""
 MARGIN = 0.1

@@ -2,8 +2,8 @@
 
     reward up, accuracy not     reward/mean rises from the first to the last quarter of the steps and held-out accuracy does not,
                                 over the whole run or since it was best
-    one answer                  the same final answer to at least a third of the problems of a source, beyond those that share a
-                                solution
+    one answer                  the same final answer to at least a third of the problems of a source, not counting the largest
+                                set of these problems that have the same solution
     one completion              the same long text to at least a tenth of them
     rewarded though incorrect   incorrect completions that earn as much as correct ones of their source usually do
 
@@ -170,8 +170,9 @@ def rewarded_though_incorrect(source: str, lines: Sequence[Line]) -> list[Findin
 
 
 def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share: float, what: str) -> list[Finding]:
-    """The value of `key` that the most problems share, not counting the largest set of them that also shares a solution, if
-    those are at least `share` of all problems.
+    """A finding if one value of `key` is given to at least `share` of all problems.
+
+    Of the problems with the same value, the largest set with the same solution is not counted.
     """
     groups: dict[tuple[int, str], list[Line]] = {}
     for line in lines:

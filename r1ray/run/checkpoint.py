@@ -2,7 +2,7 @@
 
     step_000010/  hf/ (transformers, vllm serve)   trainer/ (DeepSpeed)   state.json   manifest.json        latest -> best ->
                   critic/ and prm/ next to trainer/, if the algorithm has them; each also with hf/ (transformers) after the last
-                  step of the stage, and at every step of a stage that another one comes after
+                  step of the stage, and at every step if another stage starts from this one
 
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
 """

@@ -62,7 +62,7 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
 
 
 def audit(rows: Iterable[dict[str, Any]], *, steps: int, groups_per_step: int) -> list[str]:
-    """The faults of steps 1 to `steps`: lost or doubled draws, groups of a wrong size. [] if every draw is accounted for."""
+    """The faults of steps 1 to `steps`: lost or duplicate draws, groups of a wrong size. [] if every draw is accounted for."""
     faults: list[str] = []
     draws: dict[int, list[dict[str, Any]]] = {}
     for row in rows:

@@ -27,8 +27,8 @@ CATALOGUE: Mapping[str, str] = {
     "groups/solve_all": "share of groups in which every completion is correct (no learning signal)",
     "groups/solve_none": "share of groups in which every completion is incorrect (no learning signal)",
     "groups/kept": "share of groups that were trained on",
-    "groups/refilled": "groups dispatched in place of others that the filter rejected or that were dropped",
-    "groups/fillers": "groups trained on although the filter rejected them (algo.filter.min_share below 1)",
+    "groups/replacements": "groups dispatched in place of others that the filter rejected or that were dropped",
+    "groups/backfilled": "groups trained on although the filter rejected them (algo.filter.min_share below 1)",
     "groups/dropped": "problems given up after rollout.max_attempts",
     "groups/regenerated": "groups generated again because too few completions were usable",
     "groups/rescored": "times that a group was scored again because its scores failed",
@@ -38,9 +38,9 @@ CATALOGUE: Mapping[str, str] = {
     "train/reward/mean": "reward/mean over the groups trained on",
     "train/solve_rate": "solve_rate over the groups trained on",
     "train/response_length/mean": "response_length/mean over the groups trained on",
-    "train/masked/fraction": "share of their completions without a token in the loss: unusable, truncated with "
-    "reward.truncated=mask, or of a group that the algorithm removed",
-    "curriculum/<name>": "pool_size, pool_draws, left_out: problems, counted by the curriculum after the step",
+    "train/masked/fraction": "share of completions of the groups trained on that have no token in the loss: unusable, truncated "
+    "with reward.truncated=mask, or in a group that the algorithm removed",
+    "curriculum/<name>": "a count of the curriculum after the step: pool_size (problems), pool_draws (groups), left_out (problems)",
     "curriculum/<source>/<name>": "level: difficulty of the next problems",
     "loss/<term>": "a term of the loss as it is minimised: aggregated as algo.aggregation says, times its coefficient",
     "kl_ref": "KL divergence of the policy from the reference",
@@ -113,8 +113,8 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
     metrics |= {f"train/{name}": trained[name] for name in train_names if name in trained}
     metrics |= {
         "groups/kept": len(collected.kept) / max(1, len(collected.generated)),
-        "groups/refilled": collected.refilled,
-        "groups/fillers": collected.fillers,
+        "groups/replacements": collected.replacements,
+        "groups/backfilled": collected.backfilled,
         "groups/dropped": len(collected.dropped),
         "groups/regenerated": collected.regenerated,
         "groups/rescored": collected.rescored,

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 
 EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: not a failure, the same command with resume=auto continues."""
+"""EX_TEMPFAIL of sysexits.h: not a failure; to continue, run the same command with resume=auto."""
 
 _requested = threading.Event()
 

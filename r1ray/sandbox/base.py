@@ -6,7 +6,8 @@ from typing import Literal, Protocol
 
 Language = Literal["python", "cpp"]
 Tier = Literal["T1", "T1-noproc", "T2"]
-"""T1: own namespaces inside bubblewrap. T1-noproc: the same where /proc is masked. T2: only Landlock and seccomp."""
+"""T1: each program has its own namespaces inside bubblewrap. T1-noproc: the same on a machine where /proc is masked. T2: only
+Landlock and seccomp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Limits:
     memory_bytes: int = 1 << 30
     """On top of what the interpreter itself takes."""
     output_bytes: int = 1 << 20
-    """Of standard output, and the same of standard error."""
+    """The limit of standard output. Standard error has a separate limit of the same size."""
     file_bytes: int = 8 << 20
 
 
@@ -27,7 +28,7 @@ class Limits:
 class Program:
     """A program with its standard input; or a function in it, called once for every line of JSON arguments in `stdin`.
 
-    C++ is C++17, and only as whole programs.
+    C++ means C++17. A C++ program is always run as a whole; its functions cannot be called.
     """
 
     code: bytes
@@ -74,7 +75,7 @@ class RunResult:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     reason: str = ""
-    """Of a sandbox_error; "starved" for a starved timeout."""
+    """The cause of a sandbox_error. A timeout has the reason "starved" if other processes had the CPU (`starved`), else none."""
 
     @property
     def starved(self) -> bool:
@@ -83,7 +84,7 @@ class RunResult:
 
 
 class Settings(Protocol):
-    """Where programs run, and as what; `r1ray.config.SandboxConfig` describes each."""
+    """How the sandbox is configured; `r1ray.config.SandboxConfig` describes each setting."""
 
     @property
     def url(self) -> str | None: ...

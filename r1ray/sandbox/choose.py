@@ -22,7 +22,7 @@ QUICK = Limits(cpu_s=1.0, wall_s=30.0, memory_bytes=256 << 20, output_bytes=1 <<
 REMEDIES: Mapping[Tier, str] = {
     "T1": "install bubblewrap, and allow user namespaces (in Kubernetes: hostUsers: false, procMount: Unmasked)",
     "T1-noproc": "install bubblewrap, and allow user namespaces",
-    "T2": "a kernel of 5.13 or later with Landlock (lsm=...,landlock), and a container runtime that allows landlock_* and seccomp",
+    "T2": "use kernel 5.13 or later with Landlock (lsm=...,landlock), in a container runtime that allows landlock_* and seccomp",
 }
 
 
@@ -52,7 +52,7 @@ def _prints(text: str) -> Callable[[RunResult], bool]:
 
 
 SELF_TESTS: Sequence[SelfTest] = (
-    SelfTest(name="an honest sum", code="print(sum(map(int, input().split())))", stdin="1 2", good=_prints("3\n")),
+    SelfTest(name="a correct program", code="print(sum(map(int, input().split())))", stdin="1 2", good=_prints("3\n")),
     SelfTest(
         name="standard input as a file",
         code="print(open(0).read().upper(), end='')",
@@ -64,13 +64,15 @@ SELF_TESTS: Sequence[SelfTest] = (
         code="import threading\nt = threading.Thread(target=print, args=('b',))\nt.start()\nt.join()",
         good=_prints("b\n"),
     ),
-    _blocked("the network", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)"),
-    _blocked("secrets of the machine", "open('/etc/shadow').read()"),
-    _blocked("files of the machine", "open('/etc/passwd').read()"),
-    _blocked("the environment of others", "open('/proc/%d/environ' % __import__('os').getppid(), 'rb').read(1)[0]"),
-    _blocked("its parent", "import os, signal\nos.kill(os.getppid() or 1, signal.SIGKILL)"),
-    _blocked("another process", "import os\nos.fork()"),
-    _blocked("another program", "import os\nos.execv('/bin/true', ['true'])"),
+    _blocked("opening a network connection", "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)"),
+    _blocked("reading /etc/shadow", "open('/etc/shadow').read()"),
+    _blocked("reading /etc/passwd", "open('/etc/passwd').read()"),
+    _blocked(
+        "reading the parent's environment", "open('/proc/%d/environ' % __import__('os').getppid(), 'rb').read(1)[0]"
+    ),
+    _blocked("killing the parent process", "import os, signal\nos.kill(os.getppid() or 1, signal.SIGKILL)"),
+    _blocked("starting another process", "import os\nos.fork()"),
+    _blocked("executing another program", "import os\nos.execv('/bin/true', ['true'])"),
     _blocked("writing to the system", "open('/usr/r1ray_was_here', 'w')"),
     _blocked(
         "ptrace",
@@ -85,7 +87,11 @@ SELF_TESTS: Sequence[SelfTest] = (
         limits=replace(QUICK, wall_s=0.5),
         good=lambda result: result.status == "timeout" and result.wall_s < 30,
     ),
-    SelfTest(name="a flood", code="while True: print('x' * 1000)", good=lambda result: result.status == "output_limit"),
+    SelfTest(
+        name="the output limit",
+        code="while True: print('x' * 1000)",
+        good=lambda result: result.status == "output_limit",
+    ),
 )
 
 
@@ -131,7 +137,7 @@ def choose(spec: ZygoteSpec, *, min_tier: Tier, languages: Collection[Language] 
             return replace(tried, refused=reasons)
         reasons.append(f"{tier}: {reason} (remedy: {REMEDIES[tier]})")
     raise SandboxUnavailable(
-        f"no sandbox of tier {min_tier} or stronger works on this machine, and model-written programs never run in less. "
+        f"no sandbox of tier {min_tier} or stronger works on this machine, and model-written programs never run in a weaker one. "
         + "; ".join(reasons)
     )
 
@@ -145,7 +151,8 @@ def check_python(python: str) -> None:
         )
     if "/" in ZygoteSpec(python=python).folders:
         raise SandboxUnavailable(
-            f"sandbox.python={python} is so close to the root folder that programs could read everything: set another"
+            f"sandbox.python={python} is installed directly under /, so programs could read every file of this machine: set it to "
+            "an interpreter in /usr or in a folder of its own"
         )
 
 

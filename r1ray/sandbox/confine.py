@@ -68,7 +68,7 @@ class Fork:
 
     def __init__(self, number: int, flags: int) -> None:
         address, self._pidfd = ctypes.c_long(), ctypes.c_int(-1)
-        # A kernel without this option leaves the zygote's thread id there, which no thread of the new process has.
+        # Without PR_GET_TID_ADDRESS the C library of the new process keeps the zygote's thread id, which none of its threads has.
         known = _prctl(PR_GET_TID_ADDRESS, ctypes.addressof(address), 0, 0, 0) == 0
         if not known and flags:
             raise OSError(0, "the kernel does not say where a thread's id is kept (CONFIG_CHECKPOINT_RESTORE)")
@@ -103,12 +103,12 @@ class Confinement:
         self.uid, self.namespaces, self.proc = config["uid"], config["namespaces"], config["proc"]
         self._folders = [folder.encode() for folder in config["folders"]]
         self._zygote, self._own_bytes = os.getpid(), virtual_bytes()
-        # The limit counts all threads of a user: without an own user or namespace also those of the user who runs r1ray.
+        # The kernel counts all threads of a user. Programs that run as r1ray's own user without a namespace share its count.
         tasks = MAX_TASKS if self.uid is not None or self.namespaces else num_tasks() + 1000
         self._tasks = (tasks, tasks)
         self._hard = {number: max_limit(number) for number in LIMITED}
         set_limit(resource.RLIMIT_CORE, (0, 0))
-        # Both are inherited and cannot be undone.
+        # Programs inherit this and the limit above, and can undo neither.
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         uid, gid = os.geteuid(), os.getegid()
         maps = {b"setgroups": b"deny", b"uid_map": b"%d %d 1" % (uid, uid), b"gid_map": b"%d %d 1" % (gid, gid)}
@@ -117,7 +117,7 @@ class Confinement:
         self.fork = Fork(config["clone"], flags | (CLONE_NEWUSER if self.proc else 0))
         self.abi = landlock_abi()
         fresh = ("/tmp", "/proc") if self.namespaces else ()
-        self._readable, self._bare = (Landlock(config[name], fresh, self.abi) for name in ("readable", "bare"))
+        self._readable, self._minimal = (Landlock(config[name], fresh, self.abi) for name in ("readable", "minimal"))
         self._python, self._native = (
             Filter(bytes.fromhex(config["filters"][name]), config["pid_mark"]) for name in ("python", "native")
         )
@@ -134,7 +134,7 @@ class Confinement:
         set_limit(resource.RLIMIT_NPROC, self._tasks)
 
     def set_file_limits(self, file_bytes: int) -> None:
-        """The last step, because other steps open files. A copy of standard input may be larger than the limit."""
+        """Called after all steps that open or write files: a copy of standard input, for instance, may be larger than the limit."""
         for number, value in ((resource.RLIMIT_NOFILE, MAX_FILES), (resource.RLIMIT_FSIZE, file_bytes)):
             value = min(value, self._hard[number])
             set_limit(number, (value, value))
@@ -149,10 +149,10 @@ class Confinement:
         if not self.namespaces and os.getppid() != self._zygote:  # in bubblewrap the kernel kills everything with it
             raise OSError(errno.ESRCH, "the zygote has ended")
 
-    def mount_private(self, file_bytes: int, *, native: bool, bare: bool) -> None:
-        """Mount an empty, small folder to write to, as /tmp and /dev/shm, and a /proc with only the own processes. A native program
-        cannot execute anything that it writes there. With `bare` the folders of the system are hidden, because the kernel may lack
-        Landlock.
+    def mount_private(self, file_bytes: int, *, native: bool, minimal: bool) -> None:
+        """Mount a small empty folder as /tmp and /dev/shm, where the program can write, and a /proc that shows only its own
+        processes. A native program cannot execute anything that it writes there. With `minimal` the folders of the system are
+        hidden, because the kernel may lack Landlock.
 
         The user id stays the same, in a user namespace with its own limit of processes. Without /proc the ids cannot be mapped:
         then the run stays in bubblewrap's user namespace, and all runs share its limit.
@@ -166,7 +166,7 @@ class Confinement:
         own = MS_NOSUID | MS_NODEV | (MS_NOEXEC if native else 0)
         mount(b"tmpfs", b"/tmp", b"tmpfs", own, b"size=%d,nr_inodes=1000,mode=1777" % (2 * file_bytes))
         mount(b"/tmp", b"/dev/shm", None, MS_BIND)  # inherits the flags of /tmp
-        for folder in self._folders if bare else ():
+        for folder in self._folders if minimal else ():
             if os.path.isdir(folder):  # otherwise it was below a folder that is hidden already
                 mount(b"tmpfs", folder, b"tmpfs", MS_RDONLY | own, b"size=4096,nr_inodes=1")
         if self.proc:
@@ -181,16 +181,16 @@ class Confinement:
         os.chdir(b"/tmp")
 
     def drop_capabilities(self, *, native: bool) -> None:
-        """Also those over its own user namespace. The bounding set limits what executing a file can grant; a Python program cannot
-        execute any, by its seccomp filter."""
+        """Drop all capabilities, including those over the user namespace of the process. The bounding set limits what executing
+        a file can grant; the seccomp filter does not let Python programs execute any."""
         for number in range(64) if native else ():
             if _prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
                 break
         checked(_capset(*_NO_CAPABILITIES), "capset")
 
-    def landlock(self, *, bare: bool) -> None:
+    def landlock(self, *, minimal: bool) -> None:
         if self.abi or not self.namespaces:
-            (self._bare if bare else self._readable).restrict()
+            (self._minimal if minimal else self._readable).restrict()
 
     def seccomp(self, *, native: bool) -> None:
         (self._native if native else self._python).install()
@@ -205,7 +205,7 @@ def max_limit(number: int) -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def memory(most: int) -> None:
+def limit_memory(most: int) -> None:
     """Limit the address space of the file that is executed next, which replaces the interpreter."""
     most = min(most, resource.getrlimit(resource.RLIMIT_AS)[1])
     set_limit(resource.RLIMIT_AS, (most, most))
@@ -231,7 +231,7 @@ def virtual_bytes() -> int:
 
 
 def smallest_limit() -> int:
-    """The smallest limit of address space under which one more page can be mapped: for where /proc is not available."""
+    """The smallest limit of address space under which one more page can be mapped. Used where /proc is not available."""
     page, (soft, hard) = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
     low, high = 0, 1 << 40 if hard == resource.RLIM_INFINITY else hard
     while high - low > page:
@@ -308,7 +308,7 @@ _RULE = struct.Struct("<Qi")
 
 
 def distinct(paths: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Without paths below another one with the same rights, as /lib where it is a link to /usr/lib."""
+    """The real paths, without those inside another path that has the same rights: /lib is one where it is a link to /usr/lib."""
     real: dict[str, int] = {}
     for path, allowed in paths:
         real[os.path.realpath(path)] = real.get(os.path.realpath(path), 0) | allowed

@@ -33,7 +33,7 @@ READY_FD, CODE_FD, RESULTS_FD, FIRST_FREE = 3, 4, 5, 6
 """Descriptors of the program's process, besides the standard three; the zygote does not use these numbers. CODE_FD is the file that
 may be executed (`seccomp.EXECUTED`), RESULTS_FD gets the results of a function."""
 OUTPUT_FILE = "output"
-"""The output file of a tool where there is no /proc, so that it cannot write to a descriptor by name."""
+"""The output file of a tool where there is no /proc: there it cannot write to a descriptor by name."""
 OVERLOADED = (errno.EAGAIN, errno.ENOMEM, errno.ENFILE)
 """Errors that can make any execution fail for a moment."""
 SCRIPT, FUNCTION, EXECUTABLE, TOOL, TOOL_WITH_COPIED_OUTPUT = range(5)
@@ -68,8 +68,8 @@ _NUMBERS = struct.Struct("<Bdd4Q")
 def prepare() -> None:
     """In the zygote: creates the main module and `sys.stdin`, `stdout` and `stderr` of the programs.
 
-    They use descriptors 0, 1 and 2, whatever these will be. Here 0 is a file and the others are pipes, as in every run, because
-    Python caches what their type supports.
+    They use descriptors 0, 1 and 2, which every run replaces. Python caches what the type of a descriptor supports, so during this
+    call 0 is a file and the others are pipes, as in every run.
     """
     usual = [os.dup(fd) for fd in range(3)]
     reading, writing = os.pipe()
@@ -125,7 +125,7 @@ def execute(job: Job) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
-        confine.memory(job.memory_bytes)
+        confine.limit_memory(job.memory_bytes)
         os.execve(CODE_FD, job.texts, {})
     except (OSError, MemoryError) as error:
         ours = job.kind != EXECUTABLE or isinstance(error, MemoryError) or error.errno in OVERLOADED
@@ -150,14 +150,14 @@ def confine_process(
     confinement.set_limits(job.memory_bytes, job.cpu_s, job.stack_bytes)
     confinement.drop_user()
     if confinement.namespaces:
-        confinement.mount_private(job.file_bytes, native=native, bare=job.kind == EXECUTABLE)
+        confinement.mount_private(job.file_bytes, native=native, minimal=job.kind == EXECUTABLE)
         if (
             job.kind == TOOL_WITH_COPIED_OUTPUT
         ):  # the zygote copies the output from this folder, which only this process can see
             with socket.socket(fileno=os.dup(READY_FD)) as line:
                 socket.send_fds(line, [READY], [os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)])
         confinement.drop_capabilities(native=native)
-    confinement.landlock(bare=job.kind == EXECUTABLE)
+    confinement.landlock(minimal=job.kind == EXECUTABLE)
     os.closerange(RESULTS_FD + (job.kind == FUNCTION), 1 << 16)
     confinement.set_file_limits(job.file_bytes)
     confinement.seccomp(native=native)

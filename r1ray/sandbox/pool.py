@@ -30,7 +30,7 @@ class Sandbox:
     """`with Sandbox(spec, slots=2) as sandbox: sandbox.run(program)`.
 
     Args:
-        slots: concurrent runs, at best one per core; the limit that counts is CPU time.
+        slots: maximum number of concurrent runs. One per core is best, because programs are limited by CPU time.
     """
 
     def __init__(self, spec: ZygoteSpec, *, slots: int) -> None:

@@ -38,7 +38,7 @@ for name, text in {{"r1ray": "", "r1ray.sandbox": "", **{_MODULES!r}}}.items():
         setattr(sys.modules[parent], own, made)
 made.main()
 """
-"""Passes the zygote's modules as text, because where it starts it may not be able to read r1ray's files."""
+"""Passes the zygote's modules as text, because the zygote may not be able to read r1ray's files from inside the sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +64,10 @@ class ZygoteSpec:
     @property
     def readable(self) -> Readable:
         folders = [*self.folders, "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache"]
-        return [*((folder, READ) for folder in folders), *self.bare]
+        return [*((folder, READ) for folder in folders), *self.minimal]
 
     @property
-    def bare(self) -> Readable:
+    def minimal(self) -> Readable:
         """Paths for a compiled program, which needs no file of the system and must not find any that it could execute."""
         own = [("/tmp", ALL_BUT_EXECUTE), ("/proc", READ & ALL_BUT_EXECUTE)]  # /dev/shm is /tmp
         return [*((device, READ_WRITE_FILE) for device in DEVICES), *(own if self.tier != "T2" else [])]

@@ -39,7 +39,7 @@ class Zygote:
     def __init__(self, spec: ZygoteSpec) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.spec, in_bubblewrap = spec, spec.tier != "T2"
-        # Root would keep root's id inside, to which no limit of processes applies.
+        # bubblewrap keeps the user id. No process limit applies to root, so root starts it as the unprivileged user.
         as_user = (
             {"user": spec.uid, "group": spec.uid, "extra_groups": []} if in_bubblewrap and spec.uid is not None else {}
         )
@@ -63,7 +63,7 @@ class Zygote:
             "proc": spec.tier == "T1",
             "folders": spec.folders,
             "readable": spec.readable,
-            "bare": spec.bare,
+            "minimal": spec.minimal,
             "filters": {
                 kind: seccomp.program(platform.machine(), changing=in_bubblewrap, executing=kind == "native").hex()
                 for kind in ("python", "native")
@@ -123,15 +123,15 @@ class Zygote:
 
     def _result(self, program: Program | Executable, ours: dict[str, int]) -> RunResult:
         read, flooded = collect(
-            {name: ours[name] for name in ("stdout", "stderr", "line") if name in ours},
-            end=lambda: stop_run(ours["line"]),
-            most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "line": 4096},
+            {name: ours[name] for name in ("stdout", "stderr", "channel") if name in ours},
+            end=lambda: stop_run(ours["channel"]),
+            most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "channel": 4096},
             deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
         )
-        if len(read["line"]) != zygote.REPORT.size:
-            reason = read["line"].decode(errors="replace") or "the zygote sent no report"
+        if len(read["channel"]) != zygote.REPORT.size:
+            reason = read["channel"].decode(errors="replace") or "the zygote sent no report"
             return RunResult(status="sandbox_error", reason=reason)
-        report = report_of(read["line"])
+        report = report_of(read["channel"])
         result = {"cpu_s": report["cpu_s"], "wall_s": report["wall_s"]}
         status, reason = status_of(report, program.limits, flooded=flooded)
         written = os.pread(ours["file"], program.limits.file_bytes, 0) if "file" in ours else read["stdout"]
@@ -175,7 +175,7 @@ def open_descriptors(program: Program | Executable) -> tuple[dict[str, int], dic
             if name not in theirs:
                 ours[name], theirs[name] = os.pipe()
                 os.fchmod(theirs[name], 0o200)  # a program that opened it by name for reading would wait for ever
-        ours["line"], theirs["line"] = (end.detach() for end in socket.socketpair())
+        ours["channel"], theirs["channel"] = (end.detach() for end in socket.socketpair())
     except OSError:
         for fd in (*ours.values(), *theirs.values()):
             os.close(fd)
@@ -183,9 +183,9 @@ def open_descriptors(program: Program | Executable) -> tuple[dict[str, int], dic
     return ours, theirs
 
 
-def stop_run(line: int) -> None:
+def stop_run(channel: int) -> None:
     """Makes the zygote kill the run; its report still arrives."""
-    with socket.socket(fileno=os.dup(line)) as end:
+    with socket.socket(fileno=os.dup(channel)) as end:
         end.shutdown(socket.SHUT_WR)
 
 
@@ -231,8 +231,8 @@ def report_of(data: bytes) -> dict[str, Any]:
 
 
 def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tuple[Status, str]:
-    """(status, reason) by a zygote's report. For a reward only `ok` or not matters, because a program can fake the kind of
-    failure."""
+    """(status, reason) that follow from a zygote's report. Rewards only use whether the status is `ok`, because a program can fake
+    the kind of failure."""
     status = report["status"]
     if flooded:
         return "output_limit", ""
@@ -261,7 +261,8 @@ def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tu
 def collect(
     sources: Mapping[str, int], *, end: Callable[[], None], most: Mapping[str, int], deadline: float
 ) -> tuple[dict[str, bytes], bool]:
-    """({name: bytes read}, whether one source exceeded its maximum). Calls `end` at an excess and at the deadline."""
+    """({name: bytes read}, whether one source exceeded its maximum). Calls `end` once, when a source exceeds it
+    or at the deadline."""
     read = {name: bytearray() for name in sources}
     name_of = {fd: name for name, fd in sources.items()}
     poll = select.poll()

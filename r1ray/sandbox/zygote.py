@@ -29,8 +29,8 @@ SETUP_S = 30.0
 CHECK_S = 0.05
 NEVER = float("inf")
 CORES = len(os.sched_getaffinity(0))
-FDS = ("code", "stdin", "stdout", "stderr", "line")
-"""Descriptors of every run, in this order. The report is sent over `line`; closing its other end stops the run."""
+FDS = ("code", "stdin", "stdout", "stderr", "channel")
+"""Descriptors of every run, in this order. The report is sent over `channel`; closing its other end stops the run."""
 DESCRIPTORS = struct.Struct(f"{len(FDS)}i")
 JOB_BYTES = 1 << 14
 KILLED = (None, "wall", "cpu", "tasks", "setup", "supervisor")
@@ -43,12 +43,12 @@ class Run:
     """A running program and its limits."""
 
     __slots__ = (
+        "channel",
         "copy_to",
         "folder",
         "forked",
         "job",
         "killed",
-        "line",
         "message",
         "next_check",
         "pid",
@@ -58,21 +58,28 @@ class Run:
         "waited_s",
     )
 
-    def __init__(self, job: Job, *, pid: int, pidfd: int, line: int, ready: int, copy_to: int, shared: bool) -> None:
-        self.job, self.pid, self.pidfd, self.line, self.ready, self.copy_to = job, pid, pidfd, line, ready, copy_to
+    def __init__(self, job: Job, *, pid: int, pidfd: int, channel: int, ready: int, copy_to: int, shared: bool) -> None:
+        self.job, self.pid, self.pidfd, self.channel, self.ready, self.copy_to = (
+            job,
+            pid,
+            pidfd,
+            channel,
+            ready,
+            copy_to,
+        )
         self.killed, self.waited_s, self.folder, self.started = 0, -1.0, -1, 0.0
         self.message = b""
-        """Why it could not start, or not be executed."""
+        """Why the program could not be started or executed."""
         self.forked = time.monotonic()
-        # Where all programs share the process limit of one user, their threads are counted, because they take from other runs.
+        # Where all programs share one user's process limit, their threads are counted: a run must not use up what others need.
         self.next_check = self.forked + (CHECK_S if shared else min(job.wall_s, job.cpu_s / CORES))
 
     def read_messages(self) -> None:
-        """Read when the program has started. The wall limit counts from there, because confining the process can take long on a
-        busy machine."""
+        """Read the start time of the program, or why it failed. The wall limit counts from the start of the program and not from
+        the fork, because confining the process can take long on a busy machine."""
         if self.job.kind == TOOL_WITH_COPIED_OUTPUT and self.folder < 0:
-            with socket.socket(fileno=os.dup(self.ready)) as line:
-                self.folder = next(iter(socket.recv_fds(line, 1, 1)[1]), -1)
+            with socket.socket(fileno=os.dup(self.ready)) as channel:
+                self.folder = next(iter(socket.recv_fds(channel, 1, 1)[1]), -1)
             if not select.select([self.ready], [], [], 0)[0]:
                 return
         message = os.read(self.ready, 1024)
@@ -125,11 +132,11 @@ class Run:
             os.close(self.copy_to)
         os.close(self.pidfd)
         os.close(self.ready)
-        send_report(self.line, report)
+        send_report(self.channel, report)
 
 
 def serve(control: socket.socket) -> None:
-    """Until the supervisor closes its end."""
+    """Runs jobs until the supervisor closes its end of the socket."""
     confinement = prepare(control)
     shared, listening = not confinement.namespaces, control.fileno()
     poll, runs = select.poll(), dict[int, Run]()
@@ -138,8 +145,8 @@ def serve(control: socket.socket) -> None:
         next_check = NEVER
         for run in runs.values():
             next_check = min(next_check, run.next_check)
-        # Handle a new run first (`poll` keeps the order): otherwise it could get the number of a descriptor of this list that was
-        # closed.
+        # Start a new run before ended runs are closed (`poll` keeps the order): it could otherwise get the number of a closed
+        # descriptor that is still in this list.
         for fd, _ in (
             poll.poll() if next_check == NEVER else poll.poll(max(0.0, 1000 * (next_check - time.monotonic())))
         ):
@@ -149,18 +156,18 @@ def serve(control: socket.socket) -> None:
                     return
                 run = start(confinement, message, extra[0][2] if extra else b"", shared=shared)
                 if run is not None:
-                    runs[run.pidfd] = runs[run.line] = run
+                    runs[run.pidfd] = runs[run.channel] = run
                     poll.register(run.pidfd, select.POLLIN)
-                    poll.register(run.line, select.POLLIN)
+                    poll.register(run.channel, select.POLLIN)
             elif fd in runs:
                 poll.unregister(fd)
                 run = runs.pop(fd)
-                if fd == run.line:
+                if fd == run.channel:
                     run.kill("supervisor")
                     continue
-                if run.line in runs:
-                    poll.unregister(run.line)
-                    del runs[run.line]
+                if run.channel in runs:
+                    poll.unregister(run.channel)
+                    del runs[run.channel]
                 run.finish()
         if next_check != NEVER and time.monotonic() >= next_check:
             for run in list(runs.values()):
@@ -186,11 +193,11 @@ def prepare(control: socket.socket) -> Confinement:
 
 def start(confinement: Confinement, message: bytes, received: bytes, *, shared: bool) -> Run | None:
     """Start the program in a new process. None where that failed, which is reported to the supervisor."""
-    if len(received) != DESCRIPTORS.size:  # out of descriptors: the supervisor notices that the line is closed
+    if len(received) != DESCRIPTORS.size:  # out of descriptors: the supervisor notices that the channel is closed
         for (fd,) in struct.iter_unpack("i", received):
             os.close(fd)
         return None
-    code, stdin, stdout, stderr, line = DESCRIPTORS.unpack(received)
+    code, stdin, stdout, stderr, channel = DESCRIPTORS.unpack(received)
     job = Job.unpacked(message)
     copied = job.kind == TOOL_WITH_COPIED_OUTPUT
     try:
@@ -199,11 +206,11 @@ def start(confinement: Confinement, message: bytes, received: bytes, *, shared: 
         else:
             ready, theirs = os.pipe()
     except OSError as error:
-        return start_failed(error, line, (code, stdin, stdout, stderr))
+        return start_failed(error, channel, (code, stdin, stdout, stderr))
     try:
         pid, pidfd = confinement.fork()
     except OSError as error:
-        return start_failed(error, line, (code, stdin, stdout, stderr, ready, theirs))
+        return start_failed(error, channel, (code, stdin, stdout, stderr, ready, theirs))
     if pid == 0:
         inside.run_program(confinement, job, code, stdin, stdout, stderr, theirs)
     close = os.close
@@ -213,20 +220,20 @@ def start(confinement: Confinement, message: bytes, received: bytes, *, shared: 
     close(theirs)
     if not copied:
         close(stdout)
-    return Run(job, pid=pid, pidfd=pidfd, line=line, ready=ready, copy_to=stdout if copied else -1, shared=shared)
+    return Run(job, pid=pid, pidfd=pidfd, channel=channel, ready=ready, copy_to=stdout if copied else -1, shared=shared)
 
 
-def start_failed(error: OSError, line: int, fds: tuple[int, ...]) -> None:
-    """After a lack of descriptors, processes or memory."""
+def start_failed(error: OSError, channel: int, fds: tuple[int, ...]) -> None:
+    """Report a run that could not be started for lack of descriptors, processes or memory."""
     for fd in fds:
         os.close(fd)
-    send_report(line, f"the run cannot be started: {error}".encode())
+    send_report(channel, f"the run cannot be started: {error}".encode())
 
 
-def send_report(line: int, report: bytes) -> None:
+def send_report(channel: int, report: bytes) -> None:
     with suppress(OSError):  # the supervisor is gone
-        os.write(line, report)
-    os.close(line)
+        os.write(channel, report)
+    os.close(channel)
 
 
 def copy_output(folder: int, to: int) -> None:

@@ -37,7 +37,7 @@ COMMON = (
         "reward.num_workers=1",
     ),
     *("trainer.num_workers=1", "trainer.lr=1e-4", "critic.lr=1e-3", "prm.lr=1e-3"),
-    *("eval.every_steps=0", "eval.before=true", "eval.num_samples=2", "eval.pass_at=[1]"),
+    *("eval.every_steps=0", "eval.before_training=true", "eval.num_samples=2", "eval.pass_at=[1]"),
     *("checkpoint.every_steps=0", "checkpoint.best_metric=null", "log.wandb=disabled", "log.report_every_steps=0"),
 )
 SHORT = ("algo.args.policy_frozen_steps=5", "algo.args.critic_updates=2")

@@ -148,7 +148,15 @@ def one_of_each(*, threads: int) -> dict[str, float]:
 def our_seconds(*overrides: str) -> float:
     """Seconds from the command to the first trained step; the run then continues to its second and last step."""
     folder = Path(tempfile.mkdtemp())
-    command = [sys.executable, "-m", "r1ray.main", "scale=tiny", "steps=2", "eval.before=false", "eval.every_steps=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "r1ray.main",
+        "scale=tiny",
+        "steps=2",
+        "eval.before_training=false",
+        "eval.every_steps=0",
+    ]
     command += ["eval.sets.countdown.args.num_problems=4", f"run_dir={folder}/run", *overrides]
     metrics = folder / "run" / "stages" / "rl" / "metrics.jsonl"
     with (folder / "output").open("w") as output:
@@ -186,7 +194,7 @@ def main() -> None:
     parts = {name: median(row[name] for row in seen) for name in seen[0]}
     common: dict[str, Any] = {"unit": "seconds", "ours": seconds["ours"], "less_is_better": True}
     setting = {
-        "ours": f"scale=tiny eval.before=false {' '.join(small)}; wandb as by default (offline)",
+        "ours": f"scale=tiny eval.before_training=false {' '.join(small)}; wandb as by default (offline)",
         "bare": "driver, 2 engines, 2 trainers, 1 reference, 2 reward workers: imports, Ray start, engine start",
         "cores": cores,
     }

@@ -148,7 +148,7 @@ def only_steps(*, quick: bool, repetitions: int) -> Config:
         "scale=tiny",
         "trainer.lr=0",
         "log.wandb=disabled",
-        "eval.before=false",
+        "eval.before_training=false",
         "eval.every_steps=0",
         "eval.sets.countdown.args.num_problems=4",
         "checkpoint.every_steps=0",

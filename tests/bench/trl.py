@@ -87,7 +87,7 @@ class Work:
             *("trainer.precision=bf16_autocast", f"rollout.dtype={self.rollout_dtype}"),
             f"rollout.max_response_length={self.lengths.limit}",
             "reward.truncated=score",
-            *("eval.before=false", "eval.every_steps=0", "eval.sets.countdown.args.num_problems=4"),
+            *("eval.before_training=false", "eval.every_steps=0", "eval.sets.countdown.args.num_problems=4"),
             *("checkpoint.every_steps=0", "checkpoint.best_metric=null", "log.wandb=disabled"),
         ]
 

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.integration
 SMALL = ("algo.group_size=4", "algo.prompts_per_step=8", "algo.num_minibatches=2", "steps=2", "reward.num_workers=1")
 QUICK = (
     "eval.every_steps=0",
-    "eval.before=false",
+    "eval.before_training=false",
     "eval.sets.countdown=null",
     "checkpoint.best_metric=null",
     "log.wandb=disabled",
 )
 PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "trainer.lr=1e-4", "rollout.max_response_length=128")
 CRITIC = {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"}
-FILTERED = {"groups/refilled"}
+FILTERED = {"groups/replacements"}
 
 RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "cispo": ([], FILTERED),
@@ -34,7 +34,7 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "deepcoder": (["reward.truncated=mask", "rollout.max_response_length=64"], {"truncated/fraction"}),
     "deepscaler": ([], {"kl_ref", "loss/kl"}),
     "dr_grpo": (["algo.num_minibatches=1"], {"loss/policy"}),
-    "gpg": ([], {"groups/refilled"}),
+    "gpg": ([], {"groups/replacements"}),
     "grpo": ([], {"kl_ref", "loss/kl"}),
     "gspo": (["algo.clip_low=1e-6", "algo.clip_high=1e-6"], {"clip_fraction"}),
     "light_r1": ([], {"kl_ref", "loss/kl"}),
@@ -42,7 +42,7 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "mimo": ([], FILTERED),
     "orz": (["algo.num_minibatches=1"], CRITIC),
     "ppo": (["algo.clip_low=1e-5", "algo.clip_high=1e-5"], {*CRITIC, "clip_fraction"}),
-    "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/refilled"}),
+    "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/replacements"}),
     "reinforce_pp": ([], {"kl_ref"}),
     "reinforce_pp_baseline": ([], {"kl_ref"}),
     "rloo": ([], {"kl_ref"}),

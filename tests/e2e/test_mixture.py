@@ -28,7 +28,7 @@ independent, so the error is computed over groups, from the groups themselves. A
 def trained(cwd: Path, *overrides: str) -> Path:
     """The run directory of a whole run on the mixture."""
     command = [sys.executable, "-m", "r1ray.main", "name=mixture", "data=mixture", "reward=mixture"]
-    more = ["eval.before=false", "eval.every_steps=0", "log.rollouts_every_steps=1", "log.wandb=disabled"]
+    more = ["eval.before_training=false", "eval.every_steps=0", "log.rollouts_every_steps=1", "log.wandb=disabled"]
     env = os.environ | {"PYTHONPATH": str(REPO)}
     done = subprocess.run([*command, *more, *overrides], cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout

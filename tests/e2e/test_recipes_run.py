@@ -21,7 +21,7 @@ EXTRA_COLUMNS = sorted({name for name, file in files().items() if read(file).pap
 STEPS = 3
 PROBLEMS, GROUP = 8, 4
 PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "reward.num_workers=1", "log.wandb=disabled")
-NO_EVALUATION = ("eval.every_steps=0", "eval.before=false", "checkpoint.best_metric=null")
+NO_EVALUATION = ("eval.every_steps=0", "eval.before_training=false", "checkpoint.best_metric=null")
 PROMPT = "data.max_prompt_length=512"
 """Long enough for the longest template."""
 

@@ -116,7 +116,7 @@ def test_run_resumes_from_its_checkpoint(run: Path) -> None:
 
 def test_reward_by_import_path_trains_while_accuracy_is_only_logged(tmp_path: Path) -> None:
     done = r1ray(
-        *("scale=smoke", "steps=1", "name=control", *SMALL, "eval.before=false", "checkpoint.every_steps=0"),
+        *("scale=smoke", "steps=1", "name=control", *SMALL, "eval.before_training=false", "checkpoint.every_steps=0"),
         "reward.components.coin={name: 'tests.fixtures.coin_flip:coin_flip'}",
         *("reward.components.accuracy.weight=0", "reward.components.format.weight=0", "algo.kl_coef=0"),
         cwd=tmp_path,

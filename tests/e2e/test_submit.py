@@ -12,7 +12,7 @@ from real_run import REPO, json_lines
 pytestmark = pytest.mark.integration
 # One worker of each role and nothing that takes long: tested is the way to and from the cluster.
 SMALL = [
-    *("scale=smoke", "log.wandb=disabled", "eval.before=false", "algo.kl_coef=0", "checkpoint.every_steps=0"),
+    *("scale=smoke", "log.wandb=disabled", "eval.before_training=false", "algo.kl_coef=0", "checkpoint.every_steps=0"),
     *("rollout.num_workers=1", "trainer.num_workers=1", "reward.num_workers=1"),
 ]
 OWN_REWARD = '''

@@ -48,7 +48,7 @@ LIMIT_S = 150.0
 """Seconds from a fault to the end of a step that began after it, on a machine that other processes may use."""
 RUN_LIMIT_S = 1800.0
 OVERRIDES = [
-    *("scale=smoke", "eval.before=false", "eval.sets.countdown.args.num_problems=8"),
+    *("scale=smoke", "eval.before_training=false", "eval.sets.countdown.args.num_problems=8"),
     *("algo.kl_coef=0.01", "algo.reference_refresh_updates=7", "checkpoint.every_steps=3"),
     *("cluster.heartbeat_s=2", "cluster.max_restarts=1000", f"algo.prompts_per_step={GROUPS}"),
 ]

@@ -21,7 +21,7 @@ from r1ray.actors.watchdog import Watchdog
 from r1ray.check import load
 from r1ray.cli import compose
 from r1ray.reward.base import RewardContext
-from r1ray.reward.judge.prompts import KINDS, filled
+from r1ray.reward.judge.prompts import KINDS, judge_message
 from r1ray.types import Completion, Message, Problem, Score, VersionSpan
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def agreeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     completion = [*tokenizer.encode(VERDICT), tokenizer.eos_token_id]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     torch.manual_seed(0)
-    message = filled(KINDS["yes_no"], "", {})
+    message = judge_message(KINDS["yes_no"], "", {})
     for _ in range(120):
         # The noise varies what precedes the message: its end is always the same.
         noise = torch.randint(10, 600, (4, int(torch.randint(1, 100, ())))).tolist()

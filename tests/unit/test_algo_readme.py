@@ -77,7 +77,7 @@ def kl(cfg: AlgoConfig) -> str:
 
 def entropy(cfg: AlgoConfig) -> str:
     if cfg.entropy_target is not None:
-        return f"towards {cfg.entropy_target:g}, at most {cfg.entropy_max:g}"
+        return f"towards {cfg.entropy_target:g}, at most {cfg.entropy_coef_max:g}"
     return f"{cfg.entropy_coef:g}" if cfg.entropy_coef else "none"
 
 

@@ -160,7 +160,7 @@ COMMAND_LINE = {
     "no value": (["trainer.lr"], "the command line", "not of the form key=value", "write trainer.lr=VALUE"),
     "unclosed list": (["eval.pass_at=[1,2"], "the command line", "not of the form key=value", "quotes"),
     "several values": (["steps=1,2"], "steps", "several values, but this is one run", "--multirun"),
-    "several stages' files": (["stages=[sft,rl]"], "stages", "selects one file of conf/stages", "defaults name several"),
+    "several stages' files": (["stages=[sft,rl]"], "stages", "selects one file of conf/stages", "in its defaults list"),
     "a group taken away": (["~data"], "data", "selects one file of conf/data", "countdown, countdown_hub"),
     "removing what is not there": (["~nope"], "nope", "there is no such key", "--cfg job"),
     "dangling interpolation": (["name=${nope}"], "name", "Interpolation key 'nope' not found", "${...}"),
@@ -173,15 +173,15 @@ COMMAND_LINE = {
             ("without a package and defaults", "bare", "is not its first line", "# @package _global_"),
             ("that is empty", "nothing", "sets nothing", "# @package _global_"),
             ("with the package on its second line", "second_line", "is not its first line", "# @package _global_"),
-            ("without a slash", "no_slash", "with override, / and a name", "- override /algo: dapo"),
-            ("without override", "no_override", "with override, / and a name", "- override /algo: dapo"),
-            ("without both", "neither", "with override, / and a name", "- override /algo: dapo"),
-            ("without an option", "no_option", "a name of a file in conf/algo", "- override /algo: NAME"),
+            ("without a slash", "no_slash", "write override /algo and the name", "- override /algo: dapo"),
+            ("without override", "no_override", "write override /algo and the name", "- override /algo: dapo"),
+            ("without both", "neither", "write override /algo and the name", "- override /algo: dapo"),
+            ("without an option", "no_option", "the name of a file in conf/algo", "- override /algo: NAME"),
             ("of no such group", "no_group", "there is no group algos", "did you mean - override /algo?"),
         )
     },
     "a recipe that one's own begins with": (
-        ["--config-dir", "conf", "recipe=derived"], "conf/recipe/no_slash.yaml", "with override", "- override /algo: dapo",
+        ["--config-dir", "conf", "recipe=derived"], "conf/recipe/no_slash.yaml", "write override /algo", "- override /algo: dapo",
     ),
     "a recipe that is derived from itself": (
         ["--config-dir", "conf", "recipe=loop"], "conf/recipe/loop.yaml", "is derived from itself, by pool", "remove it",
@@ -290,7 +290,7 @@ VALUES = {
     ),
     "an accuracy that leaves its source out": (
         ["reward.components.format.sources=[countdown]", "reward.components.accuracy.sources=[]"],
-        "data.train.countdown.accuracy", "leave countdown out", "add countdown",
+        "data.train.countdown.accuracy", "do not include countdown", "add countdown",
     ),
     "a judge without an address": (
         [*JUDGED, "reward.components.judge.args.url=null"], "reward.components.judge.args.url", "no address", "HOST:8000/v1",
@@ -383,7 +383,7 @@ VALUES = {
         ["reward.components.codeforces={args: {mode: foo}}"], "reward.components.codeforces.args.mode", "one of pass_fail, partial",
         "mode=pass_fail",
     ),
-    "rewards without Ray": (["reward.local=true"], "reward.local", "is for r1ray.grade", "reward.local=false"),
+    "rewards without Ray": (["reward.local=true"], "reward.local", "is only for r1ray.grade", "reward.local=false"),
     "a judge for no source": (
         [*JUDGED, "reward.components.judge.args.concurrency=0"],
         "reward.components.judge.args.concurrency", "at least 1", "concurrency=1",
@@ -484,7 +484,7 @@ VALUES = {
     "no dataset": (["data.train.countdown=null"], "data.train", "names no dataset", "data=countdown"),
     "completions to imitate in an rl stage": (
         ["data.train.t.source=traces", "data.train.t.args.num_problems=9"], "data.train.t.source", "not problems to solve",
-        "a stage that imitates",
+        "an SFT stage",
     ),
     "nothing to imitate in an sft stage": (["stages.rl.kind=sft"], "data.train.countdown.source", "without responses", "responses"),
     "evaluation of nothing": (
@@ -543,7 +543,7 @@ VALUES = {
         ["model.path=deepseek-ai/DeepSeek-V3-Base"], "model.path", "is a mixture of experts (by its name, DeepSeek-V3)", "dense",
     ),
     "bf16 without ZeRO": (["trainer.precision=bf16"], "trainer.precision", "trains differently", "trainer.zero_stage=1"),
-    "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO 1 and up", "trainer.zero_stage=1"),
+    "offload without ZeRO": (["trainer.cpu_offload=true"], "trainer.cpu_offload", "ZeRO stage 1 or higher", "trainer.zero_stage=1"),
     "engine rounds, trainer does not": (
         ["rollout.dtype=bfloat16"], "rollout.dtype", "every step would be skipped", "rollout.dtype=float32",
     ),
@@ -752,7 +752,7 @@ def test_judges_that_the_run_starts_are_accepted_and_counted(base: DictConfig) -
 
 
 def test_summary_shows_ranks_that_share_rows(base: DictConfig) -> None:
-    assert "2 x 0.1 CPU (ZeRO-0, fp32, 2 ranks share a row)" in describe(
+    assert "2 x 0.1 CPU (ZeRO-0, fp32, sequence-parallel size 2)" in describe(
         check_values(base, ["trainer.sequence_parallel=2"])
     )
 
@@ -808,7 +808,7 @@ def test_scale_that_replaces_numbers_of_a_recipe_is_noted() -> None:
     (run,) = check("recipe=r1_zero", "trainer.lr=3e-6")
     note, *replacements = run.notes
     assert (
-        "scale=tiny and what it selects are composed after recipe=r1_zero and set algo.group_size=8 (recipe: 16)"
+        "scale=tiny and the files it selects are composed after recipe=r1_zero and set algo.group_size=8 (recipe: 16)"
         in note
     )
     assert "rollout.max_response_length" not in note, "every stage has its own"
@@ -957,7 +957,7 @@ def test_options_are_replaced_only_for_the_built_in_model() -> None:
     (run,) = check("data=dapo_math")
     assert list(run.config.data.train) == ["countdown"]
     assert run.notes == ["replaced: data dapo_math -> countdown: model=builtin"]
-    assert "  replaced (replacement=none replaces nothing)\n    data dapo_math -> countdown" in describe(run)
+    assert "  replaced (to keep the originals: replacement=none)\n    data dapo_math -> countdown" in describe(run)
     (run,) = check("data=dapo_math", "replacement=none", "data.max_prompt_length=64")
     assert list(run.config.data.train) == ["math"]
     (run,) = check_command_line(["data=dapo_math", *QWEN])

@@ -85,7 +85,7 @@ CASES = {
     ),
     "a critic where there is none": ("grpo", ["critic.path=builtin"], "critic.path", "has no such trainer", "critic.path=null"),
     "a critic's rank count said twice": (
-        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "is set as critic.num_workers",
+        "ppo", ["critic.overrides={num_workers: 2}"], "critic.overrides.num_workers", "must be set as critic.num_workers",
         "critic.num_workers=2",
     ),
     "a critic's key that is none": (
@@ -143,10 +143,10 @@ CASES = {
     ),
     "KL in no place": ("grpo", ["algo.kl_in=rewards"], "algo.kl_in", "one of loss, reward", "did you mean reward?"),
     "an entropy coefficient above its maximum": (
-        "grpo", ["algo.entropy_target=0.2", "algo.entropy_coef=0.01"], "algo.entropy_max", "starts at 0.01", "entropy_max=0.005",
+        "grpo", ["algo.entropy_target=0.2", "algo.entropy_coef=0.01"], "algo.entropy_coef_max", "starts at 0.01", "coef_max=0.005",
     ),
     "an entropy coefficient that cannot move": (
-        "grpo", ["algo.entropy_target=0.2", "algo.entropy_max=0"], "algo.entropy_max", "needs room", "entropy_target=null",
+        "grpo", ["algo.entropy_target=0.2", "algo.entropy_coef_max=0"], "algo.entropy_coef_max", "needs room", "target=null",
     ),
     "a cap that cuts everything": (
         "grpo", ["algo.importance_sampling=token_mask", "algo.is_cap=0.5"], "algo.is_cap", "must be at least 1",

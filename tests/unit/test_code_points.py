@@ -10,7 +10,7 @@ from reward_samples import completion, context, problem
 
 from r1ray.config import RewardComponentConfig, RewardConfig
 from r1ray.reward import REWARDS, make
-from r1ray.reward.code import tested
+from r1ray.reward.code import problem_tests
 from r1ray.reward.code.cases import Subtask, read_subtasks
 from r1ray.reward.code.verdicts import Verdict
 from r1ray.sandbox.base import Program, RunResult
@@ -41,7 +41,7 @@ class Runner:
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     there = Runner()
-    monkeypatch.setattr(tested, "sandbox", lambda: there)
+    monkeypatch.setattr(problem_tests, "sandbox", lambda: there)
     return there
 
 
@@ -95,9 +95,9 @@ def test_only_the_first_tests_are_run(runner: Runner) -> None:
 
 def test_program_that_does_not_compile_gets_0(monkeypatch: pytest.MonkeyPatch) -> None:
     status: Status = "compile_error"
-    monkeypatch.setattr(tested, "sandbox", lambda: None)
+    monkeypatch.setattr(problem_tests, "sandbox", lambda: None)
     monkeypatch.setattr(
-        tested, "verdicts", lambda *_, **__: iter([Verdict(correct=False, status=status) for _ in range(4)])
+        problem_tests, "verdicts", lambda *_, **__: iter([Verdict(correct=False, status=status) for _ in range(4)])
     )
     assert given("codeforces", ALL) == [(-0.1, "compile_error", False)]
     assert given("code_fraction", ALL) == [(0.0, "compile_error", False)]
@@ -143,8 +143,10 @@ def score(asked: Problem, *texts: str, components: Sequence[str]) -> list[Any]:
 
 def test_every_test_of_a_program_runs_once_for_all_rewards(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = list[Any]()
-    read = tested.read_cases
-    monkeypatch.setattr(tested, "read_cases", lambda tests, **kwargs: reads.append(tests) or read(tests, **kwargs))
+    read = problem_tests.read_cases
+    monkeypatch.setattr(
+        problem_tests, "read_cases", lambda tests, **kwargs: reads.append(tests) or read(tests, **kwargs)
+    )
     scores = score(graded(), SOME, ALL, SOME, components=("accuracy", "code_fraction", "codeforces", "ioi"))
     assert [s.components["accuracy"] for s in scores] == [0.0, 1.0, 0.0]
     assert [s.components["code_fraction"] for s in scores] == [0.75, 1.0, 0.75]
@@ -167,8 +169,8 @@ def test_sandbox_failure_is_not_cached(runner: Runner, monkeypatch: pytest.Monke
 
 
 def test_run_that_ends_early_passes_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tested, "sandbox", lambda: None)
-    monkeypatch.setattr(tested, "verdicts", lambda *_, **__: iter([Verdict(correct=True, status="ok")]))
+    monkeypatch.setattr(problem_tests, "sandbox", lambda: None)
+    monkeypatch.setattr(problem_tests, "verdicts", lambda *_, **__: iter([Verdict(correct=True, status="ok")]))
     (failed,) = score(graded(), ALL, components=("accuracy",))
     assert (failed.usable, failed.correct) == (False, None)
 

@@ -14,7 +14,7 @@ from r1ray.data.generators.oneliners import KINDS, VERIFIERS
 from r1ray.data.sources import load_source, program_languages
 from r1ray.reward import make
 from r1ray.reward.accuracy import accuracy
-from r1ray.reward.code import tested
+from r1ray.reward.code import problem_tests
 from r1ray.reward.code.cases import read_cases, read_limits
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.verdicts import verdicts
@@ -81,7 +81,7 @@ def test_cpp_program_is_read_from_a_completion(text: str, program: str | None) -
 
 def test_problem_sets_the_language_of_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(echo)
-    monkeypatch.setattr(tested, "sandbox", lambda: runner)
+    monkeypatch.setattr(problem_tests, "sandbox", lambda: runner)
     response = "```cpp\nint main() {}\n```\n```python\nprint(1)\n```"
     tests = [{"input": "1\n", "output": "1"}, {"input": "2", "output": "2"}]
     for language in (None, "python", "cpp"):
@@ -178,7 +178,7 @@ def test_results_of_a_killed_run_do_not_count() -> None:
 def test_reward_of_a_completion(
     end: Any, value: float | None, status: str, correct: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tested, "sandbox", lambda: Runner(end))
+    monkeypatch.setattr(problem_tests, "sandbox", lambda: Runner(end))
     asked = problem(verifier="code", payload={"tests": [{"input": "1\n", "output": "1"}]})
     (score,) = accuracy(asked, [completion("```python\nprint(input())\n```")], context())
     assert (score.value, score.status, score.correct) == (value, status, correct)

@@ -254,8 +254,8 @@ def adaptive_entropy(x):
         "skywork_or1",
         entropy_coef=x["coef0"],
         entropy_target=x["target"],
-        entropy_step=x["delta"],
-        entropy_max=x["max"],
+        entropy_coef_step=x["delta"],
+        entropy_coef_max=x["max"],
     )
     algo = Grpo(cfg=cfg, max_response_length=8)
     state, coefficients, active = algo.initial_state(), [], []

@@ -18,7 +18,7 @@ from r1ray.reward.base import ComponentScore
 from r1ray.reward.compose import Scorer
 from r1ray.reward.judge import client, http, judge
 from r1ray.reward.judge.args import JudgeArgs
-from r1ray.reward.judge.prompts import KINDS, filled, harmless, reference_of
+from r1ray.reward.judge.prompts import KINDS, judge_message, reference_of, sanitize
 from r1ray.reward.judge.server import Endpoint
 from r1ray.types import Message, Problem
 
@@ -350,13 +350,13 @@ def test_ordinary_text_is_shown_unchanged() -> None:
         "4 <- 5",
         "天空",
     ):
-        assert harmless(text) == text
+        assert sanitize(text) == text
 
 
 def test_hostile_text_is_escaped_in_linear_time() -> None:
     begin = time.monotonic()
     for piece in ("<", "< ", "[A", "[AAAAAAAAAAAAAAAAAAAAAAAAA", "<" + " " * 50):
-        harmless(piece * 200_000)
+        sanitize(piece * 200_000)
         KINDS["yes_no"].read(piece * 200_000)
         KINDS["score"].read("SCORE:" + piece * 200_000)
     assert time.monotonic() - begin < 5
@@ -473,7 +473,7 @@ def test_built_in_prompts_contain_question_and_response(kind: str) -> None:
     form = KINDS[kind]
     assert all(f"{{{field}}}" in form.prompt for field in form.fields)
     fields = dict.fromkeys(("question", "reference", "answer", "response_a", "response_b"), "x")
-    assert "{" not in filled(form, form.prompt.replace("{rubric}", form.rubric), fields)
+    assert "{" not in judge_message(form, form.prompt.replace("{rubric}", form.rubric), fields)
 
 
 def test_key_with_a_line_break_works_and_is_never_logged(
@@ -502,5 +502,5 @@ def test_truncated_verdict_is_a_failure() -> None:
 
 @pytest.mark.parametrize("tag", ["<\u200b/answer>", "<\u2060|im_end|>", "\uff1c/answer\uff1e", "[UNUSED_TOKEN_146]"])
 def test_unusual_tags_are_escaped(tag: str) -> None:
-    shown = harmless(f"a {tag} b")
+    shown = sanitize(f"a {tag} b")
     assert "<" not in shown and "\uff1c" not in shown and "[UNUSED" not in shown

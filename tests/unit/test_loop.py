@@ -79,7 +79,7 @@ class World:
         self._stop_if_asked(f"collect {step}")
         self.did.append(f"collect {step}")
         groups = [group(i) for i in range(num_groups)]
-        counts = {"refilled": 0, "fillers": 0, "regenerated": 0, "rescored": 0}
+        counts = {"replacements": 0, "backfilled": 0, "regenerated": 0, "rescored": 0}
         return Collected(kept=groups, generated=groups, dropped=[], rollout_s=1.0, reward_s=0.0, **counts)
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:
@@ -197,7 +197,7 @@ def test_resumed_run_repeats_nothing() -> None:
 def test_stopped_run_saves_only_the_last_complete_step(where: str) -> None:
     world = World(stop_in=where)
     with pytest.raises(Stopped):
-        run(config("eval.before=false"), world)
+        run(config("eval.before_training=false"), world)
     assert world.did == ["push 0", "collect 1", "update", "push 1", "save 1"]
     assert [(saved.step, saved.updates, saved.version) for saved in world.saved] == [(1, 1, 1)]
     assert list(world.logged) == [1]
@@ -207,7 +207,7 @@ def test_stopped_run_saves_only_the_last_complete_step(where: str) -> None:
 def test_failing_run_saves_the_last_complete_step(error: type[Exception]) -> None:
     world = World(stop_in="collect 2", stops_with=error)
     with pytest.raises(error):
-        run(config("eval.before=false"), world)
+        run(config("eval.before_training=false"), world)
     assert world.did == ["push 0", "collect 1", "update", "push 1", "save 1"]
 
 

@@ -95,7 +95,7 @@ def test_kl_coefficient_adapts_to_its_target():
 
 
 def test_entropy_bonus_is_active_only_below_its_target():
-    algo = grpo(entropy_target=0.2, entropy_step=0.001, entropy_max=0.0015)
+    algo = grpo(entropy_target=0.2, entropy_coef_step=0.001, entropy_coef_max=0.0015)
     assert algo.needs_entropy_grad
     state = algo.initial_state()
     assert state == {"entropy_coef": 0.0, "entropy_bonus": 0.0}

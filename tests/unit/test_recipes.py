@@ -159,10 +159,14 @@ def test_a_paper_is_read(tmp_path: Path) -> None:
         ("  base:", "  bas:", r"mine.yaml: paper.bas: .*; did you mean base\?"),
         ("  base:", "  source:", r"mine.yaml: .*duplicate key source.*; write it as YAML"),
         ("base: builtin", "base: [builtin]", r"paper.base: .*valid string; write paper.base: TEXT"),
-        ("[8192, pdf]", "8192", r"paper.numbers.completions per step: .*; write NAME: \[VALUE, MARK\]"),
-        ("[8192, pdf]", "[8192]", r"paper.numbers.completions per step.*required; write NAME: \[VALUE, MARK\]"),
+        ("[8192, pdf]", "8192", r"paper.numbers.completions per step: .*; write NAME: \[VALUE, ORIGIN\]"),
+        ("[8192, pdf]", "[8192]", r"paper.numbers.completions per step.*required; write NAME: \[VALUE, ORIGIN\]"),
         ("[8192, pdf]", "[many, pdf]", r"paper.numbers.completions per step.*valid number.*; write NAME:"),
-        ("[10, repo]", "[10, book]", r"paper.numbers.response tokens.short.*book is not a mark; .*the marks are v1 \("),
+        (
+            "[10, repo]",
+            "[10, book]",
+            r"paper.numbers.response tokens.short.*book is not an origin; .*the origins are v1 \(",
+        ),
         ("paper:", "paper: none\nunused:", r"mine.yaml: paper: .*; there are: base, data"),
     ],
 )

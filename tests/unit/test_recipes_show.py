@@ -58,7 +58,7 @@ def test_one_recipe_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None
     assert "completions per step 8,192 the paper" in lines
     assert "algo.clip_high 0.28 0.2" in lines
     assert "rollout.max_response_length 20480 384" in lines
-    assert "here python -m r1ray.main recipe=dapo_32b" in lines
+    assert "run it at the default scale: python -m r1ray.main recipe=dapo_32b" in lines
 
 
 def test_recipe_is_shown_at_the_requested_scale(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_user_recipe_is_shown(own: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert any(line.startswith("mine dapo builtin") for line in printed(capsys, "--config-dir", str(own)))
     lines = printed(capsys, "mine", "--config-dir", str(own))
     assert "source my notes" in lines and "algo.clip_high 0.4 0.2" in lines
-    assert f"here python -m r1ray.main --config-dir={own} recipe=mine" in lines
+    assert f"run it at the default scale: python -m r1ray.main --config-dir={own} recipe=mine" in lines
     lines = printed(capsys, "--diff", "dapo_32b", "mine", "--config-dir", str(own))
     assert "clip high 0.28 0.4" in lines
 
@@ -178,7 +178,7 @@ def test_number_that_differs_is_shown_next_to_the_configured_one(own: Path, caps
     [
         ("clip hgih: [0.4, ours]", "'clip hgih' is not a unit; did you mean clip high? there are: "),
         ("nonsense: [7, ours]", "'nonsense' is not a unit; there are: KL coefficient, "),
-        ("clip high: [0.4, whoknows]", "whoknows is not a mark; write NAME: [VALUE, MARK] "),
+        ("clip high: [0.4, whoknows]", "whoknows is not an origin; write NAME: [VALUE, ORIGIN] "),
         ("clip high: {long: [0.4, ours]}", "clip high of stage long: the stages with reinforcement learning are rl"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from reward_samples import problem
 
 from r1ray.config import SandboxConfig
-from r1ray.reward.code import tested
+from r1ray.reward.code import problem_tests
 from r1ray.sandbox import current
 from r1ray.sandbox.base import Limits, Program, SandboxUnavailable, Status
 from r1ray.sandbox.remote import RemoteSandbox, result_of
@@ -157,14 +157,14 @@ def test_service_without_a_compiler_is_refused_for_cpp_programs(service: Service
 
 def test_checker_with_expected_outputs_is_never_sent_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     local, remote = object(), object()
-    monkeypatch.setattr(tested, "local_sandbox", lambda: local)
-    monkeypatch.setattr(tested, "sandbox", lambda: remote)
+    monkeypatch.setattr(problem_tests, "local_sandbox", lambda: local)
+    monkeypatch.setattr(problem_tests, "sandbox", lambda: remote)
     seen: list[object] = []
-    monkeypatch.setattr(tested, "Checker", lambda code, sandbox, **_: seen.append(sandbox))
+    monkeypatch.setattr(problem_tests, "Checker", lambda code, sandbox, **_: seen.append(sandbox))
     monkeypatch.setattr(
-        tested, "unpacked", lambda tests, sandbox: seen.append(sandbox) or [{"input": "1", "output": "2"}]
+        problem_tests, "unpacked", lambda tests, sandbox: seen.append(sandbox) or [{"input": "1", "output": "2"}]
     )
-    tested.ProblemTests(
+    problem_tests.ProblemTests(
         problem(payload={"tests": {"packed": "", "public": [], "fn_name": None}, "checker": "print(1)"})
     )
     assert seen == [local, local]

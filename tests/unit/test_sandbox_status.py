@@ -67,14 +67,14 @@ def test_a_program_that_floods_at_once_has_started(
     says: bytes, killed: str | None, expected: str | None, checked: bool
 ) -> None:
     """The supervisor can stop a run before the zygote has read that it started: that is no sandbox_error."""
-    (ready, program), (supervisor, line) = os.pipe(), os.pipe()
+    (ready, program), (supervisor, channel) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
         os.write(program, says)
         os.kill(os.getpid(), signal.SIGKILL)
     os.close(program)
     job = Job(kind=SCRIPT, wall_s=1e9, cpu_s=9, memory_bytes=0, file_bytes=0, stack_bytes=0, code_bytes=0, texts=[])
-    run = Run(job, pid=pid, pidfd=os.pidfd_open(pid), line=line, ready=ready, copy_to=-1, shared=True)
+    run = Run(job, pid=pid, pidfd=os.pidfd_open(pid), channel=channel, ready=ready, copy_to=-1, shared=True)
     select.select([run.pidfd], [], [])
     if checked:  # the limits may be checked in between, and the message that was read then is not lost
         run.check_limits(time.monotonic(), shared=False)

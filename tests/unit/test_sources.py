@@ -13,7 +13,7 @@ from r1ray.config import SourceConfig
 from r1ray.data.files import is_local
 from r1ray.data.sources import SOURCES, Loaded, load_source, needs_network
 from r1ray.reward.accuracy import VERIFIERS, accuracy
-from r1ray.reward.code import tested
+from r1ray.reward.code import problem_tests
 from r1ray.sandbox.base import Program, RunResult
 
 DATA = Path(__file__).parents[1] / "fixtures" / "datasets"
@@ -154,7 +154,7 @@ def test_every_verifier_has_example_rows():
 
 @pytest.mark.parametrize("verifier", JUDGED)
 def test_rows_work_with_every_verifier(verifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tested, "sandbox", Printing)
+    monkeypatch.setattr(problem_tests, "sandbox", Printing)
     for row, right, wrong in JUDGED[verifier]:
         (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "?", "topic": "sums", **row}))
         (item,) = load("rows", tmp_path / "t.jsonl", args={"verifier": verifier}).items

@@ -174,7 +174,7 @@ class FakeClient:
         (
             JobStatus.STOPPED,
             None,
-            "r1ray: asked to stop; everything is saved, the same command with resume=auto continues\n",
+            "r1ray: asked to stop; everything is saved: to continue, run the same command with resume=auto\n",
             75,
         ),
         (JobStatus.STOPPED, None, "step 3\n", 1),

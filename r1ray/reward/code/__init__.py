@@ -3,7 +3,7 @@ forms of `code.cases`."""
 
 from r1ray.reward.base import ComponentScore
 from r1ray.reward.code.cases import ProgramArgs
-from r1ray.reward.code.tested import all_passed, program_in, score_of, tests_of, up_to_first_failure
+from r1ray.reward.code.problem_tests import all_passed, program_in, score_of, tests_of, up_to_first_failure
 from r1ray.types import Problem
 
 __all__ = ["ProgramArgs", "program_in", "verify"]

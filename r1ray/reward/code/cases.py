@@ -4,9 +4,10 @@
 [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}, ...]               a function
 {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, ...]}                            the same
 {"inputs": ["1 2\\n", ...], "outputs": ["3\\n", ...]}                                         a program (APPS, TACO)
-{"fn_name": "f", "inputs": [[1, 2], ...], "outputs": [[3], ...]}                             a function, its values wrapped or not
+{"fn_name": "f", "inputs": [[1, 2], ...], "outputs": [[3], ...]}                             a function; values may be lists of one
 
-A payload may also have "subtasks", for rewards that give points: IOI's own, or MiMo's levels, the easiest first,
+A payload may also have "subtasks", for rewards that give points. These are IOI's subtasks, or MiMo's levels of difficulty, the
+easiest first:
 
 [{"points": 30, "tests": [0, 1]}, {"points": 70, "tests": [1, 2, 3]}, ...]                   tests by their index, from 0
 
@@ -107,7 +108,7 @@ def _of_rows(tests: Any) -> Cases:
     rows = [cast(Mapping[str, Any], test) for test in tests]
     names = {row["fn_name"] if row.get("type") == "function_call" else None for row in rows}
     if len(names) > 1:
-        raise ValueError(f"they are of different kinds: {names}")
+        raise ValueError(f"they mix whole programs and functions, or several functions: {names}")
     return Cases(
         function=next(iter(names), None),
         inputs=[row["input"] for row in rows],

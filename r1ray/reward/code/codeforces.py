@@ -11,7 +11,7 @@ from typing import Literal
 
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, per_completion
-from r1ray.reward.code.tested import all_passed, program_score, share_passed
+from r1ray.reward.code.problem_tests import all_passed, program_score, share_passed
 from r1ray.reward.code.verdicts import Verdict
 from r1ray.types import Problem
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from r1ray.config.base import PositiveInt
 from r1ray.plugin import Args, arguments
 from r1ray.reward.base import ComponentScore, per_completion
-from r1ray.reward.code.tested import program_score, share_passed
+from r1ray.reward.code.problem_tests import program_score, share_passed
 from r1ray.reward.code.verdicts import Verdict
 from r1ray.types import Problem
 

@@ -9,7 +9,7 @@ comparison of outputs cannot).
 from collections.abc import Sequence
 
 from r1ray.reward.base import ComponentScore, per_completion
-from r1ray.reward.code.tested import program_score, subtasks_of
+from r1ray.reward.code.problem_tests import program_score, subtasks_of
 from r1ray.reward.code.verdicts import Verdict
 from r1ray.types import Problem
 

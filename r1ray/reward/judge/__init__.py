@@ -11,7 +11,7 @@ from r1ray.plugin import arguments
 from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_group
 from r1ray.reward.judge.args import JudgeArgs
 from r1ray.reward.judge.client import client_of
-from r1ray.reward.judge.prompts import KINDS, filled, question_of, reference_of
+from r1ray.reward.judge.prompts import KINDS, judge_message, question_of, reference_of
 from r1ray.reward.text import after_thinking
 from r1ray.types import Problem
 
@@ -39,9 +39,9 @@ def judge(problem: Problem, texts_G: Sequence[str], args: JudgeArgs) -> list[Com
             prompts_G.append([])
         elif args.kind == "pairwise":
             sides = [(answer, fields["reference"]), (fields["reference"], answer)]
-            prompts_G.append([filled(kind, text, fields | {"response_a": a, "response_b": b}) for a, b in sides])
+            prompts_G.append([judge_message(kind, text, fields | {"response_a": a, "response_b": b}) for a, b in sides])
         else:
-            prompts_G.append([filled(kind, text, fields | {"answer": answer})])
+            prompts_G.append([judge_message(kind, text, fields | {"answer": answer})])
     verdicts = client_of(args).verdicts((prompt for prompts in prompts_G for prompt in prompts), kind.read)
     return [_score(args.kind, [verdicts[prompt] for prompt in prompts]) for prompts in prompts_G]
 

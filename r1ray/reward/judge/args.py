@@ -9,7 +9,7 @@ from r1ray.config.base import PositiveInt
 from r1ray.mistakes import Finding, Mistake
 from r1ray.reward.judge.client import LONGEST_PAUSE_S
 from r1ray.reward.judge.http import CONNECT_S
-from r1ray.reward.judge.prompts import KINDS, reference_of, text_of
+from r1ray.reward.judge.prompts import KINDS, prompt_template, reference_of
 from r1ray.reward.judge.server import Endpoint
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class JudgeArgs(Endpoint):
     @property
     def text(self) -> str:
         """The prompt with its rubric; its fields are still to be filled in."""
-        return text_of(KINDS[self.kind], prompt=self.prompt, rubric=self.rubric)
+        return prompt_template(KINDS[self.kind], prompt=self.prompt, rubric=self.rubric)
 
     def cannot_score(self, payload: Mapping[str, Any]) -> tuple[str, str] | None:
         if (self.kind == "pairwise" or "{reference}" in self.text) and reference_of(payload) is None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CACHE_SIZE = 20_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 RETRY_TEMPERATURE = 0.6
-"""Temperature, at least, after a completion without a verdict: at 0 another seed would give the same completion."""
+"""Minimum temperature of a retry after a completion without a verdict: at 0 another seed would give the same completion."""
 
 Read = Callable[[str], float | None]
 
@@ -130,5 +130,5 @@ def client_of(endpoint: Endpoint) -> Client:
 
 
 def num_requests() -> int:
-    """Of all clients of this process: while it grows, a worker that waits for judges is not hung."""
+    """Requests that ended, of all clients of this process. While it grows, a worker that waits for judges is not hung."""
     return sum(client.num_requests for client in list(_clients.values()))

@@ -25,11 +25,11 @@ WALL_FACTOR = 3
 """Wall seconds per CPU second, so that an honest answer does not time out on a busy machine."""
 RECYCLE = 500
 """Requests after which a worker is replaced: sympy's caches grow towards the memory limit."""
-CLEARLY, ROUNDED, EXACT = 1e-3, 1e-4, 1e-12
-"""Relative differences of two numbers: above CLEARLY they differ; up to ROUNDED they are equal if one is a decimal, up to EXACT if
-none is."""
-NOTHING = 1e-60
-"""Differences below are rounding errors of zero."""
+CLEAR_DIFFERENCE, ROUNDED_TOLERANCE, EXACT_TOLERANCE = 1e-3, 1e-4, 1e-12
+"""Relative differences of two numbers: above CLEAR_DIFFERENCE they differ. They are equal up to ROUNDED_TOLERANCE if one of them is
+a decimal, up to EXACT_TOLERANCE if none is."""
+ZERO_TOLERANCE = 1e-60
+"""Smaller absolute differences count as rounding errors."""
 WARM_UP = (
     (r"\frac{\sqrt{2}}{2} + \pi", r"\frac{1}{\sqrt{2}} + \ln 2"),
     ("x^2+5x+6", "(x+2)(x+3)"),
@@ -41,13 +41,13 @@ CRASHED, OUT_OF_MEMORY = 2, 3
 
 
 def main(cpu_s: float, memory_bytes: int) -> None:
-    completions = os.fdopen(os.dup(1), "wb", buffering=0)
+    verdicts = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library's prints must not be read as a verdict
     verify = Algebra().is_correct
-    completions.write(b'{"verdict": "ready"}\n')
+    verdicts.write(b'{"verdict": "ready"}\n')
     worker = Worker(verify, cpu_s, memory_bytes)
     for request in sys.stdin.buffer:
-        completions.write(json.dumps({"verdict": worker.ask(request)}).encode() + b"\n")
+        verdicts.write(json.dumps({"verdict": worker.ask(request)}).encode() + b"\n")
 
 
 class Algebra:
@@ -58,7 +58,7 @@ class Algebra:
         self._sympy: Any = importlib.import_module("sympy")
         parser: Any = importlib.import_module("math_verify.parser")
         logging.disable(logging.CRITICAL)
-        # units.py has compared units before: math-verify drops them, and the t of 5t with them. typography.py has repaired LaTeX.
+        # units.py has compared the units: math-verify would drop them, and also the t of 5t. typography.py has repaired LaTeX.
         plain = parser.NormalizationConfig(
             nits=False, malformed_operators=False, basic_latex=True, units=False, boxed="all", equations=False
         )
@@ -102,15 +102,15 @@ class Algebra:
             here, there = (complex(side.subs(point).evalf(15)) for side in (gold, answer))
         except (ArithmeticError, TypeError, ValueError):
             return False
-        return abs(here - there) > CLEARLY * (abs(here) + abs(there))
+        return abs(here - there) > CLEAR_DIFFERENCE * (abs(here) + abs(there))
 
     def _same_size(self, gold: Any, answer: Any) -> bool:
         """math-verify takes numbers with a tiny difference as equal, also when the numbers are tiny: 10^{-20}, 10^{-21}."""
         if not all(isinstance(side, self._sympy.Expr) and side.is_number for side in (gold, answer)):
             return True
-        limit = ROUNDED if any(side.has(self._sympy.Float) for side in (gold, answer)) else EXACT
+        limit = ROUNDED_TOLERANCE if any(side.has(self._sympy.Float) for side in (gold, answer)) else EXACT_TOLERANCE
         difference = abs((gold - answer).evalf(30))
-        return bool(difference <= limit * abs(gold.evalf(30)) or difference < NOTHING)
+        return bool(difference <= limit * abs(gold.evalf(30)) or difference < ZERO_TOLERANCE)
 
 
 class Worker:
@@ -124,7 +124,7 @@ class Worker:
         if self._asked >= RECYCLE:
             self._end()
             self._start()
-        # A worker that was killed from outside, or got no CPU on a busy machine, is no fault of the answer unless it happens twice.
+        # The answer counts as the cause only if a worker is killed from outside, or gets no CPU on a busy machine, twice in a row.
         verdict = self._try(request)
         return self._try(request) if self._external else verdict
 
@@ -192,7 +192,7 @@ class Worker:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Used by a process that may have died, but has not been waited for."""
+    """CPU seconds of a process, which may have ended but must not have been waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -67,7 +67,7 @@ def hostile(text: str) -> bool:
 
 
 def readable(gold: str) -> bool:
-    """Whether answers can be compared with this one of a dataset. Cheap and safe: it uses no parser."""
+    """Whether a gold answer of a dataset can be compared with answers. Cheap and safe: it uses no parser."""
     return 0 < len(gold) <= MAX_LENGTH and gold.isprintable() and balanced(gold) and bool(normalise(gold))
 
 
@@ -137,7 +137,7 @@ def _same_structure(answer: Structure, gold: Structure, *, otherwise: NeedsAlgeb
 
 
 def _names(parts: Structure) -> list[str]:
-    """The names, where every item is a value of another one (`x = 1, y = 2`); else []."""
+    """The names of the items if each item gives a different name a value (`x = 1, y = 2`); else []."""
     names = [split_name(item)[0] for item in parts.items]
     return names if all(names) and len(set(names)) == len(names) else []
 

@@ -1,7 +1,7 @@
 r"""The unit of an answer: `12\text{ cm}^2` is 12 and square centimetres. In English and Chinese, abbreviated or not.
 
 A unit may be missing on either side (the question names it); two units must be the same, and nothing is converted. Words that are
-no known unit (apples, 棵) are units too: of two such names one must contain the words of the other.
+no known unit (apples, 棵) are units too: two such names agree if one contains all words of the other.
 """
 
 import re
@@ -43,7 +43,7 @@ NOT_UNITS = frozenset(_CHANGING.split())
 """Words that change the meaning, or are functions: a text with one of them is not a number with its unit."""
 NOT_CHINESE_UNITS = re.compile("[不非无没或和与及大小多少至约以且上下负正除倍余的方根半幂阶乘加减积商错]")
 MAX_WORDS = 4
-"""More is a sentence."""
+"""A text of more words is a sentence and not a unit."""
 
 CURRENCY = re.compile(r"([+-]?)\s*(US\$|USD|RMB|[$€£\u00a5])\s*(?=[0-9.\\+-])")
 _POWER = r"\s*\^(?:\{\s*-?[0-9]\s*\}|[0-9])"
