@@ -1,4 +1,4 @@
-"""Add what the algorithm needs from models to the samples: pack, compute one value per token, unpack. Groups work in parallel."""
+"""Adds to the samples the log-probs, values and process rewards that the algorithm needs. The groups compute in parallel."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ class OutputGroup(Protocol):
     """`TrainerGroup` or `ReferenceGroup`: log-probs of a policy, values of a critic."""
 
     def __len__(self) -> int:
-        """Number of ranks that get rows of their own: what batches are packed for."""
+        """Number of ranks that get rows of their own: the `num_ranks` of `pack`."""
         ...
 
     @property

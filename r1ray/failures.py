@@ -28,7 +28,7 @@ class ResultLost(WorkerFailed):
 
 
 class TrainersLost(RuntimeError):
-    """A trainer rank died or hangs, and this step's weights with it: all ranks have to restart from the last checkpoint."""
+    """A trainer rank died or hangs, so the weights of this step are lost: all ranks have to restart from the last checkpoint."""
 
 
 class PlacementError(RuntimeError):

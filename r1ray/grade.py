@@ -4,7 +4,7 @@
     python -m r1ray.grade runs/r1_zero/stages/rl/rollouts/step_000010.jsonl scores.jsonl --compare reward=r1_zero
 
 `r1ray.data.graded` describes the rows of IN. OUT gets one row for each, in the same order: {"id", "reward", "status", "parts",
-"seconds"}, with reward null if the scoring itself failed, and not the completion; {"id", "error"} for a row that cannot be
+"seconds"}, with reward null if the scoring itself failed (a worker, a sandbox); {"id", "error"} for a row that cannot be
 read. Overrides are those of `r1ray.main`; the default of the group `reward` is reward=accuracy.
 
 Exit codes: 0 every row is scored; 1 some are not; 2 a mistake in the command, nothing was started.

@@ -1,6 +1,6 @@
 """The reinforcement learning loop: the algorithm of DeepSeek-R1-Zero (arXiv 2501.12948, 2.2) on four groups of actors.
 
-    groups  = collector.collect()          P problems, G scored completions each
+    groups  = collector.collect()       P problems, G scored completions each
     samples = annotate(to_samples())    old and reference log-probs, values, process rewards, if the algorithm needs them
     samples = algo.advantages()         pure, sees the whole step
     trainers update per minibatch       DeepSpeed: the policy first, then critic and process reward model

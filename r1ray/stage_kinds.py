@@ -1,7 +1,7 @@
 """The kinds of stages. The check, the summary and the pipeline know no kind by name.
 
-To add one: a file with `run(context: StageContext)` and a line in KINDS; from outside `kind: package.module:NAME` names a
-`StageKind`.
+To add one: a file with `run(context: StageContext)` and a line in KINDS. A kind in your own package needs no line: name its
+`StageKind` as `kind: package.module:NAME`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class StageKind:
     """Example: `StageKind(run="my_stages:run", trains=False, generates=True)` starts engines and reward workers and no trainer."""
 
     run: str
-    """Import path of a function of a `StageContext`; imported when the stage starts, because it needs torch and Ray."""
+    """Import path of a function that takes a `StageContext`; imported when the stage starts, because it needs torch and Ray."""
     trains: bool
     """Starts the policy's trainer and leaves a checkpoint."""
     generates: bool

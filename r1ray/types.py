@@ -88,8 +88,8 @@ class Completion:
 
     The sampled EOS is the last token of `token_ids_T` if `finish_reason` is "stop"; nothing is appended to a completion cut at
     the limit. `text` keeps special tokens and loses only that final EOS. A completion that ended at one of the `rollout.stop`
-    texts is "stop" too, without an EOS: its last token completed that text and is kept whole, so `text` may have a few more
-    characters after it.
+    texts is "stop" too, without an EOS: its last token, which completes the stop text, is kept whole, so `text` may continue
+    for a few characters after the stop text.
 
     Example: two tokens and an EOS (id 1) sampled from version 4::
 
@@ -216,10 +216,10 @@ class Sample:
     finish_reason: FinishReason = "stop"
     versions: tuple[VersionSpan, ...] = ()
     old_logprobs_T: Floats | None = None
-    """By the trainer, before the first update of the step. None: the detached current ones, because the policy has not moved."""
+    """The trainer's, before the first update of the step. None: the policy has not changed, so its detached log-probs are used."""
     ref_logprobs_T: Floats | None = None
     old_values_T: Floats | None = None
-    """The critic's before each token, before the first update of the step."""
+    """The critic's value before each token, computed before the first update of the step."""
     process_rewards_T: Floats | None = None
     advantages_T: Floats | None = None
     returns_T: Floats | None = None

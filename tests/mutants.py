@@ -30,23 +30,23 @@ MUTANTS = (
     Mutant(
         "labels shifted by one",
         "r1ray/model/forward.py",
-        "source_M=torch.tensor(target_M - 1 - share.rank * size",
-        "source_M=torch.tensor(target_M - share.rank * size",
+        "source_M=torch.tensor(target_M - 1 - shard.rank * size",
+        "source_M=torch.tensor(target_M - shard.rank * size",
         "tests/unit/test_forward.py",
     ),
     Mutant(
         "positions counted from a rank's slice",
         "r1ray/model/forward.py",
-        "torch.tensor(share.slice_of(row.positions_L), dtype",
+        "torch.tensor(shard.slice_of(row.positions_L), dtype",
         "torch.tensor(np.arange(size), dtype",
-        "tests/unit/test_share.py",
+        "tests/unit/test_sequence_shard.py",
     ),
     Mutant(
         "shared rows split unevenly",
         "r1ray/model/sequence_parallel.py",
         "own = x_L[self.rank * size : (self.rank + 1) * size]",
         "own = np.array_split(x_L, self.size)[self.rank]",
-        "tests/unit/test_share.py",
+        "tests/unit/test_sequence_shard.py",
     ),
     Mutant(
         "shared rows counted once per rank",
@@ -184,8 +184,8 @@ MUTANTS = (
     Mutant(
         "one seed for all G",
         "r1ray/collect/retries.py",
-        "ticket.attempt, k) for k",
-        "ticket.attempt, 0) for k",
+        "entry.attempt, k) for k",
+        "entry.attempt, 0) for k",
         "tests/unit/test_collect.py",
     ),
     Mutant(

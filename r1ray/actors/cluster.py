@@ -1,4 +1,4 @@
-"""The driver's connection to Ray: the cluster of a submitted job, one at an address, or a local one for the time of the run."""
+"""The driver's connection to Ray: the cluster of a submitted job, one at an address, or a local one that ends with the run."""
 
 import http.client
 import ipaddress
@@ -86,7 +86,7 @@ def init_ray(options: Mapping[str, Any]) -> Any:
 
 
 def refuse_open_dashboard(url: str | None) -> None:
-    """Raise ValueError when the dashboard (host:port) takes jobs from other machines without a token: a job is any code.
+    """Raise ValueError when the dashboard (host:port) takes jobs from other machines without a token: a job can run any code.
 
     The dashboard is queried, because RAY_AUTH_MODE in this process may differ from the dashboard's. A dashboard on loopback is
     accepted.
@@ -115,7 +115,9 @@ def _loopback(host: str) -> bool:
 
 
 def warn_of_short_stop() -> None:
-    """Warn when `ray job stop` would kill this driver before it can save a checkpoint. A job has the environment of the head."""
+    """Warn when `ray job stop` would kill this driver before it can save a checkpoint. (A job inherits the environment variables of
+    the head node, so this process sees the setting.)
+    """
     if SUBMITTED in os.environ and STOP_WAIT not in os.environ:
         print(
             "r1ray: `ray job stop` gives this job 3 seconds, too few to save a checkpoint: it would resume from an older one. "

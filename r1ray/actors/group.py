@@ -93,7 +93,7 @@ class ActorGroup:
             self.starting -= set(indices)
 
     def cause_of(self, error: WorkerDied | WorkerFailed | WorkerUnresponsive) -> Exception | None:
-        """The error of the lost worker that made a call on all workers fail; None when a healthy worker raised the error itself.
+        """Why a call on all workers failed: the error of the worker that was lost; None when a healthy worker raised `error`.
 
         When one of several ranks dies, the others often raise an error before Ray reports the death.
         """

@@ -86,7 +86,7 @@ def engine_config(cfg: Config) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class JudgeServer:
-    """Makes a `Server`, as rewards call it, from a judge worker and the settings of an `Endpoint`."""
+    """Makes the `Server` that judge rewards call: a function that asks this judge worker, with the settings of an `Endpoint`."""
 
     handle: ActorHandle
 
@@ -105,7 +105,7 @@ class JudgeServer:
             raise RetryableError(f"no answer within {endpoint.timeout_s:g} s") from error
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):
-                what = f"the judge at judge.path refuses: {error.cause}. The completions are unusable: no reward, not 0"
+                what = f"the judge at judge.path refuses: {error.cause}. The completions get no reward (which is not a reward of 0)"
                 raise PermanentError(what, kind="judge.path") from error
             raise RetryableError(f"{error.cause}") from error
         except RayError as error:

@@ -1,8 +1,8 @@
 """Where actors run: placement groups with label selectors, and an error with the remedy when they do not fit.
 
-One group per engine (rollout, judge), so that an engine can be lost and placed again alone. One group for all ranks of a trainer
-and one for the reference, which start and end together. Reward workers are small and many: one spread group. Roles that share a
-GPU are one bundle: Ray would put separate groups on different GPUs, and on different nodes where there are several.
+One group per engine (rollout, judge), so that an engine can be lost and placed again alone. All ranks of a trainer start and end
+together, so they are one group, and so are the workers of the reference. Reward workers are small and many: one spread group. Roles
+that share a GPU are one bundle: Ray would put separate groups on different GPUs, and on different nodes where there are several.
 """
 
 import os
@@ -142,7 +142,7 @@ def threads_per_worker(slots: Sequence[Slot], *, override: int | None) -> list[i
         return [override] * len(slots)
     here = ray.get_runtime_context().get_node_id()
     cores = {node["NodeID"]: max(1, int(node["Resources"].get("CPU", 1))) for node in ray.nodes()}
-    # A local Ray may be configured with more CPUs than there are: on this node they are counted.
+    # A local Ray may be configured with more CPUs than the machine has, so on this node the real cores are counted.
     cores[here] = len(os.sched_getaffinity(0))
     workers = Counter(slot.node_id for slot in slots)
     return [max(1, cores[slot.node_id] // workers[slot.node_id]) for slot in slots]
@@ -199,7 +199,8 @@ def _remedies(needs: Sequence[ResourceNeed], *, nodes: list[dict], totals: Mappi
                 )
     if not out:
         out.append(
-            "The total would fit, but not as it is split over the nodes, or not while other jobs hold resources (see free)."
+            "The total would fit, but not in the way it is split over the nodes, or not while other jobs hold resources (see the "
+            "amounts marked free)."
         )
     return out
 

@@ -84,8 +84,8 @@ class RolloutWorker:
     async def release(self, *, num_calls: int) -> None:
         """Start the held calls together, in the order of their ids, once `num_calls` have arrived.
 
-        What runs together decides how sums are rounded: started like this, the same calls give the same completions to the last
-        bit.
+        The calls that are batched together change how sums are rounded. Calls that always start together and in the same order
+        give the same completions to the last bit.
         """
         assert self._held is not None, "release without hold"
         while len(self._held) < num_calls:  # Ray may run the calls of an async actor out of order
@@ -134,7 +134,7 @@ class RolloutWorker:
 
     def _kill_receiving(self) -> None:
         self._receiving.wait()
-        time.sleep(random.random() * 0.02)  # at any bucket
+        time.sleep(random.random() * 0.02)  # so that the kill may hit any bucket of the transfer
         os.kill(os.getpid(), signal.SIGKILL)
 
     async def _call(self, function: Callable[[RolloutEngine], Any]) -> Any:
@@ -196,7 +196,9 @@ class EngineThread:
         return future
 
     def submit(self, generations: Sequence[Generation]) -> None:
-        """Start all of them between the same two steps. A call fails when a request of it is refused; its others are aborted."""
+        """Start all of them between the same two steps. When the engine refuses a request, its call fails and the other requests
+        of that call are aborted.
+        """
 
         def start(engine: RolloutEngine) -> None:
             for generation in generations:

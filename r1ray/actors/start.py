@@ -62,7 +62,8 @@ def actor_groups(
 ) -> Iterator[dict[Role, ActorGroup]]:
     """Place and start the actors of `roles`; at the end kill their processes and release their slots.
 
-    They start while the body runs, which calls `wait_until_ready` before it uses them. Raises PlacementError when they do not fit.
+    The actors are still starting when the body begins; it calls `wait_until_ready` before it uses them. Raises PlacementError when
+    they do not fit.
     """
     slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
@@ -152,8 +153,8 @@ def rendezvous_address(slot: Slot, *, timeout_s: float) -> tuple[str, int]:
 
 
 def _host_and_free_port() -> tuple[str, int]:
-    """This node's address and a free port of PORTS. The kernel could give a port that it chose to another connection
-    before rank 0 listens on it."""
+    """This node's address and a free port of PORTS. (A port that the kernel chooses is in the range of ordinary connections, and
+    one of them could take it before rank 0 listens on it.)"""
     for port in random.SystemRandom().sample(PORTS, k=100):
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("", port))

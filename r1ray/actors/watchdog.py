@@ -1,7 +1,7 @@
 """The watchdog of a stage: a thread of the driver that polls the workers' heartbeats and reports what is stuck.
 
-A worker that misses three heartbeats is killed, so that callers see a death and not a silence: both are then handled in one way
-(`RayWorkers`, `ReferenceGroup`, and `r1ray.stages.recovery` for trainers). Before that, and when no call has finished for
+A worker that misses three heartbeats is killed. So a hung worker looks like a dead one to its callers, which handle both in the
+same way (`RayWorkers`, `ReferenceGroup`, and `r1ray.stages.recovery` for trainers). Before that, and when no call has finished for
 `cluster.watchdog_s`, a report goes to events.jsonl and the console: which workers the driver waits for, in which call, how many
 requests each worker has left, and every worker's stack.
 """

@@ -27,7 +27,7 @@ Scores = list[Floats]
 MIN_TIMEOUT_S = 5.0
 SLOW_LINK_BYTES_PER_S = 100e6
 START_SKEW_S = 2.0
-"""How far apart ranks may enter a transfer: engines finish a step first, on a machine that others use too."""
+"""How far apart ranks may enter a transfer: an engine first finishes its step, which takes longer on a busy machine."""
 ATTEMPTS = 3
 GRACE_S = 5.0
 """The driver waits this much longer than the workers, so that they report their own errors first."""
@@ -110,7 +110,7 @@ class WeightSync:
         }
 
     def push_current(self) -> None:
-        """Push the version of the last push again, for an engine that was replaced since."""
+        """Repeat the last push with the same version, for an engine that was replaced after it."""
         self.push(self._version)
 
     def _push(self, weights: WeightManifest) -> float:
@@ -194,7 +194,7 @@ class WeightSync:
 
     def _verified_gap(self, trainer: Scores, engines: Sequence[Scores]) -> float:
         """The largest gap over engines; raises SyncFailed when one is above the limit."""
-        gaps = [canary_gap(trainer, engine, of=self._limit.of) for engine in engines]
+        gaps = [canary_gap(trainer, engine, statistic=self._limit.statistic) for engine in engines]
         wrong = [
             f"{self._rollouts.name(index)} by {gap:.3g}" for index, gap in enumerate(gaps) if gap > self._limit.limit
         ]

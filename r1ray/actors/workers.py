@@ -26,12 +26,12 @@ POLL_S = 0.05
 """How long a poll collects results that are ready: on a small machine a driver that wakes for every single result takes a tenth of
 the engines' time."""
 DEATH_TIMEOUT_S = 1.0
-"""For a heartbeat that only looks for dead workers: Ray reports a death at once."""
+"""Timeout of a heartbeat that only has to find dead workers: Ray reports a dead actor immediately."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call on one worker, and on the process that replaces it."""
+    """One call on one worker. When the worker is restarted, the call is sent to the new process."""
 
     group: ActorGroup
     index: int
@@ -73,8 +73,8 @@ class RayWorkers:
     age of one call does not matter. (`r1ray.actors.watchdog` finds a process that is stuck much earlier.)
 
     With `deterministic=true` nothing depends on which worker is faster: problems go to the engines in turn, the calls made before a
-    `wait` start together as one wave, and `wait` returns when all of them are ready. What runs together decides how sums are
-    rounded, so all engines repeat the whole wave when one of them is lost.
+    `wait` start together as one wave, and `wait` returns when all of them are ready. The calls that are
+    batched together change how sums are rounded, so all engines repeat the whole wave when one of them is lost.
 
     Args:
         push_current: sends all engines the current weights (`WeightSync.push_current`); nothing to do in an evaluation.
@@ -112,9 +112,8 @@ class RayWorkers:
 
     def generate(self, problem: Problem, *, seeds: Sequence[int], sampling: SamplingSpec) -> Call:
         if self._asleep:
-            self._on_all_engines(
-                "wake"
-            )  # after a push they are awake already, but there is none while the policy is frozen
+            # A push wakes the engines too, but a frozen policy is not pushed.
+            self._on_all_engines("wake")
             self._asleep = False
         self._num_calls += 1
         arguments = {
@@ -251,7 +250,7 @@ class RayWorkers:
         self._retry(call, error)  # that worker has been replaced already
 
     def _retry(self, call: Call, error: Exception) -> None:
-        """Send a call again whose result was lost with its node, though its worker may be well."""
+        """Send a call again because its result was lost together with a node. The call's own worker may still be healthy."""
         call.retries += 1
         if call.retries > MAX_RETRIES:
             call.error, call.done_at = WorkerFailed(f"{error} (for the {call.retries}th time)"), time.monotonic()
@@ -285,12 +284,14 @@ class RayWorkers:
     def _replace(self, group: ActorGroup, failed: Mapping[str, Exception]) -> None:
         """Restart these workers together."""
         self._restarts.restart(failed, partial(group.restart, timeout_s=self._start_timeout_s))
-        # Not sent yet: until the next push a new engine has the model folder's weights.
+        # These calls are sent after the next push: until then a new engine has the weights of the model folder.
         calls = [call for call in self._open if call.done_at is None and call.name in failed]
         self._to_resend += [call for call in calls if call not in self._to_resend]
 
     def _deadline(self, call: Call) -> float:
-        """When the call's worker times out; never while it waits for the completions of another worker, which times out first."""
+        """When the call's worker times out; never while the completions that the call needs are still being generated, because the
+        engine that generates them has a timeout of its own.
+        """
         if call.after is not None and call.after.done_at is None:
             return math.inf
         role, index = call.group.role, call.index
@@ -335,7 +336,9 @@ class RayWorkers:
         return self._settle("release", [h.release.remote(num_calls=n) for h, n in zip(handles, shares, strict=True)])
 
     def _on_all_engines(self, method: str) -> None:
-        """Call this method on every engine. One that fails is replaced, and because the push wakes all, all are called again."""
+        """Call this method on every engine. When one fails, replace it and push the weights, which wakes all engines; so call all
+        again.
+        """
         while failed := self._settle(method, [getattr(handle, method).remote() for handle in self._rollouts.handles]):
             self._replace(self._rollouts, failed)
             self._push_current()

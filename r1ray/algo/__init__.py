@@ -37,7 +37,7 @@ def make(cfg: AlgoConfig, *, max_response_length: int) -> "Algorithm":
     return algorithm(cfg=cfg, args=args_of(algorithm).model_validate(cfg.args), max_response_length=max_response_length)
 
 
-def attempt(cfg: AlgoConfig) -> "Algorithm | Exception":
+def try_make(cfg: AlgoConfig) -> "Algorithm | Exception":
     """The algorithm, or why it cannot be made: it may be a user's code that raises anything or lacks a method."""
     from r1ray.algo.base import Algorithm
 
@@ -55,12 +55,12 @@ def training_roles(algo: "Algorithm") -> list[str]:
 
 
 def roles_of(cfg: AlgoConfig) -> list[str]:
-    """The same from the configuration; of an algorithm that cannot be made, which the check reports, the policy alone."""
-    made = attempt(cfg)
+    """`training_roles` from the configuration. If the algorithm cannot be made, only the policy: the check reports the error."""
+    made = try_make(cfg)
     return ["policy"] if isinstance(made, Exception) else training_roles(made)
 
 
 def policy_steps(cfg: AlgoConfig, steps: int) -> int:
     """In how many of the steps the policy makes updates; all of them for an algorithm that cannot be made."""
-    made = attempt(cfg)
+    made = try_make(cfg)
     return steps if isinstance(made, Exception) else steps - made.frozen_steps

@@ -39,7 +39,7 @@ class LossInput:
     segment_L: "Tensor"
     pair_L: "Tensor"
     values_L: "Tensor | None" = None
-    """Of the critic being updated, before each token; carries gradient. Then log-probs and entropy are 0."""
+    """Values before each token, of the critic being updated; carries gradient. For a critic, log-probs and entropy are 0."""
     old_values_L: "Tensor | None" = None
     """Values of the critic before the first update of the step."""
     returns_L: "Tensor | None" = None

@@ -102,7 +102,7 @@ def rollout_weight(
         sequence_mask       w, 0 above C            TRL's default (C = 3)
 
     Args:
-        log_ratio_L: log w_t, trainer's log-prob before the pass less the engine's; 0 outside the mask.
+        log_ratio_L: log w_t: the trainer's log-prob before the first update of the step minus the engine's; 0 outside the mask.
     """
     of_sequence = mode in ("sequence_truncate", "sequence_mask")
     weight_L = ratio(sums_of_sequences(log_ratio_L, segment_L) if of_sequence else log_ratio_L)
@@ -139,7 +139,7 @@ def aggregation_weights(masks: Sequence[Floats], *, aggregation: Aggregation, ma
         seq_mean_token_sum_norm  1 / (N max_length)   Dr. GRPO, arXiv 2503.20783: no length enters
 
     T_i counts the tokens of sequence i that are trained on, N the sequences that have any. Both are counted over all sequences
-    given, so these must be all of one optimiser update. With nothing to train on every weight is 0.
+    given, so pass all sequences of an optimiser update together. With nothing to train on every weight is 0.
     """
     tokens_N = np.array([np.count_nonzero(mask_T) for mask_T in masks])
     num_sequences, num_tokens = int(np.count_nonzero(tokens_N)), int(tokens_N.sum())

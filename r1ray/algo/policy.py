@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class GroupArgs(plugin.Args):
-    """Arguments of an algorithm that measures a completion by the other completions of its prompt."""
+    """Arguments of an algorithm that compares a completion with the others of its prompt."""
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
         if owner.group_size == 1 and not owner.filter.used:  # a filter is reported by the check of algo.filter
@@ -58,8 +58,8 @@ class GroupArgs(plugin.Args):
 class PolicyGradient(ABC):
     """Implements `r1ray.algo.base.Algorithm`, except `_advantages`, which each algorithm adds.
 
-    Loss terms: `policy`, and where they are used `kl` and `entropy`, whose weights carry the coefficients. State: `kl_coef`;
-    `entropy_coef` and `entropy_bonus`; each only where it follows a target.
+    Loss terms: `policy`, and if they are used `kl` and `entropy`; a term's coefficient is part of its weights. State: `kl_coef` if
+    the KL has a target; `entropy_coef` and `entropy_bonus` if the entropy has one.
     """
 
     Args: ClassVar[type[plugin.Args]] = GroupArgs
@@ -152,15 +152,15 @@ class PolicyGradient(ABC):
         """
 
     def rewards(self, samples: Sequence[Sample], state: State) -> NDArray[np.float64]:
-        """Reward per completion, with `kl_in: reward` minus beta times the summed KL of its tokens (as in verl)."""
+        """Reward per completion. With `kl_in: reward`, beta times the summed KL of its tokens is subtracted (as in verl)."""
         penalties = self._kl_penalties(samples, state)
         return np.array([reward_of(s) - float(kl_T.sum()) for s, kl_T in zip(samples, penalties, strict=True)])
 
     def token_rewards(
         self, samples: Sequence[Sample], state: State, outcomes_N: Sequence[float] | None = None
     ) -> list[Floats]:
-        """Reward per token: the outcome on the last trained token, with `kl_in: reward` minus beta times the KL of each token
-        (InstructGPT, arXiv 2203.02155 eq. 2; REINFORCE++, arXiv 2501.03262).
+        """Reward per token: the outcome on the last trained token. With `kl_in: reward`, beta times the KL of the token is
+        subtracted (InstructGPT, arXiv 2203.02155 eq. 2; REINFORCE++, arXiv 2501.03262).
 
         Args:
             outcomes_N: instead of the samples' rewards.
@@ -220,7 +220,8 @@ class PolicyGradient(ABC):
     def loss(self, row: LossInput) -> LossOutput:
         """Gradients flow through the policy's log-probs and, with an entropy bonus, its entropy; everything else is constant.
 
-        Metrics: `kl_ref` is k3(pi || pi_ref), `mismatch/kl` k3(engine || trainer before the pass), both whatever kl_estimator.
+        Metrics: `kl_ref` is k3(pi || pi_ref), `mismatch/kl` is k3(engine || trainer before the first update of the step). Both are
+        k3 even if kl_estimator is another one.
         """
         cfg, row = self.cfg, cleaned(row)
         surrogate = self._surrogate(row)

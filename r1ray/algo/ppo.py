@@ -49,7 +49,7 @@ class CriticArgs(plugin.Args):
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
         if self.policy_frozen_steps >= view.steps:
-            where, rule = f"{key}.policy_frozen_steps", f"the policy would learn in none of steps={view.steps}"
+            where, rule = f"{key}.policy_frozen_steps", f"the policy would be frozen in all of steps={view.steps}"
             remedy = f"{where}={view.steps // 4}, or more steps"
             yield view.mistake(where, rule, remedy)
 

@@ -5,11 +5,11 @@
 
 whitened over the tokens of the step; then PPO's clipped loss. As its code does (`prime_norm: batch_norm`), r is first divided by
 the step's largest |sum_s>=t r_s|, so that process and outcome have similar size at any length. The process reward model is
-trained on the same completions, after the policy (`r1ray.algo.implicit_prm`), on correctness; the outcome above is the whole
-reward. Where prm.path is null it starts from the reference, so that its first rewards are 0; the reference must stay (no
-refresh). Groups with a solve rate strictly between filter.min_solve_rate and filter.max_solve_rate are kept. A group with one
-usable completion has no baseline: its advantages are 0 before whitening. A completion that is masked because it was truncated stays
-in the baseline of outcomes, but not in that of process rewards, because it has none.
+trained on the same completions, after the policy (`r1ray.algo.implicit_prm`). It learns correctness, whereas the outcome in the
+formula is the full reward. Where prm.path is null the model starts from the reference, so that its first rewards are 0; the
+reference must not change (no refresh). Groups with a solve rate strictly between filter.min_solve_rate and filter.max_solve_rate
+are kept. A group with one usable completion has no baseline: its advantages are 0 before whitening. A completion that is masked
+because it was truncated stays in the baseline of outcomes, but not in that of process rewards, because it has none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class PrimeArgs(GroupArgs):
     process_coef: NonNegativeFloat = 1.0
     """c: the weight of process rewards; the weight of outcomes is 1."""
     process_norm: Literal["batch", "none"] = "batch"
-    """batch: process rewards are divided by the step's largest sum of them from a token to its completion's end."""
+    """batch: process rewards are divided by the largest |r_t + r_t+1 + ...| in the step, as above; none: they are not."""
     prm_updates: PositiveInt = 1
     """Optimizer updates of the process reward model per step."""
 
@@ -46,7 +46,7 @@ class PrimeArgs(GroupArgs):
         if owner.reference_refresh_updates:
             where, rule = (
                 "algo.reference_refresh_updates",
-                "process rewards are measured from the reference, which must stay",
+                "process rewards are relative to the reference, which must not change",
             )
             yield view.mistake(where, rule, f"{where}=0")
 

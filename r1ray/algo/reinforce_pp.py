@@ -5,7 +5,7 @@
     A_t   = (G_t - mean) / sqrt(var + eps)              over all tokens of the step
     loss  = mean over tokens of -min(rho A_t, clip(rho, 1 - 0.2, 1 + 0.2) A_t)
 
-The baseline variant subtracts the group's mean from r_i first, so that whitening compares completions to one problem.
+The baseline variant subtracts the group's mean from r_i first, so that a completion is compared with the others of its problem.
 
 Our choices: the deviation is by `std_ddof` and `adv_eps` (verl: 1 and 1e-8; OpenRLHF: population variance with a floor of 1e-8).
 Logic-RL has the KL as a k3 term of the loss: `kl_in: loss` (conf/algo/logic_rl.yaml); OpenRLHF's script of the baseline variant

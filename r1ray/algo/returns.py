@@ -1,7 +1,7 @@
 """Rewards to returns and advantages, in numpy: discounting, generalised advantage estimation, leave-one-out, whitening.
 
 Arithmetic is in float64, results per token are float32. Tokens where mask_T is 0 (prompt, padding, tool
-output) are skipped: the next token of a trained token is the next trained one, and results outside the mask are 0.
+output) are skipped: t + 1 in a formula is the next token whose mask is 1. Results outside the mask are 0.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> l
 
         r_i,t  ->  r_i,t G / (G - 1) - sum over all j of mean_j / (G - 1)
 
-    G counts the completions that have a token to train on: of others there are no rewards. Where there is one, it has no others: 0.
+    G counts the completions that have a token to train on; the rest have no token rewards. If G is 1, all results are 0.
     """
     means_G = [
         reward_T[mask_T > 0].mean(dtype=np.float64)
@@ -87,7 +87,7 @@ def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> l
 def whiten(values: Sequence[Floats], masks: Sequence[Floats], *, ddof: Literal[0, 1], eps: float) -> list[Floats]:
     """(x - mean) / sqrt(var + eps) over all masked tokens of all sequences together (verl: ddof 1, eps 1e-8).
 
-    Where all are equal, or there is one, the result is exactly 0.
+    If all values are equal, or there is only one, the result is exactly 0.
     """
     chosen = [mask_T > 0 for mask_T in masks]
     tokens = np.concatenate([value_T[here_T] for value_T, here_T in zip(values, chosen, strict=True)]).astype(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r1ray.algo import attempt, training_roles
+from r1ray.algo import training_roles, try_make
 from r1ray.check import (
     algorithms,
     datasets,
@@ -191,7 +191,7 @@ def _check_stage(name: str, run: AllStages, base: StageView) -> Iterator[Finding
         **sections | {"name": name, "kind": kind, "run": run, "raw": plugins.with_defaults(tree), "roles": []}
     )
     if kind.reinforcement and "algo" in sections:
-        made = attempt(sections["algo"])
+        made = try_make(sections["algo"])
         failed = isinstance(made, Exception)
         known = {"algorithm_error": made} if failed else {"algorithm": made, "roles": training_roles(made)}
         view = StageView(**vars(view) | {"roles": ["policy"]} | known)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from r1ray.config import ModelConfig
 from r1ray.config.view import StageView
-from r1ray.data.templates import OF_CHAT, OWN_TEXT, TEMPLATES
+from r1ray.data.templates import ADDED_TEXT, CHAT_TEMPLATES, TEMPLATES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
 from r1ray.model.experts import NAMES, REASON, experts_of
 from r1ray.model.files import chat_template, local_folder
@@ -49,18 +49,18 @@ def template(view: StageView) -> Iterator[Finding]:
     model = view.model
     if model.template not in TEMPLATES:
         yield from _custom_template(model)
-    elif model.template in OF_CHAT and local_folder(model.path) is None:
+    elif model.template in CHAT_TEMPLATES and local_folder(model.path) is None:
         yield f"{NOT_CHECKED}what the chat template of {model.path} says (it is on the hub)"
-    elif model.template in OF_CHAT:
+    elif model.template in CHAT_TEMPLATES:
         yield from has_chat_template(model)
 
 
 def template_text(model: ModelConfig) -> str | None:
     """Text that every prompt of this model contains; None where it is unknown (a user's template, a chat template on the hub)."""
-    if model.template not in OWN_TEXT or (model.template in OF_CHAT and local_folder(model.path) is None):
+    if model.template not in ADDED_TEXT or (model.template in CHAT_TEMPLATES and local_folder(model.path) is None):
         return None
-    chat = chat_template(model.path) if model.template in OF_CHAT else None
-    return OWN_TEXT[model.template] + (chat or "")
+    chat = chat_template(model.path) if model.template in CHAT_TEMPLATES else None
+    return ADDED_TEXT[model.template] + (chat or "")
 
 
 def _custom_template(model: ModelConfig) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ class Collector:
     min_share: float
     """Share of a step's groups that `keep` must accept."""
     max_gen_batches: int
-    """A step generates at most this many times the groups that it trains on."""
+    """A step generates at most max_gen_batches * num_groups groups."""
     run_seed: int
     ledger: Ledger
     outages: Outages
@@ -44,8 +44,8 @@ class Collector:
     """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
     def collect(self, num_groups: int, *, step: int) -> Collected:
-        """Dispatch problems until there are `num_groups` groups to train on. No wait for completions or scores is
-        endless: the timeouts of the workers end it.
+        """Dispatch problems until there are `num_groups` groups to train on. Every wait for completions or
+        scores ends at the latest with a timeout of the workers.
 
         Raises:
             Stopped: the run is to stop.
@@ -84,11 +84,11 @@ class Collector:
             work.advance()
             if self.outages.components:
                 continue  # during an outage nothing new is dispatched
-            room = self.max_gen_batches * num_groups - len(work.tickets)
+            room = self.max_gen_batches * num_groups - len(work.dispatched)
             for _ in range(min(selection.num_missing(work.num_open), room)):
                 work.dispatch(self.problems.next())
         if selection.num_missing(0) > 0:
-            counts = {"dispatched": len(work.tickets), "dropped": len(work.dropped)}
+            counts = {"dispatched": len(work.dispatched), "dropped": len(work.dropped)}
             raise NothingToLearn(selection.shortage(step=step, max_gen_batches=self.max_gen_batches, **counts))
         return _collected(work)
 
@@ -96,14 +96,14 @@ class Collector:
 def _collected(work: InFlight) -> Collected:
     selection, groups = work.selection, work.selection.groups
     chosen = selection.chosen()
-    for ticket in work.tickets:
-        if ticket.number in groups:
-            work.note("trained" if ticket.number in chosen else "not_trained", ticket)
+    for entry in work.dispatched:
+        if entry.number in groups:
+            work.note("trained" if entry.number in chosen else "not_trained", entry)
     return Collected(
         kept=[groups[number] for number in chosen],
         generated=list(groups.values()),
         dropped=work.dropped,
-        replacements=len(work.tickets) - selection.num_groups,
+        replacements=len(work.dispatched) - selection.num_groups,
         backfilled=sum(number in selection.rejected for number in chosen),
         regenerated=work.regenerated,
         rescored=work.rescored,

@@ -1,8 +1,8 @@
 """Outages: a reward component (a judge, a sandbox, a model) is down, so nothing that needs it can be scored.
 
 A single group that cannot be scored may itself be at fault (tests that can never run). So a component counts as down after it has
-failed on MIN_FAILURES problems in a row; only the first scoring of a problem counts. If a step has fewer problems, their number is
-enough, but at least two.
+failed on MIN_FAILURES problems in a row; only the first scoring of a problem counts. In a step of fewer problems,
+failures on all of them are enough, but at least two.
 
 Then the step pauses. Nothing is regenerated or dropped, and scoring is retried with growing waits until the component works, the
 run is to stop, or reward.outage_timeout_s has passed. Nothing new is dispatched, except one problem per retry when few groups are
@@ -134,7 +134,7 @@ def failures_needed(num_groups: int) -> int:
 
 
 def sleep_until(condition: Callable[[], bool]) -> tuple[()]:
-    """Wait while no worker has anything to do; the result is that of `Workers.wait` when nothing is ready."""
+    """Wait for the condition when no call is pending. Returns (), like `Workers.wait` when nothing is ready."""
     while not condition():
         time.sleep(POLL_S)
     return ()

@@ -1,6 +1,6 @@
 """The groups of one step while they are generated and scored, and the retries of those that failed.
 
-Too few usable scores (fewer than two) are retried in this order:
+A group with too few usable scores (fewer than two) is retried in this order:
 
     rescore      only the scores failed (a judge, a sandbox, a model): the same completions are scored again, up to MAX_RESCORES
                  times, by another worker if there is one
@@ -31,7 +31,7 @@ MAX_RESCORES = 2
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class DispatchedGroup:
     """One dispatched problem and the state of its group."""
 
     number: int
@@ -64,7 +64,7 @@ class InFlight:
     ledger: Ledger
     outages: Outages
     stopping: Callable[[], bool]
-    tickets: list[Ticket] = field(default_factory=list[Ticket])
+    dispatched: list[DispatchedGroup] = field(default_factory=list[DispatchedGroup])
     """Every problem dispatched in this step."""
     dropped: list[str] = field(default_factory=list[str])
     """Ids of problems given up after max_attempts."""
@@ -72,20 +72,20 @@ class InFlight:
     rescored: int = 0
     started: float = field(default_factory=time.perf_counter)
     last_completion: float = 0.0
-    _pending: dict[Ref, Ticket] = field(default_factory=dict[Ref, Ticket])
+    _pending: dict[Ref, DispatchedGroup] = field(default_factory=dict[Ref, DispatchedGroup])
     _generating: set[Ref] = field(default_factory=set[Ref])
-    _unscored: list[Ticket] = field(default_factory=list[Ticket])
+    _unscored: list[DispatchedGroup] = field(default_factory=list[DispatchedGroup])
     """Groups whose scores failed, the least recently scored first."""
 
     @property
     def num_open(self) -> int:
         """Groups that are neither scored nor dropped yet."""
-        return len({ticket.number for ticket in (*self._pending.values(), *self._unscored)})
+        return len({entry.number for entry in (*self._pending.values(), *self._unscored)})
 
     def dispatch(self, drawn: Drawn) -> None:
-        ticket = Ticket(number=len(self.tickets), drawn=drawn)
-        self.tickets.append(ticket)
-        self._generate(ticket)
+        entry = DispatchedGroup(number=len(self.dispatched), drawn=drawn)
+        self.dispatched.append(entry)
+        self._generate(entry)
 
     def advance(self) -> None:
         """Wait for results, handle them, and retry what failed. Raises Stopped when the run is to stop."""
@@ -94,78 +94,78 @@ class InFlight:
         if not ready and self.stopping():
             raise Stopped("stopped by SIGTERM while waiting for completions")
         for ref in ready:
-            ticket = self._pending.pop(ref)
+            entry = self._pending.pop(ref)
             result = self.workers.result(ref)
             if ref in self._generating:
                 self._generating.discard(ref)
                 self.last_completion = time.perf_counter()
-                ticket.completions = result
+                entry.completions = result
                 versions = sorted({span.version for completion in result for span in completion.versions})
-                self.note("generated", ticket, completions=len(result), versions=versions)
+                self.note("generated", entry, completions=len(result), versions=versions)
             else:
-                ticket.scores = result
-            if ticket.completions is not None and ticket.scores is not None:
-                self._finish(ticket, ticket.completions, ticket.scores)
+                entry.scores = result
+            if entry.completions is not None and entry.scores is not None:
+                self._finish(entry, entry.completions, entry.scores)
         self._retry()
 
-    def note(self, state: str, ticket: Ticket, **fields: Any) -> None:
+    def note(self, state: str, entry: DispatchedGroup, **fields: Any) -> None:
         """Append a row to the ledger."""
-        row = {"step": self.step, "draw": ticket.drawn.number, "attempt": ticket.attempt, **fields}
+        row = {"step": self.step, "draw": entry.drawn.number, "attempt": entry.attempt, **fields}
         self.ledger.write(state, **row)
 
-    def _generate(self, ticket: Ticket) -> None:
-        problem, epoch, _ = ticket.drawn
-        ticket.completions, ticket.scoring, ticket.rescored = None, None, 0
-        self.note("dispatched", ticket, problem=problem.id, epoch=epoch, group_size=self.group_size)
-        seeds = [seed_of(self.run_seed, problem.id, epoch, ticket.attempt, k) for k in range(self.group_size)]
-        ticket.generating = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
-        self._pending[ticket.generating] = ticket
-        self._generating.add(ticket.generating)
-        self._score(ticket)
+    def _generate(self, entry: DispatchedGroup) -> None:
+        problem, epoch, _ = entry.drawn
+        entry.completions, entry.scoring, entry.rescored = None, None, 0
+        self.note("dispatched", entry, problem=problem.id, epoch=epoch, group_size=self.group_size)
+        seeds = [seed_of(self.run_seed, problem.id, epoch, entry.attempt, k) for k in range(self.group_size)]
+        entry.generating = self.workers.generate(problem, seeds=seeds, sampling=self.sampling)
+        self._pending[entry.generating] = entry
+        self._generating.add(entry.generating)
+        self._score(entry)
 
-    def _score(self, ticket: Ticket) -> None:
-        """Score the completions of the ticket, for the first time or again."""
-        problem, epoch, _ = ticket.drawn
+    def _score(self, entry: DispatchedGroup) -> None:
+        """Score the completions of the entry, for the first time or again."""
+        problem, epoch, _ = entry.drawn
         context = RewardContext(
             step=self.step,
-            seed=seed_of(self.run_seed, problem.id, epoch, ticket.attempt, -1),
+            seed=seed_of(self.run_seed, problem.id, epoch, entry.attempt, -1),
             max_response_length=self.sampling.max_tokens,
         )
-        ticket.scores = None
-        ticket.scoring = self.workers.score(problem, ticket.generating, context, avoid_worker_of=ticket.scoring)
-        self._pending[ticket.scoring] = ticket
+        entry.scores = None
+        entry.scoring = self.workers.score(problem, entry.generating, context, avoid_worker_of=entry.scoring)
+        self._pending[entry.scoring] = entry
 
-    def _finish(self, ticket: Ticket, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
+    def _finish(self, entry: DispatchedGroup, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
         needed = min(2, self.group_size)
         usable = sum(score.usable for score in scores)
         if usable < needed and sum(completion.finish_reason != "abort" for completion in completions) >= needed:
-            self._scoring_failed(ticket, scores)
+            self._scoring_failed(entry, scores)
             return
-        self.note("scored", ticket, usable=usable)
+        self.note("scored", entry, usable=usable)
         if usable < needed:
-            self._regenerate(ticket)
+            self._regenerate(entry)
             return
-        problem, epoch, _ = ticket.drawn
-        group = Group(problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=ticket.attempt)
-        self.outages.worked(which_worked(scores))  # all: this group did not need those that failed
-        self.selection.add(ticket.number, group)
+        problem, epoch, _ = entry.drawn
+        group = Group(problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=entry.attempt)
+        self.outages.worked(which_worked(scores))  # also those that failed: the group has enough scores
+        self.selection.add(entry.number, group)
 
-    def _scoring_failed(self, ticket: Ticket, scores: tuple[Score, ...]) -> None:
+    def _scoring_failed(self, entry: DispatchedGroup, scores: tuple[Score, ...]) -> None:
         worked = which_worked(scores)
-        ticket.failed = [component for component, ok in worked.items() if not ok]
+        entry.failed = [component for component, ok in worked.items() if not ok]
         self.outages.worked([component for component, ok in worked.items() if ok])
         # Retries of a group that may itself be at fault are no further evidence against the component.
-        first = ticket.attempt == 0 and ticket.rescored == 0
-        self.outages.failed(ticket.failed, draw=ticket.drawn.number if first else None)
-        self.note("unscored", ticket, components=ticket.failed)
-        self._unscored.append(ticket)
+        first = entry.attempt == 0 and entry.rescored == 0
+        self.outages.failed(entry.failed, draw=entry.drawn.number if first else None)
+        self.note("unscored", entry, components=entry.failed)
+        self._unscored.append(entry)
 
     def _retry(self) -> None:
         """Rescore groups whose scores failed, MAX_RESCORES times unless there is an outage, then regenerate them."""
         outages, num_groups = self.outages, self.selection.num_groups
         if outages.update(step=self.step, num_groups=num_groups):
-            for ticket in (*self._pending.values(), *self._unscored):
-                ticket.rescored = 0
+            for entry in (*self._pending.values(), *self._unscored):
+                entry.rescored = 0
         if outages.components:
             if outages.start_retry():
                 too_few = len(self._unscored) < failures_needed(num_groups)
@@ -174,26 +174,26 @@ class InFlight:
                 if too_few and not self._generating:
                     self.dispatch(self.problems.next())
             return
-        self._rescore([ticket for ticket in self._unscored if ticket.rescored < MAX_RESCORES])
-        for ticket in list(self._unscored):
-            if self._pending and outages.suspected(ticket.failed):
+        self._rescore([entry for entry in self._unscored if entry.rescored < MAX_RESCORES])
+        for entry in list(self._unscored):
+            if self._pending and outages.suspected(entry.failed):
                 continue  # the pending groups will show whether it is an outage
-            self._unscored.remove(ticket)
-            self.note("scored", ticket, usable=0)
-            self._regenerate(ticket)
+            self._unscored.remove(entry)
+            self.note("scored", entry, usable=0)
+            self._regenerate(entry)
 
-    def _rescore(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            self._unscored.remove(ticket)
-            ticket.rescored += 1
+    def _rescore(self, entries: Sequence[DispatchedGroup]) -> None:
+        for entry in entries:
+            self._unscored.remove(entry)
+            entry.rescored += 1
             self.rescored += 1
-            self._score(ticket)
+            self._score(entry)
 
-    def _regenerate(self, ticket: Ticket) -> None:
-        if ticket.attempt + 1 < self.max_attempts:
-            ticket.attempt += 1
+    def _regenerate(self, entry: DispatchedGroup) -> None:
+        if entry.attempt + 1 < self.max_attempts:
+            entry.attempt += 1
             self.regenerated += 1
-            self._generate(ticket)
+            self._generate(entry)
         else:
-            self.dropped.append(ticket.drawn.problem.id)
-            self.note("dropped", ticket)
+            self.dropped.append(entry.drawn.problem.id)
+            self.note("dropped", entry)

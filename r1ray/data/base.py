@@ -107,5 +107,5 @@ class Source:
     """The names among the remaining columns that `read` uses; messages list them."""
     generate: Callable[[Any], Iterator[dict[str, Any]]] | None = None
     """Makes the rows: such a source takes no path."""
-    gather: Callable[[str, Any], Iterator[dict[str, Any]]] | None = None
+    read_run: Callable[[str, Any], Iterator[dict[str, Any]]] | None = None
     """Makes the rows from what a run has written at the path, which is relative to the run directory (`in_run_dir`)."""

@@ -36,7 +36,7 @@ class MinedArgs(SourceArgs):
     correct: list[int]
     """[fewest, most] correct completions of the group."""
     sources: list[str] | None = None
-    """Only problems of these names of the earlier stage's data.train; null: of all."""
+    """Use only problems of these sources (keys of the earlier stage's data.train); null: of all sources."""
 
     @field_validator("correct", mode="before")
     @classmethod
@@ -52,7 +52,7 @@ class MinedArgs(SourceArgs):
         yield from super().check(view, key, owner)
         where = key.removesuffix(".args")
         if not view.kind.reinforcement or where.startswith("eval."):
-            rule = "mined problems can only be trained on, by a stage that trains on what it generates (kind rl)"
+            rule = "mined problems are for training only, in a stage that trains on what it generates (kind rl)"
             yield Mistake(
                 key=f"{where}.source", value=owner.source, rule=rule, remedy="move it to data.train of an rl stage"
             )
@@ -87,7 +87,7 @@ class MinedArgs(SourceArgs):
             yield Mistake(key=log, value=0, rule=rule, remedy=remedy)
         size, key = value_of(tree, "algo.group_size"), f"{where}.args.correct"
         if isinstance(size, int) and self.correct[0] > size:
-            rule = f"stage {name} has groups of {size} completions, of which never {self.correct[0]} are correct"
+            rule = f"stage {name} has groups of {size} completions, so at most {size} can be correct"
             yield Mistake(key=key, value=self.correct, rule=rule, remedy=f"{key}=[0,{size // 4}]")
         known = as_object(value_of(tree, "data.train")) or {}
         for source in self.sources or ():
@@ -100,7 +100,7 @@ def mined_rows(path: str, args: MinedArgs) -> Iterator[dict[str, Any]]:
     """The first line of each problem's newest group, if its number of correct completions is in range, in the order of the files.
 
     Raises:
-        ValueError: no rollouts at `path`, a folder of rollout files, or no problem in the range.
+        ValueError: the folder `path` holds no rollout files, or no problem is in the range.
     """
     (fewest, most), sources = args.correct, args.sources
     files = rollout_steps(Path(path).expanduser())
@@ -146,7 +146,7 @@ def mined(row: Row, args: MinedArgs) -> Item:
     )
 
 
-def check_judged(accuracy: str, *, name: str, reward: RewardConfig) -> None:
+def check_accuracy_component(accuracy: str, *, name: str, reward: RewardConfig) -> None:
     """Raises ValueError when the component that decided which completions were correct does not score source `name` here."""
     component = reward.components.get(accuracy)
     if component is None or (component.sources is not None and name not in component.sources):

@@ -15,12 +15,15 @@ from r1ray.reward.code.packed import as_rows
 from r1ray.sandbox.base import Language
 from r1ray.types import Message
 
-OF_PROGRAM = "Write a Python program that reads standard input and writes standard output. Put it in a ```python block."
-OF_FUNCTION = "Write the Python function `{}`. Put it, with the imports it needs, in a ```python block."
+PROGRAM_INSTRUCTION = (
+    "Write a Python program that reads standard input and writes standard output. Put it in a ```python block."
+)
+FUNCTION_INSTRUCTION = "Write the Python function `{}`. Put it, with the imports it needs, in a ```python block."
 STARTER = "Begin with this:\n\n```python\n{}\n```"
 CPU_S = 6.0
-"""CPU seconds of a test, as in LiveCodeBench; all calls of a function are one run."""
+"""CPU seconds of one test of a program, as in LiveCodeBench."""
 FUNCTION_CPU_S = 30.0
+"""CPU seconds of all tests of a function together: one run makes all calls."""
 
 
 def apps(row: Row, args: SourceArgs) -> Item:
@@ -80,7 +83,7 @@ def eurus(row: Row, args: SourceArgs) -> Item:
 
 class CodeforcesArgs(SourceArgs):
     language: Language = "python"
-    """Of the programs; rows in the other one are left out."""
+    """Language of the programs. Rows in the other language are left out."""
 
     @property
     def program_language(self) -> Language:
@@ -126,7 +129,7 @@ def livecodebench(row: Row, args: SourceArgs) -> Item:
 def _item(question: Any, tests: Any, *, starter: Any = None, name: Any = None) -> Item:
     """An item of a question that does not say how to answer."""
     function = _cases(tests).function
-    parts = [text(question), OF_PROGRAM if function is None else OF_FUNCTION.format(function)]
+    parts = [text(question), PROGRAM_INSTRUCTION if function is None else FUNCTION_INSTRUCTION.format(function)]
     if isinstance(starter, str) and starter.strip():
         parts.append(STARTER.format(starter.rstrip()))
     return _with_tests(user("\n\n".join(parts)), tests, name=name)
@@ -151,7 +154,7 @@ def _cases(tests: Any, *, language: Any = "python") -> Cases:
 
 
 def _calls_together(cases: Any) -> Any:
-    """PRIME's list of calls of one function in the form of APPS, whose values may be wrapped; other tests unchanged."""
+    """PRIME's list of calls of one function, converted to the form of APPS; other tests unchanged."""
     try:
         if not any(case["type"] == "function_call" for case in cases):
             return cases

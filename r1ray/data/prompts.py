@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1ray.config import Config, SourceConfig
-from r1ray.data.mined import check_judged
+from r1ray.data.mined import check_accuracy_component
 from r1ray.data.schemas import Item
 from r1ray.data.sources import in_run_dir, load_source
 from r1ray.data.templates import render
@@ -85,7 +85,7 @@ def problem_set(
         if prompt_ids_T is None:
             continue
         if item.accuracy is not None:
-            check_judged(item.accuracy, name=name, reward=cfg.reward)
+            check_accuracy_component(item.accuracy, name=name, reward=cfg.reward)
         keys |= item.keys
         problems.append(
             Problem(

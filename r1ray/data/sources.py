@@ -129,7 +129,7 @@ SOURCES: Mapping[str, Source] = {
         read=mined.mined,
         Args=mined.MinedArgs,
         columns={name: name for name in ("problem", "source", "asked")},
-        gather=mined.mined_rows,
+        read_run=mined.mined_rows,
     ),
     "traces": Source(
         read=traces.read,
@@ -158,7 +158,7 @@ class Loaded:
 def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loaded:
     """Every usable item of one source, each with an id; `name` is the source's key in the mixture, for ids and messages.
 
-    With `head` only that many rows are read, the first.
+    With `head` only the first `head` rows are read.
 
     Two rows with the same prompt and answer are one problem (DAPO-Math-17k repeats its prompts a hundred times); the first is kept.
     The `keys` of items identify problems across sets.
@@ -219,7 +219,7 @@ def program_languages(sources: Iterable[SourceConfig]) -> frozenset[Language]:
 
 
 def in_run_dir(cfg: SourceConfig, run: Config) -> SourceConfig:
-    """`cfg`, with the path below the run directory if the source reads files that a run has written."""
+    """`cfg`; if the source reads files that a run has written, its path is resolved relative to the run directory."""
     if cfg.path is None or not written_by_a_run(cfg):
         return cfg
     return cfg.model_copy(update={"path": str(Path(run.run_dir).expanduser() / Path(cfg.path).expanduser())})
@@ -228,7 +228,7 @@ def in_run_dir(cfg: SourceConfig, run: Config) -> SourceConfig:
 def written_by_a_run(cfg: SourceConfig) -> bool:
     """Whether an earlier stage writes what the source reads, so that it may not exist before the run."""
     source = resolve_or_none(cfg.source, SOURCES)
-    return source is not None and source.gather is not None
+    return source is not None and source.read_run is not None
 
 
 def needs_network(cfg: SourceConfig) -> bool:
@@ -247,15 +247,15 @@ def _rows(name: str, cfg: SourceConfig, source: Source, args: SourceArgs) -> Ite
     if source.generate is not None:
         return source.generate(args)
     assert cfg.path is not None
-    if source.gather is not None:
-        return source.gather(cfg.path, args)
+    if source.read_run is not None:
+        return source.read_run(cfg.path, args)
     return read_rows(cfg.path, subset=cfg.subset, split=cfg.split)
 
 
 def _kept_rows(
     given: Iterable[Any], kept: tuple[KeepRule, ...], counts: Counter[str], *, name: str
 ) -> Iterator[Mapping[str, Any]]:
-    """The rows that `args.keep` selects, under their own names."""
+    """The rows that `args.keep` selects, with the dataset's column names."""
     for row in given:
         counts["rows"] += 1
         theirs = as_columns(row, name=name)
@@ -275,7 +275,7 @@ def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
 
 
 def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source, *, name: str) -> Row:
-    """The row under our names."""
+    """The row with r1ray's column names instead of the dataset's."""
     ours: dict[str, Any] = {}
     if source.pass_extra_columns:
         ours = {key: value for key, value in theirs.items() if key not in columns.values()}
@@ -285,7 +285,11 @@ def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source,
             ours[ours_name] = value
         elif ours_name not in source.optional:
             known = (*source.columns, *source.extra_columns)
-            own = "" if ours_name in known else f", which is none of the names that it reads ({', '.join(known)})"
+            own = (
+                ""
+                if ours_name in known
+                else f", and the source does not read {ours_name!r} (it reads {', '.join(known)})"
+            )
             raise ValueError(
                 f"source {name!r}: there is no column {column!r} for {ours_name!r}{own}. A row: {shown(theirs)}. "
                 f"Map it to an existing column: columns={{{ours_name}: <column>}}"

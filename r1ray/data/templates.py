@@ -94,7 +94,7 @@ def chat(messages: Sequence[Message], tokenizer: Any, **settings: Any) -> str:
     """The tokenizer's own chat template with the generation prompt; `settings` are arguments of that template."""
     if not tokenizer.chat_template:
         raise ValueError(
-            f"this template ({', '.join(sorted(OF_CHAT))}) needs a tokenizer with a chat template, and this one has none; "
+            f"this template ({', '.join(sorted(CHAT_TEMPLATES))}) needs a tokenizer with a chat template, and this one has none; "
             "for a base model use model.template=r1_zero"
         )
     turns = [{"role": message.role, "content": message.content} for message in messages]
@@ -155,7 +155,7 @@ def _with_request(messages: Sequence[Message], request: str) -> Sequence[Message
     return [*before, replace(last, content=f"{last.content}\n\n{request}")]
 
 
-OF_CHAT: Mapping[str, Template] = {
+CHAT_TEMPLATES: Mapping[str, Template] = {
     "chat": chat,
     "dapo": dapo,
     "deepscaler": deepscaler,
@@ -172,9 +172,9 @@ TEMPLATES: Mapping[str, Template] = {
     "orz": orz,
     "r1_zero": r1_zero,
     "tinyzero": tinyzero,
-    **OF_CHAT,
+    **CHAT_TEMPLATES,
 }
-OWN_TEXT: Mapping[str, str] = {
+ADDED_TEXT: Mapping[str, str] = {
     "none": "",
     "oat_r1": R1_ZERO,
     "orz": R1_ZERO + ORZ,

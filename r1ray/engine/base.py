@@ -81,8 +81,8 @@ class RolloutEngine(Protocol):
     def update_weights(self, update_info: dict[str, object], *, version: int) -> None:
         """Receive all weights into host memory, then load and re-pack them and clear the prefix cache. Running requests continue
         with the new weights; their completions have one version span per weight version. After a failed transfer the engine serves
-        the old weights, and `init_weight_transfer` + `update_weights` may be called again. A sleeping engine wakes: its weights
-        before new ones arrive, its cache afterwards.
+        the old weights, and `init_weight_transfer` + `update_weights` may be called again. A sleeping engine wakes: it
+        allocates its weights before the new ones arrive, and its KV cache afterwards.
         """
         ...
 

@@ -23,8 +23,8 @@ RESERVED_ENGINE_ARGS = {
 """{argument: the key of r1ray that sets it}; "" where it is fixed because log-probs, seeds or the weight transfer need it so."""
 
 VLLM_ENVIRONMENT = {
-    # The engine core runs in the caller's process: no idle processes, no serialisation, and on CPU the only mode in which
-    # OMP_NUM_THREADS alone decides.
+    # The engine core runs in the caller's process: no idle processes and no serialisation. On CPU it is also the only mode in which
+    # OMP_NUM_THREADS alone sets the number of threads.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # Otherwise all engines of a node are bound to the same cores (and vLLM reserves one for a scheduler that does not exist).
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",

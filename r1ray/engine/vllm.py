@@ -224,7 +224,7 @@ class VllmEngine:
         except Exception as error:
             raise EngineBroken(
                 f"the engine could not wake: no memory for its {part} ({type(error).__name__}: {error}); if other processes "
-                "use it, lower rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
+                "use the memory, lower rollout.engine_args.kv_cache_memory_bytes, or set trainer.cpu_offload=true"
             ) from error
         self._asleep.discard(part)
 

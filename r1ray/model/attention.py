@@ -78,7 +78,9 @@ def segments_of(lengths: Sequence[int], *, device: torch.device) -> Segments:
 
 
 class _ToSlots(torch.autograd.Function):
-    """Row -> padded buffer with zeros as padding. (Autograd's backward of indexing adds; no slot repeats, so copying is enough.)"""
+    """Row -> padded buffer with zeros as padding. (The backward of plain indexing adds up gradients. No slot repeats, so
+    copying them is enough.)
+    """
 
     @staticmethod
     def forward(ctx: Any, x_LHD: Tensor, slot_L: Tensor, padded_length: int) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from r1ray.config import LoraConfig, TrainerConfig
 from r1ray.model.forward import Policy, RowTensors
-from r1ray.model.lora import served_weights
+from r1ray.model.lora import merged_weights
 from r1ray.model.reserved import reserved_deepspeed_keys
 
 _TAG = "deepspeed"
@@ -148,7 +148,7 @@ class TrainEngine:
         """(name, dtype, unsharded shape) of every weight, with the names of transformers and without a tied lm_head."""
         return [
             (w.name, str(w.base.dtype).removeprefix("torch."), tuple(getattr(w.base, "ds_shape", w.base.shape)))
-            for w in served_weights(self._policy.lm)
+            for w in merged_weights(self._policy.lm)
         ]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -156,15 +156,15 @@ class TrainEngine:
         the tensors, the others empty ones. Otherwise every rank gets views of its weights, except that only rank 0 gets merged
         adapters.
         """
-        for weight in served_weights(self._policy.lm):
+        for weight in merged_weights(self._policy.lm):
             if self._cfg.zero_stage < 3:
                 # Merging takes time, and only rank 0 needs the merged weights.
                 needed = weight.adapter is None or dist.get_rank() == 0
-                yield weight.name, weight.whole() if needed else weight.base.new_empty(0)
+                yield weight.name, weight.merged() if needed else weight.base.new_empty(0)
                 continue
             with deepspeed.zero.GatheredParameters(weight.parts):
                 # Yielding inside would keep the weight gathered while the caller uses it.
-                whole = weight.whole().clone() if dist.get_rank() == 0 else weight.base.new_empty(0)
+                whole = weight.merged().clone() if dist.get_rank() == 0 else weight.base.new_empty(0)
             yield weight.name, whole
 
     def save(self, path: str, *, state: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ PROPERTY_NAMES = {
     "vocab_size": ("vocab_size",),
     "tie_word_embeddings": ("tie_word_embeddings",),
 }
-"""{fact: keys of a config.json; the first one that is present counts}."""
+"""{property: keys of a config.json; the first one that is present counts}."""
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
 """A weight of a layer in a numbered block, with the names of transformers: model.layers.0.mlp.up_proj.weight."""
 
@@ -33,7 +33,7 @@ def read_properties(folder: Path) -> ModelProperties:
 
     Raises:
         FileNotFoundError: there is no config.json.
-        ValueError: it lacks a fact, or is not JSON.
+        ValueError: it lacks a property, or is not JSON.
     """
     file = folder / "config.json"
     try:

@@ -25,8 +25,8 @@ _MIN_BLOCK = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTensors:
-    """The tensors of a packed row that the model needs, on its device. Ranks that share the row have a slice of C tokens each
-    (alone: all L), and those M of the wanted tokens whose predecessor is in the slice.
+    """The tensors of a packed row that the model needs, on its device. A rank has a slice of C tokens (all L if it shares
+    the row with no other rank), and those M wanted tokens whose preceding token is in the slice. Wanted: mask_L is not 0.
     """
 
     token_ids_C: Tensor

@@ -3,7 +3,7 @@
 h = x W^T + (alpha / rank) x A^T B^T, with A drawn at random and B = 0, so that training begins exactly at the base model. Engines,
 the reference and exported folders get W + (alpha / rank) B A under the name of W: an ordinary model.
 
-Why not peft: the layer is a few lines, and the difficult part would be ours with peft too. Under ZeRO-3, base, A and B of one layer
+Why not peft: the layer is a few lines, and peft does not solve the difficult part. Under ZeRO-3, base, A and B of one layer
 are gathered together and merged outside the model (peft merges in place, into sharded weights), in float32 and under the names of
 transformers; and peft adds a second package (accelerate) to every trainer.
 """
@@ -45,7 +45,7 @@ class LoraLinear(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedWeight:
+class MergedWeight:
     """A weight of the model without adapters, and the parameters it is computed from."""
 
     name: str
@@ -54,10 +54,10 @@ class ServedWeight:
 
     @property
     def parts(self) -> list[nn.Parameter]:
-        """The parameters that must be gathered before `whole` is called."""
+        """The parameters that must be gathered before `merged` is called."""
         return [self.base] if self.adapter is None else [self.base, self.adapter.lora_a, self.adapter.lora_b]
 
-    def whole(self) -> Tensor:
+    def merged(self) -> Tensor:
         """A new tensor W + scale B A, summed in float32; without an adapter W itself, not a copy."""
         base, adapter = self.base.detach(), self.adapter
         if adapter is None:
@@ -66,12 +66,12 @@ class ServedWeight:
         return base.float().add(change, alpha=adapter.scale).to(base.dtype)
 
 
-def served_weights(lm: nn.Module) -> Iterator[ServedWeight]:
+def merged_weights(lm: nn.Module) -> Iterator[MergedWeight]:
     """Every weight of a model, with or without adapters, in the order and with the names of the model without them."""
     adapted = {f"{name}.weight": module for name, module in lm.named_modules() if isinstance(module, LoraLinear)}
     for name, parameter in lm.named_parameters():
         if not name.endswith(ADAPTERS):
-            yield ServedWeight(name=name, base=parameter, adapter=adapted.get(name))
+            yield MergedWeight(name=name, base=parameter, adapter=adapted.get(name))
 
 
 def add_adapters(lm: Any, lora: LoraConfig, *, seed: int) -> None:

@@ -12,7 +12,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def properties_of(model: ModelConfig) -> tuple[ModelProperties | None, list[Finding]]:
-    """The properties that other rules need of the model, and its mistakes and notes."""
+    """The model's properties, which other rules need, and the mistakes and notes that were found."""
     folder = local_folder(model.path)
     if folder is None:
         return model.properties, list(_hub(model))

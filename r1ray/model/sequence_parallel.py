@@ -1,7 +1,8 @@
 """Sequence parallelism: several ranks share a row whose activations are too large for one (DeepSpeed-Ulysses, arXiv 2309.14509).
 
-Each rank runs the model on a slice of the row's tokens. Only attention needs the whole row: there the ranks exchange slices with
-all heads for the whole row with a share of the heads, and back. With 2 ranks, 5 tokens and heads a b c d:
+Each rank runs the model on a slice of the row's tokens. Only attention needs the whole row: there the ranks exchange data, so
+that each has all tokens and some of the heads, instead of some tokens and all heads. Afterwards they exchange back. With 2 ranks,
+5 tokens and heads a b c d:
 
     rank 0   tokens 0 1 2, heads a b c d           tokens 0 1 2 3 4, heads a b
     rank 1   tokens 3 4 -, heads a b c d   <---->  tokens 0 1 2 3 4, heads c d
@@ -26,9 +27,9 @@ from torch.nn import functional as F
 
 from r1ray.model.heads import head_splits
 
-SAME_FOR_ALL_SLICES = {"full_attention", "sliding_attention"}
+SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 """Kinds of layers that mix tokens only in attention (names of transformers)."""
-BY_LENGTH = {"dynamic", "longrope"}
+LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 """Rotary embeddings whose frequencies depend on the largest position, which differs between slices."""
 
 
@@ -54,7 +55,7 @@ class SequenceShard:
     def to_heads(self, *slices: Tensor, length: int) -> list[Tensor]:
         """Each [C, heads, dim] of a slice -> [length, heads / size, dim] of the whole row.
 
-        When there are fewer (key-value) heads than ranks they are repeated, so that each rank has the one its query heads shard.
+        When there are fewer (key-value) heads than ranks they are repeated, so that each rank has the one its query heads share.
         """
         if self.size == 1:
             return list(slices)
@@ -108,7 +109,7 @@ def check_sequence_parallel(config: Any, size: int) -> None:
         )
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = {rope.get("rope_type"), *(each.get("rope_type") for each in rope.values() if isinstance(each, dict))}
-    others = (kinds & BY_LENGTH) | (set(getattr(config, "layer_types", None) or ()) - SAME_FOR_ALL_SLICES)
+    others = (kinds & LENGTH_DEPENDENT_ROPE) | (set(getattr(config, "layer_types", None) or ()) - SUPPORTED_LAYER_TYPES)
     if others:
         raise ValueError(
             f"sequence_parallel={size}: the model has {', '.join(sorted(others))}, which need the whole row: set "
@@ -140,7 +141,7 @@ def _exchanged(x: Tensor, group: Any) -> Tensor:
 
 
 class _AllReduce(torch.autograd.Function):
-    """A sum over ranks that all compute the same function of it, so that each rank already has the whole gradient."""
+    """A sum over ranks. All ranks compute the same loss from it, so each already has the whole gradient."""
 
     @staticmethod
     def forward(_: Any, x_L: Tensor, group: Any) -> Tensor:

@@ -27,7 +27,7 @@ class StageContext:
     """`stages.<name>.args`, an instance of the kind's `Args`."""
 
     def tokenizer(self) -> Any:
-        # Seconds of import, during which the actors are already starting.
+        # This import takes seconds; the actors start meanwhile.
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self.model_path)

@@ -213,8 +213,8 @@ def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWork
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
-    """The training stream and the evaluation sets. Logs to events.jsonl how many rows were dropped, cut or held out, and prints
-    it when they are many.
+    """The training stream and the evaluation sets. Logs to events.jsonl how many rows were dropped, cut or held out, and
+    prints the numbers when many were dropped.
     """
     cfg = context.cfg
     held_out = evaluation_sets(cfg, tokenizer)

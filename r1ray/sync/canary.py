@@ -22,13 +22,13 @@ of 500M parameters took as long as sending it.)"""
 class GapLimit:
     """How much the log-probs of the canary tokens may differ: the largest difference of a token, or the mean."""
 
-    of: Literal["largest", "mean"]
+    statistic: Literal["largest", "mean"]
     limit: float
 
 
-EXACT = GapLimit(of="largest", limit=1e-3)
+EXACT = GapLimit(statistic="largest", limit=1e-3)
 """float32 on both sides; below 1e-4 on CPU."""
-ROUNDED = GapLimit(of="mean", limit=0.1)
+ROUNDED = GapLimit(statistic="mean", limit=0.1)
 """bfloat16 on either side rounds a logit of 16 to 1/16, so single unlikely tokens of a healthy engine differ by more than 0.1 (0.13
 with the built-in model, where the mean is 0.02). An engine with a wrong weight differs in every token."""
 
@@ -46,11 +46,11 @@ def canary_sequences(*, vocab_size: int, seed: int, max_length: int) -> list[Int
     return [rng.integers(vocab_size, size=length).astype(np.int32) for _ in range(NUM_SEQUENCES)]
 
 
-def canary_gap(trainer: Sequence[Floats], engine: Sequence[Floats], *, of: Literal["largest", "mean"]) -> float:
+def canary_gap(trainer: Sequence[Floats], engine: Sequence[Floats], *, statistic: Literal["largest", "mean"]) -> float:
     """The gap over all tokens but the first of each sequence, which has no log-prob; nan counts as infinite."""
     a = np.concatenate([logprobs_T[1:] for logprobs_T in trainer])
     b = np.concatenate([logprobs_T[1:] for logprobs_T in engine])
-    if of == "largest":
+    if statistic == "largest":
         return logprob_gap(a, b)
     mean = float(np.abs(a - b).mean())
     return mean if np.isfinite(mean) else float("inf")

@@ -67,7 +67,7 @@ class IpcCommunicator:
         self._store.set(votes[self._rank], str(int(ok)).encode())
         self._await(votes)
         if self._rank == SENDER_RANK:
-            for vote in self._votes:  # of the last call: a rank that votes now has read them
+            for vote in self._votes:  # votes of the previous call: a rank that votes now has read them
                 self._store.delete_key(vote)
         self._votes = votes
         return all(self._store.get(vote) == b"1" for vote in votes)

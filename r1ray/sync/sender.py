@@ -28,7 +28,7 @@ class Sent:
 
 
 class WeightSender:
-    """One per trainer rank. `listen`, then `connect` while the engines connect, then `send` while they receive, once per push.
+    """One per trainer rank. `listen`, then `connect` while the engines connect; then for each push `send` while they receive.
 
     After an error the communicator is closed, which also ends the waits of the engines; `listen` starts the next one.
     """
@@ -129,8 +129,8 @@ def pieces(layout: Plan, weights: Iterator[tuple[str, Tensor]], device: torch.de
 
 
 def fill_buckets(layout: Plan, pieces: Iterator[Tensor], *, device: torch.device) -> Iterator[Tensor]:
-    """The buckets. A bucket inside one piece is a view of it; others are copied into two buffers in turn, so that a bucket stays
-    valid until the second one after it.
+    """The buckets. A bucket inside one piece is a view of it; others are copied into two buffers in turn: a bucket is
+    overwritten when the second one after it is filled.
     """
     buffers = [torch.empty(0, dtype=torch.uint8, device=device) for _ in range(2)]
     piece = buffers[0]

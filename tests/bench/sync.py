@@ -292,7 +292,7 @@ class Pair:
 
     def _gap(self) -> float:
         ours, *theirs = called([handle.score.remote(self.canaries) for handle in self.actors])
-        return max(canary_gap(ours, scores, of=self.limit.of) for scores in theirs)
+        return max(canary_gap(ours, scores, statistic=self.limit.statistic) for scores in theirs)
 
     def end(self) -> None:
         self.trainers.shutdown()

@@ -6,7 +6,7 @@ from test_forward import CPU, make_lm, make_samples, one_row, packed_logprobs
 
 from r1ray.config import LoraConfig
 from r1ray.model.forward import Policy, row_tensors
-from r1ray.model.lora import LoraLinear, add_adapters, served_weights
+from r1ray.model.lora import LoraLinear, add_adapters, merged_weights
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -33,7 +33,7 @@ def layers(lm):
 
 
 def exported(lm):
-    return {weight.name: weight.whole() for weight in served_weights(lm)}
+    return {weight.name: weight.merged() for weight in merged_weights(lm)}
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama"])

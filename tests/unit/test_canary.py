@@ -16,7 +16,7 @@ def test_canaries_depend_only_on_the_seed_and_fit() -> None:
 def test_gaps_exclude_the_first_token_and_include_nan() -> None:
     ours = [np.array([0, -1, -2], np.float32), np.array([0, -3], np.float32)]
     theirs = [np.array([9, -1, -2.5], np.float32), np.array([9, -3.1], np.float32)]
-    assert canary_gap(ours, theirs, of="largest") == pytest.approx(0.5)
-    assert canary_gap(ours, theirs, of="mean") == pytest.approx(0.2)
+    assert canary_gap(ours, theirs, statistic="largest") == pytest.approx(0.5)
+    assert canary_gap(ours, theirs, statistic="mean") == pytest.approx(0.2)
     theirs[1][1] = np.nan
-    assert canary_gap(ours, theirs, of="largest") == canary_gap(ours, theirs, of="mean") == np.inf
+    assert canary_gap(ours, theirs, statistic="largest") == canary_gap(ours, theirs, statistic="mean") == np.inf

@@ -77,11 +77,11 @@ CASES = {
     ),
     "what cannot be called": ("grpo", ["algo.name='own_algo:THING'"], "algo.name", "is 7, which cannot be called", "name a class"),
     "a policy that is frozen to the end": (
-        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "the policy would learn in none",
+        "vc_ppo", ["steps=50"], "algo.args.policy_frozen_steps", "the policy would be frozen in all of steps=",
         "policy_frozen_steps=12, or more steps",
     ),
     "a reference that leaves its process rewards": (
-        "prime", ["algo.reference_refresh_updates=400"], "algo.reference_refresh_updates", "must stay", "updates=0",
+        "prime", ["algo.reference_refresh_updates=400"], "algo.reference_refresh_updates", "must not change", "updates=0",
     ),
     "a critic where there is none": ("grpo", ["critic.path=builtin"], "critic.path", "has no such trainer", "critic.path=null"),
     "a critic's rank count said twice": (

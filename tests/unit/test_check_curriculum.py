@@ -92,10 +92,10 @@ WRONG = {
         [ANNEAL, f"{HARD}.args.sources=countdown"], f"{HARD}.args.sources", "must be a list", "sources=[countdown]",
     ),
     "mined to evaluate on": (
-        [MINED.replace("data.train", "eval.sets")], "eval.sets.hard.source", "trained on", "data.train of an rl stage",
+        [MINED.replace("data.train", "eval.sets")], "eval.sets.hard.source", "for training only", "data.train of an rl stage",
     ),
     "mined to imitate": (
-        [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "only be trained on", "an rl stage",
+        [ANNEAL, "stages.anneal.kind=sft"], f"{HARD}.source", "for training only", "an rl stage",
     ),
     "a stage's own curriculum": (
         ["stages.rl.config.data.curriculum.name=histry"], "stages.rl.config.data.curriculum.name",

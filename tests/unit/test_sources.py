@@ -291,7 +291,7 @@ def test_columns_can_be_renamed():
     own = {"subject": "topic", "answer": "answer", "answers": "answer", "tests": "topic"}
     (item, _) = load("rows", columns=own, args={"verifier": "package.module:VERIFIER"}).items
     assert item.meta == {"subject": "sums", "answers": ["4", "four"], "tests": "sums"}
-    with pytest.raises(ValueError, match=r"'subject', which is none of the names that it reads \(prompt, answer"):
+    with pytest.raises(ValueError, match=r"the source does not read 'subject' \(it reads prompt, answer"):
         load("rows", columns={"subject": "theme"})
     with pytest.raises(ValueError, match=r"'cases' for 'tests'\. A row"):
         load("rows", columns={"tests": "cases"})

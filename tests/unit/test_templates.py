@@ -5,13 +5,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from r1ray.data import templates
-from r1ray.data.templates import OF_CHAT, OWN_TEXT, R1_ZERO, TEMPLATES, render
+from r1ray.data.templates import ADDED_TEXT, CHAT_TEMPLATES, R1_ZERO, TEMPLATES, render
 from r1ray.reward.logic import roles
 from r1ray.reward.text import last_answer
 from r1ray.types import Message
 
 BOS_ID = 256
-ASK_FOR_TAGS = {name for name, text in OWN_TEXT.items() if "<think>" in text and "<answer>" in text}
+ASK_FOR_TAGS = {name for name, text in ADDED_TEXT.items() if "<think>" in text and "<answer>" in text}
 QUESTION = (Message(role="user", content="2 + 2?"),)
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
@@ -84,7 +84,7 @@ def test_opened_thinking_becomes_the_prefill(opening: str, prefill: str):
     assert render(QUESTION, "chat", tokenizer)[1] == prefill
 
 
-@pytest.mark.parametrize("template", sorted(OF_CHAT))
+@pytest.mark.parametrize("template", sorted(CHAT_TEMPLATES))
 def test_chat_without_a_chat_template_is_refused_with_the_remedy(template: str):
     with pytest.raises(ValueError, match=r"model.template=r1_zero"):
         render(QUESTION, template, byte_tokenizer(adds_bos=False))
@@ -134,8 +134,8 @@ def test_prompts_that_ask_for_tags_contain_them(template: str):
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_prompts_contain_the_own_text_of_their_template(template: str):
     text, _ = rendered(template)
-    assert all(line in text for line in OWN_TEXT[template].removesuffix(templates.ORZ).split("\n"))
-    assert (templates.ORZ in OWN_TEXT[template]) == (templates.ORZ in text)
+    assert all(line in text for line in ADDED_TEXT[template].removesuffix(templates.ORZ).split("\n"))
+    assert (templates.ORZ in ADDED_TEXT[template]) == (templates.ORZ in text)
 
 
 def test_other_templates_do_not_mention_thinking():

@@ -28,12 +28,12 @@ class Curriculum(ABC):
     def observe(self, groups: Sequence[Group]) -> dict[str, float]: ...
 
     @abstractmethod
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """Everything that later draws depend on, as a copy that JSON can hold."""
 
     @abstractmethod
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """Restore what `memory` returned; {} is the initial state."""
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `get_state` returned; {} is the initial state."""
 
     def next(self) -> Drawn:
         problem, epoch = self.draw(self._draws)
@@ -50,7 +50,7 @@ class Curriculum(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Example: `{"curriculum": "history", "draws": 7, "stream": {...}, "memory": {"left_out": ["countdown/2-3-5=11"]}}`."""
         stream = self.stream.state_dict()
-        return {"curriculum": self.name, "draws": self._draws, "stream": stream, "memory": self.memory()}
+        return {"curriculum": self.name, "draws": self._draws, "stream": stream, "memory": self.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError when the state is of another curriculum or of other problems."""
@@ -58,4 +58,4 @@ class Curriculum(ABC):
             check_same_curriculum(state, present=self.name)
         self.stream.load_state_dict(state.get("stream", {}))
         self._draws = state.get("draws", 0)
-        self.remember(state.get("memory", {}))
+        self.set_state(state.get("memory", {}))

@@ -36,7 +36,7 @@ class DifficultyArgs(Args):
     high: Fraction = 0.7
     """The band of the solve rate in which the level stays."""
     window: PositiveInt = 64
-    """Groups of one level whose mean solve rate decides, the newest; a step may add several."""
+    """How many of the newest groups of a level are averaged to decide. A step may add several."""
 
     @model_validator(mode="after")
     def _band(self) -> Self:
@@ -49,7 +49,7 @@ class DifficultyArgs(Args):
         return self
 
     def check(self, view: "StageView", key: str, owner: Any) -> Iterator[Finding]:
-        """The first problems have levels, as far as they are on this disk."""
+        """The first problems of each source must have levels. Nothing is checked while a source is not on this disk."""
         train = view.data.train
         if later := [name for name, source in train.items() if needs_network(source) or written_by_a_run(source)]:
             yield f"{NOT_CHECKED}data.curriculum.name={owner.name} with the problems of {', '.join(later)}"
@@ -87,7 +87,7 @@ class Difficulty(Curriculum):
                 "Knights and knaves have levels with args.num_people=[3,7], countdown with args.num_numbers=[2,4], your own rows "
                 "with a column difficulty"
             )
-        self.remember({})
+        self.set_state({})
 
     def draw(self, number: int) -> tuple[Problem, int]:
         return self.skip(
@@ -110,16 +110,16 @@ class Difficulty(Curriculum):
                 self._recent[source] = []
         return {f"curriculum/{source}/level": level for source, level in self._current.items()}
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         recent = {source: list(rates) for source, rates in self._recent.items()}
         return {"level": dict(self._current), "recent": recent}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError when a source no longer has its saved level."""
         self._current: dict[str, float] = {source: levels[0] for source, levels in self._levels.items()}
-        self._current |= memory.get("level", {})
+        self._current |= state.get("level", {})
         self._recent: dict[str, list[float]] = {source: [] for source in self._levels}
-        self._recent |= {source: list(rates) for source, rates in memory.get("recent", {}).items()}
+        self._recent |= {source: list(rates) for source, rates in state.get("recent", {}).items()}
         for source, level in self._current.items():
             if level not in self._levels.get(source, ()):
                 raise ValueError(

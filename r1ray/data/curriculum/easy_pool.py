@@ -57,9 +57,9 @@ class EasyPool(Curriculum):
         from_pool = sum(group.epoch < 0 for group in groups)
         return {"curriculum/pool_size": float(len(self._pool)), "curriculum/pool_draws": float(from_pool)}
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         return {"pool": list(self._pool), "drawn": dict(self._drawn)}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        self._pool = dict.fromkeys(memory.get("pool", ()))
-        self._drawn = dict(memory.get("drawn", {}))
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self._pool = dict.fromkeys(state.get("pool", ()))
+        self._drawn = dict(state.get("drawn", {}))

@@ -38,8 +38,8 @@ class History(Curriculum):
         self._left_out |= {group.problem.id: None for group in groups if group.solve_rate == 1}
         return {"curriculum/left_out": float(len(self._left_out))}
 
-    def memory(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         return {"left_out": list(self._left_out)}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        self._left_out = dict.fromkeys(memory.get("left_out", ()))
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self._left_out = dict.fromkeys(state.get("left_out", ()))

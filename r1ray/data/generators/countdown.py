@@ -41,7 +41,7 @@ class CountdownArgs(GeneratorArgs):
     split: Split
     num_numbers: list[int] = [3, 3]
     """Given as a number from 2 to 5, or as [lowest, highest]: then every number in between gets the same share, in turn, as long
-    as the split has problems of it. The built-in model has learned 3."""
+    as the split has problems with that many numbers. The built-in model has learned 3."""
 
     @field_validator("num_numbers", mode="before")
     @classmethod

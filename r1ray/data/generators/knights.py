@@ -45,7 +45,7 @@ class Kind:
 
     text: Mapping[Language, str]
     true: Callable[[Bools, Bools], Bools]
-    """Truth of the claim from the truth of its first and its last statement, in each of many worlds."""
+    """Whether the claim is true, given whether its first and its last statement are; one entry per world."""
     num_parts: int = 2
     symmetric: bool = True
     """Whether the order of the statements does not matter."""
@@ -76,7 +76,7 @@ class KnightsArgs(GeneratorArgs):
     """Given as a number from 2 to 8, or as [lowest, highest]: then every number in between gets the same share, in turn. Logic-RL
     has 3 to 7."""
     language: Language = "en"
-    """Of the puzzle; answers are in English in either language, as the verifier reads them."""
+    """Language of the puzzle. The answers are always in English, which is what the verifier reads."""
 
     @field_validator("num_people", mode="before")
     @classmethod
