@@ -40,6 +40,7 @@ NAMES: Mapping[str, str] = {
     "groups/all_wrong": "groups/solve_none",
     "zero/fraction": "zero_reward/fraction",
     "kl_rollout": "mismatch/kl",
+    "groups/fillers": "groups/backfilled",
 }
 """{earlier name of a metric: name that it has now}."""
 

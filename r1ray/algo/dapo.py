@@ -9,7 +9,7 @@ The class is `Grpo`, the parts are options, as conf/algo/dapo.yaml sets them:
     clip-higher            clip_low 0.2, clip_high 0.28
     token-level loss       aggregation: token_mean
     dynamic sampling       filter.min_solve_rate 0, filter.max_solve_rate 1 (of correctness, never of the shaped reward),
-                           filter.min_share 1, filter.max_gen_batches 10
+                           filter.min_share 1, filter.max_refills 10
     soft overlong          a part of the reward: conf/reward/dapo.yaml
     overlong filtering     reward.truncated=mask (off in the paper's best run)
 

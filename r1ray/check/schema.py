@@ -137,7 +137,11 @@ def _translate(error: dict[str, Any], prefix: str, raw: Mapping[str, Any]) -> Mi
         limit = f"{context[name]:g}" if isinstance(context[name], float) else str(context[name])
         remedy = f"give a {'larger' if kind.startswith('greater') else 'smaller'} value"
         if kind.endswith("equal") and not in_list:
-            remedy = f"for example {key}={limit}" if limit != "0" else "give 0 or a positive number"
+            remedy = (
+                f"for example {key}={limit}"
+                if context[name] or isinstance(context[name], int)
+                else "give 0 or a positive number"
+            )
         return Mistake(key=key, value=value, rule=("each " if in_list else "") + f"{words} {limit}", remedy=remedy)
     for name, words in TYPES.items():
         if kind.startswith(name):

@@ -1,6 +1,6 @@
 """Problems in, groups of scored completions out, in dispatch order.
 
-    selection   which groups a step trains on: the filter, replacements, backfilled groups
+    selection   which groups a step trains on: the filter, refills, backfilled groups
     retries     the groups in flight: generated, scored, and retried after failures
     outages     the pause of a step while a reward component is down
     workers     what is called on the rollout and reward workers
@@ -35,8 +35,8 @@ class Collector:
     """The filter (`Algorithm.keep`)."""
     min_share: float
     """Share of a step's groups that `keep` must accept."""
-    max_gen_batches: int
-    """A step generates at most max_gen_batches * num_groups groups."""
+    max_refills: int
+    """A step generates at most max_refills * num_groups groups."""
     run_seed: int
     ledger: Ledger
     outages: Outages
@@ -84,12 +84,12 @@ class Collector:
             work.advance()
             if self.outages.components:
                 continue  # during an outage nothing new is dispatched
-            room = self.max_gen_batches * num_groups - len(work.dispatched)
+            room = self.max_refills * num_groups - len(work.dispatched)
             for _ in range(min(selection.num_missing(work.num_open), room)):
                 work.dispatch(self.problems.next())
         if selection.num_missing(0) > 0:
             counts = {"dispatched": len(work.dispatched), "dropped": len(work.dropped)}
-            raise NothingToLearn(selection.shortage(step=step, max_gen_batches=self.max_gen_batches, **counts))
+            raise NothingToLearn(selection.shortage(step=step, max_refills=self.max_refills, **counts))
         return _collected(work)
 
 
@@ -103,7 +103,7 @@ def _collected(work: InFlight) -> Collected:
         kept=[groups[number] for number in chosen],
         generated=list(groups.values()),
         dropped=work.dropped,
-        replacements=len(work.dispatched) - selection.num_groups,
+        refilled=len(work.dispatched) - selection.num_groups,
         backfilled=sum(number in selection.rejected for number in chosen),
         regenerated=work.regenerated,
         rescored=work.rescored,

@@ -54,7 +54,7 @@ class Selection:
         backfilled = sorted(self.rejected)[: self.num_groups - len(accepted)]
         return sorted([*accepted, *backfilled])
 
-    def shortage(self, *, step: int, dispatched: int, dropped: int, max_gen_batches: int) -> str:
+    def shortage(self, *, step: int, dispatched: int, dropped: int, max_refills: int) -> str:
         """The message for a step that could not be completed: solve rates, and which settings would help."""
         rates = [group.solve_rate for group in self.groups.values()]
         correct, incorrect, unknown = (rates.count(rate) for rate in (1, 0, None))
@@ -76,9 +76,9 @@ class Selection:
         return (
             f"step {step}: the filter accepted {len(self.accepted)} of {dispatched} generated groups, but the step needs "
             f"{self.num_groups} groups and at least {self.num_required} accepted ones, and may generate "
-            f"{max_gen_batches * self.num_groups} (algo.filter.max_gen_batches={max_gen_batches} x {self.num_groups}). "
+            f"{max_refills * self.num_groups} (algo.filter.max_refills={max_refills} x {self.num_groups}). "
             f"{len(rates)} groups "
             f"could be scored: {correct} all correct, {incorrect} all incorrect, {mixed} mixed, {unknown} without a verdict; "
             f"{dropped} were dropped. Last solve rates: {last}. What would help: {remedy}; or a lower algo.filter.min_share, "
-            "or a larger algo.filter.max_gen_batches. The last complete step is saved"
+            "or a larger algo.filter.max_refills. The last complete step is saved"
         )

@@ -21,7 +21,7 @@ class FilterConfig(StrictModel):
     min_share: Fraction
     """Share of the step's groups that must pass the filter. When that many have passed, the earliest rejected groups fill the
     rest of the step (DAPO 1.0, GPG 0.6)."""
-    max_gen_batches: PositiveInt
+    max_refills: PositiveInt
     """Groups generated for a step are at most this many times prompts_per_step (DAPO: 10)."""
 
     @property

@@ -27,7 +27,7 @@ CATALOGUE: Mapping[str, str] = {
     "groups/solve_all": "share of groups in which every completion is correct (no learning signal)",
     "groups/solve_none": "share of groups in which every completion is incorrect (no learning signal)",
     "groups/kept": "share of groups that were trained on",
-    "groups/replacements": "groups dispatched in place of others that the filter rejected or that were dropped",
+    "groups/refilled": "groups dispatched in place of others that the filter rejected or that were dropped",
     "groups/backfilled": "groups trained on although the filter rejected them (algo.filter.min_share below 1)",
     "groups/dropped": "problems given up after rollout.max_attempts",
     "groups/regenerated": "groups generated again because too few completions were usable",
@@ -113,7 +113,7 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
     metrics |= {f"train/{name}": trained[name] for name in train_names if name in trained}
     metrics |= {
         "groups/kept": len(collected.kept) / max(1, len(collected.generated)),
-        "groups/replacements": collected.replacements,
+        "groups/refilled": collected.refilled,
         "groups/backfilled": collected.backfilled,
         "groups/dropped": len(collected.dropped),
         "groups/regenerated": collected.regenerated,

@@ -160,7 +160,7 @@ def train_from(
         max_attempts=cfg.rollout.max_attempts,
         keep=resources.algo.keep,
         min_share=cfg.algo.filter.min_share,
-        max_gen_batches=cfg.algo.filter.max_gen_batches,
+        max_refills=cfg.algo.filter.max_refills,
         run_seed=cfg.seed,
         ledger=ledger,
         outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),

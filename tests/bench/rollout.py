@@ -293,7 +293,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 max_attempts=cfg.rollout.max_attempts,
                 keep=lambda group: True,
                 min_share=cfg.algo.filter.min_share,
-                max_gen_batches=cfg.algo.filter.max_gen_batches,
+                max_refills=cfg.algo.filter.max_refills,
                 run_seed=cfg.seed,
                 ledger=Ledger(run.stage("rl").ledger, step=0),
                 outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=run.event),

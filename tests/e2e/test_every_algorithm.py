@@ -26,7 +26,7 @@ QUICK = (
 )
 PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "trainer.lr=1e-4", "rollout.max_response_length=128")
 CRITIC = {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"}
-FILTERED = {"groups/replacements"}
+FILTERED = {"groups/refilled"}
 
 RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "cispo": ([], FILTERED),
@@ -34,7 +34,7 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "deepcoder": (["reward.truncated=mask", "rollout.max_response_length=64"], {"truncated/fraction"}),
     "deepscaler": ([], {"kl_ref", "loss/kl"}),
     "dr_grpo": (["algo.num_minibatches=1"], {"loss/policy"}),
-    "gpg": ([], {"groups/replacements"}),
+    "gpg": ([], {"groups/refilled"}),
     "grpo": ([], {"kl_ref", "loss/kl"}),
     "gspo": (["algo.clip_low=1e-6", "algo.clip_high=1e-6"], {"clip_fraction"}),
     "light_r1": ([], {"kl_ref", "loss/kl"}),
@@ -42,7 +42,7 @@ RECIPES: dict[str, tuple[list[str], set[str]]] = {
     "mimo": ([], FILTERED),
     "orz": (["algo.num_minibatches=1"], CRITIC),
     "ppo": (["algo.clip_low=1e-5", "algo.clip_high=1e-5"], {*CRITIC, "clip_fraction"}),
-    "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/replacements"}),
+    "prime": (["prm.lr=1e-3"], {"prm/updates", "prm/loss/outcome", "prm/grad_norm", "groups/refilled"}),
     "reinforce_pp": ([], {"kl_ref"}),
     "reinforce_pp_baseline": ([], {"kl_ref"}),
     "rloo": ([], {"kl_ref"}),

@@ -31,7 +31,7 @@ METRICS: Mapping[str, set[str]] = {
     "KL in the reward": {"kl_ref"},
     "critic": {"critic/updates", "critic/loss/value", "critic/grad_norm", "critic/return"},
     "prm": {"prm/updates", "prm/loss/outcome", "prm/grad_norm"},
-    "filter by correct completions": {"groups/replacements"},
+    "filter by correct completions": {"groups/refilled"},
     "filter by rewards": {"groups/backfilled"},
     "algorithm vapo": {"loss/imitation"},
     "curriculum easy_pool": {"curriculum/pool_size"},

@@ -135,7 +135,7 @@ CASES = {
     ),
     "a bound that is no share": (
         "grpo", ["algo.filter.min_solve_rate=-1"], "algo.filter.min_solve_rate", "at least 0",
-        "algo.filter.min_solve_rate=0",
+        "give 0 or a positive number",
     ),
     "dual clip below one": ("grpo", ["algo.dual_clip=0.5"], "algo.dual_clip", "must be greater than 1", "give a larger value"),
     "a target for no KL": (

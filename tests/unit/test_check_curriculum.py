@@ -24,7 +24,7 @@ HARD = "stages.anneal.config.data.train.hard"
 WRONG = {
     "a share above one": (["algo.filter.min_share=1.5"], "algo.filter.min_share", "must be at most 1", "algo.filter.min_share=1"),
     "no groups at all": (
-        ["algo.filter.max_gen_batches=0"], "algo.filter.max_gen_batches", "must be at least 1", "algo.filter.max_gen_batches=1",
+        ["algo.filter.max_refills=0"], "algo.filter.max_refills", "must be at least 1", "algo.filter.max_refills=1",
     ),
     "unknown curriculum": (
         ["data.curriculum.name=histry"], "data.curriculum.name", "not the name of a curriculum", "did you mean history?",
@@ -140,7 +140,7 @@ def test_mistake_is_reported_with_the_remedy(case: str, base: DictConfig) -> Non
     [
         ["data.curriculum.name=easy_pool"],
         ["data.curriculum={name: easy_pool, args: {probability: 0}}"],
-        ["data.curriculum.name=history", "algo.filter.min_share=0.6", "algo.filter.max_gen_batches=1"],
+        ["data.curriculum.name=history", "algo.filter.min_share=0.6", "algo.filter.max_refills=1"],
         [*DIFFICULTY, "data.curriculum.args={low: 0.2, high: 0.8, window: 16}"],
         ["run_dir=begun", "resume=auto", "data.curriculum.name=history"],
         ["run_dir=older", "resume=auto"],

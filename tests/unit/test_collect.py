@@ -141,7 +141,7 @@ def collector(
     ledger: Any = None,
     outages: Outages | None = None,
     min_share: float = 1.0,
-    max_gen_batches: int = 10,
+    max_refills: int = 10,
     workers: type[ShuffledWorkers] = ShuffledWorkers,
 ) -> Collector:
     return Collector(
@@ -152,7 +152,7 @@ def collector(
         max_attempts=3,
         keep=keep,
         min_share=min_share,
-        max_gen_batches=max_gen_batches,
+        max_refills=max_refills,
         run_seed=7,
         ledger=ledger or Rows(),
         outages=outages or Outages(timeout_s=1800, event=no_event),
@@ -248,14 +248,14 @@ def test_groups_trained_on_are_the_first_accepted_in_dispatch_order(
     trained, generated = expected(num_groups, required=required)
     assert numbers(collected.kept) == trained
     assert numbers(collected.generated) == generated, "no more groups than needed"
-    assert collected.replacements == len(generated) - num_groups
+    assert collected.refilled == len(generated) - num_groups
     assert collected.backfilled == sum(not is_mixed(group) for group in collected.kept)
 
 
 def test_required_groups_are_not_rounded_up_by_floating_point() -> None:
     assert 0.28 * 25 > 7
     c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) < 7, min_share=0.28)
-    assert c.collect(25, step=1).replacements == 0
+    assert c.collect(25, step=1).refilled == 0
     c = collector(by_outcome, keep=lambda group: int(group.problem.id[1:]) in (*range(6), 26), min_share=0.28)
     assert numbers(c.collect(25, step=1).kept) == [*range(24), 26]
 
@@ -296,12 +296,12 @@ def test_long_completions_that_finish_last_are_kept() -> None:
             "no accepted group is left out, for being slow or for another reason"
         )
         assert mean_length(step.kept) == mean_length(accepted)
-    assert sum(step.replacements for step in steps) > 20, "the filter rejects some groups"
+    assert sum(step.refilled for step in steps) > 20, "the filter rejects some groups"
 
 
 def test_without_a_filter_trained_lengths_are_the_generated_ones() -> None:
     for step in steps_of(collector(correct_when_long, workers=LongLast), 20, groups=8):
-        assert step.kept == step.generated and step.replacements == 0
+        assert step.kept == step.generated and step.refilled == 0
 
 
 NOT_ENOUGH = {
@@ -319,12 +319,12 @@ def test_filter_that_rejects_everything_ends_the_step_and_reports_solve_rates(ca
     def same(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(correct=k < num_correct) for k in range(len(completions)))
 
-    c = collector(same, keep=lambda group: False, max_gen_batches=4, seed=seed)
+    c = collector(same, keep=lambda group: False, max_refills=4, seed=seed)
     with pytest.raises(NothingToLearn) as caught:
         c.collect(2, step=3)
     message = str(caught.value)
     assert "step 3: the filter accepted 0 of 8 generated groups" in message
-    assert "may generate 8 (algo.filter.max_gen_batches=4 x 2). 8 groups could be scored" in message
+    assert "may generate 8 (algo.filter.max_refills=4 x 2). 8 groups could be scored" in message
     assert counts in message and remedy in message and f"Last solve rates: {num_correct / 4:.2f}" in message
     assert c.problems.state_dict() == {"number": 0}, "its problems are drawn again"
 
@@ -333,7 +333,7 @@ def test_failing_rewards_end_the_step_and_report_dropped_problems() -> None:
     def broken(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(usable=False) for _ in completions)
 
-    c = collector(broken, max_gen_batches=2, outages=Outages(timeout_s=0, event=no_event))
+    c = collector(broken, max_refills=2, outages=Outages(timeout_s=0, event=no_event))
     with pytest.raises(
         NothingToLearn, match=r"0 groups could be scored.* 4 were dropped. Last solve rates: none.*rewards that work"
     ):
@@ -344,7 +344,7 @@ def test_last_refill_can_still_fill_the_step() -> None:
     def unsolved_before_6(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         return tuple(score(correct=int(problem.id[1:]) >= 6) for _ in completions)
 
-    c = collector(unsolved_before_6, keep=lambda group: group.solve_rate == 1, max_gen_batches=4)
+    c = collector(unsolved_before_6, keep=lambda group: group.solve_rate == 1, max_refills=4)
     assert numbers(c.collect(2, step=1).kept) == [6, 7]
 
 

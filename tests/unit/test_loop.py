@@ -79,7 +79,7 @@ class World:
         self._stop_if_asked(f"collect {step}")
         self.did.append(f"collect {step}")
         groups = [group(i) for i in range(num_groups)]
-        counts = {"replacements": 0, "backfilled": 0, "regenerated": 0, "rescored": 0}
+        counts = {"refilled": 0, "backfilled": 0, "regenerated": 0, "rescored": 0}
         return Collected(kept=groups, generated=groups, dropped=[], rollout_s=1.0, reward_s=0.0, **counts)
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:

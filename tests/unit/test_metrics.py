@@ -58,7 +58,7 @@ def group(
 
 
 def collected(generated: list[Group], kept: list[Group]) -> Collected:
-    counts = {"replacements": 4, "backfilled": 1, "regenerated": 2, "rescored": 3}
+    counts = {"refilled": 4, "backfilled": 1, "regenerated": 2, "rescored": 3}
     return Collected(kept=kept, generated=generated, dropped=["x"], rollout_s=2.0, reward_s=0.5, **counts)
 
 
