@@ -1,7 +1,7 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
 Exit codes: 0 finished; 1 failed while running, the message has the cause and the log to read; 2 a mistake in the configuration,
-nothing was started; 75 stopped by SIGTERM with everything saved: to continue, run the same command with resume=auto.
+nothing was started; 75 stopped by SIGTERM or Ctrl-C with everything saved: to continue, run the same command with resume=auto.
 """
 
 import os

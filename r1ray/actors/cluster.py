@@ -5,20 +5,24 @@ import ipaddress
 import os
 import signal
 import socket
+import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
 import ray
+from ray._private import services
 
 from r1ray.config import ClusterConfig
 from r1ray.run.directory import SUBMITTED
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 START_ATTEMPTS = 3
+REAPER_DELAY_S = 5
+"""Time for Ray's processes to end by themselves."""
 
 
 def starts_ray(cfg: ClusterConfig) -> bool:
@@ -57,7 +61,9 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us, so Ray's warning about its future default does not apply.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     handler = signal.getsignal(signal.SIGTERM)
-    context: Any = init_ray(options)
+    with own_sessions() as started:
+        context: Any = init_ray(options)
+    reaper = start_reaper(started) if started else None
     if callable(handler) and signal.getsignal(signal.SIGTERM) is not handler:
         signal.signal(signal.SIGTERM, handler)  # ray.init has installed its own, which ends the process at once
     try:
@@ -66,6 +72,42 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        if reaper is not None:
+            reaper.kill()
+            reaper.wait()
+
+
+@contextmanager
+def own_sessions() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Ray's processes that are started here get sessions of their own; gives the list of them.
+
+    Ctrl-C and `timeout` signal the whole process group of the driver. In it, a local Ray would end before the checkpoint is saved.
+    Ray has no option for this.
+    """
+    popen, started = services.ConsolePopen, list["subprocess.Popen[bytes]"]()
+
+    def start(*args: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        started.append(popen(*args, **options, start_new_session=True))
+        return started[-1]
+
+    services.ConsolePopen = start  # type: ignore[assignment,misc]
+    try:
+        yield started
+    finally:
+        services.ConsolePopen = popen  # type: ignore[misc]
+
+
+def start_reaper(processes: Iterable["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
+    """Start a process that kills the process groups of `processes` once this process is gone.
+
+    Two of Ray's agents would outlive a driver that is killed.
+    """
+    groups = " ".join(f"-{process.pid}" for process in processes)
+    script = f"read _; sleep {REAPER_DELAY_S}; kill -KILL {groups}"
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True
+    )
 
 
 def init_ray(options: Mapping[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from r1ray.data.stream import Drawn, Problems
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.base import RewardContext
 from r1ray.run.ledger import Ledger
-from r1ray.run.stop import Stopped
+from r1ray.run.stop import Stopped, stop_reason
 from r1ray.seeds import seed_of
 from r1ray.types import Completion, Group, Score
 
@@ -92,7 +92,7 @@ class InFlight:
         until = lambda: self.stopping() or self.outages.action_due()  # noqa: E731
         ready = self.workers.wait(list(self._pending), until=until) if self._pending else sleep_until(until)
         if not ready and self.stopping():
-            raise Stopped("stopped by SIGTERM while waiting for completions")
+            raise Stopped(f"{stop_reason()} while waiting for completions")
         for ref in ready:
             entry = self._pending.pop(ref)
             result = self.workers.result(ref)

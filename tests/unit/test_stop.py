@@ -11,9 +11,10 @@ from r1ray.run import stop
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     stop._requested.clear()
 
 
@@ -28,6 +29,13 @@ def test_sigterm_only_sets_the_flag() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop.stop_requested()
+
+
+def test_first_interrupt_sets_the_flag_and_a_second_one_ends_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+    stop.install_handler()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.stop_requested() and stop.stop_reason() == "stopped by SIGINT"
+    assert "saving" in capfd.readouterr().err and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
 def test_every_check_raises_once_the_flag_is_set() -> None:

@@ -1,0 +1,52 @@
+"""A run that its terminal interrupts, or that loses its driver: what is saved, what is printed, what still runs."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from real_run import Run, ended
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+OVERRIDES = ["scale=smoke", "steps=1000", "checkpoint.every_steps=500", "eval.before=false", "eval.every_steps=0"]
+
+
+def wait_for_rows(run: Run, num: int) -> None:
+    end = time.monotonic() + 200
+    while len(run.rows()) < num:
+        assert run.process.poll() is None and time.monotonic() < end, run.output()
+        run.family()
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_signal_to_the_process_group_saves_the_last_step(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C and `timeout` signal every process of the group; Ray must outlive them until the checkpoint is saved."""
+    run = Run(tmp_path, OVERRIDES)
+    with ended(run):
+        wait_for_rows(run, 2)
+        os.killpg(run.process.pid, number)
+        assert run.process.wait(120) == 75, run.output()
+    assert "Traceback" not in run.output() and f"stopped by {number.name}" in run.output()
+    assert "everything is saved, the same command with resume=auto continues" in run.output()
+    saved = sorted((run.folder / "stages/rl/checkpoints").glob("step_*"))
+    assert [int(folder.name.removeprefix("step_")) for folder in saved] == [run.rows()[-1]["step"]]
+    assert not run.left_behind()
+    run.resume()
+    with ended(run):
+        wait_for_rows(run, len(run.rows()) + 1)
+        run.process.kill()
+        run.process.wait(10)
+        assert not run.left_behind(within_s=30), "Ray's processes end with the driver"
+
+
+def test_a_second_interrupt_ends_the_run_at_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, OVERRIDES)
+    with ended(run):
+        wait_for_rows(run, 1)
+        os.killpg(run.process.pid, signal.SIGINT)
+        time.sleep(0.1)
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.process.wait(5) == -signal.SIGINT, run.output()
+        assert not run.left_behind(within_s=30)
