@@ -9,7 +9,13 @@ import pytest
 from real_run import Run, ended
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
-OVERRIDES = ["scale=smoke", "steps=1000", "checkpoint.every_steps=500", "eval.before=false", "eval.every_steps=0"]
+OVERRIDES = [
+    "scale=smoke",
+    "steps=1000",
+    "checkpoint.every_steps=500",
+    "eval.before_training=false",
+    "eval.every_steps=0",
+]
 
 
 def wait_for_rows(run: Run, num: int) -> None:
@@ -29,7 +35,7 @@ def test_a_signal_to_the_process_group_saves_the_last_step(tmp_path: Path, numbe
         os.killpg(run.process.pid, number)
         assert run.process.wait(120) == 75, run.output()
     assert "Traceback" not in run.output() and f"stopped by {number.name}" in run.output()
-    assert "everything is saved, the same command with resume=auto continues" in run.output()
+    assert "everything is saved, run the same command with resume=auto" in run.output()
     saved = sorted((run.folder / "stages/rl/checkpoints").glob("step_*"))
     assert [int(folder.name.removeprefix("step_")) for folder in saved] == [run.rows()[-1]["step"]]
     assert not run.left_behind()
