@@ -11,6 +11,7 @@ from r1ray.data.base import Item, PythonArgs, Row, SourceArgs, Unreadable
 from r1ray.data.columns import as_list, as_object
 from r1ray.data.schemas import conversation, text, user, verl
 from r1ray.reward.code.cases import Cases, read_cases
+from r1ray.reward.code.compare import Floats
 from r1ray.reward.code.packed import as_rows
 from r1ray.sandbox.base import Language
 from r1ray.types import Message
@@ -36,7 +37,7 @@ def prime_code(row: Row, args: SourceArgs) -> Item:
     info = as_object(_decoded(row["info"])) or {}
     if info.get("language", "python") != "python":
         raise Unreadable(f"its programs are written in {info['language']!r:.60}")
-    return _item(row["prompt"], _calls_together(info.get("test_cases") or []))
+    return _item(row["prompt"], _calls_together(info.get("test_cases") or []), floats="close")
 
 
 class DeepcoderArgs(PythonArgs):
@@ -50,8 +51,10 @@ def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
     tests = _decoded(row["tests"])
     parts = as_list(tests) or []
     first = as_object(parts[0]) if parts else None
+    floats: Floats = "close"
     try:
         if first is not None and "testtype" in first:
+            floats = "exact"
             function = (as_object(first.get("metadata")) or {}).get("func_name")
             if function is None and first["testtype"] != "stdin":
                 raise Unreadable("its tests do not name the function that they call")
@@ -61,7 +64,7 @@ def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
         cases = read_cases(tests)
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    return _item(row["question"], _longest(cases, args.num_tests), starter=row.get("starter"))
+    return _item(row["question"], _longest(cases, args.num_tests), starter=row.get("starter"), floats=floats)
 
 
 def verl_code(row: Row, args: SourceArgs) -> Item:
@@ -119,20 +122,21 @@ def livecodebench(row: Row, args: SourceArgs) -> Item:
         tests: Any = as_rows([*public, *(plain or [])], function=function)
     except (TypeError, ValueError) as error:
         raise Unreadable(str(error)) from error
-    item = _item(row["question"], tests, starter=row.get("starter"), name=row.get("id"))
+    item = _item(row["question"], tests, starter=row.get("starter"), name=row.get("id"), floats="exact")
     if plain is not None:
         return item
     packed = {"packed": private, "public": public, "fn_name": function}
     return replace(item, payload={**item.payload, "tests": packed})
 
 
-def _item(question: Any, tests: Any, *, starter: Any = None, name: Any = None) -> Item:
-    """An item of a question that does not say how to answer."""
+def _item(question: Any, tests: Any, *, starter: Any = None, name: Any = None, floats: Floats | None = None) -> Item:
+    """An item of a question that does not say how to answer. `floats`: if it is not that of the form of the tests."""
     function = _cases(tests).function
     parts = [text(question), PROGRAM_INSTRUCTION if function is None else FUNCTION_INSTRUCTION.format(function)]
     if isinstance(starter, str) and starter.strip():
         parts.append(STARTER.format(starter.rstrip()))
-    return _with_tests(user("\n\n".join(parts)), tests, name=name)
+    item = _with_tests(user("\n\n".join(parts)), tests, name=name)
+    return item if floats is None else replace(item, payload={**item.payload, "floats": floats})
 
 
 def _with_tests(messages: Sequence[Message], tests: Any, *, name: Any = None, language: Any = "python") -> Item:

@@ -6,7 +6,7 @@ exact         answer
 choice        answer: the letter of the correct option, which the prompt lists
 logic         answer: "(1) Ann is a knight (2) Bob is a knave"
 countdown     numbers, a list, and target
-code          tests, optionally subtasks, checker and limits (`r1ray.reward.code.cases`)
+code          tests, optionally subtasks, checker, floats and limits (`r1ray.reward.code.cases`)
 program       the same; the whole completion is the program
 patch         files and patched, each {path: text}: the files that the prompt shows, and their text after the correct patch
 """
@@ -21,7 +21,7 @@ from r1ray.data.schemas import conversation, golds, listed, numbers_and_target
 from r1ray.plugin import Args, args_of, resolve_or_none
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.choice import letter_of
-from r1ray.reward.code.cases import ProgramArgs, read_cases, read_subtasks
+from r1ray.reward.code.cases import ProgramArgs, read_cases, read_floats, read_subtasks
 from r1ray.reward.logic import roles
 from r1ray.sandbox.base import Language
 
@@ -30,6 +30,7 @@ EXTRA_COLUMNS = (
     "tests",
     "subtasks",
     "checker",
+    "floats",
     "limits",
     "numbers",
     "target",
@@ -80,7 +81,7 @@ def rows(row: Row, args: RowsArgs) -> Item:
 
 def _with_tests(row: Row, language: Language) -> dict[str, Any]:
     try:
-        cases = read_cases(row.get("tests"), language=language)
+        cases = read_cases(row.get("tests"), language=language, floats=read_floats(row.get("floats")))
         read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
     except ValueError as error:
         raise Unreadable(str(error)) from error

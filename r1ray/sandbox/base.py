@@ -9,6 +9,9 @@ Tier = Literal["T1", "T1-noproc", "T2"]
 """T1: each program has its own namespaces inside bubblewrap. T1-noproc: the same on a machine where /proc is masked. T2: only
 Landlock and seccomp."""
 
+STDERR_BYTES, STDERR_KEPT = 8 << 20, 1 << 16
+"""Debug output on standard error does not count against a program's limit; only its beginning is kept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -20,7 +23,7 @@ class Limits:
     memory_bytes: int = 1 << 30
     """On top of what the interpreter itself takes."""
     output_bytes: int = 1 << 20
-    """The limit of standard output. Standard error has a separate limit of the same size."""
+    """The limit of standard output. To standard error a program may write STDERR_BYTES."""
     file_bytes: int = 8 << 20
 
 
@@ -35,6 +38,8 @@ class Program:
     stdin: bytes = b""
     language: Language = "python"
     function: str | None = None
+    integer_keys: bool = False
+    """The first argument of a function is an object of JSON that has integers as keys, where all of them can be."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -156,6 +156,14 @@ def check_python(python: str) -> None:
         )
 
 
+def installed(packages: Sequence[str], python: str) -> list[str]:
+    """Those of the packages that this interpreter can import."""
+    ask = "import sys; from importlib.util import find_spec; print(*filter(find_spec, sys.argv[1:]))"
+    return subprocess.run(
+        [python, "-I", "-c", ask, *packages], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
 def folders_of(packages: Sequence[str], python: str) -> list[str]:
     """The folders from which this interpreter imports the packages. Raises SandboxUnavailable when it cannot import one."""
     if not packages:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ray.sandbox.base import Language, SandboxUnavailable, Settings
-from r1ray.sandbox.choose import check_python, choose, folders_of, unprivileged_uid
+from r1ray.sandbox.choose import check_python, choose, folders_of, installed, unprivileged_uid
 from r1ray.sandbox.pool import Sandbox
 from r1ray.sandbox.spec import STDLIB, ZygoteSpec
+from r1ray.sandbox.supplied import OPTIONAL
 
 if TYPE_CHECKING:
     from r1ray.sandbox.remote import RemoteSandbox
@@ -27,7 +28,7 @@ def spec_of(cfg: Settings, languages: Collection[Language]) -> ZygoteSpec:
     spec = ZygoteSpec(
         python=str(Path(cfg.python).resolve()),
         preload=(*STDLIB, *cfg.packages),
-        path=folders_of(cfg.packages, cfg.python),
+        path=folders_of([*cfg.packages, *installed(OPTIONAL, cfg.python)], cfg.python),
         uid=unprivileged_uid(),
     )
     return choose(spec, min_tier=cfg.min_tier, languages=languages)

@@ -6,7 +6,9 @@ of the zygote and never returns.
 
 from __future__ import annotations
 
+import _sitebuiltins
 import atexit
+import builtins
 import errno
 import io
 import json
@@ -24,6 +26,7 @@ from typing import NamedTuple
 
 from r1ray.sandbox import confine
 from r1ray.sandbox.confine import Confinement
+from r1ray.sandbox.supplied import RECURSION_LIMIT, supplied
 
 READY = b"\0"
 STARTED = struct.Struct("<cd")
@@ -40,6 +43,8 @@ SCRIPT, FUNCTION, EXECUTABLE, TOOL, TOOL_WITH_COPIED_OUTPUT = range(5)
 """Kinds of runs. From EXECUTABLE on the kernel executes a file: a static program, a tool of the system, a tool that writes
 OUTPUT_FILE."""
 
+INTEGER_KEYS = b"integer keys"
+
 
 class Job(NamedTuple):
     """What to run. Numbers come first, so that unpacking is one step (`confine` says why that matters)."""
@@ -52,7 +57,7 @@ class Job(NamedTuple):
     stack_bytes: int
     code_bytes: int
     texts: list[bytes]
-    """The name of a function, or the arguments of the executed file."""
+    """The name of a function and INTEGER_KEYS or nothing, or the arguments of the executed file."""
 
     def packed(self) -> bytes:
         return _NUMBERS.pack(*self[:-1]) + b"\0".join(self.texts)
@@ -91,8 +96,13 @@ def prepare() -> None:
     for fd in (*usual, reading, writing, file):
         os.close(fd)
     sys.argv = ["program.py"]
+    for name in ("exit", "quit"):  # the module `site` adds them, which is not loaded
+        setattr(builtins, name, _sitebuiltins.Quitter(name, ""))
+    if hasattr(sys, "set_int_max_str_digits"):  # from Python 3.10.7
+        sys.set_int_max_str_digits(0)
     for name in ("__main__", "solution"):
         sys.modules[name] = types.ModuleType(name)
+    vars(sys.modules["solution"])["__builtins__"] = supplied()
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -192,7 +202,7 @@ def exit_code(run: Callable[[bytes, Job], None], text: bytes, job: Job) -> int:
 
 
 def run_script(text: bytes, job: Job) -> None:
-    exec(compile(text, "program.py", "exec"), sys.modules["__main__"].__dict__)
+    exec(compile(text, "program.py", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
 
 
 def run_function(text: bytes, job: Job) -> None:
@@ -200,11 +210,22 @@ def run_function(text: bytes, job: Job) -> None:
     encode, write, name = json.JSONEncoder().encode, os.write, job.texts[0].decode()
     with open(0, "rb", closefd=False) as file:
         cases = [json.loads(line) for line in file]
+    if INTEGER_KEYS in job.texts[1:]:
+        cases = [[*map(with_integer_keys, case[:1]), *case[1:]] for case in cases]
+    sys.setrecursionlimit(RECURSION_LIMIT)
     sys.stdin = sys.__stdin__ = io.StringIO()
     space = sys.modules["solution"].__dict__
-    exec(compile(text, "solution.py", "exec"), space)
+    exec(compile(text, "solution.py", "exec", dont_inherit=True), space)
     function = space[name] if name in space else getattr(space["Solution"](), name)
     for case in cases:
         line = (encode(function(*case)) + "\n").encode()
         while line:
             line = line[write(RESULTS_FD, line) :]
+
+
+def with_integer_keys(value: object) -> object:
+    """An object whose keys are all whole numbers, with integers as keys: JSON has made texts of them. Any other value unchanged."""
+    try:
+        return {int(key): item for key, item in value.items()} if type(value) is dict else value
+    except ValueError:
+        return value

@@ -13,12 +13,22 @@ import base64
 import json
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
 
-from r1ray.sandbox import cpp
-from r1ray.sandbox.base import Language, Limits, Program, RunResult, SandboxUnavailable, Status
+from r1ray.sandbox import cpp, supplied
+from r1ray.sandbox.base import (
+    STDERR_BYTES,
+    STDERR_KEPT,
+    Language,
+    Limits,
+    Program,
+    RunResult,
+    SandboxUnavailable,
+    Status,
+)
 
 RETRIES = 3
 WAIT_S = 0.5
@@ -29,12 +39,20 @@ JSON_EXPANSION = 6
 """Maximum bytes of JSON per byte of output."""
 KILLED = (137, -9)
 CALL = """
-import base64, io, json, os, sys
+import base64, io, json, os, sys, types
+made = types.ModuleType("supplied")
+exec(base64.b64decode("{supplied}"), made.__dict__)
+getattr(sys, "set_int_max_str_digits", int)(0)
 out, quiet = os.dup(1), os.open(os.devnull, os.O_RDWR)
 os.dup2(quiet, 1), os.dup2(quiet, 2)
 cases = [json.loads(line) for line in sys.stdin.buffer]
 sys.stdin = sys.__stdin__ = io.StringIO()
-space = {{"__name__": "solution"}}
+if {integer_keys}:
+    for case in cases:
+        if case and type(case[0]) is dict and all(key.lstrip("-").isdigit() for key in case[0]):
+            case[0] = {{int(key): item for key, item in case[0].items()}}
+space = {{"__name__": "solution", "__builtins__": made.supplied()}}
+sys.setrecursionlimit(made.RECURSION_LIMIT)
 exec(compile(base64.b64decode("{code}"), "solution.py", "exec"), space)
 function = space["{name}"] if "{name}" in space else getattr(space["Solution"](), "{name}")
 for case in cases:
@@ -43,6 +61,7 @@ for case in cases:
         line = line[os.write(out, line):]
 """
 """Calls a function as the zygote does: its prints go nowhere, and each result is a line of JSON."""
+_SUPPLIED = Path(supplied.__file__).read_bytes()
 SELF_TESTS = (
     (Program(code=b"print(sum(map(int, input().split())))", stdin=b"1 2\n"), ("ok", b"3\n")),
     (
@@ -96,7 +115,7 @@ class RemoteSandbox:
         self._client.close()
 
     def _post(self, request: dict[str, Any], limits: Limits) -> RunResult:
-        most, content = JSON_EXPANSION * 2 * limits.output_bytes + (1 << 16), b""
+        most, content = JSON_EXPANSION * limits.output_bytes + STDERR_BYTES, b""
         try:
             with self._client.stream("POST", self._url, json=request, timeout=limits.wall_s + MARGIN_S) as answer:
                 answer.raise_for_status()
@@ -112,7 +131,9 @@ class RemoteSandbox:
 def request_of(program: Program) -> dict[str, Any]:
     code = program.code.decode(errors="replace")
     if program.function is not None:
-        code = CALL.format(code=base64.b64encode(program.code).decode(), name=program.function)
+        encoded = {"code": program.code, "supplied": _SUPPLIED}
+        texts = {name: base64.b64encode(data).decode() for name, data in encoded.items()}
+        code = CALL.format(name=program.function, integer_keys=program.integer_keys, **texts)
     return {
         "code": code,
         "stdin": program.stdin.decode(errors="replace"),
@@ -136,9 +157,9 @@ def result_of(answer: Any, limits: Limits) -> RunResult:
         wall_s = float(last.get("execution_time") or 0.0)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"this is not a response of SandboxFusion ({type(error).__name__}: {error})") from error
-    if max(len(stdout), len(stderr)) > limits.output_bytes:
+    if len(stdout) > limits.output_bytes:
         return RunResult(status="output_limit", wall_s=wall_s)
-    return RunResult(status=status, stdout=stdout, stderr=stderr, wall_s=wall_s)
+    return RunResult(status=status, stdout=stdout, stderr=stderr[:STDERR_KEPT], wall_s=wall_s)
 
 
 def _status(ran: dict[str, Any]) -> Status:

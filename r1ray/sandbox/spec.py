@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1ray.sandbox import confine, inside, zygote
+from r1ray.sandbox import confine, inside, supplied, zygote
 from r1ray.sandbox.base import Readable, Tier
 
 READ = 0b1101
@@ -27,7 +27,7 @@ ENVIRONMENT = {
 """The whole environment of programs: nothing of this process's environment is passed on."""
 
 
-_MODULES = {module.__name__: Path(module.__file__ or "").read_text() for module in (confine, inside, zygote)}
+_MODULES = {module.__name__: Path(module.__file__ or "").read_text() for module in (confine, supplied, inside, zygote)}
 STARTER = f"""
 import sys, types
 for name, text in {{"r1ray": "", "r1ray.sandbox": "", **{_MODULES!r}}}.items():

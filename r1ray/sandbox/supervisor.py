@@ -18,7 +18,18 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from r1ray.sandbox import inside, seccomp, zygote
-from r1ray.sandbox.base import OUTPUT, Executable, Limits, Program, RunResult, SandboxUnavailable, Status, Tier
+from r1ray.sandbox.base import (
+    OUTPUT,
+    STDERR_BYTES,
+    STDERR_KEPT,
+    Executable,
+    Limits,
+    Program,
+    RunResult,
+    SandboxUnavailable,
+    Status,
+    Tier,
+)
 from r1ray.sandbox.spec import ENVIRONMENT, ZygoteSpec
 from r1ray.sandbox.syscalls import numbers
 
@@ -125,7 +136,8 @@ class Zygote:
         read, flooded = collect(
             {name: ours[name] for name in ("stdout", "stderr", "channel") if name in ours},
             end=lambda: stop_run(ours["channel"]),
-            most={"stdout": program.limits.output_bytes, "stderr": program.limits.output_bytes, "channel": 4096},
+            most={"stdout": program.limits.output_bytes, "stderr": STDERR_BYTES, "channel": 4096},
+            kept={"stderr": STDERR_KEPT},
             deadline=time.monotonic() + zygote.SETUP_S + program.limits.wall_s + GRACE_S,
         )
         if len(read["channel"]) != zygote.REPORT.size:
@@ -203,7 +215,7 @@ def job_of(program: Program | Executable, tier: Tier) -> inside.Job:
     limits = program.limits
     if isinstance(program, Program):
         kind = inside.SCRIPT if program.function is None else inside.FUNCTION
-        texts = [program.function or ""]
+        texts = [program.function or "", *([inside.INTEGER_KEYS.decode()] if program.integer_keys else [])]
     elif isinstance(program.file, bytes):
         kind, texts = inside.EXECUTABLE, program.arguments
     elif program.writes_file and tier == "T1-noproc":
@@ -259,11 +271,17 @@ def status_of(report: Mapping[str, Any], limits: Limits, *, flooded: bool) -> tu
 
 
 def collect(
-    sources: Mapping[str, int], *, end: Callable[[], None], most: Mapping[str, int], deadline: float
+    sources: Mapping[str, int],
+    *,
+    end: Callable[[], None],
+    most: Mapping[str, int],
+    deadline: float,
+    kept: Mapping[str, int],
 ) -> tuple[dict[str, bytes], bool]:
     """({name: bytes read}, whether one source exceeded its maximum). Calls `end` once, when a source exceeds it
-    or at the deadline."""
-    read = {name: bytearray() for name in sources}
+    or at the deadline. Of a source in `kept` only so many bytes are returned.
+    """
+    read, left = {name: bytearray() for name in sources}, dict(most)
     name_of = {fd: name for name, fd in sources.items()}
     poll = select.poll()
     for fd in name_of:
@@ -277,8 +295,9 @@ def collect(
             if not chunk:
                 poll.unregister(fd)
                 del name_of[fd]
-            elif len(read[name]) + len(chunk) <= most[name]:
-                read[name] += chunk
+            elif len(chunk) <= left[name]:
+                left[name] -= len(chunk)
+                read[name] += chunk[: kept.get(name, most[name]) - len(read[name])]
             else:
                 flooded = True
         overdue = time.monotonic() >= deadline

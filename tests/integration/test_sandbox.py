@@ -301,6 +301,24 @@ def test_programs_can_import_configured_packages(tmp_path: Path) -> None:
         current.spec_of(cfg.model_copy(update={"packages": ["tooy"]}), ())
 
 
+def test_sortedcontainers_is_supplied_where_it_is_installed(tmp_path: Path) -> None:
+    os.chmod(tmp_path.parent, 0o755)
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    [packages] = (tmp_path / "env").glob("lib/python3*/site-packages")
+    cfg = SandboxConfig(url=None, min_tier="T2", python=str(tmp_path / "env/bin/python"), packages=[])
+    function = Program(code=b"def f(a):\n    return list(SortedList(a))", stdin=b"[[2, 1]]\n", function="f")
+    program = Program(code=b"from sortedcontainers import SortedList\nprint(*SortedList([2, 1]))")
+    for text, status, stdouts in (
+        ("", "runtime_error", (b"", b"")),
+        ("__all__ = ['SortedList']\nSortedList = sorted", "ok", (b"[1, 2]\n", b"1 2\n")),
+    ):
+        if text:
+            (packages / "sortedcontainers.py").write_text(text)
+        with Sandbox(current.spec_of(cfg, ()), slots=1) as sandbox:
+            results = [sandbox.run(asked) for asked in (function, program)]
+        assert [(result.status, result.stdout) for result in results] == [(status, stdout) for stdout in stdouts]
+
+
 def test_package_with_a_running_thread_does_not_delay_programs() -> None:
     busy = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # the sandbox has another /tmp

@@ -113,11 +113,88 @@ def test_forms_of_tests_are_read() -> None:
         assert (cases.function, cases.inputs, cases.expected) == ("f", [[1, 2]], [3])
 
 
+def test_arguments_and_values_as_lines_of_json() -> None:
+    tests = {"fn_name": "f", "inputs": ['[1, 2]\n"a"\n', "3", ""], "outputs": ["[3]", '"x"', "null"]}
+    cases = read_cases(tests)
+    assert (cases.inputs, cases.expected, cases.wrapped) == ([[[1, 2], "a"], [3], []], [[3], "x", None], True)
+    assert read_cases(json.dumps(tests)) == cases
+    mixed = read_cases({"fn_name": "f", "inputs": [[1], "2"], "outputs": ["1", "2"]})
+    assert (mixed.inputs, mixed.expected) == ([[1], [2]], ["1", 2])
+    rows = [{"type": "function_call", "fn_name": "f", "input": "1\n2", "output": "3.5"}]
+    assert (read_cases(rows).inputs, read_cases(rows).expected) == ([[1, 2]], [3.5])
+
+
+def test_integers_of_more_than_4300_digits() -> None:
+    text = json.dumps({"fn_name": "f", "cases": [{"args": [1], "expected": 0}]}).replace("0", "9" * 20_000)
+    cases = read_cases(text)
+    assert verdict_of(RunResult(status="ok", stdout=b"9" * 20_000 + b"\n"), cases) == (True, "ok")
+    assert verdict_of(RunResult(status="ok", stdout=b"9" * 19_999 + b"8\n"), cases) == (False, "wrong_answer")
+
+
+def verdict_of(result: RunResult, cases: Any) -> tuple[bool, str]:
+    [verdict] = verdicts("code", cases, limits=Limits(), sandbox=Runner(lambda program: result))
+    return verdict.correct, verdict.status
+
+
+def test_output_may_be_larger_than_the_limit_where_the_right_one_is() -> None:
+    large = "7\n" * (1 << 20)
+    whole = read_cases([{"input": "", "output": large}, {"input": "", "output": "7"}])
+    call = read_cases({"fn_name": "f", "cases": [{"args": [], "expected": [7] * (1 << 20)}]})
+    runner = Runner(echo)
+    for cases in (whole, call):
+        list(verdicts("code", cases, limits=Limits(), sandbox=runner))
+    sizes = [run.limits.output_bytes for run in runner.runs]
+    assert sizes[0] >= 2 * len(large) and sizes[1] == Limits().output_bytes and sizes[2] >= 6 << 20
+
+
+def test_floats_are_compared_by_the_form_of_the_tests_unless_the_payload_says() -> None:
+    apps = {"inputs": ["1"], "outputs": ["0.333333"]}
+    calls = {"fn_name": "f", "inputs": [[1]], "outputs": [0.5]}
+    rows = [{"input": "1", "output": "0.333333"}]
+    assert [read_cases(tests).floats for tests in (apps, calls, rows)] == ["close", "close", "usual"]
+    assert read_cases(apps, floats="exact").floats == "exact" and read_cases(rows, floats="close").floats == "close"
+
+
+@pytest.mark.parametrize(("floats", "correct"), [(None, False), ("exact", False), ("close", True)])
+def test_payload_says_how_floats_are_compared(floats: Any, correct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "sandbox", lambda: Runner(lambda program: RunResult(status="ok", stdout=b"0.33333333")))
+    payload = {"tests": [{"input": "", "output": "0.333333"}], **({"floats": floats} if floats else {})}
+    [score] = accuracy(problem(verifier="program", payload=payload), [completion("x")], context())
+    assert score.correct is correct
+    with pytest.raises(ValueError, match="floats='near' must be one of usual, exact, close"):
+        accuracy(problem(verifier="program", payload={**payload, "floats": "near"}), [completion("x")], context())
+
+
+def test_first_argument_gets_integer_keys_in_the_form_of_apps() -> None:
+    runner = Runner(echo)
+    for tests in ({"inputs": [[{"1": 2}]], "outputs": [1]}, {"cases": [{"args": [{"1": 2}], "expected": 1}]}):
+        list(verdicts("code", read_cases({"fn_name": "f", **tests}), limits=Limits(), sandbox=runner))
+    assert [run.integer_keys for run in runner.runs] == [True, False]
+
+
+def test_block_that_defines_the_function_is_the_program() -> None:
+    blocks = "```python\ndef f(n):\n    return n\n```\nFor example:\n```python\nprint(f(input()))\n```"
+    for tests in (
+        {"fn_name": "f", "cases": [{"args": [1], "expected": 1}]},
+        json.dumps({"fn_name": "f", "inputs": [[1]], "outputs": [1]}),
+        [{"type": "function_call", "fn_name": "f", "input": [1], "output": 1}],
+        {"packed": "eJ", "public": [], "fn_name": "f"},
+    ):
+        program = tested.program_in(problem(verifier="code", payload={"tests": tests}), blocks)
+        assert program == "def f(n):\n    return n\n"
+    for tests in ([{"input": "1", "output": "1"}], "[", None):
+        program = tested.program_in(problem(verifier="code", payload={"tests": tests}), blocks)
+        assert program == "print(f(input()))\n"
+
+
 @pytest.mark.parametrize(
     "tests",
     [
         [],
         None,
+        {"fn_name": "f", "inputs": ["ab"], "outputs": ["1"]},
+        {"fn_name": "f", "inputs": ["1"], "outputs": ["ab"]},
+        {"fn_name": "f", "inputs": ["1"], "outputs": []},
         {"fn_name": "f"},
         {"fn_name": "f", "cases": []},
         [{"input": "1"}],

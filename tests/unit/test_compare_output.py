@@ -58,6 +58,77 @@ def test_different_output(written: str, expected: str) -> None:
     assert not same_output(written.encode(), expected)
 
 
+@pytest.mark.parametrize(
+    ("written", "expected", "exact", "close"),
+    [
+        ("0.3333333333333333", "0.333333", False, True),
+        ("0.333333", "0.3333333333333333", False, True),
+        ("0.50", "0.5", True, True),
+        ("1e-9", "0.000000", False, True),
+        ("2.0", "2", True, True),
+        ("2.0000000001", "2", False, True),
+        ("1.9999999999", "2", False, True),
+        ("2", "2.0000000001", False, True),
+        ("1000000008", "1000000007", False, False),
+        ("1000000008.0", "1000000007", False, False),
+        ("50000000000000001", "50000000000000000", False, False),
+        ("123456.7", "123456.6", False, True),
+        ("123458.7", "123456.7", False, False),
+        ("0.34", "0.33", False, False),
+        ("0.001", "0.0", False, False),
+        ("-0.0", "0.0", True, True),
+        ("-0.5", "0.5", False, False),
+        ("1.5 2.000001", "1.500001 2.0", False, True),
+        ("1.5 2.1", "1.5 2.0", False, False),
+        ("1.5", "1.5 2.0", False, False),
+        ("1.5\n2.5", "1.5 2.5", False, False),
+        ("Case #1: 0.3333333", "Case #1: 0.33333", False, True),
+        ("Case #2: 0.3333333", "Case #1: 0.33333", False, False),
+        ("case #1: 0.5", "Case #1: 0.5", False, False),
+        ("nan", "0.5", False, False),
+        ("inf", "1e300", False, False),
+        ("1e400", "1e401", False, False),
+        ("00.5", "0.5", False, False),
+        ("*  *", "* *", False, False),
+        ("YES", "NO", False, False),
+        ("0.33333x", "0.33333", False, False),
+        ("1" * 250 + ".5", "1" * 250 + ".6", False, True),
+    ],
+)
+def test_floats_in_output_by_the_rule_of_their_source(written: str, expected: str, exact: bool, close: bool) -> None:
+    assert same_output(written.encode(), expected) is exact
+    assert same_output(written.encode(), expected, floats="exact") is exact
+    assert same_output(written.encode(), expected, floats="close") is close
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "exact", "usual", "close"),
+    [
+        (0.1 + 0.2, 0.3, False, True, True),
+        (0.33333, 1 / 3, False, False, True),
+        (0.34, 1 / 3, False, False, False),
+        (2.0, 2, True, True, True),
+        (2, 2.0, True, True, True),
+        (2.0000001, 2, False, False, True),
+        (2, 2.0000001, False, False, True),
+        (3, 2, False, False, False),
+        (10**9 + 8, 10**9 + 7, False, False, False),
+        (1000000008.0, 10**9 + 7, False, False, False),
+        ([0.1 + 0.2, {"a": [0.5]}], [0.3, {"a": [0.5]}], False, True, True),
+        (True, 1.0, False, False, False),
+        ("0.3000001", 0.3, False, False, False),
+        (10**400, 1e300, False, False, False),
+        (1e-9, 0.0, False, False, True),
+    ],
+)
+def test_float_values_by_the_rule_of_their_source(
+    got: Any, expected: Any, exact: bool, usual: bool, close: bool
+) -> None:
+    assert same_value(got, expected, floats="exact") is exact
+    assert same_value(got, expected) is usual
+    assert same_value(got, expected, floats="close") is close
+
+
 def test_output_that_is_not_text_is_incorrect() -> None:
     assert not same_output(b"3\xff", "3")
     assert not same_output(b"3\x00", "3")

@@ -52,7 +52,7 @@ def test_apps_and_taco_prompts_name_what_is_required() -> None:
     assert "Python function `twice`" in function.messages[0].content
     assert function.messages[0].content.endswith("Begin with this:\n\n```python\ndef twice(x):\n```")
     cases = read_cases(program.payload["tests"])
-    assert cases == Cases(function=None, inputs=["1 2\n", "3\n4"], expected=["3\n", "7"])
+    assert cases == Cases(function=None, inputs=["1 2\n", "3\n4"], expected=["3\n", "7"], floats="close")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,8 @@ def test_prime_code_reads_json_and_drops_other_languages_than_python() -> None:
     stdin = [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}]
     for write in (json.dumps, repr):
         item = prime_code({"prompt": "Add.", "info": write({"language": "python", "test_cases": calls})})
-        assert read_cases(item.payload["tests"]) == Cases(function="f", inputs=[[1, 2]], expected=[[3]], wrapped=True)
+        cases = read_cases(item.payload["tests"])
+        assert cases == Cases(function="f", inputs=[[1, 2]], expected=[[3]], wrapped=True, floats="close")
     item = prime_code({"prompt": "Next.", "info": repr({"language": "python", "test_cases": stdin})})
     assert read_cases(item.payload["tests"]).function is None
     for info in ({"language": "cpp", "test_cases": stdin}, {"language": "python"}, "__import__('os')"):
@@ -147,8 +148,8 @@ def test_eurus_separates_maths_and_programs_and_keeps_its_system_prompt() -> Non
 def test_deepcoder_reads_the_tests_of_each_source_and_takes_the_longest() -> None:
     loaded = rows_of("deepcoder", num_tests=2)
     prime, calls, taco, lcb = (read_cases(item.payload["tests"]) for item in loaded.items)
-    assert prime == Cases(function=None, inputs=["22 1\n", "333 1\n"], expected=["23\n", "334\n"])
-    assert calls == Cases(function="square", inputs=[[2], [30]], expected=[[4], [900]], wrapped=True)
+    assert prime == Cases(function=None, inputs=["22 1\n", "333 1\n"], expected=["23\n", "334\n"], floats="close")
+    assert calls == Cases(function="square", inputs=[[2], [30]], expected=[[4], [900]], wrapped=True, floats="close")
     assert taco.inputs == ["1 2\n", "10 20\n"]
     assert lcb == Cases(function="take", inputs=[[[1, 2]]], expected=[[1]])
     assert "class Solution" in loaded.items[3].messages[0].content
@@ -175,3 +176,21 @@ def test_struct_columns_are_read_like_json_text() -> None:
     }
     item = prime_code({"prompt": "Next.", "info": info})
     assert read_cases(item.payload["tests"]).expected == ["2\n"]
+
+
+def test_floats_are_compared_by_the_rule_of_each_source() -> None:
+    def floats(item: Any) -> str:
+        cases = read_cases(item.payload["tests"], floats=item.payload.get("floats"))
+        return cases.floats
+
+    stdin = [{"type": "stdin_stdout", "input": "1\n", "output": "0.5\n", "fn_name": None}]
+    prime = prime_code({"prompt": "Half.", "info": json.dumps({"language": "python", "test_cases": stdin})})
+    of_apps = [apps({"question": "Half.", "tests": json.dumps(tests)}) for tests in (STDIN, CALLS)]
+    assert {*map(floats, of_apps), floats(prime), floats(rows_of("skywork_code").items[0])} == {"close"}
+    assert (
+        livecodebench(lcb()).payload["floats"]
+        == livecodebench(lcb(private=json.dumps(PRIVATE))).payload["floats"]
+        == "exact"
+    )
+    assert [item.payload["floats"] for item in rows_of("deepcoder").items] == ["close", "close", "close", "exact"]
+    assert floats(rows_of("codeforces").items[0]) == "usual"

@@ -3,29 +3,40 @@
 [{"type": "stdin_stdout", "input": "1 2\\n", "output": "3\\n"}, ...]                         a program: standard input and output
 [{"type": "function_call", "fn_name": "f", "input": [1, 2], "output": 3}, ...]               a function
 {"fn_name": "f", "cases": [{"args": [1, 2], "expected": 3}, ...]}                            the same
-{"inputs": ["1 2\\n", ...], "outputs": ["3\\n", ...]}                                         a program (APPS, TACO)
+{"inputs": ["1 2\\n", ...], "outputs": ["3\\n", ...]}                                         a program (APPS, TACO, verl)
 {"fn_name": "f", "inputs": [[1, 2], ...], "outputs": [[3], ...]}                             a function; values may be lists of one
+
+Arguments and values may also be JSON in a text, one argument in a line: {"input": "[1, 2]\\n3", "output": "4"}.
 
 A payload may also have "subtasks", for rewards that give points. These are IOI's subtasks, or MiMo's levels of difficulty, the
 easiest first:
 
 [{"points": 30, "tests": [0, 1]}, {"points": 70, "tests": [1, 2, 3]}, ...]                   tests by their index, from 0
 
+"floats", "exact" or "close": how floats are compared (`r1ray.reward.code.compare.Floats`); tests in the form of APPS are "close",
+
 and, for whole programs, a "checker" (`r1ray.reward.code.checker`), where more than one output is correct.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from r1ray.plugin import Args
+from r1ray.reward.code.compare import Floats
 from r1ray.sandbox.base import Language, Limits
 
 PROGRAM_VERIFIERS = ("code", "program")
 """Verifiers of programs: `code` runs the last fenced block of a completion, `program` the whole completion."""
 MAX_LIMIT = 1e9
+INT_DIGITS = 50_000
+"""Digits of an integer in tests and results, as in LiveCodeBench's harness. Python's own limit is 4,300, against texts that take
+long to read: one of 50,000 digits takes 20 ms."""
+if 0 < sys.get_int_max_str_digits() < INT_DIGITS:
+    sys.set_int_max_str_digits(INT_DIGITS)
 
 
 class ProgramArgs(Args):
@@ -46,7 +57,8 @@ class Cases:
     expected: Sequence[Any]
     """Texts of standard output, or values."""
     wrapped: bool = False
-    """An expected list of one value also means that value: APPS has both."""
+    """APPS's form: an expected list of one value also means that value, and an object as first argument has integers as keys."""
+    floats: Floats = "usual"
     language: Language = "python"
     """Of the programs."""
 
@@ -60,7 +72,24 @@ def read_language(given: Any) -> Language:
     return given or "python"
 
 
-def read_cases(tests: Any, *, language: Language = "python") -> Cases:
+def read_floats(given: Any) -> Floats | None:
+    """A payload's rule for floats; None: that of the form of its tests. Raises ValueError for one that is not known."""
+    if given not in (None, *get_args(Floats)):
+        raise ValueError(f"floats={given!r:.60} must be one of {', '.join(get_args(Floats))}")
+    return given
+
+
+def function_of(tests: Any) -> str | None:
+    """The name of the function that tests of any form call; None for whole programs, and where the tests cannot be read."""
+    try:
+        tests = json.loads(tests) if isinstance(tests, str) else tests
+        first = cast("Mapping[str, Any]", tests if isinstance(tests, Mapping) else tests[0])
+        return first.get("fn_name")
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+
+
+def read_cases(tests: Any, *, language: Language = "python", floats: Floats | None = None) -> Cases:
     """`tests` may also be JSON in a string. Raises ValueError for any other form than those above, and for functions in C++."""
     try:
         tests = json.loads(tests) if isinstance(tests, str) else tests
@@ -81,21 +110,30 @@ def read_cases(tests: Any, *, language: Language = "python") -> Cases:
             raise ValueError(
                 f"tests must be two texts each, or a list of arguments and a value, not {given!r} and {expected!r}"
             )
-    return replace(found, language=language)
+    return replace(found, language=language, floats=floats or found.floats)
 
 
 def _of_object(tests: Mapping[str, Any]) -> Cases:
     if "inputs" in tests:
         inputs, outputs, function = list(tests["inputs"]), list(tests["outputs"]), tests.get("fn_name")
         if function is None:
-            return Cases(function=None, inputs=list(map(_joined, inputs)), expected=list(map(_joined, outputs)))
-        return Cases(function=str(function), inputs=inputs, expected=outputs, wrapped=True)
-    cases = list(tests["cases"])
-    return Cases(
-        function=str(tests["fn_name"]),
-        inputs=[case["args"] for case in cases],
-        expected=[case["expected"] for case in cases],
-    )
+            inputs, outputs = list(map(_joined, inputs)), list(map(_joined, outputs))
+            return Cases(function=None, inputs=inputs, expected=outputs, floats="close")
+        if len(inputs) != len(outputs):
+            raise ValueError(f"there are {len(inputs)} inputs and {len(outputs)} outputs")
+        return replace(_calls(str(function), zip(inputs, outputs, strict=True)), wrapped=True, floats="close")
+    return _calls(str(tests["fn_name"]), ((case["args"], case["expected"]) for case in tests["cases"]))
+
+
+def _calls(function: str, pairs: Iterable[tuple[Any, Any]]) -> Cases:
+    """Arguments and value, as they are or as text: JSON, one argument in a line (verl's form of APPS, LiveCodeBench's own)."""
+    read = [
+        ([json.loads(line) for line in given.split("\n") if line.strip()], json.loads(expected))
+        if isinstance(given, str)
+        else (given, expected)
+        for given, expected in pairs
+    ]
+    return Cases(function=function, inputs=[given for given, _ in read], expected=[expected for _, expected in read])
 
 
 def _joined(lines: Any) -> Any:
@@ -109,11 +147,10 @@ def _of_rows(tests: Any) -> Cases:
     names = {row["fn_name"] if row.get("type") == "function_call" else None for row in rows}
     if len(names) > 1:
         raise ValueError(f"they mix whole programs and functions, or several functions: {names}")
-    return Cases(
-        function=next(iter(names), None),
-        inputs=[row["input"] for row in rows],
-        expected=[row["output"] for row in rows],
-    )
+    function, pairs = next(iter(names), None), [(row["input"], row["output"]) for row in rows]
+    if function is not None:
+        return _calls(function, pairs)
+    return Cases(function=None, inputs=[given for given, _ in pairs], expected=[expected for _, expected in pairs])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,17 +9,26 @@ import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+Floats = Literal["usual", "exact", "close"]
+"""How floats are compared; a whole number is always exact, so that a close number is never another whole number.
+
+usual    in output as decimals, 0.10 for 0.1; values to nine digits
+exact    LiveCodeBench's rule: in output as decimals, values as Python compares them
+close    the rule of APPS, TACO and CodeContests: to five digits; in output also next to words in the line
+"""
+RELATIVE, ABSOLUTE = 1e-5, 1e-8
+"""Of `close`, as in numpy.allclose; where one of the two is whole, RELATIVE is absolute."""
 MAX_DIGITS = 300
 DECIMAL = re.compile(
     rf"[+-]?(?:[0-9]{{1,{MAX_DIGITS}}}(?:\.[0-9]{{0,{MAX_DIGITS}}})?|\.[0-9]{{1,{MAX_DIGITS}}})(?:[eE][+-]?[0-9]{{1,3}})?"
 )
-
+WHOLE = re.compile(r"[+-]?[0-9]+")
 PADDED = re.compile(r"(?:\S* )?[+-]?0[0-9]")
 
 
-def same_output(written: bytes, expected: str) -> bool:
+def same_output(written: bytes, expected: str, *, floats: Floats = "usual") -> bool:
     """Line by line, without white space around the text and at the ends of lines; the number of lines must agree (LiveCodeBench's
     rule).
 
@@ -33,10 +42,13 @@ def same_output(written: bytes, expected: str) -> bool:
     except UnicodeDecodeError:
         return False
     ours, theirs = _lines(text), _lines(expected)
-    return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
+    same = _close_line if floats == "close" else _same_line
+    return len(ours) == len(theirs) and all(map(same, ours, theirs))
 
 
-def same_results(written: bytes, expected: Sequence[Any], *, wrapped: bool = False) -> list[bool]:
+def same_results(
+    written: bytes, expected: Sequence[Any], *, wrapped: bool = False, floats: Floats = "usual"
+) -> list[bool]:
     """For every call, whether its JSON line is the expected value; a call without a line is incorrect.
 
     With `wrapped` an expected list of one value may also be the value itself.
@@ -44,12 +56,12 @@ def same_results(written: bytes, expected: Sequence[Any], *, wrapped: bool = Fal
     lines = written.split(b"\n")
     if lines.pop() or len(lines) > len(expected):  # cut off in the middle, or more lines than calls
         return [False] * len(expected)
-    same = [_same_json(line, _accepted(value, wrapped)) for line, value in zip(lines, expected, strict=False)]
+    same = [_same_json(line, _accepted(value, wrapped), floats) for line, value in zip(lines, expected, strict=False)]
     return same + [False] * (len(expected) - len(same))
 
 
-def same_value(got: Any, expected: Any) -> bool:
-    """Equal JSON values: lists and objects are compared recursively, `true` is no number, floats agree to nine digits.
+def same_value(got: Any, expected: Any, *, floats: Floats = "usual") -> bool:
+    """Equal JSON values: lists and objects are compared recursively, and `true` is no number.
 
     Example: `same_value([1, {"a": 0.30000000000000004}], [1.0, {"a": 0.3}])` is True, `same_value(True, 1)` is False.
     """
@@ -57,7 +69,7 @@ def same_value(got: Any, expected: Any) -> bool:
     while pairs:
         ours, theirs = pairs.pop()
         if type(ours) is not type(theirs) or type(theirs) not in (list, dict):
-            if not _same_scalar(ours, theirs):
+            if not _same_scalar(ours, theirs, floats):
                 return False
         elif type(theirs) is list:
             items = cast(list[Any], ours), cast(list[Any], theirs)
@@ -72,14 +84,16 @@ def same_value(got: Any, expected: Any) -> bool:
     return True
 
 
-def _same_scalar(ours: Any, theirs: Any) -> bool:
+def _same_scalar(ours: Any, theirs: Any, floats: Floats) -> bool:
     number = type(ours) in (int, float) and type(theirs) in (int, float)
     if not number:
         return type(ours) is type(theirs) and ours == theirs
-    if type(theirs) is int:
+    if ours == theirs or floats == "exact" or type(ours) is type(theirs) is int:
         return ours == theirs  # Python compares whole numbers and floats exactly
     try:
-        return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
+        if floats == "close":
+            return abs(ours - theirs) <= _tolerance(float(theirs), type(theirs) is int)
+        return type(theirs) is float and math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
     except OverflowError:  # an integer too large for a float
         return False
 
@@ -89,13 +103,13 @@ def _accepted(value: Any, wrapped: bool) -> list[Any]:
     return [value, *inside] if len(inside) == 1 else [value]
 
 
-def _same_json(line: bytes, accepted: Sequence[Any]) -> bool:
+def _same_json(line: bytes, accepted: Sequence[Any], floats: Floats) -> bool:
     def no_number(word: str) -> None:
         raise ValueError(f"{word} is not JSON")
 
     try:
         got = json.loads(line, parse_constant=no_number)
-        return any(same_value(got, expected) for expected in accepted)
+        return any(same_value(got, expected, floats=floats) for expected in accepted)
     except (ValueError, RecursionError):
         return False
 
@@ -115,3 +129,29 @@ def _same_number(ours: str, theirs: str) -> bool:
     if not DECIMAL.fullmatch(ours) or not DECIMAL.fullmatch(theirs):
         return False
     return ours == theirs or (not PADDED.match(ours + " " + theirs) and Decimal(ours) == Decimal(theirs))
+
+
+def _close_line(ours: str, theirs: str) -> bool:
+    """The words agree, and one of them is a number: without any, spaces may be all that a line consists of."""
+    if ours == theirs:
+        return True
+    our_words, their_words = ours.split(), theirs.split()
+    return (
+        len(our_words) == len(their_words)
+        and any(map(DECIMAL.fullmatch, their_words))
+        and all(map(_close_word, our_words, their_words))
+    )
+
+
+def _close_word(ours: str, theirs: str) -> bool:
+    if ours == theirs or _same_number(ours, theirs):
+        return True
+    if PADDED.match(ours + " " + theirs) or not DECIMAL.fullmatch(ours) or not DECIMAL.fullmatch(theirs):
+        return False
+    whole = [WHOLE.fullmatch(word) is not None for word in (ours, theirs)]
+    return not all(whole) and abs(Decimal(ours) - Decimal(theirs)) <= _tolerance(Decimal(theirs), whole[1])
+
+
+def _tolerance(expected: Any, whole: bool) -> Any:
+    of: Any = type(expected)  # float or Decimal
+    return of(RELATIVE) if whole else of(ABSOLUTE) + of(RELATIVE) * abs(expected)

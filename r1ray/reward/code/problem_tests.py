@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from r1ray.reward.base import ComponentScore
-from r1ray.reward.code.cases import Subtask, read_cases, read_language, read_limits, read_subtasks
+from r1ray.reward.code.cases import (
+    Subtask,
+    function_of,
+    read_cases,
+    read_floats,
+    read_language,
+    read_limits,
+    read_subtasks,
+)
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.extract import last_program
 from r1ray.reward.code.packed import is_packed, unpacked
@@ -18,7 +26,8 @@ def program_in(problem: Problem, text: str) -> str | None:
     """The program in a completion, in the problem's language; the whole completion where the verifier is `program`."""
     if problem.verifier == "program":
         return text
-    return last_program(text, read_language(problem.payload.get("language")))
+    language, tests = read_language(problem.payload.get("language")), problem.payload.get("tests")
+    return last_program(text, language, function=lambda: function_of(tests))
 
 
 class CachedVerdicts:
@@ -48,7 +57,9 @@ class ProblemTests:
         self.problem = problem
         tests = problem.payload["tests"]
         language = read_language(problem.payload.get("language"))
-        self.cases = read_cases(unpacked(tests, local_sandbox()) if is_packed(tests) else tests, language=language)
+        floats = read_floats(problem.payload.get("floats"))
+        tests = unpacked(tests, local_sandbox()) if is_packed(tests) else tests
+        self.cases = read_cases(tests, language=language, floats=floats)
         self.subtasks = read_subtasks(problem.payload.get("subtasks"), num_tests=len(self.cases.inputs))
         self._limits = read_limits(problem.payload.get("limits"))
         self._checker: Checker | None = None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r1ray.reward.code.cases import Cases
 from r1ray.reward.code.checker import Checker
@@ -30,16 +30,24 @@ def verdicts(
     program = code.encode(errors="replace")
     if cases.function is None:
         for text, expected in zip(cases.inputs, cases.expected, strict=True):
-            result = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=limits))
-            same: bool | None = same_output(result.stdout, expected)
+            allowed = _with_room(limits, expected)
+            result = sandbox.run(Program(code=program, stdin=text.encode(), language=cases.language, limits=allowed))
+            same: bool | None = same_output(result.stdout, expected, floats=cases.floats)
             if not same and checker is not None and result.status == "ok":
                 same = checker.accepts(text, expected, result.stdout)
             yield _verdict(result, same)
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
-    result = sandbox.run(Program(code=program, stdin=stdin, function=cases.function, limits=limits))
-    for same in same_results(result.stdout, cases.expected, wrapped=cases.wrapped):
+    allowed = _with_room(limits, json.dumps(cases.expected))
+    asked = Program(code=program, stdin=stdin, function=cases.function, integer_keys=cases.wrapped, limits=allowed)
+    result = sandbox.run(asked)
+    for same in same_results(result.stdout, cases.expected, wrapped=cases.wrapped, floats=cases.floats):
         yield _verdict(result, same)
+
+
+def _with_room(limits: Limits, expected: str) -> Limits:
+    """The limits with room for the expected output, in any of its notations, where that is large."""
+    return replace(limits, output_bytes=max(limits.output_bytes, 4 * len(expected)))
 
 
 def _verdict(result: RunResult, same: bool | None) -> Verdict:
