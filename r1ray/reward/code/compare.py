@@ -153,5 +153,5 @@ def _close_word(ours: str, theirs: str) -> bool:
 
 
 def _tolerance(expected: Any, whole: bool) -> Any:
-    of: Any = type(expected)  # float or Decimal
+    of = cast(Any, type(expected))  # float or Decimal
     return of(RELATIVE) if whole else of(ABSOLUTE) + of(RELATIVE) * abs(expected)
