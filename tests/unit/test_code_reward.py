@@ -157,7 +157,9 @@ def test_floats_are_compared_by_the_form_of_the_tests_unless_the_payload_says() 
 
 @pytest.mark.parametrize(("floats", "correct"), [(None, False), ("exact", False), ("close", True)])
 def test_payload_says_how_floats_are_compared(floats: Any, correct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tested, "sandbox", lambda: Runner(lambda program: RunResult(status="ok", stdout=b"0.33333333")))
+    monkeypatch.setattr(
+        problem_tests, "sandbox", lambda: Runner(lambda program: RunResult(status="ok", stdout=b"0.33333333"))
+    )
     payload = {"tests": [{"input": "", "output": "0.333333"}], **({"floats": floats} if floats else {})}
     [score] = accuracy(problem(verifier="program", payload=payload), [completion("x")], context())
     assert score.correct is correct
@@ -180,10 +182,10 @@ def test_block_that_defines_the_function_is_the_program() -> None:
         [{"type": "function_call", "fn_name": "f", "input": [1], "output": 1}],
         {"packed": "eJ", "public": [], "fn_name": "f"},
     ):
-        program = tested.program_in(problem(verifier="code", payload={"tests": tests}), blocks)
+        program = problem_tests.program_in(problem(verifier="code", payload={"tests": tests}), blocks)
         assert program == "def f(n):\n    return n\n"
     for tests in ([{"input": "1", "output": "1"}], "[", None):
-        program = tested.program_in(problem(verifier="code", payload={"tests": tests}), blocks)
+        program = problem_tests.program_in(problem(verifier="code", payload={"tests": tests}), blocks)
         assert program == "print(f(input()))\n"
 
 
