@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from r1ray.collect.reward_errors import RewardErrors
 from r1ray.collect.workers import Ref, Workers
 from r1ray.config import Config
 from r1ray.data.eval_metrics import avg_at_k, maj_at_k, pass_at_k, standard_error
@@ -30,18 +31,23 @@ class Evaluator:
     num_samples: int
     pass_at: Sequence[int]
     seed: int
+    reward_errors: RewardErrors
     stopping: Callable[[], bool] = lambda: False
     """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
         """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds.
 
-        {} if the run is to stop: an evaluation may take longer than the time left to save.
+        {} if the run is to stop: an evaluation may take longer than the time left to save. Raises PluginFailed when a reward has a
+        bug.
         """
         start = time.perf_counter()
         metrics: dict[str, float] = {}
         for name, problems in self.sets.items():
-            groups = self._sample(problems, step=step)
+            try:
+                groups = self._sample(problems, step=step)
+            finally:
+                self.reward_errors.end_step(step)
             if groups is None:
                 return {}
             metrics |= {f"eval/{name}/{key}": value for key, value in self.summarise(groups).items()}
@@ -83,6 +89,7 @@ class Evaluator:
             context = RewardContext(step=step, seed=seeds[0], max_response_length=self.sampling.max_tokens)
             calls.append((problem, completions, self.workers.score(problem, completions, context)))
         pending: dict[Ref, None] = {ref: None for _, *refs in calls for ref in refs}
+        scored = {scores: problem for problem, _, scores in calls}
         results: dict[Ref, Any] = {}
         while pending:
             ready = self.workers.wait(list(pending), until=self.stopping)
@@ -91,11 +98,20 @@ class Evaluator:
             for ref in ready:
                 del pending[ref]
                 results[ref] = self.workers.result(ref)
+                if ref in scored:
+                    self.reward_errors.observe(
+                        scored[ref].id, results[ref], step=step, num_problems=len(problems), again=False
+                    )
         return [Group(problem=p, completions=results[c], scores=results[s]) for p, c, s in calls]
 
 
 def evaluator_of(
-    cfg: Config, workers: Workers, sets: Mapping[str, ProblemSet], *, stopping: Callable[[], bool]
+    cfg: Config,
+    workers: Workers,
+    sets: Mapping[str, ProblemSet],
+    *,
+    reward_errors: RewardErrors,
+    stopping: Callable[[], bool],
 ) -> Evaluator:
     return Evaluator(
         workers=workers,
@@ -109,6 +125,7 @@ def evaluator_of(
         num_samples=cfg.eval.num_samples,
         pass_at=cfg.eval.pass_at,
         seed=cfg.eval.seed,
+        reward_errors=reward_errors,
         stopping=stopping,
     )
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from r1ray.advantages import advantages_of
 from r1ray.algo.base import Algorithm, Need, Objective, State
 from r1ray.collect import Collector
 from r1ray.collect.outages import RewardOutage
@@ -23,12 +24,13 @@ from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.data.stream import NothingToLearn
+from r1ray.plugin_errors import PluginFailed, failing_as_plugin
 from r1ray.roles import TrainerRole, trainer_config
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics
 from r1ray.run.stop import Stopped
-from r1ray.types import Batch, Sample
+from r1ray.types import Batch, Collected, Sample
 
 
 class Trainer(Protocol):
@@ -68,6 +70,8 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         Stopped: the run was asked to stop.
         RewardOutage: a reward component was down for too long.
         NothingToLearn: too few problems are left from which this model can learn.
+        PluginFailed: a reward or the algorithm has a bug. One that shows after the first update of a step costs this step and those
+            since the last checkpoint.
     """
     algo, state = components.algo, progress.algo or components.algo.initial_state()
     components.sync.push(progress.version)
@@ -75,18 +79,19 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         components.log.step(0, metrics)
     while progress.step < cfg.steps:
         step, version, clock = progress.step + 1, progress.version, Clock()
+        drawn = components.collector.problems.state_dict()
         try:
             components.on_step_begin(step)
             with clock("collect"):
                 collected = components.collector.collect(cfg.algo.prompts_per_step, step=step)
-        except (Stopped, RewardOutage, NothingToLearn):
-            components.save(progress, {})
+            curriculum = components.collector.problems.observe(collected.generated)
+            with clock("annotate"):
+                samples = annotated(cfg, components, collected, state)
+        except (Stopped, RewardOutage, NothingToLearn, PluginFailed) as error:
+            components.collector.problems.load_state_dict(drawn)
+            if step > 1 or not isinstance(error, PluginFailed):
+                components.save(progress, {})
             raise
-        curriculum = components.collector.problems.observe(collected.generated)
-        with clock("annotate"):
-            samples = to_samples(collected.kept, truncated=cfg.reward.truncated)
-            samples = components.annotate(samples, algo.needs)
-            samples = algo.advantages(samples, state)
         with clock("train"):
             updates = {role: update_all(role, cfg, components, samples, state, step) for role in components.trainers}
         moved = num_applied(updates["policy"])
@@ -98,16 +103,30 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         progress = refresh_reference(cfg, components, progress)
         metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
-        state = algo.update_state(state, metrics)
+        with failing_as_plugin(f"update_state of algo.name={cfg.algo.name}"):
+            state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
         progress = replace(progress, algo=state)
+        failed: PluginFailed | None = None
         if due(step, cfg.eval.every_steps, last=cfg.steps):
-            metrics |= components.evaluate(step)
+            try:
+                metrics |= components.evaluate(step)
+            except PluginFailed as error:
+                failed = error
         components.log.rollouts(step, collected.generated)
         components.log.step(step, metrics)
-        if due(step, cfg.checkpoint.every_steps, last=cfg.steps):
+        if failed or due(step, cfg.checkpoint.every_steps, last=cfg.steps):
             components.save(progress, metrics)
+        if failed:
+            raise failed
     return progress
+
+
+def annotated(cfg: Config, components: LoopComponents, collected: Collected, state: State) -> list[Sample]:
+    """The samples of a step, with what the algorithm needs from models and with their advantages."""
+    samples = to_samples(collected.kept, truncated=cfg.reward.truncated)
+    samples = components.annotate(samples, components.algo.needs)
+    return advantages_of(components.algo, samples, state, name=cfg.algo.name)
 
 
 def update_all(
@@ -118,10 +137,15 @@ def update_all(
     section = trainer_config(cfg, role)
     rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "policy" else (cfg.seed, step))
     updates: list[dict[str, float]] = []
-    for minibatch in objective.minibatches(samples, state, rng):
+    where = f"of algo.name={cfg.algo.name} ({role})"
+    with failing_as_plugin(f"minibatches {where}"):
+        minibatches = list(objective.minibatches(samples, state, rng))
+    for minibatch in minibatches:
+        with failing_as_plugin(f"weights {where}"):
+            weights = objective.weights(minibatch, state)
         batch = pack(
             minibatch,
-            weights=objective.weights(minibatch, state),
+            weights=weights,
             num_ranks=section.data_parallel,
             max_tokens=section.max_tokens_per_micro_batch,
         )

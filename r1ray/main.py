@@ -10,6 +10,7 @@ import traceback
 
 from r1ray.check import CheckedRun
 from r1ray.cli import run_cli
+from r1ray.plugin_errors import users_traceback
 from r1ray.run import stop
 
 
@@ -39,6 +40,8 @@ def main(checked: CheckedRun) -> None:
         run.event("run_failed", error=f"{type(error).__name__}: {error}")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
+        if shown := users_traceback(error):
+            print(shown, file=sys.stderr)
         sys.exit(f"r1ray: {error}\nThe traceback is in {log}, the output of the workers in {log.parent}")
 
 

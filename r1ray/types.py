@@ -115,6 +115,19 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentError:
+    """Why a reward component's own code gave a completion no score: it raised an exception, or returned what is no reward.
+
+    Example: `ComponentError(message="NameError: name 'n' is not defined", place="my_rewards.py:12 in brief", traceback="...")`.
+    """
+
+    message: str
+    place: str
+    traceback: str
+    """Of the exception; for an invalid value a sentence that says what was returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """The rewards of one completion.
 
@@ -135,6 +148,8 @@ class Score:
     usable: bool
     seconds: float
     token_rewards_T: Floats | None = None
+    errors: Mapping[str, ComponentError] = field(default_factory=dict[str, ComponentError])
+    """{component whose own code failed: why}; their status is sandbox_error. A failure of the infrastructure is not listed here."""
 
     def __post_init__(self) -> None:
         unknown = set(self.statuses.values()) - set(STATUSES)

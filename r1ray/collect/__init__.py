@@ -1,9 +1,10 @@
 """Problems in, groups of scored completions out, in dispatch order.
 
-    selection   which groups a step trains on: the filter, refills, backfilled groups
-    retries     the groups in flight: generated, scored, and retried after failures
-    outages     the pause of a step while a reward component is down
-    workers     what is called on the rollout and reward workers
+    selection      which groups a step trains on: the filter, refills, backfilled groups
+    retries        the groups in flight: generated, scored, and retried after failures
+    outages        the pause of a step while a reward component is down
+    reward_errors  rewards whose own code fails
+    workers        what is called on the rollout and reward workers
 
 Nothing is dispatched ahead of the step that trains on it: strictly on-policy.
 """
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 
 from r1ray.collect.outages import Outages, RewardOutage
 from r1ray.collect.retries import InFlight
+from r1ray.collect.reward_errors import RewardErrors
 from r1ray.collect.selection import Selection
 from r1ray.collect.workers import Workers
 from r1ray.data.stream import NothingToLearn, Problems
 from r1ray.engine.base import SamplingSpec
+from r1ray.plugin_errors import PluginFailed
 from r1ray.run.ledger import Ledger
 from r1ray.run.stop import Stopped
 from r1ray.types import Collected, Group
@@ -40,6 +43,7 @@ class Collector:
     run_seed: int
     ledger: Ledger
     outages: Outages
+    reward_errors: RewardErrors
     stopping: Callable[[], bool] = lambda: False
     """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
@@ -50,15 +54,18 @@ class Collector:
         Raises:
             Stopped: the run is to stop.
             RewardOutage: a reward component was down for too long.
+            PluginFailed: a reward or the filter has a bug.
             NothingToLearn: the filter accepts too few of the groups that may be generated, or there are no problems left.
         After any of these the next step draws the problems of this one again.
         """
         before = self.problems.state_dict()
         try:
             collected = self._take(num_groups, step=step)
-        except (Stopped, RewardOutage, NothingToLearn):
+        except (Stopped, RewardOutage, NothingToLearn, PluginFailed):
             self.problems.load_state_dict(before)
             raise
+        finally:
+            self.reward_errors.end_step(step)
         self.workers.sleep()
         return collected
 
@@ -75,6 +82,7 @@ class Collector:
             run_seed=self.run_seed,
             ledger=self.ledger,
             outages=self.outages,
+            reward_errors=self.reward_errors,
             stopping=self.stopping,
         )
         for _ in range(num_groups):

@@ -1,5 +1,7 @@
 """Outages: a reward component (a judge, a sandbox, a model) is down, so nothing that needs it can be scored.
 
+Only failures of the infrastructure count; a reward's own code is the matter of `r1ray.collect.reward_errors`.
+
 A single group that cannot be scored may itself be at fault (tests that can never run). So a component counts as down after it has
 failed on MIN_FAILURES problems in a row; only the first scoring of a problem counts. In a step of fewer problems,
 failures on all of them are enough, but at least two.
@@ -46,6 +48,11 @@ def which_worked(scores_G: Sequence[Score]) -> dict[str, bool]:
         component: scored[component] >= min(2, scored[component] + failed[component])
         for component in {**scored, **failed}
     }
+
+
+def down_on(score: Score, component: str) -> bool:
+    """Whether the infrastructure failed on this completion, and not the component's own code."""
+    return score.statuses.get(component) == "sandbox_error" and component not in score.errors
 
 
 @dataclass(slots=True, kw_only=True)

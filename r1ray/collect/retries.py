@@ -7,6 +7,7 @@ A group with too few usable scores (fewer than two) is retried in this order:
     regenerate   new completions with other seeds (`attempt` + 1), up to rollout.max_attempts attempts
     drop         the problem is given up, counted and written to the ledger
 
+Completions on which two reward workers ended are not scored again: their problem is dropped at once.
 While a reward component is down (`r1ray.collect.outages`) nothing is regenerated or dropped: the step waits and rescores.
 """
 
@@ -15,12 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from r1ray.collect.outages import MIN_FAILURES, Outages, failures_needed, sleep_until, which_worked
+from r1ray.collect.outages import MIN_FAILURES, Outages, down_on, failures_needed, sleep_until, which_worked
+from r1ray.collect.reward_errors import RewardErrors
 from r1ray.collect.selection import Selection
 from r1ray.collect.workers import Ref, Workers
 from r1ray.data.stream import Drawn, Problems
 from r1ray.engine.base import SamplingSpec
-from r1ray.reward.base import RewardContext
+from r1ray.reward.base import WORKER, RewardContext
 from r1ray.run.ledger import Ledger
 from r1ray.run.stop import Stopped, stop_reason
 from r1ray.seeds import seed_of
@@ -63,11 +65,12 @@ class InFlight:
     run_seed: int
     ledger: Ledger
     outages: Outages
+    reward_errors: RewardErrors
     stopping: Callable[[], bool]
     dispatched: list[DispatchedGroup] = field(default_factory=list[DispatchedGroup])
     """Every problem dispatched in this step."""
     dropped: list[str] = field(default_factory=list[str])
-    """Ids of problems given up after max_attempts."""
+    """Ids of problems given up."""
     regenerated: int = 0
     rescored: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -136,8 +139,19 @@ class InFlight:
         self._pending[entry.scoring] = entry
 
     def _finish(self, entry: DispatchedGroup, completions: tuple[Completion, ...], scores: tuple[Score, ...]) -> None:
+        self.reward_errors.observe(
+            entry.drawn.problem.id,
+            scores,
+            step=self.step,
+            num_problems=self.selection.num_groups,
+            again=entry.attempt > 0 or entry.rescored > 0,
+        )
         needed = min(2, self.group_size)
         usable = sum(score.usable for score in scores)
+        if any(WORKER in score.errors for score in scores):
+            self.note("scored", entry, usable=0)
+            self._drop(entry)  # these completions would end the next worker too
+            return
         if usable < needed and sum(completion.finish_reason != "abort" for completion in completions) >= needed:
             self._scoring_failed(entry, scores)
             return
@@ -156,7 +170,8 @@ class InFlight:
         self.outages.worked([component for component, ok in worked.items() if ok])
         # Retries of a group that may itself be at fault are no further evidence against the component.
         first = entry.attempt == 0 and entry.rescored == 0
-        self.outages.failed(entry.failed, draw=entry.drawn.number if first else None)
+        down = [name for name in entry.failed if any(down_on(score, name) for score in scores)]
+        self.outages.failed(down, draw=entry.drawn.number if first else None)
         self.note("unscored", entry, components=entry.failed)
         self._unscored.append(entry)
 
@@ -195,5 +210,8 @@ class InFlight:
             self.regenerated += 1
             self._generate(entry)
         else:
-            self.dropped.append(entry.drawn.problem.id)
-            self.note("dropped", entry)
+            self._drop(entry)
+
+    def _drop(self, entry: DispatchedGroup) -> None:
+        self.dropped.append(entry.drawn.problem.id)
+        self.note("dropped", entry)

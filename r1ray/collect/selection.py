@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from r1ray.plugin_errors import failing_as_plugin
 from r1ray.types import Group
 
 
@@ -31,7 +32,9 @@ class Selection:
     rejected: dict[int, Group] = field(default_factory=dict[int, Group])
 
     def add(self, number: int, group: Group) -> None:
-        (self.accepted if self.keep(group) else self.rejected)[number] = group
+        with failing_as_plugin(f"the filter of the algorithm (keep), on problem {group.problem.id},"):
+            accepted = self.keep(group)
+        (self.accepted if accepted else self.rejected)[number] = group
 
     @property
     def groups(self) -> dict[int, Group]:

@@ -8,6 +8,9 @@ where it declares arguments (`r1ray.plugin.arguments`). It returns a ComponentSc
 A reward that does not apply to a problem returns value None with status "ok" for the whole group. A reward that applies, but failed
 for a reason other than the completion (a judge, a sandbox, a model), returns value None with status "sandbox_error": the sample
 becomes unusable, is scored again elsewhere, and is masked if that fails too. It is never scored 0.
+
+A reward that raises an exception makes its completions unusable too; with `per_completion` only the one on which it raised. When it
+raises on every completion, the run ends (`r1ray.collect.reward_errors`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +19,13 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 from r1ray.plugin import Args
-from r1ray.types import Completion, Problem, Status
+from r1ray.plugin_errors import is_outage, message_of, place_of, traceback_of
+from r1ray.sandbox.base import SandboxUnavailable
+from r1ray.types import Completion, ComponentError, Problem, Status
 
 P = ParamSpec("P")
+SUM, WORKER = "weighted sum", "reward worker"
+"""Names in `Score.errors` that are no component: the sum of all is no reward; two workers ended while they scored the group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,23 @@ class ComponentScore:
     value: float | None
     status: Status = "ok"
     correct: bool | None = None
+    error: ComponentError | None = None
+    """Why the reward's own code failed (`failed_by`)."""
+
+
+def failed_by(error: BaseException) -> ComponentScore:
+    """The score of a completion on which a reward raised an exception.
+
+    Raises SandboxUnavailable, which neither a retry nor another worker would change, and KeyboardInterrupt.
+    """
+    if isinstance(error, SandboxUnavailable | KeyboardInterrupt):
+        raise error
+    own = (
+        None
+        if is_outage(error)
+        else ComponentError(message=message_of(error), place=place_of(error), traceback=traceback_of(error))
+    )
+    return ComponentScore(value=None, status="sandbox_error", error=own)
 
 
 def correct_or_incorrect(correct: bool) -> ComponentScore:
@@ -88,13 +112,22 @@ def per_group(score: Callable[Concatenate[Problem, Sequence[str], P], list[Compo
 
 
 def per_completion(score: Callable[Concatenate[Problem, str, P], ComponentScore]) -> GroupReward[P]:
-    """Lift a function of (problem, text of one completion) to a reward. It reads no tokens (`reads_tokens`)."""
+    """Lift a function of (problem, text of one completion) to a reward. It reads no tokens (`reads_tokens`).
+
+    An exception makes only the completion unusable on which it was raised.
+    """
 
     @wraps(score)
     def group_score(
         problem: Problem, texts_G: Sequence[str], *args: P.args, **kwargs: P.kwargs
     ) -> list[ComponentScore]:
-        return [score(problem, text, *args, **kwargs) for text in texts_G]
+        return [one(problem, text, *args, **kwargs) for text in texts_G]
+
+    def one(problem: Problem, text: str, *args: P.args, **kwargs: P.kwargs) -> ComponentScore:
+        try:
+            return score(problem, text, *args, **kwargs)
+        except BaseException as error:
+            return failed_by(error)
 
     return per_group(group_score)
 

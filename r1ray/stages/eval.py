@@ -3,6 +3,7 @@
 from r1ray.actors.start import actor_groups, scoring_roles, wait_until_ready
 from r1ray.actors.watchdog import Watchdog
 from r1ray.actors.workers import RayWorkers
+from r1ray.collect.reward_errors import RewardErrors
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluator import evaluator_of
 from r1ray.failures import RestartBudget
@@ -30,7 +31,8 @@ def run(context: StageContext) -> None:
             workers = RayWorkers(
                 groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, last_progress=watchdog.last_progress
             )
-            metrics = evaluator_of(cfg, workers, sets, stopping=stop_requested)(0)
+            errors = RewardErrors(event=context.run.event)
+            metrics = evaluator_of(cfg, workers, sets, reward_errors=errors, stopping=stop_requested)(0)
             raise_if_stop_requested()
             log.step(0, metrics)
         log.close()

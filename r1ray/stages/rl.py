@@ -19,6 +19,7 @@ from r1ray.algo.base import Algorithm, Need, Objective
 from r1ray.annotate import annotate
 from r1ray.collect import Collector
 from r1ray.collect.outages import Outages
+from r1ray.collect.reward_errors import RewardErrors
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
 from r1ray.data.answer_marks import missing_mark
@@ -152,6 +153,7 @@ def train_from(
     workers.restart_unhealthy()  # what killed trainers (a lost node, missing memory) may have killed engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
     log = context.log(resources.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
+    reward_errors = RewardErrors(event=context.run.event)
     collector = Collector(
         problems=resources.stream,
         workers=workers,
@@ -164,6 +166,7 @@ def train_from(
         run_seed=cfg.seed,
         ledger=ledger,
         outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=context.run.event),
+        reward_errors=reward_errors,
         stopping=stop_requested,
     )
     components = LoopComponents(
@@ -174,7 +177,7 @@ def train_from(
         sync=sync,
         on_step_begin=partial(begin, resources),
         replace_reference=partial(replace_reference, context, trainers["policy"], resources.reference),
-        evaluate=evaluator_of(cfg, workers, resources.held_out, stopping=stop_requested),
+        evaluate=evaluator_of(cfg, workers, resources.held_out, reward_errors=reward_errors, stopping=stop_requested),
         save=partial(save, context, checkpoints, trainers, resources.stream, ledger, resources.first_reference),
         log=log,
     )

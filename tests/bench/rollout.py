@@ -271,6 +271,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
     from r1ray.actors.workers import RayWorkers
     from r1ray.collect import Collector
     from r1ray.collect.outages import Outages
+    from r1ray.collect.reward_errors import RewardErrors
     from r1ray.failures import RestartBudget
     from r1ray.run.directory import open_run
     from r1ray.run.ledger import Ledger
@@ -297,6 +298,7 @@ def our_side(cfg: Config, model_path: str) -> Iterator[Callable[[int], Collected
                 run_seed=cfg.seed,
                 ledger=Ledger(run.stage("rl").ledger, step=0),
                 outages=Outages(timeout_s=cfg.reward.outage_timeout_s, event=run.event),
+                reward_errors=RewardErrors(event=run.event),
             )
             yield lambda step: collector.collect(cfg.algo.prompts_per_step, step=step)
 

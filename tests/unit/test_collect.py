@@ -11,6 +11,7 @@ import pytest
 
 from r1ray.collect import Collector
 from r1ray.collect.outages import Outages
+from r1ray.collect.reward_errors import RewardErrors
 from r1ray.data.stream import Drawn, NothingToLearn
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.base import RewardContext
@@ -140,6 +141,7 @@ def collector(
     seed: int = 0,
     ledger: Any = None,
     outages: Outages | None = None,
+    reward_errors: RewardErrors | None = None,
     min_share: float = 1.0,
     max_refills: int = 10,
     workers: type[ShuffledWorkers] = ShuffledWorkers,
@@ -156,6 +158,7 @@ def collector(
         run_seed=7,
         ledger=ledger or Rows(),
         outages=outages or Outages(timeout_s=1800, event=no_event),
+        reward_errors=reward_errors or RewardErrors(event=no_event),
     )
 
 

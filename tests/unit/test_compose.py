@@ -1,8 +1,11 @@
 """The scorer: weighted sum, correctness from the named component, truncation, failures that cost no completion its reward."""
 
+import itertools
 import logging
 import math
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction as Rational
 
 import numpy as np
 import pytest
@@ -163,10 +166,53 @@ def test_timeout_caused_by_the_completion_is_scored():
     assert (score.usable, score.reward, score.statuses["accuracy"]) == (True, 0.0, "timeout")
 
 
-@pytest.mark.parametrize("values", [(math.nan, 0.0), (math.inf, 0.0), (1.0,), (1.0, 0.0, 0.0), ("a", 0.0)])
-def test_invalid_value_of_a_reward_is_a_failure(values: tuple):
-    made = scorer(a=(1.0, lambda problem, completions_G, context: values))
-    assert [s.usable for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [False, False]
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(math.nan, math.inf, -math.inf, 1e308, -1e39, 10**400, np.float64(1e200), np.float32("inf")),
+        *("a", "1.0", b"1", [1.0], {"score": 1.0}, (1.0, "why"), 1j, object(), np.array([1.0, 2.0])),
+        *(ComponentScore(value=math.nan), ComponentScore(value=1e308), ComponentScore(value="1")),  # type: ignore[arg-type]
+        ComponentScore(value=1.0, status="fine"),  # type: ignore[arg-type]
+    ],
+    ids=repr,
+)
+def test_a_value_that_is_no_reward_makes_its_completion_unusable(value: object):
+    made = scorer(a=(1.0, lambda problem, completions_G, context: [value, 0.5]))
+    bad, good = made.score(problem(), [completion()] * 2, CONTEXT)
+    assert (bad.usable, bad.statuses["a"], bad.components["a"]) == (False, "sandbox_error", None)
+    assert "it returned" in bad.errors["a"].message and "test_compose.py" in bad.errors["a"].place
+    assert (good.usable, good.reward, dict(good.errors)) == (True, 0.5, {})
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        *((1.0,), (1.0, 0.0, 0.0), [], 1.0, None, "11", b"11", {"a": 1.0, "b": 2.0}, {1.0, 2.0}, np.array(1.0)),
+        itertools.repeat(1.0),
+    ],
+    ids=repr,
+)
+def test_what_is_no_list_of_g_scores_makes_the_group_unusable(returned: object):
+    made = scorer(a=(1.0, lambda problem, completions_G, context: returned))
+    scores = made.score(problem(), [completion()] * 2, CONTEXT)
+    assert [(s.usable, s.statuses["a"]) for s in scores] == [(False, "sandbox_error")] * 2
+    assert all("test_compose.py" in s.errors["a"].place for s in scores)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [[1, 0.5], (True, 0.5), np.array([1, 0.5], np.float32), iter([Rational(1), Decimal("0.5")]), [1, np.float16(0.5)]],
+)
+def test_any_numbers_are_rewards(returned: object):
+    made = scorer(a=(1.0, lambda problem, completions_G, context: returned))
+    assert [s.reward for s in made.score(problem(), [completion()] * 2, CONTEXT)] == [1.0, 0.5]
+
+
+def test_a_sum_beyond_float32_is_refused_though_each_component_is_not():
+    made = scorer(a=(1e20, fixed(1e20, 1.0)), b=(1.0, fixed(1.0, 1.0)))
+    bad, good = made.score(problem(), [completion()] * 2, CONTEXT)
+    assert not bad.usable and math.isfinite(bad.reward) and "1e+40" in bad.errors[base.SUM].message
+    assert good.usable and not good.errors
 
 
 class CoinArgs(Args):

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,10 @@ def test_problems_that_could_not_be_scored_do_not_count_as_incorrect() -> None:
     wrong = Score(reward=0.0, correct=False, components={}, statuses={}, usable=True, seconds=0.0)
     right, failed = replace(wrong, correct=True), replace(wrong, correct=None, usable=False)
     completions = (completion("\\boxed{1}"), completion("\\boxed{2}"))
-    evaluator = Evaluator(workers=None, sets={}, sampling=None, num_samples=2, pass_at=[1, 2], seed=0)  # type: ignore[arg-type]
+    nothing: Any = None
+    evaluator = Evaluator(
+        workers=nothing, sets={}, sampling=nothing, num_samples=2, pass_at=[1, 2], seed=0, reward_errors=nothing
+    )
     groups = [Group(problem=problem(), completions=completions, scores=s) for s in ((right, wrong), (right, failed))]
     metrics = evaluator.summarise(groups)
     assert (metrics["accuracy"], metrics["pass@2"], metrics["unusable"]) == (0.5, 1.0, 0.25)

@@ -67,6 +67,12 @@ class World:
     def problems(self) -> "World":
         return self
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"observed": len(self.observed)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        del self.observed[state["observed"] :]
+
     def begin(self, step: int) -> None:
         self.begun.append(step)
         self._stop_if_asked(f"begin {step}")
