@@ -23,6 +23,7 @@ from r1ray.plugin import Registry, args_of, resolve, resolve_or_none
 from r1ray.reward import REWARDS
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.answers import EXTRACTORS
+from r1ray.reward.forms import ACCEPTED, as_reward
 from r1ray.stage_kinds import KINDS, StageKind
 
 
@@ -36,6 +37,12 @@ def rewards(view: StageView) -> Iterator[Finding]:
         where = f"reward.components.{key}"
         name_key = f"{where}.name" if component.name else where
         yield from _check(view, "a reward", REWARDS, name_key, component.name or key, f"{where}.args", component)
+        plugin = resolve_or_none(component.name or key, REWARDS)
+        try:
+            if callable(plugin):
+                as_reward(plugin)
+        except ValueError as error:
+            yield Mistake(key=name_key, value=component.name, rule=str(error), remedy=ACCEPTED)
 
 
 def curriculum(view: StageView) -> Iterator[Finding]:

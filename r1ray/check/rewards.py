@@ -1,46 +1,59 @@
 """What rewards need: payloads of problems that they can score, and judges that the run starts itself (judge.*). None is asked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from r1ray.check.devices import divides
 from r1ray.config import ModelConfig, RewardComponentConfig, SourceConfig
 from r1ray.config.view import StageView
+from r1ray.data.base import Item
 from r1ray.data.sources import load_source, needs_network
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake
 from r1ray.model.properties import has_chat_template, missing_files, properties_of
 from r1ray.plugin import args_of, resolve_or_none
 from r1ray.reward import REWARDS
 from r1ray.reward.base import RewardArgs
+from r1ray.reward.forms import as_reward
+from r1ray.reward.trl import TrlReward
 
 
 def payloads(view: StageView) -> Iterator[Finding]:
     """Examines the first row of each source that is on this disk or generated."""
     named = {**(view.data.train if view.kind.trains else {}), **view.eval.sets}
     for key, component in view.reward.components.items():
-        args = _args(key, component)
-        if args is None or args.cannot_score({}) is None:
+        cannot_score = _needs(key, component)
+        if cannot_score is None:
             continue
         wanted = [name for name in (named if component.sources is None else component.sources) if name in named]
         for name in wanted:
-            payload = _first_payload(name, named[name])
-            if payload is not None and (reason := args.cannot_score(payload)):
+            item = _first_item(name, named[name])
+            if item is not None and (reason := cannot_score(item)):
                 others = ",".join(other for other in wanted if other != name) or "NAME"
                 where = f"reward.components.{key}.sources"
                 rule = f"cannot score {name}'s problems: {reason[0]}"
                 yield Mistake(key=where, value=wanted, rule=rule, remedy=f"{where}=[{others}], or {reason[1]}")
 
 
-def _first_payload(name: str, source: SourceConfig) -> Mapping[str, Any] | None:
+def _needs(key: str, component: RewardComponentConfig) -> Callable[[Item], tuple[str, str] | None] | None:
+    """The function of a component that says why it cannot score a problem; None when it can score any."""
+    plugin = resolve_or_none(component.name or key, REWARDS)
+    with suppress(ValueError):  # reported by plugins.rewards
+        if callable(plugin) and isinstance(adapted := as_reward(plugin), TrlReward):
+            return adapted.cannot_score
+    args = _args(key, component)
+    return None if args is None or args.cannot_score({}) is None else lambda item: args.cannot_score(item.payload)
+
+
+def _first_item(name: str, source: SourceConfig) -> Item | None:
     """None where there are no problems to score, or they cannot be read here."""
     try:
         items = () if needs_network(source) else load_source(name, source, head=1).items
     except (TypeError, ValueError):
         return None  # reported for the source itself
-    return items[0].payload if items and items[0].response is None else None
+    return items[0] if items and items[0].response is None else None
 
 
 def own_judges(view: StageView) -> Iterator[Finding]:

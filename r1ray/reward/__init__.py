@@ -19,6 +19,7 @@ from r1ray.reward.code.ioi import ioi
 from r1ray.reward.compose import Component, Scorer
 from r1ray.reward.cosine import cosine
 from r1ray.reward.format import code_format, format_reward, format_soft, tag_count, think_format
+from r1ray.reward.forms import ACCEPTED, as_reward
 from r1ray.reward.judge import judge
 from r1ray.reward.language import language
 from r1ray.reward.length import length
@@ -57,18 +58,22 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
 def reads_tokens(cfg: RewardConfig) -> bool:
     """Whether a component may look at the tokens of a completion."""
     names = (component.name or name for name, component in cfg.components.items())
-    return any(base.reads_tokens(resolve(name, REWARDS, what="reward")) for name in names)
+    return any(base.reads_tokens(as_reward(resolve(name, REWARDS, what="reward"))) for name in names)
 
 
 def make(cfg: RewardConfig) -> Scorer:
     """The scorer that the configuration describes.
 
     Raises:
-        ValueError: there is no such reward, or its arguments do not fit what it declares.
+        ValueError: there is no such reward, it has none of the accepted forms, or its arguments do not fit what it declares.
     """
     components: list[Component] = []
     for name, component in cfg.components.items():
         reward = resolve(component.name or name, REWARDS, what="reward")
+        try:
+            reward = as_reward(reward)
+        except ValueError as error:
+            raise ValueError(f"reward.components.{name}: {component.name or name} {error}; {ACCEPTED}") from error
         try:
             args = args_of(reward).model_validate(component.args)
         except ValidationError as error:
