@@ -54,11 +54,18 @@ class RestartBudget:
         if step > self._furthest_step:
             self._furthest_step, self._used = step, 0
 
-    def spend(self, failed: Mapping[str, Exception]) -> None:
+    def spend(self, failed: Mapping[str, Exception], *, counted: bool = True) -> None:
         """Count one restart for all workers that failed together ({worker: why}): a lost node takes several with it.
 
         Raises the error of the first worker when the budget is used up.
         """
+        if counted:
+            self.charge(failed)
+        for worker, error in failed.items():
+            self._event("worker_restarted", worker=worker, reason=str(error))
+
+    def charge(self, failed: Mapping[str, Exception]) -> None:
+        """`spend` without an event, for a restart that was not counted at first."""
         self._used += 1
         if self._used > self._limit:
             error = next(iter(failed.values()))
@@ -67,16 +74,27 @@ class RestartBudget:
                 "the cause, which the worker's log shows, and continue with resume=auto; if failures are merely frequent, increase "
                 "cluster.max_restarts"
             )
-        for worker, error in failed.items():
-            self._event("worker_restarted", worker=worker, reason=str(error))
+
+    def excuse(self) -> None:
+        """Take back one restart of this step: the worker was not at fault."""
+        self._used = max(0, self._used - 1)
 
     def restart(
-        self, failed: Mapping[str, Exception], start: Callable[[Collection[str]], Mapping[str, Exception]]
+        self,
+        failed: Mapping[str, Exception],
+        start: Callable[[Collection[str]], Mapping[str, Exception]],
+        *,
+        counted: bool = True,
     ) -> None:
-        """Call `start` with the workers that failed. Repeat with those it returns, after growing pauses, within the budget."""
+        """Call `start` with the workers that failed. Repeat with those it returns, after growing pauses, within the budget.
+
+        Args:
+            counted: False where something else may be at fault than the workers; failures to start count all the same.
+        """
         pause_s = 1.0
         while True:
-            self.spend(failed)
+            self.spend(failed, counted=counted)
+            counted = True
             try:
                 failed = start(list(failed))
             except (WorkerDied, WorkerFailed, WorkerUnresponsive) as error:

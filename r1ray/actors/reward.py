@@ -1,9 +1,11 @@
 """The reward role: one group at a time, on CPUs. `r1ray.actors.workers.RayWorkers` distributes the groups."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import r1ray.reward
+from r1ray.actors.culprits import Note, identity
 from r1ray.config import Config
 from r1ray.data.sources import program_languages
 from r1ray.reward.base import RewardContext
@@ -19,11 +21,20 @@ MAX_RETRIES = 3
 class RewardWorker:
     """Scores groups. It has no state to lose: after a restart the group is scored again.
 
+    A fork of the process that a reward makes ends here: only the worker itself may answer.
+
     When rewards run programs, the constructor starts the sandbox, and raises SandboxUnavailable without one.
     """
 
-    def __init__(self, *, index: int, cfg: Config, judges: Sequence[Callable[[Endpoint], Server]] = ()) -> None:
-        self.index = index
+    def __init__(
+        self,
+        *,
+        index: int,
+        cfg: Config,
+        judges: Sequence[Callable[[Endpoint], Server]] = (),
+        note: str | None = None,
+    ) -> None:
+        self.index, self._note, self._pid = index, Note(note), os.getpid()
         set_own_judges(judges)
         languages = program_languages((*cfg.data.train.values(), *cfg.eval.sets.values()))
         allow_programs(cfg.sandbox, languages)
@@ -40,4 +51,14 @@ class RewardWorker:
         return {"progress": num_runs() + num_requests()}
 
     def score(self, problem: Problem, completions_G: Sequence[Completion], context: RewardContext) -> tuple[Score, ...]:
-        return self._scorer.score(problem, completions_G, context)
+        self._note.write(identity(problem, context))
+        try:
+            return self._scorer.score(problem, completions_G, context)
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(0)
+            self._note.write("")
+
+    def interrupted(self) -> str:
+        """What the worker before this one in the slot was scoring when it ended (`r1ray.actors.culprits.identity`)."""
+        return self._note.left

@@ -124,6 +124,7 @@ def _spawn(
         kwargs["model_path"] = model_path
     elif judges:
         kwargs["judges"] = [JudgeServer(handle) for handle in judges]
+    notes = (lambda i: {"note": f"{log_dir}/.reward-{i}.note"}) if role == "reward" else lambda _: {}
     if role in TRAINERS:
         kwargs |= {"role": role, "log_dir": str(log_dir), **trainer_kwargs}
     index_name = "rank" if role in (*TRAINERS, "reference") else "index"
@@ -131,7 +132,7 @@ def _spawn(
         resolve(WORKERS[role], {}, what="worker"),
         role=role,
         slots=slots,
-        kwargs_of=lambda i: {index_name: i, **kwargs},
+        kwargs_of=lambda i: {index_name: i, **kwargs, **notes(i)},
         env_of=lambda i: {"OMP_NUM_THREADS": str(threads[i]), "TOKENIZERS_PARALLELISM": "false"},
         log_dir=log_dir,
         rendezvous=rendezvous,

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from r1ray.actors.culprits import MAX_DEATHS, identity, last_scored, no_scores
 from r1ray.actors.group import HEALTH_TIMEOUT_S, ActorGroup, Wait, result_of, settle, waiting
 from r1ray.config import Config
 from r1ray.engine.base import EngineFailed, SamplingSpec
@@ -41,6 +42,8 @@ class Call:
     sent_at: float
     retries: int = 0
     """How often its result was lost."""
+    deaths: int = 0
+    """For a score: how many workers ended while they computed it."""
     after: "Call | None" = None
     """For a score: the call whose completions it waits for."""
     ref: Any = None
@@ -263,9 +266,13 @@ class RayWorkers:
         """Restart a worker, together with all others of its role that have died, and send their unfinished calls again."""
         others = group.unhealthy(timeout_s=DEATH_TIMEOUT_S)
         died = {other: why for other, why in others.items() if isinstance(why, WorkerDied)}
-        self._replace(group, died | {group.name(index): error})
+        failed = died | {group.name(index): error}
+        suspected = any(call.deaths and call.name in failed for call in self._open if call.done_at is None)
+        self._replace(group, failed, counted=not suspected)
         if group is self._rollouts:
             self._push_current()
+        elif not self._end_culprits(failed) and suspected:
+            self._restarts.charge(failed)
         for times in self._answered_at.values():
             times[:] = [time.monotonic()] * len(times)  # progress made during the restart was not seen
         calls, self._to_resend = self._to_resend, []
@@ -281,9 +288,28 @@ class RayWorkers:
             if call.done_at is None and call.after in calls:
                 call.send()
 
-    def _replace(self, group: ActorGroup, failed: Mapping[str, Exception]) -> None:
+    def _end_culprits(self, failed: Mapping[str, Exception]) -> bool:
+        """Among the calls of reward workers that were just restarted, end those that have ended their workers before. Returns
+        whether there is one.
+        """
+        notes = last_scored(self._rewards, failed)
+        found = False
+        for call in list(self._to_resend) if notes else ():
+            if call.after is None or identity(call.arguments["problem"], call.arguments["context"]) not in notes:
+                continue
+            call.deaths += 1
+            if call.deaths == MAX_DEATHS:
+                num, error = len(call.after.arguments["seeds"]), failed[call.name]
+                call.result, call.done_at = no_scores(num, worker=call.name, error=error), time.monotonic()
+                call.ref = None  # the failure of the last attempt may be ready and not fetched yet
+                self._to_resend.remove(call)
+                self._restarts.excuse()  # the restart after its first death; this one has not been counted
+                found = True
+        return found
+
+    def _replace(self, group: ActorGroup, failed: Mapping[str, Exception], *, counted: bool = True) -> None:
         """Restart these workers together."""
-        self._restarts.restart(failed, partial(group.restart, timeout_s=self._start_timeout_s))
+        self._restarts.restart(failed, partial(group.restart, timeout_s=self._start_timeout_s), counted=counted)
         # These calls are sent after the next push: until then a new engine has the weights of the model folder.
         calls = [call for call in self._open if call.done_at is None and call.name in failed]
         self._to_resend += [call for call in calls if call not in self._to_resend]

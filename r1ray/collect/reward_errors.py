@@ -4,9 +4,9 @@ The first failure of a component is printed with its traceback and the problem o
 unusable and counted: events.jsonl gets a row for every step that has failures, the console the count of the first such step.
 
 A component that fails on every completion of one problem after the other is a bug, not an outage (`r1ray.collect.outages`): waiting
-would not help. The run ends after a step's worth of problems in a row, at most MANY. A component that has scored some problems
-before has more chances, because some rows may be at fault: at least MANY problems, and so many that they would fail in a row by
-chance (at the rate of failures so far) once in 10**8 times.
+would not help. The run ends after a step's worth of problems in a row, at most MANY (FEW where each has ended two workers, which
+takes long). A component that has scored some problems before has more chances, because some rows may be at fault: at least MANY
+problems, and so many that they would fail in a row by chance (at the rate of failures so far) once in 10**8 times.
 """
 
 import math
@@ -17,7 +17,7 @@ from r1ray.plugin_errors import PluginFailed
 from r1ray.reward.base import SUM, WORKER
 from r1ray.types import ComponentError, Score
 
-MANY = 16
+MANY, FEW = 16, 4
 CHANCE = 1e-8
 
 
@@ -116,7 +116,7 @@ class RewardErrors:
         """After how many failures in a row the run ends."""
         scored, failed = self._scored.get(name, 0), record.failed - record.in_a_row
         if not scored:
-            return max(2, min(MANY, num_problems))
+            return max(2, min(FEW if name == WORKER else MANY, num_problems))
         rate = failed / (scored + failed)
         return max(MANY, num_problems, math.ceil(math.log(CHANCE) / math.log(rate)) if rate else 0)
 

@@ -31,6 +31,8 @@ class World:
         self.dies_at: dict[str, float] = {}
         """Actors that answer until then."""
         self.events: list[str] = []
+        self.notes: list[str] = []
+        """What restarted reward workers find in the notes of their predecessors, restart by restart."""
         self.not_up: dict[str, Exception] = {}
         """Workers that fail to start the next time."""
         self.slow: set[str] = set()
@@ -61,7 +63,8 @@ class World:
 
             return SimpleNamespace(remote=remote)
 
-        methods = {kind: method(kind) for kind in ("generate", "score", "hold", "release", "abort", "sleep", "wake")}
+        kinds = ("generate", "score", "hold", "release", "abort", "sleep", "wake", "interrupted")
+        methods = {kind: method(kind) for kind in kinds}
         return SimpleNamespace(name=name, _actor_id=name.encode(), **methods)
 
     def workers_called(self, kind: str) -> list[str]:
@@ -93,6 +96,8 @@ class World:
         assert time <= self.now, "fetched before it was ready: in a run that blocks without an end"
         if error:
             raise error
+        if "/interrupted/" in ref:
+            return self.notes.pop(0) if self.notes else ""
         return f"value of {ref}"
 
     def gather(self, refs: Sequence[str], names: Sequence[str], *, what: str, timeout_s: float) -> list[str]:
