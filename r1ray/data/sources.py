@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from r1ray.data.files import is_local, read_rows
 from r1ray.data.generators import countdown, knights, oneliners, traces
 from r1ray.data.generators.base import GeneratorArgs
 from r1ray.plugin import resolve, resolve_or_none
+from r1ray.plugin_errors import message_of, place_of, users_traceback
 from r1ray.sandbox.base import Language
 
 
@@ -173,11 +175,16 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     seen: set[str] = set()
     first_error = ""
     for theirs in islice(_kept_rows(_rows(name, cfg, source, args), args.kept, counts, name=name), head):
+        ours = _ours(theirs, columns, source, name=name)
         try:
-            item = source.read(_ours(theirs, columns, source, name=name), args)
+            item = source.read(ours, args)
         except Unreadable as error:
             counts["unreadable"] += 1
             first_error = first_error or f"{error}; the row: {shown(theirs)}"
+            continue
+        except Exception as error:  # a source of the user's own may raise anything
+            counts["unreadable"] += 1
+            first_error = first_error or f"{message_of(error)} ({place_of(error)}); the row: {shown(theirs)}"
             continue
         keys = _keys(item)  # before the instruction, which may differ between training and evaluation
         item = _instructed(item, args.instruction) if args.instruction else item
@@ -245,11 +252,26 @@ def _rows(name: str, cfg: SourceConfig, source: Source, args: SourceArgs) -> Ite
         )
         raise ValueError(f"source {name!r} ({cfg.source}) {needs}")
     if source.generate is not None:
-        return source.generate(args)
+        return _made_rows(partial(source.generate, args), name=name)
     assert cfg.path is not None
     if source.read_run is not None:
-        return source.read_run(cfg.path, args)
+        return _made_rows(partial(source.read_run, cfg.path, args), name=name)
     return read_rows(cfg.path, subset=cfg.subset, split=cfg.split)
+
+
+def _made_rows(make: Callable[[], Iterator[Any]], *, name: str) -> Iterator[Any]:
+    """The rows that a source makes; its exception says after how many rows and where it was raised."""
+    number = 0
+    try:
+        for row in make():
+            yield row
+            number += 1
+    except Exception as error:  # a source of the user's own may raise anything
+        if isinstance(error, ValueError) and users_traceback(error) is None:
+            raise
+        raise ValueError(
+            f"source {name!r} failed after {number} rows: {message_of(error)} ({place_of(error)})"
+        ) from error
 
 
 def _kept_rows(

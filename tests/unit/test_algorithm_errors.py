@@ -55,7 +55,7 @@ def run(broken: Broken, world: World) -> Progress:
         save=world.save,
         log=world,
     )
-    cfg = config("steps=4", "eval.every_steps=0", "eval.before=false", "checkpoint.every_steps=0")
+    cfg = config("steps=4", "eval.every_steps=0", "eval.before_training=false", "checkpoint.every_steps=0")
     return train(cfg, components, Progress(step=0, updates=0, version=0))
 
 
@@ -142,5 +142,5 @@ def test_a_bug_that_an_evaluation_finds_saves_the_step_that_it_follows() -> None
 
     world.evaluate = evaluate  # type: ignore[method-assign]
     with pytest.raises(PluginFailed):
-        test_loop.run(config("eval.before=false"), world)
+        test_loop.run(config("eval.before_training=false"), world)
     assert [progress.step for progress in world.saved] == [2] and list(world.logged) == [1, 2]

@@ -23,7 +23,7 @@ ONLY = {
 }
 WITHIN = {
     "sandbox": {"sandbox"},
-    "data": {"config", "data", "mistakes", "plugin", "reward", "sandbox", "types"},
+    "data": {"config", "data", "mistakes", "plugin", "plugin_errors", "reward", "sandbox", "types"},
 }
 """{folder: the packages of r1ray that its modules may import}."""
 PURE = ("types.py", "config", "check", "algo", "data", "reward")

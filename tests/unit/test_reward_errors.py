@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from test_collect import Count, collector, completion
 
+from r1ray.actors.culprits import no_scores
 from r1ray.collect import Collector, outages
 from r1ray.collect.outages import Outages
-from r1ray.collect.reward_errors import MANY, RewardErrors
+from r1ray.collect.reward_errors import FEW, MANY, RewardErrors
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluator import Evaluator
+from r1ray.failures import WorkerDied
 from r1ray.plugin_errors import PluginFailed
 from r1ray.reward.base import ComponentScore, RewardContext
 from r1ray.reward.compose import Component, Scorer
@@ -175,6 +177,29 @@ def test_an_outage_of_another_component_stays_an_outage() -> None:
     with pytest.raises(AssertionError, match="nothing to wait for"):
         world.collector.collect(8, step=1)
     assert world.kinds() == ["alarm"] and "reward outage (mine)" in world.said[0]
+
+
+def test_a_group_that_ends_its_workers_is_dropped_and_not_scored_again() -> None:
+    world = World(lambda p, completions_G, c: [1.0] * len(completions_G))
+    whole, died = world.collector.workers.score_of, no_scores(4, worker="reward-0", error=WorkerDied("reward-0 died"))  # type: ignore[attr-defined]
+
+    def some(problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        scores = whole(problem, completions)
+        return died if problem.id in ("p1", "p5") else scores
+
+    world.collector.workers.score_of = some  # type: ignore[attr-defined]
+    collected = world.collector.collect(6, step=1)
+    assert sorted(collected.dropped) == ["p1", "p5"] and len(collected.kept) == 6
+    assert world.scored.count("p1") == 1 and collected.regenerated == collected.rescored == 0
+    assert "the reward worker failed on problem p" in world.said[0] and "8 completions of 2 problems" in world.said[1]
+
+
+def test_a_reward_that_ends_every_worker_ends_the_run() -> None:
+    world = World(lambda p, completions_G, c: [1.0] * len(completions_G))
+    died = no_scores(4, worker="reward-0", error=WorkerDied("reward-0 died"))
+    world.collector.workers.score_of = lambda *_: died  # type: ignore[attr-defined]
+    with pytest.raises(PluginFailed, match=rf"the reward worker failed on every completion of {FEW} problems"):
+        world.collector.collect(32, step=1)
 
 
 def evaluator(world: World, num_problems: int) -> Evaluator:
