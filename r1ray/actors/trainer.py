@@ -71,6 +71,7 @@ class TrainerWorker:
         self.rank, self._role, self._log_dir = rank, role, log_dir
         self.shares_memory = cfg.rollout.sleep
         self._host, self._sender = master_addr, WeightSender(rank=rank)
+        self._template = cfg.model.template
         self._model_path, self._objective, self._total_updates = model_path, objective, total_updates
         self._head: Any = None
         lora = cfg.model.lora if role == "policy" else None
@@ -216,7 +217,7 @@ class TrainerWorker:
             if head_1E is not None:
                 save_critic(weights, head_1E, path, body=self._lm)
             elif self._role == "policy":
-                save_lm(weights, path, lm=self._lm, source=self._model_path)
+                save_lm(weights, path, lm=self._lm, source=self._model_path, template=self._template)
             else:
                 save_weights(weights, path, config=self._lm.config)
         dist.barrier()

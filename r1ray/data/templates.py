@@ -25,6 +25,8 @@ from r1ray.types import Ints, Message
 
 Template = Callable[..., str]
 
+BASE = "base"
+"""The name of the base model's chat template in an exported model, whose default is the training prompt."""
 OPENED = re.compile(r"<think>\s*\Z")
 
 R1_ZERO = (
@@ -91,14 +93,23 @@ def none(messages: Sequence[Message], tokenizer: Any) -> str:
 
 
 def chat(messages: Sequence[Message], tokenizer: Any, **settings: Any) -> str:
-    """The tokenizer's own chat template with the generation prompt; `settings` are arguments of that template."""
-    if not tokenizer.chat_template:
+    """The base model's chat template with the generation prompt; `settings` are arguments of that template."""
+    template = base_chat_template(tokenizer)
+    if not template:
         raise ValueError(
             f"this template ({', '.join(sorted(CHAT_TEMPLATES))}) needs a tokenizer with a chat template, and this one has none; "
             "for a base model use model.template=r1_zero"
         )
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **settings)
+    return tokenizer.apply_chat_template(
+        turns, chat_template=template, tokenize=False, add_generation_prompt=True, **settings
+    )
+
+
+def base_chat_template(tokenizer: Any) -> str | None:
+    """The chat template with which the model was released; a model that r1ray exported has it under the name `base`."""
+    known: str | dict[str, str] | None = tokenizer.chat_template
+    return known.get(BASE, known.get("default")) if isinstance(known, dict) else known
 
 
 def qwen_math(messages: Sequence[Message], tokenizer: Any) -> str:

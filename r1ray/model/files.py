@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import r1ray.builtin
 from r1ray.config import ModelProperties
+from r1ray.data.templates import BASE
 
 PROPERTY_NAMES = {
     "context_length": ("max_position_embeddings", "n_positions"),
@@ -65,13 +66,17 @@ def token_count(path: str) -> int | None:
 
 
 def chat_template(path: str) -> str | None:
-    """The chat template of a local model, from the files of its tokenizer; several templates are joined."""
+    """The chat template of a local model, from the files of its tokenizer; several templates are joined.
+
+    A model that r1ray exported has two, and trains with the one of its base model (`r1ray.data.chat_template`).
+    """
     folder = local_folder(path)
     if folder is None:
         return None
-    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if jinja.exists():
-        return jinja.read_text()
+    config = folder / "tokenizer_config.json"
+    for jinja in (folder / "additional_chat_templates" / f"{BASE}.jinja", folder / "chat_template.jinja"):
+        if jinja.exists():
+            return jinja.read_text()
     template: Any = json.loads(config.read_text()).get("chat_template") if config.exists() else None
     if not isinstance(template, list):
         return template

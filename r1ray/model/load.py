@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from r1ray.config import Config, LoraConfig, ModelProperties
+from r1ray.data.chat_template import exported_chat_template
 from r1ray.model import attention
 from r1ray.model.experts import REASON, experts_of
 from r1ray.model.forward import Policy
@@ -132,27 +133,34 @@ def _named(key: str, path: str) -> Iterator[None]:
         raise ValueError(f"{key}={path} cannot be loaded: {remedy}\n{error}") from error
 
 
-def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, source: str) -> None:
-    """Write config, safetensors, tokenizer with its chat template, and generation settings.
+def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, source: str, template: str) -> None:
+    """Write config, safetensors, tokenizer and generation settings.
 
     Args:
         weights: all weights, unsharded, on the CPU.
         lm: the model, for its config.
-        source: the model folder or hub name from which the tokenizer is copied.
+        source: the model folder or hub name from which tokenizer and generation settings are copied.
+        template: `model.template`, which becomes the chat template of the tokenizer.
     """
     save_weights(weights, path, config=lm.config)
     folder = Path(path)
     tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.chat_template = exported_chat_template(template, tokenizer)
     tokenizer.save_pretrained(folder)
-    generation = GenerationConfig(
-        do_sample=True,
-        temperature=0.6,  # DeepSeek-R1's model card: 0.6 and 0.95 against endless repetition
-        top_p=0.95,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=_eos_ids(lm, tokenizer.eos_token_id),
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    generation = _generation_settings(source)
+    generation.eos_token_id = _eos_ids(lm, tokenizer.eos_token_id)
+    for name in ("bos_token_id", "pad_token_id"):
+        if getattr(generation, name) is None:
+            setattr(generation, name, getattr(tokenizer, name))
     generation.save_pretrained(folder)
+
+
+def _generation_settings(source: str) -> GenerationConfig:
+    """Those of the model from which training started. Without any: DeepSeek-R1's (model card), against endless repetition."""
+    try:
+        return GenerationConfig.from_pretrained(source)
+    except OSError:
+        return GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95)
 
 
 def save_weights(weights: Mapping[str, Tensor], path: str, *, config: Any) -> None:

