@@ -5,36 +5,36 @@
                   step of the stage, and at every step if another stage starts from this one
 
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
+`latest` and `best` are for readers of the folder: they follow from the steps and scores in the checkpoints, and every start derives
+them again.
 """
 
 import errno
-import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from r1ray.roles import section_of
+from r1ray.run.files import make_folder, sync_folder
+from r1ray.run.seal import find_damage, seal
 
-MANIFEST = "manifest.json"
 STATE = "state.json"
 WRITING = ".writing-"
 REMOVING = ".removing-"
 """Prefixes of a checkpoint that is being written or removed. Neither is ever loaded under such a name."""
-HASHING_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """What a stage needs besides weights and optimizer to resume exactly where it was. Can be written as JSON.
 
-    Example: `Progress(step=10, updates=160, version=160, stream={"draws": 640, "sources": {...}}, best=0.41)`.
+    Example: `Progress(step=10, updates=160, version=160, stream={"draws": 640, "sources": {...}}, score=0.41)`.
     """
 
     step: int
@@ -44,8 +44,8 @@ class Progress:
     reference_updates: int = 0
     stream: Mapping[str, Any] = field(default_factory=dict[str, Any])
     algo: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    best: float | None = None
-    """The best value of checkpoint.best_metric so far."""
+    score: float | None = None
+    """The value of checkpoint.best_metric for exactly these weights; None if they were not evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class Checkpoints:
     """The checkpoints of one stage, used by the driver only. The constructor finishes or removes what a crash left behind.
 
     Args:
-        keep: how many of the newest checkpoints are kept; `latest` and `best` always are.
-        event: logs what was skipped or recovered (`RunDir.event`).
+        keep: how many of the newest whole checkpoints are kept; `latest` and `best` always are.
+        event: logs what was skipped, recovered or removed as damaged (`RunDir.event`).
     """
 
     def __init__(self, folder: Path, *, keep: int, event: Callable[..., None]) -> None:
@@ -80,8 +80,14 @@ class Checkpoints:
         self.event = event
         self.newest_step: int | None = None
         """Step of the newest checkpoint that this process knows to be complete."""
-        folder.mkdir(parents=True, exist_ok=True)
+        self._whole: set[str] = set()
+        """Names of the checkpoints that this process has written or read."""
+        self._damaged: dict[str, str] = {}
+        """{name: damage}."""
+        make_folder(folder)
         self._recover()
+        self._link()
+        self._prune()
 
     @contextmanager
     def writing(self, progress: Progress, *, score: float | None = None) -> Generator[Path]:
@@ -99,10 +105,8 @@ class Checkpoints:
         try:
             temporary.mkdir()
             yield temporary
-            best = self.best_score
-            if score is not None and math.isfinite(score) and (best is None or score > best):
-                best = score
-            (temporary / STATE).write_text(json.dumps(asdict(progress) | {"best": best}, indent=1))
+            progress = replace(progress, score=score if score is not None and math.isfinite(score) else None)
+            (temporary / STATE).write_text(json.dumps(asdict(progress), indent=1))
             seal(temporary)
             self._move_in(temporary, final)
         except OSError as error:
@@ -112,17 +116,32 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         self.newest_step = progress.step
-        self._prune(final)
+        self._link()
+        self._prune(written=final)
 
     def newest_valid(self) -> Checkpoint | None:
-        """The newest complete checkpoint; an event names every newer one that is damaged, and the damage."""
+        """The newest complete checkpoint; every newer one is named with its damage. None if there is no checkpoint.
+
+        Raises ValueError if all are damaged: the stage must not start over next to files that may still be put back.
+        """
+        self._whole.clear()
         for path in reversed(self._paths()):
-            damage = find_damage(path)
-            if damage is None:
+            if self._is_whole(path):
                 found = load(path)
                 self.newest_step = found.progress.step
+                self._link()
                 return found
-            self.event("checkpoint_skipped", path=str(path), reason=damage)
+        self._raise_if_damaged()
+        return None
+
+    def final(self) -> Checkpoint | None:
+        """The whole checkpoint with the best score, else the newest whole one; None if there is none. Raises as `newest_valid`."""
+        while known := self._undamaged():
+            chosen = best_of(known) or known[-1]
+            if self._is_whole(chosen.path):
+                self._link()
+                return chosen
+        self._raise_if_damaged()
         return None
 
     def kept(self) -> list[Progress]:
@@ -133,55 +152,94 @@ class Checkpoints:
                 found.append(load(path).progress)
         return found
 
-    @property
-    def best_score(self) -> float | None:
-        """The score of the checkpoint that `best` points at."""
-        with suppress(OSError, ValueError):
-            return load(self.folder / "best").progress.best
-        return None
-
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*"))
+        return steps_in(self.folder)
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether every file is as it was written. Reads all of them, once."""
+        if path.name not in self._whole and path.name not in self._damaged:
+            self._note(path, find_damage(path))
+            if path.name not in self._damaged:
+                self._whole.add(path.name)
+        return path.name not in self._damaged
+
+    def _undamaged(self) -> list[Checkpoint]:
+        """The checkpoints of which no damage is known and no file is missing or cut, oldest first."""
+        for path in self._paths():
+            if path.name not in self._whole and path.name not in self._damaged:
+                self._note(path, find_damage(path, contents_of=(STATE,)))
+        return [load(path) for path in self._paths() if path.name not in self._damaged]
+
+    def _note(self, path: Path, damage: str | None) -> None:
+        if damage is not None:
+            self._damaged[path.name] = damage
+            self.event("checkpoint_skipped", path=str(path), reason=damage)
+            print(f"r1ray: the checkpoint {path} is skipped: {damage}")
+
+    def _raise_if_damaged(self) -> None:
+        if self._damaged:
+            listed = "; ".join(f"{name}: {damage}" for name, damage in sorted(self._damaged.items(), reverse=True))
+            raise ValueError(
+                f"every checkpoint in {self.folder} is damaged ({listed}): put back the files of one of them, or choose name=ANOTHER "
+                "for a new run"
+            )
 
     def _move_in(self, temporary: Path, final: Path) -> None:
         if final.exists():  # a damaged one, skipped when the run resumed from an older step
             final.rename(self.folder / f"{REMOVING}{final.name}")
         temporary.rename(final)
-        self._point("latest", final)
-        best = load(final).progress.best
-        if best is not None and best != self.best_score:  # a new best value, so it is the score of this checkpoint
-            self._point("best", final)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
+        self._damaged.pop(final.name, None)
+        self._whole.add(final.name)
 
-    def _point(self, name: str, target: Path) -> None:
-        temporary = self.folder / f".{name}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target.name)
-        os.replace(temporary, self.folder / name)
+    def _link(self) -> None:
+        """Point `latest` and `best` at what they mean; a name that means nothing is removed."""
+        known = self._undamaged()
+        for name, target in (("latest", known[-1] if known else None), ("best", best_of(known))):
+            link = self.folder / name
+            if target is None:
+                link.unlink(missing_ok=True)
+            elif not link.is_symlink() or os.readlink(link) != target.path.name:
+                temporary = self.folder / f".{name}"
+                temporary.unlink(missing_ok=True)
+                temporary.symlink_to(target.path.name)
+                os.replace(temporary, link)
+        sync_folder(self.folder)
 
     def _recover(self) -> None:
         """After a crash: a checkpoint that was sealed but not yet renamed is complete; other temporary folders are removed."""
         for temporary in self.folder.glob(f"{WRITING}*"):
             final = self.folder / temporary.name.removeprefix(WRITING)
             if find_damage(temporary) is None:
-                if final.exists():
-                    shutil.rmtree(final)
                 self._move_in(temporary, final)
                 self.event("checkpoint_recovered", path=str(final))
         for leftover in [*self.folder.glob(f"{WRITING}*"), *self.folder.glob(f"{REMOVING}*")]:
             shutil.rmtree(leftover)
 
-    def _prune(self, newest: Path) -> None:
-        """Keep the newest ones and the one that `best` points at. Any that is newer than the one just written was skipped as
-        damaged when the run resumed from an older step, so it is removed too."""
-        best = (self.folder / "best").resolve()
-        abandoned = [path for path in self._paths() if path.name > newest.name]
-        older = [path for path in self._paths()[: -self.keep - len(abandoned)] if path.resolve() != best]
-        for path in abandoned + older:
+    def _prune(self, *, written: Path | None = None) -> None:
+        """Remove all but the newest `keep` and the best. None is removed before those that stay have been read and are whole.
+
+        Args:
+            written: the checkpoint just written, which replaces the damaged ones, and any newer one: that was skipped as damaged
+                when the run resumed from an older step.
+        """
+        abandoned = [path for path in self._paths() if written and path.name > written.name]
+        while True:
+            known = [checkpoint for checkpoint in self._undamaged() if checkpoint.path not in abandoned]
+            best = best_of(known)
+            kept = {checkpoint.path for checkpoint in (*known[-self.keep :], *([best] if best else []))}
+            excess = [checkpoint.path for checkpoint in known if checkpoint.path not in kept]
+            if not excess or all([self._is_whole(path) for path in sorted(kept)]):
+                break
+        damaged = [path for path in self._paths() if written and path.name in self._damaged]
+        for path in {*abandoned, *damaged, *excess}:
             # Renamed first: a crash while deleting must not leave a part of a checkpoint under its name.
             path.rename(self.folder / f"{REMOVING}{path.name}")
+            if reason := self._damaged.pop(path.name, None):
+                self.event("checkpoint_removed", path=str(path), reason=reason)
         for leftover in self.folder.glob(f"{REMOVING}*"):
             shutil.rmtree(leftover)
+        self._link()
 
     def _remedy(self, step: int, error: OSError) -> str:
         older = [path.name for path in self._paths()]
@@ -198,67 +256,21 @@ def name_of(step: int) -> str:
     return f"step_{step:06d}"
 
 
+def steps_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first, unverified."""
+    return sorted(folder.glob("step_*"))
+
+
+def best_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The one with the highest score, the oldest of several; None if none has a score."""
+    scored = [checkpoint for checkpoint in checkpoints if checkpoint.progress.score is not None]
+    return max(scored, key=lambda checkpoint: checkpoint.progress.score or 0.0, default=None)
+
+
 def load(path: Path) -> Checkpoint:
     """The checkpoint at `path` (a `latest` or `best` link is followed); unverified."""
     path = path.resolve()
-    return Checkpoint(path=path, progress=Progress(**json.loads((path / STATE).read_text())))
-
-
-def seal(folder: Path) -> None:
-    """Write the manifest of all files below `folder`, after all of them are on the disk."""
-    files = _files(folder)
-    with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        entries = dict(
-            zip([str(path.relative_to(folder)) for path in files], pool.map(_sync_and_hash, files), strict=True)
-        )
-    for inner in sorted({path.parent for path in files}):
-        _sync_folder(inner)
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"files": entries}, indent=1))
-    _sync_file(manifest)
-    _sync_folder(folder)
-
-
-def find_damage(path: Path) -> str | None:
-    """Why this checkpoint must not be loaded; None if every file is as its manifest says."""
-    try:
-        entries = json.loads((path / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
-        return f"{MANIFEST} is missing or unreadable ({error})"
-    for name, entry in entries.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != entry["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
-    with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        hashes = pool.map(_hash, [path / name for name in entries])
-        damaged = [name for name, found in zip(entries, hashes, strict=True) if found != entries[name]["sha256"]]
-    return f"{', '.join(damaged)}: the content differs from what was written" if damaged else None
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-
-
-def _sync_and_hash(path: Path) -> dict[str, Any]:
-    _sync_file(path)
-    return {"sha256": _hash(path), "bytes": path.stat().st_size}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    state: dict[str, Any] = json.loads((path / STATE).read_text())
+    if "best" in state:  # written by an earlier version: the best score so far, so the first that has it is the best
+        state["score"] = state.pop("best")
+    return Checkpoint(path=path, progress=Progress(**state))

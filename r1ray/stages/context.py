@@ -1,6 +1,7 @@
 """What the run function of a stage kind gets, and what stages share: model folder, tokenizer, log, checkpoints."""
 
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from r1ray.config import Config
 from r1ray.plugin import Args
 from r1ray.roles import TrainerRole, section_of
-from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress, load
+from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import RunDir
 from r1ray.run.log import RunLog
 
@@ -100,10 +101,9 @@ def final_checkpoint(run: RunDir, stage: str) -> Checkpoint:
     model as the reference, and its stream of problems and its curriculum start from the beginning. A process reward model
     starts from the beginning too: its rewards are relative to the reference, which has changed.
 
-    Raises ValueError when the stage has left none.
+    Raises ValueError when the stage has left none, or only damaged ones.
     """
     folder = run.stage(stage).checkpoints
-    for name in ("best", "latest"):
-        if (folder / name).exists():
-            return load(folder / name)
+    if (found := Checkpoints(folder, keep=sys.maxsize, event=run.event).final()) is not None:
+        return found
     raise ValueError(f"stage {stage!r} left no checkpoint in {folder}: the stage after it has nothing to start from")

@@ -99,11 +99,15 @@ def test_a_crash_at_any_point_leaves_the_newest_complete_one(
         allowed = {5, 10} if again else {10, 15}
         assert found.progress.step in allowed, f"after a crash at call {point}"
         assert (found.hf / "model.safetensors").read_text() == f"weights {found.progress.step}"
+        assert os.readlink(tmp_path / "latest") == found.path.name
+        assert len(steps(tmp_path)) <= 2 or again
         assert not list(tmp_path.glob(".*-step*")), "no incomplete checkpoint is left"
         under_their_names = [path for path in tmp_path.glob("step_*") if not (again and path.name == "step_000010")]
         assert all(checkpoint.find_damage(path) is None for path in under_their_names), "a final name means complete"
         save(reopen(), 20)
         assert newest(reopen()) == 20
+        assert os.readlink(tmp_path / "latest") == "step_000020"
+        assert len(steps(tmp_path)) <= 2
         if not crashed:
             assert found.progress.step == max(allowed)
             break
@@ -154,7 +158,8 @@ def test_damage_is_named(
 ) -> None:
     save(reopen(), 10)
     harm(tmp_path / "step_000010")
-    assert reopen().newest_valid() is None
+    with pytest.raises(ValueError, match=reason):
+        reopen().newest_valid()
     assert reason in events[0][1]["reason"]
 
 
@@ -198,7 +203,7 @@ def test_keep_never_removes_the_best_or_the_latest(reopen: Callable[..., Checkpo
     assert os.readlink(tmp_path / "latest") == "step_000005"
     found = reopen().newest_valid()
     assert found is not None
-    assert found.progress.best == 0.9
+    assert found.progress.score == 0.8
     save(reopen(keep=1), 6, score=0.95)
     assert steps(tmp_path) == [6]
 

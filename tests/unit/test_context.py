@@ -12,6 +12,7 @@ from r1ray.cli import compose
 from r1ray.evaluator import evaluator_of
 from r1ray.run.checkpoint import Progress
 from r1ray.run.directory import RunDir
+from r1ray.run.seal import seal
 from r1ray.stages.context import StageContext, final_checkpoint
 from r1ray.stages.pipeline import context_of
 from r1ray.stages.rl import training_sampling
@@ -116,6 +117,7 @@ def test_stage_after_one_without_a_critic_starts_a_new_critic(tmp_path: Path) ->
     left = save(first, run, 3)
     assert (left / "critic/hf").exists() and context_of(second, run).cfg.critic.path is None
     shutil.rmtree(left / "critic")
+    seal(left)
     cfg = second.config.model_copy(update={"algo": algo_config("ppo")})
     assert context_of(second._replace(config=cfg), run).cfg.critic.path is None
 
