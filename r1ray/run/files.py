@@ -1,17 +1,26 @@
-"""Writing and reading of a run's files so that a crash or a full disk never leaves half of something."""
+"""Writing and reading of a run's files so that a crash, a power cut or a full disk never leaves half of something.
+
+After a power cut a file that was not synced may be empty, and a name in a folder that was not synced may be gone.
+"""
 
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part of one."""
+    """Readers see the old file or the new one, never a part of one, also after a power cut."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -59,9 +68,32 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a file with one per line; [] if there is no such file. A line that a crash cut short is left out."""
     rows: list[dict[str, Any]] = []
     if path.exists():
-        # Not splitlines: a completion may hold U+2028 and the like, which JSON leaves as they are.
-        with path.open(newline="\n") as file:
+        with path.open("rb") as file:  # bytes: a line may be cut within a character
             for line in file:
-                with suppress(ValueError):
-                    rows.append(json.loads(line))
+                if (row := _row(line)) is not None:
+                    rows.append(row)
     return rows
+
+
+def drop_torn_end(path: Path) -> int:
+    """Remove what a crash left after the last whole line, so that the next line is not appended to it; returns its bytes."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    end = len(content)
+    while end:
+        start = content.rfind(b"\n", 0, end - 1) + 1
+        if content[end - 1 : end] == b"\n" and _row(content[start:end]) is not None:
+            break
+        end = start
+    if end < len(content):
+        os.truncate(path, end)
+        sync_file(path)
+    return len(content) - end
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        row = json.loads(line)
+        return cast("dict[str, Any]", row) if isinstance(row, dict) else None
+    return None

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from r1ray.run.files import append, read_jsonl
+from r1ray.run.files import append, make_folder, read_jsonl
 
 FINAL_STATES = ("trained", "not_trained", "dropped")
 
@@ -32,7 +32,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, step: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self.path = path
         self._lines: list[str] = []
         if path.exists() and path.stat().st_size:

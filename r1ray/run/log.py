@@ -1,6 +1,6 @@
 """All output of a stage while it runs, behind four methods, so that the loop stays small."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from r1ray.data.rollouts import lines_of, rollout_file, rollout_steps
 from r1ray.run.alarms import HISTORY, AlarmState, check_step
 from r1ray.run.console import StepConsole, number
 from r1ray.run.directory import RunDir
-from r1ray.run.files import write_atomically
+from r1ray.run.files import make_folder, write_atomically
 from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger, read_metrics
 from r1ray.run.report import write_report
 from r1ray.types import Group, Ints
@@ -40,7 +40,9 @@ class RunLog:
             if step >= first_step:
                 path.unlink()
         self.alarms = AlarmState()
-        for row in [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step][-HISTORY:]:
+        rows = [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step]
+        self._report_lost({*range(1, first_step)} - {row["step"] for row in rows})
+        for row in rows[-HISTORY:]:
             self.alarms, _ = check_step(self.alarms, row)  # these alarms have already been logged
         self.write_report, self.write_rollouts = Guard("report.html"), Guard("writing rollouts")
         makers: dict[str, Callable[[], Logger]] = {
@@ -58,6 +60,14 @@ class RunLog:
         self.loggers: list[tuple[Guard, Logger]] = [
             (guard, logger) for name, guard in guards.items() if (logger := guard(makers[name])) is not None
         ]
+
+    def _report_lost(self, steps: Collection[int]) -> None:
+        if steps:
+            self.event("metrics_lost", steps=sorted(steps))
+            print(
+                f"r1ray: {self.folder.metrics} lacks {len(steps)} of the steps {min(steps)} to {max(steps)}, which cannot be "
+                "rebuilt; training is not affected"
+            )
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         for guard, logger in self.loggers:
@@ -92,7 +102,7 @@ class RunLog:
 
 
 def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: Callable[[Ints], str]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = rollout_file(folder, step)
     write_atomically(path, "".join(lines_of(groups, decode=decode)))
     return path

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from r1ray.config import LogConfig
-from r1ray.run.files import append, read_jsonl, write_atomically
+from r1ray.run.files import append, make_folder, read_jsonl, write_atomically
 
 Metrics = Mapping[str, float]
 Rows = Sequence[Mapping[str, Any]]
@@ -36,7 +36,7 @@ class JsonlLogger:
     def __init__(self, path: Path, *, first_step: int) -> None:
         self.path = path
         self.waiting: list[str] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         rows = [row for row in read_metrics(path) if row["step"] < first_step]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -61,8 +61,8 @@ class WandbLogger:
         if mode == "auto":
             mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
         id_file = folder / "wandb.id"
-        if not id_file.exists():
-            id_file.write_text(secrets.token_hex(4))
+        if not id_file.exists() or not id_file.read_text():
+            write_atomically(id_file, secrets.token_hex(4))
         self.run = wandb.init(
             project=cfg.wandb_project,
             name=name,
@@ -122,7 +122,7 @@ class Guard:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, one per step, by step."""
-    rows = {row["step"]: row for row in read_jsonl(path)}
+    rows = {row["step"]: row for row in read_jsonl(path) if "step" in row}
     return [rows[step] for step in sorted(rows)]
 
 

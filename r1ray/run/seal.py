@@ -6,15 +6,33 @@ renamed: a folder under its final name is complete, whatever ended the process o
 
 import hashlib
 import json
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r1ray.run.files import sync_file, sync_folder
+from r1ray.run.files import make_folder, sync_file, sync_folder
 
 MANIFEST = "manifest.json"
+WRITING = ".writing-"
+"""Prefix of a folder that is being written. It is never loaded under such a name."""
 HASHING_THREADS = 8
+
+
+@contextmanager
+def sealed(final: Path) -> Generator[Path]:
+    """Yields a temporary folder for the body to write into; it is sealed and gets its final name when the body has ended."""
+    make_folder(final.parent)
+    temporary = final.with_name(f"{WRITING}{final.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    yield temporary
+    seal(temporary)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync_folder(final.parent)
 
 
 def seal(folder: Path) -> None:

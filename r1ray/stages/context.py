@@ -11,8 +11,9 @@ from r1ray.config import Config
 from r1ray.plugin import Args
 from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
-from r1ray.run.directory import RunDir
+from r1ray.run.directory import CONFIG, RunDir
 from r1ray.run.log import RunLog
+from r1ray.run.seal import MANIFEST, find_damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,12 @@ class StageContext:
         return AutoTokenizer.from_pretrained(self.model_path)
 
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.run.stage(self.name).checkpoints, keep=self.cfg.checkpoint.keep, event=self.run.event)
+        return Checkpoints(
+            self.run.stage(self.name).checkpoints,
+            keep=self.cfg.checkpoint.keep,
+            event=self.run.event,
+            needs_damage=self.reference_damage,
+        )
 
     def resume_checkpoint(self, checkpoints: Checkpoints) -> Checkpoint | None:
         """The newest valid checkpoint when the run resumes."""
@@ -48,6 +54,19 @@ class StageContext:
         updates = progress.reference_updates
         return str(self.reference_folder(updates)) if updates else self.model_path
 
+    def reference_damage(self, progress: Progress) -> str | None:
+        """Why the reference that a checkpoint needs cannot be loaded; None if it can, or is the model of the stage."""
+        if not progress.reference_updates:
+            return None
+        folder = self.reference_folder(progress.reference_updates)
+        if (folder / MANIFEST).exists():
+            damage = find_damage(folder)
+        elif files := [file for file in folder.rglob("*") if file.is_file()]:  # written by an earlier version
+            damage = ", ".join(f"{file.name} is empty" for file in files if not file.stat().st_size) or None
+        else:
+            damage = "there are no files"
+        return f"its reference in {folder} cannot be loaded: {damage}" if damage else None
+
     def remove_unused_references(self, checkpoints: Checkpoints, *, first: str) -> None:
         """Remove the references that no kept checkpoint needs. Older checkpoints count too, because the newest one may be damaged.
 
@@ -55,7 +74,7 @@ class StageContext:
             first: the folder from which reference workers start and restart.
         """
         needed = {Path(first)} | {self.reference_folder(progress.reference_updates) for progress in checkpoints.kept()}
-        for folder in (self.run.stage(self.name).path / "reference").glob("updates_*"):
+        for folder in (self.run.stage(self.name).path / "reference").glob("*updates_*"):
             if folder not in needed:
                 shutil.rmtree(folder)
 
@@ -71,7 +90,8 @@ class StageContext:
         progress: Progress,
         metrics: Mapping[str, float],
     ) -> None:
-        """The ranks write hf/, trainer/ and the folders of other trainers; the driver writes state.json and the manifest.
+        """The ranks write hf/, trainer/ and the folders of other trainers; the driver writes state.json and the manifest,
+        after everything else that a resume reads.
 
         The models of other trainers are as large as the policy. A resumed run loads their trainer state, so they are exported only
         where another stage, or another run, may start from them.
@@ -79,6 +99,7 @@ class StageContext:
         Args:
             trainers: {role: its `TrainerGroup`}; the role of the policy is `policy`.
         """
+        self.run.sync(self.name)
         score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
         with checkpoints.writing(progress, score=score) as folder:
             for role, trainer in trainers.items():
@@ -87,6 +108,8 @@ class StageContext:
                     trainer.export_hf(str(folder / "hf"))
                 elif progress.step >= self.cfg.steps or self._is_continued():
                     trainer.export_hf(str(folder / role / "hf"))
+            if self.run.config.exists():
+                shutil.copyfile(self.run.config, folder / CONFIG)
         self.run.event("checkpoint_saved", stage=self.name, step=progress.step)
 
     def _is_continued(self) -> bool:

@@ -32,6 +32,7 @@ from r1ray.loop import LoopComponents, train
 from r1ray.roles import TRAINERS, TrainerRole, trainer_config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
+from r1ray.run.seal import sealed
 from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
@@ -271,9 +272,10 @@ def replace_reference(
     context: StageContext, policy: TrainerGroup, reference: ReferenceGroup | None, updates: int
 ) -> None:
     assert reference is not None, "an algorithm without a reference has none to replace"
-    folder = str(context.reference_folder(updates))
-    policy.export_hf(folder)
-    reference.load(folder)
+    folder = context.reference_folder(updates)
+    with sealed(folder) as temporary:
+        policy.export_hf(str(temporary))
+    reference.load(str(folder))
 
 
 def save(

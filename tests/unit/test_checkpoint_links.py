@@ -1,4 +1,4 @@
-"""`latest`, `best` and the number of checkpoints follow from the sealed checkpoints alone, whatever a crash or damage left behind."""
+"""`latest`, `best` and the number of checkpoints follow from the sealed checkpoints alone, whatever a crash or damage left."""
 
 import json
 import os
