@@ -26,7 +26,7 @@ from r1ray.check.config_dir import config_dir_mistakes
 from r1ray.check.load import plain_config
 from r1ray.check.overrides import OVERRIDE, hydra_mistake, invalid_choice, with_prefix, without_prefix
 from r1ray.config.files import conf_dir
-from r1ray.mistakes import REPLACED
+from r1ray.mistakes import REPLACED, RESUME
 from r1ray.plan import describe
 
 
@@ -63,7 +63,7 @@ def run_cli(main: Callable[[CheckedRun], None]) -> int:
         if run.config.check:
             print(describe(run))
             continue
-        print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith(REPLACED)), end="")
+        print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith((REPLACED, RESUME))), end="")
         main(run)
     return 0
 

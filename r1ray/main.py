@@ -7,6 +7,7 @@ nothing was started; 75 stopped by SIGTERM or Ctrl-C with everything saved: to c
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 from r1ray.check import CheckedRun
 from r1ray.cli import run_cli
@@ -16,6 +17,7 @@ from r1ray.run import stop
 
 def main(checked: CheckedRun) -> None:
     """Run the stages. The imports are here so that the command line answers before torch and Ray are loaded."""
+    stop.install_handler()
     from r1ray.run.directory import open_run
     from r1ray.stages.pipeline import run_stages
 
@@ -23,7 +25,8 @@ def main(checked: CheckedRun) -> None:
         run = open_run(checked.config.run_dir, raw=checked.raw, overrides=checked.overrides)
     except ValueError as error:
         sys.exit(f"r1ray: {error}")
-    stop.install_handler()
+    except OSError as error:
+        sys.exit(f"r1ray: run_dir={checked.config.run_dir} cannot be used: {error}")
     try:
         run_stages(checked, run)
     except stop.Stopped as error:
@@ -36,7 +39,8 @@ def main(checked: CheckedRun) -> None:
         sys.exit(stop.EXIT_CODE)
     except Exception as error:
         log = run.log("driver", 0)
-        log.write_text(traceback.format_exc())
+        with suppress(OSError):  # a full disk must not hide the cause
+            log.write_text(traceback.format_exc())
         run.event("run_failed", error=f"{type(error).__name__}: {error}")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

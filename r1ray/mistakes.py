@@ -10,6 +10,9 @@ NOT_CHECKED = "not checked: "
 REPLACED = "replaced: "
 """Prefix of notes about options that conf/replacement replaces."""
 
+RESUME = "resume: "
+"""Prefix of notes about a run that resumes; a start prints them too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:

@@ -1,17 +1,21 @@
 """What `check=true` prints: batch sizes, lengths, datasets and workers of a run."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from r1ray.algo import policy_steps, roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.config import Config, TrainerConfig
-from r1ray.mistakes import NOT_CHECKED, REPLACED
+from r1ray.mistakes import NOT_CHECKED, REPLACED, RESUME
 from r1ray.roles import AUXILIARY_TRAINERS, trainer_config
+from r1ray.run.directory import RunDir
+from r1ray.run.found import newest_in, step_of
 from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
     ("", "notes"),
     (REPLACED, "replaced (to keep the originals: replacement=none)"),
+    (RESUME, "resume"),
     (NOT_CHECKED, "not checked"),
 )
 """(prefix of notes, their title)."""
@@ -27,7 +31,8 @@ def describe(run: CheckedRun) -> str:
     for checked in run.stages:
         lines += ["", *(f"  {line}" for line in _stage(checked))]
     for prefix, title in SECTIONS:
-        notes = [note for note in run.notes if note.startswith(prefix or (REPLACED, NOT_CHECKED)) == bool(prefix)]
+        others = (REPLACED, RESUME, NOT_CHECKED)
+        notes = [note for note in run.notes if note.startswith(prefix or others) == bool(prefix)]
         lines += ["", f"  {title}", *(f"    {note.removeprefix(prefix)}" for note in notes)] if notes else []
     return "\n".join(lines)
 
@@ -36,6 +41,8 @@ def _stage(checked: CheckedStage) -> Iterator[str]:
     cfg, kind = checked.config, kind_of(checked.stage.kind)
     start = f"stage {checked.stage.after}" if checked.stage.after else cfg.model.path
     yield f"stage {checked.name} ({checked.stage.kind}), from {start}"
+    if cfg.resume == "auto":
+        yield from _resume(RunDir(Path(cfg.run_dir).expanduser()).stage(checked.name).checkpoints)
     if kind.reinforcement:
         samples = cfg.algo.prompts_per_step * cfg.algo.group_size
         updates = "1 update" if cfg.algo.num_minibatches == 1 else f"{cfg.algo.num_minibatches} updates"
@@ -52,6 +59,15 @@ def _stage(checked: CheckedStage) -> Iterator[str]:
     used = {"train": cfg.data.train if kind.trains else {}, "eval": cfg.eval.sets}
     yield "  data       " + "; ".join(f"{use}: {', '.join(sources)}" for use, sources in used.items() if sources)
     yield from _workers(cfg, kind)
+
+
+def _resume(checkpoints: Path) -> Iterator[str]:
+    """Sizes are compared here; the start of the run reads the files as well."""
+    newest, skipped = newest_in(checkpoints)
+    if newest is not None:
+        yield f"  resume     after step {step_of(newest)}, from {newest}"
+    for name, damage in skipped.items():
+        yield f"  skipped    {name}: {damage}"
 
 
 def _workers(cfg: Config, kind: StageKind) -> Iterator[str]:

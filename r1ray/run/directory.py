@@ -8,6 +8,7 @@ runs/<name>/
 import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -38,6 +39,7 @@ SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it in the driver of a submitted job, and only there."""
 LOCK = ".lock"
 CONFIG = "config.yaml"
+IN_USE = "is in use by another run"
 _locks: dict[Path, IO[str]] = {}
 """Locks of this process; the operating system releases them when the process ends in any way."""
 
@@ -94,6 +96,14 @@ class RunDir:
     def stage(self, name: str) -> StageDir:
         return StageDir(self.path / "stages" / name)
 
+    def in_use(self) -> bool:
+        """Whether another process has opened this run."""
+        lock = self.path.resolve() / LOCK
+        if lock.parent in _locks or not lock.exists():
+            return False
+        with lock.open() as file:
+            return not _locked(file, fcntl.LOCK_SH)
+
     def sync(self, stage: str) -> None:
         """Return when the lines appended so far are on the disk: before the seal of a checkpoint, from which a resume reads on."""
         for file in (self.events, self.stage(stage).metrics, self.stage(stage).ledger):
@@ -123,14 +133,15 @@ def open_run(path: str | Path, *, raw: Mapping[str, Any], overrides: Sequence[st
     When a run resumes with another configuration, config.yaml is replaced and the event lists the keys that changed. This process
     locks the directory until it ends: two drivers would truncate each other's metrics and checkpoints.
 
-    Raises ValueError if another run is using the directory.
+    Raises ValueError if another run is using the directory, OSError if it cannot be written.
     """
+    os.umask(os.umask(0o022) | 0o002)  # what a resume loads must not be writable by every user (`r1ray.run.ownership`)
     # Absolute: workers write below it from other working directories.
     run = RunDir(Path(path).expanduser().resolve())
     make_folder(run.path / "logs")
     _lock(run.path)
     run.drop_torn_lines()
-    before = yaml.safe_load(run.config.read_text()) if run.config.exists() else None
+    before = mapping_in(run.config)
     write_atomically(run.config, yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True))
     write_atomically(run.path / "overrides.txt", "".join(f"{override}\n" for override in overrides))
     write_atomically(run.path / "versions.json", json.dumps(versions(), indent=1) + "\n")
@@ -145,14 +156,18 @@ def _lock(folder: Path) -> None:
     if folder in _locks:
         return
     lock = (folder / LOCK).open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(lock, fcntl.LOCK_EX):
         lock.close()
-        raise ValueError(
-            f"run_dir={folder} is in use by another run: wait until it ends, stop it, or choose another name=..."
-        ) from None
+        raise ValueError(f"run_dir={folder} {IN_USE}: wait until it ends, stop it, or choose another name=...")
     _locks[folder] = lock
+
+
+def _locked(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:

@@ -13,20 +13,22 @@ from r1ray.mistakes import Mistake, show
 from r1ray.roles import AUXILIARY_TRAINERS, TRAINERS, section_of, trainer_config
 from r1ray.run.checkpoint import STATE
 from r1ray.run.directory import RunDir, mapping_in
+from r1ray.run.found import configuration_of, newest_in
 
 
 def conflicts(view: StageView) -> Iterator[Mistake]:
     run = RunDir(Path(view.run_dir).expanduser())
-    latest = {name: run.stage(name).checkpoints / "latest" for name in view.run.stages}
-    checkpoint = latest[view.name]
+    newest = {name: newest_in(run.stage(name).checkpoints)[0] for name in view.run.stages}
+    if (checkpoint := newest[view.name]) is None:
+        return
     state = mapping_in(checkpoint / STATE) or {}
     yield from _curriculum(checkpoint, state, view)
     at_end = view.kind.reinforcement and isinstance(state.get("step"), int) and state["step"] >= view.steps
-    if at_end or any(stage.after == view.name and latest[name].exists() for name, stage in view.run.stages.items()):
+    if at_end or any(stage.after == view.name and newest[name] for name, stage in view.run.stages.items()):
         return  # the stage is finished, so nothing is loaded
     for role in TRAINERS:
         yield from _layout(role, checkpoint, view)
-    before = mapping_in(run.config) or {}
+    before = configuration_of(run) or {}
     before = merge(before, value_of(before, f"stages.{view.name}.config") or {})
     for key in (
         f"{role}.{field}"

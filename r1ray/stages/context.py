@@ -43,8 +43,12 @@ class StageContext:
         )
 
     def resume_checkpoint(self, checkpoints: Checkpoints) -> Checkpoint | None:
-        """The newest valid checkpoint when the run resumes."""
-        return checkpoints.newest_valid() if self.cfg.resume == "auto" else None
+        """The newest valid checkpoint when the run resumes; the console says which."""
+        found = checkpoints.newest_valid() if self.cfg.resume == "auto" else None
+        if found is not None:
+            self.run.event("stage_resumed", stage=self.name, step=found.progress.step, path=str(found.path))
+            print(f"r1ray: stage {self.name} resumes after step {found.progress.step}, from {found.path}")
+        return found
 
     def reference_folder(self, updates: int) -> Path:
         """The folder of the reference: the policy after `updates` updates, a number that the checkpoint records."""

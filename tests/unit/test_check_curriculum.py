@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from r1ray.check import ConfigError, load
 from r1ray.cli import compose
+from r1ray.run.seal import seal
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -120,7 +121,7 @@ def runs(workplace: Path, base: DictConfig) -> None:
         folder = workplace / name / "stages/rl/checkpoints/step_000010"
         folder.mkdir(parents=True)
         (folder / "state.json").write_text(json.dumps({"step": 10, "stream": state}))
-        (folder.parent / "latest").symlink_to("step_000010")
+        seal(folder)
         OmegaConf.save(base, workplace / name / "config.yaml", resolve=True)
 
 

@@ -15,6 +15,7 @@ from r1ray.check.lora import something_to_adapt, targets
 from r1ray.config.view import StageView
 from r1ray.model.files import linear_layers
 from r1ray.plan import describe
+from r1ray.run.seal import seal
 from r1ray.stage_kinds import KINDS
 
 ALL = "model.lora={rank: 4, alpha: 8, targets: all-linear}"
@@ -29,13 +30,14 @@ pytestmark = pytest.mark.usefixtures("workplace")
 
 def trained(folder: Path, *, adapters: object) -> None:
     """A run that has saved trainer state."""
-    trainer = folder / "stages/rl/checkpoints/latest/trainer"
+    trainer = folder / "stages/rl/checkpoints/step_000010/trainer"
     trainer.mkdir(parents=True)
     before = {"seed": 0, "model": {"path": "builtin"}, "algo": {"name": "grpo"}, "stages": {"rl": {"kind": "rl"}}}
     (folder / "config.yaml").write_text(json.dumps(before))
     layout = {"num_workers": 2, "zero_stage": 0, "precision": "fp32"}
     (trainer / "layout.json").write_text(json.dumps(layout | ({"lora": adapters} if adapters else {})))
     (trainer.parent / "state.json").write_text(json.dumps({"step": 10}))
+    seal(trainer.parent)
 
 
 # overrides, {key of each mistake: (words of its rule, words of its remedy)}

@@ -1,6 +1,7 @@
 """The check of critic and process reward model: valid starting models, and what must not change when a run resumes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from laid_over_defaults import with_algorithm
 from omegaconf import DictConfig, OmegaConf
 
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, load
+from r1ray.run.seal import seal
 
 TOKENS = {"model": {"vocab": {"a": 0, "b": 7}}, "added_tokens": [{"id": 9, "content": "<think>"}]}
 """A tokenizer with ten ids."""
@@ -79,7 +81,7 @@ def trained(tmp_path: Path, base: DictConfig, folder: Callable[..., str]) -> Pat
     state = run / "stages/rl/checkpoints/step_000010"
     (state / "critic").mkdir(parents=True)
     (state / "state.json").write_text('{"step": 10}')
-    (run / "stages/rl/checkpoints/latest").symlink_to("step_000010")
+    seal(state)
     (run / "config.yaml").write_text(yaml.safe_dump(begun.raw))
     return run
 
@@ -106,5 +108,5 @@ def test_start_of_a_critic_cannot_change_on_resume(base: DictConfig, trained: Pa
 
 
 def test_start_of_a_critic_can_change_before_the_first_checkpoint(base: DictConfig, trained: Path) -> None:
-    (trained / "stages/rl/checkpoints/latest").unlink()
+    shutil.rmtree(trained / "stages/rl/checkpoints/step_000010")
     assert check(base, "ppo", run_dir=str(trained), resume="auto", critic__head_init="zero").stages

@@ -1,6 +1,7 @@
 """The run directory: its names, and a run that resumes in it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +79,15 @@ def test_an_event_that_cannot_be_written_does_not_end_the_run(
 ) -> None:
     RunDir(tmp_path / "gone").event("alarm", step=3)
     assert "alarm" in capsys.readouterr().err
+
+
+def test_no_file_of_a_run_is_writable_by_every_user(tmp_path: Path) -> None:
+    """Whatever the umask of the shell: such a run could not resume."""
+    before = os.umask(0)
+    try:
+        run = open_run(tmp_path / "run", raw={"steps": 5}, overrides=[])
+        run.stage("rl").checkpoints.mkdir(parents=True)
+        assert {path for path in (run.path, *run.path.rglob("*")) if path.stat().st_mode & 0o002} == set()
+        assert os.umask(0) == 0o002, "what the group may do is the user's choice"
+    finally:
+        os.umask(before)
