@@ -29,7 +29,7 @@ from r1ray.roles import TrainerRole, trainer_config
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics
-from r1ray.run.stop import Stopped
+from r1ray.run.stop import Stopped, stop_reason
 from r1ray.types import Batch, Collected, Sample
 
 
@@ -67,7 +67,7 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
     """Run the loop from `progress` to cfg.steps and return the final progress. Steps are numbered from 1.
 
     Raises (after saving the last complete step):
-        Stopped: the run was asked to stop.
+        Stopped: the run was asked to stop. An evaluation that this cuts short is saved as pending, and finished on resume.
         RewardOutage: a reward component was down for too long.
         NothingToLearn: too few problems are left from which this model can learn.
         PluginFailed: a reward or the algorithm has a bug. One that shows after the first update of a step costs this step and those
@@ -77,6 +77,8 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
     components.sync.push(progress.version)
     if progress.step == 0 and cfg.eval.before_training and (metrics := components.evaluate(0)):
         components.log.step(0, metrics)
+    if progress.unevaluated:
+        progress = evaluate_and_save(cfg, components, progress)
     while progress.step < cfg.steps:
         step, version, clock = progress.step + 1, progress.version, Clock()
         drawn = components.collector.problems.state_dict()
@@ -106,19 +108,27 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         with failing_as_plugin(f"update_state of algo.name={cfg.algo.name}"):
             state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
-        progress = replace(progress, algo=state)
-        failed: PluginFailed | None = None
-        if due(step, cfg.eval.every_steps, last=cfg.steps):
-            try:
-                metrics |= components.evaluate(step)
-            except PluginFailed as error:
-                failed = error
         components.log.rollouts(step, collected.generated)
-        components.log.step(step, metrics)
-        if failed or due(step, cfg.checkpoint.every_steps, last=cfg.steps):
-            components.save(progress, metrics)
-        if failed:
-            raise failed
+        progress = evaluate_and_save(cfg, components, replace(progress, algo=state, unevaluated=metrics))
+    return progress
+
+
+def evaluate_and_save(cfg: Config, components: LoopComponents, progress: Progress) -> Progress:
+    """The end of a step, after its training: evaluate and save if due, and log its metrics (`progress.unevaluated`)."""
+    step, metrics = progress.step, progress.unevaluated
+    if due(step, cfg.eval.every_steps, last=cfg.steps):
+        try:
+            evaluated = components.evaluate(step)
+            if not evaluated:
+                raise Stopped(f"{stop_reason()} during the evaluation of step {step}, which a resume finishes")
+        except (Stopped, PluginFailed):
+            components.save(progress, {})
+            raise
+        metrics = {**metrics, **evaluated}
+    components.log.step(step, metrics)
+    progress = replace(progress, unevaluated={})
+    if due(step, cfg.checkpoint.every_steps, last=cfg.steps):
+        components.save(progress, metrics)
     return progress
 
 

@@ -43,6 +43,8 @@ class Progress:
     reference_updates: int = 0
     stream: Mapping[str, Any] = field(default_factory=dict[str, Any])
     algo: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    unevaluated: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The metrics of this step if it is trained and its evaluation was cut short; {} otherwise."""
     score: float | None = None
     """The value of checkpoint.best_metric for exactly these weights; None if they were not evaluated."""
 
@@ -86,8 +88,8 @@ class Checkpoints:
         self.keep = keep
         self.event = event
         self.needs_damage = needs_damage
-        self.newest_step: int | None = None
-        """Step of the newest checkpoint that this process knows to be complete."""
+        self.newest: Progress | None = None
+        """Of the newest checkpoint that this process knows to be complete."""
         self._whole: set[str] = set()
         """Names of the checkpoints that this process has written or read."""
         self._damaged: dict[str, str] = {}
@@ -123,7 +125,7 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        self.newest_step = progress.step
+        self.newest = progress
         self._link()
         self._prune(written=final)
 
@@ -136,7 +138,7 @@ class Checkpoints:
         for path in reversed(self._paths()):
             if self._is_whole(path):
                 found = load(path)
-                self.newest_step = found.progress.step
+                self.newest = found.progress
                 self._link()
                 return found
         self._raise_if_damaged()

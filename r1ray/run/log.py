@@ -20,6 +20,7 @@ class RunLog:
 
     Args:
         first_step: the first step that will be logged; output of an earlier attempt from this step on is removed.
+        trained: the last step that needs no training any more; its rollouts are kept even if its metrics are logged again.
         last_step: the last step of the stage, for the progress bar.
         decode: prompt ids -> text of the prompt (`tokenizer.decode`).
     """
@@ -32,12 +33,13 @@ class RunLog:
         cfg: Config,
         first_step: int,
         last_step: int,
+        trained: int = 0,
         decode: Callable[[Ints], str],
     ) -> None:
         self.run, self.cfg, self.decode, self.last_step = run, cfg, decode, last_step
         self.folder = run.stage(stage)
         for step, path in rollout_steps(self.folder.rollouts).items():
-            if step >= first_step:
+            if step >= first_step and step > trained:
                 path.unlink()
         self.alarms = AlarmState()
         rows = [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step]

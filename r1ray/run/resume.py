@@ -23,7 +23,12 @@ def conflicts(view: StageView) -> Iterator[Mistake]:
         return
     state = mapping_in(checkpoint / STATE) or {}
     yield from _curriculum(checkpoint, state, view)
-    at_end = view.kind.reinforcement and isinstance(state.get("step"), int) and state["step"] >= view.steps
+    at_end = (
+        view.kind.reinforcement
+        and isinstance(state.get("step"), int)
+        and state["step"] >= view.steps
+        and not state.get("unevaluated")
+    )
     if at_end or any(stage.after == view.name and newest[name] for name, stage in view.run.stages.items()):
         return  # the stage is finished, so nothing is loaded
     for role in TRAINERS:

@@ -82,9 +82,15 @@ class StageContext:
             if folder not in needed:
                 shutil.rmtree(folder)
 
-    def log(self, tokenizer: Any, *, first_step: int, last_step: int) -> RunLog:
+    def log(self, tokenizer: Any, *, first_step: int, last_step: int, trained: int = 0) -> RunLog:
         return RunLog(
-            self.run, stage=self.name, cfg=self.cfg, first_step=first_step, last_step=last_step, decode=tokenizer.decode
+            self.run,
+            stage=self.name,
+            cfg=self.cfg,
+            first_step=first_step,
+            last_step=last_step,
+            trained=trained,
+            decode=tokenizer.decode,
         )
 
     def save(

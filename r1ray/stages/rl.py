@@ -48,7 +48,7 @@ def run(context: StageContext) -> None:
     checkpoints = context.checkpoints()
     checkpoint = context.resume_checkpoint(checkpoints)
     progress = checkpoint.progress if checkpoint else START
-    if progress.step >= cfg.steps:
+    if progress.step >= cfg.steps and not progress.unevaluated:
         return
     algo = r1ray.algo.make(cfg.algo, max_response_length=cfg.rollout.max_response_length)
     with actor_groups(
@@ -153,7 +153,8 @@ def train_from(
     sync.on_failure = partial(on_sync_failed, context, trainers["policy"], workers)
     workers.restart_unhealthy()  # what killed trainers (a lost node, missing memory) may have killed engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
-    log = context.log(resources.tokenizer, first_step=progress.step + (progress.step > 0), last_step=cfg.steps)
+    first_step = progress.step + (progress.step > 0 and not progress.unevaluated)
+    log = context.log(resources.tokenizer, first_step=first_step, last_step=cfg.steps, trained=progress.step)
     reward_errors = RewardErrors(event=context.run.event)
     collector = Collector(
         problems=resources.stream,
@@ -289,7 +290,8 @@ def save(
     metrics: Mapping[str, float],
 ) -> None:
     ledger.sync()
-    if checkpoints.newest_step == progress.step:
+    newest = checkpoints.newest
+    if newest and newest.step == progress.step and bool(newest.unevaluated) == bool(progress.unevaluated):
         return  # asked to stop right after a save or a resume
     context.save(checkpoints, trainers, replace(progress, stream=stream.state_dict()), metrics)
     context.remove_unused_references(checkpoints, first=first_reference)

@@ -79,7 +79,7 @@ def train_from(
     if checkpoint:
         policy.load(str(checkpoint.state_of("policy")))
     for step in range(first_step(checkpoint), last + 1):
-        if stop_requested() and checkpoints.newest_step != step - 1:
+        if stop_requested() and (checkpoints.newest is None or checkpoints.newest.step != step - 1):
             context.save(checkpoints, {"policy": policy}, Progress(step=step - 1, updates=step - 1, version=0), {})
         raise_if_stop_requested()
         restarts.begin_step(step)

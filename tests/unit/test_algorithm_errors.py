@@ -143,4 +143,5 @@ def test_a_bug_that_an_evaluation_finds_saves_the_step_that_it_follows() -> None
     world.evaluate = evaluate  # type: ignore[method-assign]
     with pytest.raises(PluginFailed):
         test_loop.run(config("eval.before_training=false"), world)
-    assert [progress.step for progress in world.saved] == [2] and list(world.logged) == [1, 2]
+    assert [progress.step for progress in world.saved] == [2] and list(world.logged) == [1]
+    assert world.saved[0].unevaluated, "a resume finishes the evaluation and logs the step"

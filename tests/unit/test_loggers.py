@@ -52,6 +52,17 @@ def test_each_step_is_logged_once_also_after_a_resume(tmp_path: Path) -> None:
     assert [row["loss"] for row in read_metrics(path)] == [0, 1, 2, 3, -1, -1, -1]
 
 
+def test_a_step_whose_evaluation_is_finished_on_resume_keeps_its_rollouts(tmp_path: Path, cfg: Config) -> None:
+    run = RunDir(tmp_path)
+    first = log_of(run, cfg)
+    for step in (10, 20):
+        first.rollouts(step, [group(CORRECT, INCORRECT)])
+        first.step(step, {"solve_rate": 0.5})
+    RunLog(run, stage="rl", cfg=cfg, first_step=10, last_step=25, trained=10, decode=str)
+    assert steps_of(run.stage("rl").metrics) == []
+    assert [path.name for path in run.stage("rl").rollouts.iterdir()] == ["step_000010.jsonl"]
+
+
 def test_values_that_are_not_finite_are_null(tmp_path: Path) -> None:
     log = JsonlLogger(tmp_path / "metrics.jsonl", first_step=0)
     log.step(1, {"a": math.nan, "b": math.inf, "c": 1.0})

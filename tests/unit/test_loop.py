@@ -1,7 +1,8 @@
 """The loop with fake components: the order of calls, and what counts as a step and as an update; without Ray and engines."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class World:
     begun: list[int] = field(default_factory=list)
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
     saved: list[Progress] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
+    """Steps that were saved together with an evaluation."""
     observed: list[int] = field(default_factory=list)
     stop_in: str = ""
     """Where the run is asked to stop: `collect 2`."""
@@ -106,6 +109,8 @@ class World:
         return {"sync/bytes": 1.0}
 
     def evaluate(self, step: int) -> dict[str, float]:
+        if self.stop_in == f"evaluate {step}":
+            return {}
         self.did.append(f"evaluate {step}")
         return {"eval/test/accuracy": 0.5}
 
@@ -114,6 +119,7 @@ class World:
 
     def save(self, progress: Progress, metrics: Any) -> None:
         self.did.append(f"save {progress.step}")
+        self.scored += [progress.step] * ("eval/test/accuracy" in metrics)
         self.saved.append(progress)
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
@@ -231,6 +237,36 @@ def test_stopped_run_resumes_like_an_uninterrupted_one() -> None:
         run(config(), stopped)
     run(config(), rest, stopped.saved[-1])
     assert rest.did == ["push 2", *whole.did[whole.did.index("collect 3") :]]
+
+
+@pytest.mark.parametrize("step", [2, 3], ids=["within the stage", "last step"])
+@pytest.mark.parametrize("saves", [0, 2], ids=["saved after the last step", "saved every second step"])
+def test_an_evaluation_that_was_cut_short_is_finished_on_resume(step: int, saves: int) -> None:
+    """Together the two runs log, and save, what one run does: `best` needs the score of the evaluation."""
+    cfg, whole, stopped, rest = config(f"checkpoint.every_steps={saves}"), World(), World(), World()
+    run(cfg, whole)
+    stopped.stop_in = f"evaluate {step}"
+    with pytest.raises(Stopped, match=f"during the evaluation of step {step}"):
+        run(cfg, stopped)
+    assert list(stopped.logged) == list(range(step)), "the step is logged once, with its evaluation"
+    assert stopped.did[-1] == f"save {step}" and stopped.saved[-1].unevaluated
+    saved = json.loads(json.dumps(asdict(stopped.saved[-1])))
+    again = World(stop_in=f"evaluate {step}")
+    with pytest.raises(Stopped):
+        run(cfg, again, Progress(**saved))
+    assert not again.logged and again.saved[-1] == Progress(**saved), "stopped twice"
+    rest.observed += stopped.observed  # the state of the curriculum is in the checkpoint
+    final = run(cfg, rest, Progress(**saved))
+    assert stopped.scored + rest.scored == whole.scored
+    assert rest.did == [f"push {step}", *whole.did[whole.did.index(f"evaluate {step}") :]]
+    times = {name for row in whole.logged.values() for name in row if name.startswith(("time/", "tokens_per_second/"))}
+    together = stopped.logged | rest.logged
+    assert list(together) == list(whole.logged)
+    for number, row in whole.logged.items():
+        assert {k: v for k, v in row.items() if k not in times} == {
+            k: v for k, v in together[number].items() if k not in times
+        }
+    assert final.step == 3 and not final.unevaluated and not any(progress.unevaluated for progress in rest.saved)
 
 
 @pytest.mark.parametrize(("step", "every", "expected"), [(4, 2, True), (3, 2, False), (5, 0, True), (3, 0, False)])
