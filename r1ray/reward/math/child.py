@@ -1,18 +1,18 @@
 """The process in which math-verify runs: started by its path, reads and writes JSON lines, imports nothing of r1ray.
 
-    stdin   {"golds": [...], "answer": "..."}             stdout  {"verdict": "correct"}, one line for each line read
+    stdin   {"golds": [READ, ...], "answer": READ}        stdout  {"verdict": "correct"}, one line for each line read
+    READ    {"text", "tree", "sides", "sign", "ambiguous"}, by `process`
 
 math-verify may compute forever, use all memory or end the process, and its own timeouts need SIGALRM in a main thread. So this
 process only imports it, and forks a worker for the comparisons. The worker sets kernel timers (CPU and wall) whose default action
-ends it in any state; the next worker is forked with everything imported. Model text reaches only the LaTeX grammar: math-verify's
-plain-expression reader, which evaluates Python, is never used.
+ends it in any state; the next worker is forked with everything imported. Texts were read by `expression`; where that grammar has no
+reading, model text reaches math-verify's LaTeX grammar. Its plain-expression reader, which evaluates Python, is never used.
 
     verdicts   correct incorrect | timeout memory crash, which the answer caused
 """
 
-import importlib
+import importlib.util
 import json
-import logging
 import os
 import resource
 import signal
@@ -25,92 +25,53 @@ WALL_FACTOR = 3
 """Wall seconds per CPU second, so that an honest answer does not time out on a busy machine."""
 RECYCLE = 500
 """Requests after which a worker is replaced: sympy's caches grow towards the memory limit."""
-CLEAR_DIFFERENCE, ROUNDED_TOLERANCE, EXACT_TOLERANCE = 1e-3, 1e-4, 1e-12
-"""Relative differences of two numbers: above CLEAR_DIFFERENCE they differ. They are equal up to ROUNDED_TOLERANCE if one of them is
-a decimal, up to EXACT_TOLERANCE if none is."""
-ZERO_TOLERANCE = 1e-60
-"""Smaller absolute differences count as rounding errors."""
-WARM_UP = (
-    (r"\frac{\sqrt{2}}{2} + \pi", r"\frac{1}{\sqrt{2}} + \ln 2"),
-    ("x^2+5x+6", "(x+2)(x+3)"),
-    ("x^2 + 1", "(1, 2)"),
-    ("y=2x+1", "2x-y+1=0"),
-    (r"\{1, \sqrt{2}\}", r"\{\sqrt{2}, 1\}"),
+_X, _TWO, _THREE = ["sym", "x"], ["num", "2", None], ["num", "3", None]
+_OBJECTS = (
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\x\end{pmatrix}"),
+    (r"[1,2]\cup[2,3]", "[1,4]"),
 )
+_TREES = (
+    (["+", ["^", _X, _TWO], ["num", "1", None]], ["*", _X, ["fn", "sin", _X]]),
+    (["^", _TWO, ["num", "1/2", None]], ["*", ["const", "pi"], ["fn", "ln", _THREE]]),
+    (["*", _TWO, _X], ["+", _X, _X]),
+)
+WARM_UP: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    *(({"text": "", "tree": gold}, {"text": "", "tree": answer}) for gold, answer in _TREES),
+    *(
+        tuple({"text": text, "tree": None, "ambiguous": False} for text in pair)
+        for pair in _OBJECTS
+    ),
+)  # type: ignore[assignment]
 CRASHED, OUT_OF_MEMORY = 2, 3
 
 
 def main(cpu_s: float, memory_bytes: int) -> None:
     verdicts = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library's prints must not be read as a verdict
-    verify = Algebra().is_correct
+    verify = Verifier().is_correct
     verdicts.write(b'{"verdict": "ready"}\n')
     worker = Worker(verify, cpu_s, memory_bytes)
     for request in sys.stdin.buffer:
         verdicts.write(json.dumps({"verdict": worker.ask(request)}).encode() + b"\n")
 
 
-class Algebra:
-    """math-verify, imported and warmed up: the first parses build tables, which all forks then share."""
+class Verifier:
+    """The comparison, warmed up: the first ones build tables, which all forks then share."""
 
     def __init__(self) -> None:
-        self._library: Any = importlib.import_module("math_verify")
-        self._sympy: Any = importlib.import_module("sympy")
-        parser: Any = importlib.import_module("math_verify.parser")
-        logging.disable(logging.CRITICAL)
-        # units.py has compared the units: math-verify would drop them, and also the t of 5t. typography.py has repaired LaTeX.
-        plain = parser.NormalizationConfig(
-            nits=False, malformed_operators=False, basic_latex=True, units=False, boxed="all", equations=False
-        )
-        self._config = self._library.LatexExtractionConfig(
-            boxed_match_priority=0, try_extract_without_anchor=False, normalization_config=plain
-        )
-        self._parsed_golds: dict[str, list[Any]] = {}
+        # By its path: a package on sys.path would have to be imported whole.
+        path = Path(__file__).with_name("algebra.py")
+        spec = importlib.util.spec_from_file_location("algebra", path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self._algebra: Any = module.Algebra()
         for gold, answer in WARM_UP:
             self.is_correct([gold], answer)
 
-    def is_correct(self, golds: list[str], answer: str) -> bool:
+    def is_correct(self, golds: list[dict[str, Any]], answer: dict[str, Any]) -> bool:
         """Whether the answer equals any of the golds."""
-        parsed_answer = self._read(answer)
-        for gold in golds:
-            if gold not in self._parsed_golds:
-                self._parsed_golds[gold] = self._read(gold)
-            parsed_gold = self._parsed_golds[gold]
-            pairs = list(zip(parsed_gold, parsed_answer, strict=False))
-            if any(self._differ(*pair) for pair in pairs):
-                continue
-            # verify is not symmetric: the gold comes first
-            equal = self._library.verify(parsed_gold, parsed_answer, timeout_seconds=None)
-            if equal and all(self._same_size(*pair) for pair in pairs):
-                return True
-        return False
-
-    def _read(self, text: str) -> list[Any]:
-        # The timeouts of math-verify are off: they would cancel the timers that limit this process.
-        boxed = f"\\boxed{{{text}}}"
-        return self._library.parse(boxed, [self._config], fallback_mode="no_fallback", parsing_timeout=None)
-
-    def _differ(self, gold: Any, answer: Any) -> bool:
-        """Whether two functions of the same variables clearly differ at one point, which `simplify` takes long to find."""
-        if not all(isinstance(side, self._sympy.Expr) and not side.is_Symbol for side in (gold, answer)):
-            return False
-        names = sorted(gold.free_symbols, key=str)
-        if not names or gold.free_symbols != answer.free_symbols:
-            return False
-        point = {name: self._sympy.Rational(7 + 4 * index, 5 + index) for index, name in enumerate(names)}
-        try:
-            here, there = (complex(side.subs(point).evalf(15)) for side in (gold, answer))
-        except (ArithmeticError, TypeError, ValueError):
-            return False
-        return abs(here - there) > CLEAR_DIFFERENCE * (abs(here) + abs(there))
-
-    def _same_size(self, gold: Any, answer: Any) -> bool:
-        """math-verify takes numbers with a tiny difference as equal, also when the numbers are tiny: 10^{-20}, 10^{-21}."""
-        if not all(isinstance(side, self._sympy.Expr) and side.is_number for side in (gold, answer)):
-            return True
-        limit = ROUNDED_TOLERANCE if any(side.has(self._sympy.Float) for side in (gold, answer)) else EXACT_TOLERANCE
-        difference = abs((gold - answer).evalf(30))
-        return bool(difference <= limit * abs(gold.evalf(30)) or difference < ZERO_TOLERANCE)
+        return any(self._algebra.equal(gold, answer) for gold in golds)
 
 
 class Worker:

@@ -10,17 +10,22 @@ from fractions import Fraction
 MAX_DIGITS = 300
 
 _SIGN = r"[+-]?\s*"
-_UNSIGNED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_UNSIGNED = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
+"""Without separators of thousands: `typography` removes them."""
 _TIMES = r"\s*(?:\\times|\\cdot|\*)\s*"
 _POWER = r"10\s*\^\s*(?:\{\s*([+-]?[0-9]{1,3})\s*\}|([0-9]))"
 DECIMAL = re.compile(rf"({_SIGN})({_UNSIGNED})")
 SCIENTIFIC = re.compile(rf"({_SIGN})(?:({_UNSIGNED}){_TIMES})?{_POWER}")
+COMPUTER = re.compile(rf"({_SIGN})({_UNSIGNED})[eE]([+-]?[0-9]{{1,3}})(?![0-9A-Za-z.^])")
+RECURRING = re.compile(
+    rf"({_SIGN})([0-9]+)\.([0-9]*)(?:\\(?:overline|bar)\s*\{{([0-9]+)\}}|\\dot\s*\{{?([0-9])\}}?(?:([0-9]*)\\dot\s*\{{?([0-9])\}}?)?)"
+)
 FRACTION = re.compile(rf"({_SIGN})\\frac\s*\{{\s*({_SIGN})({_UNSIGNED})\s*\}}\s*\{{\s*({_SIGN})({_UNSIGNED})\s*\}}")
 RATIO = re.compile(rf"({_SIGN})({_UNSIGNED})\s*(?:/|\\div)\s*({_UNSIGNED})")
 MIXED = re.compile(
     rf"({_SIGN})([0-9]+)\s*(?:\\frac\s*\{{\s*([0-9]+)\s*\}}\s*\{{\s*([0-9]+)\s*\}}|(?<=\s)([0-9]+)/([0-9]+))"
 )
-FORMS = (MIXED, FRACTION, RATIO, SCIENTIFIC, DECIMAL)
+FORMS = (MIXED, FRACTION, RATIO, COMPUTER, SCIENTIFIC, RECURRING, DECIMAL)
 """The longer forms first: a form that matches the start of a text may be followed by a unit."""
 
 
@@ -94,13 +99,27 @@ def _decimal(match: re.Match[str]) -> tuple[Fraction, int | None]:
     return _unsigned(match[2]), _decimals(match[2])
 
 
-def _scientific(match: re.Match[str]) -> tuple[Fraction, int | None]:
-    power = int(match[3] or match[4])
-    factor = Fraction(10) ** power if abs(power) <= MAX_DIGITS else None
-    if factor is None:
-        return None  # type: ignore[return-value]
-    decimals = _decimals(match[2] or "1")
-    return _unsigned(match[2] or "1") * factor, None if decimals is None else max(0, decimals - power)
+def _scientific(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
+    return _times_power(match[2] or "1", int(match[3] or match[4]))
+
+
+def _computer(match: re.Match[str]) -> tuple[Fraction, int | None] | None:
+    """`1.5e-3`, as programs print it."""
+    return _times_power(match[2], int(match[3]))
+
+
+def _times_power(digits: str, power: int) -> tuple[Fraction, int | None] | None:
+    if abs(power) > MAX_DIGITS:
+        return None
+    decimals = _decimals(digits)
+    return _unsigned(digits) * Fraction(10) ** power, None if decimals is None else max(0, decimals - power)
+
+
+def _recurring(match: re.Match[str]) -> tuple[Fraction, None]:
+    r"""`0.1\overline{23}`; dots are over the first and the last digit that recur."""
+    fixed, period = match[3], match[4] or match[5] + (match[6] or "") + (match[7] or "")
+    scale = 10 ** len(fixed)
+    return Fraction(int(match[2] + fixed), scale) + Fraction(int(period), scale * (10 ** len(period) - 1)), None
 
 
 def _fraction(match: re.Match[str]) -> tuple[Fraction, None] | None:
@@ -123,11 +142,14 @@ def _mixed(match: re.Match[str]) -> tuple[Fraction, None] | None:
     return int(match[2]) + Fraction(over, under), None
 
 
-_READERS = {MIXED: _mixed, FRACTION: _fraction, RATIO: _ratio, SCIENTIFIC: _scientific, DECIMAL: _decimal}
+_READERS = {
+    **{MIXED: _mixed, FRACTION: _fraction, RATIO: _ratio, COMPUTER: _computer},
+    **{SCIENTIFIC: _scientific, RECURRING: _recurring, DECIMAL: _decimal},
+}
 
 
 def _unsigned(text: str) -> Fraction:
-    return Fraction(text.replace(",", "").rstrip("."))
+    return Fraction(text.rstrip("."))
 
 
 def _decimals(text: str) -> int | None:

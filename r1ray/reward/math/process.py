@@ -14,7 +14,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from r1ray.reward.math.expression import Ambiguous, Unsupported, parse
+from r1ray.reward.math.structure import relation_of
 
 CPU_S = 2.0
 """Limit of one comparison; usual ones take milliseconds, the first ones, which load code, some tenths of a second."""
@@ -29,6 +34,22 @@ RETRY_S = 30.0
 
 class VerifierDown(RuntimeError):
     """The child cannot be started or does not answer, which is no fault of a completion."""
+
+
+@lru_cache(maxsize=2_000)
+def as_read(text: str) -> dict[str, Any]:
+    """A text as the child takes it: an expression or a relation as trees; other texts, if they have one reading, for math-verify."""
+    found: dict[str, Any] = {"text": text, "tree": None, "sides": None, "sign": None, "ambiguous": False}
+    try:
+        relation = relation_of(text)
+        if relation:
+            left, sign, right = relation
+            return found | {"sides": [parse(left), parse(right)], "sign": sign}
+        return found | {"tree": parse(text)}
+    except Ambiguous:
+        return found | {"ambiguous": True}
+    except Unsupported:
+        return found
 
 
 class MathVerifier:
@@ -50,7 +71,10 @@ class MathVerifier:
         Raises:
             VerifierDown: there is no working child.
         """
-        request = json.dumps({"golds": list(golds), "answer": answer}).encode() + b"\n"
+        sides = {"golds": [as_read(gold) for gold in golds], "answer": as_read(answer)}
+        if sides["answer"]["ambiguous"]:
+            return "incorrect"
+        request = json.dumps(sides).encode() + b"\n"
         with self._lock:
             until, why = self._down
             if time.monotonic() < until:

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from r1ray.reward.math.number import number
-from r1ray.reward.math.units import quantity
 
 _BRACKET = r"\\[{}]|\\[lr]angle(?![A-Za-z])|[()\[\]{}]"
 CONNECTIVE = re.compile(
@@ -47,9 +45,7 @@ class Structure:
 
 
 def structure(text: str) -> Structure | None:
-    """The parts of a normalised text; None for a single value: `1,234`, or one in parentheses."""
-    if "," in text and number(quantity(text).value):
-        return None
+    """The parts of a normalised text; None for a single value, also one in parentheses."""
     if match := MATRIX.fullmatch(text):
         return _matrix(match[2])
     text = CONNECTIVE.sub(",", text).strip(", ")
@@ -77,6 +73,14 @@ def chain(text: str) -> tuple[list[str], list[str]] | None:
     if set(signs) <= {">", r"\ge"}:
         parts, signs = parts[::-1], [FLIPPED[sign] for sign in signs[::-1]]
     return parts, signs
+
+
+def relation_of(text: str) -> tuple[str, str, str] | None:
+    """(left side, sign, right side) of a text with one sign of relation; None for others."""
+    pieces = [(piece.strip(), sign) for piece, sign in _pieces(text, RELATION)]
+    if len(pieces) != 2 or not all(piece for piece, _ in pieces):
+        return None
+    return pieces[0][0], pieces[0][1], pieces[1][0]
 
 
 def split_name(text: str) -> tuple[str, str]:

@@ -7,6 +7,8 @@ digits of other scripts stay as they are, and no later step takes them for digit
 import re
 from functools import lru_cache
 
+from r1ray.reward.math.style import retouched
+
 MAX_DEPTH = 50
 MAX_REPAIRS = 3
 """Braces at the end that may be missing or superfluous, at most."""
@@ -23,25 +25,23 @@ LOOKALIKES = str.maketrans({**{chr(code): ascii for code, ascii in _FULL_WIDTH.i
 
 _STYLE = r"text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox|underline|operatorname"
 WRAPPER = re.compile(rf"\\(?:{_STYLE})\s*\{{([^{{}}\\]*)\}}")
-BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
+BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{)")
 PLAIN = re.compile("-?[0-9]+")
-TABULAR = re.compile(r"\\begin\{[a-z]*(?:matrix|array|cases)\}")
+TABULAR = re.compile(r"\\begin\{[a-z]*(?:matrix|array|cases|aligned)\}")
 
-_SIZES = [
-    "left",
-    "right",
-    *(f"{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")),
-]
 COMMANDS = {
-    **dict.fromkeys([*_SIZES, "displaystyle", "textstyle", "limits", "!", ","], ""),
-    **dict.fromkeys(("quad", "qquad", ";", ":", " "), " "),
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"), **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
     **dict.fromkeys(("leq", "leqslant"), r"\le"), **dict.fromkeys(("geq", "geqslant"), r"\ge"), "lt": "<", "gt": ">",
-    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "varnothing": r"\emptyset", "degree": r"^\circ",
-    **dict.fromkeys(("dots", "ldots", "cdots"), r"\ldots"), "$": "$", "%": "%",
+    "neq": r"\ne", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "varnothing": r"\emptyset",
+    "degree": r"^\circ", **dict.fromkeys(("dots", "ldots", "cdots"), r"\ldots"), "$": "$", "%": "%", "colon": ":",
+    **dict.fromkeys(("lvert", "rvert", "vert"), "|"), **dict.fromkeys(("lVert", "rVert", "Vert", "|"), r"\|"),
+    **dict.fromkeys(("llcorner", "lfloor"), r"\lfloor "), **dict.fromkeys(("lrcorner", "rfloor"), r"\rfloor "),
+    **dict.fromkeys(("ulcorner", "lceil"), r"\lceil "), **dict.fromkeys(("urcorner", "rceil"), r"\rceil "),
+    "R": r"\mathbb{R}", "reals": r"\mathbb{R}", "Z": r"\mathbb{Z}", "N": r"\mathbb{N}", "Q": r"\mathbb{Q}", "ast": "*",
+    "operatorname": r"\operatorname",
 }  # fmt: skip
 """{command: its replacement}; other commands stay."""
-SPELLING = re.compile(r",\\,|\\([A-Za-z]+|.)|~|\{,\}|\.\.\.", re.DOTALL)
+SPELLING = re.compile(r"\\([A-Za-z]+|.)|\.\.\.", re.DOTALL)
 BACKSLASHES = re.compile(r"\\\\(?=[A-Za-z])")
 REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -49,11 +49,17 @@ REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # A command without its backslash; no variable has such a name.
         (r"(?<![\\A-Za-z])(?=d?frac\s?[{0-9]|sqrt\s?[\[({0-9])d?", r"\\"),
         (r"(?<![\\A-Za-z])(?=(?:pi|infty|cdot|times)(?![A-Za-z]))", r"\\"),
-        (r"(?<![\\A-Za-z])infinity(?![A-Za-z])", r"\\infty"),
-        (r"\+ ?(?=\\infty)", ""),
+        (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty"),
+        (r"(?<![0-9A-Za-z)}])\+ ?(?=\\infty)", ""),
+        (r"\*\* ?([0-9]{2,})", r"^{\1}"),
+        (r"\*\* ?\(([^()]*)\)", r"^{\1}"),
+        (r"\*\*", "^"),
         (r"\^ ?\{ ?\\circ ?\}", r"^\\circ"),
+        (r"\^ ?\{ ?(?:\\prime ?){2}\}", "''"),
+        (r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![A-Za-z]))", "'"),
+        (r"\\mathbb ?([A-Z])", r"\\mathbb{\1}"),
         (r"\\\{ ?\\\}", r"\\emptyset"),
-        (r" ?%| ?\\text ?\{ ?per ?cent ?\}|(?<=[0-9])(?: |(?<= ))per ?cent$", "%"),
+        (r"(?<=[0-9}) ]) ?(?:\\text ?\{ ?)?(?:per ?cent(?:age)?|pct\.?)(?: points?)? ?(?:\}|$)|(?<=[0-9}]) +%", "%"),
         # A space before the imaginary unit: without it math-verify reads it as a variable.
         (r"(?<=[0-9]) ?(?:\\cdot ?)?i(?![A-Za-z])", " i"),
     )
@@ -68,21 +74,19 @@ def normalise(text: str) -> str:
 
     Example: `normalise("$\\dfrac 12$.")` is "\\frac{1}{2}".
     """
-    text = unwrapped(_collapsed(text if text.isascii() else text.translate(LOOKALIKES)))
+    text = unwrapped(_collapsed(text if text.isascii() else text.translate(LOOKALIKES)).rstrip("\\ "))
     if PLAIN.fullmatch(text):
         return text
     if "\\\\" in text and not TABULAR.search(text):
         text = BACKSLASHES.sub(r"\\", text)
-    text = _collapsed(SPELLING.sub(_respelled, text))
+    text = _collapsed(SPELLING.sub(_respelled, retouched(text)))
     for pattern, replacement in REWRITES:
         text = pattern.sub(replacement, text)
-    return unwrapped(with_braces(closed(text)).rstrip("., ;"))
+    return unwrapped(with_braces(closed(unwrapped(text))).rstrip("., ;"))
 
 
 def _respelled(match: re.Match[str]) -> str:
-    if match[1] is None:
-        return {r",\,": ", ", "~": " ", "{,}": ",", "...": r"\ldots"}[match[0]]
-    return COMMANDS.get(match[1], match[0])
+    return r"\ldots" if match[1] is None else COMMANDS.get(match[1], match[0])
 
 
 def _collapsed(text: str) -> str:
@@ -108,8 +112,8 @@ def unwrapped(text: str) -> str:
     return text
 
 
-_WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"'), ("**", "**"))
-_WRAPPING = tuple(')]}$"*')
+_WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"'), ("**", "**"), ("*", "*"), ("`", "`"))
+_WRAPPING = tuple(')]}$"*`')
 
 
 def partners(text: str) -> dict[int, int]:
