@@ -5,6 +5,7 @@ answers only get the cheap, safe check: no maths parser runs while data is loade
 """
 
 import json
+import math
 from typing import Any
 
 from r1ray.data.base import Item, Row, SourceArgs, Unreadable
@@ -146,11 +147,18 @@ def listed(value: Any) -> list[str]:
     """
     several = as_list(value)
     answers = [
-        str(answer).strip()
+        _printed(answer)
         for answer in ([value] if several is None else several)
         if isinstance(answer, str | int | float) and not isinstance(answer, bool)
     ]
     return [answer for answer in answers if answer]
+
+
+def _printed(answer: str | int | float) -> str:
+    """As text; infinity, which JSON files may have as a number, in LaTeX, and "" for a number that is none."""
+    if isinstance(answer, float) and not math.isfinite(answer):
+        return "" if math.isnan(answer) else r"\infty" if answer > 0 else r"-\infty"
+    return str(answer).strip()
 
 
 def _json(value: str) -> Any:

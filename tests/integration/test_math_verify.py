@@ -201,9 +201,9 @@ def test_child_that_cannot_start_makes_completions_unusable(monkeypatch, caplog)
     broken._command = [sys.executable, "-c", "raise SystemExit('math_verify is not installed')"]
     monkeypatch.setattr(r1ray.reward.math, "verifier", lambda: broken)
     made = scores("z^2", r"\boxed{z^2}", r"\boxed{z z}", r"\boxed{(z)(z)}", r"I do not know.", r"\boxed{7, 8}")
-    assert [score.usable for score in made] == [True, False, False, True, False]
+    assert [score.usable for score in made] == [True, False, False, True, True]
     assert [score.statuses["accuracy"] for score in made[1:3]] == ["sandbox_error"] * 2
-    assert [score.correct for score in made] == [True, None, None, False, None]
+    assert [score.correct for score in made] == [True, None, None, False, False]
     assert caplog.text.count("VerifierDown") == 1
     monkeypatch.setattr(broken, "_ask", lambda request: pytest.fail("it was retried at once"))
     with pytest.raises(VerifierDown, match="process failed"):
@@ -252,6 +252,7 @@ def test_golden_except_for_deliberate_differences():
         r"<think>\boxed{7}</think> \boxed{6}": 1.0,  # what was thought is not the answer
         r"\boxed{\frac12}": 1.0,  # sound LaTeX for one half
         r"\boxed{\text{B}}": 1.0,  # a letter is compared as text
+        r"\boxed{1<x<2}": 1.0,  # the interval (1, 2), in another notation
         "unparseable words": 0.0,  # the gold is text; the completion has no answer
     }
     for pair, expected in zip(case["inputs"]["cases"], case["expected"], strict=True):

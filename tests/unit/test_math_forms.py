@@ -37,7 +37,7 @@ def check(gold: str, correct: tuple[str, ...] = (), incorrect: tuple[str, ...] =
         ("3、4。", "3, 4"),
         ("5 percent", "5%"),
         (r"5\text{ per cent}", "5%"),
-        (r"x \in (-\infty, +∞)", r"x \in (-\infty, \infty )"),
+        (r"x \in (-\infty, +∞)", r"x \in (-\infty,\infty )"),
         ("90°", r"90^\circ"),
         (r"1,2,\dots", r"1,2,\ldots"),
         (r"\{ \}", r"\emptyset"),

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 
 from r1ray.reward.base import ComponentScore
 from r1ray.reward.math.compare import MAX_LENGTH, NeedsAlgebra, decide, hostile
-from r1ray.reward.math.extract import final_answer
+from r1ray.reward.math.extract import final_answer, stated
 from r1ray.reward.math.process import MathVerifier, VerifierDown
 from r1ray.reward.math.typography import normalise
 from r1ray.types import Problem, Status
@@ -58,19 +58,34 @@ def compare(answer: str, golds: tuple[str, ...]) -> str:
     if len(answer) > MAX_LENGTH:
         return "incorrect"
     answer = normalise(answer)
-    decided = [decide(answer, normalise(gold)) for gold in golds]
+    wanted = [normalise(stated(gold)) for gold in golds]
+    decided = [decide(answer, gold) for gold in wanted]
     if True in decided:
         return "correct"
-    golds_of: dict[str, list[str]] = {}
-    for question in decided:
-        if isinstance(question, NeedsAlgebra) and not hostile(question.answer):
-            golds_of.setdefault(question.answer, []).append(question.gold)
-    verdict = "incorrect"
-    for answer, asked in golds_of.items():
-        verdict = verifier().verify(asked, answer)
-        if verdict != "incorrect":
-            break
-    return verdict
+    try:
+        for gold, question in zip(wanted, decided, strict=True):
+            if isinstance(question, NeedsAlgebra) and decide(answer, gold, _equal_by_algebra) is True:
+                return "correct"
+    except _Stopped as stopped:
+        return stopped.verdict
+    return "incorrect"
+
+
+class _Stopped(Exception):
+    """The answer ended the child process."""
+
+    def __init__(self, verdict: str) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
+def _equal_by_algebra(answer: str, gold: str) -> bool:
+    if hostile(answer):
+        return False
+    verdict = verifier().verify([gold], answer)
+    if verdict not in ("correct", "incorrect"):
+        raise _Stopped(verdict)
+    return verdict == "correct"
 
 
 @cache

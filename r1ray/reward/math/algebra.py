@@ -46,6 +46,9 @@ class Algebra:
         """Each is {"text", "tree": None where the text is no expression, "sides": trees of an equation or inequality, "sign"}."""
         if gold["tree"] and answer["tree"]:
             return self.equal_trees(gold["tree"], answer["tree"])
+        if gold["tree"] and answer["sides"] and answer["sign"] == "=":
+            left, right = answer["sides"]
+            return self.equal_trees(gold["tree"], right) and (_is_label(left) or self.equal_trees(gold["tree"], left))
         if gold.get("sides") and answer.get("sides"):
             return self._equal_relations(gold, answer)
         if gold["ambiguous"] or answer["ambiguous"]:
@@ -237,6 +240,15 @@ def _rooted(expression: Any, sympy: Any) -> bool:
         if isinstance(part, sympy.Pow) and part.base.free_symbols and not part.exp.is_integer:
             return True
     return False
+
+
+def _is_label(tree: Tree) -> bool:
+    """Whether a tree only names a quantity, like `a+b` or `P(A)`: it has letters, and no number but in exponents."""
+    if tree[0] == "sym":
+        return True
+    parts = [part for part in (tree[1:2] if tree[0] == "^" else tree[1:]) if isinstance(part, list)]
+    signs = [part for part in parts if part != ["num", "-1", None]]
+    return bool(signs) and all(_is_label(part) for part in signs)
 
 
 def _places(tree: Tree) -> int | None:

@@ -30,6 +30,7 @@ TRIGONOMETRIC = frozenset(name for name in FUNCTIONS if name.removeprefix("arc")
 CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 FUNCTION_OF = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}
 WORD_FUNCTION = re.compile(rf"({'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})([a-zA-Z]?)")
+RELATION = re.compile(r"[<>=]|\\(?:le|ge|ne|in|cup|cap|setminus|backslash)")
 MAX_LETTERS = 6
 """More letters in a row are a word."""
 
@@ -55,6 +56,8 @@ def parse(text: str) -> Tree:
         tree = parser.ratio()
     except RecursionError as error:
         raise Ambiguous("it nests too deep") from error
+    if RELATION.fullmatch(parser.peek()):
+        raise Unsupported("a relation")
     if parser.peek():
         raise Ambiguous(f"{parser.peek()} does not belong to an expression")
     return tree
@@ -85,9 +88,7 @@ def _tokens(text: str) -> list[str]:
 def _letters(run: str) -> list[str]:
     if (match := WORD_FUNCTION.fullmatch(run)) and not (match[2] and len(match[1]) < 3 and match[1] not in ("ln", "lg")):
         return [f"\\{match[1]}", *match[2]]
-    if len(run) > MAX_LETTERS:
-        raise Ambiguous("a word")
-    return list(run)
+    return list(run) if len(run) <= MAX_LETTERS else [run]
 
 
 class _Parser:
@@ -238,8 +239,8 @@ class _Parser:
             return self._number(token)
         if token == "f" and self.peek() == "(":
             return ["fn", "f", *self._several()]
-        if len(token) == 1 and token.isalpha() and token.isascii():
-            return self._symbol(token)
+        if token.isalpha() and token.isascii():
+            return self._symbol(token) if len(token) == 1 else self._refuse("a word")
         if token in GREEK:
             return self._symbol(token)
         if token in ACCENTS:

@@ -9,8 +9,11 @@ from collections import deque
 
 from r1ray.reward.text import after_thinking, last_answer
 
-ANSWER_LINE = re.compile(r"^Answer:[ \t]*(\S.*)$", re.MULTILINE)
-BOX = re.compile(r"\\boxed\s*(?=\{)|\\boxed\s+([^\s${}]+)")
+ANSWER_LINE = re.compile(r"^(?:\*\*|#+[ \t]+)?(?:Final )?(?:Answer|\u7b54\u6848)(?:\*\*)?[:\uff1a](?:\*\*)?[ \t]*(\S.*)$", re.MULTILINE)
+_BOXES = r"\\(?:boxed|fbox|framebox)"
+BOX = re.compile(rf"{_BOXES}\s*(?=\{{)|{_BOXES}(?:\s+|(?=[0-9]))([^\s${{}}\\]+)")
+SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z0-9_\u2581]{1,40}\|>|</?s>|<\uff5c[^<>\uff5c]{1,40}\uff5c>")
+"""What some engines leave at the end of a text."""
 
 
 def final_answer(text: str) -> str | None:
@@ -25,7 +28,16 @@ def final_answer(text: str) -> str | None:
 def answer_line(text: str) -> str | None:
     """The text of the last line that begins with `Answer:`."""
     lines = deque(ANSWER_LINE.finditer(text), maxlen=1)
-    return lines[0][1].strip() if lines else None
+    if not lines:
+        return None
+    answer = SPECIAL_TOKEN.sub("", lines[0][1]).strip()
+    return answer.removesuffix("**").rstrip() if answer.count("**") == 1 else answer
+
+
+def stated(gold: str) -> str:
+    """The gold, or the last box in a gold that is a sentence with one."""
+    boxed = last_boxed(gold) if BOX.search(gold) else None
+    return gold if boxed is None else boxed
 
 
 def last_boxed(text: str) -> str | None:

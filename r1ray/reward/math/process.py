@@ -48,8 +48,8 @@ def as_read(text: str) -> dict[str, Any]:
         return found | {"tree": parse(text)}
     except Ambiguous:
         return found | {"ambiguous": True}
-    except Unsupported:
-        return found
+    except Unsupported:  # math-verify drops words
+        return found | {"ambiguous": r"\text" in text or r"\operatorname" in text}
 
 
 class MathVerifier:

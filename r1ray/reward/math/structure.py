@@ -14,7 +14,7 @@ CONNECTIVE = re.compile(
     r"|(?<=[0-9a-zA-Z)}\s])[和或与及](?=[0-9a-zA-Z(\\\s-])|\\(?:lor|vee)(?![A-Za-z])"
 )
 MATRIX = re.compile(
-    r"(?:\(|\[)?\s*\\begin\{([pb]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}\s*(?:\)|\])?", re.DOTALL
+    r"(?:\(|\[)?\s*\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}\s*(?:\)|\])?", re.DOTALL
 )
 RELATION = re.compile(r"<|>|\\(?:le|ge|ne|in|to|approx)(?![A-Za-z])|=")
 FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
@@ -25,12 +25,14 @@ NAME = re.compile(
     r"\s*(?:=|\\in(?![A-Za-z]))\s*"
 )
 ANSWER_PREFIX = re.compile(
-    r"(?:the )?(?:final )?answer(?: is|:)\s*|\\approx(?![A-Za-z])\s*"
+    r"(?:the )?(?:final )?answer(?: is|:)\s*|(?:the|its|their|this) (?:[a-z]{3,15} ){1,2}(?:is|equals)\s+|\\approx(?![A-Za-z])\s*"
     r"|(?:[A-Za-z]{1,12}|[\u4e00-\u9fff]{0,12}?)(?:是|等于|为)\s*|(?:[A-Za-z]{3,12}|[\u4e00-\u9fff]{1,12}):\s*",
     re.IGNORECASE,
 )
 NEGATION = re.compile("not|不|非|没|大于|小于|至|约|超|负|除", re.IGNORECASE)
-ELLIPSIS, PLUS_MINUS = r"\ldots", re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
+ELLIPSIS, PLUS_MINUS = r"\ldots", re.compile(r"\\pm(?![A-Za-z])")
+CASES = re.compile(r"(?:\\\{)?\s*\\begin\{(?:cases|aligned|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}", re.DOTALL)
+TRANSPOSED = re.compile(r"(\(.*\)|\[.*\])\s*\^\s*(?:\{\s*)?(?:T|\\top|\\mathsf\{T\}|\\intercal)(?:\s*\})?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +44,54 @@ class Structure:
 
     kind: str
     items: tuple[str, ...]
+    text: str = ""
 
 
 def structure(text: str) -> Structure | None:
     """The parts of a normalised text; None for a single value, also one in parentheses."""
     if match := MATRIX.fullmatch(text):
-        return _matrix(match[2])
+        return _matrix(match[2], text)
+    if match := CASES.fullmatch(text):
+        text = ", ".join(row.replace("&", "").strip(" ,") for row in match[1].split(r"\\") if row.strip())
+    if match := TRANSPOSED.fullmatch(text):
+        text = match[1]
     text = CONNECTIVE.sub(",", text).strip(", ")
-    items = [item.strip() for item in _split(text, ",;")]
+    solutions = [item.strip() for item in _split(text, ";")]
+    if len(solutions) > 1 and (points := _points(solutions)):
+        return Structure(kind="list", items=points, text=text)
+    items = [signed for item in _split(text, ",;") for signed in _both_signs(item.strip())]
     if len(items) > 1:
-        return Structure(kind="list", items=tuple(items)) if all(items) else None
+        return Structure(kind="list", items=tuple(items), text=text) if all(items) else None
     members = [member.strip() for member in _split(text, r"\cup")]
     if len(members) > 1:
-        return Structure(kind="union", items=tuple(members)) if all(members) else None
+        return Structure(kind="union", items=tuple(members), text=text) if all(members) else None
     return _bracketed(text)
+
+
+def _both_signs(text: str) -> list[str]:
+    r"""The two values of `1 \pm x`."""
+    if len(PLUS_MINUS.findall(text)) != 1 or is_relation(text):
+        return [text]
+    return [PLUS_MINUS.sub(sign, text) for sign in ("+", "-")]
+
+
+def _points(solutions: list[str]) -> tuple[str, ...] | None:
+    """`p=5, q=2; p=7, q=2` as points; None where the solutions are no values of the same names."""
+    points: list[str] = []
+    names: set[tuple[str, ...]] = set()
+    for solution in solutions:
+        named = sorted(split_name(item.strip()) for item in _split(solution, ","))
+        names.add(tuple(name for name, _ in named))
+        points.append(f"({', '.join(value for _, value in named)})")
+    (only,) = names if len(names) == 1 else ((),)
+    return tuple(points) if len(only) > 1 and all(only) else None
 
 
 def chain(text: str) -> tuple[list[str], list[str]] | None:
     """(parts, signs) of inequalities in ascending order: `3 > x` is (["x", "3"], ["<"]). None for other texts."""
     if "<" not in text and ">" not in text and r"\le" not in text and r"\ge" not in text:
+        return None
+    if CONNECTIVE.search(text):
         return None
     parts, signs = [""], list[str]()
     for piece, sign in _pieces(text, RELATION):
@@ -97,17 +128,25 @@ def split_name(text: str) -> tuple[str, str]:
     return "", text
 
 
+def equated(text: str) -> list[str]:
+    """The sides of `a = b = c`; [] for a text with other relations, or none."""
+    pieces = [(piece.strip(), sign) for piece, sign in _pieces(text, RELATION)]
+    several = r"\begin" in text or CONNECTIVE.search(text) or len(list(_split(text, ",;"))) > 1
+    single = {sign for _, sign in pieces[:-1]} == {"="} and not several
+    return [piece for piece, _ in pieces] if single and all(piece for piece, _ in pieces) else []
+
+
 def is_relation(text: str) -> bool:
     return RELATION.search(text) is not None
 
 
-def _matrix(body: str) -> Structure | None:
+def _matrix(body: str, text: str) -> Structure | None:
     if r"\begin" in body:
         return None
     rows = [[cell.strip() for cell in row.split("&")] for row in body.split(r"\\") if row.strip()]
     if not rows or len({len(row) for row in rows}) != 1:
         return None
-    return Structure(kind=f"{len(rows)}x{len(rows[0])}", items=tuple(cell for row in rows for cell in row))
+    return Structure(kind=f"{len(rows)}x{len(rows[0])}", items=tuple(cell for row in rows for cell in row), text=text)
 
 
 def _bracketed(text: str) -> Structure | None:
@@ -124,7 +163,7 @@ def _bracketed(text: str) -> Structure | None:
     )
     if not all(items) or (len(items) < 2 and kind != "{}") or (("{" in kind or "}" in kind) and kind != "{}"):
         return None
-    return Structure(kind=kind, items=tuple(items))
+    return Structure(kind=kind, items=tuple(items), text=text)
 
 
 def _depths(text: str) -> Iterator[tuple[re.Match[str], int]]:
@@ -146,7 +185,7 @@ def _pieces(text: str, separator: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     yield text[start:], ""
 
 
-_SEPARATORS = {",;": re.compile("[,;]"), r"\cup": re.compile(r"\\cup(?![A-Za-z])")}
+_SEPARATORS = {",;": re.compile("[,;]"), ",": re.compile(","), ";": re.compile(";"), r"\cup": re.compile(r"\\cup(?![A-Za-z])")}
 
 
 def _split(text: str, separators: str) -> Iterator[str]:

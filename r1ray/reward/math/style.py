@@ -161,7 +161,7 @@ def _grouped_end(tokens: list[str], start: int) -> int:
 
 
 def _one_argument(before: Sequence[str]) -> bool:
-    return bool(before) and before[-1] in (r"\floor", r"\ceil")
+    return next((token for token in reversed(before) if token != " "), "") in (r"\floor", r"\ceil")
 
 
 def retouched(text: str) -> str:

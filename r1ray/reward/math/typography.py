@@ -23,7 +23,7 @@ _CHARACTERS = {
 }  # fmt: skip
 LOOKALIKES = str.maketrans({**{chr(code): ascii for code, ascii in _FULL_WIDTH.items()}, **_CHARACTERS})
 
-_STYLE = r"text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox|underline|operatorname"
+_STYLE = r"text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox|underline"
 WRAPPER = re.compile(rf"\\(?:{_STYLE})\s*\{{([^{{}}\\]*)\}}")
 BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{)")
 PLAIN = re.compile("-?[0-9]+")
@@ -50,7 +50,7 @@ REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![\\A-Za-z])(?=d?frac\s?[{0-9]|sqrt\s?[\[({0-9])d?", r"\\"),
         (r"(?<![\\A-Za-z])(?=(?:pi|infty|cdot|times)(?![A-Za-z]))", r"\\"),
         (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty"),
-        (r"(?<![0-9A-Za-z)}])\+ ?(?=\\infty)", ""),
+        (r"([,(\[=<>{]|^|\\(?:in|le|ge)) ?\+ ?(?=\\infty)", r"\1"),
         (r"\*\* ?([0-9]{2,})", r"^{\1}"),
         (r"\*\* ?\(([^()]*)\)", r"^{\1}"),
         (r"\*\*", "^"),

@@ -46,6 +46,7 @@ MAX_WORDS = 4
 """A text of more words is a sentence and not a unit."""
 
 CURRENCY = re.compile(r"([+-]?)\s*(US\$|USD|RMB|[$€£\u00a5])\s*(?=[0-9.\\+-])")
+CURRENCY_AFTER = re.compile(r"(?<=[0-9])\s*([$€£\u00a5])$")
 _POWER = r"\s*\^(?:\{\s*-?[0-9]\s*\}|[0-9])"
 TEXT_TAIL = re.compile(
     rf"(?:(?:\\(?:text|textrm|textbf|mathrm|mathbf|mbox)\s*\{{[^{{}}\\]*\}}|\^\\circ)(?:{_POWER})?[\s/]*)+$"
@@ -83,6 +84,9 @@ def quantity(text: str) -> Quantity:
     if match := CURRENCY.match(text):
         money = Unit(powers=((CURRENCIES[match[2]], 1),), words=frozenset())
         return replace(_measured(match[1] + text[match.end() :]), unit=money, certain=True)
+    if (match := CURRENCY_AFTER.search(text)) and match.start():
+        money = Unit(powers=((CURRENCIES[match[1]], 1),), words=frozenset())
+        return replace(_measured(text[: match.start()]), unit=money, certain=True)
     return _measured(text)
 
 
