@@ -1,8 +1,8 @@
 """The rows of tests/fixtures/graded.jsonl, with the reward that is right for each: completions as they came from outside.
 
-    python -m tests.graded_rows [--math-verify] [--all]     # lists the maths rows whose reward is not the right one
+    python -m tests.graded_rows [--math-verify]     # lists the maths rows whose reward is not the right one
 
-A row is {"id", "group", "row", "right", "was"}: `row` is an input row of `r1ray.grade`, `was` the reward before the fault was fixed.
+A row is {"id", "group", "row", "right", "was"}: `row` is an input row of `r1ray.grade`, `was` the reward before.
 """
 
 import argparse

@@ -205,7 +205,9 @@ def test_honest_answers_reach_the_parser(answer: str):
     assert not hostile(answer)
 
 
-@pytest.mark.parametrize("gold", ["6", r"\frac{1}{2}", "[0, 1)", "星期一", "x", "6\n", "\\begin{pmatrix}\n1\\\\\n2\n\\end{pmatrix}"])
+@pytest.mark.parametrize(
+    "gold", ["6", r"\frac{1}{2}", "[0, 1)", "星期一", "x", "6\n", "\\begin{pmatrix}\n1\\\\\n2\n\\end{pmatrix}"]
+)
 def test_readable_golds_are_accepted(gold: str):
     assert readable(gold)
 

@@ -122,7 +122,7 @@ class Algebra:
         mpmath = importlib.import_module("mpmath")
         mpmath.mp.dps = DIGITS
         value = expression.doit().evalf(DIGITS)
-        if value.has(self._sympy.nan, self._sympy.zoo, self._sympy.oo):
+        if value.has(self._sympy.nan, self._sympy.zoo, self._sympy.oo, -self._sympy.oo):
             return mpmath.mpc("nan")
         real, imaginary = value.as_real_imag()
         if not (real.is_Number and imaginary.is_Number):
@@ -131,7 +131,8 @@ class Algebra:
 
     def _equal_numbers(self, g: Any, a: Any, places: int | None) -> bool:
         sympy = self._sympy
-        if g.has(sympy.oo, sympy.nan, sympy.zoo) or a.has(sympy.oo, sympy.nan, sympy.zoo):
+        infinite = (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan)
+        if g.has(*infinite) or a.has(*infinite):
             return bool(g == a and not g.has(sympy.nan, sympy.zoo))
         if g == a:
             return True
@@ -175,10 +176,21 @@ class Algebra:
         sympy = self._sympy
         functions: dict[str, Callable[..., Any]] = {
             **{"ln": sympy.log, "log": sympy.log, "abs": sympy.Abs, "floor": sympy.floor, "ceil": sympy.ceiling},
-            **{"max": sympy.Max, "min": sympy.Min, "mod": sympy.Mod, "factorial": sympy.factorial, "binomial": sympy.binomial},
+            **{
+                "max": sympy.Max,
+                "min": sympy.Min,
+                "mod": sympy.Mod,
+                "factorial": sympy.factorial,
+                "binomial": sympy.binomial,
+            },
             **{f"arc{trig}": getattr(sympy, f"a{trig}") for trig in ("sin", "cos", "tan", "cot", "sec", "csc")},
-            **{f"{arc}{trig}": getattr(sympy, f"a{trig}") for arc in ("ar", "arc") for trig in ("sinh", "cosh", "tanh")},
-            **{trig: getattr(sympy, trig) for trig in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")},
+            **{
+                f"{arc}{trig}": getattr(sympy, f"a{trig}") for arc in ("ar", "arc") for trig in ("sinh", "cosh", "tanh")
+            },
+            **{
+                trig: getattr(sympy, trig)
+                for trig in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
+            },
         }
         if name in ("gcd", "lcm"):
             return abs(getattr(sympy, name)(arguments)) if len(arguments) > 1 else arguments[0]
@@ -209,7 +221,9 @@ class Algebra:
         sympy = self._sympy
         if isinstance(g, sympy.Symbol) or isinstance(a, sympy.Symbol):
             return g != a
-        if isinstance(a, sympy.core.relational.Relational) and not isinstance(g, sympy.core.relational.Relational | sympy.Set):
+        if isinstance(a, sympy.core.relational.Relational) and not isinstance(
+            g, sympy.core.relational.Relational | sympy.Set
+        ):
             return True
         if not all(isinstance(side, sympy.Expr) for side in (g, a)):
             return False
@@ -246,16 +260,17 @@ def _is_label(tree: Tree) -> bool:
     """Whether a tree only names a quantity, like `a+b` or `P(A)`: it has letters, and no number but in exponents."""
     if tree[0] == "sym":
         return True
-    parts = [part for part in (tree[1:2] if tree[0] == "^" else tree[1:]) if isinstance(part, list)]
-    signs = [part for part in parts if part != ["num", "-1", None]]
-    return bool(signs) and all(_is_label(part) for part in signs)
+    children: list[Any] = tree[1:2] if tree[0] == "^" else tree[1:]
+    parts: list[Tree] = [part for part in children if isinstance(part, list) and part != ["num", "-1", None]]
+    return bool(parts) and all(_is_label(part) for part in parts)
 
 
 def _places(tree: Tree) -> int | None:
     """The least number of decimal places of the decimals in a tree; None where there are none."""
     if tree[0] == "num":
         return tree[2]
-    found = [places for part in tree[1:] if isinstance(part, list) and (places := _places(part)) is not None]
+    children: list[Tree] = [part for part in tree[1:] if isinstance(part, list)]
+    found = [places for part in children if (places := _places(part)) is not None]
     return min(found, default=None)
 
 

@@ -30,18 +30,18 @@ _OBJECTS = (
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\x\end{pmatrix}"),
     (r"[1,2]\cup[2,3]", "[1,4]"),
 )
-_TREES = (
+_TREES: tuple[tuple[list[Any], list[Any]], ...] = (
     (["+", ["^", _X, _TWO], ["num", "1", None]], ["*", _X, ["fn", "sin", _X]]),
     (["^", _TWO, ["num", "1/2", None]], ["*", ["const", "pi"], ["fn", "ln", _THREE]]),
     (["*", _TWO, _X], ["+", _X, _X]),
 )
-WARM_UP: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+WARM_UP: list[tuple[dict[str, Any], dict[str, Any]]] = [
     *(({"text": "", "tree": gold}, {"text": "", "tree": answer}) for gold, answer in _TREES),
     *(
-        tuple({"text": text, "tree": None, "ambiguous": False} for text in pair)
-        for pair in _OBJECTS
+        ({"text": gold, "tree": None, "ambiguous": False}, {"text": answer, "tree": None, "ambiguous": False})
+        for gold, answer in _OBJECTS
     ),
-)  # type: ignore[assignment]
+]
 CRASHED, OUT_OF_MEMORY = 2, 3
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from r1ray.reward.math.clock import clock, proportions, same_clock
+from r1ray.reward.math.clock import clock, is_surely_time, proportions, same_clock
 from r1ray.reward.math.monomial import monomial, same_monomial
 from r1ray.reward.math.number import MAX_DIGITS, Number, latex, number, same_number
 from r1ray.reward.math.region import intervals, spans
@@ -144,7 +144,9 @@ class _Comparison:
             return self._one_and_several(answer, answer_parts, gold, gold_parts)
         return self._same_value(answer, gold)
 
-    def _same_chain(self, answer: list[str], answer_signs: list[str], gold: list[str], gold_signs: list[str]) -> Verdict:
+    def _same_chain(
+        self, answer: list[str], answer_signs: list[str], gold: list[str], gold_signs: list[str]
+    ) -> Verdict:
         """Inequalities with equal parts are equal when their signs are; others (2x < 6) need algebra."""
         texts = (" ".join(_alternating(parts, signs)) for parts, signs in ((answer, answer_signs), (gold, gold_signs)))
         question = partial(self.ask, *texts)
@@ -256,7 +258,11 @@ class _Comparison:
         if answer_time and gold_time:
             return same_clock(answer_time, gold_time)
         if ":" in answer or ":" in gold:
-            return self._same_ratio(answer, gold, timed=bool(answer_time or gold_time))
+            return self._same_ratio(
+                answer,
+                gold,
+                timed=is_surely_time(answer_time, is_gold=False) or is_surely_time(gold_time, is_gold=True),
+            )
         a, g = _quantities(answer, gold)
         if not same_unit(a.unit, g.unit):
             return False
@@ -281,10 +287,12 @@ class _Comparison:
     def _same_ratio(self, answer: str, gold: str, *, timed: bool) -> Verdict:
         """`3:4` is the quotient, `1:2:3` two of them; a clock time is no quotient."""
         answers, golds = proportions(answer), proportions(gold)
+        if timed:
+            return False
         if len(answers) == len(golds) == 1 and answers and golds:
             return self.ask(answer, gold)
         if len(answers) != len(golds):
-            return False if timed or max(len(answers), len(golds)) > 1 else self.ask(answer, gold)
+            return False if max(len(answers), len(golds)) > 1 else self.ask(answer, gold)
         return self._all([partial(self._same_value, a, g) for a, g in zip(answers, golds, strict=True)])
 
 
@@ -298,7 +306,9 @@ def _regions(answer: str, gold: str) -> tuple[str, str] | tuple[()] | None:
     texts: list[str] = []
     for text, region in zip((answer, gold), found, strict=True):
         parts = structure(text)
-        is_interval = parts and (parts.kind == "union" or (len(parts.kind) == 2 and "{" not in parts.kind and len(parts.items) == 2))
+        is_interval = parts and (
+            parts.kind == "union" or (len(parts.kind) == 2 and "{" not in parts.kind and len(parts.items) == 2)
+        )
         if region is None and not is_interval:
             return None
         texts.append(region[1] if region else text)

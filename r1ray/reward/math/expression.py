@@ -1,46 +1,36 @@
-r"""The grammar of expressions in answers: normalised text -> a tree of lists, which `algebra` in the child process turns into sympy.
+r"""The grammar of expressions in answers: normalised text -> a tree of lists, which `algebra` in the child turns into sympy.
 
     ["num", "3/2", decimals]   ["sym", "x_1"]   ["const", "pi" | "e" | "i" | "inf"]   ["+", a, b]   ["*", a, b]   ["^", a, b]
     ["fn", name, argument, ...]   ["sum" | "prod", variable, first, last, term]
 
-It refuses what can be read in two ways, so that no wrong answer is read as the right one: two numbers side by side, words, `3\frac{7}{2}`.
-Letters next to each other are a product. Time is linear in the length, and the depth is limited.
+It refuses what can be read in two ways, so that no wrong answer is read as the right one: two numbers side by side, words,
+`3\frac{7}{2}`. Letters next to each other are a product. Time is linear in the length, and the depth is limited.
 """
 
-import re
 from fractions import Fraction
-from typing import Any
 
 from r1ray.reward.math.number import number
 from r1ray.reward.math.style import FUNCTIONS
-from r1ray.reward.math.tokens import lex
+from r1ray.reward.math.symbols import (
+    ACCENTS,
+    ATOMS,
+    CLOSING,
+    ENDS,
+    FUNCTION_OF,
+    GREEK,
+    RELATION,
+    TRIGONOMETRIC,
+    Ambiguous,
+    Tree,
+    Unsupported,
+    negated,
+    tokens_of,
+    whole,
+)
 
-Tree = list[Any]
+__all__ = ["Ambiguous", "Tree", "Unsupported", "parse"]
 
 MAX_DEPTH = 60
-GREEK = frozenset(
-    r"""\alpha \beta \gamma \delta \epsilon \varepsilon \zeta \eta \theta \vartheta \iota \kappa \lambda \mu \nu \xi \rho \sigma
-    \tau \upsilon \phi \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Upsilon \Phi \Psi \Omega \ell
-    \hbar""".split()
-)
-ACCENTS = frozenset(r"\vec \overline \bar \hat \tilde \widehat \overrightarrow \mathcal \mathscr \mathfrak \variable".split())
-NUMBER = re.compile(r"[0-9]+|\.")
-SEVERAL = frozenset(("gcd", "lcm", "max", "min", "mod"))
-TRIGONOMETRIC = frozenset(name for name in FUNCTIONS if name.removeprefix("arc")[:3] in ("sin", "cos", "tan", "cot", "sec", "csc"))
-CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
-FUNCTION_OF = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}
-WORD_FUNCTION = re.compile(rf"({'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})([a-zA-Z]?)")
-RELATION = re.compile(r"[<>=]|\\(?:le|ge|ne|in|cup|cap|setminus|backslash)")
-MAX_LETTERS = 6
-"""More letters in a row are a word."""
-
-
-class Ambiguous(ValueError):
-    """The text has more than one reading, or none: it equals no other text."""
-
-
-class Unsupported(ValueError):
-    """The text has a construction that is not of this grammar: a matrix, a set, an integral."""
 
 
 def parse(text: str) -> Tree:
@@ -50,7 +40,7 @@ def parse(text: str) -> Tree:
     """
     if plain := number(text):
         return ["num", str(plain.value / 100 if plain.percent else plain.value), plain.decimals]
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     parser = _Parser(["{", *tokens, "}"] if r"\choose" in tokens else tokens)
     try:
         tree = parser.ratio()
@@ -61,34 +51,6 @@ def parse(text: str) -> Tree:
     if parser.peek():
         raise Ambiguous(f"{parser.peek()} does not belong to an expression")
     return tree
-
-
-def _tokens(text: str) -> list[str]:
-    tokens: list[str] = []
-    space = False
-    for token in lex(text):
-        if token == " ":
-            space = True
-            continue
-        after_index = space and tokens[-2:-1] in (["_"], ["^"])  # \\log_2 8
-        if token.isdigit() and tokens and NUMBER.fullmatch(tokens[-1][-1]) and not after_index:
-            if space:
-                raise Ambiguous("two numbers side by side")
-            tokens[-1] += token
-        elif token == "." and tokens and tokens[-1].isdigit() and not space:
-            tokens[-1] += "."
-        elif token.isalpha() and token.isascii():
-            tokens += _letters(token)
-        else:
-            tokens.append(token)
-        space = False
-    return tokens
-
-
-def _letters(run: str) -> list[str]:
-    if (match := WORD_FUNCTION.fullmatch(run)) and not (match[2] and len(match[1]) < 3 and match[1] not in ("ln", "lg")):
-        return [f"\\{match[1]}", *match[2]]
-    return list(run) if len(run) <= MAX_LETTERS else [run]
 
 
 class _Parser:
@@ -115,28 +77,28 @@ class _Parser:
     def ratio(self) -> Tree:
         left = self.sum()
         if self._took(":"):
-            return ["*", left, ["^", self.sum(), _whole(-1)]]
+            return ["*", left, ["^", self.sum(), whole(-1)]]
         return left
 
     def sum(self) -> Tree:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise Ambiguous("it nests too deep")
-        found = self._product()
+        found: Tree = self._product()
         while self.peek() in ("+", "-"):
             negative = self._next() == "-"
             term = self._product()
-            found = ["+", found, _negated(term) if negative else term]
+            found = ["+", found, negated(term) if negative else term]
         self._depth -= 1
         return found
 
     def _product(self) -> Tree:
-        found = self._signed()
+        found: Tree = self._signed()
         while True:
             if self._took(r"\cdot", r"\times", "*"):
                 found = ["*", found, self._signed()]
             elif self._took("/", r"\div"):
-                found = ["*", found, ["^", self._signed(), _whole(-1)]]
+                found = ["*", found, ["^", self._signed(), whole(-1)]]
             elif self._took(r"\bmod", r"\mod"):
                 found = ["fn", "mod", found, self._signed()]
             else:
@@ -147,12 +109,12 @@ class _Parser:
         while self.peek() in ("-", "+"):
             negative ^= self._next() == "-"
         found = self._factors(functions=True)
-        return _negated(found) if negative else found
+        return negated(found) if negative else found
 
     def _factors(self, *, functions: bool) -> Tree:
         """Factors without an operator between them."""
         first = self.peek()
-        found = self._power()
+        found: Tree = self._power()
         if first[:1].isdigit() and self.peek() == r"\frac":
             return self._mixed(found)
         while self._starts_factor(functions):
@@ -161,29 +123,31 @@ class _Parser:
             found = ["*", found, self._power()]
         return found
 
-    def _mixed(self, whole: Tree) -> Tree:
+    def _mixed(self, integer: Tree) -> Tree:
         """`2\\frac{1}{3}`: a sum, if the fraction is proper and nothing follows; a product only where it cannot be a sum."""
         fraction = self._power()
         proper = fraction[0] == "*" and all(side[0] == "num" for side in (fraction[1], fraction[2][1]))
         if not proper:
-            found = ["*", whole, fraction]
+            found: Tree = ["*", integer, fraction]
             while self._starts_factor(True) and not self.peek()[0].isdigit():
                 found = ["*", found, self._power()]
             return found
         over, under = Fraction(fraction[1][1]), Fraction(fraction[2][1][1])
-        if whole[0] != "num" or not 0 < over < under or self._starts_factor(True):
+        if integer[0] != "num" or not 0 < over < under or self._starts_factor(True):
             raise Ambiguous("a mixed number or a product")
-        return ["+", whole, fraction]
+        return ["+", integer, fraction]
 
     def _starts_factor(self, functions: bool) -> bool:
         token = self.peek()
-        if not token or token in (r"\mod", r"\bmod", ")", "]", "}", "|", r"\}", r"\rfloor", r"\rceil", "+", "-", "/", "*", ":", ",", ";", "=", "<", ">"):
+        if not token or token in ENDS:
             return False
         if token[0] == "\\" and token[1:] in FUNCTIONS:
             return functions
         if token in (r"\sum", r"\prod"):
             return functions
-        return token[0].isalnum() or token in ("(", "[", "{", ".") or token in ACCENTS or token in GREEK or token in _ATOMS
+        return (
+            token[0].isalnum() or token in ("(", "[", "{", ".") or token in ACCENTS or token in GREEK or token in ATOMS
+        )
 
     def _power(self) -> Tree:
         base = self._postfix(self._atom())
@@ -209,7 +173,7 @@ class _Parser:
     def _argument(self) -> Tree:
         """What follows `^`: braces, a sign and an atom, or one atom."""
         if self._took("-"):
-            return _negated(self._argument())
+            return negated(self._argument())
         if self.peek() in (r"\prime", "'", "*", "T", r"\top", r"\complement"):
             raise Unsupported("a superscript that is no power")
         if self.peek() == "{":
@@ -259,7 +223,7 @@ class _Parser:
             return ["const", "i"]
         if token == r"\frac":
             over = self._braces_or_digit()
-            return ["*", over, ["^", self._braces_or_digit(), _whole(-1)]]
+            return ["*", over, ["^", self._braces_or_digit(), whole(-1)]]
         if token == r"\binom":
             over = self._braces_or_digit()
             return ["fn", "binomial", over, self._braces_or_digit()]
@@ -326,10 +290,10 @@ class _Parser:
         return self._atom()
 
     def _root(self) -> Tree:
-        degree = _whole(2)
+        degree = whole(2)
         if self.peek() == "[":
             degree = self._group("[")
-        return ["^", self._braces_or_digit(), ["^", degree, _whole(-1)]]
+        return ["^", self._braces_or_digit(), ["^", degree, whole(-1)]]
 
     def _choose(self) -> Tree:
         self._next()
@@ -350,10 +314,10 @@ class _Parser:
             base = self._argument()
         power = self._argument() if self._took("^") else None
         argument = self._function_argument(name)
-        if power == _negated(_whole(1)) and name in TRIGONOMETRIC:
+        if power == negated(whole(1)) and name in TRIGONOMETRIC:
             name, power = f"arc{name}", None
         if name in ("log", "lg"):
-            found = ["fn", "log", argument, base or _whole(10)]
+            found = ["fn", "log", argument, base or whole(10)]
         elif name == "exp":
             found = ["^", ["const", "e"], argument]
         else:
@@ -374,7 +338,7 @@ class _Parser:
             if name not in TRIGONOMETRIC or r"\pi" not in self._tokens[start : self._position]:
                 raise Ambiguous("a quotient after a function")
             self._next()
-            found = ["*", found, ["^", self._power(), _whole(-1)]]
+            found = ["*", found, ["^", self._power(), whole(-1)]]
         return self._in_radians(found, name)
 
     def _in_radians(self, argument: Tree, name: str) -> Tree:
@@ -410,16 +374,3 @@ class _Parser:
         term = self._product()
         self._bound.pop()
         return [name, variable, first, last, term]
-
-
-_ATOMS = frozenset((r"\pi", r"\infty", r"\frac", r"\sqrt", r"\binom", r"\angle", r"\triangle", r"\lfloor", r"\lceil", r"\operatorname"))
-
-
-def _whole(value: int) -> Tree:
-    return ["num", str(value), None]
-
-
-def _negated(tree: Tree) -> Tree:
-    if tree[0] == "num":
-        return ["num", str(-Fraction(tree[1])), tree[2]]
-    return ["*", _whole(-1), tree]

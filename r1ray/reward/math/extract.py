@@ -9,7 +9,9 @@ from collections import deque
 
 from r1ray.reward.text import after_thinking, last_answer
 
-ANSWER_LINE = re.compile(r"^(?:\*\*|#+[ \t]+)?(?:Final )?(?:Answer|\u7b54\u6848)(?:\*\*)?[:\uff1a](?:\*\*)?[ \t]*(\S.*)$", re.MULTILINE)
+ANSWER_LINE = re.compile(
+    r"^(?:\*\*|#+[ \t]+)?(?:Final )?(?:Answer|\u7b54\u6848)(?:\*\*)?[:\uff1a](?:\*\*)?[ \t]*(\S.*)$", re.MULTILINE
+)
 _BOXES = r"\\(?:boxed|fbox|framebox)"
 BOX = re.compile(rf"{_BOXES}\s*(?=\{{)|{_BOXES}(?:\s+|(?=[0-9]))([^\s${{}}\\]+)")
 SPECIAL_TOKEN = re.compile(r"<\|[A-Za-z0-9_\u2581]{1,40}\|>|</?s>|<\uff5c[^<>\uff5c]{1,40}\uff5c>")

@@ -6,6 +6,7 @@ SIGALRM timeouts fail silently and score everything 0.
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -36,9 +37,13 @@ class VerifierDown(RuntimeError):
     """The child cannot be started or does not answer, which is no fault of a completion."""
 
 
+DROPPED = re.compile(r"\\text|\\operatorname|[':]")
+"""What math-verify drops, or reads as something else."""
+
+
 @lru_cache(maxsize=2_000)
 def as_read(text: str) -> dict[str, Any]:
-    """A text as the child takes it: an expression or a relation as trees; other texts, if they have one reading, for math-verify."""
+    """A text as the child takes it: an expression or a relation as trees; others, if they have one reading, for math-verify."""
     found: dict[str, Any] = {"text": text, "tree": None, "sides": None, "sign": None, "ambiguous": False}
     try:
         relation = relation_of(text)
@@ -48,8 +53,8 @@ def as_read(text: str) -> dict[str, Any]:
         return found | {"tree": parse(text)}
     except Ambiguous:
         return found | {"ambiguous": True}
-    except Unsupported:  # math-verify drops words
-        return found | {"ambiguous": r"\text" in text or r"\operatorname" in text}
+    except Unsupported:
+        return found | {"ambiguous": DROPPED.search(text) is not None}
 
 
 class MathVerifier:
@@ -71,10 +76,10 @@ class MathVerifier:
         Raises:
             VerifierDown: there is no working child.
         """
-        sides = {"golds": [as_read(gold) for gold in golds], "answer": as_read(answer)}
-        if sides["answer"]["ambiguous"]:
+        read = as_read(answer)
+        if read["ambiguous"]:
             return "incorrect"
-        request = json.dumps(sides).encode() + b"\n"
+        request = json.dumps({"golds": [as_read(gold) for gold in golds], "answer": read}).encode() + b"\n"
         with self._lock:
             until, why = self._down
             if time.monotonic() < until:

@@ -9,6 +9,7 @@ Only the notation changes. An inequality that has to be solved first (`2x < 6`) 
 import math
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 from r1ray.reward.math.number import number
 from r1ray.reward.math.structure import Structure, chain, is_relation, structure
@@ -16,14 +17,21 @@ from r1ray.reward.math.structure import Structure, chain, is_relation, structure
 VARIABLE = re.compile(r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|[A-Za-z0-9]))?(?:\([a-z]\))?")
 ABSOLUTE = re.compile(rf"\|\s*({VARIABLE.pattern})\s*\|")
 BUILDER = re.compile(
-    rf"\\\{{\s*({VARIABLE.pattern})\s*(?:\\in\s*(?:\\mathbb\{{R\}}|\\Re)\s*)?(?:\\mid(?![A-Za-z])|\||:)\s*(.*)\\\}}", re.DOTALL
+    rf"\\\{{\s*({VARIABLE.pattern})\s*(?:\\in\s*(?:\\mathbb\{{R\}}|\\Re)\s*)?(?:\\mid(?![A-Za-z])|\||:)\s*(.*)\\\}}",
+    re.DOTALL,
 )
 REALS_MEMBER = re.compile(r",?\s*[A-Za-z]\s*\\in\s*\\mathbb\{R\}\s*,?")
 MEMBER = re.compile(rf"({VARIABLE.pattern})\s*\\in(?![A-Za-z])\s*")
-REALS = frozenset((r"\mathbb{R}", r"(-\infty, \infty)", r"(-\infty,\infty)", "all real numbers", "all reals", "real numbers"))
+REALS = frozenset(
+    (r"\mathbb{R}", r"(-\infty, \infty)", r"(-\infty,\infty)", "all real numbers", "all reals", "real numbers")
+)
 ALL = r"(-\infty, \infty)"
-OR = re.compile(r",?\s*(?:\\text\s*\{\s*(?:or|或|或者)\s*\}|(?<![\\A-Za-z])or(?![A-Za-z])|或|\\(?:lor|vee|cup)(?![A-Za-z]))\s*|\s*,\s*")
-AND = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|且)\s*\}|(?<![\\A-Za-z])and(?![A-Za-z])|且|\\(?:land|wedge)(?![A-Za-z]))\s*")
+OR = re.compile(
+    r",?\s*(?:\\text\s*\{\s*(?:or|或|或者)\s*\}|(?<![\\A-Za-z])or(?![A-Za-z])|或|\\(?:lor|vee|cup)(?![A-Za-z]))\s*|\s*,\s*"
+)
+AND = re.compile(
+    r",?\s*(?:\\text\s*\{\s*(?:and|且)\s*\}|(?<![\\A-Za-z])and(?![A-Za-z])|且|\\(?:land|wedge)(?![A-Za-z]))\s*"
+)
 
 
 def intervals(text: str) -> tuple[str, str] | None:
@@ -61,7 +69,10 @@ def _intersection(a: str, b: str) -> tuple[str, str] | None:
     first, second = chain(a.strip()), chain(b.strip())
     if not first or not second or len(first[0]) != 2 or len(second[0]) != 2:
         return None
-    for (low, low_sign), (high, high_sign) in (((first[0], first[1]), (second[0], second[1])), ((second[0], second[1]), (first[0], first[1]))):
+    for (low, low_sign), (high, high_sign) in (
+        ((first[0], first[1]), (second[0], second[1])),
+        ((second[0], second[1]), (first[0], first[1])),
+    ):
         if low[1] == high[0] and VARIABLE.fullmatch(low[1]):
             return _single(f"{low[0]} {low_sign[0]} {low[1]} {high_sign[0]} {high[1]}")
     return None
@@ -88,7 +99,9 @@ def _single(text: str) -> tuple[str, str] | None:
     if signs[0] not in ("<", r"\le"):
         return None
     if match := ABSOLUTE.fullmatch(left):
-        return match[1], f"{_left(signs[0])}-({right}), {right}{_right(signs[0])}" if not number(right) else _around(right, signs[0])
+        return match[1], f"{_left(signs[0])}-({right}), {right}{_right(signs[0])}" if not number(right) else _around(
+            right, signs[0]
+        )
     if match := ABSOLUTE.fullmatch(right):
         return match[1], rf"(-\infty, -({left}){_right(signs[0])} \cup {_left(signs[0])}{left}, \infty)"
     if VARIABLE.fullmatch(left) and not _is_bound(left):
@@ -123,8 +136,12 @@ def _without_points(text: str) -> tuple[str, str] | None:
     values = [(number(item), item) for item in found.items]
     if not all(value for value, _ in values):
         return None
-    ends = [r"-\infty", *(item for _, item in sorted(values, key=lambda pair: pair[0].value if pair[0] else 0)), r"\infty"]
-    return "", r" \cup ".join(f"({low}, {high})" for low, high in zip(ends, ends[1:], strict=False))
+    ends = [
+        r"-\infty",
+        *(item for _, item in sorted(values, key=lambda pair: pair[0].value if pair[0] else 0)),
+        r"\infty",
+    ]
+    return "", r" \cup ".join(f"({low}, {high})" for low, high in pairwise(ends))
 
 
 Span = tuple[Fraction | float, bool, Fraction | float, bool]
@@ -135,7 +152,13 @@ def spans(parts: Structure) -> list[Span] | None:
     """An interval or a union of them as disjoint spans in order; None where an end is no plain number."""
     found: list[Span] = []
     for part in [structure(item) for item in parts.items] if parts.kind == "union" else [parts]:
-        if part is None or len(part.items) != 2 or part.kind[0] not in "([" or part.kind[-1] not in ")]" or len(part.kind) != 2:
+        if (
+            part is None
+            or len(part.items) != 2
+            or part.kind[0] not in "(["
+            or part.kind[-1] not in ")]"
+            or len(part.kind) != 2
+        ):
             return None
         low, high = (_end(item) for item in part.items)
         if low is None or high is None or low >= high:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-
 _BRACKET = r"\\[{}]|\\[lr]angle(?![A-Za-z])|[()\[\]{}]"
 CONNECTIVE = re.compile(
     r",?\s*\\(?:text|mathrm)\s*\{\s*(?:and|or|和|或|与|及)\s*\}\s*|,?\s*(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])\s*"
@@ -31,7 +30,9 @@ ANSWER_PREFIX = re.compile(
 )
 NEGATION = re.compile("not|不|非|没|大于|小于|至|约|超|负|除", re.IGNORECASE)
 ELLIPSIS, PLUS_MINUS = r"\ldots", re.compile(r"\\pm(?![A-Za-z])")
-CASES = re.compile(r"(?:\\\{)?\s*\\begin\{(?:cases|aligned|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}", re.DOTALL)
+CASES = re.compile(
+    r"(?:\\\{)?\s*\\begin\{(?:cases|aligned|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:cases|aligned|array)\}", re.DOTALL
+)
 TRANSPOSED = re.compile(r"(\(.*\)|\[.*\])\s*\^\s*(?:\{\s*)?(?:T|\\top|\\mathsf\{T\}|\\intercal)(?:\s*\})?", re.DOTALL)
 
 
@@ -185,7 +186,12 @@ def _pieces(text: str, separator: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     yield text[start:], ""
 
 
-_SEPARATORS = {",;": re.compile("[,;]"), ",": re.compile(","), ";": re.compile(";"), r"\cup": re.compile(r"\\cup(?![A-Za-z])")}
+_SEPARATORS = {
+    ",;": re.compile("[,;]"),
+    ",": re.compile(","),
+    ";": re.compile(";"),
+    r"\cup": re.compile(r"\\cup(?![A-Za-z])"),
+}
 
 
 def _split(text: str, separators: str) -> Iterator[str]:

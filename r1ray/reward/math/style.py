@@ -1,7 +1,7 @@
 r"""Commands that change how an answer looks and not what it says: fonts, sizes, colours, spaces. Tokens in, tokens out.
 
-A command that sets its argument in another font is removed, unless the argument is words: these stay in `\text{}`, which `units` and
-`compare` read. A single letter in roman is a letter, as in `3+2\mathrm{i}`, unless it follows a number as the name of a unit.
+A command that sets its argument in another font is removed, unless the argument is words: these stay in `\text{}`, which `units`
+and `compare` read. A single letter in roman is a letter, as in `3+2\mathrm{i}`, unless it follows a number as the name of a unit.
 """
 
 from collections.abc import Sequence
@@ -9,30 +9,53 @@ from collections.abc import Sequence
 from r1ray.reward.math.tokens import group_end, lex, render
 
 MATHS_FONTS = frozenset(
-    r"\mathrm \mathbf \mathit \mathsf \mathtt \mathnormal \boldsymbol \bm \pmb \mathstrut \symbf \symrm \operatorname".split()
+    r"\mathrm \mathbf \mathit \mathsf \mathtt \mathnormal \boldsymbol \bm \pmb \symbf \symrm \operatorname".split()  # noqa: SIM905
 )
 TEXT_FONTS = frozenset(
-    r"\text \textbf \textit \textrm \textnormal \textsf \texttt \textsc \textup \mbox \hbox \emph".split()
+    r"\text \textbf \textit \textrm \textnormal \textsf \texttt \textsc \textup \mbox \hbox \emph".split()  # noqa: SIM905
 )
-AROUND = frozenset(r"\underline \uuline \uline \ensuremath \boxed \fbox \framebox \smash \mathop \mathord \mathbin".split())
+AROUND = frozenset(
+    r"\underline \uuline \uline \ensuremath \boxed \fbox \framebox \smash \mathop \mathord \mathbin".split()  # noqa: SIM905
+)
 """Commands of which only the argument counts."""
 WITH_COLOUR = {r"\color": False, r"\textcolor": True, r"\colorbox": True, r"\mathcolor": True}
 """{command: whether its second argument is the coloured text}."""
-WITHOUT_MEANING = frozenset((r"\hspace", r"\vspace", r"\phantom", r"\hphantom", r"\vphantom", r"\tag", r"\label", r"\mspace"))
+WITHOUT_MEANING = frozenset(
+    (r"\hspace", r"\vspace", r"\phantom", r"\hphantom", r"\vphantom", r"\tag", r"\label", r"\mspace")
+)
 """Dropped together with their argument."""
 _SIZES = (
     *("left", "right", "middle", "mleft", "mright"),
     *(f"{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")),
 )
-_TYPE = "tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge bf it rm sf tt bfseries itshape boldmath"
+_TYPE = (
+    "tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge bf it rm sf tt bfseries itshape boldmath"
+)
 DROPPED = frozenset(
     f"\\{name}"
-    for name in (*_SIZES, *_TYPE.split(), *"displaystyle textstyle scriptstyle limits nolimits ! nonumber centering".split())
+    for name in (
+        *_SIZES,
+        *_TYPE.split(),
+        *[
+            "displaystyle",
+            "textstyle",
+            "scriptstyle",
+            "limits",
+            "nolimits",
+            "!",
+            "nonumber",
+            "mathstrut",
+            "strut",
+            "centering",
+        ],
+    )
 )
-SPACES = frozenset(rf"\{name}" for name in ("quad", "qquad", ";", ":", " ", ",", ">", "thinspace", "enspace", "enskip", "space"))
+SPACES = frozenset(
+    rf"\{name}" for name in ("quad", "qquad", ";", ":", " ", ",", ">", "thinspace", "enspace", "enskip", "space")
+)
 FUNCTIONS = frozenset(
     """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp gcd lcm max min floor ceil mod det arcsinh arccosh
-    arctanh arsinh arcosh artanh sqrt""".split()
+    arctanh arsinh arcosh artanh sqrt""".split()  # noqa: SIM905
 )
 UNIT_LETTERS = frozenset("mgtshLlNJWVK")
 """Single letters that name a unit after a number. Those of points and options (A to E), and e and i, do not."""
@@ -47,6 +70,8 @@ def plain(tokens: list[str]) -> list[str]:
         after = _skip_spaces(tokens, position + 1)
         if token in DROPPED:
             position += 1
+            if kept and kept[-1].isdigit() and tokens[position : position + 1] != ["."]:
+                kept.append(" ")  # so that the digits around it are no number
             if token in (r"\left", r"\right") and tokens[position : position + 1] == ["."]:
                 position += 1
         elif token in SPACES or token == "~":
@@ -79,9 +104,9 @@ def _set_in_font(command: str, content: list[str], before: Sequence[str]) -> lis
     spaced = bool(inner) and (inner[0] == " " or before[-1:] == [" "])
     if not words:
         return [" "]
-    if len(words) == 1 and words[0] in FUNCTIONS and (command in MATHS_FONTS or words[0] not in ("min", "sec", "max")):
-        if not (words[0] in ("min", "sec") and previous.isdigit()):
-            return [f"\\{words[0]}", " "]
+    time_or_value = words[0] in ("min", "sec", "max") and (command in TEXT_FONTS or previous.isdigit())
+    if len(words) == 1 and words[0] in FUNCTIONS and not time_or_value:
+        return [f"\\{words[0]}", " "]
     if len(words) == 1 and len(words[0]) == 1 and words[0].isalpha() and words[0].isascii():
         return _letter(words[0], before, previous, spaced)
     if any(not _is_word(token) for token in words):
@@ -105,7 +130,7 @@ def _letter(letter: str, before: Sequence[str], previous: str, spaced: bool) -> 
 
 
 def _is_word(token: str) -> bool:
-    return token.isalpha() or token in tuple("/.-'’,()") or (token.isprintable() and not token.isascii())
+    return token.isalpha() or token in tuple("/.-'\u2019,()") or (token.isprintable() and not token.isascii())
 
 
 def _star(tokens: list[str], position: int) -> int:
@@ -152,7 +177,11 @@ def join_thousands(tokens: list[str]) -> list[str]:
 
 def _grouped_end(tokens: list[str], start: int) -> int:
     """The index after `1 , 234 , 567`, which begins at `start`; `start` where the tokens there are a list or one number."""
-    if not 1 <= len(tokens[start]) <= 3 or tokens[start][0] == "0" or tokens[start - 1 : start] in ([","], ["."], ["_"], ["^"]):
+    if (
+        not 1 <= len(tokens[start]) <= 3
+        or tokens[start][0] == "0"
+        or tokens[start - 1 : start] in ([","], ["."], ["_"], ["^"])
+    ):
         return start
     end = start + 1
     while end + 1 < len(tokens) and tokens[end] == "," and tokens[end + 1].isdigit() and len(tokens[end + 1]) == 3:
@@ -168,5 +197,5 @@ def retouched(text: str) -> str:
     """The text without style, and without separators of thousands."""
     tokens = plain(lex(text))
     if tokens.count("$") % 2 == 0:  # delimiters of maths in prose; a single one is a currency
-        tokens = [token for token in tokens if token != "$"]
+        tokens = [" " if token == "$" else token for token in tokens]
     return render(join_thousands(tokens))

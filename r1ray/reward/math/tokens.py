@@ -15,7 +15,15 @@ LEXER = re.compile(
     re.DOTALL,
 )
 _JOINED = re.compile("[^0-9]")
-_OPENING = {"{": "}", "(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_OPENING = {
+    "{": "}",
+    "(": ")",
+    "[": "]",
+    r"\{": r"\}",
+    r"\langle": r"\rangle",
+    r"\lfloor": r"\rfloor",
+    r"\lceil": r"\rceil",
+}
 _CLOSING = frozenset(_OPENING.values())
 
 

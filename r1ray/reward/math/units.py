@@ -53,6 +53,8 @@ TEXT_TAIL = re.compile(
 )
 _COMMON = r"[cmkd]m|[km]g|mL|ft|feet|inch(?:es)?|miles?|hours?|minutes?|seconds?|days?|years?|dollars?|degrees?"
 BARE_TAIL = re.compile(rf"(?<=[0-9}})\s])(?:{_COMMON})(?:{_POWER})?$")
+ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+"""Degrees in the argument of such a function are no unit of the value."""
 TOKEN = re.compile(
     r"\s+|[A-Za-z]+|[\u4e00-\u9fff]+|[/*.-]|\\cdot|\^(?:\{\s*(-?[0-9])\s*\}|([0-9]))|\^\\circ\s*([CF](?![A-Za-z]))?"
 )
@@ -110,7 +112,9 @@ def _ends_of_value(text: str) -> Iterator[int]:
     plain = next((match for form in FORMS if (match := form.match(text))), None)
     if plain:
         yield plain.end()
-    yield from (match.start() for tail in (TEXT_TAIL, BARE_TAIL) if (match := tail.search(text)))
+    for tail in (TEXT_TAIL, BARE_TAIL):
+        if (match := tail.search(text)) and not (match[0].startswith("^") and ANGLE.search(text)):
+            yield match.start()
 
 
 def _read(text: str, *, value: str) -> Quantity | None:
@@ -163,7 +167,7 @@ def _powers(words: list[str | int]) -> tuple[dict[str, int], list[str] | None]:
 
 def _may_be_unit(word: str, explicit: bool, spaced: bool) -> bool:
     """Whether an unknown word may name what is counted. In `2 xy` none does."""
-    named = explicit or (spaced and len(word) > 2)
+    named = (explicit or spaced) and (len(word) > 2 or not word.isascii())
     return named and word.lower() not in NOT_UNITS and not NOT_CHINESE_UNITS.search(word)
 
 

@@ -4,9 +4,10 @@ import re
 
 from r1ray.reward.math.typography import WRAPPER
 
-OPTIONS = "ABCDE"
+OPTIONS = "ABCD"
+"""Letters of options also without parentheses; `e` is a number."""
 ARTICLE = re.compile(r"(?:an?|the) +(?=\S{3})")
-SHORT_WORDS = frozenset("odd all any one two add egg ace age art ash elm oak ivy arc end and".split())
+SHORT_WORDS = frozenset("odd all any one two add egg ace age art ash elm oak ivy arc end and".split())  # noqa: SIM905
 VOWEL_INSIDE = re.compile("[^aeiou][aeiou]|[aeiou][^aeiou]+[aeiouy]", re.IGNORECASE)
 """What an English word of three letters or more has, and a product like `abc` or a figure like `ABCD` does not."""
 
@@ -26,7 +27,7 @@ def _as_word(text: str) -> str:
 
 def _is_word(text: str, *, wrapped: bool) -> bool:
     """Whether a text has no mathematics. `ab` may be a product, and so may `abc`."""
-    letters = re.sub(r"[ '’,-]", "", text.strip("() "))
+    letters = re.sub("[ '\u2019,-]", "", text.strip("() "))
     if not letters.isalpha():
         return False
     if len(letters) == 1 and letters.isascii():
