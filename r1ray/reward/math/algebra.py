@@ -181,11 +181,18 @@ class Algebra:
                 "min": sympy.Min,
                 "mod": sympy.Mod,
                 "factorial": sympy.factorial,
+                "factorial2": sympy.factorial2,
                 "binomial": sympy.binomial,
             },
-            **{f"arc{trig}": getattr(sympy, f"a{trig}") for trig in ("sin", "cos", "tan", "cot", "sec", "csc")},
             **{
-                f"{arc}{trig}": getattr(sympy, f"a{trig}") for arc in ("ar", "arc") for trig in ("sinh", "cosh", "tanh")
+                f"{arc}{trig}": getattr(sympy, f"a{trig}")
+                for arc in ("a", "arc")
+                for trig in ("sin", "cos", "tan", "cot", "sec", "csc")
+            },
+            **{
+                f"{arc}{trig}": getattr(sympy, f"a{trig}")
+                for arc in ("a", "ar", "arc")
+                for trig in ("sinh", "cosh", "tanh")
             },
             **{
                 trig: getattr(sympy, trig)
@@ -193,7 +200,8 @@ class Algebra:
             },
         }
         if name in ("gcd", "lcm"):
-            return abs(getattr(sympy, name)(arguments)) if len(arguments) > 1 else arguments[0]
+            made = getattr(sympy, name)(arguments)
+            return abs(made) if made.is_number else made
         return functions[name](*arguments) if name in functions else sympy.Function(name)(*arguments)
 
     def _equal_objects(self, gold: str, answer: str) -> bool:

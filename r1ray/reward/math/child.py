@@ -70,8 +70,16 @@ class Verifier:
             self.is_correct([gold], answer)
 
     def is_correct(self, golds: list[dict[str, Any]], answer: dict[str, Any]) -> bool:
-        """Whether the answer equals any of the golds."""
-        return any(self._algebra.equal(gold, answer) for gold in golds)
+        """Whether the answer equals any of the golds. What sympy or math-verify cannot compare is not equal."""
+        return any(self._equal(gold, answer) for gold in golds)
+
+    def _equal(self, gold: dict[str, Any], answer: dict[str, Any]) -> bool:
+        try:
+            return self._algebra.equal(gold, answer)
+        except MemoryError:
+            raise
+        except Exception:  # of any kind: the libraries raise what they meet, for instance TypeError for infinities
+            return False
 
 
 class Worker:

@@ -97,8 +97,13 @@ def readable(gold: str) -> bool:
 class _Comparison:
     """The comparison of two texts and of their parts. Without algebra, a part that needs it leaves the whole undecided."""
 
-    def __init__(self, algebra: Algebra | None) -> None:
+    def __init__(self, algebra: Algebra | None, *, part: bool = False) -> None:
         self._algebra = algebra
+        self._part = part
+
+    def _parts(self) -> "_Comparison":
+        """The same, for the parts of an answer."""
+        return _Comparison(self._algebra, part=True)
 
     def ask(self, answer: str, gold: str) -> Verdict:
         if self._algebra is None:
@@ -134,9 +139,8 @@ class _Comparison:
             return self._same(*regions) if regions else False
         values = equated(answer)
         if len(values) > 2 and not is_relation(gold):
-            return self._all([partial(self.equal, value, gold) for value in values[2:]]) and self.equal(
-                f"{values[0]} = {values[1]}", gold
-            )
+            equations = [f"{values[0]} = {values[1]}", *values[2:]]
+            return self._all([partial(self.equal, value, gold) for value in equations])
         answer_parts, gold_parts = structure(answer), structure(gold)
         if answer_parts and gold_parts:
             return self._same_structure(answer_parts, gold_parts)
@@ -152,11 +156,11 @@ class _Comparison:
         question = partial(self.ask, *texts)
         if len(answer) != len(gold):
             return question()
-        equal = [_Comparison(None).equal(a, g) for a, g in zip(answer, gold, strict=True)]
+        equal = [_Comparison(None, part=True).equal(a, g) for a, g in zip(answer, gold, strict=True)]
         if all(e is True for e in equal):
             return answer_signs == gold_signs
         if len(gold) == 3 and self._algebra and answer_signs == gold_signs:
-            return self._all([partial(self.equal, a, g) for a, g in zip(answer, gold, strict=True)])
+            return self._all([partial(self._parts().equal, a, g) for a, g in zip(answer, gold, strict=True)])
         alike = all(e is True or (number(a) and number(g)) for e, a, g in zip(equal, answer, gold, strict=True))
         return False if alike else question()
 
@@ -187,7 +191,7 @@ class _Comparison:
     def _in_order(self, answer: Structure, gold: Structure) -> Verdict:
         if len(answer.items) != len(gold.items):
             return False if not _open_ended(answer, gold) else self._whole(answer, gold)
-        return self._all([partial(self.equal, a, g) for a, g in zip(answer.items, gold.items, strict=True)])
+        return self._all([partial(self._parts().equal, a, g) for a, g in zip(answer.items, gold.items, strict=True)])
 
     def _all(self, questions: list[Callable[[], Verdict]]) -> Verdict:
         """Whether all are true; stops at the first that is not."""
@@ -229,10 +233,10 @@ class _Comparison:
         """(index of the answer that equals the gold, a question where none is known to)."""
         undecided = None
         for index, answer in enumerate(answers):
-            if _Comparison(None).equal(answer, gold) is True:
+            if _Comparison(None, part=True).equal(answer, gold) is True:
                 return index, None
         for index, answer in enumerate(answers):
-            verdict = self.equal(answer, gold)
+            verdict = self._parts().equal(answer, gold)
             if verdict is True:
                 return index, None
             if isinstance(verdict, NeedsAlgebra):
@@ -269,7 +273,7 @@ class _Comparison:
         answer_number, gold_number = number(a.value, scale=a.scale), number(g.value, scale=g.scale)
         if answer_number and gold_number:
             proportions = answer_number.percent or gold_number.percent
-            return not (proportions and (a.unit or g.unit)) and same_number(answer_number, gold_number)
+            return not (proportions and (a.unit or g.unit)) and same_number(answer_number, gold_number, part=self._part)
         if a.scale != g.scale:
             return False
         if a.value == g.value or same_tokens(a.value, g.value):

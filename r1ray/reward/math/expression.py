@@ -165,9 +165,10 @@ class _Parser:
 
     def _postfix(self, tree: Tree) -> Tree:
         while self._took("!"):
-            if self.peek() == "!":
-                raise Unsupported("a double factorial")
-            tree = ["fn", "factorial", tree]
+            double = self._took("!")
+            if double and self.peek() == "!":
+                raise Ambiguous("three factorial signs")
+            tree = ["fn", "factorial2" if double else "factorial", tree]
         return tree
 
     def _argument(self) -> Tree:
@@ -350,6 +351,9 @@ class _Parser:
     def _several(self) -> list[Tree]:
         """Arguments in round brackets or set braces."""
         opening = self._next()
+        if opening == "{" and self.peek() == "(":  # f{(x)}, as sympy prints it
+            found = self._several()
+            return found if self._took("}") else [self._refuse("a bracket is not closed")]
         if opening not in ("(", r"\{"):
             raise Unsupported("a function without brackets")
         found = [self.ratio()]
@@ -361,15 +365,19 @@ class _Parser:
 
     def _series(self, name: str) -> Tree:
         r"""`\sum_{i=1}^{n} term`."""
+        last = self._argument() if self._took("^") else None
         if not (self._took("_") and self._took("{")):
             raise Unsupported("a sum without limits")
         variable = self._next()
         if not (len(variable) == 1 and variable.isalpha() and self._took("=")):
             raise Unsupported("a sum over a condition")
         first = self.sum()
-        if not (self._took("}") and self._took("^")):
-            raise Unsupported("a sum without an upper limit")
-        last = self._argument()
+        if not self._took("}"):
+            raise Unsupported("a sum over a condition")
+        if last is None:
+            if not self._took("^"):
+                raise Unsupported("a sum without an upper limit")
+            last = self._argument()
         self._bound.append(variable)
         term = self._product()
         self._bound.pop()

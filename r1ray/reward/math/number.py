@@ -58,17 +58,18 @@ def number(text: str, *, scale: int = 1) -> Number | None:
     return None
 
 
-def same_number(answer: Number, gold: Number) -> bool:
+def same_number(answer: Number, gold: Number, *, part: bool = False) -> bool:
     """Whether two numbers are equal, or one is the other rounded to six decimals or more. The gold sets the rules for percentages.
 
     A percentage p % equals p / 100. It also equals p where the answer omits the percent sign or the gold cannot be a proportion:
-    "what percentage" is answered in both ways.
+    "what percentage" is answered in both ways. The latter holds for whole answers, not for a part of one, and for no fraction.
     """
     if answer.percent == gold.percent:
         return _close(answer, gold)
     if gold.percent:
         return _close(answer, gold) or _close(answer, _hundredth(gold))
-    return _close(_hundredth(answer), gold) or (abs(gold.value) > 1 and _close(answer, gold))
+    lenient = not part and gold.value > 1 and (gold.value.denominator == 1 or gold.decimals is not None)
+    return _close(_hundredth(answer), gold) or (lenient and _close(answer, gold))
 
 
 def latex(exact: Number | None) -> str | None:

@@ -70,7 +70,7 @@ def plain(tokens: list[str]) -> list[str]:
         after = _skip_spaces(tokens, position + 1)
         if token in DROPPED:
             position += 1
-            if kept and kept[-1].isdigit() and tokens[position : position + 1] != ["."]:
+            if kept and (kept[-1].isdigit() or kept[-1] == ".") and tokens[position : position + 1] != ["."]:
                 kept.append(" ")  # so that the digits around it are no number
             if token in (r"\left", r"\right") and tokens[position : position + 1] == ["."]:
                 position += 1

@@ -37,8 +37,8 @@ COMMANDS = {
     **dict.fromkeys(("lvert", "rvert", "vert"), "|"), **dict.fromkeys(("lVert", "rVert", "Vert", "|"), r"\|"),
     **dict.fromkeys(("llcorner", "lfloor"), r"\lfloor "), **dict.fromkeys(("lrcorner", "rfloor"), r"\rfloor "),
     **dict.fromkeys(("ulcorner", "lceil"), r"\lceil "), **dict.fromkeys(("urcorner", "rceil"), r"\rceil "),
-    "R": r"\mathbb{R}", "reals": r"\mathbb{R}", "Z": r"\mathbb{Z}", "N": r"\mathbb{N}", "Q": r"\mathbb{Q}", "ast": "*",
-    "operatorname": r"\operatorname",
+    "R": r"\mathbb{R}", "reals": r"\mathbb{R}", "Z": r"\mathbb{Z}", "N": r"\mathbb{N}", "Q": r"\mathbb{Q}",
+    "ast": "*", "lnot": r"\neg",
 }  # fmt: skip
 """{command: its replacement}; other commands stay."""
 SPELLING = re.compile(r"\\([A-Za-z]+|.)|\.\.\.", re.DOTALL)

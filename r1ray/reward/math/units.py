@@ -205,7 +205,8 @@ def _chinese_words(text: str) -> list[str]:
 
 def _known(word: str) -> str:
     """The unit of this name in the singular or plural; "" for none. Names of one letter are case-sensitive."""
-    for form in (word, word.lower() if len(word) > 1 else word):
+    mega = len(word) == 2 and word[0] == "M"
+    for form in (word, word.lower() if len(word) > 1 and not mega else word):
         for name in (form, form.removesuffix("s"), form.removesuffix("es")):
             if name in KNOWN and (len(name) > 1 or form == name):
                 return KNOWN[name]

@@ -9,7 +9,8 @@ OPTIONS = "ABCD"
 ARTICLE = re.compile(r"(?:an?|the) +(?=\S{3})")
 SHORT_WORDS = frozenset("odd all any one two add egg ace age art ash elm oak ivy arc end and".split())  # noqa: SIM905
 VOWEL_INSIDE = re.compile("[^aeiou][aeiou]|[aeiou][^aeiou]+[aeiouy]", re.IGNORECASE)
-"""What an English word of three letters or more has, and a product like `abc` or a figure like `ABCD` does not."""
+VOWEL_AFTER_FIRST = re.compile("(?<=.)[aeiouy]", re.IGNORECASE)
+"""What an English word has, of three letters and of more, and a product like `abc` or a figure like `ABCD` does not."""
 
 
 def same_words(answer: str, gold: str) -> bool | None:
@@ -35,4 +36,6 @@ def _is_word(text: str, *, wrapped: bool) -> bool:
     if not letters.isascii():
         return True
     longest = max(re.findall("[A-Za-z]+", text), key=len)
-    return len(longest) > 2 and (longest.lower() in SHORT_WORDS or VOWEL_INSIDE.search(longest) is not None)
+    if len(longest) > 3:
+        return VOWEL_AFTER_FIRST.search(longest) is not None
+    return len(longest) == 3 and (longest.lower() in SHORT_WORDS or VOWEL_INSIDE.search(longest) is not None)
