@@ -1,7 +1,7 @@
 """Times of day and ratios, which are both written with colons. A time is exact: 8:20 is not 4:10, though 8:20 is 4:10 as a ratio.
 
-Two texts with two digits after each colon are times. One such text beside another ratio is a ratio, unless nobody would write the
-ratio so: `7:05`, or `12:30` for 2:5 as a gold.
+Two texts with two digits after each colon are times. One such text and another ratio are ratios, unless a ratio is not
+written so: `7:05`, or `12:30` for 2:5 as a gold.
 """
 
 import re
