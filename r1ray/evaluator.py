@@ -32,6 +32,8 @@ class Evaluator:
     pass_at: Sequence[int]
     seed: int
     reward_errors: RewardErrors
+    record: Callable[[str, int, Sequence[Group]], None]
+    """Called with the name of a set, the step and the set's scored groups (`r1ray.run.log.RunLog.evaluation`)."""
     stopping: Callable[[], bool] = lambda: False
     """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
@@ -50,6 +52,7 @@ class Evaluator:
                 self.reward_errors.end_step(step)
             if groups is None:
                 return {}
+            self.record(name, step, groups)
             metrics |= {f"eval/{name}/{key}": value for key, value in self.summarise(groups).items()}
         return metrics | {"time/eval": time.perf_counter() - start}
 
@@ -111,6 +114,7 @@ def evaluator_of(
     sets: Mapping[str, ProblemSet],
     *,
     reward_errors: RewardErrors,
+    record: Callable[[str, int, Sequence[Group]], None],
     stopping: Callable[[], bool],
 ) -> Evaluator:
     return Evaluator(
@@ -126,6 +130,7 @@ def evaluator_of(
         pass_at=cfg.eval.pass_at,
         seed=cfg.eval.seed,
         reward_errors=reward_errors,
+        record=record,
         stopping=stopping,
     )
 

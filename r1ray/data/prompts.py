@@ -14,7 +14,7 @@ from r1ray.data.templates import render
 from r1ray.types import Ints, Message, Problem
 
 NOTICEABLE = 0.1
-"""Share of a set's rows: when this many are dropped, the run reports it."""
+"""Share of a training set's rows: when this many are dropped, the run reports it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +112,14 @@ def problem_set(
     return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts, reason=loaded.reason)
 
 
-def dropped_rows(made: ProblemSet) -> str | None:
-    """A sentence when a tenth or more of a set's rows are unreadable, overlong or held out, else None. Duplicates do not count.
+def dropped_rows(made: ProblemSet, *, noticeable: float = NOTICEABLE) -> str | None:
+    """A sentence when a share `noticeable` of a set's rows is unreadable, overlong or held out, else None. Duplicates do not count.
 
     Example: "60 of 61 rows are dropped: 60 cannot be used (there are no numbers; the row: ...)".
     """
     counts = made.counts
     rows, dropped = counts["rows"] - counts["filtered"], [counts[why] for why in ("unreadable", "overlong", "held_out")]
-    if sum(dropped) < max(1, NOTICEABLE * rows):
+    if sum(dropped) < max(1, noticeable * rows):
         return None
     reasons = (
         f"cannot be used ({made.reason})",

@@ -2,7 +2,8 @@
 
 runs/<name>/
   config.yaml overrides.txt versions.json events.jsonl report.html     logs/<role>-<rank>.log
-  stages/<stage>/metrics.jsonl     ledger.jsonl     rollouts/step_000010.jsonl          checkpoints/step_000010/  latest  best
+  stages/<stage>/metrics.jsonl     ledger.jsonl     rollouts/step_000010.jsonl     eval/<set>/step_000010.jsonl
+  stages/<stage>/checkpoints/step_000010/  latest  best
 """
 
 import fcntl
@@ -61,6 +62,10 @@ class StageDir:
     @property
     def rollouts(self) -> Path:
         return self.path / "rollouts"
+
+    def evaluation(self, name: str) -> Path:
+        """The completions of an evaluation set, in files like those of `rollouts`."""
+        return self.path / "eval" / name
 
     @property
     def checkpoints(self) -> Path:

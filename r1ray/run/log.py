@@ -94,6 +94,10 @@ class RunLog:
         if every and (step % every == 0 or step == self.last_step or not rollout_steps(folder)):
             self.write_rollouts(write_rollouts, folder, groups, step=step, decode=self.decode)
 
+    def evaluation(self, name: str, step: int, groups: Sequence[Group]) -> None:
+        """Write the completions of an evaluation set; `python -m r1ray.grade` reads the file."""
+        self.write_rollouts(write_rollouts, self.folder.evaluation(name), groups, step=step, decode=self.decode)
+
     def event(self, kind: str, **fields: Any) -> None:
         self.run.event(kind, **fields)
 

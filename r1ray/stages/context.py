@@ -5,9 +5,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from r1ray.config import Config
+from r1ray.data.answer_marks import missing_mark
+from r1ray.data.prompts import NOTICEABLE, ProblemSet, dropped_rows
 from r1ray.plugin import Args
 from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
@@ -81,6 +83,19 @@ class StageContext:
         for folder in (self.run.stage(self.name).path / "reference").glob("*updates_*"):
             if folder not in needed:
                 shutil.rmtree(folder)
+
+    def report_sets(self, use: Literal["train", "eval"], sets: Mapping[str, ProblemSet], tokenizer: Any) -> None:
+        """Log to events.jsonl how many rows were dropped, cut or held out.
+
+        Printed are the numbers of training sets that lost many rows, and of evaluation sets that lost any.
+        """
+        for name, loaded in sets.items():
+            self.run.event("data_loaded", stage=self.name, use=use, set=name, **loaded.counts)
+            if dropped := dropped_rows(loaded, noticeable=NOTICEABLE if use == "train" else 0):
+                print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {dropped}")
+            if mark := missing_mark(loaded.problems, tokenizer):
+                self.run.event("alarm", name="answer_mark_missing", stage=self.name, use=use, set=name, mark=mark)
+                print(f"r1ray: answers of {name} are read from {mark!r}, which none of its prompts mentions")
 
     def log(self, tokenizer: Any, *, first_step: int, last_step: int, trained: int = 0) -> RunLog:
         return RunLog(

@@ -24,6 +24,7 @@ def run(context: StageContext) -> None:
     ) as groups:
         tokenizer = context.tokenizer()
         sets = evaluation_sets(cfg, tokenizer)
+        context.report_sets("eval", sets, tokenizer)
         log = context.log(tokenizer, first_step=0, last_step=0)
         wait_until_ready(groups, cfg)
         restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
@@ -32,7 +33,10 @@ def run(context: StageContext) -> None:
                 groups["rollout"], groups["reward"], cfg=cfg, restarts=restarts, last_progress=watchdog.last_progress
             )
             errors = RewardErrors(event=context.run.event)
-            metrics = evaluator_of(cfg, workers, sets, reward_errors=errors, stopping=stop_requested)(0)
+            evaluate = evaluator_of(
+                cfg, workers, sets, reward_errors=errors, record=log.evaluation, stopping=stop_requested
+            )
+            metrics = evaluate(0)
             raise_if_stop_requested()
             log.step(0, metrics)
         log.close()

@@ -22,8 +22,7 @@ from r1ray.collect.outages import Outages
 from r1ray.collect.reward_errors import RewardErrors
 from r1ray.config import Config, RolloutConfig
 from r1ray.data import curriculum
-from r1ray.data.answer_marks import missing_mark
-from r1ray.data.prompts import ProblemSet, dropped_rows, evaluation_sets, training_sets
+from r1ray.data.prompts import ProblemSet, evaluation_sets, training_sets
 from r1ray.data.stream import Problems, ProblemStream
 from r1ray.engine.base import SamplingSpec
 from r1ray.evaluator import evaluator_of
@@ -179,7 +178,14 @@ def train_from(
         sync=sync,
         on_step_begin=partial(begin, resources),
         replace_reference=partial(replace_reference, context, trainers["policy"], resources.reference),
-        evaluate=evaluator_of(cfg, workers, resources.held_out, reward_errors=reward_errors, stopping=stop_requested),
+        evaluate=evaluator_of(
+            cfg,
+            workers,
+            resources.held_out,
+            reward_errors=reward_errors,
+            record=log.evaluation,
+            stopping=stop_requested,
+        ),
         save=partial(save, context, checkpoints, trainers, resources.stream, ledger, resources.first_reference),
         log=log,
     )
@@ -218,20 +224,12 @@ def on_sync_failed(context: StageContext, policy: TrainerGroup, workers: RayWork
 
 
 def problems_of(context: StageContext, tokenizer: Any) -> tuple[Problems, dict[str, ProblemSet]]:
-    """The training stream and the evaluation sets. Logs to events.jsonl how many rows were dropped, cut or held out, and
-    prints the numbers when many were dropped.
-    """
+    """The training stream and the evaluation sets."""
     cfg = context.cfg
     held_out = evaluation_sets(cfg, tokenizer)
     training = training_sets(cfg, tokenizer, evaluation=held_out.values())
-    for use, sets in (("train", training), ("eval", held_out)):
-        for name, loaded in sets.items():
-            context.run.event("data_loaded", stage=context.name, use=use, set=name, **loaded.counts)
-            if dropped := dropped_rows(loaded):
-                print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {dropped}")
-            if mark := missing_mark(loaded.problems, tokenizer):
-                context.run.event("alarm", name="answer_mark_missing", stage=context.name, use=use, set=name, mark=mark)
-                print(f"r1ray: answers of {name} are read from {mark!r}, which none of its prompts mentions")
+    context.report_sets("train", training, tokenizer)
+    context.report_sets("eval", held_out, tokenizer)
     stream = ProblemStream(
         {name: loaded.problems for name, loaded in training.items()},
         weights={name: source.weight for name, source in cfg.data.train.items()},

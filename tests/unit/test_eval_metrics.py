@@ -75,7 +75,14 @@ def test_problems_that_could_not_be_scored_do_not_count_as_incorrect() -> None:
     completions = (completion("\\boxed{1}"), completion("\\boxed{2}"))
     nothing: Any = None
     evaluator = Evaluator(
-        workers=nothing, sets={}, sampling=nothing, num_samples=2, pass_at=[1, 2], seed=0, reward_errors=nothing
+        workers=nothing,
+        sets={},
+        sampling=nothing,
+        num_samples=2,
+        pass_at=[1, 2],
+        seed=0,
+        reward_errors=nothing,
+        record=nothing,
     )
     groups = [Group(problem=problem(), completions=completions, scores=s) for s in ((right, wrong), (right, failed))]
     metrics = evaluator.summarise(groups)

@@ -52,6 +52,16 @@ def test_each_step_is_logged_once_also_after_a_resume(tmp_path: Path) -> None:
     assert [row["loss"] for row in read_metrics(path)] == [0, 1, 2, 3, -1, -1, -1]
 
 
+def test_completions_of_every_evaluation_are_kept(tmp_path: Path, cfg: Config) -> None:
+    log = log_of(RunDir(tmp_path), cfg)
+    for step in (0, 3):
+        log.evaluation("mine", step, [group(CORRECT, INCORRECT)])
+    folder = tmp_path / "stages/rl/eval/mine"
+    assert sorted(path.name for path in folder.iterdir()) == ["step_000000.jsonl", "step_000003.jsonl"]
+    lines = read_rollouts(folder / "step_000003.jsonl")
+    assert [line["correct"] for line in lines] == [True, False] and all("completion" in line for line in lines)
+
+
 def test_a_step_whose_evaluation_is_finished_on_resume_keeps_its_rollouts(tmp_path: Path, cfg: Config) -> None:
     run = RunDir(tmp_path)
     first = log_of(run, cfg)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -13,6 +14,7 @@ from r1ray.data.answer_marks import missing_mark
 from r1ray.data.prompts import ProblemSet, dropped_rows, evaluation_sets, problem_set, training_sets
 from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
+from r1ray.stages.context import StageContext
 from r1ray.stages.rl import problems_of
 
 NUMBERS = {"numbers": "numbers"}
@@ -291,6 +293,9 @@ def test_dropped_rows_are_reported_from_a_tenth_on(tokenizer, tmp_path: Path):
         "1 of 10 rows are dropped: 1 cannot be used (there is no usable answer"
     )
     assert reported(10, num_bad=1) is None and reported(3, num_bad=0) is None
+    source = with_golds(tmp_path, "e", *["1"] * 30, None)
+    every_loss = dropped_rows(problem_set("e", source, config(), tokenizer), noticeable=0) or ""
+    assert every_loss.startswith("1 of 31 rows are dropped"), "evaluation sets report every row"
     ten_of_forty = {"args": {"keep": {"answer": {"any_of": ["1", None]}}}}
     source = with_golds(tmp_path, "k", *["2"] * 30, *["1"] * 9, None).model_copy(update=ten_of_forty)
     assert (dropped_rows(problem_set("k", source, config(), tokenizer)) or "").startswith("1 of 10 rows")
@@ -313,8 +318,9 @@ def test_a_stage_reports_the_sets_whose_rows_are_dropped(tokenizer, tmp_path: Pa
     cfg = config(train={"mine": train}, sets={"good": sets, "mine": with_golds(tmp_path, "held", "1", None)})
     events: list[tuple[str, dict]] = []
     run = SimpleNamespace(event=lambda kind, **fields: events.append((kind, fields)))
-    context = SimpleNamespace(cfg=cfg.model_copy(update={"seed": 0}), name="rl", run=run)
-    problems_of(context, tokenizer)  # type: ignore[arg-type]
+    seeded: Any = cfg.model_copy(update={"seed": 0})
+    context = StageContext(name="rl", cfg=seeded, run=cast("Any", run), model_path="")
+    problems_of(context, tokenizer)
     lines = [line.partition(": 1 cannot")[0] for line in capsys.readouterr().out.splitlines()]
     assert lines == [f"r1ray: {key}.mine: 1 of 2 rows are dropped" for key in ("data.train", "eval.sets")]
     assert [(kind, fields["use"], fields["unreadable"]) for kind, fields in events] == [

@@ -202,7 +202,7 @@ def test_a_reward_that_ends_every_worker_ends_the_run() -> None:
         world.collector.collect(32, step=1)
 
 
-def evaluator(world: World, num_problems: int) -> Evaluator:
+def evaluator(world: World, num_problems: int, record: Callable[..., None] = lambda *_: None) -> Evaluator:
     stream = Count()
     return Evaluator(
         workers=world.collector.workers,
@@ -212,6 +212,7 @@ def evaluator(world: World, num_problems: int) -> Evaluator:
         pass_at=[1],
         seed=0,
         reward_errors=world.errors,
+        record=record,
     )
 
 
