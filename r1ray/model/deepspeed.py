@@ -8,10 +8,12 @@ import json
 import logging
 import math
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import deepspeed
@@ -19,6 +21,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
+from numpy._core.multiarray import _reconstruct
 from torch import Tensor
 
 from r1ray.config import LoraConfig, TrainerConfig
@@ -28,6 +34,11 @@ from r1ray.model.reserved import reserved_deepspeed_keys
 
 _TAG = "deepspeed"
 _LAYOUT = "layout.json"
+SAFE_CLASSES: list[Any] = [
+    *(LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address),  # in DeepSpeed's optimizer state
+    *(_reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))),  # in NumPy's random state
+]
+"""Classes whose objects are plain data; `load_tensors` makes no others."""
 
 
 def init_distributed(*, device: str, timeout_s: float) -> None:
@@ -185,14 +196,32 @@ class TrainEngine:
                 f"{path} holds trainer state of {saved}, this run has {self._layout()}: use the same values, or resume=never"
             )
         # Not strict with adapters: the frozen weights were not saved, and this engine has loaded them from the model folder.
+        self._engine.checkpoint_engine.load = load_tensors
         _, state = self._engine.load_checkpoint(path, tag=_TAG, load_module_strict=self._lora is None)
-        _set_rng_states(torch.load(Path(path) / f"rng_{dist.get_rank()}.pt", weights_only=False))
+        _set_rng_states(load_tensors(Path(path) / f"rng_{dist.get_rank()}.pt"))
         return state
 
     def _layout(self) -> dict[str, Any]:
         """The keys of `trainer` on which the shards depend; with adapters also `model.lora` and the frozen model."""
         layout = {"num_workers": self._world_size, "zero_stage": self._cfg.zero_stage, "precision": self._cfg.precision}
         return layout if self._lora is None else {**layout, "lora": self._lora.model_dump(), "base": self._base}
+
+
+def load_tensors(path: str | Path, map_location: Any = None) -> Any:
+    """What torch.save wrote: tensors, plain values and SAFE_CLASSES. DeepSpeed's own loader would run any code that a file names.
+
+    Raises ValueError for a file with anything else in it.
+    """
+    try:
+        with torch.serialization.safe_globals(SAFE_CLASSES):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|[Uu]nsupported global:?|class) ([\w.]+)", str(error))
+        what = f"names {found[1]}, which" if found else "holds something that"
+        raise ValueError(
+            f"{path} {what} is no part of a trainer's state, and was not loaded: it would run code of whoever wrote the file. Take "
+            "the files from where this run saved them, or choose name=ANOTHER for a new run"
+        ) from error
 
 
 def frozen_checksum(policy: Policy) -> int:

@@ -1,5 +1,7 @@
 """State of a trainer: skipped updates, saved state, exported models, lower precisions; also the reference and SFT."""
 
+import os
+import pickle
 import re
 from dataclasses import replace
 
@@ -142,7 +144,9 @@ def load_and_run(rank, world_size, port, cfg, policy, path):
 
 
 @pytest.mark.parametrize(
-    "trainer", [{"zero_stage": 0}, {"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3}], ids=str
+    "trainer",
+    [{"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 2, "precision": "bf16"}, {"zero_stage": 3}],
+    ids=str,
 )
 def test_loaded_trainer_makes_the_same_next_update(ranks, models, tmp_path, trainer):
     cfg = config(**trainer, lr_schedule="cosine", warmup_updates=2)
@@ -165,6 +169,33 @@ def test_resumed_run_uses_its_own_optimizer_settings(ranks, models, tmp_path, ze
         _, weights = ranks[2].run(load_and_run, cfg, models.policy, str(tmp_path))[0]
         norms.append(sum(float(abs(weight).sum()) for weight in weights.values()))
     assert norms[1] < 0.7 * norms[0]  # lr 1e-3 times 500 halves every weight
+
+
+class Code:
+    """What a stranger may put into a file that is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize(
+    "file", ["rng_0.pt", "mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"]
+)
+@pytest.mark.parametrize("pickled", ["by torch", "by torch, old format", "directly"])
+def test_code_in_trainer_state_is_not_run(ranks, models, tmp_path, file, pickled):
+    state, marker = tmp_path / "state", tmp_path / "was_run"
+    ranks[1].run(run_and_save, config(zero_stage=1), models.policy, str(state))
+    (path,) = state.rglob(file)
+    if pickled == "directly":
+        path.write_bytes(pickle.dumps(Code(marker), protocol=2))
+    else:
+        torch.save({"state": Code(marker)}, path, _use_new_zipfile_serialization=pickled == "by torch")
+    (message,) = ranks[1].run(refusal, config(zero_stage=1), models.policy, str(state))
+    assert file in message and "was not loaded: it would run code" in message and "name=ANOTHER" in message
+    assert not marker.exists()
 
 
 def refusal(rank, world_size, port, cfg, policy, path):
