@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private import services
+from ray._private import services, utils
 
 from r1ray.config import ClusterConfig
 from r1ray.run.directory import SUBMITTED
@@ -60,12 +60,9 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us, so Ray's warning about its future default does not apply.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    handler = signal.getsignal(signal.SIGTERM)
-    with own_sessions() as started:
+    with own_sessions() as started, own_handler():
         context: Any = init_ray(options)
     reaper = start_reaper(started) if started else None
-    if callable(handler) and signal.getsignal(signal.SIGTERM) is not handler:
-        signal.signal(signal.SIGTERM, handler)  # ray.init has installed its own, which ends the process at once
     try:
         refuse_open_dashboard(context.dashboard_url)
         warn_of_short_stop()
@@ -75,6 +72,18 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
         if reaper is not None:
             reaper.kill()
             reaper.wait()
+
+
+@contextmanager
+def own_handler() -> Iterator[None]:
+    """Ray leaves SIGTERM to the handler of this process, if it has one. Its own ends the process at once, also while Ray starts."""
+    set_handler = utils.set_sigterm_handler
+    if callable(signal.getsignal(signal.SIGTERM)):
+        utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = set_handler
 
 
 @contextmanager

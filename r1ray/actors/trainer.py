@@ -176,7 +176,7 @@ class TrainerWorker:
 
     def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
         """Open the store at which the engines meet this rank; returns (host, port)."""
-        return self._host, self._sender.listen(timeout_s=timeout_s)
+        return self._host, self._sender.listen(self._host, timeout_s=timeout_s)
 
     def connect_transfer(self, rendezvous: Rendezvous) -> None:
         """Wait for all engines; raises when they have not joined within the timeout."""

@@ -9,7 +9,6 @@ A crash at any moment leaves the older checkpoints as they were. The loader take
 them again.
 """
 
-import errno
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from r1ray.roles import section_of
 from r1ray.run.files import make_folder, sync_folder
+from r1ray.run.full_disk import naming_full_disk
 from r1ray.run.seal import WRITING, find_damage, seal
 
 STATE = "state.json"
@@ -112,16 +112,16 @@ class Checkpoints:
         final = self.folder / name_of(progress.step)
         temporary = self.folder / f"{WRITING}{final.name}"
         shutil.rmtree(temporary, ignore_errors=True)
+        older = [path.name for path in self._paths()]
+        kept = f"{older[-1]} is untouched" if older else "there is no older checkpoint"
         try:
-            temporary.mkdir()
-            yield temporary
-            progress = replace(progress, score=score if score is not None and math.isfinite(score) else None)
-            (temporary / STATE).write_text(json.dumps(asdict(progress), indent=1))
-            seal(temporary)
-            self._move_in(temporary, final)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise OSError(error.errno or errno.EIO, self._remedy(progress.step, error)) from error
+            with naming_full_disk(self.folder, what=f"the checkpoint of step {progress.step}", kept=kept):
+                temporary.mkdir()
+                yield temporary
+                progress = replace(progress, score=score if score is not None and math.isfinite(score) else None)
+                (temporary / STATE).write_text(json.dumps(asdict(progress), indent=1))
+                seal(temporary)
+                self._move_in(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -250,16 +250,6 @@ class Checkpoints:
         for leftover in self.folder.glob(f"{REMOVING}*"):
             shutil.rmtree(leftover)
         self._link()
-
-    def _remedy(self, step: int, error: OSError) -> str:
-        older = [path.name for path in self._paths()]
-        free = shutil.disk_usage(self.folder).free / 2**30
-        kept = f"{older[-1]} is untouched" if older else "there is no older checkpoint"
-        return (
-            f"the checkpoint of step {step} could not be written to {self.folder}: {error.strerror or error} "
-            f"({free:.1f} GiB free; {kept}). Make room, or choose another run_dir, a smaller checkpoint.keep or a larger "
-            "checkpoint.every_steps; resume=auto continues from the last complete checkpoint"
-        )
 
 
 def name_of(step: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ray.run.files import make_folder, sync_file, sync_folder
+from r1ray.run.full_disk import naming_full_disk
 
 MANIFEST = "manifest.json"
 WRITING = ".writing-"
@@ -23,13 +24,21 @@ HASHING_THREADS = 8
 
 @contextmanager
 def sealed(final: Path) -> Generator[Path]:
-    """Yields a temporary folder for the body to write into; it is sealed and gets its final name when the body has ended."""
+    """Yields a temporary folder for the body to write into; it is sealed and gets its final name when the body has ended.
+
+    Raises OSError if it could not be written (a full disk).
+    """
     make_folder(final.parent)
     temporary = final.with_name(f"{WRITING}{final.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    yield temporary
-    seal(temporary)
+    try:
+        with naming_full_disk(final.parent, what=final.name, kept="the checkpoints are untouched"):
+            temporary.mkdir()
+            yield temporary
+            seal(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     sync_folder(final.parent)

@@ -10,6 +10,7 @@ from r1ray.config import Config
 from r1ray.data.sources import program_languages
 from r1ray.plugin import resolve
 from r1ray.run.directory import RunDir
+from r1ray.run.stop import raise_if_stop_requested
 from r1ray.run.summary import closing_summary
 from r1ray.sandbox import current
 from r1ray.stage_kinds import kind_of
@@ -34,6 +35,7 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
                 run.event("sandbox", stage=name, **found)
     with connected(cfg.cluster):
         for checked_stage in checked.stages:
+            raise_if_stop_requested()  # Ray's start, and an earlier stage, take long
             context, kind = context_of(checked_stage, run), kind_of(checked_stage.stage.kind)
             critic = context.cfg.critic.path
             run.event(

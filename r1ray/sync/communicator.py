@@ -6,6 +6,7 @@ the code of a cluster. The ranks meet at a TCPStore that the sender opens on a f
 failure both sides close theirs, and the next one gets a new store and a new tag.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from torch._C._distributed_c10d import (
 
 from r1ray.sync.ipc import IpcCommunicator
 from r1ray.sync.layout import SENDER_RANK, Backend, Rendezvous
+
+BACKLOG = 2048
+"""Connections that may wait: all engine workers connect at the same time."""
 
 
 class TransferError(RuntimeError):
@@ -52,9 +56,15 @@ class Communicator(Protocol):
         ...
 
 
-def open_store(*, timeout_s: float) -> TCPStore:
-    """The sender's store, on a free port of all interfaces (`store.port`)."""
-    return TCPStore("0.0.0.0", 0, None, True, timedelta(seconds=timeout_s), wait_for_workers=False)
+def open_store(host: str, *, timeout_s: float) -> TCPStore:
+    """The sender's store, on a free port (`store.port`) of this address of its node; a TCPStore itself would use all of them.
+
+    What is no message of the store closes only the connection on which it came.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family, backlog=BACKLOG)
+    port, timeout = listener.getsockname()[1], timedelta(seconds=timeout_s)
+    return TCPStore(host, port, None, True, timeout, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
 def connect(rendezvous: Rendezvous, *, rank: int, store: TCPStore | None = None) -> Communicator:

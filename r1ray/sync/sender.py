@@ -38,10 +38,10 @@ class WeightSender:
         self._store: TCPStore | None = None
         self._communicator: Communicator | None = None
 
-    def listen(self, *, timeout_s: float) -> int:
-        """Open the store of a new communicator (rank 0 only); returns its port."""
+    def listen(self, host: str, *, timeout_s: float) -> int:
+        """Open the store of a new communicator (rank 0 only) at this address of the node; returns its port."""
         self.close()
-        self._store = open_store(timeout_s=timeout_s)
+        self._store = open_store(host, timeout_s=timeout_s)
         return self._store.port
 
     def connect(self, rendezvous: Rendezvous) -> None:

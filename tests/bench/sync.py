@@ -104,7 +104,7 @@ class Sender:
         return [(name, "bfloat16", tuple(p.shape)) for name, p in self._lm.named_parameters()]
 
     def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
-        return "127.0.0.1", self._sender.listen(timeout_s=timeout_s)
+        return "127.0.0.1", self._sender.listen("127.0.0.1", timeout_s=timeout_s)
 
     def connect_transfer(self, rendezvous: Rendezvous) -> None:
         self._sender.connect(rendezvous)

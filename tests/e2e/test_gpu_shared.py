@@ -35,7 +35,7 @@ print(link.agree(True), flush=True)
 
 
 def test_gpu_tensor_arrives_in_another_process() -> None:
-    store = open_store(timeout_s=60)
+    store = open_store("127.0.0.1", timeout_s=60)
     process = subprocess.Popen(
         [sys.executable, "-c", READER, str(store.port)], stdout=subprocess.PIPE, text=True, cwd=REPO
     )

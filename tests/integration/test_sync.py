@@ -61,7 +61,7 @@ class PlainTrainer:
         return [(name, "float32", list(p.shape)) for name, p in self.model.named_parameters() if name != self.forget]
 
     def open_transfer(self, *, timeout_s: float) -> tuple[str, int]:
-        return "127.0.0.1", self.sender.listen(timeout_s=timeout_s)
+        return "127.0.0.1", self.sender.listen("127.0.0.1", timeout_s=timeout_s)
 
     def connect_transfer(self, rendezvous: Rendezvous) -> None:
         self.sender.connect(rendezvous)

@@ -1,10 +1,14 @@
 """What the driver checks of a cluster before it uses it."""
 
+import os
+import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray._private.utils
 
 from r1ray.actors import cluster, shared_folder
 
@@ -91,3 +95,30 @@ def test_a_ray_that_does_not_start_in_time_is_started_again(monkeypatch: pytest.
     outcomes[:] = [ConnectionError("no such cluster"), "context"]
     with pytest.raises(ConnectionError):
         cluster.init_ray({"address": "10.0.0.1:6379"})
+
+
+def test_sigterm_while_ray_starts_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray sets a handler of its own at two points of ray.init; it would end the process with 15, or 1."""
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+
+    def init(**options: Any) -> Any:
+        def ends(number: int, frame: Any) -> None:
+            raise SystemExit(number)
+
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(2):
+            ray._private.utils.set_sigterm_handler(ends)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return SimpleNamespace(dashboard_url=None)
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    try:
+        with cluster.connected(SimpleNamespace(address="10.0.0.1:6379", num_cpus=None)):  # type: ignore[arg-type]
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert got == [signal.SIGTERM] * 4
+        ray._private.utils.set_sigterm_handler(signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "afterwards it is Ray's own again"
+    finally:
+        signal.signal(signal.SIGTERM, before)

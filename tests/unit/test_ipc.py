@@ -63,7 +63,7 @@ def buckets() -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("num_readers", [1, 2])
 def test_every_reader_gets_every_bucket_and_votes(num_readers: int) -> None:
-    store = open_store(timeout_s=30)
+    store = open_store("127.0.0.1", timeout_s=30)
     readers = [reader(store, rank=1 + i, world_size=1 + num_readers) for i in range(num_readers)]
     link = sender(store, world_size=1 + num_readers)
     for bucket in buckets():
@@ -76,7 +76,7 @@ def test_every_reader_gets_every_bucket_and_votes(num_readers: int) -> None:
 
 
 def test_store_does_not_grow_with_the_data() -> None:
-    store = open_store(timeout_s=30)
+    store = open_store("127.0.0.1", timeout_s=30)
     process = reader(store, rank=1, world_size=2)
     link = sender(store, world_size=2)
     before = store.num_keys()
@@ -89,7 +89,7 @@ def test_store_does_not_grow_with_the_data() -> None:
 
 
 def test_one_vote_against_rejects_the_transfer_for_all() -> None:
-    store = open_store(timeout_s=30)
+    store = open_store("127.0.0.1", timeout_s=30)
     process = reader(store, rank=1, world_size=2, fault="no")
     link = sender(store, world_size=2)
     for bucket in buckets():
@@ -112,7 +112,7 @@ def test_leaving_reader_is_noticed_at_once_and_dead_reader_after_the_timeout() -
         ("leave", "rank 1 has left", 0.0, 3.0),
         ("die", "rank 1 did not answer within 4 s", 4.0, 8.0),
     ):
-        store = open_store(timeout_s=30)
+        store = open_store("127.0.0.1", timeout_s=30)
         process = reader(store, rank=1, world_size=2, fault=fault)
         link = sender(store, world_size=2, timeout_s=30.0)
         link.timeout_s = 4.0
@@ -140,7 +140,7 @@ def joining(store: TCPStore, *, rank: int, world_size: int, made: list[IpcCommun
 
 
 def test_sender_that_aborts_ends_the_waits_of_readers() -> None:
-    store = open_store(timeout_s=30)
+    store = open_store("127.0.0.1", timeout_s=30)
     made: list[IpcCommunicator] = []
     thread = joining(store, rank=1, world_size=2, made=made)
     link = sender(store, world_size=2)
@@ -151,7 +151,7 @@ def test_sender_that_aborts_ends_the_waits_of_readers() -> None:
 
 
 def test_two_readers_with_the_same_rank_are_noticed() -> None:
-    store = open_store(timeout_s=30)
+    store = open_store("127.0.0.1", timeout_s=30)
     made: list[IpcCommunicator] = []
     threads = [joining(store, rank=1, world_size=3, made=made) for _ in range(2)]
     assert refused(lambda: sender(store, world_size=3, timeout_s=1.0), "rank 2 did not answer within 1 s") < 3
