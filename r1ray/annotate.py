@@ -24,7 +24,7 @@ class OutputGroup(Protocol):
         """Largest number of tokens in a row."""
         ...
 
-    def outputs(self, batch: Batch) -> list[list[Floats]]: ...
+    def compute_logprobs_or_values(self, batch: Batch) -> list[list[Floats]]: ...
 
 
 def annotate(samples: Sequence[Sample], needs: frozenset[Need], *, groups: Mapping[Need, OutputGroup]) -> list[Sample]:
@@ -57,6 +57,6 @@ def sample_outputs(samples: Sequence[Sample], group: OutputGroup) -> list[Floats
         return out
     chosen = [samples[i] for i in wanted]
     batch = pack(chosen, weights=[{}] * len(chosen), num_ranks=len(group), max_tokens=group.max_tokens)
-    for i, output_T in zip(wanted, unpack(group.outputs(batch), batch), strict=True):
+    for i, output_T in zip(wanted, unpack(group.compute_logprobs_or_values(batch), batch), strict=True):
         out[i] = output_T
     return out

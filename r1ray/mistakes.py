@@ -8,7 +8,7 @@ from typing import Any
 NOT_CHECKED = "not checked: "
 """Prefix of notes about what can be checked only when the run starts."""
 REPLACED = "replaced: "
-"""Prefix of notes about options that conf/replacement replaces."""
+"""Prefix of notes about options that conf/builtin_substitute replaces."""
 
 RESUME = "resume: "
 """Prefix of notes about a run that resumes; a start prints them too."""

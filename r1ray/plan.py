@@ -14,7 +14,7 @@ from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
     ("", "notes"),
-    (REPLACED, "replaced (to keep the originals: replacement=none)"),
+    (REPLACED, "replaced (to keep the originals: builtin_substitute=none)"),
     (RESUME, "resume"),
     (NOT_CHECKED, "not checked"),
 )

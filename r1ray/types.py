@@ -189,16 +189,16 @@ class Collected:
 
     Example: a step of 4 groups; the filter rejected 2 of the first 4, so 2 more were generated, and 1 problem could not be scored::
 
-        Collected(kept=[g0, g2, g5, g6], generated=[g0, g1, g2, g3, g5, g6], dropped=["countdown/7"], refilled=3, backfilled=0,
+        Collected(kept=[g0, g2, g5, g6], generated=[g0, g1, g2, g3, g5, g6], failed=["countdown/7"], refilled=3, backfilled=0,
                   regenerated=2, rescored=6, rollout_s=8.1, reward_s=0.4)
     """
 
     kept: list[Group]
     generated: list[Group]
-    dropped: list[str]
+    failed: list[str]
     """Ids of problems given up after rollout.max_attempts."""
     refilled: int
-    """Groups dispatched beyond the first P, in place of rejected or dropped ones."""
+    """Groups dispatched beyond the first P, in place of rejected or failed ones."""
     backfilled: int
     """Of `kept`: groups that the filter rejected (algo.filter.min_share below 1)."""
     regenerated: int

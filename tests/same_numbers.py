@@ -41,6 +41,7 @@ NAMES: Mapping[str, str] = {
     "zero/fraction": "zero_reward/fraction",
     "kl_rollout": "mismatch/kl",
     "groups/fillers": "groups/backfilled",
+    "groups/dropped": "groups/failed",
 }
 """{earlier name of a metric: name that it has now}."""
 

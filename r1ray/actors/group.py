@@ -17,7 +17,7 @@ from r1ray.failures import Failures, ResultLost, WorkerDied, WorkerFailed, Worke
 
 HEALTH_TIMEOUT_S = 10.0
 LOST_PEER = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "CUDA error")
-"""Text in the error of a rank when the cause may be another rank, the network between them or the device."""
+"""A rank whose error contains one of these texts may be healthy: the cause may be another rank, the network or the device."""
 
 
 class ActorGroup:

@@ -20,7 +20,7 @@ from r1ray.actors.rollout import RolloutWorker
 from r1ray.config import Config
 from r1ray.data.templates import render
 from r1ray.engine.base import EngineFailed, SamplingSpec
-from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError, Server
+from r1ray.reward.judge.server import Endpoint, JudgeFn, PermanentError, Question, RetryableError
 from r1ray.types import Message
 
 
@@ -86,11 +86,11 @@ def engine_config(cfg: Config) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class JudgeServer:
-    """Makes the `Server` that judge rewards call: a function that asks this judge worker, with the settings of an `Endpoint`."""
+    """Makes the `JudgeFn` that judge rewards call: a function that asks this judge worker, with the settings of an `Endpoint`."""
 
     handle: ActorHandle
 
-    def __call__(self, endpoint: Endpoint) -> Server:
+    def __call__(self, endpoint: Endpoint) -> JudgeFn:
         return partial(self._ask, endpoint)
 
     def _ask(self, endpoint: Endpoint, question: Question) -> str:

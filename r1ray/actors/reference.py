@@ -18,7 +18,7 @@ from r1ray.types import Floats, Row
 
 
 class ReferenceWorker:
-    """One rank. With ZeRO-3, `outputs` and `load` are collectives."""
+    """One rank. With ZeRO-3, `compute_logprobs_or_values` and `load` are collectives."""
 
     def __init__(
         self, *, rank: int, world_size: int, master_addr: str, master_port: int, cfg: Config, model_path: str
@@ -57,8 +57,8 @@ class ReferenceWorker:
             self._policy = policy.to(self._cfg.device)
 
     @frees_memory
-    def outputs(self, rows: Sequence[Row]) -> list[Floats]:
-        """Log-probs of each row's masked tokens at their temperature; 0 elsewhere."""
+    def compute_logprobs_or_values(self, rows: Sequence[Row]) -> list[Floats]:
+        """Log-probs at their temperature of the tokens with mask 1, those of completions; 0 elsewhere."""
         device = torch.device(self._cfg.device)
         with torch.no_grad():
             return [self._policy(row_tensors(row, device=device))[0].cpu().numpy() for row in rows]

@@ -33,9 +33,9 @@ class ReferenceGroup:
     def __len__(self) -> int:
         return len(self._actors)
 
-    def outputs(self, batch: Batch) -> list[list[Floats]]:
+    def compute_logprobs_or_values(self, batch: Batch) -> list[list[Floats]]:
         """[worker][row] -> one value per token of the row. The batch is packed for `len(self)` ranks."""
-        return self._on_all("outputs", [(rows,) for rows in batch.rows], what="compute log-probs")
+        return self._on_all("compute_logprobs_or_values", [(rows,) for rows in batch.rows], what="compute log-probs")
 
     def load(self, path: str) -> None:
         """Load the model of another folder; does nothing when it is loaded already."""

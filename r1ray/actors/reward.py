@@ -10,7 +10,7 @@ from r1ray.config import Config
 from r1ray.data.sources import program_languages
 from r1ray.reward.base import RewardContext
 from r1ray.reward.judge.client import num_requests, set_own_judges
-from r1ray.reward.judge.server import Endpoint, Server
+from r1ray.reward.judge.server import Endpoint, JudgeFn
 from r1ray.sandbox.current import allow_programs, num_runs, sandbox
 from r1ray.types import Completion, Problem, Score
 
@@ -31,7 +31,7 @@ class RewardWorker:
         *,
         index: int,
         cfg: Config,
-        judges: Sequence[Callable[[Endpoint], Server]] = (),
+        judges: Sequence[Callable[[Endpoint], JudgeFn]] = (),
         note: str | None = None,
     ) -> None:
         self.index, self._note, self._pid = index, Note(note), os.getpid()

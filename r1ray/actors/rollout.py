@@ -101,9 +101,9 @@ class RolloutWorker:
     async def wake(self) -> None:
         await self._call(lambda engine: engine.wake())
 
-    async def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+    async def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences; entry 0 of each is 0.0."""
-        return await self._call(lambda engine: engine.score(sequences))
+        return await self._call(lambda engine: engine.logprobs_of(sequences))
 
     async def init_weight_transfer(self, init_info: dict[str, object]) -> None:
         await self._call(lambda engine: engine.init_weight_transfer(init_info))

@@ -93,7 +93,8 @@ class TrainerWorker:
 
     @frees_memory
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One optimizer update. Metrics are over all ranks: sums for `loss/<term>`, means over masked tokens, maxima for `*/max`.
+        """One optimizer update. Metrics are over all ranks: sums for `loss/<term>`, maxima for `*/max`, means over the
+        trained tokens (mask 1) for all others.
 
         `updates_skipped` is 1 when all ranks kept their weights, because a loss or the gradient was not finite, or because the
         log-prob gap between engine and trainer was above trainer.logprob_gap_limit.
@@ -159,12 +160,12 @@ class TrainerWorker:
         )
 
     @frees_memory
-    def outputs(self, rows: Sequence[Row]) -> list[Floats]:
-        """Log-probs of each row's masked tokens at their temperature (a critic: their values); 0 elsewhere."""
+    def compute_logprobs_or_values(self, rows: Sequence[Row]) -> list[Floats]:
+        """Log-probs at their temperature (a critic: values) of the tokens with mask 1, those of completions; 0 elsewhere."""
         return [self._engine.outputs(self._tensors(row)).cpu().numpy() for row in rows]
 
     @frees_memory
-    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+    def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
         """Log-probs at temperature 1 of given sequences; entry 0 of each is 0.0. Without autocast, whatever the precision."""
         batch = scoring_batch(sequences)
         output_L = self._engine.outputs(self._tensors(batch.rows[0][0]), autocast=False)
@@ -235,7 +236,7 @@ def scoring_batch(sequences: Sequence[Ints]) -> Batch:
                 mask_T=mask_T,
                 rollout_logprobs_T=np.zeros_like(mask_T),
                 temperature=1.0,
-                group_id="score",
+                group_id="logprobs_of",
                 index=index,
             )
         )

@@ -49,9 +49,9 @@ class TrainerGroup:
             )
         return metrics
 
-    def outputs(self, batch: Batch) -> list[list[Floats]]:
+    def compute_logprobs_or_values(self, batch: Batch) -> list[list[Floats]]:
         """[rank][row] -> one value per token of the row. Of ranks that share rows only the first one's is kept."""
-        refs = [handle.outputs.remote(rows) for handle, rows in self._each(batch)]
+        refs = [handle.compute_logprobs_or_values.remote(rows) for handle, rows in self._each(batch)]
         return self._gather(refs, "compute log-probs")[:: self._cfg.sequence_parallel]
 
     def save(self, path: str) -> None:
@@ -68,7 +68,7 @@ class TrainerGroup:
         return list(zip(self._actors.handles, rows_of_ranks, strict=True))
 
     def raise_if_lost(self, unresponsive: Collection[str] = ()) -> None:
-        """Raise TrainersLost if a rank is gone: after another failure that a lost rank may have caused.
+        """Raise TrainersLost if a rank is gone. Called after a failure, as of a weight sync, that a lost rank may have caused.
 
         Args:
             unresponsive: names of workers that count as lost even though their heartbeats answer.

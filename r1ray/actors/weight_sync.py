@@ -180,7 +180,7 @@ class WeightSync:
             self._trainers, "send_weights", version=version, dtype_name=dtype_name, bucket_bytes=bucket_bytes
         )
         calls |= _calls(self._rollouts, "update_weights", info, version=version)
-        scores = _calls(self._trainers, "score", self._canaries)
+        scores = _calls(self._trainers, "logprobs_of", self._canaries)
         # The communicator's own timeout limits each bucket; this one is for a worker that hangs outside the communicator.
         timeout_s = self._cfg.sync.timeout_s + GRACE_S
         try:
@@ -188,7 +188,7 @@ class WeightSync:
         except SyncFailed:
             settle(scores, what="score the canary tokens", timeout_s=GRACE_S)  # a retry should not queue behind them
             raise
-        scores |= _calls(self._rollouts, "score", self._canaries)
+        scores |= _calls(self._rollouts, "logprobs_of", self._canaries)
         results = _settled(scores, what="score the canary tokens", timeout_s=self._cfg.trainer.timeout_s)
         return results[layout.SENDER_RANK], results[len(self._trainers) :]
 

@@ -51,7 +51,7 @@ class LossOutput:
     terms: Mapping[str, "Tensor"]
     """{term: loss_L}; every term must have weights under the same name."""
     metrics: Mapping[str, "Tensor"]
-    """{name: value_L}, averaged over all masked tokens of the update; a name ending in `/max` is reduced by maximum instead."""
+    """{name: value_L}, averaged over all tokens of the update with mask 1; a name ending in `/max`: their maximum."""
 
 
 class Objective(Protocol):

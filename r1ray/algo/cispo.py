@@ -3,8 +3,8 @@
     loss  = mean over tokens of -sg( clip(rho, 1 - low, 1 + high) ) A_i log pi(o_t)           sg: no gradient; A as GRPO's
 
 The weight is clipped, not the update: a token far from the old policy keeps a gradient, where PPO's clip would remove it. The
-paper has no lower bound and tunes only the upper one, without giving its value: clip_low 1 is no bound (a ratio is positive),
-clip_high 4 is the weight of at most 5 that ScaleRL (arXiv 2510.13786) and TRL use. `dual_clip` is not read.
+paper has no lower bound and tunes only the upper one, without giving its value. Here clip_low 1 means no lower bound (a ratio is
+positive), and clip_high 4 limits the weight to 1 + 4 = 5, as ScaleRL (arXiv 2510.13786) and TRL do. `dual_clip` is not read.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """GPG, group policy gradient (Chu et al., arXiv 2504.02546: its objective and "accurate gradient estimation").
 
-    A_i   = alpha (r_i - mean r) / F_norm                           F_norm = 1; the group's deviation is the variant
+    A_i   = alpha (r_i - mean r) / F_norm                           F_norm = 1; with `scale_by_std` the group's deviation
     loss  = mean over tokens of -A_i log pi(o_t)                    no ratio, no clip, no KL, no reference, no critic
     alpha = B / (B - M)                                             B completions of the step, M of them in groups of equal rewards
 
@@ -9,7 +9,7 @@ alpha compensates for groups without a gradient. Paper and verl disagree on it: 
 `drop_equal`, sampling continues until a share `min_share` of the step's groups has unequal rewards (0.6 in the paper's best row);
 groups with equal rewards fill the remainder of the step.
 
-Our choices: `scale_by_std` is F_norm; only usable completions count in B and M. If all groups are equal every advantage is
+Our choices: only usable completions count in B and M. If every group has equal rewards, every advantage is
 exactly 0 and alpha does not matter. Several minibatches per step are off-policy without a correction; clip_low, clip_high and
 `dual_clip` are not read.
 """

@@ -1,10 +1,11 @@
 """GSPO, group sequence policy optimisation (Zheng et al., arXiv 2507.18071 eq. 5-7).
 
     s_i   = ( pi(o_i) / pi_old(o_i) )^(1 / T_i) = exp( mean_t log rho_t )          one ratio a completion, the geometric mean
-    loss  = mean_i -min(s_i A_i, clip(s_i, 1 - 3e-4, 1 + 4e-4) A_i)                A as GRPO's
+    J_i   = min(s_i A_i, clip(s_i, 1 - 3e-4, 1 + 4e-4) A_i)                        A as GRPO's
+    loss  = mean_i -J_i
 
-A completion is clipped whole. Each of its tokens carries the same J_i, so the mean over tokens of `seq_mean_token_mean` is J_i
-itself: with any other aggregation completions would weigh by their length. T_i counts the tokens trained on. No KL.
+A completion is clipped whole. All its tokens have the same J_i, so their mean, which `seq_mean_token_mean` takes first, is J_i
+itself. With any other aggregation completions would weigh by their length. T_i counts the tokens trained on. No KL.
 """
 
 from collections.abc import Iterator

@@ -136,7 +136,7 @@ class PolicyGradient(ABC):
         return not self.cfg.filter.drop_equal or len({score.reward for score in group.scores if score.usable}) > 1
 
     def advantages(self, samples: Sequence[Sample], state: State) -> list[Sample]:
-        """Unusable samples get a zero mask, which removes them from the loss; masked tokens have advantage 0."""
+        """Unusable samples get a zero mask, which removes them from the loss; tokens with mask 0 have advantage 0."""
         samples = [s if s.usable else replace(s, mask_T=np.zeros_like(s.mask_T)) for s in samples]
         values = self._advantages(samples, state)
         return [

@@ -7,7 +7,8 @@
 
 The baseline variant subtracts the group's mean from r_i first, so that a completion is compared with the others of its problem.
 
-Our choices: the deviation is by `std_ddof` and `adv_eps` (verl: 1 and 1e-8; OpenRLHF: population variance with a floor of 1e-8).
+Our choices: `std_ddof` and `adv_eps` set how the variance is computed (verl: 1 and 1e-8; OpenRLHF: population variance with a
+floor of 1e-8).
 Logic-RL has the KL as a k3 term of the loss: `kl_in: loss` (conf/algo/logic_rl.yaml); OpenRLHF's script of the baseline variant
 as a k2 term. Where all returns are equal (all rewards equal, or one completion left, without KL in the reward) every advantage is
 exactly 0 and the update is made.

@@ -85,7 +85,7 @@ def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> l
 
 
 def whiten(values: Sequence[Floats], masks: Sequence[Floats], *, ddof: Literal[0, 1], eps: float) -> list[Floats]:
-    """(x - mean) / sqrt(var + eps) over all masked tokens of all sequences together (verl: ddof 1, eps 1e-8).
+    """(x - mean) / sqrt(var + eps) over all tokens with mask 1 of all sequences together (verl: ddof 1, eps 1e-8).
 
     If all values are equal, or there is only one, the result is exactly 0.
     """

@@ -31,7 +31,7 @@ def datasets(view: StageView) -> Iterator[Finding]:
 
 def _dataset(key: str, source: SourceConfig, *, for_sft: bool) -> Iterator[Finding]:
     if written_by_a_run(source):
-        return  # its arguments' own check looks at the earlier stage
+        return  # an earlier stage of this run writes its rows; the check of the source's arguments looks at that stage
     if needs_network(source):
         if HUB_NAME.fullmatch(source.path or ""):
             yield from _of_hub(key, source)

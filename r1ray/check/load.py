@@ -27,7 +27,7 @@ from r1ray.check import (
     stages,
     trainers,
 )
-from r1ray.check.overrides import replacement_notes, stale_model_properties, values_replaced_by_scale
+from r1ray.check.overrides import stale_model_properties, substitute_notes, values_replaced_by_scale
 from r1ray.check.schema import validate, without_null_entries
 from r1ray.config import Config, StageConfig
 from r1ray.config.tree import has, merge, without
@@ -128,7 +128,7 @@ def load(
         run = AllStages(stages=all_stages, trees=trees, kinds=kinds)
         for name in names:
             findings += _check_stage(name, run, base)
-    findings += [*values_replaced_by_scale(raw, overrides, choices, folders), *replacement_notes(raw, choices)]
+    findings += [*values_replaced_by_scale(raw, overrides, choices, folders), *substitute_notes(raw, choices)]
     findings += stale_model_properties(raw, overrides, choices, folders)
     notes = list(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     if mistakes := [finding for finding in findings if isinstance(finding, Mistake)]:

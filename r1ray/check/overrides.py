@@ -15,8 +15,8 @@ from r1ray.mistakes import NOT_CHECKED, REPLACED, Mistake, did_you_mean, show
 from r1ray.model.files import local_folder
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
-NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none", "replacement": "replacement=none"}
-"""{group that only overrides others: how to select none of its files}."""
+NO_CHOICE = {"recipe": "~recipe", "scale": "scale=none", "builtin_substitute": "builtin_substitute=none"}
+"""{config group whose files only override other groups: the override that selects none of them}."""
 DATASETS = {"data": "data.train", "eval": "eval.sets"}
 """{group of datasets: their key}."""
 QUOTING = """no blanks around =, lists as [1,2], and quotes around other special characters: 'key="a, b"'"""
@@ -50,7 +50,7 @@ def without_prefix(override: str) -> str:
 def values_replaced_by_scale(
     raw: Mapping[str, Any], overrides: Iterable[str], choices: Mapping[str, str], folders: Sequence[Path]
 ) -> Iterator[str]:
-    """A note when scale, hardware or replacement, which are composed after the recipe, replace its numbers.
+    """A note when scale, hardware or builtin_substitute, which are composed after the recipe, replace its numbers.
 
     The recipe's numbers are those of its file and, for keys missing there, of its algorithm's file. `folders`: those that Hydra
     searched, conf/ and the user's.
@@ -77,16 +77,19 @@ def values_replaced_by_scale(
         )
 
 
-def replacement_notes(raw: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
-    """A note for each option that conf/replacement replaces: "data dapo_math -> countdown: model=builtin"."""
-    for replacement, option in sorted(choices.items()):
-        group = replacement.removeprefix("replacement/")
-        if group in (replacement, "model") or not (content := _content(replacement, option, [conf_dir()])):
+def substitute_notes(raw: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[str]:
+    """A note for each option that conf/builtin_substitute replaces, because the built-in model is too small for it.
+
+    Example: "data dapo_math -> countdown: model=builtin" says that model=builtin selected countdown in place of data=dapo_math.
+    """
+    for substitute, option in sorted(choices.items()):
+        group = substitute.removeprefix("builtin_substitute/")
+        if group in (substitute, "model") or not (content := _content(substitute, option, [conf_dir()])):
             continue
         keys = [key for key, value in _leaves(content) if value is not None]
         datasets = cast("dict[str, Any]", value_of(raw, DATASETS.get(group, "")) or {})
         instead = ", ".join([*datasets] or [f"{key}={value_of(raw, key)}" for key in keys])
-        cause = "model" if choices["model"] == choices["replacement"] else "replacement"
+        cause = "model" if choices["model"] == choices["builtin_substitute"] else "builtin_substitute"
         yield f"{REPLACED}{group} {choices[group]} -> {show(instead)}: {cause}={choices[cause]}"
 
 

@@ -122,15 +122,18 @@ def rewards(view: StageView) -> Iterator[Finding]:
             without = f"{key}=[{','.join(others)}]" if others else f"reward.components.{name}=null"
             yield view.mistake(key, rule, f"{did_you_mean(source, named)}. Without it: {without}", value=source)
     for key, source in sources.items():
-        component, name = reward.components.get(source.accuracy), key.rpartition(".")[2]
+        component, name = reward.components.get(source.accuracy_component), key.rpartition(".")[2]
         rule, remedy = "names the reward component that decides whether a completion is correct, and ", ""
         if component is None:
-            rule, remedy = rule + "there is no such component", did_you_mean(source.accuracy, reward.components)
+            rule, remedy = (
+                rule + "there is no such component",
+                did_you_mean(source.accuracy_component, reward.components),
+            )
         elif component.sources is not None and name not in component.sources:
             rule += f"the sources of that component do not include {name}"
-            remedy = f"add {name} to reward.components.{source.accuracy}.sources, or name another component"
+            remedy = f"add {name} to reward.components.{source.accuracy_component}.sources, or name another component"
         if remedy:
-            yield view.mistake(f"{key}.accuracy", rule, remedy)
+            yield view.mistake(f"{key}.accuracy_component", rule, remedy)
 
 
 def evaluation(view: StageView) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ def whole_distribution(view: StageView) -> Iterator[Finding]:
     for key, value, only in (("top_p", rollout.top_p, 1.0), ("top_k", rollout.top_k, -1)):
         if value != only:
             rule = "the trainer's log-probs are of the whole distribution; a cut one would be trained on wrongly"
-            remedy = f"rollout.{key}={only:g}; to sample more carefully lower rollout.temperature. eval.top_p is free"
+            remedy = f"rollout.{key}={only:g}; for less random samples lower rollout.temperature; eval.top_p may have any value"
             yield view.mistake(f"rollout.{key}", rule, remedy)
 
 

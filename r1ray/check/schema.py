@@ -63,7 +63,7 @@ def _whole_type(field: FieldInfo) -> Any:
 
 
 def without_null_entries(raw: dict[str, Any]) -> dict[str, Any]:
-    """Entries set to null are removed from maps of groups: `data.train.countdown=null` takes that dataset out of the mixture."""
+    """Removes the null entries of maps of named sections: `data.train.countdown=null` takes that dataset out of the mixture."""
     return without(raw, [node.loc for node in _walk(Config, raw) if node.is_entry and node.value is None])
 
 
@@ -175,10 +175,8 @@ def as_mistakes(
 
 def _how_to_give(key: str, loc: Loc) -> str:
     remedy = f"add {key}=... or choose a group that sets it"
-    if loc[:-2] in (
-        ("data", "train"),
-        ("eval", "sets"),
-    ):  # a recipe changes a dataset that the selected option of the group does not define
+    # The recipe changes a dataset that the selected data= or eval= file does not have.
+    if loc[:-2] in (("data", "train"), ("eval", "sets")):
         return f"remove it: {key.rpartition('.')[0]}=null; or {remedy}"
     if loc[0] == "stages" and len(loc) > 1:
         return f"add {key}=rl, or correct the name {loc[1]}: --cfg job shows which stages there are"

@@ -110,7 +110,7 @@ def _collected(work: InFlight) -> Collected:
     return Collected(
         kept=[groups[number] for number in chosen],
         generated=list(groups.values()),
-        dropped=work.dropped,
+        failed=work.dropped,
         refilled=len(work.dispatched) - selection.num_groups,
         backfilled=sum(number in selection.rejected for number in chosen),
         regenerated=work.regenerated,

@@ -8,9 +8,11 @@ failures on all of them are enough, but at least two.
 
 Then the step pauses. Nothing is regenerated or dropped, and scoring is retried with growing waits until the component works, the
 run is to stop, or reward.outage_timeout_s has passed. Nothing new is dispatched, except one problem per retry when few groups are
-waiting: those alone might never show that the component is back. Completions are kept, so an outage costs only time, with one
-exception: if it begins when fewer than MIN_FAILURES problems of a step are unscored, these problems are regenerated and dropped as
-if they were at fault, until the problems that replace them confirm the outage.
+waiting: those alone might never show that the component is back. Completions are kept, so an outage costs only time.
+
+One exception: if the outage begins when fewer than MIN_FAILURES problems of a step are unscored, these are too few to detect it.
+They are regenerated and dropped as if they were at fault. The problems dispatched in their place fail too, which confirms the
+outage.
 """
 
 import time

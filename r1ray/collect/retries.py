@@ -161,7 +161,7 @@ class InFlight:
             return
         problem, epoch, _ = entry.drawn
         group = Group(problem=problem, completions=completions, scores=scores, epoch=epoch, attempt=entry.attempt)
-        self.outages.worked(which_worked(scores))  # also those that failed: the group has enough scores
+        self.outages.worked(which_worked(scores))  # all components, also one that failed on some completions
         self.selection.add(entry.number, group)
 
     def _scoring_failed(self, entry: DispatchedGroup, scores: tuple[Score, ...]) -> None:

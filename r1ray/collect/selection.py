@@ -5,9 +5,11 @@ depends on how fast its completions were (otherwise long completions would be lo
 
 Dynamic sampling (DAPO, arXiv 2503.14476, 3.2): each group that the filter rejects is replaced by a new one, dispatched only after
 the rejection, and a step ends when every dispatched group has finished. So no generation is wasted or aborted, and the number of
-groups that a step generates does not depend on their speed either. (The early stop of MiMo, arXiv 2505.07608, aborts running groups
-once all groups dispatched before the selected ones have finished; here nothing is left to abort.) With algo.filter.min_share below
-1, as in GPG (arXiv 2504.02546), that share of accepted groups is enough; the earliest rejected groups fill the rest of the step.
+groups that a step generates does not depend on their speed either. With algo.filter.min_share below 1, as in GPG (arXiv
+2504.02546), that share of accepted groups is enough; the earliest rejected groups fill the rest of the step.
+
+MiMo (arXiv 2505.07608) stops early: when all groups dispatched before the selected ones have finished, it aborts those that still
+run. Here no groups beyond the needed ones run, so there is nothing to abort.
 """
 
 import math

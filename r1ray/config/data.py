@@ -20,7 +20,7 @@ class SourceConfig(StrictModel):
     """Share of draws, relative to the other sources."""
     limit: PositiveInt | None = None
     """Use only the first `limit` usable rows; null: all."""
-    accuracy: str = "accuracy"
+    accuracy_component: str = "accuracy"
     """The reward component that decides whether a completion is correct."""
     extract: str | None = None
     """How the final answer of a completion is extracted: a name in `r1ray.reward.answers.EXTRACTORS` or an import path; null: the

@@ -12,7 +12,7 @@ def conf_dir() -> Path:
 
 
 def groups_in(folder: Path) -> set[str]:
-    """The config groups from which a user selects. A folder without YAML files (conf/replacement) is left out: conf/config.yaml
-    selects from its subfolders.
+    """The config groups from which a user selects. A folder without YAML files is left out: conf/config.yaml selects from its
+    subfolders.
     """
     return {entry.name for entry in folder.iterdir() if entry.is_dir() and any(entry.glob("*.yaml"))}

@@ -71,8 +71,11 @@ class AuxiliaryTrainerConfig(StrictModel):
 
 
 class CriticConfig(AuxiliaryTrainerConfig):
-    """The critic, for algorithms that need values (PPO and its variants). The folder of a reward model (sequence classification)
-    includes its head; a stage after one with a critic starts from that critic if `path` is null."""
+    """The critic, for algorithms that need values (PPO and its variants).
+
+    If `path` is a reward model (sequence classification), its head is used too. If `path` is null and the earlier stage trained a
+    critic, this stage starts from that critic.
+    """
 
     head_init: Literal["zero", "normal", "uniform"]
     """Initial weights of a value head that is not in the model folder: 0; normal with deviation 1/sqrt(width + 1); or

@@ -44,7 +44,7 @@ class Item:
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     accuracy: str | None = None
     extract: str | None = None
-    """`accuracy` and `extract` of this problem; None: those of the source's configuration."""
+    """`accuracy_component` and `extract` of this problem; None: those of the source's configuration."""
 
 
 class SourceArgs(Args):

@@ -117,7 +117,7 @@ def livecodebench(row: Row, args: SourceArgs) -> Item:
     function = metadata.get("func_name")
     public = _decoded(row["public"])
     try:
-        # All tests where the private ones are plain text; otherwise the public ones show whether the row can be used at all.
+        # Private tests that are plain text are used too. If they are packed, only the public ones are checked here.
         plain = json.loads(private) if private.startswith("[") else None
         tests: Any = as_rows([*public, *(plain or [])], function=function)
     except (TypeError, ValueError) as error:

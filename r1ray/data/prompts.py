@@ -96,7 +96,7 @@ def problem_set(
                 verifier=item.verifier,
                 payload=item.payload,
                 prefill=prefill,
-                accuracy=item.accuracy or source.accuracy,
+                accuracy=item.accuracy or source.accuracy_component,
                 extract=item.extract or source.extract,
                 language=item.language,
                 meta=item.meta,

@@ -162,7 +162,8 @@ def _printed(answer: str | int | float) -> str:
 
 
 def _json(value: str) -> Any:
-    """The items of a JSON list of texts; {} for a JSON object (a program's tests); otherwise the text: "[0, 1]" is an interval."""
+    """A JSON list of strings: its items. A JSON object (the tests of a program): {}. Anything else: the text itself, because
+    "[0, 1]" is an interval and no list of answers."""
     if not value.lstrip().startswith(("[", "{")):
         return value
     try:

@@ -93,7 +93,7 @@ def _changed(content: str, hunks: list[str], *, path: str) -> str:
     for hunk in hunks:
         mark, line = hunk[:1], hunk[1:]
         if header := HUNK.match(hunk):
-            first = int(header[1]) - (header[2] != "0")  # the header of a hunk that only adds has the line before it
+            first = int(header[1]) - (header[2] != "0")  # from 0; "-12,0" means: insert after line 12
             if first < position:
                 raise Unreadable(f"the hunks of {path} do not follow each other")
             result += lines[position:first]

@@ -70,9 +70,11 @@ class RolloutEngine(Protocol):
         """Drop these requests; unknown ids are ignored."""
         ...
 
-    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
-        """Log-probs (temperature 1) of given sequences; entry 0 is 0.0. For the canaries of the sync. Running requests advance
-        meanwhile."""
+    def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
+        """Log-probs (temperature 1) of given sequences; entry 0 is 0.0. Running requests advance meanwhile.
+
+        With these the weight sync compares engine and trainer on a few fixed tokens (`r1ray.sync.canary`).
+        """
         ...
 
     # Weight replacement. The four phases and their dict arguments are vLLM 0.32's own (VLLMWeightSyncClient).

@@ -168,7 +168,7 @@ class VllmEngine:
             self._temperatures.pop(request_id, None)
         self._held = [output for output in self._held if output.request_id not in request_ids]
 
-    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+    def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
         self._raise_if_asleep()
         # vLLM does not use the prefix cache for requests with prompt log-probs.
         params = SamplingParams(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class MetricAccumulator:
-    """Sums of losses, means over masked tokens of all rows and ranks, maxima for names that end in `/max`.
+    """Sums of losses, means over tokens with mask 1 of all rows and ranks, maxima for names that end in `/max`.
 
     Args:
         ranks_per_row: number of ranks that add the same rows, which count once.
@@ -37,7 +37,7 @@ class MetricAccumulator:
                 _accumulate(self._sums, name, torch.where(chosen_L, value_L, 0.0).sum(), torch.add)
 
     def over_ranks(self) -> dict[str, float]:
-        """The metrics over all ranks; a collective. Without a masked token on any rank, means and maxima are 0."""
+        """The metrics over all ranks; a collective. If no rank has a token with mask 1, means and maxima are 0."""
         sums = _reduced(self._losses | self._sums, dist.ReduceOp.SUM)
         sums = {name: value / self._ranks_per_row for name, value in sums.items()}
         maxima = _reduced(self._maxima, dist.ReduceOp.MAX) if self._maxima else {}

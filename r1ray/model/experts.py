@@ -14,8 +14,8 @@ NAMES = re.compile(
 
 REASON = (
     "r1ray's trainer (DeepSpeed without expert parallelism) supports dense models only: the 671B of DeepSeek-V3 and R1 would need "
-    "more than 9 TB of GPU memory for weights and optimizer (14 bytes a weight), and the transfer to vLLM of experts, which "
-    "transformers fuses under other names, is untested"
+    "more than 9 TB of GPU memory for weights and optimizer (14 bytes a weight), and weight sync to vLLM is untested for experts "
+    "(transformers stores them fused and under other names)"
 )
 
 

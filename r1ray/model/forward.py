@@ -164,7 +164,7 @@ class _WholeLogprobs(torch.autograd.Function):
         if ctx.entropy_grad:
             grad_MV += _entropy_grads(probs_MV, entropy_M, grads[1] / temperature_M)
         grad_MV = grad_MV.to(ctx.dtype)
-        # A frozen head needs no gradient, which takes as long as the other product.
+        # A frozen head needs no weight gradient: that saves one of the two matrix products.
         grad_weight_VE = (grad_MV.T @ hidden_ME).to(weight_VE.dtype) if ctx.needs_input_grad[1] else None
         return grad_MV @ weight_VE.to(ctx.dtype), grad_weight_VE, None, None, None, None
 

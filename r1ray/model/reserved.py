@@ -24,7 +24,9 @@ RESERVED_DEEPSPEED_KEYS = {
     "zero_optimization.stage": "trainer.zero_stage",
     "zero_optimization.offload_optimizer": "trainer.cpu_offload",
 }
-"""{key, dotted where nested: the key of r1ray that sets it}; "" where it is fixed, because loss weights include the denominator."""
+"""{key, dotted where nested: the key of r1ray that sets it}; "" where no key does, because r1ray needs one certain value. For
+example DeepSpeed must only sum gradients: r1ray divides the loss itself, by weights per token.
+"""
 
 DEEPSPEED_BLOCKS = (
     *(

@@ -2,7 +2,7 @@
 
 A recipe is conf/recipe/NAME.yaml: overrides, and a mapping `paper` with the sources and numbers of the publication
 (`r1ray.recipes.paper`). A recipe without `paper` reproduces no publication (builtin_base) and is not in the table. A test compares
-each of the paper's numbers with the composed configuration (`r1ray.recipes.units`).
+each of the paper's numbers with the composed configuration (`r1ray.recipes.quantities`).
 
     python -m r1ray.recipes                       # all papers, one line each
     python -m r1ray.recipes dapo_32b              # one: sources, numbers, overrides

@@ -11,7 +11,7 @@ from rich.text import Text
 from r1ray.check import CheckedRun
 from r1ray.mistakes import show
 from r1ray.recipes.paper import EVERY_STAGE, ORIGINS, Paper, Recipe, Value
-from r1ray.recipes.units import UNITS, matches_run, values_of
+from r1ray.recipes.quantities import QUANTITIES, matches_run, values_of
 from r1ray.run.directory import changes
 
 COLUMNS = {"base": "base", "result": "published result", "data": "data", "reward": "reward", "hardware": "hardware"}
@@ -45,7 +45,7 @@ def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any], scale: 
     """Sources, numbers, and every key in which the recipe differs from `default` at the same scale.
 
     Where the run's number differs from the paper's, both are shown. Raises ValueError for a number that is not
-    in `UNITS`, or of a stage that the run does not have.
+    in `QUANTITIES`, or of a stage that the run does not have.
     """
     texts = _table("paper", recipe.paper.title)
     for field, text in recipe.paper.model_dump(exclude={"title", "numbers"}, exclude_defaults=True).items():
@@ -61,9 +61,9 @@ def in_full(recipe: Recipe, run: CheckedRun, default: Mapping[str, Any], scale: 
 
 
 def difference(first: CheckedRun, second: CheckedRun, names: Sequence[str]) -> list[str | Table]:
-    """What differs between two runs, in the papers' units and by key."""
+    """What differs between two runs, by the papers' quantities and by key."""
     numbers, keys = _table("number", *names), _keys(changes(first.raw, second.raw), *names)
-    for name in UNITS:
+    for name in QUANTITIES:
         texts = [_by_stage(values_of(run, name)) for run in (first, second)]
         if texts[0] != texts[1]:
             numbers.add_row(name, *texts)

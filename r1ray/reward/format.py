@@ -3,7 +3,7 @@
     format        every tag once, in order, some reasoning, nothing else
     format_soft   the same, with any text around and between the two blocks
     think_format  reasoning in one pair of think tags and something after it, as R1 and the distilled models answer
-    tag_count     a quarter for each tag on its own line: a reward with a gradient (Open-R1)
+    tag_count     a quarter for each tag on its own line, so layouts with some of the tags earn a part (Open-R1)
     code_format   as format, and the answer has a fenced program in the problem's language (Open-R1)
 
 `format` is stricter than the public regular expressions, which accept a doubled `<think>` and text after `</answer>`.

@@ -2,14 +2,14 @@
 
     reward up, accuracy not     reward/mean rises from the first to the last quarter of the steps and held-out accuracy does not,
                                 over the whole run or since it was best
-    one answer                  the same final answer to at least a third of the problems of a source, not counting the largest
-                                set of these problems that have the same solution
-    one completion              the same long text to at least a tenth of them
+    one answer                  the same final answer to at least a third of the problems of a source, after leaving out those for
+                                which it may be correct: those with the most frequent gold answer among the problems given it
+    one completion              the same long text to at least a tenth of them, counted in the same way
     rewarded though incorrect   incorrect completions that earn as much as correct ones of their source usually do
 
-A finding says where to look, not what is broken. An answer counts for a group if half of its completions give it. Problems without
-a known solution (tests of a program) each count as having their own. So one letter as the answer to every multiple-choice question
-is suspicious, the correct letters are not.
+A finding says where to look, not what is broken. An answer counts for a group if half of its completions give it. A problem
+without a gold answer (a program with tests) counts as having one that differs from all others. Example: the answer B to every
+multiple-choice question is a finding; the answer B only where B is correct is none.
 """
 
 import html
@@ -172,7 +172,7 @@ def rewarded_though_incorrect(source: str, lines: Sequence[Line]) -> list[Findin
 def _repeated(lines: Sequence[Line], key: Callable[[Line], str | None], *, share: float, what: str) -> list[Finding]:
     """A finding if one value of `key` is given to at least `share` of all problems.
 
-    Of the problems with the same value, the largest set with the same solution is not counted.
+    Of the problems with the same value, those with the most frequent gold answer among them are not counted.
     """
     groups: dict[tuple[int, str], list[Line]] = {}
     for line in lines:

@@ -1,8 +1,8 @@
 """Checkpoints that are complete or absent: written to a temporary folder, fsynced, sealed by a manifest of hashes, then renamed.
 
     step_000010/  hf/ (transformers, vllm serve)   trainer/ (DeepSpeed)   state.json   manifest.json        latest -> best ->
-                  critic/ and prm/ next to trainer/, if the algorithm has them; each also with hf/ (transformers) after the last
-                  step of the stage, and at every step if another stage starts from this one
+                  critic/ and prm/ next to trainer/, if the algorithm has them; both also export hf/ (transformers): in the
+                  stage's last checkpoint, or in every checkpoint if another stage starts from this one
 
 A crash at any moment leaves the older checkpoints as they were. The loader takes the newest one whose files match its manifest.
 `latest` and `best` are for readers of the folder: they follow from the steps and scores in the checkpoints, and every start derives

@@ -260,11 +260,11 @@ class Landlock:
     """Allows only these paths, read-only. Where the kernel supports it, also blocks TCP, signals to other processes and abstract
     sockets.
 
-    Rules refer to files, not to names, and a ruleset is a list of rules. One ruleset is used for all runs, each of which gets its
-    own domain. Only where some of the paths are mounts of the run, a ruleset is made for each run.
+    Rules refer to files, not to names, and a ruleset is a list of rules. All runs use one ruleset, and each gets its own domain.
+    But if each run mounts some of the paths itself (/tmp, /proc), these are other files in each run, so it needs its own ruleset.
 
     Args:
-        fresh: those of the paths that are mounted by each run.
+        fresh: those of the paths that each run mounts itself.
     """
 
     def __init__(self, readable: Sequence[tuple[str, int]], fresh: Sequence[str], abi: int) -> None:

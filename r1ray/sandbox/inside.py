@@ -73,8 +73,8 @@ _NUMBERS = struct.Struct("<Bdd4Q")
 def prepare() -> None:
     """In the zygote: creates the main module and `sys.stdin`, `stdout` and `stderr` of the programs.
 
-    They use descriptors 0, 1 and 2, which every run replaces. Python caches what the type of a descriptor supports, so during this
-    call 0 is a file and the others are pipes, as in every run.
+    They use descriptors 0, 1 and 2, which every run replaces: 0 by a file, 1 and 2 by pipes. Python caches whether a stream is
+    seekable, so during this call 0 is a file and 1 and 2 are pipes too.
     """
     usual = [os.dup(fd) for fd in range(3)]
     reading, writing = os.pipe()

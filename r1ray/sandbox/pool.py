@@ -52,7 +52,10 @@ class Sandbox:
         self.close()
 
     def run(self, program: Program) -> RunResult:
-        """Waits for a slot, which other runs free at their limits at the latest. Raises SandboxUnavailable for C++ without g++."""
+        """Waits for a free slot; the wait ends, because every run ends at its limits.
+
+        Raises SandboxUnavailable for C++ without g++.
+        """
         if program.language == "python":
             return self._run(program)
         built = self._compiler.build(program.code)
@@ -137,8 +140,8 @@ def _hold(lock: int, kind: int) -> None:
 
 
 def _opened(path: str) -> int:
-    # The file belongs to the first user who needs it; others can lock it because they can read it. It is not opened for creation
-    # where it exists, because /tmp does not allow that to other users.
+    # The file belongs to the first user who needs it; others can lock it because they can read it. O_CREAT only if it does not
+    # exist: in /tmp (sticky) the kernel may refuse O_CREAT on another user's file.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):
         return os.open(path, flags)

@@ -32,7 +32,7 @@ Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, operand)."""
 
 
-def program(machine: str, *, changing: bool, executing: bool = False) -> bytes:
+def filter_bytes(machine: str, *, changing: bool, executing: bool = False) -> bytes:
     """The filter for this machine: struct sock_filter, one after another, little-endian.
 
     Args:

@@ -76,7 +76,7 @@ class Zygote:
             "readable": spec.readable,
             "minimal": spec.minimal,
             "filters": {
-                kind: seccomp.program(platform.machine(), changing=in_bubblewrap, executing=kind == "native").hex()
+                kind: seccomp.filter_bytes(platform.machine(), changing=in_bubblewrap, executing=kind == "native").hex()
                 for kind in ("python", "native")
             },
             "pid_mark": seccomp.PID_MARK,

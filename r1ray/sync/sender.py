@@ -100,7 +100,9 @@ def _stream(communicator: Communicator, layout: Plan, weights: Iterator[tuple[st
     sending: Future[None] | None = None
     try:
         for bucket in fill_buckets(layout, pieces(layout, weights, communicator.device), device=communicator.device):
-            checksum.add(bucket)  # reads the whole bucket: on CUDA no work on it is pending after this
+            checksum.add(
+                bucket
+            )  # waits until the bucket is filled (`.item()` synchronises the stream), as broadcast requires
             if sending is not None:
                 sending.result(timeout_s)
             sending = thread.submit(communicator.broadcast, bucket)

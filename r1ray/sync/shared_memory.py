@@ -43,7 +43,7 @@ class HostMemory:
 
 
 class DeviceMemory:
-    """A block of a GPU, by CUDA IPC. For one reader: torch counts one reader each time that the block is shared."""
+    """A block of a GPU, by CUDA IPC. Only one process may open its handle: torch counts one reader for each handle."""
 
     def __init__(self, num_bytes: int, device: torch.device) -> None:
         from torch.multiprocessing.reductions import reduce_tensor

@@ -117,7 +117,7 @@ class Sender:
         self._spans["transfer"] = (start, time.monotonic())
         return sent
 
-    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+    def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
         from r1ray.actors.trainer import scoring_batch
         from r1ray.data.pack import unpack
         from r1ray.model.forward import row_tensors
@@ -291,7 +291,7 @@ class Pair:
         return [*self.trainers.handles, *self.rollouts.handles]
 
     def _gap(self) -> float:
-        ours, *theirs = called([handle.score.remote(self.canaries) for handle in self.actors])
+        ours, *theirs = called([handle.logprobs_of.remote(self.canaries) for handle in self.actors])
         return max(canary_gap(ours, scores, statistic=self.limit.statistic) for scores in theirs)
 
     def end(self) -> None:

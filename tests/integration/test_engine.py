@@ -135,7 +135,7 @@ def test_score_returns_logprobs_at_temperature_one(engine: Any, folder: Path) ->
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     sequences = [np.array([5, 6, 7, 8, 9], np.int32), np.array([100, 3], np.int32)]
     # Twice, because a cached prefix would have no log-probs.
-    for scored in ray.get([engine.score.remote(sequences) for _ in range(2)], timeout=60):
+    for scored in ray.get([engine.logprobs_of.remote(sequences) for _ in range(2)], timeout=60):
         for sequence, logprobs_T in zip(sequences, scored, strict=True):
             ids = torch.tensor(sequence[None].astype(np.int64))
             with torch.no_grad():

@@ -59,7 +59,7 @@ def run_sft(rank, world_size, port, cfg, policy, num, *, load=None, save=None, e
             trainer.save(save)
         if k == num - 1 and export:
             trainer.export_hf(export)
-            out |= {"scores": trainer.score(SEQUENCES), "exported": weights_of(trainer)}
+            out |= {"scores": trainer.logprobs_of(SEQUENCES), "exported": weights_of(trainer)}
         metrics.append(trainer.update(rows))
     return out | {
         "first": first,

@@ -89,7 +89,7 @@ def updates(
         ]
         batch = pack(samples, weights=objective.weights(samples, {}), num_ranks=len(together), max_tokens=40)
         metrics = trainer.update(together.rows(batch))
-        scores = trainer.score([sample.token_ids_T for sample in samples]) if role == "policy" else []
+        scores = trainer.logprobs_of([sample.token_ids_T for sample in samples]) if role == "policy" else []
         out.append({"outputs": outputs, "metrics": metrics, "grads": dict(grads), "scores": scores})
     return out
 

@@ -74,7 +74,7 @@ def test_failed_transfer_leaves_weights_awake_and_the_next_wakes_the_cache(
     with pytest.raises(ConnectionError):
         engine.update_weights({}, version=3)
     with pytest.raises(EngineAsleep, match="kv_cache"):
-        engine.score([np.array([1, 2], np.int32)])
+        engine.logprobs_of([np.array([1, 2], np.int32)])
     recorder.fails.clear()
     recorder.calls.clear()
     engine.update_weights({}, version=3)

@@ -72,7 +72,7 @@ class PlainTrainer:
             self.weight_metadata(), weights, version=version, dtype_name=dtype_name, bucket_bytes=bucket_bytes
         )
 
-    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+    def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
         return [logprobs_of(self.model, sequence, temperature=1.0) for sequence in sequences]
 
 
@@ -327,7 +327,7 @@ def test_sleeping_engine_sends_heartbeats_and_refuses_requests(pair: Pair) -> No
     with pytest.raises(EngineAsleep, match="weights"):
         greedy_tokens(handle)
     with pytest.raises(EngineAsleep):
-        ray.get(handle.score.remote([PROMPTS[0]]), timeout=60)
+        ray.get(handle.logprobs_of.remote([PROMPTS[0]]), timeout=60)
     ray.get(handle.wake.remote(), timeout=60)
     assert greedy_tokens(handle) == greedy_tokens(pair.rollouts.handles[1])
 

@@ -233,7 +233,11 @@ def test_lower_precisions_are_close_to_float32(ranks, models, trainer):
 def run_export(rank, world_size, port, cfg, policy, path, sequences):
     trainer = make_trainer(rank, world_size, port, cfg, policy, grpo(num_minibatches=1, kl_coef=0.0))
     trainer.export_hf(path)
-    return trainer.score(sequences), trainer.weight_metadata(), {n: w.shape for n, w in weights_of(trainer).items()}
+    return (
+        trainer.logprobs_of(sequences),
+        trainer.weight_metadata(),
+        {n: w.shape for n, w in weights_of(trainer).items()},
+    )
 
 
 @pytest.mark.parametrize("zero_stage", [1, 3])

@@ -147,7 +147,7 @@ class Together:
 
     def outputs(self, batch):
         out = [None] * self.world_size
-        dist.all_gather_object(out, self.worker.outputs(self.rows(batch)))
+        dist.all_gather_object(out, self.worker.compute_logprobs_or_values(self.rows(batch)))
         return out[:: self.ranks_per_row]
 
 

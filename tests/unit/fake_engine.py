@@ -73,7 +73,7 @@ class FakeEngine:
         for request_id in request_ids:
             self._running.pop(request_id, None)
 
-    def score(self, sequences: Sequence[Ints]) -> list[Floats]:
+    def logprobs_of(self, sequences: Sequence[Ints]) -> list[Floats]:
         self._raise_if_asleep()
         logprob = -np.log(self.vocab_size)
         return [np.array([0.0] + [logprob] * (len(sequence) - 1), np.float32) for sequence in sequences]

@@ -16,7 +16,7 @@ class FakeGroup:
     def __len__(self):
         return self.size
 
-    def outputs(self, batch):
+    def compute_logprobs_or_values(self, batch):
         self.tokens += sum(len(row.token_ids_L) for rank in batch.rows for row in rank if row.sample_L[0] >= 0)
         return [[self.factor * row.token_ids_L.astype(np.float32) for row in rank] for rank in batch.rows]
 

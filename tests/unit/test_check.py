@@ -123,7 +123,7 @@ def rows(path: str) -> tuple[str, ...]:
 
 
 JUDGED = (
-    "data.train.mine={source: rows, path: answered.jsonl, accuracy: judge}",
+    "data.train.mine={source: rows, path: answered.jsonl, accuracy_component: judge}",
     "reward.components.judge={sources: [mine], args: {url: 'http://localhost:8000/v1', model: m}}",
 )
 """An LLM judge for some of the data."""
@@ -134,7 +134,7 @@ OURS = (
     "judge.max_length=1024",
 )
 """The same, with engines that the run starts."""
-UNJUDGED = ("data.train.mine.accuracy=accuracy",)
+UNJUDGED = ("data.train.mine.accuracy_component=accuracy",)
 
 # overrides, key of the mistake, words of its rule, words of its remedy
 COMMAND_LINE = {
@@ -293,7 +293,7 @@ VALUES = {
     ),
     "an accuracy that leaves its source out": (
         ["reward.components.format.sources=[countdown]", "reward.components.accuracy.sources=[]"],
-        "data.train.countdown.accuracy", "do not include countdown", "add countdown",
+        "data.train.countdown.accuracy_component", "do not include countdown", "add countdown",
     ),
     "a judge without an address": (
         [*JUDGED, "reward.components.judge.args.url=null"], "reward.components.judge.args.url", "no address", "HOST:8000/v1",
@@ -377,10 +377,11 @@ VALUES = {
     ),
     "a judge of points as what says right or wrong": (
         [
-            *(*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy: judge}"),
+            *(*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy_component: judge}"),
             "reward.components.judge.args.kind=score",
         ],
-        "eval.sets.mine.accuracy", "does not say whether a completion is correct", "reward.components.judge.args.kind=yes_no",
+        "eval.sets.mine.accuracy_component", "does not say whether a completion is correct",
+        "reward.components.judge.args.kind=yes_no",
     ),
     "an argument that is none of a few": (
         ["reward.components.codeforces={args: {mode: foo}}"], "reward.components.codeforces.args.mode", "one of pass_fail, partial",
@@ -419,7 +420,7 @@ VALUES = {
         "data.train.program.extract", "are programs", "extract=null",
     ),
     "no accuracy part": (
-        ["reward.components.accuracy=null"], "data.train.countdown.accuracy", "there is no such component", "format",
+        ["reward.components.accuracy=null"], "data.train.countdown.accuracy_component", "there is no such component", "format",
     ),
     "template without think tags": (["model.template=none"], "model.template", "never mentions them", "model.template=r1_zero"),
     "chat template without think tags": (
@@ -741,7 +742,7 @@ def test_stage_is_the_base_merged_with_its_fragment() -> None:
 
 def test_judge_together_with_rules_is_accepted() -> None:
     (run,) = check(*JUDGED)
-    assert run.config.data.train["mine"].accuracy == "judge"
+    assert run.config.data.train["mine"].accuracy_component == "judge"
     score = "reward.components.judge={sources: null, args: {kind: score}}"
     assert check(*JUDGED, score), "a score needs no reference"
 
@@ -956,8 +957,10 @@ def test_options_are_replaced_only_for_the_built_in_model() -> None:
     (run,) = check("data=dapo_math")
     assert list(run.config.data.train) == ["countdown"]
     assert run.notes == ["replaced: data dapo_math -> countdown: model=builtin"]
-    assert "  replaced (to keep the originals: replacement=none)\n    data dapo_math -> countdown" in describe(run)
-    (run,) = check("data=dapo_math", "replacement=none", "data.max_prompt_length=64")
+    assert "  replaced (to keep the originals: builtin_substitute=none)\n    data dapo_math -> countdown" in describe(
+        run
+    )
+    (run,) = check("data=dapo_math", "builtin_substitute=none", "data.max_prompt_length=64")
     assert list(run.config.data.train) == ["math"]
     (run,) = check_command_line(["data=dapo_math", *QWEN])
     assert list(run.config.data.train) == ["math"]
@@ -965,11 +968,17 @@ def test_options_are_replaced_only_for_the_built_in_model() -> None:
 
 
 def test_options_can_be_replaced_for_another_model() -> None:
-    overrides = ["data=dapo_math", "reward=dapo", *QWEN, "replacement=builtin", "rollout.max_response_length=384"]
+    overrides = [
+        "data=dapo_math",
+        "reward=dapo",
+        *QWEN,
+        "builtin_substitute=builtin",
+        "rollout.max_response_length=384",
+    ]
     (run,) = check_command_line(overrides)
     assert {note for note in run.notes if note.startswith("replaced")} == {
-        "replaced: data dapo_math -> countdown: replacement=builtin",
-        "replaced: reward dapo -> reward.components.overlong.args.cache=77: replacement=builtin",
+        "replaced: data dapo_math -> countdown: builtin_substitute=builtin",
+        "replaced: reward dapo -> reward.components.overlong.args.cache=77: builtin_substitute=builtin",
     }
 
 

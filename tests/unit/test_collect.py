@@ -358,7 +358,7 @@ def test_unusable_group_is_regenerated_with_other_seeds_then_dropped() -> None:
     c = collector(broken)
     collected = c.collect(3, step=1)
     assert [group.problem.id for group in collected.kept] == ["p0", "p2", "p3"]
-    assert collected.dropped == ["p1"] and collected.regenerated == 2
+    assert collected.failed == ["p1"] and collected.regenerated == 2
     attempts = [seeds for id, seeds in c.workers.calls if id == "p1"]  # type: ignore[attr-defined]
     assert len(attempts) == 3 and len(set(attempts)) == 3
 

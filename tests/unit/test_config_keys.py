@@ -32,7 +32,9 @@ COMPANIONS = {
     "reward/mimo": ["data=mimo"],
     "reward/seed_thinking": ["data=seed"],
     "reward/mixture": ["data=mixture"],
-    "reward/judge": ["data.train.prose={source: rows, path: org/prose, args: {verifier: exact}, accuracy: judge}"],
+    "reward/judge": [
+        "data.train.prose={source: rows, path: org/prose, args: {verifier: exact}, accuracy_component: judge}"
+    ],
     "scale/cluster": QWEN,
     "data/poems": ["reward=poems"],
     "eval/poems": ["checkpoint.best_metric=eval/poems/accuracy"],

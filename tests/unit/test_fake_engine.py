@@ -94,7 +94,7 @@ def test_sleeping_engine_refuses_requests_until_it_wakes_or_gets_weights() -> No
         with pytest.raises(EngineAsleep):
             run(engine, [1])
         with pytest.raises(EngineAsleep):
-            engine.score([PROMPT])
+            engine.logprobs_of([PROMPT])
         wake()
         assert len(run(engine, [1])) == 1
     assert engine.version == 2

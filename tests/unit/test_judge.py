@@ -463,7 +463,9 @@ def test_reference_is_read_from_the_payload(payload: dict, reference: str | None
 
 def test_rows_with_answers_in_words_can_be_judged(tmp_path: Path) -> None:
     (tmp_path / "prose.jsonl").write_text('{"prompt": "Why?", "answer": "Because the light is scattered by air."}\n')
-    cfg = SourceConfig(source="rows", path=str(tmp_path / "prose.jsonl"), args={"verifier": "exact"}, accuracy="judge")
+    cfg = SourceConfig(
+        source="rows", path=str(tmp_path / "prose.jsonl"), args={"verifier": "exact"}, accuracy_component="judge"
+    )
     (item,) = load_source("prose", cfg).items
     assert reference_of(item.payload) == "Because the light is scattered by air."
 

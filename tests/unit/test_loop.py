@@ -89,7 +89,7 @@ class World:
         self.did.append(f"collect {step}")
         groups = [group(i) for i in range(num_groups)]
         counts = {"refilled": 0, "backfilled": 0, "regenerated": 0, "rescored": 0}
-        return Collected(kept=groups, generated=groups, dropped=[], rollout_s=1.0, reward_s=0.0, **counts)
+        return Collected(kept=groups, generated=groups, failed=[], rollout_s=1.0, reward_s=0.0, **counts)
 
     def observe(self, groups: Sequence[Group]) -> dict[str, float]:
         self.observed.append(len(groups))

@@ -59,7 +59,7 @@ def group(
 
 def collected(generated: list[Group], kept: list[Group]) -> Collected:
     counts = {"refilled": 4, "backfilled": 1, "regenerated": 2, "rescored": 3}
-    return Collected(kept=kept, generated=generated, dropped=["x"], rollout_s=2.0, reward_s=0.5, **counts)
+    return Collected(kept=kept, generated=generated, failed=["x"], rollout_s=2.0, reward_s=0.5, **counts)
 
 
 CORRECT, INCORRECT = score(correct=True, reward=1.0), score(correct=False, reward=0.0, status="wrong_answer")
@@ -79,7 +79,7 @@ def test_metrics_are_taken_before_the_filter() -> None:
     assert metrics["train/solve_rate"] == 0.5
     assert metrics["groups/kept"] == 0.5
     assert (metrics["groups/solve_none"], metrics["groups/solve_all"]) == (0.5, 0.0)
-    assert [metrics[f"groups/{name}"] for name in ("dropped", "regenerated", "rescored")] == [1, 2, 3]
+    assert [metrics[f"groups/{name}"] for name in ("failed", "regenerated", "rescored")] == [1, 2, 3]
 
 
 def test_zero_reward_fraction_counts_incorrect_completions_or_zero_rewards() -> None:

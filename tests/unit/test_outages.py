@@ -127,7 +127,7 @@ def test_an_outage_that_ends_costs_only_time(make: Make, seed: int, num_groups: 
     generated, without = (workers.calls for workers in (c.workers, calm.workers))  # type: ignore[attr-defined]
     assert generated == without, "the same problems and seeds, each generated once"
     assert [g.completions[0].text for g in collected.kept] == [g.completions[0].text for g in expected.kept]
-    assert collected.dropped == [] and collected.regenerated == 0 and collected.rescored > 0
+    assert collected.failed == [] and collected.regenerated == 0 and collected.rescored > 0
     alarm, over = w.events
     assert alarm == {"kind": "alarm", "name": "reward_outage", "step": 1, "components": ["judge"]}
     assert over["kind"] == "reward_outage_over" and 40 <= over["seconds"] < 70
@@ -159,7 +159,7 @@ def test_one_group_that_cannot_be_scored_is_no_outage(make: Make) -> None:
     w, c = make(never, poison=frozenset({"p2"}))
     collected = c.collect(4, step=1)
     assert [group.problem.id for group in collected.kept] == ["p0", "p1", "p3", "p4"]
-    assert collected.dropped == ["p2"] and collected.regenerated == 2
+    assert collected.failed == ["p2"] and collected.regenerated == 2
     assert w.events == [] and w.now == 0
     assert w.times("p2") == 3 * (1 + MAX_RESCORES)
 
@@ -176,7 +176,7 @@ def test_several_groups_that_cannot_be_scored_among_others_are_no_outage(make: M
     poison = frozenset({"p1", "p4", "p9", "p12"})
     w, c = make(never, poison=poison, seed=seed)
     c.collect(1, step=1)
-    assert set(c.collect(24, step=2).dropped) == poison
+    assert set(c.collect(24, step=2).failed) == poison
     assert w.events == []
 
 
@@ -184,14 +184,14 @@ def test_an_outage_that_begins_among_the_last_groups_is_confirmed_by_their_repla
     w, c = make(lambda now: 10 < now < 90)
     c.collect(3, step=1)
     w.now = 11
-    assert len(c.collect(2, step=2).dropped) < MIN_FAILURES
+    assert len(c.collect(2, step=2).failed) < MIN_FAILURES
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"]
 
 
 def test_a_group_that_can_never_be_scored_is_dropped_after_an_outage(make: Make) -> None:
     w, c = make(lambda now: now < 40, poison=frozenset({"p1"}))
     collected = c.collect(6, step=1)
-    assert collected.dropped == ["p1"] and len(collected.kept) == 6
+    assert collected.failed == ["p1"] and len(collected.kept) == 6
     assert [event["kind"] for event in w.events] == ["alarm", "reward_outage_over"]
 
 
@@ -207,7 +207,7 @@ def test_problems_without_the_failed_component_do_not_hide_the_outage(make: Make
 
     c.workers.score_of = mixed  # type: ignore[attr-defined]
     collected = c.collect(12, step=1)
-    assert collected.dropped == [] and collected.regenerated == 0
+    assert collected.failed == [] and collected.regenerated == 0
     assert w.events[0]["components"] == ["judge"]
 
 
@@ -230,7 +230,7 @@ def test_timeout_zero_drops_what_cannot_be_scored(make: Make) -> None:
     tries = iter(range(10_000))
     w, c = make(lambda now: next(tries) < 200, timeout_s=0)
     collected = c.collect(4, step=1)
-    assert len(collected.kept) == 4 and len(collected.dropped) > 10
+    assert len(collected.kept) == 4 and len(collected.failed) > 10
     assert w.now == 0 and w.events == []
 
 
@@ -255,7 +255,7 @@ def test_a_second_outage_is_logged_again(make: Make) -> None:
 def test_an_outage_that_returns_within_the_step_is_another_pause_and_drops_nothing(make: Make) -> None:
     _, c = make(lambda now: now < 40 or 42 < now < 60, seconds=0.25)
     collected = c.collect(12, step=1)
-    assert collected.dropped == [] and collected.regenerated == 0
+    assert collected.failed == [] and collected.regenerated == 0
 
 
 def test_aborted_completions_are_generated_again_and_not_scored_again(make: Make) -> None:

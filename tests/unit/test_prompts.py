@@ -54,7 +54,7 @@ def table(folder: Path, name: str, *questions: str) -> SourceConfig:
 
 
 def test_problem_has_all_fields(tokenizer, tmp_path: Path):
-    source = table(tmp_path, "t", "How many?").model_copy(update={"accuracy": "judge", "extract": "boxed"})
+    source = table(tmp_path, "t", "How many?").model_copy(update={"accuracy_component": "judge", "extract": "boxed"})
     (problem,) = problem_set("mine", source, config(template="r1_zero"), tokenizer).problems
     assert tokenizer.decode(problem.prompt_ids_T) == f"{R1_ZERO}User: How many?\nAssistant:"
     assert (problem.source, problem.verifier, problem.accuracy, problem.prefill) == ("mine", "math", "judge", "")

@@ -14,7 +14,7 @@ from r1ray.data.sources import needs_network
 from r1ray.data.templates import TEMPLATES as KNOWN_TEMPLATES
 from r1ray.recipes import Paper, PaperError, files, read
 from r1ray.recipes.paper import EVERY_STAGE, Number
-from r1ray.recipes.units import UNITS, matches_run, values_of
+from r1ray.recipes.quantities import QUANTITIES, matches_run, values_of
 
 WITHOUT_PAPER = {"builtin_base"}
 """Files of conf/recipe that do not reproduce a publication."""
@@ -59,7 +59,7 @@ def test_only_known_recipes_have_no_paper() -> None:
 def test_a_paper_is_complete(name: str) -> None:
     paper = RECIPES[name].paper
     assert [field for field in Paper.model_fields if field != "differs" and not getattr(paper, field)] == []
-    assert {number.name for number in paper.each_number()} <= UNITS.keys()
+    assert {number.name for number in paper.each_number()} <= QUANTITIES.keys()
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -104,8 +104,8 @@ def test_laptop_scale_runs_the_same_algorithm_offline(name: str, scale: str) -> 
 
 def test_replacements_and_hardware_belong_to_existing_options() -> None:
     there = {path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().glob("*/*.yaml")}
-    for file in conf_dir().glob("replacement/*/*/*.yaml"):
-        group, model, option = file.relative_to(conf_dir() / "replacement").with_suffix("").parts
+    for file in conf_dir().glob("builtin_substitute/*/*/*.yaml"):
+        group, model, option = file.relative_to(conf_dir() / "builtin_substitute").with_suffix("").parts
         assert {f"model/{model}", f"{group}/{option}"} <= there, file
     for folder, group in (("hardware", "model"), ("stage_sizes", "stages")):
         for file in conf_dir().glob(f"{folder}/*/*.yaml"):
@@ -202,7 +202,7 @@ def test_numbers_of_several_stages() -> None:
     assert not matches_run(run, Number("response tokens", EVERY_STAGE, 32768, "v2"))
     with pytest.raises(ValueError, match="the stages with reinforcement learning are rl, long"):
         values_of(run, "response tokens", "middle")
-    with pytest.raises(ValueError, match="'outputs' is not a unit; "):
+    with pytest.raises(ValueError, match="'outputs' is not a quantity; "):
         values_of(run, "outputs")
 
 
@@ -215,7 +215,7 @@ def test_a_number_that_differs_from_the_run_is_found(value: float | None, so: bo
 
 def test_every_unit_has_a_value_in_any_run() -> None:
     run = run_of("dapo_32b", "cluster")
-    values = {name: next(iter(values_of(run, name).values())) for name in UNITS}
+    values = {name: next(iter(values_of(run, name).values())) for name in QUANTITIES}
     assert values["clip high"] == 0.28
     assert values["reference refresh updates"] is None and values["reference refresh steps"] is None, "there is no KL"
     assert values_of(run_of("r1_zero", "cluster"), "reference refresh updates") == {"rl": 400, "long": 400}

@@ -39,10 +39,13 @@ class World:
         def load(path: str) -> Any:
             return "load", lambda: self.models.__setitem__(index, path)
 
-        def outputs(rows: str) -> Any:
-            return "outputs", lambda: f"{rows} by {self.models[index]}"
+        def compute_logprobs_or_values(rows: str) -> Any:
+            return "compute_logprobs_or_values", lambda: f"{rows} by {self.models[index]}"
 
-        return SimpleNamespace(load=SimpleNamespace(remote=load), outputs=SimpleNamespace(remote=outputs))
+        return SimpleNamespace(
+            load=SimpleNamespace(remote=load),
+            compute_logprobs_or_values=SimpleNamespace(remote=compute_logprobs_or_values),
+        )
 
     def gather(self, refs: list[Any], *, what: str, timeout_s: float, key: str) -> list[Any]:
         method = refs[0][0]
@@ -64,7 +67,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_each_worker_gets_its_rows(world: World) -> None:
-    assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.group.compute_logprobs_or_values(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 
 def test_loaded_model_is_not_loaded_again(world: World) -> None:
@@ -75,15 +78,20 @@ def test_loaded_model_is_not_loaded_again(world: World) -> None:
 
 @pytest.mark.parametrize("error", [WorkerDied("reference-1 died"), WorkerUnresponsive("reference-1 did not answer")])
 def test_failure_restarts_all_workers_and_repeats_the_call(world: World, error: Exception) -> None:
-    world.fails["outputs"] = [error]
-    assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
-    assert world.did == ["outputs", "worker_restarted reference", "restart all", "outputs"]
+    world.fails["compute_logprobs_or_values"] = [error]
+    assert world.group.compute_logprobs_or_values(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.did == [
+        "compute_logprobs_or_values",
+        "worker_restarted reference",
+        "restart all",
+        "compute_logprobs_or_values",
+    ]
 
 
 def test_restarted_workers_load_the_model_that_was_in_use(world: World) -> None:
     world.group.load("second")
-    world.fails["outputs"] = [WorkerDied("reference-1 died")]
-    assert world.group.outputs(BATCH) == ["rows 0 by second", "rows 1 by second"]
+    world.fails["compute_logprobs_or_values"] = [WorkerDied("reference-1 died")]
+    assert world.group.compute_logprobs_or_values(BATCH) == ["rows 0 by second", "rows 1 by second"]
 
 
 def test_failure_during_loading_ends_with_the_new_model(world: World) -> None:
@@ -95,21 +103,21 @@ def test_failure_during_loading_ends_with_the_new_model(world: World) -> None:
 
 def test_error_about_a_lost_peer_counts_as_a_failure(world: World) -> None:
     """With ZeRO-3 they compute together: surviving workers raise errors before the death is known."""
-    world.fails["outputs"] = [WorkerFailed(GLOO)]
+    world.fails["compute_logprobs_or_values"] = [WorkerFailed(GLOO)]
     world.dead["reference-1"] = WorkerDied("reference-1 died")
-    assert world.group.outputs(BATCH) == ["rows 0 by first", "rows 1 by first"]
+    assert world.group.compute_logprobs_or_values(BATCH) == ["rows 0 by first", "rows 1 by first"]
 
 
 def test_number_of_restarts_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, max_restarts=2)
-    world.fails["outputs"] = [WorkerDied("reference-1 died")] * 9
+    world.fails["compute_logprobs_or_values"] = [WorkerDied("reference-1 died")] * 9
     with pytest.raises(WorkerDied, match="giving up after 2 restarts"):
-        world.group.outputs(BATCH)
+        world.group.compute_logprobs_or_values(BATCH)
     assert world.did.count("restart all") == 2
 
 
 def test_other_worker_errors_are_raised(world: World) -> None:
-    world.fails["outputs"] = [WorkerFailed("reference-0 failed in 'compute log-probs': no memory")]
+    world.fails["compute_logprobs_or_values"] = [WorkerFailed("reference-0 failed in 'compute log-probs': no memory")]
     with pytest.raises(WorkerFailed, match="no memory"):
-        world.group.outputs(BATCH)
-    assert world.did == ["outputs"]
+        world.group.compute_logprobs_or_values(BATCH)
+    assert world.did == ["compute_logprobs_or_values"]

@@ -129,7 +129,7 @@ def test_kill_in_sync_waits_for_the_next_update(engine: Engine, monkeypatch: pyt
 
     async def scenario(worker: RolloutWorker) -> None:
         threading.Thread(target=worker.fault_actions()["kill_in_sync"], daemon=True).start()
-        await asyncio.gather(generate(worker, [1]), worker.score([PROMPT]))
+        await asyncio.gather(generate(worker, [1]), worker.logprobs_of([PROMPT]))
         assert not killed.is_set()
         monkeypatch.setattr(engine, "update_weights", lambda *_, **__: killed.wait(5))
         await worker.update_weights({}, version=1)
@@ -151,7 +151,7 @@ def test_a_step_that_fails_fails_all_waiting_and_all_later_calls(engine: Engine)
         for later in (
             generate(worker, [1]),
             worker.ping(),
-            worker.score([PROMPT]),
+            worker.logprobs_of([PROMPT]),
             worker.update_weights({}, version=1),
         ):
             with pytest.raises(RuntimeError, match="bad kernel"):

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from r1ray.sandbox.seccomp import ALLOW, AT_EMPTY_PATH, EXECUTED, FAIL, KILL, PID_MARK, X32, program
+from r1ray.sandbox.seccomp import ALLOW, AT_EMPTY_PATH, EXECUTED, FAIL, KILL, PID_MARK, X32, filter_bytes
 from r1ray.sandbox.syscalls import ABSENT, AUDIT_ARCH, CHANGING, CONDITIONAL, EXECUTING, NUMBERS, numbers
 
 MACHINES = list(NUMBERS)
@@ -15,7 +15,7 @@ DENIED, MISSING = FAIL | errno.EPERM, FAIL | errno.ENOSYS
 
 @cache
 def decoded(machine: str, *, changing: bool, executing: bool) -> list[tuple[int, ...]]:
-    return list(struct.iter_unpack("<HBBI", program(machine, changing=changing, executing=executing)))
+    return list(struct.iter_unpack("<HBBI", filter_bytes(machine, changing=changing, executing=executing)))
 
 
 def verdict(
@@ -120,4 +120,4 @@ def test_call_of_another_architecture_kills(machine: str) -> None:
 
 def test_unknown_machine_is_named() -> None:
     with pytest.raises(ValueError, match=r"riscv64.*x86_64 and aarch64"):
-        program("riscv64", changing=False)
+        filter_bytes("riscv64", changing=False)

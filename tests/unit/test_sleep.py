@@ -89,7 +89,7 @@ def test_a_sleeping_engine_refuses_work_at_once_and_still_wakes(engine: Engine) 
         with pytest.raises(EngineAsleep):
             await generate(worker)
         with pytest.raises(EngineAsleep):
-            await worker.score([PROMPT])
+            await worker.logprobs_of([PROMPT])
         status = worker.status()
         assert (status["unfinished"], status["ended"]) == (0, None)
         await worker.wake()
@@ -226,8 +226,11 @@ def test_a_worker_frees_the_memory_that_torch_has_cached(
 def test_every_method_that_computes_on_the_device_frees_memory() -> None:
     """Methods that run the model or gather whole weights."""
     for worker, methods in (
-        (TrainerWorker, ("update", "outputs", "score", "send_weights", "save", "load", "export_hf")),
-        (ReferenceWorker, ("load", "outputs")),
+        (
+            TrainerWorker,
+            ("update", "compute_logprobs_or_values", "logprobs_of", "send_weights", "save", "load", "export_hf"),
+        ),
+        (ReferenceWorker, ("load", "compute_logprobs_or_values")),
     ):
         for name in methods:
             assert hasattr(getattr(worker, name), "__wrapped__"), f"{worker.__name__}.{name}"

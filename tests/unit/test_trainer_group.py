@@ -29,7 +29,7 @@ class FakeActors:
     def __init__(self, answers, num=2):
         self.answers, self.seen, self.dead = list(answers), [], {}
         call = SimpleNamespace(remote=self._call)
-        self.handles = [SimpleNamespace(update=call, outputs=call) for _ in range(num)]
+        self.handles = [SimpleNamespace(update=call, compute_logprobs_or_values=call) for _ in range(num)]
 
     role = "policy"
 
@@ -75,7 +75,7 @@ def test_ranks_that_share_rows_get_the_same_ones_and_count_once():
     assert group.update(rows) == GOOD
     assert [id(seen) for seen in actors.seen] == [id(rank) for rank in rows.rows for _ in range(2)]
     actors.seen.clear()
-    assert group.outputs(rows) == ["a", "b"]
+    assert group.compute_logprobs_or_values(rows) == ["a", "b"]
 
 
 def test_skipped_updates_in_a_row_end_the_run():

@@ -56,10 +56,15 @@ class JudgeArgs(Endpoint):
         yield from self._patience(key, view.reward.timeout_s)
         yield from self._prompt_fields(key)
         for name, source in view.eval.sets.items():
-            if self.kind != "yes_no" and view.reward.components.get(source.accuracy) is owner:
+            if self.kind != "yes_no" and view.reward.components.get(source.accuracy_component) is owner:
                 rule = f"a judge of kind {self.kind} gives points and does not say whether a completion is correct"
                 remedy = f"{key}.kind=yes_no, or another component for {name}"
-                yield Mistake(key=f"eval.sets.{name}.accuracy", value=source.accuracy, rule=rule, remedy=remedy)
+                yield Mistake(
+                    key=f"eval.sets.{name}.accuracy_component",
+                    value=source.accuracy_component,
+                    rule=rule,
+                    remedy=remedy,
+                )
 
     def _prompt_fields(self, key: str) -> Iterator[Mistake]:
         fields = [f"{{{field}}}" for field in KINDS[self.kind].fields]

@@ -3,7 +3,8 @@
 Every failure ends as no verdict (None) within a known time. What a retry may solve is retried (no answer in time, a server that is
 gone, a completion without a verdict); what it cannot solve is logged once with its remedy.
 
-A server is a function. `http` makes those for URLs; `set_own_judges` sets those for the judge actors of the run.
+A judge is asked through a function, a `JudgeFn`. `http` makes those for URLs; `set_own_judges` sets those for the judge actors of
+the run.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from r1ray.reward.judge.http import servers_at
-from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError, Server
+from r1ray.reward.judge.server import Endpoint, JudgeFn, PermanentError, Question, RetryableError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ Read = Callable[[str], float | None]
 class Client:
     """One thread pool and one cache of verdicts. May be used from any thread."""
 
-    def __init__(self, endpoint: Endpoint, servers: Sequence[Server]) -> None:
+    def __init__(self, endpoint: Endpoint, servers: Sequence[JudgeFn]) -> None:
         self._endpoint, self._servers = endpoint, servers
         self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="judge")
         self._known: OrderedDict[str, float] = OrderedDict()
@@ -109,11 +110,11 @@ class Client:
 
 _clients: dict[str, Client] = {}
 _making = threading.Lock()
-_own_judges: list[Callable[[Endpoint], Server]] = []
+_own_judges: list[Callable[[Endpoint], JudgeFn]] = []
 
 
-def set_own_judges(judges: Iterable[Callable[[Endpoint], Server]]) -> None:
-    """Let this process use the run's own judges; each makes a Server for an Endpoint."""
+def set_own_judges(judges: Iterable[Callable[[Endpoint], JudgeFn]]) -> None:
+    """Let this process use the run's own judges; each makes a JudgeFn for an Endpoint."""
     _own_judges[:] = judges
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from r1ray.reward.judge.server import Endpoint, PermanentError, Question, RetryableError, Server
+from r1ray.reward.judge.server import Endpoint, JudgeFn, PermanentError, Question, RetryableError
 
 MAX_BYTES = 4 << 20
 """Of one completion."""
@@ -19,7 +19,7 @@ RETRIED = {408, 429}
 """Status codes; all from 500 up too."""
 
 
-def servers_at(endpoint: Endpoint) -> list[Server]:
+def servers_at(endpoint: Endpoint) -> list[JudgeFn]:
     """One for each of its urls."""
     asker = Asker(endpoint)
     return [partial(asker.ask, url) for url in endpoint.url]

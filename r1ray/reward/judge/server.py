@@ -26,8 +26,8 @@ class Endpoint(RewardArgs):
     max_tokens: PositiveInt = 2048
     """Of the judge's completion, its reasoning included."""
     timeout_s: Annotated[float, Field(ge=0.1)] = 60.0
-    """Limit of one read, and of the whole request, checked after each read. One request takes less than twice this plus
-    CONNECT_S."""
+    """Limit of each read from the socket. It also limits the whole request, but that is checked only between reads: a request may
+    take up to twice this plus CONNECT_S."""
     retries: NonNegativeInt = 4
     """After the first try; the pauses between them double from half a second to 30 s."""
     concurrency: PositiveInt = 8
@@ -47,9 +47,9 @@ class Question:
     temperature: float
 
 
-Server = Callable[[Question], str]
-"""Returns the judge's words, without the reasoning that a server separates from them; "" for a completion that was cut. Raises
-RetryableError or PermanentError, within a known time.
+JudgeFn = Callable[[Question], str]
+"""Asks the judge. Returns its words, without the reasoning that a server separates from them; "" for a completion that was cut.
+Raises RetryableError or PermanentError, within a known time.
 """
 
 

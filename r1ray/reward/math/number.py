@@ -82,7 +82,11 @@ def latex(exact: Number | None) -> str | None:
 
 
 def _close(answer: Number, gold: Number) -> bool:
-    """Equal up to half a unit of the last decimal that both have (six at least), and to four significant digits at least."""
+    """Whether they are equal, or one may be the other rounded to n decimals, where n is at least six.
+
+    Then they differ by at most half a unit of decimal n, and by at most 1e-4 of the gold. n is the number of decimals of the
+    side with fewer; a side without decimals (an integer, a fraction) is exact.
+    """
     if answer.value == gold.value:
         return True
     written = [side.decimals for side in (answer, gold) if side.decimals is not None]

@@ -28,7 +28,9 @@ MEMORY_BYTES = 1 << 30
 START_S = 120.0
 """Importing sympy and the LaTeX grammar takes 2 s alone and far longer on a machine that is starting everything at once."""
 ANSWER_S = 20.0
-"""The child ends a comparison itself after 3 * CPU_S of wall time, or twice that; without an answer for this long it has failed."""
+"""The child ends a comparison itself after 3 * CPU_S of wall time, or after twice that if it repeats the comparison: the worker was
+killed from outside or got no CPU. So a child that does not answer for this long hangs.
+"""
 RETRY_S = 30.0
 """A child that failed twice in a row is not started again for so long: every completion that needs it would wait for the start."""
 

@@ -1,7 +1,7 @@
-"""The papers' units: how the numbers of papers map to keys of the configuration.
+"""The quantities that papers give numbers for, and how each follows from the configuration.
 
-r1ray counts steps of the loop (`*_steps`) and optimizer updates (`*_updates`); papers count rollouts, mini-batches and steps that
-are updates. Example: R1-Zero's 8,192 outputs per rollout in 16 mini-batches are 512 prompts per step x 16 completions.
+r1ray counts steps of the loop (`*_steps`) and optimizer updates (`*_updates`); papers count rollouts or mini-batches, and some call
+an update a step. Example: R1-Zero's 8,192 outputs per rollout in 16 mini-batches are 512 prompts per step x 16 completions.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from r1ray.mistakes import did_you_mean
 from r1ray.recipes.paper import EVERY_STAGE, Number, Value
 from r1ray.stage_kinds import kind_of
 
-Unit = str | Callable[[Config], Any]
+Quantity = str | Callable[[Config], Any]
 """A key of the configuration, or a function of it."""
 
 
@@ -38,7 +38,7 @@ def _reference_steps(cfg: Config) -> float | None:
     return cfg.algo.reference_refresh_updates / cfg.algo.num_minibatches if cfg.algo.kl_coef else None
 
 
-UNITS: Mapping[str, Unit] = {
+QUANTITIES: Mapping[str, Quantity] = {
     "prompts per step": "algo.prompts_per_step",
     "completions per prompt": "algo.group_size",
     "completions per step": _completions,
@@ -86,28 +86,28 @@ UNITS: Mapping[str, Unit] = {
     "evaluation temperature": "eval.temperature",
     "evaluation top-p": "eval.top_p",
 }
-"""{name of a number: its value in one stage's configuration}. Groups strictly between the two solve rates are kept."""
+"""{name of a quantity: its value in one stage's configuration}. Groups strictly between the two solve rates are kept."""
 SUMS = ("steps", "updates")
-"""Units that are summed over the stages of a run."""
+"""Quantities that are summed over the stages of a run."""
 
 
 def values_of(run: CheckedRun, name: str, stage: str = EVERY_STAGE) -> dict[str, Value]:
-    """{stage: what the run does in the unit `name`} of one stage or of each; {EVERY_STAGE: the sum} for a sum.
+    """{stage: the value of quantity `name`} for one stage or for all; {EVERY_STAGE: the total} for a quantity in SUMS.
 
     Only stages that train by reinforcement learning count. Raises ValueError for an unknown name or stage.
     """
-    if name not in UNITS:
-        raise ValueError(f"{name!r} is not a unit; {did_you_mean(name, UNITS)}")
+    if name not in QUANTITIES:
+        raise ValueError(f"{name!r} is not a quantity; {did_you_mean(name, QUANTITIES)}")
     stages = {checked.name: checked.config for checked in run.stages if kind_of(checked.stage.kind).reinforcement}
     if stage not in (EVERY_STAGE, *stages):
         listed = ", ".join(stages) or "none"
         raise ValueError(f"{name} of stage {stage}: the stages with reinforcement learning are {listed}")
-    values = {key: _value(cfg, UNITS[name]) for key, cfg in stages.items() if stage in (EVERY_STAGE, key)}
+    values = {key: _value(cfg, QUANTITIES[name]) for key, cfg in stages.items() if stage in (EVERY_STAGE, key)}
     return {EVERY_STAGE: sum(values.values())} if name in SUMS and stage == EVERY_STAGE else values
 
 
-def _value(cfg: Config, unit: Unit) -> Any:
-    return value_of(cfg.model_dump(), unit) if isinstance(unit, str) else unit(cfg)
+def _value(cfg: Config, quantity: Quantity) -> Any:
+    return value_of(cfg.model_dump(), quantity) if isinstance(quantity, str) else quantity(cfg)
 
 
 def matches_run(run: CheckedRun, number: Number) -> bool:
