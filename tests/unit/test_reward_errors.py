@@ -112,11 +112,11 @@ def test_a_reward_that_fails_for_some_problems_keeps_the_others(seed: int) -> No
     world = World(some, seed=seed)
     collected = world.collector.collect(32, step=1)
     assert len(collected.kept) == 32 and all(int(group.problem.id[1:]) % 4 for group in collected.kept)
-    assert collected.dropped and all(int(name[1:]) % 4 == 0 for name in collected.dropped)
+    assert collected.failed and all(int(name[1:]) % 4 == 0 for name in collected.failed)
     shown, counted = world.said
     assert "ZeroDivisionError" in shown and "which are unusable; first ZeroDivisionError" in counted
     row = next(event for event in world.events if event["kind"] == "reward_errors")
-    assert row["problems"] == len(collected.dropped) and row["completions"] == 4 * row["problems"]
+    assert row["problems"] == len(collected.failed) and row["completions"] == 4 * row["problems"]
     assert row["first"]["place"].endswith("in some")
     world.collector.collect(32, step=2)
     assert len(world.said) == 2, "the console has it once"
@@ -126,7 +126,7 @@ def test_a_reward_that_fails_for_some_problems_keeps_the_others(seed: int) -> No
 def test_a_reward_that_fails_for_some_completions_makes_only_them_unusable() -> None:
     world = World(lambda p, completions_G, c: [math.nan, *[1.0] * (len(completions_G) - 1)])
     collected = world.collector.collect(40, step=1)
-    assert collected.dropped == [] and collected.rescored == 0
+    assert collected.failed == [] and collected.rescored == 0
     assert all([score.usable for score in group.scores] == [False, True, True, True] for group in collected.kept)
     assert "40 completions of 40 problems" in world.said[1]
 
@@ -189,7 +189,7 @@ def test_a_group_that_ends_its_workers_is_dropped_and_not_scored_again() -> None
 
     world.collector.workers.score_of = some  # type: ignore[attr-defined]
     collected = world.collector.collect(6, step=1)
-    assert sorted(collected.dropped) == ["p1", "p5"] and len(collected.kept) == 6
+    assert sorted(collected.failed) == ["p1", "p5"] and len(collected.kept) == 6
     assert world.scored.count("p1") == 1 and collected.regenerated == collected.rescored == 0
     assert "the reward worker failed on problem p" in world.said[0] and "8 completions of 2 problems" in world.said[1]
 
