@@ -145,7 +145,7 @@ class Together:
         """The rows of this rank."""
         return batch.rows[self.rank // self.ranks_per_row]
 
-    def outputs(self, batch):
+    def compute_logprobs_or_values(self, batch):
         out = [None] * self.world_size
         dist.all_gather_object(out, self.worker.compute_logprobs_or_values(self.rows(batch)))
         return out[:: self.ranks_per_row]
