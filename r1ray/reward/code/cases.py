@@ -6,6 +6,8 @@
 {"inputs": ["1 2\\n", ...], "outputs": ["3\\n", ...]}                                         a program (APPS, TACO, verl)
 {"fn_name": "f", "inputs": [[1, 2], ...], "outputs": [[3], ...]}                             a function; values may be lists of one
 
+{"fn_name": "f", "assertions": "def check(candidate): ..."}                                  a function (`code.assertions`)
+
 Arguments and values may also be JSON in a text, one argument in a line: {"input": "[1, 2]\\n3", "output": "4"}.
 
 A payload may also have "subtasks", for rewards that give points. These are IOI's subtasks, or MiMo's levels of difficulty, the
@@ -26,6 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from r1ray.plugin import Args
+from r1ray.reward.code.assertions import units_of
 from r1ray.reward.code.compare import Floats
 from r1ray.sandbox.base import Language, Limits
 
@@ -59,6 +62,8 @@ class Cases:
     wrapped: bool = False
     """APPS's form: an expected list of one value also means that value, and an object as first argument has integers as keys."""
     floats: Floats = "usual"
+    setup: str | None = None
+    """Of assertions: runs before each test, which are the inputs; None for other tests."""
     language: Language = "python"
     """Of the programs."""
 
@@ -84,7 +89,8 @@ def function_of(tests: Any) -> str | None:
     try:
         tests = json.loads(tests) if isinstance(tests, str) else tests
         first = cast("Mapping[str, Any]", tests if isinstance(tests, Mapping) else tests[0])
-        return first.get("fn_name")
+        name = first.get("fn_name")
+        return None if name is None else str(name).rpartition(".")[2]
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return None
 
@@ -106,7 +112,7 @@ def read_cases(tests: Any, *, language: Language = "python", floats: Floats | No
         raise ValueError(f"fn_name={found.function!r:.60} is not the name of a function")
     for given, expected in zip(found.inputs, found.expected, strict=True):
         texts = isinstance(given, str) and isinstance(expected, str)
-        if not (texts if found.function is None else isinstance(given, list)):
+        if not (texts if found.function is None or found.setup is not None else isinstance(given, list)):
             raise ValueError(
                 f"tests must be two texts each, or a list of arguments and a value, not {given!r} and {expected!r}"
             )
@@ -114,6 +120,10 @@ def read_cases(tests: Any, *, language: Language = "python", floats: Floats | No
 
 
 def _of_object(tests: Mapping[str, Any]) -> Cases:
+    if "assertions" in tests:
+        setup, texts = units_of(tests["assertions"])
+        function = str(tests["fn_name"]).rpartition(".")[2]  # LeetCode: Solution().f
+        return Cases(function=function, inputs=texts, expected=[""] * len(texts), setup=setup)
     if "inputs" in tests:
         inputs, outputs, function = list(tests["inputs"]), list(tests["outputs"]), tests.get("fn_name")
         if function is None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from r1ray.reward.base import ComponentScore
+from r1ray.reward.code.assertions import Assertions
 from r1ray.reward.code.cases import (
     Subtask,
     function_of,
@@ -65,12 +66,23 @@ class ProblemTests:
         self._checker: Checker | None = None
         if (code := problem.payload.get("checker")) and self.cases.function is None:
             self._checker = Checker(code, local_sandbox(), given=self.cases.inputs[0], expected=self.cases.expected[0])
+        self._assertions: Assertions | None = None
+        if self.cases.function is not None and self.cases.setup is not None:
+            texts = [str(text) for text in self.cases.inputs]
+            self._assertions = Assertions(self.cases.setup, texts, self.cases.function, local_sandbox())
         self._runs: dict[str, CachedVerdicts] = {}
 
     def verdicts(self, program: str) -> Iterator[Verdict]:
         """One for every test, in order. Raises SandboxUnavailable where no sandbox was opened."""
         if program not in self._runs or self._runs[program].failed:
-            found = verdicts(program, self.cases, limits=self._limits, sandbox=sandbox(), checker=self._checker)
+            found = verdicts(
+                program,
+                self.cases,
+                limits=self._limits,
+                sandbox=sandbox(),
+                checker=self._checker,
+                assertions=self._assertions,
+            )
             self._runs[program] = CachedVerdicts(found, num_tests=len(self.cases.inputs))
         return iter(self._runs[program])
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from r1ray.reward.code.assertions import Assertions
 from r1ray.reward.code.cases import Cases
 from r1ray.reward.code.checker import Checker
 from r1ray.reward.code.compare import same_output, same_results
@@ -20,7 +21,13 @@ class Verdict:
 
 
 def verdicts(
-    code: str, cases: Cases, *, limits: Limits, sandbox: Runner, checker: Checker | None = None
+    code: str,
+    cases: Cases,
+    *,
+    limits: Limits,
+    sandbox: Runner,
+    checker: Checker | None = None,
+    assertions: Assertions | None = None,
 ) -> Iterator[Verdict]:
     """One for every test, lazily: a caller that needs no more stops iterating.
 
@@ -36,6 +43,10 @@ def verdicts(
             if not same and checker is not None and result.status == "ok":
                 same = checker.accepts(text, expected, result.stdout)
             yield _verdict(result, same)
+        return
+    if assertions is not None:
+        for correct, status in assertions.verdicts(program, limits=limits, sandbox=sandbox):
+            yield Verdict(correct=correct, status=status)
         return
     stdin = "".join(json.dumps(arguments) + "\n" for arguments in cases.inputs).encode()
     allowed = _with_room(limits, json.dumps(cases.expected))
