@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ PROGRAM_INSTRUCTION = (
 )
 FUNCTION_INSTRUCTION = "Write the Python function `{}`. Put it, with the imports it needs, in a ```python block."
 STARTER = "Begin with this:\n\n```python\n{}\n```"
+FROM_SOLUTION = re.compile(r"^\s*from solution import ([^\n#]+)", re.MULTILINE)
+NODES = re.compile(r"\b(?:list_node|tree_node|ListNode|TreeNode)\(")
 CPU_S = 6.0
 """CPU seconds of one test of a program, as in LiveCodeBench."""
 FUNCTION_CPU_S = 30.0
@@ -68,15 +71,39 @@ def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
 
 
 def verl_code(row: Row, args: SourceArgs) -> Item:
-    """verl's format with tests as the ground truth (Skywork-OR1's code): {inputs, outputs, fn_name?}, as JSON.
-
-    The prompt already says how to answer. Skywork's rows with assertions as tests (`test_code`, `assert_case`) are left out: the
-    assertions would run in the same process as the completion's code, which could fool them.
-    """
+    """verl's format with tests as the ground truth (Skywork-OR1's code), as JSON: {inputs, outputs, fn_name?} or, with assertions,
+    {import_prefix, test_code, entry_point}. The prompt already says how to answer."""
     tests = as_object(_decoded(row["answer"])) or {}
+    if "test_code" in tests:
+        texts = tests.get("import_prefix") or "", tests["test_code"]
+        return _with_tests(
+            conversation(row["prompt"]), _assertions("\n".join(map(str, texts)), tests.get("entry_point"))
+        )
     if "inputs" not in tests:
         raise Unreadable(f"its tests are not inputs and outputs but {', '.join(tests) or 'nothing'}")
     return _with_tests(conversation(row["prompt"]), tests)
+
+
+def leetcode(row: Row, args: SourceArgs) -> Item:
+    """newfacade/LeetCodeDataset: `test` is a function check(candidate), `entry_point` like Solution().twoSum."""
+    tests = _assertions(text(row["test"]), row["name"])
+    return _item(row["question"], tests, starter=row.get("starter"), name=row.get("id"))
+
+
+def kodcode(row: Row, args: SourceArgs) -> Item:
+    """KodCode/KodCode-V1: `test` has functions for pytest, which import one function from `solution`; rows with other imports from
+    there are left out, as are tests with fixtures or in classes."""
+    tested = text(row["test"])
+    imported = {name.strip() for names in FROM_SOLUTION.findall(tested) for name in names.split(",")}
+    if len(imported) != 1 or not (name := imported.pop()).isidentifier():
+        raise Unreadable("its tests do not import one function from `solution`")
+    return _item(row["question"], _assertions(tested, name), name=row.get("id"))
+
+
+def _assertions(tested: str, name: Any) -> dict[str, Any]:
+    if NODES.search(tested):
+        raise Unreadable("its tests pass linked lists or trees, which are no plain values")
+    return {"fn_name": text(name), "assertions": tested}
 
 
 def eurus(row: Row, args: SourceArgs) -> Item:

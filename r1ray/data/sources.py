@@ -49,6 +49,24 @@ SOURCES: Mapping[str, Source] = {
         programming.deepcoder, programming.DeepcoderArgs, question="problem", tests="tests", starter="starter_code"
     ),
     "skywork_code": _python(programming.verl_code, prompt="prompt", answer="reward_model.ground_truth"),
+    "leetcode": Source(
+        read=programming.leetcode,
+        Args=PythonArgs,
+        columns={
+            "question": "problem_description",
+            "id": "task_id",
+            "starter": "starter_code",
+            "test": "test",
+            "name": "entry_point",
+        },
+        optional=frozenset({"starter", "id"}),
+    ),
+    "kodcode": Source(
+        read=programming.kodcode,
+        Args=PythonArgs,
+        columns={"question": "question", "id": "question_id", "test": "test"},
+        optional=frozenset({"id"}),
+    ),
     "eurus": _python(programming.eurus, prompt="prompt", answer="reward_model.ground_truth", ability="ability"),
     "codeforces": Source(
         read=programming.codeforces,

@@ -8,7 +8,7 @@ import pytest
 
 from r1ray.config import SandboxConfig
 from r1ray.reward.base import RewardContext
-from r1ray.reward.code.fraction import code_fraction
+from r1ray.reward.code.fraction import FractionArgs, code_fraction
 from r1ray.reward.code.problem_tests import ProblemTests
 from r1ray.sandbox import current
 from r1ray.sandbox.choose import PYTHON
@@ -45,6 +45,7 @@ def test_errors():
 def test_each(values, wanted):
     assert mean(values) == wanted
 """
+CONTEXT = RewardContext(step=0, seed=0, max_response_length=9)
 MEAN = "def mean(values):\n    if not values: raise ValueError('empty')\n    return sum(values) / len(values)\n"
 
 
@@ -127,21 +128,44 @@ def test_share_of_passed_tests(assertions: Any, name: str, program: str, right: 
         assert share(assertions, name, program) == pytest.approx(right)
 
 
+WRITES = """
+import os
+for fd in range(3, 32):
+    try: os.write(fd, {!r})
+    except OSError: pass
+os._exit(0)
+"""
+FRAMES = """
+import sys
+def f(n):
+    frame = sys._getframe()
+    while frame:
+        frame.f_globals.update(called=lambda *_: '"passed"')
+        frame = frame.f_back
+"""
+EQUAL = """
+class A{}:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+def f(n): return A()
+"""
+
+
 @pytest.mark.parametrize(
     "program",
     [
-        "class A:\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\ndef f(n): return A()",
-        "class A(int):\n    def __eq__(self, other): return True\ndef f(n): return A(0)",
-        "class A(list):\n    def __eq__(self, other): return True\ndef f(n): return A()",
+        EQUAL.format(""),
+        EQUAL.format("(int)"),
+        EQUAL.format("(list)"),
         "import builtins\nbuiltins.AssertionError = ValueError\ndef f(n): return 0",
         "import os\nos._exit(0)",
         "import os\ndef f(n): os._exit(0)",
         "import sys\ndef f(n): sys.exit(0)",
-        'import os\nfor fd in range(3, 32):\n    try: os.write(fd, b\'"passed"\\n["passed"]\\n\')\n    except OSError: pass\nos._exit(0)',
-        "import os\nfor fd in range(3, 32):\n    try: os.write(fd, b'\"{}\"\\n')\n    except OSError: pass\nos._exit(0)",
+        WRITES.format(b'"passed"\n["passed"]\n'),
+        WRITES.format(b'"{}"\n'),
         "def f(n): raise AssertionError",
         "def f(n): raise SystemExit",
-        "import sys\ndef f(n):\n    frame = sys._getframe()\n    while frame:\n        frame.f_globals.update(called=lambda *_: '\"passed\"')\n        frame = frame.f_back",
+        FRAMES,
         "candidate = check = lambda *a: True\ndef f(n): return candidate",
         'def r1ray_call(*a): return \'{"value": 2, "args": []}\'',
         "import json\njson.dumps = lambda *a, **k: '[\"passed\"]'\ndef f(n): return 0",
@@ -188,5 +212,5 @@ def test_rewards_read_assertions() -> None:
         finish_reason="stop",
         versions=(),
     )
-    [score] = code_fraction(asked(PYTEST, "mean"), [completion], RewardContext(step=0, seed=0, max_response_length=9))
+    [score] = code_fraction(asked(PYTEST, "mean"), [completion], CONTEXT, FractionArgs())
     assert score.value == pytest.approx(2 / 3) and not score.correct

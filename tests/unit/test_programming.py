@@ -128,12 +128,16 @@ def rows_of(name: str, **args: Any) -> Any:
     return load_source("mine", SourceConfig(source=name, path=str(path), args=args))
 
 
-def test_verl_prompts_are_kept_and_assertions_are_dropped() -> None:
+def test_verl_prompts_are_kept_also_with_assertions() -> None:
     loaded = rows_of("skywork_code")
-    (item,) = loaded.items
+    item, asserted = loaded.items
+    assert asserted.messages[0].content == "Double it."
+    cases = read_cases(asserted.payload["tests"])
+    assert (cases.function, cases.inputs) == ("double", ["check(candidate)"])
+    assert cases.setup is not None and cases.setup.startswith("from typing import *\n")
     assert item.messages[0].content == "Print the sum. Put the program in a ```python block."
     assert read_cases(item.payload["tests"]).inputs == ["1 2\n", "10 20\n"]
-    assert loaded.counts["unreadable"] == 1
+    assert not loaded.counts["unreadable"]
 
 
 def test_eurus_separates_maths_and_programs_and_keeps_its_system_prompt() -> None:
@@ -194,3 +198,20 @@ def test_floats_are_compared_by_the_rule_of_each_source() -> None:
     )
     assert [item.payload["floats"] for item in rows_of("deepcoder").items] == ["close", "close", "close", "exact"]
     assert floats(rows_of("codeforces").items[0]) == "usual"
+
+
+def test_assertions_of_leetcode_and_kodcode() -> None:
+    (leetcode,), (kodcode,) = rows_of("leetcode").items, rows_of("kodcode").items
+    assert "Python function `addOne`" in leetcode.messages[0].content and leetcode.id == "add-one"
+    assert leetcode.messages[0].content.endswith("def addOne(self, n: int) -> int:\n```")
+    cases = read_cases(kodcode.payload["tests"])
+    assert (cases.function, cases.inputs, kodcode.id) == ("double", ["test_small()", "test_zero()"], "toy_1")
+    assert rows_of("leetcode").counts["unreadable"] == 1 and rows_of("kodcode").counts["unreadable"] == 2
+
+
+@pytest.mark.parametrize(
+    "assertions", ["", "x = 1", "def check(", "def helper(): pass", [], None, [1], ["assert f(1)", "f(2)"]]
+)
+def test_assertions_of_no_known_form_are_refused(assertions: Any) -> None:
+    with pytest.raises(ValueError, match="tests have none of the known forms"):
+        read_cases({"fn_name": "f", "assertions": assertions})

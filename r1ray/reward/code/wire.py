@@ -38,7 +38,7 @@ def encoded(value: Any, *, strict: bool = False) -> Any:
     if isinstance(value, dict):
         return {"dict": [[encoded(part, strict=strict) for part in pair] for pair in given.items()]}
     if hasattr(given, "__next__"):
-        return {"iterator": encoded(list(itertools.islice(given, MAX_ITEMS)), strict=strict)}
+        return {"iterator": [encoded(item, strict=strict) for item in itertools.islice(given, MAX_ITEMS)]}
     name = next((name for name, kind in COLLECTIONS.items() if isinstance(value, kind)), None)
     if name is not None:
         items = [encoded(item, strict=strict) for item in given]
