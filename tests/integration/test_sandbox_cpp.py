@@ -135,7 +135,7 @@ def test_every_tier_passes_its_self_test(tier: str) -> None:
 
 
 def test_self_test_notices_missing_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ZygoteSpec, "bare", [("/usr", READ), ("/lib64", READ)])
+    monkeypatch.setattr(ZygoteSpec, "minimal", [("/usr", READ), ("/lib64", READ)])
     with pytest.raises(SandboxUnavailable, match=r"self-test ended with ok "):
         check_cpp(attack_suite.spec_of("T2"))
 
