@@ -35,7 +35,7 @@ def test_a_signal_to_the_process_group_saves_the_last_step(tmp_path: Path, numbe
         os.killpg(run.process.pid, number)
         assert run.process.wait(120) == 75, run.output()
     assert "Traceback" not in run.output() and f"stopped by {number.name}" in run.output()
-    assert "everything is saved, run the same command with resume=auto" in run.output()
+    assert "everything is saved: to continue, run the same command with resume=auto" in run.output()
     saved = sorted((run.folder / "stages/rl/checkpoints").glob("step_*"))
     assert [int(folder.name.removeprefix("step_")) for folder in saved] == [run.rows()[-1]["step"]]
     assert not run.left_behind()

@@ -91,7 +91,7 @@ def test_stopped_job_saves_and_the_same_command_resumes_it(cluster: Cluster, tmp
     process.wait(30)
     steps = len(rows_of(run))
     assert json_lines(run / "events.jsonl")[-1]["kind"] == "run_stopped", said(tmp_path)
-    assert "resume=auto continues" in said(tmp_path)
+    assert "run the same command with resume=auto" in said(tmp_path)
     again = cluster.job(*submitted, "--", *command, f"steps={steps + 1}", "resume=auto", cwd=tmp_path)
     assert again.wait(300) == 0, said(tmp_path)
     assert [row["step"] for row in rows_of(run)] == list(range(1, steps + 2))
