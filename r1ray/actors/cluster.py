@@ -77,13 +77,18 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
 @contextmanager
 def own_handler() -> Iterator[None]:
     """Ray leaves SIGTERM to the handler of this process, if it has one. Its own ends the process at once, also while Ray starts."""
-    set_handler = utils.set_sigterm_handler
-    if callable(signal.getsignal(signal.SIGTERM)):
-        utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
+    set_handler, handler = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
+    if not callable(handler):
+        yield
+        return
+    utils.set_sigterm_handler = lambda handler: None  # noqa: ARG005
     try:
         yield
     finally:
         utils.set_sigterm_handler = set_handler
+        # Ray's C++ part has installed one below Python's: it calls ours, and its alarm aborts the process 3 seconds later.
+        signal.signal(signal.SIGTERM, handler)
+        signal.alarm(0)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the driver checks of a cluster before it uses it."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -110,6 +111,8 @@ def test_sigterm_while_ray_starts_is_left_to_the_run(monkeypatch: pytest.MonkeyP
         for _ in range(2):
             ray._private.utils.set_sigterm_handler(ends)
             os.kill(os.getpid(), signal.SIGTERM)
+        ctypes.CDLL(None).signal(signal.SIGTERM, 1)  # below Python, as Ray's C++ part: here it ignores the signal
+        signal.alarm(100)
         return SimpleNamespace(dashboard_url=None)
 
     monkeypatch.setattr(cluster.ray, "init", init)
@@ -118,6 +121,7 @@ def test_sigterm_while_ray_starts_is_left_to_the_run(monkeypatch: pytest.MonkeyP
         with cluster.connected(SimpleNamespace(address="10.0.0.1:6379", num_cpus=None)):  # type: ignore[arg-type]
             os.kill(os.getpid(), signal.SIGTERM)
         assert got == [signal.SIGTERM] * 4
+        assert signal.alarm(0) == 0, "it would abort the run while it saves"
         ray._private.utils.set_sigterm_handler(signal.SIG_DFL)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "afterwards it is Ray's own again"
     finally:
