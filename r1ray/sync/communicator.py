@@ -26,6 +26,7 @@ from torch._C._distributed_c10d import (
 from r1ray.sync.ipc import IpcCommunicator
 from r1ray.sync.layout import SENDER_RANK, Backend, Rendezvous
 
+FIRST_ATTEMPT_S = 1.0
 BACKLOG = 2048
 """Connections that may wait: all engine workers connect at the same time."""
 
@@ -67,11 +68,27 @@ def open_store(host: str, *, timeout_s: float) -> TCPStore:
     return TCPStore(host, port, None, True, timeout, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
+def reach_store(host: str, port: int, *, timeout_s: float) -> TCPStore:
+    """A client of the sender's store. In torch 2.13 one handshake in fifty is never answered: attempts are short, and repeated."""
+    attempt_s, end = FIRST_ATTEMPT_S, time.monotonic() + timeout_s
+    while True:
+        left = max(0.1, end - time.monotonic())
+        try:
+            timeout = timedelta(seconds=min(attempt_s, left))
+            store = TCPStore(host, port, None, False, timeout, wait_for_workers=False)
+        except RuntimeError:
+            if attempt_s >= left:
+                raise
+            attempt_s *= 2
+            continue
+        store.set_timeout(timedelta(seconds=timeout_s))
+        return store
+
+
 def connect(rendezvous: Rendezvous, *, rank: int, store: TCPStore | None = None) -> Communicator:
     """Join the group; returns when all ranks have joined, raises after about timeout_s. The sender passes its own store."""
     if store is None:
-        timeout = timedelta(seconds=rendezvous.timeout_s)
-        store = TCPStore(rendezvous.host, rendezvous.port, None, False, timeout, wait_for_workers=False)
+        store = reach_store(rendezvous.host, rendezvous.port, timeout_s=rendezvous.timeout_s)
     scoped = PrefixStore(rendezvous.tag, store)
     return COMMUNICATORS[rendezvous.backend](
         scoped, rank=rank, world_size=rendezvous.world_size, timeout_s=rendezvous.timeout_s

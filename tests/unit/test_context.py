@@ -131,5 +131,7 @@ def test_temperature_schedule_changes_at_its_steps() -> None:
 
 def test_training_and_evaluation_use_the_same_stop_texts() -> None:
     cfg = load(compose(["rollout.stop=['</answer>', 'User:']"])).config
-    evaluator = evaluator_of(cfg, workers=None, sets={}, reward_errors=None, stopping=lambda: False)  # type: ignore[arg-type]
+    evaluator = evaluator_of(
+        cfg, workers=None, sets={}, record=lambda *_: None, reward_errors=None, stopping=lambda: False
+    )  # type: ignore[arg-type]
     assert training_sampling(cfg.rollout, 1).stop == evaluator.sampling.stop == ("</answer>", "User:")

@@ -2,14 +2,14 @@
 
 import random
 import socket
+import time
 from collections.abc import Iterator
-from datetime import timedelta
 
 import psutil
 import pytest
 from torch._C._distributed_c10d import TCPStore
 
-from r1ray.sync.communicator import open_store
+from r1ray.sync.communicator import open_store, reach_store
 
 MAGIC = b"\x00" + (0x3C85F7CE).to_bytes(4, "little")
 """With it a client of torch opens a connection."""
@@ -32,7 +32,7 @@ def store() -> Iterator[TCPStore]:
 
 
 def client(port: int) -> TCPStore:
-    return TCPStore("127.0.0.1", port, None, False, timedelta(seconds=5), wait_for_workers=False)
+    return reach_store("127.0.0.1", port, timeout_s=20)
 
 
 def test_it_listens_on_the_address_that_engines_use_and_on_no_other(store: TCPStore) -> None:
@@ -63,3 +63,12 @@ def test_connections_that_say_nothing_keep_no_engine_out(store: TCPStore) -> Non
 def test_an_address_of_another_node_is_an_error() -> None:
     with pytest.raises(OSError, match="assign requested address"):
         open_store("192.0.2.1", timeout_s=10)
+
+
+def test_a_store_that_is_gone_is_reported_within_the_timeout() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        start = time.monotonic()
+        with pytest.raises(RuntimeError):
+            reach_store("127.0.0.1", closed.getsockname()[1], timeout_s=2.5)
+        assert time.monotonic() - start < 10
