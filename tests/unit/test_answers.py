@@ -133,5 +133,5 @@ def test_option_letter_is_read_from_the_extracted_answer() -> None:
 
 
 def test_unknown_extractor_is_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean boxed"):
-        accuracy(problem(extract="boxd"), [completion("1")], context())
+    (score,) = accuracy(problem(extract="boxd"), [completion("1")], context())
+    assert score.value is None and score.error is not None and "did you mean boxed" in score.error.message

@@ -1,7 +1,7 @@
 """Language consistency: what counts as a word, and in which language."""
 
 import pytest
-from reward_samples import problem, value
+from reward_samples import completion, context, problem, value
 
 from r1ray.reward.language import LANGUAGES, language
 from r1ray.reward.text import thinking, without
@@ -36,8 +36,8 @@ def test_share_of_target_words(text: str, target: str, expected: float) -> None:
 
 
 def test_unknown_language_is_named() -> None:
-    with pytest.raises(ValueError, match="'tlh' is not one of zh, ja"):
-        value(language, "text", asked=problem(language="tlh"))
+    (score,) = language(problem(language="tlh"), [completion("text")], context())
+    assert score.value is None and score.error is not None and "'tlh' is not one of zh, ja" in score.error.message
     assert {"en", "zh"} <= set(LANGUAGES)
 
 

@@ -176,8 +176,8 @@ def test_number_that_differs_is_shown_next_to_the_configured_one(own: Path, caps
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("clip hgih: [0.4, ours]", "'clip hgih' is not a unit; did you mean clip high? there are: "),
-        ("nonsense: [7, ours]", "'nonsense' is not a unit; there are: KL coefficient, "),
+        ("clip hgih: [0.4, ours]", "'clip hgih' is not a quantity; did you mean clip high? there are: "),
+        ("nonsense: [7, ours]", "'nonsense' is not a quantity; there are: KL coefficient, "),
         ("clip high: [0.4, whoknows]", "whoknows is not an origin; write NAME: [VALUE, ORIGIN] "),
         ("clip high: {long: [0.4, ours]}", "clip high of stage long: the stages with reinforcement learning are rl"),
     ],
