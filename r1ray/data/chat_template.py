@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from r1ray.data.templates import BASE, TEMPLATES, base_chat_template
+from r1ray.data.templates import BASE, TEMPLATES, base_chat_template, prepends_bos
 from r1ray.plugin import resolve
 from r1ray.types import Message
 
@@ -70,11 +70,9 @@ def training_template(template: str, tokenizer: Any) -> str | None:
         return None
     if not (long[1] == long[3] == system_long[2] and long[-1] == single[-1] == system[-1] == system_long[-1]):
         return None
-    bos = tokenizer.bos_token or ""
-    starts_with_bos = bool(bos) and single[0].startswith(bos)
-    prepends = not starts_with_bos and bool(bos) and tokenizer.encode("x")[:1] == [tokenizer.bos_token_id]
+    adds_bos = prepends_bos(tokenizer) and not single[0].startswith(tokenizer.bos_token)
     return JINJA.format(
-        bos=_literal(bos if prepends else ""),
+        bos=_literal(tokenizer.bos_token if adds_bos else ""),
         only=_literal(single[0]),
         first=_literal(long[0]),
         before_assistant=_literal(long[1]),

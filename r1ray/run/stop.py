@@ -6,14 +6,13 @@ of the last step, so that the checkpoint is exactly the end of that step. A seco
 
 import os
 import signal
-import threading
 from types import FrameType
 
 EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: not a failure; to continue, run the same command with resume=auto."""
 
-_requested = threading.Event()
-_reason = "stopped"
+_received: signal.Signals | None = None
+"""The first signal that asked the run to stop."""
 
 
 class Stopped(RuntimeError):
@@ -24,29 +23,25 @@ def install_handler() -> None:
     """From now on SIGTERM and the first SIGINT mean save and exit."""
 
     def set_flag(number: int, frame: FrameType | None) -> None:
-        global _reason
-        name = signal.Signals(number).name
-        if not _requested.is_set():
-            _reason = f"stopped by {name}"
-            # Not print: the signal may have interrupted one.
-            os.write(
-                2, f"r1ray: {name}: saving, then exiting with code {EXIT_CODE}. Ctrl-C ends the run at once\n".encode()
-            )
+        global _received
+        if _received is None:
+            _received = signal.Signals(number)
+            what = f"{_received.name}: saving, then exiting with code {EXIT_CODE}. Ctrl-C ends the run at once"
+            os.write(2, f"r1ray: {what}\n".encode())  # not print: the signal may have interrupted one
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        _requested.set()
 
     signal.signal(signal.SIGTERM, set_flag)
     signal.signal(signal.SIGINT, set_flag)
 
 
 def stop_requested() -> bool:
-    return _requested.is_set()
+    return _received is not None
 
 
 def stop_reason() -> str:
     """For the message: `stopped by SIGTERM`."""
-    return _reason
+    return f"stopped by {_received.name}" if _received else "stopped"
 
 
 def raise_if_stop_requested() -> None:

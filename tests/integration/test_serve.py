@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_nodes import free_port
 from transformers import AutoModelForCausalLM
 
 import r1ray.builtin
@@ -48,9 +48,7 @@ def test_printed_command_serves_sensible_answers(tmp_path: Path) -> None:
     lm = AutoModelForCausalLM.from_pretrained(source)
     weights = {name: weight.detach() for name, weight in lm.named_parameters()}
     save_lm(weights, str(tmp_path / "hf"), lm=lm, source=source, template="r1_zero")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log, url = tmp_path / "log", f"http://127.0.0.1:{port}"
     command = f"{serve_command(tmp_path / 'hf')} --host 127.0.0.1 --port {port} --served-model-name served"
     with log.open("w") as output:

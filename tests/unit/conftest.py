@@ -1,5 +1,6 @@
 """Fixtures of several unit test files."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,6 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 from r1ray.cli import compose
+from r1ray.run import stop
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,16 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, in which there is no run."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def signals_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restores the signal handlers and the state of a stop."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(stop, "_received", None)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from test_loop import World, config
 import r1ray.algo
 from r1ray.advantages import advantages_of
 from r1ray.collect.selection import Selection
-from r1ray.loop import LoopComponents, train
 from r1ray.plugin_errors import PluginFailed
 from r1ray.run.checkpoint import Progress
 
@@ -43,20 +42,8 @@ def typo(*_: Any) -> Any:
 
 
 def run(broken: Broken, world: World) -> Progress:
-    components = LoopComponents(
-        algo=broken,  # type: ignore[arg-type]
-        collector=world,  # type: ignore[arg-type]
-        annotate=world.annotate,
-        trainers={"policy": world},
-        sync=world,
-        on_step_begin=world.begin,
-        replace_reference=world.replace_reference,
-        evaluate=world.evaluate,
-        save=world.save,
-        log=world,
-    )
     cfg = config("steps=4", "eval.every_steps=0", "eval.before_training=false", "checkpoint.every_steps=0")
-    return train(cfg, components, Progress(step=0, updates=0, version=0))
+    return test_loop.run(cfg, world, algo=broken)
 
 
 def with_value(value: float) -> Callable[..., Any]:

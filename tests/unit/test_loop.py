@@ -131,10 +131,9 @@ class World:
     def event(self, kind: str, **fields: Any) -> None: ...
 
 
-def run(cfg: Config, world: World, progress: Progress | None = None) -> Progress:
-    algo = r1ray.algo.make(cfg.algo, max_response_length=8)
+def run(cfg: Config, world: World, progress: Progress | None = None, *, algo: Any = None) -> Progress:
     components = LoopComponents(
-        algo=algo,
+        algo=algo or r1ray.algo.make(cfg.algo, max_response_length=8),
         collector=world,  # type: ignore[arg-type]
         annotate=world.annotate,
         trainers={"policy": world},

@@ -3,7 +3,7 @@
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +15,7 @@ from r1ray.run import directory, stop
 from r1ray.run.directory import RunDir
 from r1ray.stages import pipeline
 
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    stop._requested.clear()
+pytestmark = pytest.mark.usefixtures("signals_as_before")
 
 
 @pytest.fixture

@@ -2,20 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from r1ray.run import stop
 
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    stop._requested.clear()
+pytestmark = pytest.mark.usefixtures("signals_as_before")
 
 
 def test_a_run_without_a_signal_does_not_stop() -> None:
