@@ -1,4 +1,4 @@
-"""What a new user does: the README's section on recipes, command by command, up to three steps on the user's own problems."""
+"""What a new user does: the commands on recipes in `conf/README.md`, one by one, up to three steps on their own problems."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.integration
 REPO = Path(__file__).parents[2]
-SECTION = re.search(r"## Recipes: .*?(?=\n## )", (REPO / "README.md").read_text(), re.DOTALL)
+SECTION = re.search(r"## Recipes of the papers\n.*?(?=\n## Stages)", (REPO / "conf/README.md").read_text(), re.DOTALL)
 assert SECTION
 COMMANDS = [
     line.partition("  #")[0].strip()

@@ -1,4 +1,4 @@
-"""The README's commands, keys and snippets are real."""
+"""The commands, keys, snippets and links of the README and of the pages that it links are real."""
 
 import re
 import shlex
@@ -8,23 +8,40 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from r1ray import grade
 from r1ray.cli import check_command_line, compose
 from r1ray.recipes.__main__ import main as recipes
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
-COMMANDS = [line.partition("  #")[0].strip() for line in SHELL.splitlines() if "r1ray.main" in line]
-RECIPES = [line.partition("  #")[0].strip() for line in SHELL.splitlines() if "r1ray.recipes" in line]
-COMMANDS += [f"r1ray.main {overrides}" for overrides in re.findall(r"`bash launch/quickstart.sh ([^`]+)`", README)]
+FOLDERS = ("", "conf", "r1ray/data", "r1ray/reward", "r1ray/algo", "launch", "k8s")
+PAGES = {folder: (ROOT / folder / "README.md").read_text() for folder in FOLDERS}
+TEXT = "\n".join(PAGES.values())
+SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL))
+LINES = [line.partition("  #")[0].strip() for line in SHELL.splitlines()]
+COMMANDS = [line for line in LINES if "r1ray.main" in line]
+COMMANDS += ["r1ray.main " + line.partition(" -- ")[2] for line in LINES if "launch/submit.py" in line]
+RECIPES = [line for line in LINES if "r1ray.recipes" in line]
+GRADES = [line for line in LINES if "r1ray.grade" in line]
+OTHERS = {
+    "bash launch/": "continuous integration and tests/e2e/test_demonstration.py",
+    "cp -r tests/fixtures/my_recipe": "tests/e2e/test_own_recipe.py",
+    "ray job submit": "tests/e2e/test_submit.py",
+    "RAY_JOB_STOP_WAIT_TIME_S=100 ray start": "tests/e2e/test_submit.py",
+    "export RAY_AUTH_MODE": "tests/e2e/test_submit.py",
+    "(umask 077 && ray get-auth-token": "tests/e2e/test_submit.py",
+    "docker build": "not run here: needs Docker",
+    "kubectl": "not run here: needs Kubernetes; tests/unit/test_k8s.py checks the files by KubeRay's schemas",
+}
+"""Commands that other tests run, by how they begin."""
+COMMANDS += [f"r1ray.main {overrides}" for overrides in re.findall(r"`bash launch/quickstart.sh ([^`]+)`", TEXT)]
 EXAMPLE = ROOT / "tests/fixtures/my_recipe"
-TABLE = re.search(r"## Coming from.*?\n\n(\|.*?)\n\n", README, re.DOTALL)
+TABLE = re.search(r"## Coming from.*?\n\n(\|.*?)\n\n", TEXT, re.DOTALL)
 
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A reader's folder with the files that the README says to create."""
-    for name, text in re.findall(r"```(?:yaml|python)\n# (\S+)\n(.*?)```", README, re.DOTALL):
+    """A reader's folder with the files that the pages say to create."""
+    for name, text in re.findall(r"```(?:yaml|python)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     shutil.copytree(EXAMPLE, tmp_path / EXAMPLE.name, dirs_exist_ok=True)
@@ -33,7 +50,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_command_passes_the_check(command: str, own_folder: Path) -> None:
     arguments = shlex.split(command.partition("r1ray.main")[2])
     runs = check_command_line(arguments)
@@ -46,10 +63,24 @@ def test_recipes_are_shown(command: str, own_folder: Path, capsys: pytest.Captur
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", GRADES)
+def test_completions_would_be_scored(command: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = shlex.split(command.partition("r1ray.grade")[2])
+    Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
+    Path(arguments[0]).touch()
+    monkeypatch.setattr(grade, "_grade", lambda *args, **kwargs: 0)
+    assert grade.main(arguments) == 0
+
+
+def test_other_commands_are_run_elsewhere() -> None:
+    others = [line for line in LINES if line and not re.search(r"r1ray\.(main|recipes|grade)|launch/submit\.py", line)]
+    assert not [line for line in others if not line.startswith(tuple(OTHERS))]
+
+
 def test_example_of_a_recipe_equals_the_fixture() -> None:
-    (text,) = re.findall(r"```yaml\n# my_recipe/conf/recipe/mine.yaml\n(.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n# my_recipe/conf/recipe/mine.yaml\n(.*?)```", TEXT, re.DOTALL)
     assert text == (EXAMPLE / "conf/recipe/mine.yaml").read_text()
-    (rows,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    (rows,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
     assert (EXAMPLE / "problems.jsonl").read_text().startswith(rows)
     questions = [set((EXAMPLE / f"{name}.jsonl").read_text().splitlines()) for name in ("problems", "held_out")]
     assert not questions[0] & questions[1]
@@ -71,7 +102,7 @@ def test_mappings_are_merged_and_null_removes_an_entry() -> None:
         f"eval.sets={{mine: {source}}}",
         "reward.components={mine: {name: format, weight: 1.0}}",
     ]
-    removed = re.findall(r"`(\S+=null)`", README)
+    removed = re.findall(r"`(\S+=null)`", TEXT)
     assert len(removed) == 3
 
     def entries(*overrides: str) -> list[list[str]]:
@@ -95,5 +126,31 @@ def test_every_key_of_the_table_exists() -> None:
 
 
 def test_named_files_exist() -> None:
-    names = re.findall(r"(?<![\w/])((?:launch|k8s|r1ray|tests|conf|\.ci)/[\w./-]+)", README)
+    names = re.findall(r"(?<![\w/])((?:launch|k8s|r1ray|tests|conf|\.ci)/[\w./-]+)", TEXT)
     assert names and not [name for name in names if not (ROOT / name.rstrip("/.")).exists()]
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"^## (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """GitHub's anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_readme_is_short_and_other_pages_begin_with_their_contents() -> None:
+    assert len(PAGES[""].splitlines()) < 200
+    for folder in FOLDERS[1:]:
+        listed = re.findall(r"^- \[(.+)\]\((#.+)\)$", PAGES[folder], re.MULTILINE)
+        assert listed == [(heading, f"#{anchor(heading)}") for heading in headings(PAGES[folder])], folder
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    links = [(folder, link) for folder in FOLDERS for link in re.findall(r"\]\(([^)]+)\)", PAGES[folder])]
+    assert len(links) > 30
+    for folder, link in links:
+        path, _, heading = link.partition("#")
+        target = (ROOT / folder / path) if path else ROOT / folder / "README.md"
+        assert target.exists(), (folder, link)
+        assert not heading or heading in map(anchor, headings(target.read_text())), (folder, link)

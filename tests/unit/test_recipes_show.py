@@ -215,4 +215,4 @@ def test_help_shows_the_layout_of_the_readme(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     (command,) = [line for line in shown.splitlines() if "r1ray.recipes mine" in line]
     flag = command.partition("  #")[0].partition("mine ")[2].strip()
-    assert flag == "--config-dir my_recipe/conf" and flag in (ROOT / "README.md").read_text()
+    assert flag == "--config-dir my_recipe/conf" and flag in (ROOT / "conf/README.md").read_text()

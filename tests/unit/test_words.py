@@ -9,7 +9,15 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = [
     *(
         file
-        for pattern in ("r1ray/**/*.py", "conf/**/*.yaml", "r1ray/**/*.md", "launch/*", "k8s/**/*.yaml")
+        for pattern in (
+            "r1ray/**/*.py",
+            "conf/**/*.yaml",
+            "conf/*.md",
+            "r1ray/**/*.md",
+            "launch/*",
+            "k8s/**/*.yaml",
+            "k8s/*.md",
+        )
         for file in ROOT.glob(pattern)
     ),
     ROOT / "README.md",
