@@ -38,7 +38,7 @@ class Evaluator:
     """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
-        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /response_length, /truncated} and time/eval in seconds.
+        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /problems, /left_out, /response_length, /truncated} and time/eval in seconds.
 
         {} if the run is to stop: an evaluation may take longer than the time left to save. Raises PluginFailed when a reward has a
         bug.
@@ -58,15 +58,17 @@ class Evaluator:
 
     def summarise(self, groups: Sequence[Group]) -> dict[str, float]:
         """The metrics of one set. Problems with a completion that could not be scored are left out of correctness, and counted in
-        `unusable`.
+        `left_out` and `unusable`.
         """
         completions = [completion for group in groups for completion in group.completions]
+        scored = [group for group in groups if all(score.usable for score in group.scores)]
         metrics = {
+            "problems": float(len(scored)),
+            "left_out": float(len(groups) - len(scored)),
             "response_length": float(np.mean([len(c.token_ids_T) for c in completions])),
             "truncated": float(np.mean([c.truncated for c in completions])),
             "unusable": float(np.mean([not score.usable for group in groups for score in group.scores])),
         }
-        scored = [group for group in groups if all(score.usable for score in group.scores)]
         if not scored:
             return metrics
         correct_PG = np.array([[bool(score.correct) for score in group.scores] for group in scored])

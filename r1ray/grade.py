@@ -23,13 +23,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from r1ray import builtin
 from r1ray.check import ConfigError
 from r1ray.check.load import load_rewards
 from r1ray.cli import compose
 from r1ray.config import Config
 from r1ray.data.graded import GradedRow, Tokenise, UnreadableRow, read_graded
 from r1ray.failures import PlacementError
+from r1ray.model.files import folder_of
 from r1ray.reward import reads_tokens
 from r1ray.reward.base import RewardContext
 from r1ray.sandbox.base import SandboxUnavailable
@@ -151,7 +151,7 @@ def _tokenizer(cfg: Config) -> Tokenise:
         return lambda _: np.zeros(0, np.int32)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(builtin.folder_of(cfg.model.path))
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(cfg.model.path))
     return lambda text: np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
 
 

@@ -16,8 +16,8 @@ from r1ray.actors.judge import JudgeServer
 from r1ray.actors.placement import Slot
 from r1ray.actors.shared_folder import check_shared
 from r1ray.actors.spawn import spawn
-from r1ray.builtin import folder_of
 from r1ray.config import Config
+from r1ray.model.files import folder_of
 from r1ray.plugin import resolve
 from r1ray.roles import TRAINERS
 from r1ray.run.directory import RunDir

@@ -10,8 +10,3 @@ from pathlib import Path
 def path() -> Path:
     """The model folder: config, tokenizer and weights as transformers and vLLM load them."""
     return Path(__file__).parent
-
-
-def folder_of(path_or_name: str) -> str:
-    """The path to load for `model.path`: the model folder for `builtin`, any other value unchanged."""
-    return str(path()) if path_or_name == "builtin" else path_or_name

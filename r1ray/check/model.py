@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 from r1ray.config import ModelConfig
+from r1ray.config.tree import value_of
 from r1ray.config.view import StageView
 from r1ray.data.templates import ADDED_TEXT, CHAT_TEMPLATES, TEMPLATES
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
@@ -11,6 +12,7 @@ from r1ray.model.experts import NAMES, REASON, experts_of
 from r1ray.model.files import chat_template, local_folder
 from r1ray.model.properties import has_chat_template, missing_files
 from r1ray.plugin import resolve
+from r1ray.run.directory import CONFIG, mapping_in
 
 
 def dense(view: StageView) -> Iterator[Mistake]:
@@ -47,12 +49,22 @@ def model_files(view: StageView) -> Iterator[Mistake]:
 def template(view: StageView) -> Iterator[Finding]:
     """It exists, and so does the model's chat template where it is used."""
     model = view.model
+    yield from _other_template(model)
     if model.template not in TEMPLATES:
         yield from _custom_template(model)
     elif model.template in CHAT_TEMPLATES and local_folder(model.path) is None:
         yield f"{NOT_CHECKED}what the chat template of {model.path} says (it is on the hub)"
     elif model.template in CHAT_TEMPLATES:
         yield from has_chat_template(model)
+
+
+def _other_template(model: ModelConfig) -> Iterator[str]:
+    """A note when a checkpoint of a run was trained with another template."""
+    folder = local_folder(model.path)
+    saved = mapping_in(folder.parent / CONFIG) if folder else None
+    before = value_of(saved or {}, "model.template")
+    if before not in (None, model.template):
+        yield f"{model.path} was trained with model.template={before}; its prompts now have model.template={model.template}"
 
 
 def template_text(model: ModelConfig) -> str | None:

@@ -145,7 +145,7 @@ def evaluation(view: StageView) -> Iterator[Finding]:
     if eval.temperature == 0 and eval.num_samples > 1:
         yield f"eval.temperature=0 makes all {eval.num_samples} completions of a prompt equal: eval.num_samples=1 is enough"
     best = checkpoint.best_metric
-    if best is None:
+    if best is None or not view.kind.trains:  # a stage that only evaluates saves nothing
         return
     every, evaluated = checkpoint.every_steps, eval.every_steps
     if view.kind.reinforcement and best.startswith("eval/") and every and evaluated and every % evaluated:

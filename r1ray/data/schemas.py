@@ -4,6 +4,7 @@ A reader raises Unreadable for a row that lacks what is needed to score a comple
 answers only get the cheap, safe check: no maths parser runs while data is loaded.
 """
 
+import hashlib
 import json
 import math
 from typing import Any
@@ -89,6 +90,21 @@ def multiple_choice(row: Row, args: SourceArgs) -> Item:
         payload={"answers": [letter]},
         id=row.get("id"),
     )
+
+
+def gpqa(row: Row, args: SourceArgs) -> Item:
+    """GPQA (arXiv 2311.12022): one column for the correct answer and three for incorrect ones.
+
+    The order of the options depends on the row's id alone, or on its question where it has none: the same in every run.
+    """
+    name = str(row.get("id") or row["question"])
+    incorrect = [text(row[f"incorrect_{number}"]).strip() for number in (1, 2, 3)]
+    correct = text(row["correct"]).strip()
+    if correct in incorrect:
+        raise Unreadable(f"the correct answer {correct!r:.60} is an incorrect one too")
+    options = sorted([correct, *incorrect], key=lambda option: hashlib.sha256(f"{name}\n{option}".encode()).digest())
+    question = {"id": row.get("id"), "question": row["question"]}
+    return multiple_choice({**question, "options": options, "answer": options.index(correct)}, args)
 
 
 def sft(row: Row, args: SourceArgs) -> Item:

@@ -115,6 +115,7 @@ SOURCES: Mapping[str, Source] = {
     ),
     "math500": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "aime": Source(read=schemas.problem_answer, columns=_PROBLEM),
+    "amc": Source(read=schemas.problem_answer, columns={"problem": "question", "answer": "answer"}),
     "deepscaler": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "open_r1_math": Source(read=schemas.problem_answer, columns=_PROBLEM),
     "big_math": Source(read=schemas.problem_answer, columns=_PROBLEM),
@@ -135,6 +136,14 @@ SOURCES: Mapping[str, Source] = {
     "super_gpqa": Source(
         read=schemas.multiple_choice,
         columns={"id": "uuid", "question": "question", "options": "options", "answer": "answer_letter"},
+    ),
+    "gpqa": Source(
+        read=schemas.gpqa,
+        columns={
+            **{"id": "Record ID", "question": "Question", "correct": "Correct Answer"},
+            **{f"incorrect_{number}": f"Incorrect Answer {number}" for number in (1, 2, 3)},
+        },
+        optional=frozenset({"id"}),
     ),
     "orz": Source(read=schemas.orz, columns={"question": "0.value", "answer": "1.ground_truth.value"}),
     "rows": Source(

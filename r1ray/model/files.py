@@ -22,11 +22,33 @@ IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
 
 
 def local_folder(path: str) -> Path | None:
-    """The folder of a local model; None for a hub name."""
+    """The folder of a local model, also when `path` is the directory of a run; None for a hub name."""
     if path == "builtin":
         return r1ray.builtin.path()
     folder = Path(path).expanduser()
-    return folder if folder.is_dir() or path.startswith(("/", ".", "~")) else None
+    return _model_in(folder) if folder.is_dir() or path.startswith(("/", ".", "~")) else None
+
+
+def folder_of(path: str) -> str:
+    """What to load for `model.path`: a local folder, or the hub name unchanged."""
+    folder = local_folder(path)
+    return path if folder is None else str(folder)
+
+
+def _model_in(folder: Path) -> Path:
+    """The model that a run, a stage or a checkpoint left: of the last stage, the best where there is one, else the latest.
+
+    Any other folder is returned unchanged.
+    """
+    if (folder / "config.json").exists():
+        return folder
+    found = list[Path]()
+    for pattern in ("hf", *(f"{stage}checkpoints/{link}/hf" for link in ("latest", "best") for stage in ("", "stages/*/"))):
+        found += [model for model in folder.glob(pattern) if (model / "config.json").exists()]
+    if not found:
+        return folder
+    last = max(found, key=lambda model: model.resolve().parent.stat().st_mtime)
+    return next((model for model in found if model.parts[:-2] == last.parts[:-2] and model.parent.name == "best"), last)
 
 
 def read_properties(folder: Path) -> ModelProperties:

@@ -37,13 +37,13 @@ class StepConsole:
         for name, value in metrics.items():
             self.first.setdefault(name, value)
         self.latest |= metrics
-        for line in _evaluations(step, metrics):
-            self.console.print(line, highlight=False, soft_wrap=True)
         if self.live is not None:
             self.progress.update(self.task, completed=step)
             self.live.update(Group(self._table(), self.progress))
         elif shown := _shown(metrics):
             self.console.print(self._line(step, shown), highlight=False, soft_wrap=True)
+        for line in _evaluations(step, metrics):  # of the model after the step
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         if self.live is not None:

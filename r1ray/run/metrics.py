@@ -71,6 +71,8 @@ CATALOGUE: Mapping[str, str] = {
     "prm/accuracy": "share of completions whose summed process rewards have the correct sign, weighted by tokens",
     "eval/<set>/accuracy": "mean over problems and completions (avg@k)",
     "eval/<set>/stderr": "standard error of the accuracy over problems",
+    "eval/<set>/problems": "problems that the accuracy is the mean of",
+    "eval/<set>/left_out": "problems that are not in it, because a completion could not be scored",
     "eval/<set>/<metric>": "pass@k, maj@k and others",
     "time/<phase>": "seconds",
     "tokens_per_second/<phase>": "tokens generated or trained on per second of the phase",

@@ -18,6 +18,7 @@ from r1ray.run.card import completion_card
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart
 from r1ray.run.console import duration, number
 from r1ray.run.directory import RunDir, StageDir
+from r1ray.run.evaluations import as_html, eval_sets, evaluations
 from r1ray.run.files import read_jsonl, write_atomically
 from r1ray.run.loggers import Rows, matching, read_metrics
 
@@ -60,7 +61,7 @@ def write_report(run: RunDir) -> Path:
     versions_file = run.path / "versions.json"
     versions: dict[str, str] = json.loads(versions_file.read_text()) if versions_file.exists() else {}
     stages = sorted((run.path / "stages").glob("*"), key=lambda path: _position(path.name, config))
-    sections = [_stage(StageDir(path), titled=len(stages) > 1) for path in stages]
+    sections = [_stage(run, StageDir(path), titled=len(stages) > 1) for path in stages]
     body = "".join([*sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
     body += _details("Versions", _table(versions.items()))
     colours = "\n".join(
@@ -88,11 +89,7 @@ def before_and_after(rows: Rows, name: str, *, window: int = 5) -> tuple[float, 
     return (fmean(values[:window]), fmean(values[-window:])) if values else None
 
 
-def eval_sets(rows: Rows) -> list[str]:
-    return [match[1] for match in matching(rows, "eval/(.+)/accuracy")]
-
-
-def _stage(stage: StageDir, *, titled: bool) -> str:
+def _stage(run: RunDir, stage: StageDir, *, titled: bool) -> str:
     rows = read_metrics(stage.metrics)
     if not rows:
         return ""
@@ -109,7 +106,9 @@ def _stage(stage: StageDir, *, titled: bool) -> str:
         lengths = {name: [line["length"] for line in lines] for name, lines in shown.items()}
         cards.append(histogram("Response length, first and last", lengths))
         samples = _samples(shown) + audit_section(rows, files)
-    return f'{title}<div class="tiles">{_tiles(rows)}</div><div class="cards">{"".join(cards)}</div>{samples}'
+    table = as_html(evaluations(run, stage.path.name, rows))
+    evaluated = f"<h3>Evaluations</h3>{table}" if table else ""
+    return f'{title}<div class="tiles">{_tiles(rows)}</div>{evaluated}<div class="cards">{"".join(cards)}</div>{samples}'
 
 
 def _tiles(rows: Rows) -> str:

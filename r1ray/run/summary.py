@@ -6,8 +6,9 @@ from pathlib import Path
 
 from r1ray.run.console import number
 from r1ray.run.directory import RunDir
+from r1ray.run.evaluations import as_text, eval_sets, evaluations
 from r1ray.run.loggers import Rows, read_metrics
-from r1ray.run.report import before_and_after, eval_sets
+from r1ray.run.report import before_and_after
 
 
 def closing_summary(run: RunDir) -> str:
@@ -15,12 +16,21 @@ def closing_summary(run: RunDir) -> str:
     lines = [f"run {run.path.name}"]
     for stage in sorted((run.path / "stages").glob("*"), key=lambda path: path.stat().st_mtime):
         rows = read_metrics(run.stage(stage.name).metrics)
-        gains = _gains(rows) if rows else ["no metrics were logged"]
-        lines += [f"  stage {stage.name}", *(f"    {gain}" for gain in gains)]
+        lines += [f"  stage {stage.name}", *(f"    {line}" for line in _results(run, stage.name, rows))]
         lines += [f"    {line}" for line in _model(run.stage(stage.name).checkpoints)]
     lines += [f"  report   {run.report}", f"  metrics  {run.path / 'stages' / '*' / 'metrics.jsonl'}"]
-    lines.append("  resume   the same command with resume=auto (and a larger steps=...)")
+    if any(run.path.glob("stages/*/checkpoints/*")):
+        lines.append("  resume   the same command with resume=auto (and a larger steps=...)")
     return "\n".join(lines)
+
+
+def _results(run: RunDir, stage: str, rows: Rows) -> list[str]:
+    """A table of the sets for a stage that only evaluated, else what the stage gained."""
+    if not rows:
+        return ["no metrics were logged"]
+    if rows[-1]["step"] == 0 and (table := evaluations(run, stage, rows, steps=False)):
+        return [*as_text(table), f"completions: {run.stage(stage).evaluation('*')}"]
+    return _gains(rows)
 
 
 def _gains(rows: Rows) -> list[str]:
@@ -29,7 +39,8 @@ def _gains(rows: Rows) -> list[str]:
         points = [row for row in rows if row.get(f"eval/{name}/accuracy") is not None]
         first, last = points[0], points[-1]
         error = last.get(f"eval/{name}/stderr")
-        change = f"{number(first[f'eval/{name}/accuracy'])} -> {number(last[f'eval/{name}/accuracy'])}"
+        values = [number(point[f"eval/{name}/accuracy"]) for point in ([first, last] if len(points) > 1 else [last])]
+        change = " -> ".join(values)
         lines.append(f"accuracy on {name}: {change}" + (f" (± {number(error)})" if error is not None else ""))
     for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens per response")):
         if pair := before_and_after(rows, name):

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from r1ray import builtin
 from r1ray.actors.cluster import connected, starts_ray
 from r1ray.algo import roles_of
 from r1ray.check import CheckedRun, CheckedStage
 from r1ray.config import Config
 from r1ray.data.sources import program_languages
+from r1ray.model.files import folder_of
 from r1ray.plugin import resolve
 from r1ray.run.directory import RunDir
 from r1ray.run.stop import raise_if_stop_requested
@@ -55,7 +55,7 @@ def context_of(checked: CheckedStage, run: RunDir) -> StageContext:
     name, stage, cfg = checked
     args = kind_of(stage.kind).Args.model_validate(stage.args)
     if stage.after is None:
-        return StageContext(name=name, cfg=cfg, run=run, model_path=builtin.folder_of(cfg.model.path), args=args)
+        return StageContext(name=name, cfg=cfg, run=run, model_path=folder_of(cfg.model.path), args=args)
     result = final_checkpoint(run, stage.after)
     critic = result.model_of("critic")
     if cfg.critic.path is None and critic.exists() and "critic" in roles_of(cfg.algo):

@@ -11,6 +11,7 @@ from test_metrics import CORRECT, INCORRECT, completion, group
 from r1ray.run import summary
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart, ticks
 from r1ray.run.directory import RunDir, open_run
+from r1ray.run.evaluations import evaluations
 from r1ray.run.log import write_rollouts
 from r1ray.run.loggers import JsonlLogger
 from r1ray.run.report import before_and_after, write_report
@@ -218,3 +219,33 @@ def test_two_alarms_at_one_time_are_two_rows(run: RunDir, monkeypatch: pytest.Mo
 def test_serve_command_fits_the_installed_vllm(packages: set[str], start: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "_is_installed", packages.__contains__)
     assert serve_command(Path("model")).startswith(start)
+
+
+def test_an_evaluation_ends_with_a_table_of_its_sets(tmp_path: Path) -> None:
+    """Counts, errors, pass@k and maj@k; problems that were dropped when loaded and those that could not be scored are left out."""
+    run = open_run(tmp_path / "judged", raw={"name": "judged"}, overrides=[])
+    for name, overlong in (("aime25", 3), ("gpqa", 0)):
+        counts = {"rows": 20, "duplicates": 2, "filtered": 9, "unreadable": 1, "overlong": overlong, "held_out": 0}
+        run.event("data_loaded", stage="eval", use="eval", set=name, **counts)
+    values = {"accuracy": 0.025, "stderr": 0.01, "problems": 15.0, "left_out": 2.0, "response_length": 310.5}
+    values |= {"maj@4": 0.5, "pass@4": 0.75, "pass@1": 0.025, "truncated": 0.125, "unusable": 0.1}
+    metrics = {f"eval/aime25/{key}": value for key, value in values.items()}
+    nothing_scored = {"problems": 0.0, "left_out": 4.0, "response_length": 12.0, "truncated": 0.0, "unusable": 1.0}
+    metrics |= {f"eval/gpqa/{key}": value for key, value in nothing_scored.items()} | {"time/eval": 3.0}
+    JsonlLogger(run.stage("eval").metrics, first_step=0).step(0, metrics)
+    header, aime, gpqa = (line.split() for line in closing_summary(run).splitlines()[2:5])
+    assert header == ["set", "n", "left", "out", "accuracy", "stderr", "pass@1", "pass@4", "maj@4", "tokens", "truncated"]
+    assert aime == ["aime25", "15", "6", "0.025", "0.010", "0.025", "0.750", "0.500", "310.5", "0.125"]
+    assert gpqa == ["gpqa", "0", "5", "-", "-", "-", "-", "-", "12", "0"]
+    assert "->" not in closing_summary(run) and "resume" not in closing_summary(run)
+    page = write_report(run).read_text()
+    assert "<td>maj@4</td>" in page and "<td>0.750</td>" in page
+
+
+def test_report_has_the_first_the_best_and_the_last_evaluation(run: RunDir) -> None:
+    rows = [
+        {"step": step, "eval/held/accuracy": accuracy, "eval/held/response_length": 9.0, "eval/held/pass@4": accuracy}
+        for step, accuracy in ((0, 0.2), (20, 0.7), (40, 0.6), (60, 0.5))
+    ]
+    table = evaluations(run, "rl", rows)
+    assert [row[:2] for row in table] == [["set", "step"], ["held", "0"], ["held", "20"], ["held", "60"]]

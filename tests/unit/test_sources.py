@@ -7,9 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from reward_samples import completion, context, problem
 
 from r1ray.config import SourceConfig
+from r1ray.config.files import conf_dir
 from r1ray.data.files import is_local
 from r1ray.data.sources import SOURCES, Loaded, load_source, needs_network
 from r1ray.reward.accuracy import VERIFIERS, accuracy
@@ -414,6 +416,46 @@ def test_open_r1_math_and_big_math_read_the_answer_column():
     assert [item.payload["answers"] for item in loaded.items] == [[r"\frac{3}{2}"]]
     assert counts(loaded) == (2, 1, 0)
     assert [payload["answers"] for _, payload in read("big_math")] == [["32"], ["4"], ["17"]]
+
+
+def test_evaluation_groups_read_the_columns_of_their_datasets(monkeypatch: pytest.MonkeyPatch):
+    """Each conf/eval group by its hub name, subset and split, through the hub's loader, with rows in the dataset's columns."""
+    asked: list[tuple[str, str | None, str]] = []
+    fixtures = {"openai/gsm8k": "gsm8k", "HuggingFaceH4/MATH-500": "math500", "math-ai/aime25": "aime"}
+    fixtures |= {"math-ai/amc23": "amc", "Idavidrein/gpqa": "gpqa"}
+
+    def load_dataset(path: str, subset: str | None, *, split: str):
+        asked.append((path, subset, split))
+        return map(json.loads, (DATA / f"{fixtures[path]}.jsonl").read_text().splitlines())
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    loaded = {}
+    for group in ("gsm8k", "math500", "aime25", "amc", "gpqa"):
+        sets = yaml.safe_load((conf_dir() / "eval" / f"{group}.yaml").read_text())["sets"]
+        loaded |= {name: load_source(name, SourceConfig(**source)) for name, source in sets.items()}
+    assert asked == [
+        *(("openai/gsm8k", "main", "test"), ("HuggingFaceH4/MATH-500", None, "test"), ("math-ai/aime25", None, "test")),
+        *(("math-ai/amc23", None, "test"), ("Idavidrein/gpqa", "gpqa_diamond", "train")),
+    ]
+    answers = {name: [item.payload["answers"] for item in sets.items] for name, sets in loaded.items()}
+    assert answers["aime25"] == [["6"], ["70"]]
+    assert answers["amc23"] == [["30.0"], ["9.0"]] and counts(loaded["amc23"]) == (3, 1, 0)
+    right = problem(verifier="math", payload=loaded["amc23"].items[0].payload)
+    assert accuracy(right, [completion(r"\boxed{30}")], context())[0].correct
+
+
+def test_gpqa_orders_its_options_by_the_id_of_the_row(tmp_path: Path):
+    loaded = load("gpqa")
+    assert counts(loaded) == (9, 1, 0) and "an incorrect one too" in loaded.reason
+    letters = [item.payload["answers"][0] for item in loaded.items]
+    assert len(set(letters)) > 2, "the correct option has no fixed place"
+    for item, letter in zip(loaded.items, letters, strict=True):
+        question, *options = item.messages[0].content.split("\n")
+        square = int(question.split()[-1].rstrip("?")) ** 2
+        assert [line for line in options if line.endswith(f") {square}")] == [f"{letter}) {square}"]
+    rows = (DATA / "gpqa.jsonl").read_text().splitlines()
+    (tmp_path / "t.jsonl").write_text("\n".join(reversed(rows)))
+    assert {i.id: i for i in load("gpqa", tmp_path / "t.jsonl").items} == {i.id: i for i in loaded.items}
 
 
 def test_multiple_choice_lists_the_options_and_asks_for_the_letter():
