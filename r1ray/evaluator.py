@@ -38,7 +38,7 @@ class Evaluator:
     """Polled while waiting for completions (`r1ray.run.stop.stop_requested`)."""
 
     def __call__(self, step: int) -> dict[str, float]:
-        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr, /problems, /left_out, /response_length, /truncated} and time/eval in seconds.
+        """{eval/<set>/accuracy, /pass@k, /maj@k, /stderr and others (`summarise`)} and time/eval in seconds.
 
         {} if the run is to stop: an evaluation may take longer than the time left to save. Raises PluginFailed when a reward has a
         bug.

@@ -43,7 +43,10 @@ def _model_in(folder: Path) -> Path:
     if (folder / "config.json").exists():
         return folder
     found = list[Path]()
-    for pattern in ("hf", *(f"{stage}checkpoints/{link}/hf" for link in ("latest", "best") for stage in ("", "stages/*/"))):
+    for pattern in (
+        "hf",
+        *(f"{stage}checkpoints/{link}/hf" for link in ("latest", "best") for stage in ("", "stages/*/")),
+    ):
         found += [model for model in folder.glob(pattern) if (model / "config.json").exists()]
     if not found:
         return folder

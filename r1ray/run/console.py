@@ -95,7 +95,8 @@ def _evaluations(step: int, metrics: Mapping[str, float]) -> list[str]:
     for set_name, values in sets.items():
         error = f" ± {number(values['stderr'])}" if "stderr" in values else ""
         shown = [f"accuracy {number(values['accuracy'])}{error}"] if "accuracy" in values else []
-        shown += [f"{key} {number(value)}" for key, value in values.items() if key not in ("accuracy", "stderr")]
+        hidden = {"accuracy", "stderr", "problems", *(key for key in ("left_out", "unusable") if not values.get(key))}
+        shown += [f"{key} {number(value)}" for key, value in values.items() if key not in hidden]
         lines.append(f"step {step}  eval {set_name}: {'  '.join(shown)}")
     return lines
 

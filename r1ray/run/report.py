@@ -108,7 +108,9 @@ def _stage(run: RunDir, stage: StageDir, *, titled: bool) -> str:
         samples = _samples(shown) + audit_section(rows, files)
     table = as_html(evaluations(run, stage.path.name, rows))
     evaluated = f"<h3>Evaluations</h3>{table}" if table else ""
-    return f'{title}<div class="tiles">{_tiles(rows)}</div>{evaluated}<div class="cards">{"".join(cards)}</div>{samples}'
+    return (
+        f'{title}<div class="tiles">{_tiles(rows)}</div>{evaluated}<div class="cards">{"".join(cards)}</div>{samples}'
+    )
 
 
 def _tiles(rows: Rows) -> str:

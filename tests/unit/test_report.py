@@ -234,7 +234,19 @@ def test_an_evaluation_ends_with_a_table_of_its_sets(tmp_path: Path) -> None:
     metrics |= {f"eval/gpqa/{key}": value for key, value in nothing_scored.items()} | {"time/eval": 3.0}
     JsonlLogger(run.stage("eval").metrics, first_step=0).step(0, metrics)
     header, aime, gpqa = (line.split() for line in closing_summary(run).splitlines()[2:5])
-    assert header == ["set", "n", "left", "out", "accuracy", "stderr", "pass@1", "pass@4", "maj@4", "tokens", "truncated"]
+    assert header == [
+        "set",
+        "n",
+        "left",
+        "out",
+        "accuracy",
+        "stderr",
+        "pass@1",
+        "pass@4",
+        "maj@4",
+        "tokens",
+        "truncated",
+    ]
     assert aime == ["aime25", "15", "6", "0.025", "0.010", "0.025", "0.750", "0.500", "310.5", "0.125"]
     assert gpqa == ["gpqa", "0", "5", "-", "-", "-", "-", "-", "12", "0"]
     assert "->" not in closing_summary(run) and "resume" not in closing_summary(run)
