@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from math import lcm
 
+from r1ray.config.run import best_metric
 from r1ray.config.view import StageView
 from r1ray.engine.reserved import RESERVED_ENGINE_ARGS
 from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, closest, did_you_mean
@@ -144,7 +145,7 @@ def evaluation(view: StageView) -> Iterator[Finding]:
             yield view.mistake("eval.pass_at", rule, f"eval.num_samples={k}")
     if eval.temperature == 0 and eval.num_samples > 1:
         yield f"eval.temperature=0 makes all {eval.num_samples} completions of a prompt equal: eval.num_samples=1 is enough"
-    best = checkpoint.best_metric
+    best = best_metric(view)
     if best is None or not view.kind.trains:  # a stage that only evaluates saves nothing
         return
     every, evaluated = checkpoint.every_steps, eval.every_steps

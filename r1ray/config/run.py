@@ -1,6 +1,6 @@
 """Evaluation, checkpoints, cluster, logging and stages."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -26,7 +26,23 @@ class CheckpointConfig(StrictModel):
     every_steps: NonNegativeInt
     keep: PositiveInt
     best_metric: str | None
-    """A metric key whose best checkpoint is kept as `best`; higher is better."""
+    """A metric key whose best checkpoint is kept as `best`; higher is better. auto: the accuracy of the first evaluation set."""
+
+
+class _Evaluated(Protocol):
+    """A configuration, or a view of one."""
+
+    @property
+    def checkpoint(self) -> CheckpointConfig: ...
+    @property
+    def eval(self) -> EvalConfig: ...
+
+
+def best_metric(cfg: _Evaluated) -> str | None:
+    """`checkpoint.best_metric`, with `auto` resolved; None where no checkpoint is kept as the best."""
+    if cfg.checkpoint.best_metric != "auto":
+        return cfg.checkpoint.best_metric
+    return next((f"eval/{name}/accuracy" for name in cfg.eval.sets), None)
 
 
 Role = Literal["rollout", "judge", "reward", "reference", "policy", "critic", "prm"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from r1ray.config import Config
+from r1ray.config.run import best_metric
 from r1ray.data.answer_marks import missing_mark
 from r1ray.data.prompts import NOTICEABLE, ProblemSet, dropped_rows
 from r1ray.plugin import Args
@@ -125,7 +126,8 @@ class StageContext:
             trainers: {role: its `TrainerGroup`}; the role of the policy is `policy`.
         """
         self.run.sync(self.name)
-        score = metrics.get(self.cfg.checkpoint.best_metric) if self.cfg.checkpoint.best_metric else None
+        best = best_metric(self.cfg)
+        score = metrics.get(best) if best else None
         with checkpoints.writing(progress, score=score) as folder:
             for role, trainer in trainers.items():
                 trainer.save(str(folder / section_of(role)))

@@ -107,7 +107,7 @@ def test_replacements_and_hardware_belong_to_existing_options() -> None:
     for file in conf_dir().glob("builtin_substitute/*/*/*.yaml"):
         group, model, option = file.relative_to(conf_dir() / "builtin_substitute").with_suffix("").parts
         assert {f"model/{model}", f"{group}/{option}"} <= there, file
-    for folder, group in (("hardware", "model"), ("stage_sizes", "stages")):
+    for folder, group in (("hardware", "model"), ("stage_sizes", "stages"), ("eval_sizes", "eval")):
         for file in conf_dir().glob(f"{folder}/*/*.yaml"):
             scale, option = file.relative_to(conf_dir() / folder).with_suffix("").parts
             assert {f"scale/{scale}", f"{group}/{option}"} <= there, file
