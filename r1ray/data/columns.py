@@ -103,5 +103,6 @@ def is_kept(row: Mapping[str, Any], kept: tuple[KeepRule, ...], *, name: str) ->
 
 
 def shown(row: Any) -> str:
-    text = json.dumps(row, ensure_ascii=False, default=str)
+    """The beginning of a row, for messages. Surrogates without their other half are escaped: no terminal can print them."""
+    text = json.dumps(row, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
     return text if len(text) <= 400 else text[:400] + "..."

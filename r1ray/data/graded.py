@@ -19,7 +19,7 @@ import numpy as np
 from r1ray.data.columns import as_object
 from r1ray.data.rollouts import problem_of
 from r1ray.data.schemas import golds, user
-from r1ray.reward.code.cases import read_cases, read_floats, read_language, read_limits, read_subtasks
+from r1ray.reward.code.cases import load_cases, read_floats, read_language, read_limits, read_subtasks
 from r1ray.types import Completion, FinishReason, Ints, Problem
 
 KINDS = ("math_answer", "stdin_stdout", "function_call")
@@ -105,7 +105,7 @@ def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
         verifier, payload = "math", golds(tests.get("gold") if row.get("gold") is None else row["gold"])
     else:
         language = read_language(row.get("language"))
-        cases = read_cases(row.get("tests"), language=language, floats=read_floats(row.get("floats")))
+        cases = load_cases(row.get("tests"), language=language, floats=read_floats(row.get("floats")))
         if (cases.function is None) != (kind == "stdin_stdout"):
             raise ValueError(f"its tests are not those of a {kind}")
         limits = row.get("limits")

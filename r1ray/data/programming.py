@@ -11,7 +11,7 @@ from r1ray.config.base import PositiveInt
 from r1ray.data.base import Item, PythonArgs, Row, SourceArgs, Unreadable
 from r1ray.data.columns import as_list, as_object
 from r1ray.data.schemas import conversation, text, user, verl
-from r1ray.reward.code.cases import Cases, read_cases
+from r1ray.reward.code.cases import Cases, load_cases
 from r1ray.reward.code.compare import Floats
 from r1ray.reward.code.packed import as_rows
 from r1ray.sandbox.base import Language
@@ -64,7 +64,7 @@ def deepcoder(row: Row, args: DeepcoderArgs) -> Item:
             tests = as_rows(parts, function=function)
         elif first is not None:
             tests = _calls_together(parts)
-        cases = read_cases(tests)
+        cases = load_cases(tests)
     except ValueError as error:
         raise Unreadable(str(error)) from error
     return _item(row["question"], _longest(cases, args.num_tests), starter=row.get("starter"), floats=floats)
@@ -179,7 +179,7 @@ def _with_tests(messages: Sequence[Message], tests: Any, *, name: Any = None, la
 
 def _cases(tests: Any, *, language: Any = "python") -> Cases:
     try:
-        return read_cases(tests, language=language)
+        return load_cases(tests, language=language)
     except ValueError as error:
         raise Unreadable(str(error)) from error
 

@@ -113,13 +113,14 @@ def problem_set(
 
 
 def dropped_rows(made: ProblemSet, *, noticeable: float = NOTICEABLE) -> str | None:
-    """A sentence when a share `noticeable` of a set's rows is unreadable, overlong or held out, else None. Duplicates do not count.
+    """A sentence when a row is unreadable, or a share `noticeable` of a set's rows is dropped for any reason; else None. Duplicates
+    do not count.
 
     Example: "60 of 61 rows are dropped: 60 cannot be used (there are no numbers; the row: ...)".
     """
     counts = made.counts
     rows, dropped = counts["rows"] - counts["filtered"], [counts[why] for why in ("unreadable", "overlong", "held_out")]
-    if sum(dropped) < max(1, noticeable * rows):
+    if not counts["unreadable"] and sum(dropped) < max(1, noticeable * rows):
         return None
     reasons = (
         f"cannot be used ({made.reason})",

@@ -21,7 +21,7 @@ from r1ray.data.schemas import conversation, golds, listed, numbers_and_target
 from r1ray.plugin import Args, args_of, resolve_or_none
 from r1ray.reward.accuracy import VERIFIERS
 from r1ray.reward.choice import letter_of
-from r1ray.reward.code.cases import ProgramArgs, read_cases, read_floats, read_subtasks
+from r1ray.reward.code.cases import ProgramArgs, load_cases, read_floats, read_subtasks
 from r1ray.reward.logic import roles
 from r1ray.sandbox.base import Language
 
@@ -81,7 +81,7 @@ def rows(row: Row, args: RowsArgs) -> Item:
 
 def _with_tests(row: Row, language: Language) -> dict[str, Any]:
     try:
-        cases = read_cases(row.get("tests"), language=language, floats=read_floats(row.get("floats")))
+        cases = load_cases(row.get("tests"), language=language, floats=read_floats(row.get("floats")))
         read_subtasks(row.get("subtasks"), num_tests=len(cases.inputs))
     except ValueError as error:
         raise Unreadable(str(error)) from error

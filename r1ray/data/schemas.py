@@ -11,6 +11,7 @@ from typing import Any
 
 from r1ray.data.base import Item, Row, SourceArgs, Unreadable
 from r1ray.data.columns import as_list, as_object
+from r1ray.data.placeholders import is_placeholder
 from r1ray.reward.math.compare import readable
 from r1ray.reward.math.extract import last_boxed
 from r1ray.types import Message
@@ -150,8 +151,10 @@ def conversation(value: Any) -> tuple[Message, ...]:
 def golds(value: Any) -> dict[str, Any]:
     """The payload for math: {"answers": [...]}, from a text, a number, a list, or a list of texts written as JSON."""
     answers = listed(_json(value) if isinstance(value, str) else value)
-    usable = [answer for answer in answers if readable(answer)]
+    usable = [answer for answer in answers if readable(answer) and not is_placeholder(answer)]
     if not usable:
+        if absent := next(filter(is_placeholder, answers), None):
+            raise Unreadable(f"the gold {absent!r:.60} is no answer")
         raise Unreadable(f"there is no usable answer in {value!r:.60}")
     return {"answers": usable}
 

@@ -16,12 +16,14 @@ from typing import Any
 from r1ray.config import Config, SourceConfig
 from r1ray.data import mined, programming, rows, schemas, swe
 from r1ray.data.base import Item, PythonArgs, Row, Source, SourceArgs, Unreadable
-from r1ray.data.columns import KeepRule, as_columns, is_kept, shown, step_into
+from r1ray.data.columns import KeepRule, as_columns, is_kept, shown
 from r1ray.data.files import is_local, read_rows
 from r1ray.data.generators import countdown, knights, oneliners, traces
 from r1ray.data.generators.base import GeneratorArgs
+from r1ray.data.renaming import Renaming, columns_of
 from r1ray.plugin import resolve, resolve_or_none
 from r1ray.plugin_errors import message_of, place_of, users_traceback
+from r1ray.reward.text import HALF, lone_surrogate
 from r1ray.sandbox.base import Language
 
 
@@ -193,18 +195,21 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
     The `keys` of items identify problems across sets.
 
     Raises:
-        ValueError: unknown source, arguments or columns; no such path; a column that is missing (shows a row); no usable row.
+        ValueError: unknown source, arguments or columns; no such path; a column that is missing, or that the user names and no row
+            has; no usable row.
     """
     source = source_of(cfg)
-    args, columns = source.Args.model_validate(cfg.args), _columns(name, source, cfg)
+    args, renaming = source.Args.model_validate(cfg.args), Renaming(name, source, cfg)
     counts: Counter[str] = Counter(rows=0, filtered=0, unreadable=0, duplicates=0)
     items: list[Item] = []
     seen: set[str] = set()
     first_error = ""
-    for theirs in islice(_kept_rows(_rows(name, cfg, source, args), args.kept, counts, name=name), head):
-        ours = _ours(theirs, columns, source, name=name)
+    kept = _kept_rows(_rows(name, cfg, source, args), args.kept, counts, name=name)
+    for theirs in islice(kept, head):
+        ours = renaming.rename(theirs)
         try:
             item = source.read(ours, args)
+            _check_characters(item)
         except Unreadable as error:
             counts["unreadable"] += 1
             first_error = first_error or f"{error}; the row: {shown(theirs)}"
@@ -223,6 +228,9 @@ def load_source(name: str, cfg: SourceConfig, *, head: int | None = None) -> Loa
         items.append(replace(item, id=identity, keys=keys))
         if len(items) == cfg.limit:
             break
+    read = dict(counts)  # the rows after them are only looked at
+    renaming.check_given(kept if source.generate is None else ())
+    counts = Counter(read)
     if not items:
         reason = f"not one of {counts['rows']} rows can be used: {first_error}" if counts["rows"] else "it has no rows"
         if counts["rows"] and not first_error:
@@ -240,7 +248,7 @@ def source_of(cfg: SourceConfig) -> Source:
 
 def check_columns(name: str, cfg: SourceConfig) -> None:
     """What can be checked of a source that is not on this disk. Raises ValueError for columns that it does not have."""
-    _columns(name, source_of(cfg), cfg)
+    columns_of(name, source_of(cfg), cfg)
 
 
 def program_languages(sources: Iterable[SourceConfig]) -> frozenset[Language]:
@@ -314,36 +322,11 @@ def _kept_rows(
             counts["filtered"] += 1
 
 
-def _columns(name: str, source: Source, cfg: SourceConfig) -> dict[str, str]:
-    unknown = sorted(set(cfg.columns) - set(source.columns))
-    if unknown and not source.pass_extra_columns:
-        raise ValueError(
-            f"source {name!r}: columns maps {', '.join(unknown)}, but {cfg.source} reads: {', '.join(source.columns)}"
-        )
-    return {**source.columns, **cfg.columns}
-
-
-def _ours(theirs: Mapping[str, Any], columns: Mapping[str, str], source: Source, *, name: str) -> Row:
-    """The row with r1ray's column names instead of the dataset's."""
-    ours: dict[str, Any] = {}
-    if source.pass_extra_columns:
-        ours = {key: value for key, value in theirs.items() if key not in columns.values()}
-    for ours_name, column in columns.items():
-        is_there, value = step_into(theirs, column)
-        if is_there:
-            ours[ours_name] = value
-        elif ours_name not in source.optional:
-            known = (*source.columns, *source.extra_columns)
-            own = (
-                ""
-                if ours_name in known
-                else f", and the source does not read {ours_name!r} (it reads {', '.join(known)})"
-            )
-            raise ValueError(
-                f"source {name!r}: there is no column {column!r} for {ours_name!r}{own}. A row: {shown(theirs)}. "
-                f"Map it to an existing column: columns={{{ours_name}: <column>}}"
-            )
-    return ours
+def _check_characters(item: Item) -> None:
+    """Half of a surrogate pair can be neither tokenised, hashed nor written to a file."""
+    texts = [*(message.content for message in item.messages), item.response, item.id, item.language]
+    if found := lone_surrogate([*texts, item.payload, item.meta]):
+        raise Unreadable(f"it contains {found}, {HALF}")
 
 
 def _instructed(item: Item, instruction: str) -> Item:

@@ -1,7 +1,14 @@
 """The parts of a completion: reasoning, conclusion, answer. Every function is linear in the length of the text."""
 
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ebef"
 """Chinese characters and kana, for use in a character class: these scripts have no spaces between words."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+HALF = "half of a surrogate pair without the other half: no text may contain it"
 
 
 def after_thinking(text: str) -> str:
@@ -43,3 +50,21 @@ def last_answer(text: str) -> str | None:
     head, closed, _ = after_thinking(text).rpartition("</answer>")
     _, opened, content = head.rpartition("<answer>")
     return content.strip() if opened and closed else None
+
+
+def lone_surrogate(value: Any) -> str | None:
+    r"""The first half of a surrogate pair without the other half in a text, or in the texts of lists and mappings, escaped.
+
+    JSON may contain them. Example: `lone_surrogate({"a": ["x\ud800"]})` is "\\ud800".
+    """
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            if not part.isascii() and (found := SURROGATE.search(part)):
+                return ascii(found[0])[1:-1]
+        elif isinstance(part, Mapping):
+            waiting += [*cast("Mapping[Any, Any]", part), *cast("Mapping[Any, Any]", part).values()]
+        elif isinstance(part, list | tuple):
+            waiting += cast("list[Any]", part)
+    return None

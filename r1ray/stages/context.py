@@ -88,7 +88,8 @@ class StageContext:
     def report_sets(self, use: Literal["train", "eval"], sets: Mapping[str, ProblemSet], tokenizer: Any) -> None:
         """Log to events.jsonl how many rows were dropped, cut or held out.
 
-        Printed are the numbers of training sets that lost many rows, and of evaluation sets that lost any.
+        Printed are the numbers of sets with unreadable rows, of training sets that lost many rows for other reasons, and of
+        evaluation sets that lost any.
         """
         for name, loaded in sets.items():
             self.run.event("data_loaded", stage=self.name, use=use, set=name, **loaded.counts)

@@ -8,7 +8,9 @@ import pytest
 from r1ray.cli import check_command_line
 from r1ray.config.run import best_metric
 
-EVALUATION = "every_steps: 0\nbefore_training: true\nnum_samples: 1\npass_at: [1]\ntemperature: 1.0\ntop_p: 1.0\nseed: 1\n"
+EVALUATION = (
+    "every_steps: 0\nbefore_training: true\nnum_samples: 1\npass_at: [1]\ntemperature: 1.0\ntop_p: 1.0\nseed: 1\n"
+)
 
 
 def write_rows(path: Path, *rows: object) -> str:

@@ -295,7 +295,7 @@ def test_columns_can_be_renamed():
     assert item.meta == {"subject": "sums", "answers": ["4", "four"], "tests": "sums"}
     with pytest.raises(ValueError, match=r"the source does not read 'subject' \(it reads prompt, answer"):
         load("rows", columns={"subject": "theme"})
-    with pytest.raises(ValueError, match=r"'cases' for 'tests'\. A row"):
+    with pytest.raises(ValueError, match=r"'cases' for 'tests'\. The columns are: prompt"):
         load("rows", columns={"tests": "cases"})
 
 

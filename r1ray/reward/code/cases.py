@@ -30,6 +30,7 @@ from typing import Any, cast, get_args
 from r1ray.plugin import Args
 from r1ray.reward.code.assertions import units_of
 from r1ray.reward.code.compare import Floats
+from r1ray.reward.text import HALF, lone_surrogate
 from r1ray.sandbox.base import Language, Limits
 
 PROGRAM_VERIFIERS = ("code", "program")
@@ -117,6 +118,14 @@ def read_cases(tests: Any, *, language: Language = "python", floats: Floats | No
                 f"tests must be two texts each, or a list of arguments and a value, not {given!r} and {expected!r}"
             )
     return replace(found, language=language, floats=floats or found.floats)
+
+
+def load_cases(tests: Any, *, language: Language = "python", floats: Floats | None = None) -> Cases:
+    """As `read_cases`, for tests that are read for the first time: their texts are checked too, which no program could read."""
+    cases = read_cases(tests, language=language, floats=floats)
+    if found := lone_surrogate([cases.inputs, cases.expected, cases.setup]):
+        raise ValueError(f"a test contains {found}, {HALF}")
+    return cases
 
 
 def _of_object(tests: Mapping[str, Any]) -> Cases:
