@@ -28,6 +28,7 @@ from r1ray.check.overrides import OVERRIDE, hydra_mistake, invalid_choice, with_
 from r1ray.config.files import conf_dir
 from r1ray.mistakes import REPLACED, RESUME
 from r1ray.plan import describe
+from r1ray.preview import prompt_preview
 
 
 class Job(NamedTuple):
@@ -61,7 +62,7 @@ def run_cli(main: Callable[[CheckedRun], None]) -> int:
         return 2
     for run in runs:
         if run.config.check:
-            print(describe(run))
+            print(describe(run), prompt_preview(run), sep="\n")
             continue
         print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith((REPLACED, RESUME))), end="")
         main(run)

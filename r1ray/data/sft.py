@@ -41,7 +41,7 @@ def sft_set(cfg: Config, tokenizer: Any) -> SftSet:
             if held_out.intersection(item.keys):
                 counts["held_out"] += 1
                 continue
-            sample = _sample(item, cfg, tokenizer, name=name)
+            sample = sample_of(item, cfg, tokenizer, name=name)
             if len(sample.token_ids_T) <= cfg.sft.max_length:
                 samples.append(sample)
             else:
@@ -67,7 +67,7 @@ def num_updates(num_samples: int, *, batch_size: int, epochs: float) -> int:
     return max(1, round(max(1, num_samples // batch_size) * epochs))
 
 
-def _sample(item: Item, cfg: Config, tokenizer: Any, *, name: str) -> Sample:
+def sample_of(item: Item, cfg: Config, tokenizer: Any, *, name: str) -> Sample:
     if item.response is None:
         raise ValueError(f"source {name!r}: {item.id} has no response to imitate; an sft stage needs one in every row")
     prompt_ids_T, prefill = render(item.messages, cfg.model.template, tokenizer)
