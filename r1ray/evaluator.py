@@ -19,6 +19,7 @@ from r1ray.data.prompts import ProblemSet
 from r1ray.engine.base import SamplingSpec
 from r1ray.reward.accuracy import answer_of
 from r1ray.reward.base import RewardContext
+from r1ray.run.phases import announce
 from r1ray.seeds import seed_of
 from r1ray.types import Group, Problem
 
@@ -46,6 +47,8 @@ class Evaluator:
         start = time.perf_counter()
         metrics: dict[str, float] = {}
         for name, problems in self.sets.items():
+            if step == 0:  # before the first line of a step
+                announce(f"evaluating {name}: {len(problems)} problems x {self.num_samples} completions")
             try:
                 groups = self._sample(problems, step=step)
             finally:

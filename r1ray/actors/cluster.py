@@ -18,6 +18,7 @@ from ray._private import services, utils
 
 from r1ray.config import ClusterConfig
 from r1ray.run.directory import SUBMITTED
+from r1ray.run.phases import phase
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 START_ATTEMPTS = 3
@@ -60,7 +61,8 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     # CPU actors get an empty CUDA_VISIBLE_DEVICES from us, so Ray's warning about its future default does not apply.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with own_sessions() as started, own_handler():
+    name = "starting Ray" if options.get("address") == "local" else "connecting to Ray"
+    with phase(name), own_sessions() as started, own_handler():
         context: Any = init_ray(options)
     reaper = start_reaper(started) if started else None
     try:

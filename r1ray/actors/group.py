@@ -43,6 +43,7 @@ class ActorGroup:
         self.starting: set[int] = set()
         """Workers that are restarting and cannot answer yet."""
         self._start, self._rendezvous = start, rendezvous
+        self.spawned = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.handles)
@@ -120,8 +121,19 @@ class ActorGroup:
         self.handles.clear()
 
 
-def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: float, key: str = "") -> list[Any]:
-    """As `ActorGroup.gather`, for calls on workers of any roles; `names[i]` is the worker that computes `refs[i]`."""
+def gather(
+    refs: Sequence[Any],
+    names: Sequence[str],
+    *,
+    what: str,
+    timeout_s: float,
+    key: str = "",
+    arrived: Callable[[str], None] | None = None,
+) -> list[Any]:
+    """As `ActorGroup.gather`, for calls on workers of any roles; `names[i]` is the worker that computes `refs[i]`.
+
+    `arrived` is called with the name of each worker whose result has arrived.
+    """
     name_of = dict(zip(refs, names, strict=True))
     deadline = time.monotonic() + timeout_s
     pending = list(refs)
@@ -133,6 +145,8 @@ def gather(refs: Sequence[Any], names: Sequence[str], *, what: str, timeout_s: f
                 raise _unresponsive(", ".join(name_of[ref] for ref in pending), what, timeout_s, key)
             results[ready[0]] = result_of(ready[0], name=name_of[ready[0]], what=what)
             wait.since = time.monotonic()
+            if arrived is not None:
+                arrived(name_of[ready[0]])
     return [results[ref] for ref in refs]
 
 

@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from r1ray.model.files import folder_of
 from r1ray.plugin import resolve
 from r1ray.roles import TRAINERS
 from r1ray.run.directory import RunDir
+from r1ray.run.phases import announce, announce_ready, counted
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -65,7 +67,9 @@ def actor_groups(
     The actors are still starting when the body begins; it calls `wait_until_ready` before it uses them. Raises PlacementError when
     they do not fit.
     """
-    slots = placement.place(placement.needs_of(cfg, roles=roles), timeout_s=cfg.cluster.placement_timeout_s)
+    needs = placement.needs_of(cfg, roles=roles)
+    announce(f"starting {', '.join(counted(need.role, need.num) for need in needs)}")
+    slots = placement.place(needs, timeout_s=cfg.cluster.placement_timeout_s)
     groups: dict[Role, ActorGroup] = {}
     paths = {"reference": reference_path, "judge": folder_of(cfg.judge.path or "")}
     paths |= {role: folder_of(path) for role, path in (("critic", cfg.critic.path), ("prm", cfg.prm.path)) if path}
@@ -90,7 +94,18 @@ def actor_groups(
 
 
 def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
-    """Raises WorkerFailed with the name of a worker that fails, WorkerUnresponsive with the names of those that time out."""
+    """Announce each role once all of its workers are ready.
+
+    Raises WorkerFailed with the name of a worker that fails, WorkerUnresponsive with the names of those that time out.
+    """
+    left = {role: len(group) for role, group in groups.items()}
+
+    def arrived(name: str) -> None:
+        role = name.rpartition("-")[0]
+        left[role] -= 1
+        if not left[role]:
+            announce_ready(role, len(groups[role]), seconds=time.monotonic() - groups[role].spawned)
+
     calls = {group.name(i): h.ping.remote() for group in groups.values() for i, h in enumerate(group.handles)}
     timeout_s = max(cfg.rollout.start_timeout_s, cfg.trainer.start_timeout_s)
     gather(
@@ -99,6 +114,7 @@ def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
         what="start",
         timeout_s=timeout_s,
         key="rollout.start_timeout_s, trainer.start_timeout_s",
+        arrived=arrived,
     )
 
 

@@ -21,6 +21,9 @@ SHOWN = {
 }
 """{metric: short name}, in the order shown; the terms of the loss follow."""
 
+NEGLIGIBLE = 1e-6
+"""A term of the loss below this is shown as 0. With one update a step the policy's is a sum that cancels, up to its rounding."""
+
 
 class StepConsole:
     """Example of a line: `rl 12/150  solve rate 0.312  reward 0.344  length 61.2  ...  1.9 s  left 4:22`."""
@@ -81,7 +84,8 @@ class StepConsole:
 
 def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
     losses = {name: name.replace("/", " ") for name in metrics if name.startswith("loss/")}
-    return {short: metrics[name] for name, short in (SHOWN | losses).items() if name in metrics}
+    shown = {short: metrics[name] for name, short in (SHOWN | losses).items() if name in metrics}
+    return shown | {short: 0.0 for short in losses.values() if abs(shown[short]) < NEGLIGIBLE}
 
 
 def _evaluations(step: int, metrics: Mapping[str, float]) -> list[str]:

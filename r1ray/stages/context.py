@@ -16,6 +16,7 @@ from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import CONFIG, RunDir
 from r1ray.run.log import RunLog
+from r1ray.run.phases import announce
 from r1ray.run.seal import MANIFEST, find_damage
 
 
@@ -91,6 +92,10 @@ class StageContext:
         Printed are the numbers of sets with unreadable rows, of training sets that lost many rows for other reasons, and of
         evaluation sets that lost any.
         """
+        words = {"train": "training", "eval": "evaluation"}[use]
+        announce(
+            f"problems for {words}: {', '.join(f'{name} {len(loaded.problems)}' for name, loaded in sets.items())}"
+        )
         for name, loaded in sets.items():
             self.run.event("data_loaded", stage=self.name, use=use, set=name, **loaded.counts)
             if dropped := dropped_rows(loaded, noticeable=NOTICEABLE if use == "train" else 0):

@@ -7,6 +7,7 @@ from r1ray.collect.reward_errors import RewardErrors
 from r1ray.data.prompts import evaluation_sets
 from r1ray.evaluator import evaluator_of
 from r1ray.failures import RestartBudget
+from r1ray.run.phases import phase
 from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
 
@@ -22,8 +23,9 @@ def run(context: StageContext) -> None:
         trainer_kwargs={},
         run=context.run,
     ) as groups:
-        tokenizer = context.tokenizer()
-        sets = evaluation_sets(cfg, tokenizer)
+        with phase("loading data"):
+            tokenizer = context.tokenizer()
+            sets = evaluation_sets(cfg, tokenizer)
         context.report_sets("eval", sets, tokenizer)
         log = context.log(tokenizer, first_step=0, last_step=0)
         wait_until_ready(groups, cfg)

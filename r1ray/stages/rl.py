@@ -31,6 +31,7 @@ from r1ray.loop import LoopComponents, train
 from r1ray.roles import TRAINERS, TrainerRole, trainer_config
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.ledger import Ledger
+from r1ray.run.phases import announce, phase
 from r1ray.run.seal import sealed
 from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
@@ -83,8 +84,9 @@ def train_on(
 ) -> None:
     """Train with these actors, which may still be starting, from a checkpoint or from the beginning."""
     cfg, progress = context.cfg, checkpoint.progress if checkpoint else START
-    tokenizer = context.tokenizer()
-    stream, held_out = problems_of(context, tokenizer)
+    with phase("loading data"):
+        tokenizer = context.tokenizer()
+        stream, held_out = problems_of(context, tokenizer)
     wait_until_ready(groups, cfg)
     gc.collect()
     gc.freeze()  # imported modules stay: scanning them every few steps took a fifth of the driver's time
@@ -189,6 +191,7 @@ def train_from(
         save=partial(save, context, checkpoints, trainers, resources.stream, ledger, resources.first_reference),
         log=log,
     )
+    announce(f"stage {context.name} sends the weights to the engines and begins with step {progress.step + 1}")
     try:
         train(cfg, components, progress)
         ledger.sync()

@@ -17,6 +17,7 @@ from r1ray.failures import RestartBudget
 from r1ray.loop import due
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.log import RunLog
+from r1ray.run.phases import announce, phase
 from r1ray.run.stop import raise_if_stop_requested, stop_requested
 from r1ray.stages.context import StageContext
 from r1ray.stages.faults import Faults
@@ -27,10 +28,12 @@ from r1ray.types import Sample
 def run(context: StageContext) -> None:
     """Train for cfg.sft.epochs over cfg.data.train; one step is one optimizer update."""
     cfg, algo = context.cfg, Sft()
-    tokenizer = context.tokenizer()
-    data = sft_set(cfg, tokenizer)
+    with phase("loading data"):
+        tokenizer = context.tokenizer()
+        data = sft_set(cfg, tokenizer)
     context.run.event("data_loaded", stage=context.name, **data.counts)
     last = num_updates(len(data.samples), batch_size=cfg.sft.batch_size, epochs=cfg.sft.epochs)
+    announce(f"{len(data.samples)} examples, {last} updates")
     checkpoints = context.checkpoints()
     checkpoint = context.resume_checkpoint(checkpoints)
     if first_step(checkpoint) > last:

@@ -44,12 +44,13 @@ def test_one_line_per_step_without_a_terminal() -> None:
 def test_an_evaluation_follows_its_step_and_shows_only_what_is_to_see() -> None:
     """The line of the step first: the evaluation is of the model after it."""
     out = io.StringIO()
-    console = StepConsole(stage="rl", first_step=1, last_step=2, console=Console(file=out, width=60))
+    console = StepConsole(stage="rl", first_step=1, last_step=2, console=Console(file=out))
     counts = {"eval/a/problems": 15.0, "eval/a/left_out": 0.0, "eval/a/unusable": 0.0}
-    console.step(1, STEP | counts | {"eval/a/accuracy": 0.5})
+    console.step(1, STEP | counts | {"eval/a/accuracy": 0.5, "loss/policy": -7.5e-9})
     console.step(2, STEP | counts | {"eval/a/accuracy": 0.5, "eval/a/left_out": 2.0})
     lines = out.getvalue().splitlines()
     assert [line[:6] for line in lines] == ["rl 1/2", "step 1", "rl 2/2", "step 2"]
+    assert "  loss policy 0  left" in lines[0] and "  loss policy -2.0e-05  left" in lines[2]
     assert lines[1] == "step 1  eval a: accuracy 0.500" and lines[3].endswith("accuracy 0.500  left_out 2.00")
 
 

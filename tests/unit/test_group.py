@@ -8,7 +8,9 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 import r1ray.actors.group as group_module
 from r1ray.actors.group import ActorGroup, result_of
+from r1ray.actors.start import wait_until_ready
 from r1ray.failures import WorkerDied, WorkerUnresponsive
+from r1ray.run.phases import phase
 
 OUT_OF_MEMORY = """6 worker(s) were killed due to the node running low on memory. 5.5 GB used
 Object store memory usage: [- objects spillable: 0
@@ -61,3 +63,37 @@ def test_unhealthy_are_dead_and_unresponsive_workers_and_those_whose_engine_has_
         "rollout-3": "rollout-3 did not finish 'heartbeat' within 1 s",
     }
     assert isinstance(found["rollout-2"], WorkerDied)
+
+
+def test_each_role_is_announced_once_when_all_its_workers_are_ready(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they become ready, not when the slowest one is."""
+    order = ["reward-1", "rollout-0", "reward-0", "rollout-1"]
+    monkeypatch.setattr(
+        group_module.ray, "wait", lambda pending, **_: ([n := order.pop(0)], [p for p in pending if p != n])
+    )
+
+    def get(name: str) -> None:
+        seen.append(capsys.readouterr().out)
+
+    seen: list[str] = []
+    monkeypatch.setattr(group_module.ray, "get", get)
+    handles = {
+        role: [SimpleNamespace(ping=SimpleNamespace(remote=lambda n=f"{role}-{i}": n)) for i in (0, 1)]
+        for role in ("rollout", "reward")
+    }
+    groups = {role: ActorGroup(role, own) for role, own in handles.items()}  # type: ignore[arg-type]
+    engine = SimpleNamespace(start_timeout_s=9.0)
+    wait_until_ready(groups, SimpleNamespace(rollout=engine, trainer=engine))  # type: ignore[arg-type]
+    seen.append(capsys.readouterr().out)
+    assert seen == ["", "", "", "r1ray: 2 reward workers ready after 0 s\n", "r1ray: 2 engines ready after 0 s\n"]
+
+
+def test_a_phase_has_its_seconds_unless_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OSError), phase("starting Ray"):
+        raise OSError
+    with phase("loading data"):
+        pass
+    lines = ["r1ray: starting Ray", "r1ray: loading data", "r1ray: loading data took 0.0 s"]
+    assert capsys.readouterr().out.splitlines() == lines

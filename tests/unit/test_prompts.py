@@ -322,7 +322,9 @@ def test_a_stage_reports_the_sets_whose_rows_are_dropped(tokenizer, tmp_path: Pa
     seeded: Any = cfg.model_copy(update={"seed": 0})
     context = StageContext(name="rl", cfg=seeded, run=cast("Any", run), model_path="")
     problems_of(context, tokenizer)
-    lines = [line.partition(": 1 cannot")[0] for line in capsys.readouterr().out.splitlines()]
+    first, *lines = [line.partition(": 1 cannot")[0] for line in capsys.readouterr().out.splitlines()]
+    assert first == "r1ray: problems for training: mine 1"
+    assert lines.pop(1) == "r1ray: problems for evaluation: good 1, mine 1"
     assert lines == [f"r1ray: {key}.mine: 1 of 2 rows are dropped" for key in ("data.train", "eval.sets")]
     assert [(kind, fields["use"], fields["unreadable"]) for kind, fields in events] == [
         ("data_loaded", "train", 1), ("data_loaded", "eval", 0), ("data_loaded", "eval", 1),
