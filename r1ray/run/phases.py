@@ -5,12 +5,12 @@ r1ray: starting Ray took 4.1 s
 r1ray: starting 2 engines, 2 trainers, 1 reference worker, 2 reward workers
 r1ray: loading data
 r1ray: loading data took 1.2 s
-r1ray: train: countdown 2000 problems
+r1ray: problems for training: countdown 2000
 r1ray: 2 reward workers ready after 9 s
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 WORKERS: Mapping[str, str] = {
@@ -30,7 +30,7 @@ def announce(text: str) -> None:
 
 
 @contextmanager
-def phase(name: str) -> Iterator[None]:
+def phase(name: str) -> Generator[None]:
     """Announce the phase, and its seconds when it has ended without an error."""
     announce(name)
     start = time.monotonic()
