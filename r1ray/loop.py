@@ -28,7 +28,7 @@ from r1ray.plugin_errors import PluginFailed, failing_as_plugin
 from r1ray.roles import TrainerRole, trainer_config
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
-from r1ray.run.metrics import masked_share, reduce_trainers, step_metrics
+from r1ray.run.metrics import reduce_trainers, sample_metrics, step_metrics
 from r1ray.run.stop import Stopped, stop_reason
 from r1ray.types import Batch, Collected, Sample
 
@@ -104,7 +104,7 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
             sync = components.sync.push(progress.version) if moved else {}
         progress = refresh_reference(cfg, components, progress)
         metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
-        metrics |= curriculum | {"update": progress.updates, "train/masked/fraction": masked_share(samples)}
+        metrics |= curriculum | {"update": progress.updates} | sample_metrics(samples)
         with failing_as_plugin(f"update_state of algo.name={cfg.algo.name}"):
             state = algo.update_state(state, metrics)
         metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}

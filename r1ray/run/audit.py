@@ -5,6 +5,8 @@
     one answer                  the same final answer to at least a third of the problems of a source, after leaving out those for
                                 which it may be correct: those with the most frequent gold answer among the problems given it
     one completion              the same long text to at least a tenth of them, counted in the same way
+    nothing to learn from       equal rewards in every group of the last steps
+    truncated                   a large share of the completions of the last steps is cut at the length limit
     rewarded though incorrect   incorrect completions that earn as much as correct ones of their source usually do
 
 A finding says where to look, not what is broken. An answer counts for a group if half of its completions give it. A problem
@@ -25,6 +27,7 @@ from r1ray.data.rollouts import read_rollouts
 from r1ray.run.card import completion_card, visible
 from r1ray.run.charts import histogram
 from r1ray.run.console import number
+from r1ray.run.levels import CONDITIONS, STEPS
 from r1ray.run.loggers import Rows, matching
 
 Line = Mapping[str, Any]
@@ -89,7 +92,7 @@ def newest_lines(files: Mapping[int, Path]) -> list[Line]:
 
 
 def findings(rows: Rows, lines: Sequence[Line]) -> list[Finding]:
-    found = reward_without_accuracy(rows)
+    found = reward_without_accuracy(rows) + levels(rows)
     by_source: dict[str, list[Line]] = {}
     for line in lines:
         by_source.setdefault(line.get("source") or "", []).append(line)
@@ -141,6 +144,18 @@ def reward_without_accuracy(rows: Rows) -> list[Finding]:
             )
         ]
     return []
+
+
+def levels(rows: Rows) -> list[Finding]:
+    """Alarms about a level (`r1ray.run.levels`) that are active at the last step, or would be, had the run more steps."""
+    trained = [row for row in rows if row.get("groups/generated")][-STEPS:]
+    texts = {name: [condition(row) for row in trained] for name, condition in CONDITIONS.items()}
+    what = f"In the last {len(trained)} steps" if len(trained) > 1 else "In the only step"
+    return [
+        Finding(what=f"{what} {text}")
+        for found in texts.values()
+        if all(found) and (text := found[-1] if found else None)
+    ]
 
 
 def one_answer(source: str, lines: Sequence[Line]) -> list[Finding]:

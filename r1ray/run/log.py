@@ -10,6 +10,7 @@ from r1ray.run.alarms import HISTORY, AlarmState, check_step
 from r1ray.run.console import StepConsole, number
 from r1ray.run.directory import RunDir
 from r1ray.run.files import make_folder, write_atomically
+from r1ray.run.levels import LevelState, check_levels
 from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger, read_metrics
 from r1ray.run.report import write_report
 from r1ray.types import Group, Ints
@@ -41,11 +42,13 @@ class RunLog:
         for step, path in rollout_steps(self.folder.rollouts).items():
             if step >= first_step and step > trained:
                 path.unlink()
-        self.alarms = AlarmState()
+        self.alarms, self.levels = AlarmState(), LevelState()
         rows = [row for row in read_metrics(self.folder.metrics) if row["step"] < first_step]
         self._report_lost({*range(1, first_step)} - {row["step"] for row in rows})
         for row in rows[-HISTORY:]:
-            self.alarms, _ = check_step(self.alarms, row)  # these alarms have already been logged
+            # These alarms have already been logged.
+            self.alarms, _ = check_step(self.alarms, row)
+            self.levels, _ = check_levels(self.levels, row)
         self.write_report, self.write_rollouts = Guard("report.html"), Guard("writing rollouts")
         makers: dict[str, Callable[[], Logger]] = {
             "metrics.jsonl": lambda: JsonlLogger(self.folder.metrics, first_step=first_step),
@@ -87,6 +90,10 @@ class RunLog:
             normal, now = number(alarm.normal), number(alarm.now)
             what = f"is back to {now} (normal: {normal})" if alarm.over else f"jumped from {normal} to {now}"
             print(f"r1ray: step {step}: {alarm.name} {what}")
+        self.levels, levels = check_levels(self.levels, metrics)
+        for level in levels:
+            self.event("alarm_over" if level.over else "alarm", name=level.name, step=step, text=level.text)
+            print(f"r1ray: step {step}: {level.text}")
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         """Write the completions of the first, the last and every N-th step; the report compares the first with the last."""

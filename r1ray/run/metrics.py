@@ -7,13 +7,14 @@ progress; those of the groups trained on are under `train/`.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, pstdev
 
 from r1ray.types import STATUSES, Collected, Completion, Group, Sample, Score
 
 CATALOGUE: Mapping[str, str] = {
     "update": "optimizer steps of the policy so far",
     "reward/mean": "weighted sum of the reward components, mean over usable completions",
+    "reward/std": "standard deviation of the rewards over usable completions",
     "reward/<component>/mean": "value of one component, mean over the completions to which it applies",
     "zero_reward/fraction": "share of usable completions that are incorrect, or have reward 0 where correctness does not apply",
     "solve_rate": "share of correct completions, mean over problems",
@@ -40,6 +41,8 @@ CATALOGUE: Mapping[str, str] = {
     "train/response_length/mean": "response_length/mean over the groups trained on",
     "train/masked/fraction": "share of completions of the groups trained on that have no token in the loss: unusable, truncated "
     "with reward.truncated=mask, or in a group that the algorithm removed",
+    "train/zero_advantage/fraction": "share of completions of the groups trained on whose advantages are all 0 (equal rewards in "
+    "their group): they do not move the policy",
     "curriculum/<name>": "a count of the curriculum after the step: pool_size (problems), pool_draws (groups), left_out (problems)",
     "curriculum/<source>/<name>": "level: difficulty of the next problems",
     "loss/<term>": "a term of the loss as it is minimised: aggregated as algo.aggregation says, times its coefficient",
@@ -81,6 +84,9 @@ CATALOGUE: Mapping[str, str] = {
 
 REFLECTION_WORDS = ("wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check")
 """The list of DeepSeek-R1 (arXiv 2501.12948v2, on the growth of reflection in R1-Zero)."""
+
+ROUNDING = 1e-5
+"""An advantage below this is 0: a mean of equal rewards may differ from them in the last bit."""
 
 _REFLECTION = re.compile(rf"\b(?:{'|'.join(REFLECTION_WORDS)})\b", re.IGNORECASE)
 _PATTERNS = [re.compile(re.sub(r"<\w+>", "[^/]+", name)) for name in CATALOGUE]
@@ -132,9 +138,14 @@ def step_metrics(collected: Collected, seconds: Mapping[str, float], *, version:
     return metrics
 
 
-def masked_share(samples: Sequence[Sample]) -> float:
-    """Share of samples without a token in the loss, after the algorithm has computed advantages."""
-    return sum(not sample.mask_T.any() for sample in samples) / max(1, len(samples))
+def sample_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Of the samples of a step, after the algorithm has computed advantages. Without samples nothing moves the policy."""
+    masked = sum(not sample.mask_T.any() for sample in samples)
+    moving = sum(bool((abs(s.advantages_T) * s.mask_T > ROUNDING).any()) for s in samples if s.advantages_T is not None)
+    return {
+        "train/masked/fraction": masked / max(1, len(samples)),
+        "train/zero_advantage/fraction": 1 - moving / max(1, len(samples)),
+    }
 
 
 def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
@@ -148,6 +159,7 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
     oldest = [span.version for completion in completions for span in completion.versions]
     metrics = {
         "reward/mean": _mean_reward(groups),
+        "reward/std": pstdev(score.reward for score in usable) if usable else None,
         # By correctness where it is known: a format or length reward would hide that every completion is incorrect.
         "zero_reward/fraction": _mean(float(_earned_nothing(score)) for score in usable),
         "solve_rate": _mean(rates),

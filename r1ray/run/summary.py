@@ -3,10 +3,12 @@
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from r1ray.run.console import number
 from r1ray.run.directory import RunDir
 from r1ray.run.evaluations import as_text, eval_sets, evaluations
+from r1ray.run.files import read_jsonl
 from r1ray.run.loggers import Rows, read_metrics
 from r1ray.run.report import before_and_after
 
@@ -18,10 +20,22 @@ def closing_summary(run: RunDir) -> str:
         rows = read_metrics(run.stage(stage.name).metrics)
         lines += [f"  stage {stage.name}", *(f"    {line}" for line in _results(run, stage.name, rows))]
         lines += [f"    {line}" for line in _model(run.stage(stage.name).checkpoints)]
+    lines += [f"  alarm    {alarm}" for alarm in active_alarms(run)]
     lines += [f"  report   {run.report}", f"  metrics  {run.path / 'stages' / '*' / 'metrics.jsonl'}"]
     if any(run.path.glob("stages/*/checkpoints/*")):
         lines.append("  resume   the same command with resume=auto (and a larger steps=...)")
     return "\n".join(lines)
+
+
+def active_alarms(run: RunDir) -> list[str]:
+    """The alarms of steps that were raised and are not over, as `name since step 12`."""
+    active: dict[str, Any] = {}
+    for event in read_jsonl(run.events):
+        if event["kind"] in ("alarm", "alarm_over") and "name" in event and "step" in event:
+            active.pop(event["name"], None)
+            if event["kind"] == "alarm":
+                active[event["name"]] = event["step"]
+    return [f"{name} since step {step}" for name, step in active.items()]
 
 
 def _results(run: RunDir, stage: str, rows: Rows) -> list[str]:

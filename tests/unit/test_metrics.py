@@ -11,9 +11,9 @@ from r1ray.run.metrics import (
     eval_metrics,
     group_metrics,
     is_metric,
-    masked_share,
     reduce_updates,
     reflections,
+    sample_metrics,
     step_metrics,
 )
 from r1ray.types import Collected, Completion, Group, Message, Problem, Score, VersionSpan
@@ -67,8 +67,11 @@ CORRECT, INCORRECT = score(correct=True, reward=1.0), score(correct=False, rewar
 
 def test_completions_without_a_trained_token_are_counted() -> None:
     masked = sample(4, mask_T=np.zeros(4, np.float32))
-    assert masked_share([sample(4), masked, sample(5), sample(2)]) == 0.25
-    assert masked_share([]) == 0
+    moved = sample(5, advantages_T=np.full(5, 0.5, np.float32))
+    rounded = sample(2, advantages_T=np.full(2, 3e-8, np.float32))
+    found = sample_metrics([sample(4), masked, moved, rounded])
+    assert found == {"train/masked/fraction": 0.25, "train/zero_advantage/fraction": 0.75}
+    assert sample_metrics([]) == {"train/masked/fraction": 0, "train/zero_advantage/fraction": 1}
 
 
 def test_metrics_are_taken_before_the_filter() -> None:
