@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from hydra._internal.utils import _run_hydra as run_hydra  # what hydra.main calls with a parsed command line
@@ -29,6 +29,7 @@ from r1ray.config.files import conf_dir
 from r1ray.mistakes import REPLACED, RESUME
 from r1ray.plan import describe
 from r1ray.preview import prompt_preview
+from r1ray.sweep import run_each, suffixes
 
 
 class Job(NamedTuple):
@@ -63,9 +64,16 @@ def run_cli(main: Callable[[CheckedRun], None]) -> int:
     for run in runs:
         if run.config.check:
             print(describe(run), prompt_preview(run), sep="\n")
-            continue
+
+    def start(run: CheckedRun) -> None:
         print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith((REPLACED, RESUME))), end="")
         main(run)
+
+    started = [run for run in runs if not run.config.check]
+    if len(started) > 1:
+        return run_each(started, start)
+    for run in started:
+        start(run)
     return 0
 
 
@@ -137,13 +145,12 @@ def _compose_jobs(args: Namespace) -> tuple[list[Job], list[Mistake]]:
 def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
     """Run Hydra on the command line, and collect the jobs instead of running them."""
     jobs: list[Job] = []
+    sweep: list[bool] = []
 
     def collect(cfg: DictConfig) -> None:
         job = HydraConfig.get()
         with open_dict(cfg):
             cfg.pop("paper", None)  # a recipe's paper describes it and configures nothing
-        if job.mode == RunMode.MULTIRUN:
-            cfg.run_dir = f"{OmegaConf.to_container(cfg)['run_dir']}_{job.job.num}"  # type: ignore[index]
         # ${hydra:...} can be resolved only here; an interpolation without a target is left to the check, which reports it.
         with suppress(OmegaConfBaseException):
             OmegaConf.resolve(cfg)
@@ -152,6 +159,7 @@ def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
         # Not resolved: an override may hold an interpolation, which means nothing in this list.
         task: list[str] = OmegaConf.to_container(job.overrides.task)  # type: ignore[assignment]
         jobs.append(Job(cfg, [without_prefix(override) for override in task], choices, folders))
+        sweep.append(job.mode == RunMode.MULTIRUN)
 
     with _errors_raised():
         run_hydra(
@@ -161,6 +169,9 @@ def _run_hydra(args: Namespace, overrides: Sequence[str]) -> list[Job]:
             config_path=str(conf_dir()),
             config_name="config",
         )
+    for job, suffix in zip(jobs, suffixes([job.overrides for job in jobs]) if any(sweep) else [], strict=False):
+        values: Any = OmegaConf.to_container(job.cfg)
+        job.cfg.name, job.cfg.run_dir = f"{values['name']}{suffix}", f"{values['run_dir']}{suffix}"
     return jobs
 
 

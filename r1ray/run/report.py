@@ -8,11 +8,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from string import Template
 from typing import Any
 
 from r1ray.data.rollouts import read_rollouts, rollout_steps
-from r1ray.run import charts
 from r1ray.run.audit import audit_section
 from r1ray.run.card import completion_card
 from r1ray.run.charts import Curve, histogram, line_chart, stacked_chart
@@ -21,6 +19,7 @@ from r1ray.run.directory import RunDir, StageDir
 from r1ray.run.evaluations import as_html, eval_sets, evaluations
 from r1ray.run.files import read_jsonl, write_atomically
 from r1ray.run.loggers import Rows, matching, read_metrics
+from r1ray.run.page import page
 
 CHARTS: Mapping[str, tuple[str, ...]] = {
     "Solve rate": ("solve_rate",),
@@ -64,21 +63,8 @@ def write_report(run: RunDir) -> Path:
     sections = [_stage(run, StageDir(path), titled=len(stages) > 1) for path in stages]
     body = "".join([*sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
     body += _details("Versions", _table(versions.items()))
-    colours = "\n".join(
-        f"svg .c{i} {{ stroke: var(--c{i}); }} svg .f{i} {{ fill: var(--c{i}); }} .b{i} {{ background: var(--c{i}); }}"
-        for i in range(8)
-    )
-    page = Template((Path(__file__).with_name("report_template.html")).read_text()).substitute(
-        title=html.escape(run.path.name),
-        subtitle=html.escape(f"{run.path.resolve()} · written {time.strftime('%Y-%m-%d %H:%M:%S')}"),
-        body=body,
-        colours=colours,
-        left=charts.LEFT,
-        right=charts.RIGHT,
-        top=charts.TOP,
-        bottom=charts.BOTTOM,
-    )
-    write_atomically(run.report, page)
+    subtitle = f"{run.path.resolve()} · written {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    write_atomically(run.report, page(run.path.name, subtitle=subtitle, body=body))
     return run.report
 
 

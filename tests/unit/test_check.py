@@ -1033,7 +1033,8 @@ def test_number_of_ranks_can_change_when_no_trainer_state_is_loaded(workplace: P
 def test_every_job_of_a_multirun_is_checked_and_has_its_own_directory() -> None:
     first, second = check("--multirun", "seed=1,2", "name=sweep")
     assert (first.config.seed, second.config.seed) == (1, 2)
-    assert (first.config.run_dir, second.config.run_dir) == ("runs/sweep_0", "runs/sweep_1")
+    assert (first.config.run_dir, second.config.run_dir) == ("runs/sweep_seed_1", "runs/sweep_seed_2")
+    assert first.config.name == "sweep_seed_1", "the name that wandb shows"
     with pytest.raises(ConfigError) as caught:
         check("--multirun", "steps=5,0")
     assert [mistake.value for mistake in caught.value.mistakes] == [0]
@@ -1049,7 +1050,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
 def test_valid_run_starts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, capsys, "seed=3") == (0, "started r1_zero 3\n")
     code, out = run(monkeypatch, capsys, "--multirun", "seed=1,2")
-    assert (code, out) == (0, "started r1_zero 1\nstarted r1_zero 2\n")
+    names = [f"r1_zero_seed_{seed}" for seed in (1, 2)]
+    lines = [
+        line
+        for number, name in enumerate(names, start=1)
+        for line in (f"r1ray: run {number} of 2: {name} -> runs/{name}", f"started {name} {number}")
+    ]
+    assert (code, out.splitlines()) == (0, [*lines, "no metrics were logged"])
     code, out = run(monkeypatch, capsys, "data=dapo_math")
     assert (code, out) == (0, "r1ray: replaced: data dapo_math -> countdown: model=builtin\nstarted r1_zero 0\n")
 
