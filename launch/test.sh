@@ -8,7 +8,31 @@ export PATH="$root/.venv/bin:$PATH"
 
 select=(-m "not slow")
 args=()
+paths=()
 for arg in "$@"; do
-    if [ "$arg" = --all ]; then select=(); else args+=("$arg"); fi
+    case $arg in
+        --all) select=() ;;
+        tests/*) paths+=("$arg") ;;
+        *) args+=("$arg") ;;
+    esac
 done
-exec python -m pytest "${select[@]}" "${args[@]}"
+
+code=5 # pytest's code for: no test matches
+run() {
+    local ended=0
+    python -m pytest "${select[@]}" "${args[@]}" "$@" || ended=$?
+    case $ended in
+        5) ;;
+        0) if [ "$code" -eq 5 ]; then code=0; fi ;;
+        *) code=$ended ;;
+    esac
+}
+
+if [ ${#paths[@]} -gt 0 ]; then
+    run "${paths[@]}"
+else
+    # Unit tests use one core each. The others start Ray, engines and trainers, which need the whole machine.
+    OMP_NUM_THREADS=1 run tests/unit --numprocesses "$(env -u OMP_NUM_THREADS nproc)" --maxprocesses 8
+    run tests/integration tests/e2e
+fi
+exit "$code"

@@ -264,7 +264,7 @@ class EngineThread:
             try:
                 result = function(engine)
             except EngineBroken as error:
-                _settle(future, error=self._failed(error))
+                _settle(future, error=self._end_with(error))
                 raise
             except Exception as error:
                 _settle(future, error=error)
@@ -272,17 +272,19 @@ class EngineThread:
                 _settle(future, result)
             self.num_steps += 1
 
-    def _failed(self, error: BaseException) -> EngineFailed:
-        return EngineFailed(self._index, f"{type(error).__name__}: {error}")
+    def _end_with(self, error: BaseException) -> EngineFailed:
+        """From here on new calls are refused. Before any caller learns of the error, so that it finds `ended` set."""
+        with self._lock:
+            self._end = self._end or EngineFailed(self._index, f"{type(error).__name__}: {error}")
+        return self._end
 
     def _fail_all(self, error: BaseException) -> None:
-        with self._lock:
-            self._end = self._failed(error)
+        end = self._end_with(error)
         waiting: list[Future[Any]] = [generation.future for generation in set(self._running.values())]
         while not self._commands.empty():
             waiting.append(self._commands.get()[1])
         for future in waiting:
-            _settle(future, error=self._end)
+            _settle(future, error=end)
 
 
 def _settle(future: Future[Any], result: Any = None, *, error: BaseException | None = None) -> None:

@@ -1,5 +1,6 @@
 """Fixtures of several unit test files."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from r1ray.cli import compose
@@ -54,3 +56,21 @@ def dashboard() -> Iterator[Any]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compose_once() -> Iterator[None]:
+    """Hydra composes each configuration twice, the first time only to read `hydra.mode`, which no test sets: half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda *args, **kwargs: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Restores the root logger: Hydra's `--info` sets it to DEBUG, and every later configuration would be printed."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers

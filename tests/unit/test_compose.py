@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import re
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction as Rational
@@ -174,7 +175,7 @@ def test_timeout_caused_by_the_completion_is_scored():
         *(ComponentScore(value=math.nan), ComponentScore(value=1e308), ComponentScore(value="1")),  # type: ignore[arg-type]
         ComponentScore(value=1.0, status="fine"),  # type: ignore[arg-type]
     ],
-    ids=repr,
+    ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)),
 )
 def test_a_value_that_is_no_reward_makes_its_completion_unusable(value: object):
     made = scorer(a=(1.0, lambda problem, completions_G, context: [value, 0.5]))

@@ -177,7 +177,7 @@ def test_pins_are_closed_under_dependencies() -> None:
 def test_ci_runs_everything_and_ends_with_pytests_summary(tmp_path: Path, failing: str, code: int) -> None:
     fakes = {
         "launch/setup.sh": "",
-        "launch/test.sh": 'echo "==== 3 passed in 1.00s ====" && [ "$FAILING" != tests ]',
+        "launch/test.sh": 'printf "==== %s in 1.00s ====\\n" "3 passed" "2 passed" && [ "$FAILING" != tests ]',
         ".venv/bin/python": 'echo "ran $*" && case "$*" in *"${FAILING:-nothing}"*) exit 1 ;; esac',
     }
     for name, body in fakes.items():
@@ -195,4 +195,33 @@ def test_ci_runs_everything_and_ends_with_pytests_summary(tmp_path: Path, failin
         "ran -m ruff format --check .",
         "ran -m pyright",
     ]
-    assert lines[-1] == "==== 3 passed in 1.00s ===="
+    assert lines[-2:] == ["==== 3 passed in 1.00s ====", "==== 2 passed in 1.00s ===="]
+
+
+@pytest.mark.parametrize(
+    ("units", "others", "code"),
+    [(0, 0, 0), (1, 0, 1), (0, 1, 1), (5, 0, 0), (0, 5, 0), (5, 5, 5), (5, 1, 1), (2, 5, 2)],
+)
+def test_tests_fail_when_either_half_fails_or_none_matches(tmp_path: Path, units: int, others: int, code: int) -> None:
+    python = 'echo "ran $*" && case "$*" in *tests/unit*) exit "$UNITS" ;; *) exit "$OTHERS" ;; esac'
+    for name, body in {"launch/setup.sh": "", ".venv/bin/python": python}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    shutil.copy(ROOT / "launch" / "test.sh", tmp_path / "launch")
+    env = os.environ | {"UNITS": str(units), "OTHERS": str(others)}
+
+    def ran(*arguments: str) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            ["bash", tmp_path / "launch/test.sh", *arguments], env=env, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    assert ran("--all", "-k", "launch") == (
+        code,
+        [
+            f"ran -m pytest -k launch tests/unit --numprocesses {len(os.sched_getaffinity(0))} --maxprocesses 8",
+            "ran -m pytest -k launch tests/integration tests/e2e",
+        ],
+    )
+    assert ran("tests/e2e/test_run.py") == (others, ["ran -m pytest -m not slow tests/e2e/test_run.py"])

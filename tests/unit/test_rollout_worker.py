@@ -10,7 +10,7 @@ import pytest
 from fake_engine import FakeEngine
 
 import r1ray.engine
-from r1ray.actors.rollout import RolloutWorker
+from r1ray.actors.rollout import EngineThread, RolloutWorker
 from r1ray.engine.base import EngineBroken, EngineFailed, Request, SamplingSpec
 from r1ray.types import Completion
 
@@ -196,6 +196,21 @@ def test_an_engine_that_breaks_at_a_request_has_failed(engine: Engine, monkeypat
                 await generate(worker, [1, 2])
 
     run(scenario)
+
+
+def test_an_engine_has_ended_before_its_callers_learn_of_it() -> None:
+    thread, go = EngineThread(FakeEngine, index=0), threading.Event()
+
+    def fail(engine: Any) -> None:
+        go.wait(10)
+        raise EngineBroken("half loaded")
+
+    seen: list[str | None] = []
+    called = thread.call(fail)
+    called.add_done_callback(lambda _: seen.append(thread.ended))
+    go.set()
+    assert isinstance(called.exception(10), EngineFailed)
+    assert seen and "half loaded" in str(seen[0])
 
 
 def test_a_refused_request_fails_its_call_alone(engine: Engine) -> None:
