@@ -271,6 +271,4 @@ def load(path: Path) -> Checkpoint:
     """The checkpoint at `path` (a `latest` or `best` link is followed); unverified."""
     path = path.resolve()
     state: dict[str, Any] = json.loads((path / STATE).read_text())
-    if "best" in state:  # written by an earlier version: the best score so far, so the first that has it is the best
-        state["score"] = state.pop("best")
     return Checkpoint(path=path, progress=Progress(**state))

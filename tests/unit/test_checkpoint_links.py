@@ -1,6 +1,5 @@
 """`latest`, `best` and the number of checkpoints follow from the sealed checkpoints alone, whatever a crash or damage left."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -11,7 +10,6 @@ import pytest
 
 from r1ray.run.checkpoint import Checkpoints, Progress
 from r1ray.run.directory import RunDir
-from r1ray.run.seal import seal
 from r1ray.stages.context import StageContext, final_checkpoint
 
 
@@ -210,15 +208,3 @@ def test_every_damaged_checkpoint_is_named_when_none_is_left(tmp_path: Path) -> 
     damage(folder, 5)
     with pytest.raises(ValueError, match="step_000005"):
         final_checkpoint(run, "sft")
-
-
-def test_state_of_an_earlier_version_has_its_score_as_the_best_so_far(tmp_path: Path) -> None:
-    """Such a state.json has `best`, the best value up to its step, and no `score`."""
-    for step, best in ((5, 0.4), (10, 0.7), (15, 0.7)):
-        folder = tmp_path / f"step_{step:06d}"
-        folder.mkdir()
-        progress = {"step": step, "updates": step, "version": step, "stream": {}, "algo": {}, "best": best}
-        (folder / "state.json").write_text(json.dumps(progress))
-        seal(folder)
-    opened(tmp_path, keep=3)
-    assert (link(tmp_path, "latest"), link(tmp_path, "best")) == (15, 10)

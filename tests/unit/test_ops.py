@@ -49,6 +49,12 @@ def test_extreme_ratio_stays_finite():
     assert torch.isfinite(logs.grad).all()
 
 
+def test_each_side_is_clipped_at_its_own_width():
+    log_ratio, advantages = torch.tensor([0.5, 1.4]).log(), torch.tensor([-1.0, 1.0])
+    out = ops.clipped_surrogate(log_ratio, advantages, clip_low=0.2, clip_high=0.28, dual_clip=None)
+    assert out.objective_L.tolist() == pytest.approx([-0.8, 1.28])
+
+
 def test_dual_clip_bounds_only_negative_advantages():
     log_ratio = torch.tensor([5.0, 5.0]).log()
     advantages = torch.tensor([-1.0, 1.0])

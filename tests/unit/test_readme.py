@@ -24,6 +24,7 @@ RECIPES = [line for line in LINES if "r1ray.recipes" in line]
 GRADES = [line for line in LINES if "r1ray.grade" in line]
 OTHERS = {
     "bash launch/": "continuous integration and tests/e2e/test_demonstration.py",
+    "python -m r1ray.compare": "tests/unit/test_compare.py",
     "cp -r tests/fixtures/my_recipe": "tests/e2e/test_own_recipe.py",
     "ray job submit": "tests/e2e/test_submit.py",
     "RAY_JOB_STOP_WAIT_TIME_S=100 ray start": "tests/e2e/test_submit.py",
