@@ -18,6 +18,7 @@ ALGORITHMS = {
     "gpg": "r1ray.algo.gpg:Gpg",
     "grpo": "r1ray.algo.grpo:Grpo",
     "gspo": "r1ray.algo.gspo:Gspo",
+    "opo": "r1ray.algo.opo:Opo",
     "ppo": "r1ray.algo.ppo:Ppo",
     "prime": "r1ray.algo.prime:Prime",
     "reinforce_pp": "r1ray.algo.reinforce_pp:ReinforcePP",

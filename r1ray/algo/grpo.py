@@ -6,8 +6,8 @@
 
 Our deviations and choices:
 - the ratio is per token, as in all public code (R1's equation writes it per output);
-- std_ddof, adv_eps, scale_by_std, clip_low, clip_high, dual_clip, the KL estimator and the aggregation are configurable: papers and
-  code disagree on each (defaults and sources: conf/algo/grpo.yaml);
+- std_ddof, adv_eps, scale_by_std, std_over, clip_low, clip_high, dual_clip, the KL estimator and the aggregation are configurable:
+  papers and code disagree on each (defaults and sources: conf/algo/grpo.yaml);
 - pi_old is the trainer's policy before the first update of the pass, not the engine's log-probs, which are compared
   with it in `mismatch/kl` and `mismatch/logprob_gap/max`;
 - an unusable completion is masked and is not in the baseline; one that is masked for being truncated stays in it.
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r1ray.algo import ops
 from r1ray.algo.base import State
@@ -31,11 +32,20 @@ class Grpo(PolicyGradient):
     def _advantages(self, samples: Sequence[Sample], state: State) -> list[Floats]:
         """(r - group mean) / group std"""
         rewards_N, advantages_N = self.rewards(samples, state), np.zeros(len(samples))
-        for members in groups_of(samples):
+        groups = groups_of(samples)
+        std = self._batch_std(rewards_N[[i for members in groups for i in members]])
+        for members in groups:
             advantages_N[members] = ops.normalise_group(
                 rewards_N[members].tolist(),
                 std_ddof=self.cfg.std_ddof,
                 eps=self.cfg.adv_eps,
                 scale_by_std=self.cfg.scale_by_std,
+                std=std,
             )
         return spread(samples, advantages_N)
+
+    def _batch_std(self, rewards_N: NDArray[np.float64]) -> float | None:
+        """The deviation of the step's usable rewards; None where each group is divided by its own."""
+        if self.cfg.std_over == "group" or len(rewards_N) < 2:
+            return None
+        return float(rewards_N.std(ddof=self.cfg.std_ddof))

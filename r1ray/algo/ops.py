@@ -112,12 +112,15 @@ def rollout_weight(
 
 
 def normalise_group(
-    rewards_G: Sequence[float], *, std_ddof: Literal[0, 1], eps: float, scale_by_std: bool
+    rewards_G: Sequence[float], *, std_ddof: Literal[0, 1], eps: float, scale_by_std: bool, std: float | None = None
 ) -> NDArray[np.float64]:
     """(r - mean) / (std + eps) over one group; r - mean without `scale_by_std` (Dr. GRPO, arXiv 2503.20783).
 
     Equal rewards give exact zeros (with eps 0 their rounding noise would become +-1). A group of one has mean 0 and deviation 1,
     as in verl: nothing to compare with, so the reward itself is the advantage.
+
+    Args:
+        std: a deviation to take instead of the group's.
 
     Example: `normalise_group([1, 0, 0, 0], std_ddof=1, eps=0, scale_by_std=True)` is `[1.5, -0.5, -0.5, -0.5]`.
     """
@@ -127,7 +130,7 @@ def normalise_group(
     if np.ptp(r_G) == 0:
         return np.zeros_like(r_G)
     centred_G = r_G - r_G.mean()
-    return centred_G / (r_G.std(ddof=std_ddof) + eps) if scale_by_std else centred_G
+    return centred_G / ((r_G.std(ddof=std_ddof) if std is None else std) + eps) if scale_by_std else centred_G
 
 
 def aggregation_weights(masks: Sequence[Floats], *, aggregation: Aggregation, max_length: int) -> list[Floats]:

@@ -61,6 +61,19 @@ def leave_one_out(rewards_G: Sequence[float]) -> NDArray[np.float64]:
     return r_G - (r_G.sum() - r_G) / (len(r_G) - 1)
 
 
+def length_weighted(rewards_G: Sequence[float], lengths_G: Sequence[int]) -> NDArray[np.float64]:
+    """r_i minus the mean of the group in which a completion counts by its length (OPO, arXiv 2505.23585).
+
+    Equal rewards give exact zeros, so does a group without a token.
+
+    Example: `length_weighted([1, 0], [30, 10])` is `[0.25, -0.75]`.
+    """
+    r_G, lengths = np.asarray(rewards_G, np.float64), np.asarray(lengths_G, np.float64)
+    if lengths.sum() == 0 or np.ptp(r_G) == 0:
+        return np.zeros_like(r_G)
+    return r_G - (lengths * r_G).sum() / lengths.sum()
+
+
 def token_leave_one_out(rewards: Sequence[Floats], masks: Sequence[Floats]) -> list[Floats]:
     """Leave-one-out for token rewards: the baseline is the mean over the other completions of their mean token reward (PRIME,
     arXiv 2502.01456, as its code):

@@ -51,6 +51,9 @@ class AlgoConfig(StrictModel):
     """Added to the deviation: verl 1e-6, TRL 1e-4, OpenRLHF 1e-9."""
     scale_by_std: bool
     """False: advantages are reward - mean (Dr. GRPO)."""
+    std_over: Literal["group", "batch"]
+    """The deviation is that of the group's rewards, or of all rewards of the step (Lite PPO; TRL: scale_rewards="batch"). Read by
+    the algorithms whose advantage is GRPO's."""
     clip_low: NonNegativeFloat
     clip_high: NonNegativeFloat
     """The ratio is clipped to [1 - clip_low, 1 + clip_high]; any values: R1 10, DAPO 0.2 and 0.28."""

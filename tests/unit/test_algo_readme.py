@@ -49,7 +49,7 @@ def row(option: str) -> tuple[str, ...]:
         f"`{option}`",
         f"`{cfg.name}`: {cls.__name__}{args}",
         ", ".join(needs) or "none",
-        first_line(cls._advantages).replace(" / group std", "" if not cfg.scale_by_std else " / group std"),
+        first_line(cls._advantages).replace(" / group std", f" / {cfg.std_over} std" if cfg.scale_by_std else ""),
         objective,
         WEIGHTS[cfg.aggregation],
         clip(cfg, objective),

@@ -44,6 +44,39 @@ def test_dr_grpo_divides_neither_by_standard_deviation_nor_by_length():
     assert {float(w["policy"][-1]) for w in weights} == {np.float32(1 / 40)}
 
 
+def test_opo_weighs_the_baseline_by_length():
+    rewards, lengths = np.array([1.0, 0.0, 0.5]), np.array([2, 3, 4])  # tokens of `groups` after the prompt's one
+    want = rewards - np.average(rewards, weights=lengths)
+    assert advantages("opo", groups(rewards.tolist())) == pytest.approx(want.tolist())
+    assert advantages("opo", groups([0.3, 0.3, 0.3], [1.0])) == [0, 0, 0, 0]
+    masked = [sample(9, reward=9.0, group="0", index=3, mask_T=np.zeros(9, np.float32))]
+    assert advantages("opo", [*groups(rewards.tolist()), *masked])[:3] == pytest.approx(want.tolist())
+    unusable = [sample(9, reward=9.0, group="0", index=3, usable=False)]
+    assert advantages("opo", [*groups(rewards.tolist()), *unusable])[:3] == pytest.approx(want.tolist())
+    algo = algorithm("opo")
+    assert algo.needs == set() and algo.cfg.num_minibatches == 1
+    assert {float(w["policy"][-1]) for w in algo.weights(groups([1.0, 0.0]), {})} == {0.5}
+
+
+def test_lite_ppo_divides_by_the_deviation_of_the_batch():
+    rewards = [1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.5], [1.0, 1.0, 1.0, 1.0]
+    std = np.concatenate(rewards).std(ddof=1)
+    want = [(r - np.mean(group)) / (std + 1e-4) for group in rewards for r in group]
+    assert advantages("lite_ppo", groups(*rewards)) == pytest.approx(want)
+    assert advantages("gspo", groups(*rewards), std_over="batch") == pytest.approx(want)
+    assert advantages("lite_ppo", groups(*rewards), scale_by_std=False) == pytest.approx(
+        [w * (std + 1e-4) for w in want]
+    )
+    unusable = [sample(3, reward=100.0, group="0", index=9, usable=False)]
+    assert advantages("lite_ppo", [*groups(*rewards), *unusable])[:12] == pytest.approx(want)
+    assert advantages("lite_ppo", groups([0.1, 0.1], [0.1, 0.1]), adv_eps=0.0) == [0, 0, 0, 0], (
+        "no deviation, no division"
+    )
+    assert advantages("lite_ppo", groups([0.7]), adv_eps=0.0) == pytest.approx([0.7])
+    weights = algorithm("lite_ppo").weights(groups([1.0, 0.0]), {})
+    assert {float(w["policy"][-1]) for w in weights} == {np.float32(1 / 5)}
+
+
 def test_dapo_averages_over_tokens_and_clips_higher():
     samples = groups([1.0, 0.0])
     assert {float(w["policy"][-1]) for w in algorithm("dapo").weights(samples, {})} == {np.float32(1 / 5)}
