@@ -155,20 +155,32 @@ def is_clock(name: str) -> bool:
 
 
 def compare(old: Rows, new: Rows) -> Iterator[Difference]:
-    """All differences between two runs, stages and steps in order. Names are mapped on both sides, `CLOCK` is left out."""
+    """All differences between two runs, stages and steps in order. Names are mapped on both sides, `CLOCK` is left out, and so are
+    metrics that the old code did not have (`added`).
+    """
     for stage in dict.fromkeys((*old, *new)):
         if stage not in old or stage not in new:
             yield Difference(
                 stage=stage, step=None, name="(the stage)", old=_there(stage in old), new=_there(stage in new)
             )
             continue
-        olds, news = _by_step(old[stage]), _by_step(new[stage])
+        olds, news, extra = _by_step(old[stage]), _by_step(new[stage]), added(old, new)
         for step in sorted(olds.keys() | news.keys()):
             if step not in olds or step not in news:
                 there = _there(step in olds), _there(step in news)
                 yield Difference(stage=stage, step=step, name="(the row)", old=there[0], new=there[1])
                 continue
-            yield from _compare_rows(stage, step, olds[step], news[step])
+            known = {name: value for name, value in news[step].items() if name not in extra}
+            yield from _compare_rows(stage, step, olds[step], known)
+
+
+def added(old: Rows, new: Rows) -> list[str]:
+    """Metrics that no row of the old run has: they change no number."""
+    olds, news = (
+        dict.fromkeys(name for rows in run.values() for row in _by_step(rows).values() for name in row)
+        for run in (old, new)
+    )
+    return [name for name in news if name not in olds]
 
 
 def _compare_rows(stage: str, step: int, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
@@ -395,6 +407,8 @@ class Comparison:
             rows = [row for stage in old.values() for row in stage]
             values = sum(not is_clock(name) for row in rows for name in row)
             say(f"{run}: equal, {values:,} values in {len(rows)} rows of {', '.join(old)}")
+        if extra := added(old, new):
+            say(f"{run}: new metrics, which the base does not have: {', '.join(extra)}")
         return not differences
 
 

@@ -90,25 +90,35 @@ def clipped_surrogate(
     return Surrogate(objective_L=objective_L, ratio_L=ratio_L, clipped_L=clipped_L)
 
 
-def rollout_weight(
-    log_ratio_L: "Tensor", segment_L: "Tensor", *, mode: ImportanceSamplingMode, cap: float
-) -> tuple["Tensor", "Tensor"]:
-    """(importance weight from the engine's policy to the trainer's, 1 where it exceeds the cap), per token.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutWeight:
+    """Per token the importance weight, and 1 where it was above the cap or below the floor."""
 
-        token_truncate      min(w_t, C)             TIS (Yao et al., "Your efficient RL framework secretly brings you off-policy RL
+    weight_L: "Tensor"
+    above_L: "Tensor"
+    below_L: "Tensor"
+
+
+def rollout_weight(
+    log_ratio_L: "Tensor", segment_L: "Tensor", *, mode: ImportanceSamplingMode, cap: float, floor: float = 0.0
+) -> RolloutWeight:
+    """The importance weight from the engine's policy to the trainer's, limited to [F, C].
+
+        token_truncate      min(max(w_t, F), C)     TIS (Yao et al., "Your efficient RL framework secretly brings you off-policy RL
                                                     training", 2025); AReaL, arXiv 2505.24298
-        token_mask          w_t, 0 above C
-        sequence_truncate   min(w, C)               w = prod_t w_t of the whole sequence
-        sequence_mask       w, 0 above C            TRL's default (C = 3)
+        token_mask          w_t, 0 outside          with a floor IcePop (arXiv 2510.18855)
+        sequence_truncate   min(max(w, F), C)       w = prod_t w_t of the whole sequence
+        sequence_mask       w, 0 outside            TRL's default (C = 3)
 
     Args:
         log_ratio_L: log w_t: the trainer's log-prob before the first update of the step minus the engine's; 0 outside the mask.
     """
     of_sequence = mode in ("sequence_truncate", "sequence_mask")
     weight_L = ratio(sums_of_sequences(log_ratio_L, segment_L) if of_sequence else log_ratio_L)
-    above_L = weight_L > cap
-    capped = cap if mode.endswith("truncate") else 0.0
-    return weight_L.where(~above_L, capped), above_L.to(weight_L.dtype)
+    above_L, below_L = weight_L > cap, weight_L < floor
+    truncates = mode.endswith("truncate")
+    limited_L = weight_L.where(~above_L, cap if truncates else 0.0).where(~below_L, floor if truncates else 0.0)
+    return RolloutWeight(weight_L=limited_L, above_L=above_L.to(weight_L.dtype), below_L=below_L.to(weight_L.dtype))
 
 
 def normalise_group(

@@ -4,7 +4,8 @@
 
     w     `algo.aggregation`: the denominators, over all samples of the update
     J     `_surrogate`: the clipped surrogate of PPO (arXiv 1707.06347 eq. 7) unless an algorithm has another
-    c     `algo.importance_sampling`: from the engine's policy to the trainer's, 1 unless asked for
+    c     `algo.importance_sampling` and `algo.rejection`: from the engine's policy to the trainer's, 1 unless asked for
+          (`r1ray.algo.mismatch`)
     beta  `algo.kl_coef` with `kl_in: loss`; with `kl_in: reward` it is subtracted from the rewards of the tokens instead
     eta   `algo.entropy_coef`
 
@@ -30,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1ray import plugin
-from r1ray.algo import ops
+from r1ray.algo import mismatch, ops
 from r1ray.algo.base import AuxiliaryObjective, LossInput, LossOutput, Need, State
 from r1ray.algo.controllers import adapted_entropy_coef, adapted_kl_coef, entropy_bonus
 from r1ray.config import AlgoConfig
@@ -233,12 +234,11 @@ class PolicyGradient(ABC):
             "mismatch/kl": ops.kl(row.rollout_logprobs_L, row.old_logprobs_L, estimator="k3"),
             "mismatch/logprob_gap/max": gap_L.abs(),
             "mismatch/logprob_gap/mean": gap_L.abs(),
+            **mismatch.moments(row),
         }
         terms = {"policy": -surrogate.objective_L}
-        if cfg.importance_sampling != "none":
-            weight_L, above_L = ops.rollout_weight(gap_L, row.segment_L, mode=cfg.importance_sampling, cap=cfg.is_cap)
-            terms["policy"] = weight_L * terms["policy"]
-            metrics |= {"importance_sampling/mean": weight_L, "importance_sampling/capped": above_L}
+        terms["policy"], of_corrections = mismatch.corrected(terms["policy"], row, cfg)
+        metrics |= of_corrections
         if cfg.kl_coef > 0:
             assert row.ref_logprobs_L is not None, "kl_coef > 0 but the row has no reference log-probs"
             metrics["kl_ref"] = ops.kl(row.logprobs_L.detach(), row.ref_logprobs_L, estimator="k3")

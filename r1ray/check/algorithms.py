@@ -78,4 +78,28 @@ def coefficients(view: StageView) -> Iterator[Finding]:
         yield view.mistake("algo.entropy_coef_max", rule, remedy)
 
 
-RULES = (can_be_made, batch, warm_up, groups, group_filter, coefficients)
+def rejection(view: StageView) -> Iterator[Finding]:
+    by, low, high = view.algo.rejection.by, view.algo.rejection.low, view.algo.rejection.high
+    if by == "none":
+        for name, bound in (("low", low), ("high", high)):
+            if bound is not None:
+                rule = "is not read while algo.rejection.by=none"
+                yield view.mistake(f"algo.rejection.{name}", rule, f"algo.rejection.by=mean_k3, or {name}=null")
+    elif low is None and high is None:
+        yield view.mistake(
+            "algo.rejection.by",
+            "both algo.rejection.low and algo.rejection.high are null: no sequence would be rejected",
+            "algo.rejection.high=0.01 for a mean, or algo.rejection.by=none",
+        )
+    elif low is not None and high is not None and low > high:
+        rule = f"must be at most algo.rejection.high = {high:g}: every sequence would be rejected"
+        yield view.mistake("algo.rejection.low", rule, f"algo.rejection.low=-{abs(high):g}, or null")
+    elif high is not None and high < 0 and not by.endswith("k1"):
+        rule = f"{by} is at least 0: every sequence would be rejected"
+        yield view.mistake("algo.rejection.high", rule, "algo.rejection.high=0.01")
+    if view.algo.importance_sampling == "none" and view.algo.is_floor > 0:
+        rule = "is not read while algo.importance_sampling=none"
+        yield view.mistake("algo.is_floor", rule, "algo.importance_sampling=token_mask, or algo.is_floor=0")
+
+
+RULES = (can_be_made, batch, warm_up, groups, group_filter, coefficients, rejection)

@@ -31,6 +31,24 @@ class FilterConfig(StrictModel):
         return [*bounds, *(["drop_equal"] if self.drop_equal else [])]
 
 
+class RejectionConfig(StrictModel):
+    """Which sequences are left out of the policy term because engine and trainer disagree on them too much
+    (`r1ray.algo.mismatch`).
+    """
+
+    by: Literal["none", "mean_k1", "mean_k2", "mean_k3", "sum_k1", "sum_k2", "sum_k3"]
+    """Estimate of KL(engine || trainer) from the tokens of the sequence: their mean or sum, in nats (`r1ray.algo.ops.kl`)."""
+    low: float | None
+    high: float | None
+    """A sequence is kept when low <= estimate <= high; null: no bound on that side. k1 can be negative."""
+    veto: Annotated[float, Field(gt=0, lt=1)] | None
+    """A sequence is rejected when one of its tokens has pi_trainer / pi_engine below this (verl: 1e-4); null: off."""
+
+    @property
+    def used(self) -> bool:
+        return self.by != "none" or self.veto is not None
+
+
 class AlgoConfig(StrictModel):
     """Options that algorithms share. Where papers disagree there is an option, so recipes differ and code does not."""
 
@@ -81,5 +99,8 @@ class AlgoConfig(StrictModel):
     """How much the coefficient changes per step, and its maximum."""
     importance_sampling: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     """Correction of the engine-trainer mismatch: the policy term is weighted by pi_trainer / pi_engine of the token or of
-    the whole sequence, at most is_cap (truncate) or 0 above it (mask)."""
+    the whole sequence, limited to [is_floor, is_cap] (truncate) or 0 outside (mask)."""
     is_cap: Annotated[float, Field(ge=1)]
+    is_floor: Fraction
+    """0: no lower bound. IcePop: token_mask with is_floor=0.5 and is_cap=5."""
+    rejection: RejectionConfig

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, pstdev
 
+from r1ray.algo.mismatch import with_divergences
 from r1ray.types import STATUSES, Collected, Completion, Group, Sample, Score
 
 CATALOGUE: Mapping[str, str] = {
@@ -48,6 +49,14 @@ CATALOGUE: Mapping[str, str] = {
     "loss/<term>": "a term of the loss as it is minimised: aggregated as algo.aggregation says, times its coefficient",
     "kl_ref": "KL divergence of the policy from the reference",
     "mismatch/kl": "KL divergence between the policy in the engine and in the trainer, on sampled tokens",
+    "mismatch/k1": "the same by the estimator k1 (mismatch/kl: k3), which can be negative",
+    "mismatch/rollout_ppl": "perplexity of the sampled tokens under the engine's policy",
+    "mismatch/trainer_ppl": "perplexity of the sampled tokens under the trainer's policy before the step",
+    "mismatch/ppl_ratio": "trainer_ppl divided by rollout_ppl; 1 when the two agree",
+    "mismatch/chi2": "chi-squared divergence between the two, over tokens: mean of the squared ratio trainer / engine, minus 1",
+    "mismatch/sequence_chi2": "the same over sequences, by the product of the ratios of a sequence",
+    "mismatch/ess": "effective sample size over tokens, as a share: squared mean of the ratios / mean of their squares",
+    "mismatch/sequence_ess": "the same over sequences",
     "entropy": "entropy of the policy, mean over tokens",
     "state/<name>": "a number of the state of the algorithm after the step, such as an adaptive coefficient",
     "clip_fraction": "share of tokens whose ratio was clipped",
@@ -56,6 +65,8 @@ CATALOGUE: Mapping[str, str] = {
     "first_update/<name>/max": "likewise",
     "importance_sampling/mean": "importance weight from engine to trainer (algo.importance_sampling), mean over tokens",
     "importance_sampling/capped": "share of tokens whose weight was above algo.is_cap",
+    "importance_sampling/floored": "share of tokens whose weight was below algo.is_floor",
+    "rejection/fraction": "share of tokens in sequences that algo.rejection leaves out",
     "grad_norm": "global norm of the gradient before clipping",
     "lr": "learning rate of the last update",
     "mismatch/logprob_gap/max": "largest difference between the log-probs of trainer and engine for a sampled token",
@@ -199,6 +210,7 @@ def reduce_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
     Values that are not finite (a skipped update) are left out of means. The first update is also reported separately.
     """
+    updates = [with_divergences(update) for update in updates]
     metrics: dict[str, float] = {"updates_skipped": 0.0}
     for name in {name: None for update in updates for name in update}:
         values = [update[name] for update in updates if name in update]

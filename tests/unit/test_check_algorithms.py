@@ -155,6 +155,15 @@ CASES = {
     "a correction of no kind": (
         "grpo", ["algo.importance_sampling=truncate"], "algo.importance_sampling", "token_truncate", "did you mean token_truncate?",
     ),
+    "a floor that nothing reads": ("grpo", ["algo.is_floor=0.5"], "algo.is_floor", "is not read", "algo.importance_sampling="),
+    "a bound that nothing reads": ("grpo", ["algo.rejection.high=1"], "algo.rejection.high", "is not read", "by=mean_k3"),
+    "a rejection without bounds": ("grpo", ["algo.rejection.by=sum_k1"], "algo.rejection.by", "no sequence", "by=none"),
+    "a rejection of everything": (
+        "grpo", ["algo.rejection={by: mean_k1, low: 1, high: 0.5}"], "algo.rejection.low", "every sequence", "low=-0.5",
+    ),
+    "a rejection by a negative k3": (
+        "grpo", ["algo.rejection={by: mean_k3, high: -1}"], "algo.rejection.high", "at least 0", "high=0.01",
+    ),
     "an argument of another algorithm": ("grpo", ["algo.args.gamma=1"], "algo.args.gamma", "grpo takes no such", "there are none"),
     "a correction of gamma's name": (
         "reinforce_pp", ["algo.args.gama=1"], "algo.args.gama", "takes no such argument", "did you mean algo.args.gamma?",

@@ -236,9 +236,9 @@ def gpg_loss(x):
 
 def truncated_weight(x):
     gap = torch.tensor(x["train_logp"]) - torch.tensor(x["rollout_logp"])
-    weight, above = ops.rollout_weight(gap, torch.zeros(len(gap)).int(), mode="token_truncate", cap=x["C"])
-    assert above.tolist() == [0, 1, 0]
-    return weight.tolist()
+    weight = ops.rollout_weight(gap, torch.zeros(len(gap)).int(), mode="token_truncate", cap=x["C"])
+    assert weight.above_L.tolist() == [0, 1, 0]
+    return weight.weight_L.tolist()
 
 
 def adaptive_kl(x):

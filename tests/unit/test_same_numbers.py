@@ -10,6 +10,7 @@ from same_numbers import (
     OVERRIDES,
     PATTERNS,
     Difference,
+    added,
     compare,
     is_clock,
     is_spelling,
@@ -82,11 +83,18 @@ def test_missing_stage_is_found() -> None:
     assert only(found(new)) == ("long", None, "(the stage)", "there", "missing")
 
 
-def test_extra_name_is_found_on_either_side() -> None:
+def test_metric_that_only_the_present_has_is_listed_and_changes_no_number() -> None:
     new = rows()
     new["short"][1]["entropy"] = 0.5
-    assert only(found(new)) == ("short", 1, "entropy", "absent", "0.5")
+    assert found(new) == [] and added(rows(), new) == ["entropy"]
     assert only(list(compare(new, rows()))) == ("short", 1, "entropy", "0.5", "absent")
+    assert added(new, rows()) == []
+
+
+def test_metric_of_some_rows_that_is_in_another_row_is_found() -> None:
+    new = rows()
+    new["short"][0]["reward/mean"] = 0.5
+    assert only(found(new)) == ("short", 0, "reward/mean", "absent", "0.5") and added(rows(), new) == []
 
 
 def test_null_differs_from_absent() -> None:
