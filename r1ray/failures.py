@@ -27,6 +27,10 @@ class ResultLost(WorkerFailed):
     """The call finished, but the node that held its result is gone. The call has to be repeated."""
 
 
+class UpdateFailed(WorkerFailed):
+    """The loss raised an exception on every rank, so the update has changed no weights. The message is as for WorkerFailed."""
+
+
 class TrainersLost(RuntimeError):
     """A trainer rank died or hangs, so the weights of this step are lost: all ranks have to restart from the last checkpoint."""
 

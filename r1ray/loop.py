@@ -24,18 +24,24 @@ from r1ray.config import Config
 from r1ray.data.pack import pack
 from r1ray.data.samples import to_samples
 from r1ray.data.stream import NothingToLearn
+from r1ray.failures import UpdateFailed
 from r1ray.plugin_errors import PluginFailed, failing_as_plugin
 from r1ray.roles import TrainerRole, trainer_config
 from r1ray.run.checkpoint import Progress
 from r1ray.run.clock import Clock
 from r1ray.run.metrics import reduce_trainers, sample_metrics, step_metrics
 from r1ray.run.stop import Stopped, stop_reason
-from r1ray.types import Batch, Collected, Sample
+from r1ray.types import Batch, Collected, Floats, Sample
+
+Updates = dict[str, list[dict[str, float]]]
+"""{trainer: the metrics of each of its updates in this step}."""
+Plan = list[tuple[Sequence[Sample], Sequence[Mapping[str, Floats]]]]
+"""The minibatches of a trainer with their weights."""
 
 
 class Trainer(Protocol):
     def update(self, batch: Batch) -> dict[str, float]:
-        """One optimizer step over all ranks; metrics are reduced over them."""
+        """One optimizer step over all ranks; metrics are reduced over them. Raises UpdateFailed when it changed no weights."""
         ...
 
 
@@ -70,10 +76,9 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         Stopped: the run was asked to stop. An evaluation that this cuts short is saved as pending, and finished on resume.
         RewardOutage: a reward component was down for too long.
         NothingToLearn: too few problems are left from which this model can learn.
-        PluginFailed: a reward or the algorithm has a bug. One that shows after the first update of a step costs this step and those
-            since the last checkpoint.
+        PluginFailed, UpdateFailed: a reward or the algorithm has a bug. A loss that fails after the first update of a step costs
+            the steps since the last checkpoint, because the weights are no longer those of a step.
     """
-    algo, state = components.algo, progress.algo or components.algo.initial_state()
     components.sync.push(progress.version)
     if progress.step == 0 and cfg.eval.before_training and (metrics := components.evaluate(0)):
         components.log.step(0, metrics)
@@ -81,6 +86,8 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         progress = evaluate_and_save(cfg, components, progress)
     while progress.step < cfg.steps:
         step, version, clock = progress.step + 1, progress.version, Clock()
+        state = progress.algo or components.algo.initial_state()
+        updates: Updates = {role: [] for role in components.trainers}
         drawn = components.collector.problems.state_dict()
         try:
             components.on_step_begin(step)
@@ -89,13 +96,16 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
             curriculum = components.collector.problems.observe(collected.generated)
             with clock("annotate"):
                 samples = annotated(cfg, components, collected, state)
-        except (Stopped, RewardOutage, NothingToLearn, PluginFailed) as error:
-            components.collector.problems.load_state_dict(drawn)
-            if step > 1 or not isinstance(error, PluginFailed):
-                components.save(progress, {})
+            with clock("train"):
+                plans = {role: plan(role, cfg, components, samples, state, step) for role in components.trainers}
+                for role in components.trainers:
+                    update_all(role, cfg, components, plans[role], updates[role])
+        except (Stopped, RewardOutage, NothingToLearn, PluginFailed, UpdateFailed) as error:
+            if not any(updates.values()):  # the weights are those of the last step
+                components.collector.problems.load_state_dict(drawn)
+                if step > 1 or not isinstance(error, PluginFailed | UpdateFailed):
+                    components.save(progress, {})
             raise
-        with clock("train"):
-            updates = {role: update_all(role, cfg, components, samples, state, step) for role in components.trainers}
         moved = num_applied(updates["policy"])
         progress = replace(
             progress, step=step, updates=progress.updates + moved, version=progress.version + (moved > 0)
@@ -105,31 +115,37 @@ def train(cfg: Config, components: LoopComponents, progress: Progress) -> Progre
         progress = refresh_reference(cfg, components, progress)
         metrics = step_metrics(collected, clock.seconds, version=version) | reduce_trainers(updates) | sync
         metrics |= curriculum | {"update": progress.updates} | sample_metrics(samples)
-        with failing_as_plugin(f"update_state of algo.name={cfg.algo.name}"):
-            state = algo.update_state(state, metrics)
-        metrics |= {f"state/{name}": float(value) for name, value in state.items() if isinstance(value, int | float)}
         components.log.rollouts(step, collected.generated)
-        progress = evaluate_and_save(cfg, components, replace(progress, algo=state, unevaluated=metrics))
+        progress = evaluate_and_save(cfg, components, replace(progress, unevaluated=metrics))
     return progress
 
 
 def evaluate_and_save(cfg: Config, components: LoopComponents, progress: Progress) -> Progress:
-    """The end of a step, after its training: evaluate and save if due, and log its metrics (`progress.unevaluated`)."""
-    step, metrics = progress.step, progress.unevaluated
-    if due(step, cfg.eval.every_steps, last=cfg.steps):
-        try:
+    """The end of a step, after its training (`progress.unevaluated` has the metrics so far): update the state of the algorithm,
+    evaluate and save if due, and log the metrics. What is cut short is saved as it was before, and repeated on resume.
+    """
+    step, metrics, algo = progress.step, progress.unevaluated, components.algo
+    try:
+        with failing_as_plugin(f"update_state of algo.name={cfg.algo.name}"):
+            state = algo.update_state(progress.algo or algo.initial_state(), metrics)
+        metrics = {**metrics, **{f"state/{name}": float(value) for name, value in state.items() if is_number(value)}}
+        if due(step, cfg.eval.every_steps, last=cfg.steps):
             evaluated = components.evaluate(step)
             if not evaluated:
                 raise Stopped(f"{stop_reason()} during the evaluation of step {step}, which a resume finishes")
-        except (Stopped, PluginFailed):
-            components.save(progress, {})
-            raise
-        metrics = {**metrics, **evaluated}
+            metrics = {**metrics, **evaluated}
+    except (Stopped, PluginFailed):
+        components.save(progress, {})
+        raise
     components.log.step(step, metrics)
-    progress = replace(progress, unevaluated={})
+    progress = replace(progress, algo=state, unevaluated={})
     if due(step, cfg.checkpoint.every_steps, last=cfg.steps):
         components.save(progress, metrics)
     return progress
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def annotated(cfg: Config, components: LoopComponents, collected: Collected, state: State) -> list[Sample]:
@@ -139,20 +155,25 @@ def annotated(cfg: Config, components: LoopComponents, collected: Collected, sta
     return advantages_of(components.algo, samples, state, name=cfg.algo.name)
 
 
-def update_all(
+def plan(
     role: TrainerRole, cfg: Config, components: LoopComponents, samples: Sequence[Sample], state: State, step: int
-) -> list[dict[str, float]]:
-    """All updates of one trainer in this step; returns their metrics."""
+) -> Plan:
+    """The minibatches of one trainer in this step, with the weights of their tokens."""
     objective: Objective = components.algo if role == "policy" else components.algo.objectives[role]
-    section = trainer_config(cfg, role)
     rng = np.random.default_rng((cfg.seed, step, *role.encode()) if role != "policy" else (cfg.seed, step))
-    updates: list[dict[str, float]] = []
     where = f"of algo.name={cfg.algo.name} ({role})"
     with failing_as_plugin(f"minibatches {where}"):
         minibatches = list(objective.minibatches(samples, state, rng))
-    for minibatch in minibatches:
-        with failing_as_plugin(f"weights {where}"):
-            weights = objective.weights(minibatch, state)
+    with failing_as_plugin(f"weights {where}"):
+        return [(minibatch, objective.weights(minibatch, state)) for minibatch in minibatches]
+
+
+def update_all(
+    role: TrainerRole, cfg: Config, components: LoopComponents, plan: Plan, updates: list[dict[str, float]]
+) -> None:
+    """All updates of one trainer in this step; appends the metrics of each one to `updates`."""
+    section = trainer_config(cfg, role)
+    for minibatch, weights in plan:
         batch = pack(
             minibatch,
             weights=weights,
@@ -160,7 +181,6 @@ def update_all(
             max_tokens=section.max_tokens_per_micro_batch,
         )
         updates.append(components.trainers[role].update(batch))
-    return updates
 
 
 def num_applied(updates: Sequence[Mapping[str, float]]) -> int:

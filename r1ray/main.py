@@ -1,7 +1,8 @@
 """`python -m r1ray.main`: compose, check, then run the stages.
 
 Exit codes: 0 finished; 1 failed while running, the message has the cause and the log to read; 2 a mistake in the configuration,
-nothing was started; 75 stopped by SIGTERM or Ctrl-C with everything saved: to continue, run the same command with resume=auto.
+nothing was started; 75 stopped by SIGTERM or Ctrl-C: to continue, run the same command with resume=auto. The message says whether
+everything is saved.
 """
 
 import os
@@ -11,8 +12,11 @@ from contextlib import suppress
 
 from r1ray.check import CheckedRun
 from r1ray.cli import run_cli
+from r1ray.failures import ResultLost, TrainersLost, WorkerDied, WorkerUnresponsive
 from r1ray.plugin_errors import users_traceback
 from r1ray.run import stop
+
+LOST = (ResultLost, TrainersLost, WorkerDied, WorkerUnresponsive)
 
 
 def main(checked: CheckedRun) -> None:
@@ -44,6 +48,13 @@ def main(checked: CheckedRun) -> None:
         run.event("run_failed", error=f"{type(error).__name__}: {error}")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
+        if stop.stop_requested() and isinstance(error, LOST):  # the signal may have ended workers too
+            print(
+                f"r1ray: {stop.stop_reason()}, but the last step could not be saved: {error}; resume=auto continues from the last "
+                "checkpoint",
+                file=sys.stderr,
+            )
+            sys.exit(stop.EXIT_CODE)
         if shown := users_traceback(error):
             print(shown, file=sys.stderr)
         sys.exit(f"r1ray: {error}\nThe traceback is in {log}, the output of the workers in {log.parent}")

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,7 +19,9 @@ import ray
 from ray._private import services, utils
 
 from r1ray.config import ClusterConfig
+from r1ray.run import stop
 from r1ray.run.directory import SUBMITTED
+from r1ray.run.lifeline import Lifeline, Processes, cluster_loss, end_process, local_loss, refuse_dead_address
 from r1ray.run.phases import phase
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
@@ -32,14 +36,21 @@ def starts_ray(cfg: ClusterConfig) -> bool:
 
 
 @contextmanager
-def connected(cfg: ClusterConfig) -> Iterator[None]:
-    """Connect, and disconnect at the end; a local Ray is then shut down.
+def connected(cfg: ClusterConfig, *, event: Callable[..., object] = lambda kind, **fields: None) -> Iterator[None]:  # noqa: ARG005
+    """Connect, and disconnect at the end; a local Ray is then shut down. When Ray is lost meanwhile, the process ends at once.
 
     ray.init gets no runtime_env: a submitted job has one already, and the same key in both is an error. The output of workers goes
     to the log files of the run, not to this console.
 
-    Raises ValueError when the cluster accepts jobs without authentication from other machines.
+    Args:
+        event: logs that Ray is lost (`RunDir.event`).
+
+    Raises:
+        ValueError: the cluster accepts jobs without authentication from other machines.
+        ConnectionError: nothing listens at the cluster's address.
     """
+    if (address := cfg.address or os.environ.get("RAY_ADDRESS")) is not None:
+        refuse_dead_address(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cfg.address is not None:
         options["address"] = cfg.address
@@ -65,15 +76,28 @@ def connected(cfg: ClusterConfig) -> Iterator[None]:
     with phase(name), own_sessions() as started, own_handler():
         context: Any = init_ray(options)
     reaper = start_reaper(started) if started else None
+    info = context.address_info
+    lost = (
+        local_loss(started, logs=Path(info["session_dir"]) / "logs") if started else cluster_loss(info["gcs_address"])
+    )
     try:
-        refuse_open_dashboard(context.dashboard_url)
-        warn_of_short_stop()
-        yield
+        with Lifeline(lost, end=partial(end_without_ray, event=event, processes=started)):
+            refuse_open_dashboard(context.dashboard_url)
+            warn_of_short_stop()
+            yield
     finally:
         ray.shutdown()
         if reaper is not None:
             reaper.kill()
             reaper.wait()
+
+
+def end_without_ray(cause: str, *, event: Callable[..., object], processes: Processes) -> None:
+    """End the run, whose calls would never return."""
+    event("run_failed", error=cause)
+    first = f"{stop.stop_reason()}, but the last step could not be saved: " if stop.stop_requested() else ""
+    message = f"r1ray: {first}{cause}. Without it the run cannot go on; resume=auto continues from the last checkpoint"
+    end_process(message, code=stop.EXIT_CODE if stop.stop_requested() else 1, processes=processes)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class TrainerWorker:
         check_sequence_parallel(self._lm.config, self._cfg.sequence_parallel)
         self._shard = sequence_shard(self._cfg.sequence_parallel, timeout_s=self._cfg.timeout_s)
         self._engine = TrainEngine(model, cfg=self._cfg, device=cfg.device, lora=lora)
-        self._updates = 0
+        self._updates, self._stepping = 0, False
 
     def ping(self) -> int:
         """The process id, once the constructor has finished."""
@@ -105,9 +105,14 @@ class TrainerWorker:
                 self._engine.backward(self._loss(row, accumulator), last=k == len(rows) - 1)
             metrics = accumulator.over_ranks()
             lr = self._lr()
+            self._stepping = True
             step = self._engine.step(lr=lr, skip=bool(skip_reason(metrics, cfg=self._cfg)))
-        self._updates += 1
+        self._updates, self._stepping = self._updates + 1, False
         return metrics | {"grad_norm": step.grad_norm, "lr": lr, "updates_skipped": float(step.skipped)}
+
+    def num_updates(self) -> int | None:
+        """How many updates these weights have had; None after an error while the weights changed."""
+        return None if self._stepping else self._updates
 
     @contextmanager
     def _profiled(self) -> Iterator[None]:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from r1ray.actors.group import HEALTH_TIMEOUT_S, ActorGroup
+from r1ray.actors.group import HEALTH_TIMEOUT_S, ActorGroup, settle
 from r1ray.config import TrainerConfig
-from r1ray.failures import TrainersLost, WorkerDied, WorkerFailed, WorkerUnresponsive
+from r1ray.failures import TrainersLost, UpdateFailed, WorkerDied, WorkerFailed, WorkerUnresponsive
 from r1ray.types import Batch, Floats, Row
 
 GAP_LIMITS = {
@@ -38,9 +38,18 @@ class TrainerGroup:
         return self._cfg.max_tokens_per_micro_batch
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One optimizer update (`TrainerWorker.update`). Raises RuntimeError after trainer.max_skipped_updates skips in a row."""
+        """One optimizer update (`TrainerWorker.update`).
+
+        Raises UpdateFailed when an error left the weights of all ranks as they were, RuntimeError after
+        trainer.max_skipped_updates skips in a row.
+        """
         refs = [handle.update.remote(rows) for handle, rows in self._each(batch)]
-        metrics = self._gather(refs, "update")[0]
+        try:
+            metrics = self._gather(refs, "update")[0]
+        except WorkerFailed as error:
+            if self._unchanged():
+                raise UpdateFailed(str(error)) from error
+            raise
         self._consecutive_skips = self._consecutive_skips + 1 if metrics["updates_skipped"] else 0
         if self._consecutive_skips >= self._cfg.max_skipped_updates:
             reason = skip_reason(metrics, cfg=self._cfg) or f"the gradient norm is {metrics['grad_norm']}"
@@ -48,6 +57,14 @@ class TrainerGroup:
                 f"{self._consecutive_skips} updates in a row were skipped (trainer.max_skipped_updates), the last because {reason}"
             )
         return metrics
+
+    def _unchanged(self) -> bool:
+        """Whether all ranks have ended the update that failed, before it changed any weights."""
+        calls = {
+            self._actors.name(index): handle.num_updates.remote() for index, handle in enumerate(self._actors.handles)
+        }
+        numbers, failed = settle(calls, what="count updates", timeout_s=HEALTH_TIMEOUT_S)
+        return not failed and len(set(numbers.values())) == 1 and None not in numbers.values()
 
     def compute_logprobs_or_values(self, batch: Batch) -> list[list[Floats]]:
         """[rank][row] -> one value per token of the row. Of ranks that share rows only the first one's is kept."""

@@ -205,16 +205,17 @@ class Checkpoints:
     def _link(self) -> None:
         """Point `latest` and `best` at what they mean; a name that means nothing is removed."""
         known = self._undamaged()
-        for name, target in (("latest", known[-1] if known else None), ("best", best_of(known))):
-            link = self.folder / name
-            if target is None:
-                link.unlink(missing_ok=True)
-            elif not link.is_symlink() or os.readlink(link) != target.path.name:
-                temporary = self.folder / f".{name}"
-                temporary.unlink(missing_ok=True)
-                temporary.symlink_to(target.path.name)
-                os.replace(temporary, link)
-        sync_folder(self.folder)
+        with naming_full_disk(self.folder, what="latest or best", kept="the checkpoints are whole"):
+            for name, target in (("latest", known[-1] if known else None), ("best", best_of(known))):
+                link = self.folder / name
+                if target is None:
+                    link.unlink(missing_ok=True)
+                elif not link.is_symlink() or os.readlink(link) != target.path.name:
+                    temporary = self.folder / f".{name}"
+                    temporary.unlink(missing_ok=True)
+                    temporary.symlink_to(target.path.name)
+                    os.replace(temporary, link)
+            sync_folder(self.folder)
 
     def _recover(self) -> None:
         """After a crash: a checkpoint that was sealed but not yet renamed is complete; other temporary folders are removed."""

@@ -17,7 +17,7 @@ from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
 from r1ray.run.directory import CONFIG, RunDir
 from r1ray.run.log import RunLog
 from r1ray.run.phases import announce
-from r1ray.run.seal import MANIFEST, find_damage
+from r1ray.run.seal import find_damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +67,7 @@ class StageContext:
         if not progress.reference_updates:
             return None
         folder = self.reference_folder(progress.reference_updates)
-        if (folder / MANIFEST).exists():
-            damage = find_damage(folder)
-        elif files := [file for file in folder.rglob("*") if file.is_file()]:  # written by an earlier version
-            damage = ", ".join(f"{file.name} is empty" for file in files if not file.stat().st_size) or None
-        else:
-            damage = "there are no files"
+        damage = find_damage(folder)
         return f"its reference in {folder} cannot be loaded: {damage}" if damage else None
 
     def remove_unused_references(self, checkpoints: Checkpoints, *, first: str) -> None:

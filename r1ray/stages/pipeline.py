@@ -33,7 +33,7 @@ def run_stages(checked: CheckedRun, run: RunDir) -> None:
         for name, _, stage_cfg in checked.stages:  # before anything that takes longer
             if found := check_sandbox(stage_cfg):
                 run.event("sandbox", stage=name, **found)
-    with connected(cfg.cluster):
+    with connected(cfg.cluster, event=run.event):
         for checked_stage in checked.stages:
             raise_if_stop_requested()  # Ray's start, and an earlier stage, take long
             context, kind = context_of(checked_stage, run), kind_of(checked_stage.stage.kind)

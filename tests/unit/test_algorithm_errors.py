@@ -12,8 +12,13 @@ from test_loop import World, config
 import r1ray.algo
 from r1ray.advantages import advantages_of
 from r1ray.collect.selection import Selection
+from r1ray.failures import UpdateFailed
 from r1ray.plugin_errors import PluginFailed
 from r1ray.run.checkpoint import Progress
+from r1ray.run.stop import Stopped
+
+MINIBATCHES = 2
+SEVERAL = config(f"algo.num_minibatches={MINIBATCHES}")
 
 
 @dataclass
@@ -23,7 +28,7 @@ class Broken:
     method: str
     step: int
     does: Callable[..., Any]
-    inner: Any = field(default_factory=lambda: r1ray.algo.make(config().algo, max_response_length=8))
+    inner: Any = field(default_factory=lambda: r1ray.algo.make(SEVERAL.algo, max_response_length=8))
     calls: int = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -42,7 +47,12 @@ def typo(*_: Any) -> Any:
 
 
 def run(broken: Broken, world: World) -> Progress:
-    cfg = config("steps=4", "eval.every_steps=0", "eval.before_training=false", "checkpoint.every_steps=0")
+    cfg = config(
+        "steps=4",
+        "eval.every_steps=0",
+        "eval.before_training=false",
+        "checkpoint.every_steps=0",
+    )
     return test_loop.run(cfg, world, algo=broken)
 
 
@@ -93,12 +103,59 @@ def test_a_mistake_in_the_first_step_saves_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", ["minibatches", "weights", "update_state"])
-def test_a_mistake_after_the_advantages_saves_no_half_step(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_after_the_advantages_saves_a_whole_step(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one that shows in the last of several minibatches: none is trained on before all have their weights."""
     world = World()
+    call = 2 * MINIBATCHES if method == "weights" else 2
     with pytest.raises(PluginFailed, match=rf"{method} of algo.name=grpo.*NameError: name 'avantages'.*in typo"):
-        run(Broken(method, 2, typo), world)
-    assert not world.saved and list(world.logged) == [1]
-    assert "return avantages" in capsys.readouterr().out
+        run(Broken(method, call, typo), world)
+    assert "return avantages" in capsys.readouterr().out and list(world.logged) == [1]
+    [saved] = world.saved
+    trained = method == "update_state"
+    assert saved.step == 1 + trained and world.updates == saved.step * MINIBATCHES
+    assert bool(saved.unevaluated) == trained, "a resume updates the state and logs the step"
+
+
+@pytest.mark.parametrize(("update", "saved", "drawn"), [(1, [], 0), (3, [1], 1), (4, [], 2)])
+def test_a_loss_that_fails_saves_the_last_step_while_its_weights_are_there(
+    update: int, saved: list[int], drawn: int
+) -> None:
+    world = World()
+    failing = replace_update(world, update, UpdateFailed("policy-0 failed in 'update': NameError: name 'avantages'"))
+    with pytest.raises(UpdateFailed, match="avantages"):
+        run(Broken("loss", 99, typo), failing)
+    assert [progress.step for progress in world.saved] == saved
+    assert len(world.observed) == drawn
+
+
+def replace_update(world: World, number: int, error: Exception) -> World:
+    update = world.update
+
+    def fails(batch: Any) -> dict[str, float]:
+        if world.updates + 1 == number:
+            raise error
+        return update(batch)
+
+    world.update = fails  # type: ignore[method-assign]
+    return world
+
+
+def test_a_resume_repeats_the_update_of_the_state() -> None:
+    """With the numbers of the step that was cut short, from the state before it."""
+    seen: list[tuple[Any, float]] = []
+
+    def counts(inner: Any, state: Any, metrics: Any) -> Any:
+        seen.append((dict(state), metrics["update"]))
+        return {"n": state.get("n", 0) + 1}
+
+    world, cfg = World(), config("steps=3", "eval.every_steps=0", "eval.before_training=false")
+    world.stop_in = "evaluate 3"
+    with pytest.raises(Stopped):
+        test_loop.run(cfg, world, algo=Broken("update_state", 1, counts))
+    assert dict(world.saved[-1].algo) == {"n": 2} and world.saved[-1].unevaluated
+    world.stop_in = ""
+    end = test_loop.run(cfg, world, world.saved[-1], algo=Broken("update_state", 1, counts))
+    assert seen[-1] == seen[-2] and dict(end.algo) == {"n": 3} and world.logged[3]["state/n"] == 3
 
 
 def test_a_mistake_in_the_filter_names_the_problem() -> None:

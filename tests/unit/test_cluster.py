@@ -113,10 +113,11 @@ def test_sigterm_while_ray_starts_is_left_to_the_run(monkeypatch: pytest.MonkeyP
             os.kill(os.getpid(), signal.SIGTERM)
         ctypes.CDLL(None).signal(signal.SIGTERM, 1)  # below Python, as Ray's C++ part: here it ignores the signal
         signal.alarm(100)
-        return SimpleNamespace(dashboard_url=None)
+        return SimpleNamespace(dashboard_url=None, address_info={"gcs_address": "local"})
 
     monkeypatch.setattr(cluster.ray, "init", init)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(cluster, "refuse_dead_address", lambda address: None)
     try:
         with cluster.connected(SimpleNamespace(address="10.0.0.1:6379", num_cpus=None)):  # type: ignore[arg-type]
             os.kill(os.getpid(), signal.SIGTERM)

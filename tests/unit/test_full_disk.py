@@ -83,6 +83,24 @@ def test_another_error_stays_as_it_is(error: Exception, tmp_path: Path) -> None:
     assert caught.value is error and not list(tmp_path.iterdir())
 
 
+def test_links_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that has no room for a name; the checkpoint is whole, and a resume derives the links again."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save(tmp_path, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "symlink_to", full)
+        with pytest.raises(
+            OSError, match=r"latest or best could not be written .*checkpoints are whole.*Make room"
+        ) as e:
+            save(tmp_path, 10)
+    assert e.value.errno == errno.ENOSPC
+    found = opened(tmp_path).newest_valid()
+    assert found and found.progress.step == 10 and os.readlink(tmp_path / "latest") == "step_000010"
+
+
 def test_what_torch_really_says(tmp_path: Path) -> None:
     """With a limit on the size of files, which ends a write as a full disk does."""
     code = "import sys, torch; torch.save({'a': torch.zeros(2**20)}, sys.argv[1])"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from r1ray import main
+from r1ray.failures import TrainersLost
 from r1ray.run import directory, stop
 from r1ray.run.directory import RunDir
 from r1ray.stages import pipeline
@@ -68,3 +69,22 @@ def test_the_cause_is_shown_when_the_traceback_cannot_be_written(
 ) -> None:
     monkeypatch.setattr(Path, "write_text", fails(OSError(errno.ENOSPC, "No space left on device")))
     assert start(stages=fails(RuntimeError("the cause"))).startswith("r1ray: the cause")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_signal_that_ends_workers_too_is_a_stop_without_a_save(
+    asked: bool, start: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """systemd and some job managers signal every process of a run at once."""
+    code = start(
+        opens=lambda run: os.kill(os.getpid(), signal.SIGTERM) if asked else None,
+        stages=fails(TrainersLost("policy-0 died during 'update'")),
+    )
+    if asked:
+        assert code == stop.EXIT_CODE
+        said = capsys.readouterr().err
+        assert (
+            "stopped by SIGTERM, but the last step could not be saved: policy-0 died" in said and "resume=auto" in said
+        )
+    else:
+        assert "policy-0 died" in code

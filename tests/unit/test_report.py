@@ -1,11 +1,14 @@
 """report.html: one self-contained page, made from the files of a run alone; and the closing summary."""
 
+import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from test_metrics import CORRECT, INCORRECT, completion, group
 
 from r1ray.run import summary
@@ -92,6 +95,45 @@ def test_what_the_model_wrote_is_shown_and_never_run(run: RunDir) -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "What is &lt;b&gt;?" in page
     assert '<span class="answer">&lt;answer&gt; 3 * 5 &lt;/answer&gt;</span>' in page
+
+
+MARKUP = """"'></pre></script><script>alert(1)</script><img src=x onerror=alert(1)><!--"""
+
+
+def test_markup_is_text_wherever_it_comes_from(run: RunDir) -> None:
+    """Ids of problems, prompts, completions, names of rewards, sources, evaluation sets and metrics, events, the configuration."""
+    plain = tags_of(write_report(run).read_text())
+    names = (
+        "solve_rate/{}",
+        "eval/{}/accuracy",
+        "eval/{}/stderr",
+        "reward/{}/mean",
+        "loss/{}",
+        "time/{}",
+        "alarm/{}",
+        "{}",
+    )
+    rl = JsonlLogger(run.stage("rl").metrics, first_step=61)
+    for step in (61, 62):
+        rl.step(step, {"time/step": 1.0, **{name.format(MARKUP): 0.5 * step for name in names}})
+    score = replace(CORRECT, components={MARKUP: 1.0}, statuses={MARKUP: "ok"})
+    groups = [group(score, score, completions=(completion(text=MARKUP),) * 2, name=MARKUP, source=MARKUP)]
+    write_rollouts(run.stage("rl").rollouts, groups, step=61, decode=lambda ids: MARKUP)
+    run.event("alarm", name=MARKUP, **{MARKUP: MARKUP})
+    run.event(MARKUP)
+    run.config.write_text(yaml.safe_dump({"name": MARKUP, "stages": {"rl": {"kind": "rl"}, MARKUP: {"kind": MARKUP}}}))
+    page = write_report(run).read_text()
+    found = tags_of(page)
+    assert found.count("script") == plain.count("script") and "img" not in found and "<!--" not in page
+    assert html.escape(MARKUP) in page and page.count("&lt;img") > 8
+
+
+def tags_of(page: str) -> list[str]:
+    tags: list[str] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]
+    parser.feed(page)
+    return tags
 
 
 def test_page_of_a_run_without_metrics(tmp_path: Path) -> None:

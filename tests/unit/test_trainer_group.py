@@ -9,11 +9,12 @@ import pytest
 import yaml
 from algo_samples import CONF, sample
 
+from r1ray.actors import trainer_group
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.trainer_group import TrainerGroup, skip_reason
 from r1ray.config import TrainerConfig
 from r1ray.data.pack import pack
-from r1ray.failures import TrainersLost, WorkerDied, WorkerFailed, WorkerUnresponsive
+from r1ray.failures import TrainersLost, UpdateFailed, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 GOOD = {"loss/policy": 0.1, "grad_norm": 1.0, "updates_skipped": 0.0, "mismatch/logprob_gap/max": 1e-5}
 SKIPPED = GOOD | {"grad_norm": float("nan"), "updates_skipped": 1.0}
@@ -39,6 +40,9 @@ class FakeActors:
     def _call(self, rows):
         self.seen.append(rows)
         return len(self.seen) - 1
+
+    def name(self, index):
+        return f"policy-{index}"
 
     def gather(self, refs, *, what, timeout_s, key):
         answer = self.answers.pop(0)
@@ -143,10 +147,23 @@ def test_error_means_that_trainers_are_lost(case):
         group_of(actors).update(batch())
 
 
-def test_an_error_of_a_healthy_rank_is_raised_unchanged():
+@pytest.mark.parametrize(
+    ("numbers", "unchanged"),
+    [([7, 7], True), ([7, 8], False), ([None, None], False), ([7, WorkerUnresponsive("policy-1 hangs")], False)],
+)
+def test_an_error_of_a_healthy_rank_says_whether_the_weights_changed(numbers, unchanged, monkeypatch):
+    def settle(calls, *, what, timeout_s):
+        answers = {name: numbers[number] for name, number in calls.items()}
+        failed = {name: answer for name, answer in answers.items() if isinstance(answer, Exception)}
+        return {name: answer for name, answer in answers.items() if name not in failed}, failed
+
+    monkeypatch.setattr(trainer_group, "settle", settle)
     actors = FakeActors([WorkerFailed("policy-0 failed in 'update': OutOfMemoryError: CUDA out of memory")])
-    with pytest.raises(WorkerFailed, match="out of memory"):
+    for index, handle in enumerate(actors.handles):
+        handle.num_updates = SimpleNamespace(remote=lambda index=index: index)
+    with pytest.raises(WorkerFailed, match="out of memory") as caught:
         group_of(actors).update(batch())
+    assert isinstance(caught.value, UpdateFailed) == unchanged
 
 
 def test_raise_if_lost_raises_only_when_a_rank_is_gone():
