@@ -359,15 +359,15 @@ MUTANTS = (
     Mutant(
         "a regeneration repeats its seeds",
         "r1ray/collect/retries.py",
-        "            entry.attempt += 1\n",
-        "            pass\n",
+        "epoch, entry.attempt, k) for k",
+        "epoch, 0, k) for k",
         "tests/unit/test_collect.py",
     ),
     Mutant(
-        "the earliest finished groups are trained on",
+        "the rejected groups that finished first fill a step",
         "r1ray/collect/selection.py",
-        "accepted = sorted(self.accepted)[: self.num_groups]",
-        "accepted = list(self.accepted)[: self.num_groups]",
+        "backfilled = sorted(self.rejected)",
+        "backfilled = list(self.rejected)",
         "tests/unit/test_collect.py",
     ),
     Mutant(

@@ -115,6 +115,15 @@ def test_a_crash_at_any_point_leaves_the_newest_complete_one(
     assert crashes > 15
 
 
+def test_a_checkpoint_that_was_sealed_and_not_renamed_is_complete(
+    reopen: Callable[..., Checkpoints], tmp_path: Path, events: list
+) -> None:
+    save(reopen(), 5)
+    save(reopen(), 10)
+    (tmp_path / "step_000010").rename(tmp_path / ".writing-step_000010")
+    assert newest(reopen()) == 10 and ("checkpoint_recovered" in dict(events))
+
+
 def crashing(function: Callable, point: int, count: list[int]) -> Callable:
     """`function` until the `point`-th call of all patched functions; every later call crashes, as in a dead process."""
 
