@@ -317,8 +317,8 @@ MUTANTS = (
     Mutant(
         "importance weights above the cap are kept",
         "r1ray/algo/ops.py",
-        "weight_L.where(~above_L, capped)",
-        "weight_L",
+        "weight_L.where(~above_L, cap if truncates else 0.0).where",
+        "weight_L.where",
         "tests/unit/test_ops.py tests/unit/test_policy.py",
     ),
     Mutant(
