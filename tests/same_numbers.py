@@ -54,6 +54,7 @@ PATTERNS: Sequence[tuple[str, str]] = (
 CLOCK: Mapping[str, str] = {
     r"time/.+": "seconds of a phase",
     r"tokens_per_second/.+": "tokens divided by the seconds of a phase",
+    r"(gpu_)?memory/.+": "at a worker's last heartbeat, which depends on the clock",
 }
 """{names that are not compared: why}: two runs of one commit differ in these, and in nothing else."""
 

@@ -11,6 +11,7 @@ from ray.actor import ActorHandle
 
 from r1ray.actors.group import ActorGroup
 from r1ray.actors.placement import Slot
+from r1ray.run.usage import memory_in_use
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
@@ -82,9 +83,9 @@ def as_actor(worker_class: type) -> type:
 
         @ray.method(concurrency_group="heartbeat")
         def heartbeat(self) -> dict[str, Any]:
-            """The process, its node, and the `status` of the class."""
+            """The process, its node and memory, and the `status` of the class."""
             node = ray.get_runtime_context().get_node_id()
-            return {"pid": os.getpid(), "node": node, **getattr(super(), "status", dict)()}
+            return {"pid": os.getpid(), "node": node, "memory": memory_in_use(), **getattr(super(), "status", dict)()}
 
         @ray.method(concurrency_group="heartbeat")
         def inject_fault(self, action: str) -> None:

@@ -75,6 +75,14 @@ class Watchdog:
         heartbeat = self._heartbeats.get((role, index))
         return heartbeat.last_progress if heartbeat else 0.0
 
+    def memory(self) -> dict[str, float]:
+        """{memory/<role>, gpu_memory/<role>: GiB of the worker that uses most}, by the last heartbeats."""
+        most: dict[str, float] = {}
+        for (role, _), heartbeat in list(self._heartbeats.items()):
+            for name, amount in heartbeat.status.get("memory", {}).items():
+                most[f"{name}/{role}"] = max(amount, most.get(f"{name}/{role}", 0.0))
+        return most
+
     def _last_progress_by_name(self, name: str) -> float:
         role, _, index = name.rpartition("-")
         return self.last_progress(role, int(index)) if index.isdigit() else 0.0

@@ -137,7 +137,7 @@ def _scale(curves: Sequence[Curve], *, log: bool) -> Scale:
     if log:
         low, high = low / 1.5, high * 1.5
     elif low == high:
-        low, high = (min(0.0, 2 * low), max(0.0, 2 * high)) if low else (-1.0, 1.0)
+        low, high = (min(0.0, 2 * low), max(0.0, 2 * high)) if low else (0.0, 1.0)
     else:
         low, high = low - (high - low) * 0.06, high + (high - low) * 0.06
     return Scale(x0=min(xs), x1=max(max(xs), min(xs) + 1), y0=low, y1=high, log=log)

@@ -1,19 +1,34 @@
 """All output of a stage while it runs, behind four methods, so that the loop stays small."""
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from r1ray.config import Config
 from r1ray.data.rollouts import lines_of, rollout_file, rollout_steps
 from r1ray.run.alarms import HISTORY, AlarmState, check_step
+from r1ray.run.card import visible
 from r1ray.run.console import StepConsole, number
 from r1ray.run.directory import RunDir
 from r1ray.run.files import make_folder, write_atomically
 from r1ray.run.levels import LevelState, check_levels
-from r1ray.run.loggers import Guard, JsonlLogger, Logger, TensorboardLogger, WandbLogger, read_metrics
+from r1ray.run.loggers import (
+    SAMPLES,
+    Guard,
+    JsonlLogger,
+    Logger,
+    SampleLogger,
+    TensorboardLogger,
+    WandbLogger,
+    read_metrics,
+)
 from r1ray.run.report import write_report
 from r1ray.types import Group, Ints
+
+MAX_SAMPLE = 2000
+"""Characters of a prompt or completion that wandb and TensorBoard show."""
 
 
 class RunLog:
@@ -24,6 +39,7 @@ class RunLog:
         trained: the last step that needs no training any more; its rollouts are kept even if its metrics are logged again.
         last_step: the last step of the stage, for the progress bar.
         decode: prompt ids -> text of the prompt (`tokenizer.decode`).
+        memory: the memory that workers use (`r1ray.actors.watchdog.Watchdog.memory`), logged with every step.
     """
 
     def __init__(
@@ -36,8 +52,9 @@ class RunLog:
         last_step: int,
         trained: int = 0,
         decode: Callable[[Ints], str],
+        memory: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        self.run, self.cfg, self.decode, self.last_step = run, cfg, decode, last_step
+        self.run, self.cfg, self.decode, self.memory, self.last_step = run, cfg, decode, memory, last_step
         self.folder = run.stage(stage)
         for step, path in rollout_steps(self.folder.rollouts).items():
             if step >= first_step and step > trained:
@@ -75,6 +92,7 @@ class RunLog:
             )
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        metrics = {**metrics, **self.memory()}
         for guard, logger in self.loggers:
             guard(logger.step, step, metrics)
         self._alarm(step, metrics)
@@ -100,10 +118,21 @@ class RunLog:
         every, folder = self.cfg.log.rollouts_every_steps, self.folder.rollouts
         if every and (step % every == 0 or step == self.last_step or not rollout_steps(folder)):
             self.write_rollouts(write_rollouts, folder, groups, step=step, decode=self.decode)
+            self._samples("rollouts", step, groups)
 
     def evaluation(self, name: str, step: int, groups: Sequence[Group]) -> None:
         """Write the completions of an evaluation set; `python -m r1ray.grade` reads the file."""
         self.write_rollouts(write_rollouts, self.folder.evaluation(name), groups, step=step, decode=self.decode)
+        self._samples(f"eval/{name}", step, groups)
+
+    def _samples(self, name: str, step: int, groups: Sequence[Group]) -> None:
+        """The first completion of a few problems, for the loggers that show them."""
+        chosen = [
+            replace(group, completions=group.completions[:1], scores=group.scores[:1]) for group in groups[:SAMPLES]
+        ]
+        for guard, logger in self.loggers:
+            if isinstance(logger, SampleLogger):
+                guard(logger.samples, name, step, guard(shown_lines, chosen, self.decode) or ())
 
     def event(self, kind: str, **fields: Any) -> None:
         self.run.event(kind, **fields)
@@ -112,6 +141,12 @@ class RunLog:
         for guard, logger in self.loggers:
             guard(logger.close)
         self.write_report(write_report, self.run)
+
+
+def shown_lines(groups: Sequence[Group], decode: Callable[[Ints], str]) -> list[dict[str, Any]]:
+    """Lines of a rollouts file whose texts are short and have no invisible characters."""
+    lines = [json.loads(line) for line in lines_of(groups, decode=decode)]
+    return [line | {key: visible(line[key], limit=MAX_SAMPLE) for key in ("prompt", "completion")} for line in lines]
 
 
 def write_rollouts(folder: Path, groups: Sequence[Group], *, step: int, decode: Callable[[Ints], str]) -> Path:

@@ -11,7 +11,7 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from r1ray.config import LogConfig
 from r1ray.run.files import append, make_folder, read_jsonl, write_atomically
@@ -25,6 +25,20 @@ class Logger(Protocol):
     def step(self, step: int, metrics: Metrics) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SampleLogger(Protocol):
+    """A logger that also shows completions."""
+
+    def samples(self, name: str, step: int, lines: Sequence[Mapping[str, Any]]) -> None:
+        """`lines` as in a rollouts file, their texts shortened; `name` is `rollouts` or `eval/<set>`."""
+        ...
+
+
+SAMPLES = 4
+"""Problems of which a completion is shown."""
+COLUMNS = ("prompt", "completion", "reward", "correct", "length", "finish_reason")
 
 
 class JsonlLogger:
@@ -79,6 +93,13 @@ class WandbLogger:
     def step(self, step: int, metrics: Metrics) -> None:
         self.run.log({**metrics, "step": step})
 
+    def samples(self, name: str, step: int, lines: Sequence[Mapping[str, Any]]) -> None:
+        import wandb
+
+        columns: list[int | str] = ["step", *COLUMNS]
+        table = wandb.Table(columns=columns, data=[[step, *(line[name] for name in COLUMNS)] for line in lines])
+        self.run.log({f"samples/{name}": table, "step": step})
+
     def close(self) -> None:
         self.run.finish()
 
@@ -93,6 +114,13 @@ class TensorboardLogger:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
+
+    def samples(self, name: str, step: int, lines: Sequence[Mapping[str, Any]]) -> None:
+        for number, line in enumerate(lines):
+            facts = ", ".join(f"{key} {line[key]}" for key in COLUMNS[2:])
+            # TensorBoard shows Markdown: indented text is shown as it is.
+            text = "\n".join(f"    {part}" for part in f"{line['prompt']}\n{line['completion']}".split("\n"))
+            self.writer.add_text(f"samples/{name}/{number}", f"{facts}\n\n{text}", step)
 
     def close(self) -> None:
         self.writer.close()

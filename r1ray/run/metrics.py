@@ -88,6 +88,8 @@ CATALOGUE: Mapping[str, str] = {
     "eval/<set>/problems": "problems that the accuracy is the mean of",
     "eval/<set>/left_out": "problems that are not in it, because a completion could not be scored",
     "eval/<set>/<metric>": "pass@k, maj@k and others",
+    "memory/<role>": "GiB of resident memory of the worker that uses most, with its child processes, at its last heartbeat",
+    "gpu_memory/<role>": "GiB that torch has reserved on its GPU; an engine's are in other processes",
     "time/<phase>": "seconds",
     "tokens_per_second/<phase>": "tokens generated or trained on per second of the phase",
 }

@@ -35,6 +35,8 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "Clip fraction": ("clip_fraction",),
     "Learning rate": ("lr",),
     "Tokens per second": (r"tokens_per_second/.+",),
+    "Memory of the largest worker (GiB)": (r"memory/.+",),
+    "GPU memory reserved by torch (GiB)": (r"gpu_memory/.+",),
 }
 """{title: patterns of metric names}; a chart without data is omitted."""
 SOURCE_CHARTS: Mapping[str, str] = {
@@ -61,7 +63,9 @@ def write_report(run: RunDir) -> Path:
     versions: dict[str, str] = json.loads(versions_file.read_text()) if versions_file.exists() else {}
     stages = sorted((run.path / "stages").glob("*"), key=lambda path: _position(path.name, config))
     sections = [_stage(run, StageDir(path), titled=len(stages) > 1) for path in stages]
-    body = "".join([*sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
+    command = versions.pop("command", "")
+    shown = f'<p class="sub"><code>{html.escape(command)}</code></p>' if command else ""
+    body = "".join([shown, *sections, _events(run), _details("Configuration", f"<pre>{html.escape(config)}</pre>")])
     body += _details("Versions", _table(versions.items()))
     subtitle = f"{run.path.resolve()} · written {time.strftime('%Y-%m-%d %H:%M:%S')}"
     write_atomically(run.report, page(run.path.name, subtitle=subtitle, body=body))
@@ -112,11 +116,23 @@ def _tiles(rows: Rows) -> str:
             tiles.append((f"{number(pair[0])} → {number(pair[1])}", words))
     seconds = sum(row.get("time/step") or 0 for row in rows) + sum(row.get("time/eval") or 0 for row in rows)
     tiles.append((str(rows[-1]["step"]), f"steps in {duration(seconds)}"))
+    if busy := _utilisation(rows):
+        tiles.append((busy, "of a step's time in each phase"))
     gaps = [row["mismatch/logprob_gap/max"] for row in rows if row.get("mismatch/logprob_gap/max") is not None]
     if gaps:
         tiles.append((f"{max(gaps):.1e}", "largest log-prob gap"))
     return "".join(
         f'<div class="tile"><b>{html.escape(text)}</b><span>{html.escape(words)}</span></div>' for text, words in tiles
+    )
+
+
+def _utilisation(rows: Rows) -> str:
+    """How the time of the steps is divided: a role waits while another's phase lasts. Example: `rollout 52% · train 40%`."""
+    whole = sum(row.get("time/step") or 0 for row in rows)
+    phases = {m[1]: sum(row.get(m[0]) or 0 for row in rows) for m in matching(rows, "time/((?!step|eval).+)")}
+    shares = {name: seconds / whole for name, seconds in phases.items()} if whole else {}
+    return " · ".join(
+        f"{name} {share:.0%}" for name, share in sorted(shares.items(), key=lambda i: -i[1]) if share > 0.01
     )
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +99,15 @@ class StageContext:
                 self.run.event("alarm", name="answer_mark_missing", stage=self.name, use=use, set=name, mark=mark)
                 print(f"r1ray: answers of {name} are read from {mark!r}, which none of its prompts mentions")
 
-    def log(self, tokenizer: Any, *, first_step: int, last_step: int, trained: int = 0) -> RunLog:
+    def log(
+        self,
+        tokenizer: Any,
+        *,
+        first_step: int,
+        last_step: int,
+        trained: int = 0,
+        memory: Callable[[], Mapping[str, float]] = dict,
+    ) -> RunLog:
         return RunLog(
             self.run,
             stage=self.name,
@@ -108,6 +116,7 @@ class StageContext:
             last_step=last_step,
             trained=trained,
             decode=tokenizer.decode,
+            memory=memory,
         )
 
     def save(

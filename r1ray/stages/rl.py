@@ -155,7 +155,13 @@ def train_from(
     workers.restart_unhealthy()  # what killed trainers (a lost node, missing memory) may have killed engines too
     ledger = Ledger(context.run.stage(context.name).ledger, step=progress.step)
     first_step = progress.step + (progress.step > 0 and not progress.unevaluated)
-    log = context.log(resources.tokenizer, first_step=first_step, last_step=cfg.steps, trained=progress.step)
+    log = context.log(
+        resources.tokenizer,
+        first_step=first_step,
+        last_step=cfg.steps,
+        trained=progress.step,
+        memory=resources.watchdog.memory,
+    )
     reward_errors = RewardErrors(event=context.run.event)
     collector = Collector(
         problems=resources.stream,

@@ -48,12 +48,13 @@ def run(context: StageContext) -> None:
     ) as groups:
         wait_until_ready(groups, cfg)
         restarts = RestartBudget(cfg.cluster.max_restarts, event=context.run.event)
-        with Watchdog(groups, cfg=cfg.cluster, event=context.run.event):
+        with Watchdog(groups, cfg=cfg.cluster, event=context.run.event) as watchdog:
             faults = Faults(cfg.fault, stage=context.name, groups=groups, run=context.run)
             policy = TrainerGroup(groups["policy"], cfg=cfg.trainer)
 
             def body(checkpoint: Checkpoint | None) -> None:
-                log = context.log(tokenizer, first_step=first_step(checkpoint), last_step=last)
+                first = first_step(checkpoint)
+                log = context.log(tokenizer, first_step=first, last_step=last, memory=watchdog.memory)
                 try:
                     train_from(context, checkpoints, policy, restarts, faults, log, data.samples, last, checkpoint)
                 finally:

@@ -25,7 +25,8 @@ def finished(run: Run) -> list[dict[str, Any]]:
     """The run's rows without values that depend on the clock."""
     with ended(run):
         assert run.process.wait(400) == 0, run.output()
-    return [{k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_second/"))} for row in run.rows()]
+    clocks = ("time/", "tokens_per_second/", "memory/")
+    return [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in run.rows()]
 
 
 @pytest.fixture(scope="module")

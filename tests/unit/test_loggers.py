@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from test_metrics import CORRECT, INCORRECT, completion, group
@@ -239,3 +240,36 @@ def test_a_rollout_line_holds_answer_gold_and_unusual_line_breaks(
     first, second = read_rollouts(write_rollouts(tmp_path, [answered], step=4, decode=lambda ids: ""))
     assert (first["completion"], first["answer"], first["gold"]) == (text, "42", "42")
     assert second["answer"].startswith("7" * 200 + " #") and len(second["answer"]) == 214
+
+
+def test_wandb_and_tensorboard_show_a_few_completions(
+    tmp_path: Path, cfg: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rollouts every n steps and of every evaluation, one for each of a few problems, short and without control characters."""
+    logged: list[tuple[str, Any]] = []
+    run = SimpleNamespace(define_metric=lambda *_, **__: None, log=lambda values: logged.extend(values.items()))
+    table = lambda columns, data: [dict(zip(columns, row, strict=True)) for row in data]  # noqa: E731
+    fake = SimpleNamespace(init=lambda **_: run, Settings=lambda **_: None, Table=table)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    texts: dict[tuple[str, int], str] = {}
+    writer = SimpleNamespace(add_text=lambda name, text, step: texts.update({(name, step): text}), flush=lambda: None)
+    tensorboard = SimpleNamespace(SummaryWriter=lambda *_, **__: writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
+    both = cfg.model_copy(update={"log": cfg.log.model_copy(update={"wandb": "offline", "tensorboard": True})})
+    log = log_of(RunDir(tmp_path), both)
+    hostile = completion(text="# title\n<b>\x1b[2K" + "x" * 5000)
+    groups = [group(CORRECT, INCORRECT, completions=(hostile, completion()), name=f"p{i}") for i in range(9)]
+    for step in (1, 2, 10):
+        log.rollouts(step, groups)
+    log.evaluation("held", 10, groups)
+    tables = [(name, value) for name, value in logged if name.startswith("samples/")]
+    assert [name for name, _ in tables] == ["samples/rollouts", "samples/rollouts", "samples/eval/held"]
+    assert [len(rows) for _, rows in tables] == [4, 4, 4]
+    row = tables[0][1][0]
+    assert (row["step"], row["reward"], row["correct"], row["prompt"]) == (1, 1.0, True, "prompt of 3")
+    assert len(row["completion"]) < 2100 and "\x1b" not in row["completion"]
+    assert set(texts) == {
+        (f"samples/{n}/{i}", s) for n, s in (("rollouts", 1), ("rollouts", 10), ("eval/held", 10)) for i in range(4)
+    }
+    shown = texts["samples/eval/held/0", 10].split("\n")
+    assert shown[0].startswith("reward 1.0, correct True") and all(line.startswith("    ") for line in shown[2:])

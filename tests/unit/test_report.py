@@ -303,3 +303,19 @@ def test_report_has_the_first_the_best_and_the_last_evaluation(run: RunDir) -> N
     ]
     table = evaluations(run, "rl", rows)
     assert [row[:2] for row in table] == [["set", "step"], ["held", "0"], ["held", "20"], ["held", "60"]]
+
+
+def test_page_has_command_versions_memory_and_how_the_time_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["r1ray", "name=<b>", "seed=3"])
+    run = open_run(tmp_path / "used", raw={"name": "used"}, overrides=[])
+    rl = JsonlLogger(run.stage("rl").metrics, first_step=1)
+    for step in (1, 2):
+        times = {"time/rollout": 6.0, "time/train": 3.0, "time/sync": 0.01, "time/step": 10.0}
+        rl.step(step, times | {"memory/rollout": 1.5, "memory/policy": 0.5, "solve_rate": 0.0})
+    page = write_report(run).read_text()
+    assert "<code>r1ray name=&lt;b&gt; seed=3</code>" in page and "<td>python</td>" in page
+    assert "rollout 60% · train 30%</b>" in page and "</i>memory/policy" in page
+    solve_rate = next(card for card in page.split("<figure") if "Solve rate" in card)
+    assert ">1</text>" in solve_rate and ">-1</text>" not in solve_rate, "a flat zero is drawn on the axis of 0 to 1"

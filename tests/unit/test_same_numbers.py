@@ -121,7 +121,9 @@ def test_new_names_are_not_mapped() -> None:
 
 
 def test_only_times_are_excluded() -> None:
-    assert {name for name in CATALOGUE if is_clock(name)} == {"time/<phase>", "tokens_per_second/<phase>"}
+    assert {name for name in CATALOGUE if is_clock(name)} == {
+        *("time/<phase>", "tokens_per_second/<phase>", "memory/<role>", "gpu_memory/<role>")
+    }
 
 
 def test_default_runs_are_deterministic() -> None:

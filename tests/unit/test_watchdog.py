@@ -371,3 +371,13 @@ def test_a_dead_worker_that_ray_restarts_is_polled_again(world: World) -> None:
     judge.state, asked = "dead", judge.asked
     watch.poll()
     assert judge.asked == asked + 1 and not world.did
+
+
+def test_memory_of_the_worker_that_uses_most_is_known_by_role(world: World) -> None:
+    engines = [Worker(f"rollout-{i}", memory={"memory": 1.0 + i}) for i in (0, 1)]
+    trainer = Worker("policy-0", memory={"memory": 0.5, "gpu_memory": 9.0})
+    watch = world.watch(group(*engines, Worker("rollout-2")), group(trainer, role="policy"))
+    assert watch.memory() == {}
+    poll(watch, 2)
+    assert watch.memory() == {"memory/rollout": 2.0, "memory/policy": 0.5, "gpu_memory/policy": 9.0}
+    assert 0 < memory_in_use()["memory"] < 200, "GiB"
