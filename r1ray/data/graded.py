@@ -22,7 +22,13 @@ from r1ray.data.schemas import golds, user
 from r1ray.reward.code.cases import load_cases, read_floats, read_language, read_limits, read_subtasks
 from r1ray.types import Completion, FinishReason, Ints, Problem
 
-KINDS = ("math_answer", "stdin_stdout", "function_call")
+FORMS: Mapping[str, str] = {
+    "math_answer": '{"kind": "math_answer", "completion": "so \\\\boxed{7}", "gold": ["7"]}',
+    "stdin_stdout": '{"kind": "stdin_stdout", "code": "print(input())", "tests": [{"input": "1", "output": "1"}]}',
+    "function_call": '{"kind": "function_call", "code": "def f(x): return x", '
+    '"tests": {"fn_name": "f", "cases": [{"args": [1], "expected": 1}]}}',
+}
+"""{kind: a row of this kind, as JSON}; a program may also be "completion", a response that contains it."""
 Tokenise = Callable[[str], Ints]
 
 
@@ -74,9 +80,16 @@ def _read(path: Path, tokenise: Tokenise) -> Iterator[GradedRow | UnreadableRow]
                     yield _own(row, line=line, tokenise=tokenise)
             except (ValueError, TypeError, AttributeError, OverflowError) as error:
                 name = row.get("id", row.get("problem"))
+                form = "" if "problem" in row and "kind" not in row else f". {accepted_form(row.get('kind'))}"
                 yield UnreadableRow(
-                    line=line, id=name if isinstance(name, str) else None, reason=f"line {line}: {error}"
+                    line=line, id=name if isinstance(name, str) else None, reason=f"line {line}: {error}{form}"
                 )
+
+
+def accepted_form(kind: Any) -> str:
+    """A row of this kind, or of each one."""
+    own = FORMS.get(kind) if isinstance(kind, str) else None
+    return f"Accepted: {own or '  or  '.join(FORMS.values())}"
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -90,10 +103,11 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _own(row: Mapping[str, Any], *, line: int, tokenise: Tokenise) -> GradedRow:
-    """A row of one of KINDS."""
+    """A row of one of the kinds of FORMS."""
     kind, name = row.get("kind"), row.get("id", str(line))
-    if kind not in KINDS:
-        raise ValueError(f"kind {kind!r} is not known; there are: {', '.join(KINDS)}")
+    if kind not in list(FORMS):
+        known = f"kind {kind!r:.60} is not known" if "kind" in row else "it has no kind"
+        raise ValueError(f"{known}; there are: {', '.join(FORMS)}")
     if not isinstance(name, str) or not _encodes(name):
         raise ValueError(f"id must be text, not {name!r:.60}")
     texts = {key: row[key] for key in ("completion", "code") if row.get(key) is not None}

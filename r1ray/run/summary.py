@@ -12,6 +12,13 @@ from r1ray.run.files import read_jsonl
 from r1ray.run.loggers import Rows, read_metrics
 from r1ray.run.report import before_and_after
 
+SHOWN = {
+    "solve_rate": "solve rate in training",
+    "response_length/mean": "tokens per response",
+    "loss/nll": "loss per token of the examples",
+}
+"""{metric: what it is}, at the start and at the end of a stage."""
+
 
 def closing_summary(run: RunDir) -> str:
     """Plain text, from the files of the run alone."""
@@ -56,7 +63,7 @@ def _gains(rows: Rows) -> list[str]:
         values = [number(point[f"eval/{name}/accuracy"]) for point in ([first, last] if len(points) > 1 else [last])]
         change = " -> ".join(values)
         lines.append(f"accuracy on {name}: {change}" + (f" (± {number(error)})" if error is not None else ""))
-    for name, words in (("solve_rate", "solve rate in training"), ("response_length/mean", "tokens per response")):
+    for name, words in SHOWN.items():
         if pair := before_and_after(rows, name):
             lines.append(f"{words}: {number(pair[0])} -> {number(pair[1])}")
     lines.append(f"steps: {rows[-1]['step']}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from reward_samples import completion, problem
 
-from r1ray.data.graded import UnreadableRow, read_graded
+from r1ray.data.graded import FORMS, UnreadableRow, read_graded
 from r1ray.grade import main
 from r1ray.run.log import write_rollouts
 from r1ray.types import Group, Score
@@ -59,7 +59,12 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
         ('{"id": "a"', "not JSON"),
         ("[1]", "not an object"),
         ({**MATHS, "kind": "maths"}, "there are: math_answer"),
-        ({**MATHS, "gold": []}, "no usable answer"),
+        (
+            {"completion": "7", "gold": "7"},
+            'it has no kind; there are: math_answer, stdin_stdout, function_call. Accepted: {"kind": ',
+        ),
+        ({**MATHS, "kind": ["math_answer"]}, "is not known"),
+        ({**MATHS, "gold": []}, 'no usable answer in []. Accepted: {"kind": "math_answer", "completion": '),
         ({**MATHS, "gold": None}, "no usable answer"),
         ({**MATHS, "completion": None}, "one text"),
         ({**MATHS, "code": "7"}, "one text"),
@@ -101,6 +106,9 @@ def test_each_kind_names_its_verifier(tmp_path: Path) -> None:
 def test_a_broken_row_is_reported_with_line_and_reason(tmp_path: Path, row: Any, says: str) -> None:
     why = why_not(tmp_path, row)
     assert why.startswith("line 1: ") and says in why
+    assert ("Accepted: " in why) == ("problem" not in row), (
+        "a row of our own shows the form, a line of a run has no other"
+    )
 
 
 def test_bytes_that_are_not_utf8_break_only_their_row(tmp_path: Path) -> None:
@@ -201,3 +209,8 @@ def test_a_row_that_hangs_or_kills_its_worker_loses_only_its_own_score(
     assert main([str(mine), str(out), *overrides, "reward.components={accuracy: {name: 'test_grade:hanging'}}"]) == 1
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert {row["id"]: row["reward"] for row in rows} == {t: None if t in ("hang", "die") else 1.0 for t in texts}
+
+
+def test_the_forms_that_errors_show_are_read(tmp_path: Path) -> None:
+    rows = read_graded(written(tmp_path / "in.jsonl", *FORMS.values()), tokenise=nothing)
+    assert [group[0].problem.verifier for group in rows if isinstance(group, list)] == ["math", "program", "program"]

@@ -34,8 +34,8 @@ def test_the_first_prompt_of_each_set_is_shown_as_the_model_reads_it(
 def test_an_sft_example_has_its_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its end: without EOS in the examples the model would not stop. A model without a tokenizer here is said."""
     monkeypatch.chdir(tmp_path)
-    head, *text = shown("stages=sft", "data.train={countdown: null, t: {source: traces, args: {num_problems: 9}}}")
-    assert head.startswith("    data.train.t: ") and head.endswith(" of at most 1024 tokens")
+    head, *text = shown("stages=sft", "data=traces")
+    assert head.startswith("    data.train.traces: ") and head.endswith(" of at most 1024 tokens")
     assert any("<think>" in line for line in text) and text[-1].endswith("<|im_end|>")
     (note, _) = shown("model.path=org/far", "eval.sets.countdown.limit=3")
     assert note == "    data.train.countdown: not checked: the tokenizer of org/far is not on this disk"

@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> RunDir:
         tmp_path / "demo", raw={"name": "demo", "stages": {"warm": {"kind": "sft"}, "rl": {"kind": "rl"}}}, overrides=[]
     )
     warm = JsonlLogger(run.stage("warm").metrics, first_step=1)
-    warm.step(1, {"loss/sft": 2.0, "time/step": 1.0})
+    warm.step(1, {"loss/nll": 2.0, "time/step": 1.0})
     rl = JsonlLogger(run.stage("rl").metrics, first_step=0)
     rl.step(0, {"eval/held/accuracy": 0.25, "eval/held/stderr": 0.02})
     for step in range(1, 61):
@@ -230,6 +230,7 @@ def test_summary_has_gains_paths_and_how_to_resume(run: RunDir) -> None:
     (model / "tokenizer.json").write_text('{"added_tokens": [{"content": "<think>"}, {"content": "</think>"}]}')
     text = closing_summary(run)
     assert "accuracy on held: 0.250 -> 0.500 (± 0.030)" in text
+    assert "loss per token of the examples: 2.00 -> 2.00" in text
     assert f"serve: {serve_command(model)}\n" in text and "--reasoning-parser deepseek_r1" in text
     assert str(run.report) in text
     assert "resume=auto" in text

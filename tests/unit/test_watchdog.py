@@ -16,6 +16,7 @@ from r1ray.actors import group as group_module
 from r1ray.actors import watchdog as watchdog_module
 from r1ray.actors.group import WAITS, ActorGroup, gather, waiting
 from r1ray.actors.watchdog import MAX_MISSED, MAX_MISSED_STARTING, STACK_LINES, Watchdog, dump_stack, stacks_of
+from r1ray.run.usage import memory_in_use
 
 
 class Worker:
