@@ -1,11 +1,13 @@
 """The first prompt of each dataset, which `check=true` prints."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from r1ray.cli import check_command_line
+from r1ray.config.files import conf_dir
 from r1ray.preview import prompt_preview
 
 
@@ -31,10 +33,16 @@ def test_the_first_prompt_of_each_set_is_shown_as_the_model_reads_it(
     assert prompt[-1] == "      | Assistant:"
 
 
+def sft_example() -> list[str]:
+    """The overrides of the command in conf/stages/sft.yaml."""
+    lines = [line.removeprefix("#") for line in (conf_dir() / "stages/sft.yaml").read_text().splitlines()[1:3]]
+    return shlex.split(" ".join(lines).partition("name=sft ")[2])
+
+
 def test_an_sft_example_has_its_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its end: without EOS in the examples the model would not stop. A model without a tokenizer here is said."""
     monkeypatch.chdir(tmp_path)
-    head, *text = shown("stages=sft", "data=traces")
+    head, *text = shown(*sft_example())
     assert head.startswith("    data.train.traces: ") and head.endswith(" of at most 1024 tokens")
     assert any("<think>" in line for line in text) and text[-1].endswith("<|im_end|>")
     (note, _) = shown("model.path=org/far", "eval.sets.countdown.limit=3")
