@@ -29,6 +29,7 @@ from r1ray.reward.overlong import overlong
 from r1ray.reward.repetition import repetition
 from r1ray.reward.steps import reasoning_steps
 from r1ray.reward.swe import patch_similarity
+from r1ray.reward.text_f1 import text_f1
 
 REWARDS: Mapping[str, Callable[..., Any]] = {
     "accuracy": accuracy,
@@ -51,6 +52,7 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "repetition": repetition,
     "tag_count": tag_count,
     "test_difficulty": by_difficulty,
+    "text_f1": text_f1,
     "think_format": think_format,
 }
 

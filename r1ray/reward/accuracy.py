@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from r1ray import plugin
 from r1ray.plugin import resolve
-from r1ray.reward import choice, code, countdown, exact, logic, math, swe
+from r1ray.reward import choice, code, countdown, exact, logic, math, spans, swe
 from r1ray.reward.answers import EXTRACTORS, MARKS
 from r1ray.reward.base import ComponentScore, correct_or_incorrect, per_completion, response_text
 from r1ray.reward.text import last_answer
@@ -39,6 +39,7 @@ VERIFIERS: Mapping[str, Verifier] = {
     "math": Verifier(answer=in_text(math.final_answer), verify=math.verify),
     "patch": Verifier(answer=in_text(last_answer), verify=swe.verify, mark="<answer>"),
     "program": Verifier(answer=code.program_in, verify=code.verify, Args=code.ProgramArgs),
+    "text": Verifier(answer=in_text(last_answer), verify=spans.verify, mark="<answer>"),
 }
 
 
