@@ -3,7 +3,7 @@
 verifier      columns that it reads; `answer` is a text, a number or a list of them, and may be called `answers`
 math          answer
 exact         answer
-text          answer
+text_match    answer
 choice        answer: the letter of the correct option, which the prompt lists
 logic         answer: "(1) Ann is a knight (2) Bob is a knave"
 countdown     numbers, a list, and target
@@ -136,6 +136,6 @@ PAYLOADS: Mapping[str, Callable[[Row], dict[str, Any]]] = {
     ),
     "math": lambda row: golds(_answer(row)),
     "patch": _patch,
-    "text": partial(_with_answers, read=lambda answer: answer, form="a text, a number or a list of them"),
+    "text_match": partial(_with_answers, read=lambda answer: answer, form="a text, a number or a list of them"),
 }
 """{verifier: row -> what it reads}; a verifier that is not listed gets the row as it is."""

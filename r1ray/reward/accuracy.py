@@ -39,7 +39,7 @@ VERIFIERS: Mapping[str, Verifier] = {
     "math": Verifier(answer=in_text(math.final_answer), verify=math.verify),
     "patch": Verifier(answer=in_text(last_answer), verify=swe.verify, mark="<answer>"),
     "program": Verifier(answer=code.program_in, verify=code.verify, Args=code.ProgramArgs),
-    "text": Verifier(answer=in_text(last_answer), verify=spans.verify, mark="<answer>"),
+    "text_match": Verifier(answer=in_text(last_answer), verify=spans.verify, mark="<answer>"),
 }
 
 

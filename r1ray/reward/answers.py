@@ -7,6 +7,9 @@
     gsm8k              the number after the last "####" that has one
     last_number        the last number in the text
     option             the letter of an option, in a box, in <answer> or in an answer line
+    labelled_line      the last line "Answer: ...", "答案: ...", "Réponse : ...", "Antwort: ..." in one of ten languages
+    stated             what the last sentence that names the answer says it is: "The answer is 42." (`r1ray.reward.prose`)
+    stated_option      the letter of an option in such a sentence
 
 These read the text after the last `</think>`. Without that tag they read the whole completion, or nothing when `<think>` was
 opened: an answer inside the reasoning does not count (`r1ray.reward.text.after_thinking`). Four follow their projects' rules:
@@ -25,6 +28,7 @@ from collections.abc import Callable, Mapping
 
 from r1ray.reward.choice import chosen
 from r1ray.reward.math.extract import answer_line, last_boxed
+from r1ray.reward.prose import labelled_line, stated, stated_option
 from r1ray.reward.text import after_thinking, last_answer
 
 NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
@@ -87,6 +91,9 @@ EXTRACTORS: Mapping[str, Callable[[str], str | None]] = {
     "gsm8k": gsm8k,
     "last_number": last_number,
     "option": chosen,
+    "labelled_line": labelled_line,
+    "stated": stated,
+    "stated_option": stated_option,
     "deepscaler": deepscaler,
     "skywork": skywork,
     "dapo": dapo,

@@ -1,7 +1,7 @@
 """Questions whose answer is a short text: exact match and F1 of SQuAD (Rajpurkar et al., arXiv 1606.05250).
 
-Verifier `text`: correct when the answer equals one of the golds after normalisation. Reward `text_f1`: the largest F1 over the
-golds, from the words that answer and gold share, each counted as often as both have it. `payload` is {"answers": [...]}.
+Verifier `text_match`: correct when the answer equals one of the golds after normalisation. Reward `text_f1`: the largest F1 over
+the golds, from the words that answer and gold share, each counted as often as both have it. `payload` is {"answers": [...]}.
 
 Normalisation: lower case, without punctuation, English articles and repeated white space. Chinese and Japanese characters are a
 word each, as in CMRC 2018 (arXiv 1810.07366), so that white space between them does not matter.

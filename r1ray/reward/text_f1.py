@@ -1,4 +1,4 @@
-"""F1 of the words of a text answer (SQuAD), for sources with `verifier: text` or another whose payload has `answers`."""
+"""F1 of the words of a text answer (SQuAD), for sources with `verifier: text_match` or another whose payload has `answers`."""
 
 from r1ray.reward.accuracy import answer_in
 from r1ray.reward.base import ComponentScore, per_completion

@@ -125,7 +125,9 @@ JUDGED: dict[str, list[tuple[dict, str, str]]] = {
         ({"answer": ["NYC", 7]}, "<answer>7</answer>", "<answer>8</answer>"),
         ({"answer": 4, "answers": ["none of ours"]}, "<answer>4</answer>", "<answer>5</answer>"),
     ],
-    "text": [({"answer": ["The Louvre", "Louvre museum"]}, "<answer>louvre.</answer>", "<answer>museum</answer>")],
+    "text_match": [
+        ({"answer": ["The Louvre", "Louvre museum"]}, "<answer>louvre.</answer>", "<answer>museum</answer>")
+    ],
     "choice": [
         ({"answer": "(b)"}, r"\boxed{B}", r"\boxed{C}"),
         ({"answer": ["A", "D"]}, "<answer>D) four</answer>", "<answer>B</answer>"),

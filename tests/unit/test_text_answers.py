@@ -81,12 +81,12 @@ def test_tokens_of_chinese_are_characters_and_articles_are_english() -> None:
 
 
 def test_best_gold_counts_in_verifier_and_reward() -> None:
-    asked = problem(verifier="text", payload={"answers": ["New York City", "Big Apple"]})
+    asked = problem(verifier="text_match", payload={"answers": ["New York City", "Big Apple"]})
     texts = ["<answer>the big apple.</answer>", "<answer>New York</answer>", "New York City", "<answer></answer>"]
     scores = accuracy(asked, [completion(text) for text in texts], context())
     assert [score.correct for score in scores] == [True, False, False, False]
     assert [value(text_f1, text, asked=asked) for text in texts] == pytest.approx([1, 0.8, 0, 0])
-    by_line = problem(verifier="text", payload={"answers": ["Paris"]}, extract="answer_line")
+    by_line = problem(verifier="text_match", payload={"answers": ["Paris"]}, extract="answer_line")
     assert value(text_f1, "so\nAnswer: Paris", asked=by_line) == 1
     assert value(text_f1, "<answer>Paris</answer>", asked=problem(payload={"tests": []})) is None
     assert value(text_f1, f"<answer>{'Paris ' * 1000}</answer>", asked=asked) == 0
