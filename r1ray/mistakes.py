@@ -9,7 +9,8 @@ NOT_CHECKED = "not checked: "
 """Prefix of notes about what can be checked only when the run starts."""
 REPLACED = "replaced: "
 """Prefix of notes about options that conf/builtin_substitute replaces."""
-
+WARNING = "warning: "
+"""Prefix of notes about what probably goes wrong; a start prints them too."""
 RESUME = "resume: "
 """Prefix of notes about a run that resumes; a start prints them too."""
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from r1ray.algo import policy_steps, roles_of
 from r1ray.check.load import CheckedRun, CheckedStage
 from r1ray.config import Config, TrainerConfig
-from r1ray.mistakes import NOT_CHECKED, REPLACED, RESUME
+from r1ray.mistakes import NOT_CHECKED, REPLACED, RESUME, WARNING
 from r1ray.roles import AUXILIARY_TRAINERS, trainer_config
 from r1ray.run.directory import RunDir
 from r1ray.run.found import newest_in, step_of
 from r1ray.stage_kinds import StageKind, kind_of
 
 SECTIONS = (
+    (WARNING, "warnings"),
     ("", "notes"),
     (REPLACED, "replaced (to keep the originals: builtin_substitute=none)"),
     (RESUME, "resume"),
@@ -31,7 +32,7 @@ def describe(run: CheckedRun) -> str:
     for checked in run.stages:
         lines += ["", *(f"  {line}" for line in _stage(checked))]
     for prefix, title in SECTIONS:
-        others = (REPLACED, RESUME, NOT_CHECKED)
+        others = (REPLACED, RESUME, NOT_CHECKED, WARNING)
         notes = [note for note in run.notes if note.startswith(prefix or others) == bool(prefix)]
         lines += ["", f"  {title}", *(f"    {note.removeprefix(prefix)}" for note in notes)] if notes else []
     return "\n".join(lines)

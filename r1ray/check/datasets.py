@@ -6,6 +6,8 @@ configuration are checked.
 
 from collections.abc import Iterator
 
+from r1ray.check import leftover
+from r1ray.check.leftover import Read
 from r1ray.check.plugins import source_findings, sources_of
 from r1ray.config import SourceConfig
 from r1ray.config.view import StageView
@@ -21,15 +23,19 @@ WHOLE_ROWS, WHOLE_BYTES = 20_000, 16 << 20
 
 
 def datasets(view: StageView) -> Iterator[Finding]:
+    sets: dict[str, Read] = {}
     for key, source in sources_of(view).items():
         if any(isinstance(finding, Mistake) for finding in source_findings(view, key, source)):
             continue
         if resolve_or_none(source.source, SOURCES) is not None:
             for_sft = view.kind.trains and not view.kind.reinforcement and key.startswith("data.train.")
-            yield from _dataset(key, source, for_sft=for_sft)
+            yield from _dataset(key, source, sets, for_sft=for_sft)
+    yield from leftover.overlap(view, sets)
+    yield from leftover.lengths(view, sets)
 
 
-def _dataset(key: str, source: SourceConfig, *, for_sft: bool) -> Iterator[Finding]:
+def _dataset(key: str, source: SourceConfig, sets: dict[str, Read], *, for_sft: bool) -> Iterator[Finding]:
+    """Findings about one dataset; if it can be read, it is added to `sets`."""
     if written_by_a_run(source):
         return  # an earlier stage of this run writes its rows; the check of the source's arguments looks at that stage
     if needs_network(source):
@@ -54,8 +60,11 @@ def _dataset(key: str, source: SourceConfig, *, for_sft: bool) -> Iterator[Findi
             )
         yield Mistake(key=where, value=value, rule=str(error), remedy=remedy)
         return
+    whole = not _is_partial(source, loaded, head=head)
     yield from _of_rows(key, source, loaded, head=head)
     items = loaded.items
+    if for_sft == (items[0].response is not None):
+        sets[key] = Read(loaded=loaded, whole=whole)
     if for_sft and items[0].response is None:
         rule = "gives problems without responses, and this SFT stage trains on responses"
         remedy = "a source with responses, for instance messages with an answer"
@@ -76,11 +85,16 @@ def _head(source: SourceConfig) -> int:
 def _of_rows(key: str, source: SourceConfig, loaded: Loaded, *, head: int) -> Iterator[str]:
     """Notes on the rows of a dataset that can be used."""
     read, unreadable = loaded.counts["rows"] - loaded.counts["filtered"], loaded.counts["unreadable"]
-    partly = read == head and len(loaded.items) != source.limit
+    partly = _is_partial(source, loaded, head=head)
     if unreadable:
         yield f"{unreadable} of the {'first ' if partly else ''}{read} rows of {key} cannot be used: {loaded.reason}"
     if partly and source.path is not None:
         yield f"{NOT_CHECKED}{key}.path={source.path}: only its first {head} rows were read"
+
+
+def _is_partial(source: SourceConfig, loaded: Loaded, *, head: int) -> bool:
+    read = loaded.counts["rows"] - loaded.counts["filtered"]
+    return read == head and len(loaded.items) != source.limit
 
 
 def _of_hub(key: str, source: SourceConfig) -> Iterator[Finding]:

@@ -68,6 +68,8 @@ GENERATION_RULES: tuple[Rule, ...] = (
         rewards.payloads,
         rewards.own_judges,
         model.template,
+        model.head_size,
+        model.end_of_turn,
     ),
     answer_marks.marks_not_in_prompts,
 )

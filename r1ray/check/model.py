@@ -2,14 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from r1ray.config import ModelConfig
 from r1ray.config.tree import value_of
 from r1ray.config.view import StageView
+from r1ray.data.end_of_turn import not_stopped, unstopped_turn_end
 from r1ray.data.templates import ADDED_TEXT, CHAT_TEMPLATES, TEMPLATES
-from r1ray.mistakes import NOT_CHECKED, Finding, Mistake, did_you_mean
+from r1ray.engine import ENGINES
+from r1ray.engine.reserved import CPU_HEAD_SIZES
+from r1ray.mistakes import NOT_CHECKED, WARNING, Finding, Mistake, did_you_mean
 from r1ray.model.experts import NAMES, REASON, experts_of
-from r1ray.model.files import chat_template, local_folder
+from r1ray.model.files import chat_template, end_tokens, local_folder
+from r1ray.model.files import head_size as head_size_of
+from r1ray.model.light_tokenizer import light_tokenizer
 from r1ray.model.properties import has_chat_template, missing_files
 from r1ray.plugin import resolve
 from r1ray.run.directory import CONFIG, mapping_in
@@ -65,6 +71,35 @@ def _other_template(model: ModelConfig) -> Iterator[str]:
     before = value_of(saved or {}, "model.template")
     if before not in (None, model.template):
         yield f"{model.path} was trained with model.template={before}; its prompts now have model.template={model.template}"
+
+
+def head_size(view: StageView) -> Iterator[Mistake]:
+    """vLLM on CPU computes attention for some head sizes only."""
+    if view.device != "cpu":
+        return
+    paths = {"model.path": view.model.path if view.rollout.engine in ENGINES else None, "judge.path": view.judge.path}
+    for key, path in paths.items():
+        folder = local_folder(path) if path else None
+        size = head_size_of(folder) if folder else None
+        if size is not None and size not in CPU_HEAD_SIZES:
+            possible = ", ".join(map(str, CPU_HEAD_SIZES))
+            rule = f"its attention heads have {size} dimensions, and vLLM on CPU computes only those of {possible}"
+            yield view.mistake(key, rule, f"{key}=a model with one of these head sizes, or device=cuda")
+
+
+def end_of_turn(view: StageView) -> Iterator[str]:
+    """Does the token with which the chat template ends a turn end a completion too?"""
+    model, folder = view.model, local_folder(view.model.path)
+    tokenizer: Any = light_tokenizer(model.path) if model.template in CHAT_TEMPLATES else None
+    if folder is None or tokenizer is None:
+        return
+    ends = end_tokens(folder, eos_id=tokenizer.eos_token_id)
+    try:
+        token = unstopped_turn_end(tokenizer, ends=ends, stop=view.rollout.stop)
+    except Exception:  # a template that the light tokenizer cannot render
+        return
+    if token:
+        yield WARNING + not_stopped(token, known=[str(tokenizer.decode([end])) for end in sorted(ends)])
 
 
 def template_text(model: ModelConfig) -> str | None:

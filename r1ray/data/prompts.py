@@ -4,7 +4,7 @@ the rows of each kind."""
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1ray.config import Config, SourceConfig
 from r1ray.data.mined import check_accuracy_component
@@ -81,7 +81,7 @@ def problem_set(
         if seen.intersection(item.keys):
             counts["duplicates"] += 1
             continue
-        messages, prompt_ids_T, prefill = _fitted(item, cfg, tokenizer, counts)
+        messages, prompt_ids_T, prefill, _ = fitted(item, cfg, tokenizer, counts)
         if prompt_ids_T is None:
             continue
         if item.accuracy is not None:
@@ -131,17 +131,31 @@ def dropped_rows(made: ProblemSet, *, noticeable: float = NOTICEABLE) -> str | N
     return f"{sum(dropped)} of {rows} rows are dropped: {listed}"
 
 
-def _fitted(
-    item: Item, cfg: Config, tokenizer: Any, counts: Counter[str]
-) -> tuple[tuple[Message, ...], Ints | None, str]:
-    """(messages, prompt ids or None when dropped, prefill), with data.overlong_prompt applied."""
+class Fitted(NamedTuple):
+    """An item with data.overlong_prompt applied."""
+
+    messages: tuple[Message, ...]
+    prompt_ids_T: Ints | None
+    """None: it is dropped."""
+    prefill: str
+    num_tokens: int
+    """Of the prompt before anything was cut."""
+
+
+def fitted(item: Item, cfg: Config, tokenizer: Any, counts: Counter[str], *, raising: bool = True) -> Fitted:
+    """Render a prompt, and drop or cut what is too long, counted in `counts`.
+
+    Args:
+        raising: with overlong_prompt=error, raise ValueError for it; otherwise it is dropped.
+    """
     limit, rule = cfg.data.max_prompt_length, cfg.data.overlong_prompt
     prompt_ids_T, prefill = render(item.messages, cfg.model.template, tokenizer)
-    if len(prompt_ids_T) <= limit:
-        return item.messages, prompt_ids_T, prefill
-    if rule == "error":
+    num_tokens = len(prompt_ids_T)
+    if num_tokens <= limit:
+        return Fitted(item.messages, prompt_ids_T, prefill, num_tokens)
+    if rule == "error" and raising:
         raise ValueError(
-            f"the prompt of {item.id} has {len(prompt_ids_T)} tokens, data.max_prompt_length is {limit}: raise it, or set "
+            f"the prompt of {item.id} has {num_tokens} tokens, data.max_prompt_length is {limit}: raise it, or set "
             "data.overlong_prompt to drop or cut"
         )
     messages = item.messages
@@ -151,7 +165,7 @@ def _fitted(
             prompt_ids_T, prefill = render(messages, cfg.model.template, tokenizer)
     fits = len(prompt_ids_T) <= limit
     counts["cut" if fits else "overlong"] += 1
-    return messages, prompt_ids_T if fits else None, prefill
+    return Fitted(messages, prompt_ids_T if fits else None, prefill, num_tokens)
 
 
 def _cut(messages: Sequence[Message], num_tokens: int, tokenizer: Any) -> tuple[Message, ...] | None:

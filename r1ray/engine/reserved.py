@@ -22,6 +22,9 @@ RESERVED_ENGINE_ARGS = {
 }
 """{argument: the key of r1ray that sets it}; "" where it is fixed because log-probs, seeds or the weight transfer need it so."""
 
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Of vLLM 0.32's attention on CPU (`CPUAttentionBackend.get_supported_head_sizes`); it refuses models of another one."""
+
 VLLM_ENVIRONMENT = {
     # The engine core runs in the caller's process: no idle processes and no serialisation. On CPU it is also the only mode in which
     # OMP_NUM_THREADS alone sets the number of threads.

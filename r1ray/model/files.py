@@ -17,6 +17,7 @@ PROPERTY_NAMES = {
     "tie_word_embeddings": ("tie_word_embeddings",),
 }
 """{property: keys of a config.json; the first one that is present counts}."""
+WIDTHS, HEADS = ("hidden_size", "n_embd"), ("num_attention_heads", "n_head")
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(?P<kind>\w+)\.weight")
 """A weight of a layer in a numbered block, with the names of transformers: model.layers.0.mlp.up_proj.weight."""
 
@@ -75,6 +76,30 @@ def read_properties(folder: Path) -> ModelProperties:
     if missing:
         raise ValueError(f"{file} does not say {', '.join(PROPERTY_NAMES[name][0] for name in sorted(missing))}")
     return ModelProperties(**values)
+
+
+def head_size(folder: Path) -> int | None:
+    """Dimensions of one attention head, by the config.json of a folder; None where it does not say."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    config = config.get("text_config", config)
+    width, heads = (next((config[n] for n in names if config.get(n)), None) for names in (WIDTHS, HEADS))
+    given = config.get("head_dim")
+    return given or (width // heads if isinstance(width, int) and isinstance(heads, int) else None)
+
+
+def end_tokens(folder: Path, *, eos_id: int | None) -> set[int]:
+    """Every token with which a local model ends a completion: those of its generation and model config, and `eos_id`."""
+    found = {eos_id} - {None}
+    for name in ("generation_config.json", "config.json"):
+        try:
+            ids = json.loads((folder / name).read_text()).get("eos_token_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        found |= {ids} if isinstance(ids, int) else set(ids or ())
+    return cast("set[int]", found)
 
 
 def token_count(path: str) -> int | None:
