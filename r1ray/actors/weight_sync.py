@@ -19,7 +19,7 @@ from r1ray.config import Config
 from r1ray.failures import WorkerUnresponsive
 from r1ray.sync import layout
 from r1ray.sync.backend import backend_of
-from r1ray.sync.canary import canary_gap, canary_sequences, gap_limit
+from r1ray.sync.canary import broken_logprobs, canary_gap, canary_sequences, gap_limit
 from r1ray.sync.layout import Backend, Rendezvous
 from r1ray.types import Floats
 
@@ -58,6 +58,24 @@ class WeightManifest:
         """Ten times what a transfer should take, so that a dead peer costs little time; never more than the configured limit."""
         expected_s = START_SKEW_S + self.num_bytes / SLOW_LINK_BYTES_PER_S
         return min(limit_s, max(MIN_TIMEOUT_S, 10 * expected_s))
+
+
+class Diverged(RuntimeError):
+    """The weights to be sent compute no usable log-probs."""
+
+
+def diverged(found: str, *, cfg: Config, version: int) -> str:
+    """What to tell the user when the trainer's log-probs of the canary tokens are `found`."""
+    if version == 0:
+        return (
+            f"the weights of the model from which this stage starts are damaged: its log-probs of fixed tokens are {found}. "
+            "Check the files of model.path, or of the stage before"
+        )
+    return (
+        f"training has diverged: after update {version} the policy's log-probs of fixed tokens are {found}, so its weights are "
+        f"useless. Lower trainer.lr={cfg.trainer.lr:g} (papers use 1e-6 to 5e-6 for large models), or set trainer.warmup_updates and "
+        f"trainer.grad_clip (now {cfg.trainer.grad_clip:g}). resume=auto goes on from the last checkpoint"
+    )
 
 
 class WeightSync:
@@ -193,11 +211,17 @@ class WeightSync:
         return results[layout.SENDER_RANK], results[len(self._trainers) :]
 
     def _verified_gap(self, trainer: Scores, engines: Sequence[Scores]) -> float:
-        """The largest gap over engines; raises SyncFailed when one is above the limit."""
+        """The largest gap over engines.
+
+        Raises SyncFailed when one is above the limit, and Diverged when that is no fault of the engines, because the trainer's own
+        log-probs are not those of a working model: then another transfer does not help.
+        """
         gaps = [canary_gap(trainer, engine, statistic=self._limit.statistic) for engine in engines]
         wrong = [
             f"{self._rollouts.name(index)} by {gap:.3g}" for index, gap in enumerate(gaps) if gap > self._limit.limit
         ]
+        if wrong and (found := broken_logprobs(trainer)):
+            raise Diverged(diverged(found, cfg=self._cfg, version=self._version))
         if wrong:
             raise SyncFailed(
                 f"log-probs of the canary tokens differ from the trainer's: {', '.join(wrong)} (limit {self._limit.limit:g}). The "

@@ -17,6 +17,8 @@ from r1ray.run.fault import parse
 from r1ray.run.metrics import eval_metrics, is_metric
 from r1ray.sync.backend import on_one_gpu, unusable_reason
 
+MAX_LR = 1.0
+
 
 def lengths(view: StageView) -> Iterator[Finding]:
     data, rollout, trainer, properties = view.data, view.rollout, view.trainer, view.properties
@@ -80,6 +82,12 @@ def sleeping(view: StageView) -> Iterator[Finding]:
 
 def optimizer(view: StageView) -> Iterator[Finding]:
     trainer = view.trainer
+    for section, lr in {"trainer": trainer.lr, "critic": view.critic.lr, "prm": view.prm.lr}.items():
+        if lr > MAX_LR and (section == "trainer" or section in view.roles):
+            rule = (
+                f"Adam moves each weight by about lr in every update: over {MAX_LR:g}, the first one destroys the model"
+            )
+            yield view.mistake(f"{section}.lr", rule, f"{section}.lr=1e-6; small models and adapters up to 1e-3")
     if trainer.precision == "bf16" and trainer.zero_stage == 0:
         rule = "DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently"
         remedy = "trainer.zero_stage=1, or trainer.precision=bf16_autocast"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from r1ray.check.synonyms import synonyms_of
 from r1ray.config import Config
 from r1ray.config.files import conf_dir, groups_in
 from r1ray.config.tree import value_of, without
@@ -68,13 +69,15 @@ def without_null_entries(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown_key(loc: Loc, value: Any, *, prefix: str = "") -> Mistake:
-    """Suggests a key of the same section, then of the whole tree (`+lr=1` was meant for trainer.lr)."""
+    """Suggests r1ray's name for a key of another project, a key of the same section, or one elsewhere (`+lr=1`: trainer.lr)."""
     parent, key = loc[:-1], str(loc[-1])
     # At the top a group may be meant: recipes=r1_zero.
     siblings = _fields(Config, parent) if parent else sorted({*Config.model_fields, *groups_in(conf_dir())} - {key})
     rule = f"{prefix + _dotted(parent) or 'the configuration'} has no key {key}".replace(". has", " has")
     elsewhere = [path for path in key_paths() if path.rpartition(".")[2] == key]
-    if not closest(key, siblings) and elsewhere:
+    if meant := synonyms_of(_dotted(loc), value):
+        remedy = f"did you mean {' and '.join(prefix + path for path in meant)}?"
+    elif not closest(key, siblings) and elsewhere:
         remedy = f"did you mean {' or '.join(prefix + path for path in elsewhere[:3])}?"
     else:
         remedy = did_you_mean(key, siblings, prefix=prefix + "".join(f"{part}." for part in parent))

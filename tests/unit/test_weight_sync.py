@@ -1,14 +1,16 @@
 """The weight sync before anything is sent: the backend, the timeouts, and when a transfer is retried."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from r1ray.actors.weight_sync import ATTEMPTS, SyncFailed, WeightManifest, WeightSync
+from r1ray.actors.weight_sync import ATTEMPTS, Diverged, SyncFailed, WeightManifest, WeightSync
 from r1ray.config import Config
 from r1ray.failures import TrainersLost
 from r1ray.sync.backend import backend_of
@@ -92,7 +94,7 @@ def test_timeouts_grow_with_the_weights_up_to_the_configured_limit() -> None:
 
 @pytest.fixture
 def sync() -> WeightSync:
-    group: Any = SimpleNamespace(role="policy", handles=[])
+    group: Any = SimpleNamespace(role="policy", handles=[], name=lambda index: f"worker-{index}")
     return WeightSync(group, group, cfg=config(), vocab_size=32)
 
 
@@ -157,3 +159,24 @@ def test_push_current_pushes_the_version_of_the_last_push(monkeypatch: pytest.Mo
     sync.push(3)
     sync.push_current()
     assert did == ["push 3", "push 3"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"), [(np.nan, "not finite"), (-np.inf, "not finite"), (-4e7, "as low as -4e+07")]
+)
+def test_weights_that_diverged_are_blamed_on_the_learning_rate(sync: WeightSync, bad: float, words: str) -> None:
+    """Not on the engines, whose log-probs differ from such a trainer's whatever they compute."""
+    trainer = [np.array([0, -3.0, bad], np.float32)]
+    engine = [np.array([0, -3.0, -2.0], np.float32)]
+    sync._version = 1
+    with pytest.raises(
+        Diverged, match=rf"diverged: after update 1 .* are {re.escape(words)}.*Lower trainer\.lr=0\.0001"
+    ):
+        sync._verified_gap(trainer, [engine, engine])
+    sync._version = 0
+    with pytest.raises(Diverged, match=r"model from which this stage starts are damaged"):
+        sync._verified_gap(trainer, [engine])
+    with pytest.raises(SyncFailed, match="does not compute with the weights that were sent"):
+        sync._verified_gap(engine, [trainer])
+    with pytest.raises(SyncFailed, match="does not compute"):
+        sync._verified_gap([np.array([0, -40.0], np.float32)], [[np.array([0, -3.0], np.float32)]])
