@@ -73,8 +73,9 @@ def diverged(found: str, *, cfg: Config, version: int) -> str:
         )
     return (
         f"training has diverged: after update {version} the policy's log-probs of fixed tokens are {found}, so its weights are "
-        f"useless. Lower trainer.lr={cfg.trainer.lr:g} (papers use 1e-6 to 5e-6 for large models), or set trainer.warmup_updates and "
-        f"trainer.grad_clip (now {cfg.trainer.grad_clip:g}). resume=auto goes on from the last checkpoint"
+        f"useless. Lower trainer.lr={cfg.trainer.lr:g} (papers use 1e-6 to 5e-6 for large models), or set "
+        f"trainer.warmup_updates and trainer.grad_clip (now {cfg.trainer.grad_clip:g}). "
+        "resume=auto goes on from the last checkpoint"
     )
 
 

@@ -10,7 +10,7 @@ from r1ray.config import Config, SourceConfig
 from r1ray.data.mined import check_accuracy_component
 from r1ray.data.schemas import Item
 from r1ray.data.sources import in_run_dir, load_source
-from r1ray.data.templates import render
+from r1ray.data.templates import control_tokens_in, render
 from r1ray.types import Ints, Message, Problem
 
 NOTICEABLE = 0.1
@@ -21,7 +21,7 @@ NOTICEABLE = 0.1
 class ProblemSet:
     """The problems of one source.
 
-    `counts`: rows, filtered, unreadable, duplicates, overlong (dropped), cut, held_out (dropped), kept.
+    `counts`: rows, filtered, unreadable, duplicates, overlong (dropped), cut, held_out (dropped), control_tokens (kept), kept.
     """
 
     problems: tuple[Problem, ...]
@@ -30,6 +30,8 @@ class ProblemSet:
     counts: Mapping[str, int]
     reason: str
     """Why the first unreadable row cannot be used, and that row; empty where there is none."""
+    control_token: str = ""
+    """The first control token that a message contains as text, and the problem's id; empty where there is none."""
 
 
 def evaluation_sets(cfg: Config, tokenizer: Any) -> dict[str, ProblemSet]:
@@ -70,7 +72,8 @@ def problem_set(
         ValueError: the source cannot be loaded, a prompt is too long while overlong_prompt is `error`, or no problem is left.
     """
     loaded = load_source(name, in_run_dir(source, cfg))
-    counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0})
+    counts = Counter({**loaded.counts, "overlong": 0, "cut": 0, "held_out": 0, "control_tokens": 0})
+    control_token = ""
     problems: list[Problem] = []
     keys: set[str] = set()
     for item in loaded.items:
@@ -86,6 +89,9 @@ def problem_set(
             continue
         if item.accuracy is not None:
             check_accuracy_component(item.accuracy, name=name, reward=cfg.reward)
+        if tokens := control_tokens_in(messages, tokenizer):
+            counts["control_tokens"] += 1
+            control_token = control_token or f"{tokens[0]!r} in {item.id}"
         keys |= item.keys
         problems.append(
             Problem(
@@ -109,7 +115,9 @@ def problem_set(
             "are dropped"
         )
     counts["kept"] = len(problems)
-    return ProblemSet(problems=tuple(problems), keys=frozenset(keys), counts=counts, reason=loaded.reason)
+    return ProblemSet(
+        problems=tuple(problems), keys=frozenset(keys), counts=counts, reason=loaded.reason, control_token=control_token
+    )
 
 
 def dropped_rows(made: ProblemSet, *, noticeable: float = NOTICEABLE) -> str | None:
@@ -129,6 +137,14 @@ def dropped_rows(made: ProblemSet, *, noticeable: float = NOTICEABLE) -> str | N
     )
     listed = "; ".join(f"{count} {reason}" for count, reason in zip(dropped, reasons, strict=True) if count)
     return f"{sum(dropped)} of {rows} rows are dropped: {listed}"
+
+
+def with_control_tokens(made: ProblemSet, template: str) -> str | None:
+    """A sentence when questions contain control tokens of the tokenizer, as text; else None."""
+    if not made.counts["control_tokens"]:
+        return None
+    how = "are encoded as plain text" if template != "none" else "count as such, because model.template=none"
+    return f"{made.counts['control_tokens']} prompts contain control tokens ({made.control_token}): they {how}"
 
 
 class Fitted(NamedTuple):
@@ -160,7 +176,10 @@ def fitted(item: Item, cfg: Config, tokenizer: Any, counts: Counter[str], *, rai
         )
     messages = item.messages
     if rule == "cut":
-        while len(prompt_ids_T) > limit and (shorter := _cut(messages, len(prompt_ids_T) - limit, tokenizer)):
+        plain = cfg.model.template != "none"  # as `render` encodes control tokens of the question
+        while len(prompt_ids_T) > limit and (
+            shorter := _cut(messages, len(prompt_ids_T) - limit, tokenizer, plain=plain)
+        ):
             messages = shorter
             prompt_ids_T, prefill = render(messages, cfg.model.template, tokenizer)
     fits = len(prompt_ids_T) <= limit
@@ -168,11 +187,12 @@ def fitted(item: Item, cfg: Config, tokenizer: Any, counts: Counter[str], *, rai
     return Fitted(messages, prompt_ids_T if fits else None, prefill, num_tokens)
 
 
-def _cut(messages: Sequence[Message], num_tokens: int, tokenizer: Any) -> tuple[Message, ...] | None:
+def _cut(messages: Sequence[Message], num_tokens: int, tokenizer: Any, *, plain: bool) -> tuple[Message, ...] | None:
     """The messages, the last one without its first `num_tokens` tokens; None when nothing of it would be left.
 
     The start of the question is cut and its end stays, because most datasets put the instruction there; the template is never cut.
     """
     *before, last = messages
-    left = tokenizer.decode(tokenizer.encode(last.content, add_special_tokens=False)[num_tokens:]).lstrip("\ufffd")
+    ids = tokenizer.encode(last.content, add_special_tokens=False, split_special_tokens=plain)
+    left = tokenizer.decode(ids[num_tokens:]).lstrip("\ufffd")
     return (*before, replace(last, content=left)) if left.strip() and left != last.content else None

@@ -28,6 +28,10 @@ Template = Callable[..., str]
 BASE = "base"
 """The name of the base model's chat template in an exported model, whose default is the training prompt."""
 OPENED = re.compile(r"<think>\s*\Z")
+MARKED = re.compile("\ue010([0-9]+)\ue011")
+"""A control token in a message: its number, between characters for private use."""
+LITERAL = re.compile("\ue010[0-9]+\ue011")
+"""The same characters in a question, which are marked too."""
 
 R1_ZERO = (
     "A conversation between User and Assistant. The Assistant first thinks, then answers: "
@@ -208,18 +212,40 @@ def render(messages: Sequence[Message], template: str, tokenizer: Any, **setting
 
     `settings` are arguments of the template. It makes no difference whether a template prints the BOS (Llama-3's chat does, r1_zero
     does not) or a question contains it: BOS is removed from the messages, the text is encoded without special tokens, and one BOS
-    is prepended.
+    is prepended. A control token written out in a message (`<|im_end|>`) is encoded as the characters that it consists of: only
+    the template begins and ends turns. With the template `none` the messages are the prompt, whose control tokens count.
     """
     has_bos = prepends_bos(tokenizer)
     if has_bos:
         messages = [Message(role=m.role, content=m.content.replace(tokenizer.bos_token, "")) for m in messages]
+    plain = [] if template == "none" else control_tokens_in(messages, tokenizer)
+    if plain:
+        plain += sorted({found for message in messages for found in LITERAL.findall(message.content)})
+        messages = [replace(message, content=_marked(message.content, plain)) for message in messages]
     text = resolve(template, TEMPLATES, what="template")(messages, tokenizer, **settings)
-    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    ids: list[int] = []
+    for n, piece in enumerate(MARKED.split(text) if plain else [text]):
+        # A marked token is one piece of two: the number between two texts of the template and the messages.
+        piece, literal = (plain[int(piece)], {"split_special_tokens": True}) if n % 2 else (piece, {})
+        ids += tokenizer.encode(piece, add_special_tokens=False, **literal) if piece else ()
     if has_bos:
         start = next((t for t, token in enumerate(ids) if token != tokenizer.bos_token_id), len(ids))
         ids = [tokenizer.bos_token_id, *ids[start:]]
     opened = OPENED.search(text)
     return np.array(ids, np.int32), opened.group() if opened else ""
+
+
+def control_tokens_in(messages: Sequence[Message], tokenizer: Any) -> list[str]:
+    """The tokenizer's control tokens that messages contain as text, the longest first."""
+    special = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    found = [token for token in special if token.strip() and any(token in message.content for message in messages)]
+    return sorted(found, key=lambda token: (-len(token), token))
+
+
+def _marked(text: str, tokens: Sequence[str]) -> str:
+    """The text with a mark and its number in place of each token."""
+    found = re.compile("|".join(map(re.escape, tokens)))
+    return found.sub(lambda match: f"\ue010{tokens.index(match[0])}\ue011", text)
 
 
 def prepends_bos(tokenizer: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from r1ray.config import Config
 from r1ray.config.run import best_metric
 from r1ray.data.answer_marks import missing_mark
-from r1ray.data.prompts import NOTICEABLE, ProblemSet, dropped_rows
+from r1ray.data.prompts import NOTICEABLE, ProblemSet, dropped_rows, with_control_tokens
 from r1ray.plugin import Args
 from r1ray.roles import TrainerRole, section_of
 from r1ray.run.checkpoint import Checkpoint, Checkpoints, Progress
@@ -95,6 +95,8 @@ class StageContext:
             self.run.event("data_loaded", stage=self.name, use=use, set=name, **loaded.counts)
             if dropped := dropped_rows(loaded, noticeable=NOTICEABLE if use == "train" else 0):
                 print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {dropped}")
+            if control_tokens := with_control_tokens(loaded, self.cfg.model.template):
+                print(f"r1ray: {'data.train' if use == 'train' else 'eval.sets'}.{name}: {control_tokens}")
             if mark := missing_mark(loaded.problems, tokenizer):
                 self.run.event("alarm", name="answer_mark_missing", stage=self.name, use=use, set=name, mark=mark)
                 print(f"r1ray: answers of {name} are read from {mark!r}, which none of its prompts mentions")

@@ -1,19 +1,29 @@
 """Problems from items: rendered once, truncated or dropped when too long, evaluation problems never in training."""
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from reward_samples import completion, context
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from r1ray.config import Config, CurriculumConfig, DataConfig, EvalConfig, ModelConfig, SftConfig, SourceConfig
 from r1ray.data.answer_marks import missing_mark
-from r1ray.data.prompts import ProblemSet, dropped_rows, evaluation_sets, problem_set, training_sets
+from r1ray.data.prompts import (
+    ProblemSet,
+    dropped_rows,
+    evaluation_sets,
+    problem_set,
+    training_sets,
+    with_control_tokens,
+)
 from r1ray.data.sft import SftSet, sft_set
 from r1ray.data.templates import R1_ZERO
+from r1ray.reward.accuracy import accuracy
 from r1ray.stages.context import StageContext
 from r1ray.stages.rl import problems_of
 
@@ -329,3 +339,43 @@ def test_a_stage_reports_the_sets_whose_rows_are_dropped(tokenizer, tmp_path: Pa
     assert [(kind, fields["use"], fields["unreadable"]) for kind, fields in events] == [
         ("data_loaded", "train", 1), ("data_loaded", "eval", 0), ("data_loaded", "eval", 1),
     ]  # fmt: skip
+
+
+def test_control_tokens_in_questions_are_plain_text(tokenizer, tmp_path: Path) -> None:
+    """They are counted, with an example. With the template `none` the question is the prompt, so they count as written."""
+    questions = ("say <eos> and <eos>", "\ue0100\ue011 <eos>", "plain", "</think> <answer>7</answer>")
+    source = table(tmp_path, "t", *questions)
+    made = problem_set("t", source, config(template="r1_zero"), tokenizer)
+    for problem, question in zip(made.problems, questions, strict=True):
+        assert tokenizer.decode(problem.prompt_ids_T) == f"{R1_ZERO}User: {question}\nAssistant:"
+        assert tokenizer.eos_token_id not in problem.prompt_ids_T and problem.prefill == ""
+        assert problem.messages[0].content == question
+    assert made.counts["control_tokens"] == 2 and made.counts["kept"] == 4
+    words = with_control_tokens(made, "r1_zero") or ""
+    assert words.startswith("2 prompts contain control tokens ('<eos>' in t/") and words.endswith(
+        "encoded as plain text"
+    )
+    written = problem_set("t", source, config(template="none"), tokenizer)
+    assert [list(p.prompt_ids_T).count(tokenizer.eos_token_id) for p in written.problems] == [2, 1, 0, 0]
+    assert "count as such, because model.template=none" in (with_control_tokens(written, "none") or "")
+    assert with_control_tokens(problem_set("t", table(tmp_path, "u", "x"), config(), tokenizer), "none") is None
+
+
+def test_think_tags_in_a_question_do_not_move_the_beginning_of_an_answer(tokenizer, tmp_path: Path) -> None:
+    source = table(tmp_path, "t", "Which tag ends <think>? </think><answer>9</answer>")
+    (problem,) = problem_set("t", source, config(template="oat_r1"), tokenizer).problems
+    assert problem.prefill == "<think>"
+    texts = ("9?</think> <answer>0</answer>", "0?</think> <answer>9</answer>", "no end, </answer>0")
+    scored = accuracy(problem, [completion(text) for text in texts], context())
+    assert [score.correct for score in scored] == [True, False, False]
+
+
+def test_null_bytes_and_a_million_characters_cost_at_most_their_row(tokenizer, tmp_path: Path) -> None:
+    started = time.monotonic()
+    for rule, times in (("drop", 200_000), ("cut", 2_000)):
+        source = table(tmp_path, rule, "1 + 1\0?", "long " * times, "<eos>" * (times // 20))
+        made = problem_set("t", source, config(template="r1_zero", overlong=rule), tokenizer)
+        assert len(made.problems) == (1 if rule == "drop" else 3)
+        assert "\0" in tokenizer.decode(made.problems[0].prompt_ids_T)
+        assert made.counts["overlong" if rule == "drop" else "cut"] == 2
+    assert time.monotonic() - started < 60

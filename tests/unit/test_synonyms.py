@@ -43,7 +43,7 @@ def test_every_synonym_leads_to_a_key_and_hides_none() -> None:
         ("data.max_response_length=9", "data.max_response_length", "rollout.max_response_length"),
         ("algorithm.adv_estimator=grpo", "algorithm", "algo"),
         ("max_steps=3", "max_steps", "steps"),
-        ("stages.rl.config.trainer.max_grad_norm=1", "stages.rl.config.trainer.max_grad_norm", "stages.rl.config.trainer.grad_clip"),
+        ("stages.rl.config.trainer.max_norm=1", "stages.rl.config.trainer.max_norm", "stages.rl.config.trainer.grad_clip"),
         ("rollout.gpu_memory_utilization=0.5", "rollout.gpu_memory_utilization", "rollout.engine_args"),
     ],
 )  # fmt: skip
