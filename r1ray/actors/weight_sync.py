@@ -65,7 +65,7 @@ class Diverged(RuntimeError):
 
 
 def diverged(found: str, *, cfg: Config, version: int) -> str:
-    """What to tell the user when the trainer's log-probs of the canary tokens are `found`."""
+    """The message when the trainer's log-probs of the canary tokens are `found`."""
     if version == 0:
         return (
             f"the weights of the model from which this stage starts are damaged: its log-probs of fixed tokens are {found}. "

@@ -113,15 +113,15 @@ def lengths(view: StageView, sets: Mapping[str, Read]) -> Iterator[Finding]:
 def _prompts(view: StageView, key: str, items: list[Item], tokenizer: Any, *, whole: bool) -> Iterator[Finding]:
     cfg: Any = view
     limit, rule = view.data.max_prompt_length, view.data.overlong_prompt
-    counts: Counter[str] = Counter()
-    lengths = [fitted(item, cfg, tokenizer, counts, raising=False).num_tokens for item in items]
+    fits = [fitted(item, cfg, tokenizer, Counter(), raising=False) for item in items]
+    lengths = [each.num_tokens for each in fits]
     overlong = sum(length > limit for length in lengths)
     if overlong and rule == "error":
         name = items[lengths.index(max(lengths))].id
         why = f"ends the run at a prompt of over data.max_prompt_length={limit} tokens; {name} of {key} has {max(lengths)}"
         remedy = f"data.overlong_prompt=drop, or data.max_prompt_length={max(lengths)}"
         yield view.mistake("data.overlong_prompt", why, remedy)
-    elif overlong == len(items) or counts["overlong"] == len(items):
+    elif all(each.prompt_ids_T is None for each in fits):
         why = f"is less than the {min(lengths)} tokens of the shortest prompt of {key}: no problem is left"
         yield view.mistake("data.max_prompt_length", why, f"data.max_prompt_length={max(lengths)}")
     elif overlong and whole:

@@ -50,7 +50,15 @@ STAGE_RULES: tuple[Rule, ...] = (
         devices.sequence_parallel_size,
         devices.sequence_parallel_heads,
     ),
-    *(rules.transport, rules.optimizer, rules.trainer_args, rules.faults, rules.not_empty, model.model_files),
+    *(
+        rules.transport,
+        rules.optimizer,
+        rules.learning_rates,
+        rules.trainer_args,
+        rules.faults,
+        rules.not_empty,
+        model.model_files,
+    ),
 )
 GENERATION_RULES: tuple[Rule, ...] = (
     *(

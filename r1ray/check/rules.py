@@ -82,12 +82,6 @@ def sleeping(view: StageView) -> Iterator[Finding]:
 
 def optimizer(view: StageView) -> Iterator[Finding]:
     trainer = view.trainer
-    for section, lr in {"trainer": trainer.lr, "critic": view.critic.lr, "prm": view.prm.lr}.items():
-        if lr > MAX_LR and (section == "trainer" or section in view.roles):
-            rule = (
-                f"Adam moves each weight by about lr in every update: over {MAX_LR:g}, the first one destroys the model"
-            )
-            yield view.mistake(f"{section}.lr", rule, f"{section}.lr=1e-6; small models and adapters up to 1e-3")
     if trainer.precision == "bf16" and trainer.zero_stage == 0:
         rule = "DeepSpeed's bf16 optimizer takes another code path without ZeRO and trains differently"
         remedy = "trainer.zero_stage=1, or trainer.precision=bf16_autocast"
@@ -95,6 +89,16 @@ def optimizer(view: StageView) -> Iterator[Finding]:
     if trainer.cpu_offload and trainer.zero_stage == 0:
         rule = "DeepSpeed offloads the optimizer only with ZeRO stage 1 or higher"
         yield view.mistake("trainer.cpu_offload", rule, "trainer.zero_stage=1")
+
+
+def learning_rates(view: StageView) -> Iterator[Mistake]:
+    sections = {"trainer": view.trainer.lr, "critic": view.critic.lr, "prm": view.prm.lr}
+    for section, lr in sections.items():
+        if lr > MAX_LR and (section == "trainer" or section in view.roles):
+            rule = (
+                f"Adam moves each weight by about lr in every update: over {MAX_LR:g}, the first one destroys the model"
+            )
+            yield view.mistake(f"{section}.lr", rule, f"{section}.lr=1e-6; small models and adapters up to 1e-3")
 
 
 def precision(view: StageView) -> Iterator[Finding]:

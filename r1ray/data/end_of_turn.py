@@ -42,7 +42,7 @@ def unstopped_turn_end(tokenizer: Any, *, ends: Collection[int], stop: Sequence[
 
 
 def not_stopped(token: str, *, known: Sequence[str]) -> str:
-    """What to tell the user."""
+    """The warning for a user."""
     ends = " and ".join(map(repr, known)) or "nothing"
     return (
         f"the chat template ends the assistant's turns with {token!r}, but completions end only at {ends}: a model that has "

@@ -377,7 +377,7 @@ VALUES = {
     ),
     "a judge of points as what says right or wrong": (
         [
-            *(*JUDGED, "eval.sets.mine={source: rows, path: answered.jsonl, accuracy_component: judge}"),
+            *(*JUDGED, "eval.sets.mine={source: rows, path: one_good.jsonl, accuracy_component: judge}"),
             "reward.components.judge.args.kind=score",
         ],
         "eval.sets.mine.accuracy_component", "does not say whether a completion is correct",
@@ -1157,7 +1157,9 @@ def test_scale_one_gpu_is_valid_for_every_trainer() -> None:
 
 
 def test_unusable_rows_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    (run,) = check(*rows("one_good.jsonl"), "eval.sets.mine={source: rows, path: one_good.jsonl, limit: 1}")
+    once = {"prompt": "5 + 5?", "answer": 10}, {"prompt": "bad", "answer": None}
+    Path("limited.jsonl").write_text("\n".join(map(json.dumps, once)))
+    (run,) = check(*rows("one_good.jsonl"), "eval.sets.mine={source: rows, path: limited.jsonl, limit: 1}")
     notes = [note for note in run.notes if "cannot be used" in note]
     assert notes == [
         "60 of the 61 rows of data.train.mine cannot be used: there is no answer: columns.answer=COLUMN says which column holds "

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -140,6 +140,7 @@ class Characters:
     """A tokenizer with one token per character."""
 
     bos_token_id, bos_token = None, None
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def encode(self, text: str, **kwargs: Any) -> list[int]:
         return [ord(character) for character in text]
