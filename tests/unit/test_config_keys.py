@@ -27,7 +27,7 @@ COMPANIONS = {
     "curriculum/difficulty": ["data=knights_and_knaves"],
     "recipe/r1_zero": QWEN,
     "data/mimo": ["reward=mimo"],
-    "eval/knights_and_knaves": ["checkpoint.best_metric=eval/knights_and_knaves/accuracy"],
+    "eval/knights_and_knaves": ["data.max_prompt_length=320"],
     "reward/dapo": ["rollout.max_response_length=20480", *QWEN],
     "reward/mimo": ["data=mimo"],
     "reward/seed_thinking": ["data=seed"],
