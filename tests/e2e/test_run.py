@@ -135,3 +135,32 @@ def test_placement_that_cannot_fit_is_reported_without_a_traceback(tmp_path: Pat
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "policy: 99 x 0.1 CPU" in done.stderr and "This fits: trainer.num_workers=" in done.stderr
+
+
+def test_a_finished_run_is_evaluated_by_its_directory(run: Path) -> None:
+    """Without checkpoint.best_metric=null; the last lines are a table of the sets, and the phases of the start are named."""
+    done = r1ray(
+        "stages=eval",
+        "name=evaluation",
+        f"model.path={run}",
+        *SMALL,
+        "eval.num_samples=2",
+        "eval.pass_at=[1,2]",
+        "rollout.num_workers=1",
+        cwd=run.parents[1],
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    lines = [line.split() for line in done.stdout.splitlines()]
+    table = next(index for index, words in enumerate(lines) if words[:2] == ["set", "n"])
+    header, values = lines[table], lines[table + 1]
+    assert values[:3] == ["countdown", "16", "0"] and header[-3:] == ["maj@2", "tokens", "truncated"]
+    for phase in (
+        "starting Ray took",
+        "loading data took",
+        "1 engine ready after",
+        "evaluating countdown: 16 problems x 2",
+    ):
+        assert f"{phase} " in done.stdout
+    folder = run.parent / "evaluation" / "stages/eval/eval/countdown"
+    assert len((folder / "step_000000.jsonl").read_text().splitlines()) == 32
+    assert "best/hf" in (run.parent / "evaluation/events.jsonl").read_text(), "the run's best model"
