@@ -21,6 +21,7 @@ def test_the_first_prompt_of_each_set_is_shown_as_the_model_reads_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": None, "answer": 1}, {"prompt": f"{'12 + ' * 400}\x1b[2K1?", "answer": 1}]
+    rows.append({"prompt": "1 + 1?", "answer": 2})
     (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
     own = "data.train={countdown: null, long: {source: rows, path: long.jsonl}, far: {source: gsm8k, path: org/far}}"
     long, start, question, cut, end, assistant, far, countdown, *prompt = shown(own)

@@ -100,7 +100,7 @@ def test_mappings_are_merged_and_null_removes_an_entry() -> None:
     source = "{source: gsm8k, path: openai/gsm8k}"
     added = [
         f"data.train={{mine: {source}}}",
-        f"eval.sets={{mine: {source}}}",
+        f"eval.sets={{mine: {source}}}".replace("gsm8k}", "gsm8k, split: test}"),
         "reward.components={mine: {name: format, weight: 1.0}}",
     ]
     removed = re.findall(r"`(\S+=null)`", TEXT)
