@@ -80,22 +80,22 @@ def connected(cfg: ClusterConfig, *, event: Callable[..., object] = lambda kind,
     lost = (
         local_loss(started, logs=Path(info["session_dir"]) / "logs") if started else cluster_loss(info["gcs_address"])
     )
-    try:
-        with Lifeline(lost, end=partial(end_without_ray, event=event, processes=started)):
+    with Lifeline(lost, end=partial(end_without_ray, event=event, processes=started)):
+        try:
             refuse_open_dashboard(context.dashboard_url)
             warn_of_short_stop()
             yield
-    finally:
-        ray.shutdown()
-        if reaper is not None:
-            reaper.kill()
-            reaper.wait()
+        finally:
+            ray.shutdown()  # without its GCS it would wait, and then abort the process
+            if reaper is not None:
+                reaper.kill()
+                reaper.wait()
 
 
 def end_without_ray(cause: str, *, event: Callable[..., object], processes: Processes) -> None:
     """End the run, whose calls would never return."""
     event("run_failed", error=cause)
-    first = f"{stop.stop_reason()}, but the last step could not be saved: " if stop.stop_requested() else ""
+    first = f"{stop.stop_reason()}, but the last step may not be saved: " if stop.stop_requested() else ""
     message = f"r1ray: {first}{cause}. Without it the run cannot go on; resume=auto continues from the last checkpoint"
     end_process(message, code=stop.EXIT_CODE if stop.stop_requested() else 1, processes=processes)
 
@@ -126,8 +126,16 @@ def own_sessions() -> Iterator[list["subprocess.Popen[bytes]"]]:
     """
     popen, started = services.ConsolePopen, list["subprocess.Popen[bytes]"]()
 
+    class OwnSession(popen):  # type: ignore[misc,valid-type]
+        signalled = False
+        """Whether this process has ended it, as ray.shutdown does."""
+
+        def send_signal(self, sig: int) -> None:
+            self.signalled = True
+            super().send_signal(sig)
+
     def start(*args: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(popen(*args, **options, start_new_session=True))
+        started.append(OwnSession(*args, **options, start_new_session=True))
         return started[-1]
 
     services.ConsolePopen = start  # type: ignore[assignment,misc]

@@ -16,6 +16,7 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, Ray
 from r1ray.failures import Failures, ResultLost, WorkerDied, WorkerFailed, WorkerUnresponsive
 
 HEALTH_TIMEOUT_S = 10.0
+CHECK_S = 1.0
 LOST_PEER = ("gloo/transport", "DistBackendError", "DistNetworkError", "DistStoreError", "CUDA error")
 """A rank whose error contains one of these texts may be healthy: the cause may be another rank, the network or the device."""
 
@@ -129,10 +130,11 @@ def gather(
     timeout_s: float,
     key: str = "",
     arrived: Callable[[str], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Any]:
     """As `ActorGroup.gather`, for calls on workers of any roles; `names[i]` is the worker that computes `refs[i]`.
 
-    `arrived` is called with the name of each worker whose result has arrived.
+    `arrived` is called with the name of each worker whose result has arrived; `check` every CHECK_S, to raise what ends the wait.
     """
     name_of = dict(zip(refs, names, strict=True))
     deadline = time.monotonic() + timeout_s
@@ -140,7 +142,11 @@ def gather(
     results: dict[Any, Any] = {}
     with waiting(what, lambda: [name_of[ref] for ref in pending]) as wait:
         while pending:
-            ready, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            left_s = max(0.0, deadline - time.monotonic())
+            ready, pending = ray.wait(pending, num_returns=1, timeout=min(left_s, CHECK_S))
+            check()
+            if not ready and left_s > CHECK_S:
+                continue
             if not ready:
                 raise _unresponsive(", ".join(name_of[ref] for ref in pending), what, timeout_s, key)
             results[ready[0]] = result_of(ready[0], name=name_of[ready[0]], what=what)

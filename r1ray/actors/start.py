@@ -23,6 +23,7 @@ from r1ray.plugin import resolve
 from r1ray.roles import TRAINERS
 from r1ray.run.directory import RunDir
 from r1ray.run.phases import announce, announce_ready, counted
+from r1ray.run.stop import raise_if_stop_requested
 
 WORKERS = {
     "rollout": "r1ray.actors.rollout:RolloutWorker",
@@ -96,7 +97,8 @@ def actor_groups(
 def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
     """Announce each role once all of its workers are ready.
 
-    Raises WorkerFailed with the name of a worker that fails, WorkerUnresponsive with the names of those that time out.
+    Raises Stopped when the run is asked to stop, WorkerFailed with the name of a worker that fails, WorkerUnresponsive with the
+    names of those that time out.
     """
     left = {role: len(group) for role, group in groups.items()}
 
@@ -115,6 +117,7 @@ def wait_until_ready(groups: Mapping[Role, ActorGroup], cfg: Config) -> None:
         timeout_s=timeout_s,
         key="rollout.start_timeout_s, trainer.start_timeout_s",
         arrived=arrived,
+        check=raise_if_stop_requested,
     )
 
 

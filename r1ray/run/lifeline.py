@@ -57,12 +57,14 @@ class Lifeline:
 
 
 def local_loss(processes: Processes, *, logs: Path) -> Lost:
-    """For a local Ray with these processes and log files."""
+    """For a local Ray with these processes and log files. Those that the driver itself has `signalled` do not count."""
+
+    # Of each program the last one: a Ray that did not start in time was started again.
+    vital = {VITAL[_program(process)]: process for process in processes if _program(process) in VITAL}
 
     def lost() -> str | None:
-        for process in processes:
-            name = VITAL.get(_program(process), "")
-            if name and process.poll() is not None:
+        for name, process in vital.items():
+            if not getattr(process, "signalled", False) and process.poll() is not None:
                 return f"Ray's {name} (process {process.pid}) {_how(process)}{_agent(logs) if name == 'raylet' else ''}"
         return None
 

@@ -1,5 +1,7 @@
 """The errors that the driver makes of Ray's errors."""
 
+import os
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,7 @@ import r1ray.actors.group as group_module
 from r1ray.actors.group import ActorGroup, result_of
 from r1ray.actors.start import wait_until_ready
 from r1ray.failures import WorkerDied, WorkerUnresponsive
+from r1ray.run import stop
 from r1ray.run.phases import phase
 
 OUT_OF_MEMORY = """6 worker(s) were killed due to the node running low on memory. 5.5 GB used
@@ -88,6 +91,28 @@ def test_each_role_is_announced_once_when_all_its_workers_are_ready(
     wait_until_ready(groups, SimpleNamespace(rollout=engine, trainer=engine))  # type: ignore[arg-type]
     seen.append(capsys.readouterr().out)
     assert seen == ["", "", "", "r1ray: 2 reward workers ready after 0 s\n", "r1ray: 2 engines ready after 0 s\n"]
+
+
+@pytest.mark.usefixtures("signals_as_before")
+def test_a_start_ends_when_the_run_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines may take minutes to start."""
+    waited: list[float] = []
+
+    def wait(pending: list[str], *, timeout: float, **_: object) -> tuple[list[str], list[str]]:
+        waited.append(timeout)
+        if len(waited) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert len(waited) < 5
+        return [], pending
+
+    stop.install_handler()
+    monkeypatch.setattr(group_module.ray, "wait", wait)
+    handle = SimpleNamespace(ping=SimpleNamespace(remote=lambda: "ping"))
+    groups = {"rollout": ActorGroup("rollout", [handle])}  # type: ignore[list-item]
+    engine = SimpleNamespace(start_timeout_s=900.0)
+    with pytest.raises(stop.Stopped, match="SIGTERM"):
+        wait_until_ready(groups, SimpleNamespace(rollout=engine, trainer=engine))  # type: ignore[arg-type]
+    assert waited == [group_module.CHECK_S] * 3
 
 
 def test_a_phase_has_its_seconds_unless_it_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,11 @@ def start(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[byte
 def test_the_process_that_ended_is_named(tmp_path: Path) -> None:
     names = ("raylet", "gcs_server", "log_monitor")
     raylet, gcs, monitor = processes = [start(tmp_path, name, "100") for name in names]
-    lost = local_loss(processes, logs=tmp_path)
+    (tmp_path / "failed").mkdir()
+    of_failed_start = start(tmp_path / "failed", "raylet", "0")
+    of_failed_start.wait()
+    lost = local_loss([of_failed_start, *processes], logs=tmp_path)
+    assert lost() is None
     monitor.kill()
     monitor.wait()
     assert lost() is None, "Ray goes on without its log monitor"
@@ -33,6 +37,8 @@ def test_the_process_that_ended_is_named(tmp_path: Path) -> None:
     raylet.send_signal(signal.SIGTERM)
     raylet.wait()
     assert "SIGTERM because its dashboard agent had ended" in str(lost())
+    raylet.signalled = gcs.signalled = True  # type: ignore[attr-defined]
+    assert lost() is None, "ray.shutdown ends them too"
 
 
 def test_a_cluster_may_be_away_for_a_while() -> None:
