@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from r1ray import grade
 from r1ray.cli import check_command_line, compose
+from r1ray.config.run import best_metric
 from r1ray.recipes.__main__ import main as recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ def test_own_data_is_evaluated_and_selects_the_best_checkpoint(own_folder: Path)
     trained, evaluated = checked.config.data.train, checked.config.eval.sets
     assert [source.path for source in trained.values()] == [source.path for source in evaluated.values()]
     assert [source.split for source in (*trained.values(), *evaluated.values())] == ["train", "test"]
-    assert checked.config.checkpoint.best_metric == f"eval/{next(iter(evaluated))}/accuracy"
+    assert best_metric(checked.config) == f"eval/{next(iter(evaluated))}/accuracy"
 
 
 def test_mappings_are_merged_and_null_removes_an_entry() -> None:
