@@ -26,7 +26,7 @@ from r1ray.check.config_dir import config_dir_mistakes
 from r1ray.check.load import plain_config
 from r1ray.check.overrides import OVERRIDE, hydra_mistake, invalid_choice, with_prefix, without_prefix
 from r1ray.config.files import conf_dir
-from r1ray.mistakes import REPLACED, RESUME, WARNING
+from r1ray.mistakes import AT_START
 from r1ray.plan import describe
 from r1ray.preview import prompt_preview
 from r1ray.sweep import run_each, suffixes
@@ -66,7 +66,7 @@ def run_cli(main: Callable[[CheckedRun], None]) -> int:
             print(describe(run), prompt_preview(run), sep="\n")
 
     def start(run: CheckedRun) -> None:
-        print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith((REPLACED, RESUME, WARNING))), end="")
+        print("".join(f"r1ray: {note}\n" for note in run.notes if note.startswith(AT_START)), end="")
         main(run)
 
     started = [run for run in runs if not run.config.check]

@@ -71,11 +71,11 @@ def comparison(runs: Sequence[Path], *, file: Path | None = None) -> str:
 
 
 def table(results: Sequence[Result], *, max_keys: int | None = None) -> Table:
-    """A row for each result: its differing keys, steps, accuracy of each set (first, last, best), mean reward, time."""
+    """A row for each result: its differing keys, last step, accuracy of each set (first, last, best), mean reward, time."""
     keys = list(results[0].config)[:max_keys]
     sets = list(dict.fromkeys(name for result in results for name in eval_sets(result.rows)))
     accuracies = [f"{name} {which}" for name in sets for which in ("first", "last", "best")]
-    lines = [["run", *_short(keys), "steps", *accuracies, "reward", "time"]]
+    lines = [["run", *_short(keys), "last step", *accuracies, "reward", "time"]]
     for result in results:
         values = [_values(result.rows, f"eval/{name}/accuracy") for name in sets]
         cells = [cell for own in values for cell in ([own[0], own[-1], max(own)] if own else [None] * 3)]

@@ -39,6 +39,8 @@ from r1ray.types import Score
 
 OutRow = dict[str, Any]
 """A row of OUT."""
+SHOWN = 3
+"""Broken rows that are printed; OUT has the reason of each."""
 NO_SCORE = Score(reward=0.0, correct=None, components={}, statuses={}, usable=False, seconds=0.0)
 """Score of completions whose worker died or timed out."""
 
@@ -84,7 +86,7 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
 
         workers = ray_workers
     count = {"rows": 0, "correct": 0, "unusable": 0, "broken": 0, "compared": 0}
-    changes: list[str] = []
+    changes, broken = list[str](), list[str]()
     with workers(cfg) as submit, scores.open("w") as out, _progress(rows) as advance:
         read = read_graded(rows, tokenise=_tokenizer(cfg))
         jobs = ((job, None if isinstance(job, UnreadableRow) else _arguments(job, cfg)) for job in read)
@@ -92,6 +94,7 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
             if isinstance(job, UnreadableRow):
                 out_rows: list[OutRow] = [{"id": job.id, "error": job.reason}]
                 count["broken"] += 1
+                broken.append(job.reason)
             else:
                 group_scores = group_scores or [NO_SCORE] * len(job)
                 pairs = list(zip(job, group_scores, strict=True))
@@ -104,6 +107,7 @@ def _grade(cfg: Config, rows: Path, scores: Path, *, compare: bool) -> int:
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in out_rows)
             advance(len(out_rows))
     print("{rows} rows: {correct} correct, {unusable} not scored, {broken} broken".format(**count))
+    print("".join(f"  {reason}\n" for reason in broken[:SHOWN]), end="")
     if compare:
         print("\n".join([*changes, f"{len(changes)} of {count['compared']} rows with earlier scores changed"]))
     return 1 if count["unusable"] or count["broken"] else 0

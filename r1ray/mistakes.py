@@ -7,12 +7,16 @@ from typing import Any
 
 NOT_CHECKED = "not checked: "
 """Prefix of notes about what can be checked only when the run starts."""
+SCALED = "scale="
+"""Prefix of the note about numbers of a recipe that the scale replaces."""
 REPLACED = "replaced: "
 """Prefix of notes about options that conf/builtin_substitute replaces."""
 WARNING = "warning: "
-"""Prefix of notes about what probably goes wrong; a start prints them too."""
+"""Prefix of notes about what probably goes wrong."""
 RESUME = "resume: "
-"""Prefix of notes about a run that resumes; a start prints them too."""
+"""Prefix of notes about a run that resumes."""
+AT_START = (SCALED, REPLACED, WARNING, RESUME)
+"""Notes that a start prints, too, and not only check=true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from r1ray.config.files import conf_dir, groups_in
 from r1ray.config.tree import has, merge, value_of
-from r1ray.mistakes import NOT_CHECKED, REPLACED, Mistake, did_you_mean, show
+from r1ray.mistakes import NOT_CHECKED, REPLACED, SCALED, Mistake, did_you_mean, show
 from r1ray.model.files import local_folder
 
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w.-]*)=(?P<value>.*)", re.DOTALL)
@@ -59,8 +59,11 @@ def values_replaced_by_scale(
     if not recipe or choices.get("scale") == "none":
         return
     numbers = merge({"algo": _content("algo", choices.get("algo"), folders)}, recipe)
+    typed = [override.partition("=")[0] for override in overrides]
     given = [override.partition("=")[0] for override in overrides if not is_choice(override)]
     stages = cast("dict[str, dict[str, Any]]", raw.get("stages") or {}).values()
+    model, chosen = choices.get("model"), _selected("recipe", choices["recipe"], "model", folders)
+    replaced = [f"model={model} (recipe: {chosen})"] if chosen not in (None, model) and "model" not in typed else []
     listed = ", ".join(
         f"{key}={new} (recipe: {old})"
         for key, old in _leaves(numbers)
@@ -70,9 +73,9 @@ def values_replaced_by_scale(
         and not (isinstance(old, str) and ("${" in old or old == "???"))
         and not (stages and all(has((stage or {}).get("config") or {}, key) for stage in stages))
     )
-    if listed:
+    if listed := ", ".join([*replaced, *([listed] if listed else [])]):
         yield (
-            f"scale={choices['scale']} and the files it selects are composed after recipe={choices['recipe']} and set {listed}: "
+            f"{SCALED}{choices['scale']} and the files it selects are composed after recipe={choices['recipe']} and set {listed}: "
             "to keep the recipe's numbers, set these keys on the command line or use scale=none"
         )
 
@@ -106,6 +109,14 @@ def stale_model_properties(
             f"{NOT_CHECKED}the size of {path}: model.properties are those of model={choices.get('model')} (a context of "
             f"{value_of(raw, 'model.properties.context_length')} tokens); set model.properties for it, or model.properties=null"
         )
+
+
+def _selected(group: str, option: str, of: str, folders: Sequence[Path]) -> str | None:
+    """The option of the group `of` that a file's defaults select by `override /of: ...`; None if they select none."""
+    file = next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)
+    content = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file))) if file else {}
+    defaults, key = cast("list[Any]", content.get("defaults") or []), f"override /{of}"
+    return next((str(entry[key]) for entry in defaults if isinstance(entry, Mapping) and key in entry), None)
 
 
 def _content(group: str, option: str | None, folders: Sequence[Path]) -> dict[str, Any]:

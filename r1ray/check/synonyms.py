@@ -37,7 +37,7 @@ SYNONYMS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("data.train_batch_size", "rollout_batch_size", "rollout.batch_size"), "algo.prompts_per_step"),
     **dict.fromkeys(
-        ("ppo_mini_batch_size", "train_batch_size", "mini_batch_size", "num_iterations", "ppo_epochs"),
+        ("ppo_mini_batch_size", "train_batch_size", "mini_batch_size"),
         "algo.num_minibatches",
     ),
     **dict.fromkeys(
@@ -57,6 +57,7 @@ SYNONYMS: Mapping[str, str] = {
         ("norm_adv_by_std_in_grpo", "scale_rewards", "no_std_norm", "advantage.no_std_norm"), "algo.scale_by_std"
     ),
     **dict.fromkeys(("adv_estimator", "advantage_estimator", "advantage.estimator"), "algo"),
+    **dict.fromkeys(("mask_truncated_completions", "overlong_filtering"), "reward.truncated"),
     **dict.fromkeys(("filter_groups", "dynamic_filtering"), "algo.filter.min_solve_rate"),
     **dict.fromkeys(("ref_model_sync_steps",), "algo.reference_refresh_updates"),
     **dict.fromkeys(

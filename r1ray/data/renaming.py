@@ -28,7 +28,7 @@ class Renaming:
 
     def __init__(self, name: str, source: Source, cfg: SourceConfig) -> None:
         self._name, self._source, self._columns = name, source, columns_of(name, source, cfg)
-        self._given = frozenset(cfg.columns)
+        self._given = dict(cfg.columns)
         self._unseen = dict(cfg.columns)
         self._theirs: dict[str, None] = {}
 
@@ -55,9 +55,16 @@ class Renaming:
                 raise ValueError(
                     f"source {self._name!r}: there is no column {column!r} for {ours_name!r}{own}. "
                     f"{_there_are(column, theirs)}. A row: {shown(theirs)}. "
-                    f"Map it to an existing column: columns={{{ours_name}: <column>}}"
+                    f"{self._reversed(theirs) or f'Map it to an existing column: columns={{{ours_name}: <column>}}'}"
                 )
         return ours
+
+    def _reversed(self, theirs: Mapping[str, Any]) -> str:
+        """The remedy when `columns` maps the dataset's names to ours; "" otherwise."""
+        read = {*self._source.columns, *self._source.extra_columns}
+        swapped = {ours: column for column, ours in self._given.items() if ours in read and column in theirs}
+        listed = ", ".join(f"{ours}: {column}" for ours, column in swapped.items())
+        return f"columns has our name first: columns={{{listed}}}" if swapped else ""
 
     def look_at(self, theirs: Mapping[str, Any]) -> None:
         """Take note of the columns of a row."""

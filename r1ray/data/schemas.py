@@ -109,11 +109,14 @@ def gpqa(row: Row, args: SourceArgs) -> Item:
 
 
 def sft(row: Row, args: SourceArgs) -> Item:
-    """Chat messages whose last one, by the assistant, is the response; with a `response` column all messages are the prompt.
+    """Chat messages whose last one, by the assistant, is the response; with a `response` column all messages are the prompt, which
+    may also be a text in a column `prompt`.
 
     Reads {role, content} and ShareGPT's {from, value}.
     """
-    turns = conversation(row["messages"])
+    if row.get("messages") is None and row.get("prompt") is None:
+        raise Unreadable("it has neither a column 'messages' nor 'prompt'")
+    turns = conversation(row["prompt"] if row.get("messages") is None else row["messages"])
     if row.get("response") is not None:
         return Item(messages=turns, verifier="", response=text(row["response"]))
     if turns[-1].role != "assistant" or len(turns) < 2:

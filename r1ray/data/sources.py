@@ -170,8 +170,8 @@ SOURCES: Mapping[str, Source] = {
     ),
     "sft": Source(
         read=schemas.sft,
-        columns={"messages": "messages", "response": "response"},
-        optional=frozenset({"response"}),
+        columns={"messages": "messages", "prompt": "prompt", "response": "response"},
+        optional=frozenset({"messages", "prompt", "response"}),
     ),
 }
 

@@ -94,7 +94,8 @@ class TrlReward:
         known = ", ".join((*LISTS, *sorted(columns)))
         return (
             f"it takes {missing}, and the columns are {known}",
-            "use one of those names, or give the parameter a default",
+            f"use one of those names, give the parameter a default, or take the column from the data: "
+            f"columns: {{{missing.partition(',')[0]}: ITS NAME IN THE DATA}} of the source",
         )
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from r1ray.check import NOT_CHECKED, CheckedRun, ConfigError, datasets
 from r1ray.cli import check_command_line, compose, run_cli
+from r1ray.mistakes import AT_START
 from r1ray.plan import describe
 from r1ray.run.seal import seal
 
@@ -807,10 +808,10 @@ def test_checkpoints_without_an_evaluation_are_noted(base: DictConfig) -> None:
 def test_scale_that_replaces_numbers_of_a_recipe_is_noted() -> None:
     (run,) = check("recipe=r1_zero", "trainer.lr=3e-6")
     note, *replacements = run.notes
-    assert (
-        "scale=tiny and the files it selects are composed after recipe=r1_zero and set algo.group_size=8 (recipe: 16)"
-        in note
+    assert note.startswith(
+        "scale=tiny and the files it selects are composed after recipe=r1_zero and set model=builtin (recipe: "
     )
+    assert "algo.group_size=8 (recipe: 16)" in note
     assert "rollout.max_response_length" not in note, "every stage has its own"
     assert "trainer.lr" not in note and "defaults" not in note
     assert [note.partition(" -> ")[0] for note in replacements] == [
@@ -846,6 +847,7 @@ def test_scale_that_replaces_numbers_of_a_user_recipe_is_noted(workplace: Path) 
     (run,) = check_command_line([flag, "recipe=mine", "trainer.num_workers=2"])
     (note,) = (note for note in run.notes if "composed after recipe=mine" in note)
     assert "steps=40 (recipe: 60)" in note and "trainer.num_workers" not in note
+    assert "model=builtin (recipe: qwen2_5_32b)" in note and note.startswith(AT_START)
     assert "algo.group_size=8 (recipe: 16)" in note, "a number of the algorithm that it chose"
 
 

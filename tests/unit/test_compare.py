@@ -43,7 +43,7 @@ def test_runs_are_compared_by_what_differs(make: Callable, capsys: pytest.Captur
         "run",
         "lr",
         "algo",
-        "steps",
+        *("last", "step"),
         *("aime", "first", "aime", "last", "aime", "best"),
         "reward",
         "time",

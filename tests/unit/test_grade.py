@@ -165,7 +165,7 @@ def test_rows_are_scored_in_order_and_compared(tmp_path: Path, capsys: pytest.Ca
     }
     assert rows[1]["error"].startswith("line 2: ")
     assert (rows[2]["reward"], rows[2]["status"]) == (0.0, "wrong_answer")
-    assert "23 rows: 21 correct, 0 not scored, 1 broken" in capsys.readouterr().out
+    assert f"23 rows: 21 correct, 0 not scored, 1 broken\n  {rows[1]['error']}\n" in capsys.readouterr().out
 
     again = tmp_path / "again.jsonl"
     arguments = [str(recorded(tmp_path)), str(again), "--compare", "reward.local=true", "reward.num_workers=1"]

@@ -58,6 +58,8 @@ def test_a_lone_surrogate_in_known_datasets_and_in_graded_rows(tmp_path: Path) -
         ("rows", {"language": "lang"}, {**GOOD, "language": "zh"}, "Did you mean language?"),
         ("math", {"level": "levle"}, {"problem": "p", "solution": r"\boxed{1}", "level": "1"}, "Did you mean level?"),
         ("rows", {"prompt": "promt"}, GOOD, "no column 'promt' for 'prompt'. Did you mean prompt? The columns are: prompt, answer"),
+        ("rows", {"question": "prompt", "gold": "answer"}, {"question": "q", "gold": "1"},
+         "our name first: columns={prompt: question, answer: gold}"),
         ("rows", {"answer": "extra.gold"}, {**GOOD, "extra": {"golds": 1}}, "no row has the column 'extra.gold'"),
     ],
 )  # fmt: skip

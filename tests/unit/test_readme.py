@@ -5,12 +5,16 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from r1ray import grade
 from r1ray.cli import check_command_line, compose
+from r1ray.config import SourceConfig
 from r1ray.config.run import best_metric
+from r1ray.data.graded import read_graded
+from r1ray.data.sources import load_source
 from r1ray.recipes.__main__ import main as recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,10 +86,25 @@ def test_other_commands_are_run_elsewhere() -> None:
 def test_example_of_a_recipe_equals_the_fixture() -> None:
     (text,) = re.findall(r"```yaml\n# my_recipe/conf/recipe/mine.yaml\n(.*?)```", TEXT, re.DOTALL)
     assert text == (EXAMPLE / "conf/recipe/mine.yaml").read_text()
-    (rows,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    (rows,) = re.findall(r"```json\n(.*?)```", PAGES["conf"], re.DOTALL)
     assert (EXAMPLE / "problems.jsonl").read_text().startswith(rows)
     questions = [set((EXAMPLE / f"{name}.jsonl").read_text().splitlines()) for name in ("problems", "held_out")]
     assert not questions[0] & questions[1]
+
+
+def test_rows_to_score_are_read(own_folder: Path) -> None:
+    (rows,) = re.findall(r"```json\n(.*?)```", PAGES["r1ray/reward"], re.DOTALL)
+    (own_folder / "rows.jsonl").write_text(rows)
+    read = read_graded(own_folder / "rows.jsonl", tokenise=lambda text: np.zeros(0, np.int32))
+    assert [row.id for group in read if isinstance(group, list) for row in group] == ["a", "b"]
+
+
+def test_columns_are_mapped_and_others_are_passed_on(own_folder: Path) -> None:
+    (row,) = re.findall(r"path: textbook.jsonl +# (.*)", TEXT)
+    (own_folder / "textbook.jsonl").write_text(row)
+    (source,) = OmegaConf.to_container(OmegaConf.load(own_folder / "mine/data/textbook.yaml"))["train"].values()
+    (item,) = load_source("textbook", SourceConfig(**source)).items
+    assert (item.payload["answers"], item.meta["chapter"]) == (["42"], 3)
 
 
 def test_own_data_is_evaluated_and_selects_the_best_checkpoint(own_folder: Path) -> None:

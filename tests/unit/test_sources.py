@@ -214,8 +214,13 @@ def test_sft_reads_both_kinds_of_messages():
 def test_sft_reads_prompt_and_response_columns(tmp_path: Path):
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"prompt": "2 + 2?", "completion": "4"}\n' * 2)
-    loaded = load("sft", file, columns={"messages": "prompt", "response": "completion"})
-    assert [item.response for item in loaded.items] == ["4", "4"]
+    for ours in ("messages", "prompt"):
+        loaded = load("sft", file, columns={ours: "prompt", "response": "completion"})
+        assert [(item.messages[-1].content, item.response) for item in loaded.items] == [("2 + 2?", "4")] * 2
+    file.write_text('{"prompt": "2 + 2?", "response": "4"}\n{"question": "2 + 2?", "response": "4"}\n')
+    loaded = load("sft", file)
+    assert ([item.response for item in loaded.items], loaded.counts["unreadable"]) == (["4"], 1)
+    assert "neither a column 'messages' nor 'prompt'" in loaded.reason
 
 
 def test_traces_read_question_and_response():
