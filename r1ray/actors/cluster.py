@@ -21,7 +21,15 @@ from ray._private import services, utils
 from r1ray.config import ClusterConfig
 from r1ray.run import stop
 from r1ray.run.directory import SUBMITTED
-from r1ray.run.lifeline import Lifeline, Processes, cluster_loss, end_process, local_loss, refuse_dead_address
+from r1ray.run.lifeline import (
+    Lifeline,
+    Processes,
+    cluster_loss,
+    end_process,
+    kill_groups,
+    local_loss,
+    refuse_dead_address,
+)
 from r1ray.run.phases import phase
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
@@ -87,6 +95,7 @@ def connected(cfg: ClusterConfig, *, event: Callable[..., object] = lambda kind,
             yield
         finally:
             ray.shutdown()  # without its GCS it would wait, and then abort the process
+            kill_groups(started)  # workers and agents, which outlive the raylet for a moment
             if reaper is not None:
                 reaper.kill()
                 reaper.wait()
@@ -119,10 +128,10 @@ def own_handler() -> Iterator[None]:
 
 @contextmanager
 def own_sessions() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Ray's processes that are started here get sessions of their own; gives the list of them.
+    """Ray's processes that are started here get sessions of their own, and SIGTERM does not end them; gives the list of them.
 
-    Ctrl-C and `timeout` signal the whole process group of the driver. In it, a local Ray would end before the checkpoint is saved.
-    Ray has no option for this.
+    Ctrl-C and `timeout` signal the whole process group of the driver, systemd and batch systems every process. A local Ray would
+    end before the checkpoint is saved. Ray has no option for this. Its workers and agents inherit the blocked signal.
     """
     popen, started = services.ConsolePopen, list["subprocess.Popen[bytes]"]()
 
@@ -132,10 +141,16 @@ def own_sessions() -> Iterator[list["subprocess.Popen[bytes]"]]:
 
         def send_signal(self, sig: int) -> None:
             self.signalled = True
-            super().send_signal(sig)
+            super().send_signal(signal.SIGKILL if sig == signal.SIGTERM else sig)
 
     def start(*args: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(OwnSession(*args, **options, start_new_session=True))
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM}
+        )  # inherited, whatever handlers the program installs
+        try:
+            started.append(OwnSession(*args, **options, start_new_session=True))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return started[-1]
 
     services.ConsolePopen = start  # type: ignore[assignment,misc]
@@ -151,7 +166,7 @@ def start_reaper(processes: Iterable["subprocess.Popen[bytes]"]) -> "subprocess.
     Two of Ray's agents would outlive a driver that is killed.
     """
     groups = " ".join(f"-{process.pid}" for process in processes)
-    script = f"read _; sleep {REAPER_DELAY_S}; kill -KILL {groups}"
+    script = f"trap '' TERM; read _; sleep {REAPER_DELAY_S}; kill -KILL {groups}"
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
         ["sh", "-c", script], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True
