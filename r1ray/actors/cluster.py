@@ -144,9 +144,8 @@ def own_sessions() -> Iterator[list["subprocess.Popen[bytes]"]]:
             super().send_signal(signal.SIGKILL if sig == signal.SIGTERM else sig)
 
     def start(*args: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        before = signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGTERM}
-        )  # inherited, whatever handlers the program installs
+        # Children inherit the mask, and it holds whatever handlers they install.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             started.append(OwnSession(*args, **options, start_new_session=True))
         finally:

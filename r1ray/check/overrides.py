@@ -111,12 +111,14 @@ def stale_model_properties(
         )
 
 
-def _selected(group: str, option: str, of: str, folders: Sequence[Path]) -> str | None:
+def _selected(group: str, name: str, of: str, folders: Sequence[Path]) -> str | None:
     """The option of the group `of` that a file's defaults select by `override /of: ...`; None if they select none."""
-    file = next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)
+    file = next((file for folder in folders if (file := folder / group / f"{name}.yaml").is_file()), None)
     content = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file))) if file else {}
-    defaults, key = cast("list[Any]", content.get("defaults") or []), f"override /{of}"
-    return next((str(entry[key]) for entry in defaults if isinstance(entry, Mapping) and key in entry), None)
+    for entry in cast("list[Any]", content.get("defaults") or []):
+        if isinstance(entry, dict) and (option := cast("dict[str, str]", entry).get(f"override /{of}")):
+            return option
+    return None
 
 
 def _content(group: str, option: str | None, folders: Sequence[Path]) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from real_run import Run, ended
 
@@ -26,13 +29,34 @@ def wait_for_rows(run: Run, num: int) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_signal_to_the_process_group_saves_the_last_step(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and `timeout` signal every process of the group; Ray must outlive them until the checkpoint is saved."""
+def to_the_group(run: Run, number: signal.Signals) -> None:
+    os.killpg(run.process.pid, number)
+
+
+def to_every_process(run: Run, number: signal.Signals) -> None:
+    for member in run.family():
+        with suppress(psutil.Error):
+            member.send_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        (to_the_group, signal.SIGINT),
+        pytest.param(to_the_group, signal.SIGTERM, marks=pytest.mark.slow),
+        (to_every_process, signal.SIGTERM),
+    ],
+)
+def test_a_signal_to_many_processes_saves_the_last_step(
+    tmp_path: Path, send: Callable[[Run, signal.Signals], None], number: signal.Signals
+) -> None:
+    """Ctrl-C and `timeout` signal the process group, systemd and batch systems every process; Ray must outlive it until the
+    checkpoint is saved.
+    """
     run = Run(tmp_path, OVERRIDES)
     with ended(run):
         wait_for_rows(run, 2)
-        os.killpg(run.process.pid, number)
+        send(run, number)
         assert run.process.wait(120) == 75, run.output()
     assert "Traceback" not in run.output() and f"stopped by {number.name}" in run.output()
     assert "everything is saved: to continue, run the same command with resume=auto" in run.output()
