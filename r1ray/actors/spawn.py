@@ -13,6 +13,7 @@ from r1ray.actors.group import ActorGroup
 from r1ray.actors.placement import Slot
 from r1ray.run.usage import memory_in_use
 
+MAX_LOG_BYTES = 100 << 20
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
@@ -68,6 +69,16 @@ def spawn(
     return ActorGroup(role, handles, start=start, rendezvous=rendezvous, restarted_by_ray=restarted_by_ray)
 
 
+def cut_log(log: int, *, limit: int = MAX_LOG_BYTES) -> None:
+    """Keep the first half of a log that is larger than the limit: a reward that prints without end must not fill the disk.
+
+    What comes later is appended, so the last output of a worker is in its log.
+    """
+    if os.fstat(log).st_size > limit:
+        os.ftruncate(log, limit // 2)
+        os.write(log, f"\nr1ray: the log was larger than {limit} bytes and was cut here\n".encode())
+
+
 def as_actor(worker_class: type) -> type:
     """The class with a log file, fault injection, and a heartbeat whose own thread answers whatever the worker is doing."""
 
@@ -78,12 +89,13 @@ def as_actor(worker_class: type) -> type:
             log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            os.close(log)
+            self._log = log  # kept open: user code may close 1, and another file may then get that number
             super().__init__(**kwargs)
 
         @ray.method(concurrency_group="heartbeat")
         def heartbeat(self) -> dict[str, Any]:
             """The process, its node and memory, and the `status` of the class."""
+            cut_log(self._log)
             node = ray.get_runtime_context().get_node_id()
             return {"pid": os.getpid(), "node": node, "memory": memory_in_use(), **getattr(super(), "status", dict)()}
 
