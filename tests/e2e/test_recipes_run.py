@@ -20,6 +20,8 @@ pytestmark = pytest.mark.integration
 EXTRA_COLUMNS = sorted({name for name, file in files().items() if read(file).paper.source} - COVERING.keys())
 STEPS = 3
 PROBLEMS, GROUP = 8, 4
+SAMPLED = ("chat", "none", "tinyzero")
+"""Templates of each form: chat messages, a plain text, a text with a prefill. The others are slow tests."""
 PLACES = ("rollout.num_workers=1", "trainer.num_workers=1", "reward.num_workers=1", "log.wandb=disabled")
 NO_EVALUATION = ("eval.every_steps=0", "eval.before_training=false", "checkpoint.best_metric=null")
 PROMPT = "data.max_prompt_length=512"
@@ -81,7 +83,9 @@ def test_other_recipes_show_their_features(recipe: str, shared: Mapping[str, Act
     run_recipe(recipe, shared, tmp_path, set())
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize(
+    "template", [name if name in SAMPLED else pytest.param(name, marks=pytest.mark.slow) for name in TEMPLATES]
+)
 def test_every_template_renders_problems(template: str, shared: Mapping[str, ActorGroup], tmp_path: Path) -> None:
     sizes = (
         "steps=1",
