@@ -156,11 +156,16 @@ def save_lm(weights: Mapping[str, Tensor], path: str, *, lm: PreTrainedModel, so
 
 
 def _generation_settings(source: str) -> GenerationConfig:
-    """Those of the model from which training started. Without any: DeepSeek-R1's (model card), against endless repetition."""
+    """Those of the model from which training started. Where they say nothing of sampling (transformers writes such a file for every
+    model), DeepSeek-R1's (model card), against endless repetition.
+    """
     try:
-        return GenerationConfig.from_pretrained(source)
+        settings = GenerationConfig.from_pretrained(source)
     except OSError:
-        return GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95)
+        settings = GenerationConfig()
+    if (settings.do_sample, settings.temperature, settings.top_p) == (None, None, None):
+        settings.update(do_sample=True, temperature=0.6, top_p=0.95)
+    return settings
 
 
 def save_weights(weights: Mapping[str, Tensor], path: str, *, config: Any) -> None:

@@ -144,7 +144,10 @@ def left_of_a_worker(begin: Callable[[], Zygote], *, within_s: float) -> list[in
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_lost_zygote_is_replaced_without_losing_a_verdict() -> None:
